@@ -1,0 +1,116 @@
+"""Arrow columns as plain arrays, and their types."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ListLevel:
+    """The lists at one depth of a column of lists.
+
+    Attributes:
+        row: (m,) the row of the column that each list belongs to.
+        length: (m,) elements of each list, 0 where it is null.
+        null: (m,) whether it is null.
+    """
+
+    row: NDArray[np.int64]
+    length: NDArray[np.int64]
+    null: NDArray[np.bool_]
+
+
+def read_column(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
+    """A column as one array of a plain type.
+
+    Tensors become lists, structs their bytes, dictionaries their values and views plain binary.
+    """
+    column = batch.column(name)
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    kind = column.type
+    if isinstance(kind, pa.FixedShapeTensorType):
+        kind = kind.storage_type
+        chunks = [chunk.storage for chunk in chunks]
+    # To combine chunks copies them, even if there is but one.
+    plain = chunks[0] if len(chunks) == 1 else pa.chunked_array(chunks, type=kind).combine_chunks()
+    if pa.types.is_struct(kind):
+        plain = pc.struct_field(plain, "bytes")
+    if pa.types.is_dictionary(plain.type):
+        plain = plain.dictionary_decode()
+    return plain.cast(pa.large_binary()) if pa.types.is_binary_view(plain.type) else plain
+
+
+def unfold_lists(column: pa.Array) -> tuple[list[ListLevel], NDArray[np.int64], pa.Array]:
+    """Take nested lists apart, without a copy of their numbers where no list is null.
+
+    Returns:
+        The levels from the outermost, (n,) how many numbers lie in each row, and the numbers row by row.
+    """
+    levels, row = [], np.arange(len(column))
+    counts = np.ones(len(column), np.int64)
+    while is_list(column.type):
+        null = column.is_null().to_numpy(zero_copy_only=False)
+        length = pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64)
+        levels.append(ListLevel(row, length, null))
+        counts = np.bincount(row, weights=length, minlength=len(counts)).astype(np.int64)
+        column = column.flatten()
+        if is_list(column.type):
+            row = np.repeat(row, length)
+    return levels, counts, column
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is a list of any sort."""
+    t = pa.types
+    return bool(
+        t.is_fixed_size_list(kind)
+        or t.is_list(kind)
+        or t.is_large_list(kind)
+        or t.is_list_view(kind)
+        or t.is_large_list_view(kind)
+    )
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is binary of any sort, dictionaries of it included."""
+    if pa.types.is_dictionary(kind):
+        return is_binary(kind.value_type)
+    t = pa.types
+    return bool(
+        t.is_binary(kind) or t.is_large_binary(kind) or t.is_binary_view(kind) or t.is_fixed_size_binary(kind)
+    )
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is an integer, a float or a boolean."""
+    return bool(pa.types.is_integer(kind) or is_float(kind) or pa.types.is_boolean(kind))
+
+
+def is_float(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is a float of any width."""
+    return bool(pa.types.is_floating(kind))
+
+
+def innermost(kind: pa.DataType) -> pa.DataType:
+    """The type of the elements of nested lists."""
+    return innermost(kind.value_type) if is_list(kind) else kind
+
+
+def logical_shape(kind: pa.FixedShapeTensorType) -> tuple[int, ...]:
+    """The shape of a tensor as its users see it: the stored one, permuted."""
+    order = kind.permutation or range(len(kind.shape))
+    return tuple(kind.shape[axis] for axis in order)
+
+
+def fixed_shape(kind: pa.DataType) -> tuple[int, ...]:
+    """The shape that a type of nested fixed-size lists tells; () if a list's length varies."""
+    shape: list[int] = []
+    while is_list(kind):
+        if not pa.types.is_fixed_size_list(kind):
+            return ()
+        shape.append(kind.list_size)
+        kind = kind.value_type
+    return tuple(shape)

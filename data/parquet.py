@@ -1,0 +1,72 @@
+"""Streaming Parquet files: a few batches in memory, whatever the size of files and row groups."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data.errors import ImageFileError
+from data.files import InputFile, describe_os_error
+
+HEAD_ROWS = 64
+_BUFFER = 1 << 20
+
+
+@contextmanager
+def open_parquet(source: InputFile) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file for streaming.
+
+    Without pre-buffering and with a buffer of its own for each column, pyarrow does not hold a whole row group.
+
+    Raises:
+        ImageFileError: it is not a Parquet file, or becomes unreadable while it is open.
+    """
+    with source.open() as stream, _told_by_name(source):
+        file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=_BUFFER)
+        yield file
+
+
+@contextmanager
+def _told_by_name(source: InputFile) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        reason = describe_os_error(error) if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise ImageFileError(f"cannot read {source.shown} as Parquet: {reason}") from error
+
+
+def read_head(source: InputFile, file: pq.ParquetFile) -> pa.Table:
+    """The first rows of every column, to recognise what the file holds."""
+    with _told_by_name(source):
+        for batch in file.iter_batches(HEAD_ROWS, use_threads=False):
+            return pa.Table.from_batches([batch])
+    return file.schema_arrow.empty_table()
+
+
+def read_batches(
+    source: InputFile, file: pq.ParquetFile, *, columns: Sequence[str], batch_size: int
+) -> Iterator[pa.RecordBatch]:
+    """All rows of some columns, in order, `batch_size` at a time (the last batch, and some others, may be shorter)."""
+    with _told_by_name(source):
+        yield from file.iter_batches(batch_size, columns=list(columns), use_threads=False)
+
+
+def count_rows(source: InputFile) -> int:
+    """Rows as the footer has them; 0 for a file that cannot be read, which is told when its turn comes."""
+    try:
+        with open_parquet(source) as file:
+            return int(file.metadata.num_rows)
+    except ImageFileError:
+        return 0
+
+
+def schema_metadata_without_images(schema: pa.Schema) -> pa.Schema:
+    """A schema less the `huggingface` and `pandas` metadata, which describe columns that are no longer all there."""
+    kept: dict[Any, Any] = {
+        key: value
+        for key, value in (schema.metadata or {}).items()
+        if key not in (b"huggingface", b"pandas")
+    }
+    return schema.with_metadata(kept or None)

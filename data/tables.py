@@ -1,0 +1,92 @@
+"""Images and labels as Arrow tables, and those as Parquet files."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from data.errors import KnnvoteError
+from data.files import atomic_write
+
+_ROW_GROUP = 1 << 16
+
+
+def image_table(
+    images: NDArray[Any],
+    labels: NDArray[Any] | pa.Array | None = None,
+    *,
+    image_column: str = "image",
+    label_column: str = "label",
+) -> pa.Table:
+    """A table of images, and their labels if given.
+
+    Args:
+        images: (n, *shape) of integers, floats or booleans. Pixels that are contiguous and in the machine's
+            byte order are not copied; booleans become uint8.
+        labels: (n,) of any type that Arrow holds; NumPy's byte strings are taken as UTF-8.
+        image_column: name of the image column, ``arrow.fixed_shape_tensor`` of the images' shape and type.
+        label_column: name of the label column.
+
+    Raises:
+        KnnvoteError: images without pixels or not of numbers, labels of a number or type that does not fit.
+    """
+    columns, names = [_image_array(images)], [image_column]
+    if labels is not None:
+        columns.append(_label_array(labels, len(images)))
+        names.append(label_column)
+    return pa.table(columns, names=names)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a table as Parquet, whole or not at all, compressed with zstd.
+
+    Raises:
+        KnnvoteError: it cannot be written.
+    """
+    # Pixels repeat within an image, not image by image: a dictionary of them costs time and saves nothing.
+    plain = [field.name for field in table.schema if not isinstance(field.type, pa.FixedShapeTensorType)]
+    with atomic_write(path) as stream:
+        pq.write_table(table, stream, compression="zstd", use_dictionary=plain, row_group_size=_ROW_GROUP)
+
+
+def _image_array(images: NDArray[Any]) -> pa.Array:
+    shape = images.shape[1:]
+    width = math.prod(shape)
+    if images.ndim < 2 or width == 0:
+        raise KnnvoteError(
+            f"images of shape {images.shape} have no pixels: expected (n, height, width) or (n, d)"
+        )
+    if images.dtype.kind not in "biuf" or images.dtype.itemsize > 8:
+        raise KnnvoteError(
+            f"images of type {images.dtype} cannot be used: "
+            "convert them to integers or floats of at most 64 bits"
+        )
+    native = np.uint8 if images.dtype.kind == "b" else images.dtype.newbyteorder("=")
+    pixels = pa.array(np.ascontiguousarray(images, dtype=native).reshape(-1))
+    return pa.ExtensionArray.from_storage(
+        pa.fixed_shape_tensor(pixels.type, shape), pa.FixedSizeListArray.from_arrays(pixels, width)
+    )
+
+
+def _label_array(labels: NDArray[Any] | pa.Array, n: int) -> pa.Array:
+    try:
+        array = pa.array(_plain(labels)) if isinstance(labels, np.ndarray) else labels
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise KnnvoteError(
+            f"labels of type {labels.dtype} and shape {labels.shape} cannot be used ({error}): "
+            "give one integer, string or boolean for each image"
+        ) from error
+    if len(array) != n:
+        raise KnnvoteError(f"{n} images but {len(array)} labels: give one label for each image")
+    return array
+
+
+def _plain(labels: NDArray[Any]) -> NDArray[Any]:
+    """The same labels as text where they are bytes, and in the machine's byte order."""
+    if labels.dtype.kind == "S":
+        return np.strings.decode(labels, "utf-8")
+    return labels.astype(labels.dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,141 @@
+"""PNG and JPEG decoding."""
+
+import io
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.codec import CodecError, decode, decode_into
+
+GREY = (np.arange(48, dtype=np.uint8) * 5).reshape(6, 8)
+COLOUR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+
+
+def encode(pixels, mode=None, *, form="PNG", **options):
+    image = Image.fromarray(pixels)
+    stream = io.BytesIO()
+    (image.convert(mode) if mode else image).save(stream, form, **options)
+    return stream.getvalue()
+
+
+def by_formula(pixels):
+    red, green, blue = (pixels[..., channel].astype(np.int64) for channel in range(3))
+    return (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+
+
+def claim(png, height, width):
+    """The PNG with another size in its header, which has a valid checksum."""
+    header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + png[24:29]
+    return png[:12] + header + zlib.crc32(header).to_bytes(4, "big") + png[33:]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA"])
+def test_grey_pixels_come_back_whatever_the_mode_of_the_png(mode):
+    np.testing.assert_array_equal(decode(encode(GREY, mode)), GREY)
+
+
+def test_a_png_with_transparency_gives_its_grey_pixels():
+    np.testing.assert_array_equal(decode(encode(GREY, transparency=0)), GREY)
+
+
+def test_black_and_white_is_0_and_255():
+    np.testing.assert_array_equal(decode(encode(GREY > 99)), np.where(GREY > 99, 255, 0))
+
+
+def test_16_bits_stay_16_bits():
+    deep = GREY.astype(np.uint16) * 257
+    image = decode(encode(deep))
+    assert image.dtype == np.uint16
+    np.testing.assert_array_equal(image, deep)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_colour_is_refused_by_name_and_the_option_told(mode):
+    with pytest.raises(CodecError) as error:
+        decode(encode(COLOUR, mode))
+    assert str(error.value) == f"colour image ({mode}, 6 x 8): pass --grayscale to convert it"
+
+
+def test_colour_is_converted_by_the_stated_formula():
+    np.testing.assert_array_equal(decode(encode(COLOUR), grayscale=True), by_formula(COLOUR))
+
+
+def test_16_bit_colour_is_converted_without_overflow():
+    import imagecodecs
+
+    deep = np.full((2, 2, 3), 65535, np.uint16)
+    deep[0, 0] = [1, 40000, 65535]
+    image = decode(imagecodecs.png_encode(deep), grayscale=True)
+    assert image.dtype == np.uint16
+    np.testing.assert_array_equal(image, by_formula(deep))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_gives_the_grey_pixels_that_pillow_gives(mode):
+    data = encode(GREY, mode, form="JPEG")
+    np.testing.assert_array_equal(decode(data), np.asarray(Image.open(io.BytesIO(data)).convert("L")))
+
+
+def test_progressive_jpeg_is_read():
+    assert decode(encode(GREY, form="JPEG", progressive=True)).shape == (6, 8)
+
+
+def test_cmyk_is_refused_by_name():
+    with pytest.raises(CodecError, match=r"^CMYK image \(JPEG, 6 x 8\)"):
+        decode(encode(COLOUR, "CMYK", form="JPEG"), grayscale=True)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_an_image_cut_short_anywhere_in_its_pixels_is_refused(form):
+    data = encode(COLOUR[..., 0], form=form)
+    end = len(data) - (16 if form == "PNG" else 1)  # a PNG's last 12 bytes hold no pixels
+    for length in range(3, end):
+        with pytest.raises(CodecError) as error:
+            decode(data[:length])
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("position", range(41, 60, 3))
+def test_a_flipped_byte_in_a_png_is_refused(position):
+    data = bytearray(encode(COLOUR[..., 0]))
+    data[position] ^= 0xFF
+    with pytest.raises(CodecError, match=r"^cannot decode PNG: "):
+        decode(bytes(data))
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a", b"\0" * 64])
+def test_other_bytes_are_called_neither(data):
+    with pytest.raises(CodecError, match=r"^neither PNG nor JPEG"):
+        decode(data)
+
+
+def test_a_png_that_claims_a_huge_size_is_refused_before_it_is_decoded():
+    with pytest.raises(CodecError, match="claims 60000 x 60000 pixels"):
+        decode(claim(encode(GREY), 60000, 60000))
+
+
+def test_a_jpeg_that_claims_a_huge_size_is_refused_before_it_is_decoded():
+    data = bytearray(encode(GREY, form="JPEG"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = (60000).to_bytes(2, "big") * 2
+    with pytest.raises(CodecError, match="claims 60000 x 60000 pixels"):
+        decode(bytes(data))
+
+
+def test_a_grey_png_is_decoded_into_the_array_given():
+    out = np.zeros((6, 8), np.uint8)
+    assert decode_into(encode(GREY), out) is out
+    np.testing.assert_array_equal(out, GREY)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [encode(GREY.astype(np.uint16)), encode(GREY, "RGB"), encode(GREY.T.copy()), encode(GREY, form="JPEG")],
+)
+def test_an_image_that_does_not_fit_the_array_comes_back_as_another(data):
+    out = np.zeros((6, 8), np.uint8)
+    image = decode_into(data, out)
+    assert image is not out
+    np.testing.assert_array_equal(image, decode(data))

@@ -1,0 +1,548 @@
+import gzip
+import io
+import struct
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+import hypothesis.extra.numpy as st_numpy
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data import convert as module
+from data.convert import convert
+from data.errors import KnnvoteError, OptionError
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (12, 4, 4)).astype(np.uint8)
+LABELS = RNG.integers(0, 10, 12).astype(np.uint8)
+IDX_CODES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
+
+
+def idx_bytes(array):
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, IDX_CODES[array.dtype.name], array.ndim, *array.shape)
+    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def write_idx(path, array):
+    content = idx_bytes(array)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def write_csv(path, frame, **options):
+    frame.to_csv(path, index=False, **options)
+    return path
+
+
+def wide_frame():
+    pixels = pd.DataFrame(IMAGES.reshape(12, 16), columns=[f"pixel{i}" for i in range(16)])
+    return pd.concat([pd.Series(LABELS, name="label"), pixels], axis=1)
+
+
+def read(path):
+    """The images and labels (None without such a column) of a Parquet file."""
+    table = pq.read_table(path)
+    images = table.column("image").combine_chunks().to_numpy_ndarray()
+    return images, table.column("label").to_pylist() if "label" in table.column_names else None
+
+
+def assert_same(found, expected):
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    assert found.tobytes() == expected.tobytes()
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out.parquet"
+
+
+def refusal(sources, out, kind=KnnvoteError, **keys):
+    """The message of the refusal: one line, which names the source, and nothing is written."""
+    with pytest.raises(kind) as told:
+        convert(sources, out, **keys)
+    assert "\n" not in str(told.value)
+    assert str(sources[0]) in str(told.value)
+    assert not out.exists()
+    assert not list(out.parent.glob("*.tmp"))
+    assert not list(out.parent.glob(".*"))
+    return str(told.value)
+
+
+# IDX
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_idx_of_every_type_and_shape_comes_out_bit_by_bit(data):
+    dtype = np.dtype(data.draw(st.sampled_from(sorted(IDX_CODES))))
+    shape = data.draw(st_numpy.array_shapes(min_dims=2, max_dims=4, max_side=5))
+    images = data.draw(st_numpy.arrays(dtype, shape))
+    with TemporaryDirectory() as folder:
+        source, out = Path(folder, "images"), Path(folder, "out.parquet")
+        source.write_bytes(idx_bytes(images))
+        assert convert([source], out) == len(images)
+        found, labels = read(out)
+    assert_same(found, images)
+    assert labels is None
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("turned", [False, True], ids=["images first", "labels first"])
+def test_idx_images_and_labels_in_either_order_plain_or_gzipped_give_one_table(tmp_path, out, suffix, turned):
+    sources = [
+        write_idx(tmp_path / f"train-images-idx3-ubyte{suffix}", IMAGES),
+        write_idx(tmp_path / f"train-labels-idx1-ubyte{suffix}", LABELS),
+    ]
+    assert convert(sources[::-1] if turned else sources, out) == 12
+    images, labels = read(out)
+    assert_same(images, IMAGES)
+    assert labels == LABELS.tolist()
+    assert pq.read_schema(out).field("label").type == pa.uint8()
+
+
+def test_gzip_is_told_by_content_and_not_by_name(tmp_path, out):
+    (tmp_path / "images").write_bytes(gzip.compress(idx_bytes(IMAGES)))
+    convert([tmp_path / "images"], out)
+    assert_same(read(out)[0], IMAGES)
+    (tmp_path / "plain.gz").write_bytes(idx_bytes(IMAGES[:5]))
+    convert([tmp_path / "plain.gz"], out)
+    assert_same(read(out)[0], IMAGES[:5])
+
+
+def test_idx_of_no_images_gives_parquet_of_no_rows(tmp_path, out):
+    assert convert([write_idx(tmp_path / "images", IMAGES[:0])], out) == 0
+    assert pq.read_table(out).num_rows == 0
+
+
+def test_idx_float_labels_are_kept_for_regression(tmp_path, out):
+    values = np.linspace(0, 1, 12)
+    convert([write_idx(tmp_path / "images", IMAGES), write_idx(tmp_path / "values", values)], out)
+    assert read(out)[1] == values.tolist()
+
+
+def test_idx_counts_that_differ_are_told_with_both_files(tmp_path, out):
+    sources = [write_idx(tmp_path / "images", IMAGES), write_idx(tmp_path / "labels", LABELS[:9])]
+    message = refusal(sources, out)
+    assert "12 images but 9 labels" in message
+    assert str(sources[1]) in message
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (idx_bytes(IMAGES)[:-5], "holds 203 bytes (unpacked), expected 208 for shape (12, 4, 4) of uint8"),
+        (idx_bytes(IMAGES) + b"?", "holds 209 bytes (unpacked), expected 208 for shape (12, 4, 4) of uint8"),
+        (idx_bytes(IMAGES)[:10], "holds 10 bytes (unpacked), expected at least 16 for the header"),
+        (
+            idx_bytes(IMAGES)[:3],
+            r"begins with b'\x00\x00\x08': expected an IDX file's 0, 0, its type (0x8, 0x9",
+        ),
+        (
+            b"\0\0\x07\x03" + bytes(100),
+            r"begins with b'\x00\x00\x07\x03': expected an IDX file's 0, 0, its type",
+        ),
+        (b"\0\0\x08\x00", "and a rank of 1 or more"),
+        (b"\0\0\x08\xff" + bytes(4 * 255), "cannot read"),
+        (struct.pack(">4B3I", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1), "holds 16 bytes (unpacked)"),
+    ],
+    ids=["truncated", "too long", "short header", "three bytes", "type 7", "rank 0", "rank 255", "huge"],
+)
+def test_damaged_idx_is_told_with_what_was_found_and_expected(tmp_path, out, content, expected):
+    (tmp_path / "images").write_bytes(content)
+    message = refusal([tmp_path / "images"], out)
+    assert expected in message
+    assert "get or export it again" in message
+
+
+def test_idx_labels_alone_are_refused_with_their_shape(tmp_path, out):
+    message = refusal([write_idx(tmp_path / "labels", LABELS)], out)
+    assert "no images among" in message
+    assert "labels (12,) uint8: expected an array of rank 2 or more" in message
+
+
+def test_two_files_of_images_are_refused_with_both_shapes(tmp_path, out):
+    sources = [write_idx(tmp_path / "a", IMAGES), write_idx(tmp_path / "b", IMAGES[:3])]
+    message = refusal(sources, out)
+    assert "a (12, 4, 4) uint8" in message
+    assert "b (3, 4, 4) uint8" in message
+    assert "give one file of images and one of labels" in message
+
+
+# NPZ and NPY
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS,
+        LABELS.astype(np.int64),
+        LABELS > 4,
+        LABELS.astype(str),
+        LABELS.astype("S"),
+        LABELS.astype(">i4"),
+    ],
+    ids=["uint8", "int64", "bool", "str", "bytes", "big-endian"],
+)
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_with_one_array_of_images_and_one_of_labels_needs_no_keys(tmp_path, out, labels, save):
+    save(
+        tmp_path / "set.npz", X=IMAGES, y=labels, seed=np.array(7), classes=np.array(["a", "b"]), t=LABELS / 3
+    )
+    assert convert([tmp_path / "set.npz"], out) == 12
+    images, found = read(out)
+    assert_same(images, IMAGES)
+    assert found == (labels.astype(str) if labels.dtype.kind == "S" else labels).tolist()
+
+
+def test_npz_without_labels_gives_images_alone(tmp_path, out):
+    np.savez(tmp_path / "set.npz", images=IMAGES / 255)
+    convert([tmp_path / "set.npz"], out)
+    images, labels = read(out)
+    assert_same(images, IMAGES / 255)
+    assert labels is None
+
+
+def keras_npz(folder):
+    path = folder / "mnist.npz"
+    np.savez(path, x_train=IMAGES[:8], y_train=LABELS[:8], x_test=IMAGES[8:], y_test=LABELS[8:])
+    return path
+
+
+@pytest.mark.parametrize("labels_key", ["y_test", None])
+def test_keras_mnist_npz_is_taken_apart_by_keys(tmp_path, out, labels_key):
+    assert convert([keras_npz(tmp_path)], out, images_key="x_test", labels_key=labels_key) == 4
+    images, labels = read(out)
+    assert_same(images, IMAGES[8:])
+    assert labels == LABELS[8:].tolist()
+
+
+def test_keras_mnist_npz_without_keys_is_refused_with_its_arrays_and_the_options(tmp_path, out):
+    message = refusal([keras_npz(tmp_path)], out)
+    assert "x_train (8, 4, 4) uint8, y_train (8,) uint8, x_test (4, 4, 4) uint8, y_test (4,) uint8" in message
+    assert "--images-key" in message
+    assert "--labels-key" in message
+
+
+def test_npz_with_several_labels_is_refused_until_one_is_named(tmp_path, out):
+    np.savez(tmp_path / "set.npz", x=IMAGES, fine=LABELS, coarse=LABELS // 5, split=np.arange(3))
+    message = refusal([tmp_path / "set.npz"], out)
+    assert "could be the labels" in message
+    assert "fine (12,) uint8, coarse (12,) uint8" in message
+    convert([tmp_path / "set.npz"], out, labels_key="coarse")
+    assert read(out)[1] == (LABELS // 5).tolist()
+
+
+def test_labels_of_one_column_as_in_keras_cifar_are_taken_when_named(tmp_path, out):
+    np.savez(tmp_path / "set.npz", x=IMAGES, y=LABELS.reshape(-1, 1))
+    convert([tmp_path / "set.npz"], out, images_key="x", labels_key="y")
+    assert read(out)[1] == LABELS.tolist()
+
+
+@pytest.mark.parametrize(("key", "role"), [("images_key", "--images-key"), ("labels_key", "--labels-key")])
+def test_a_key_that_is_not_there_is_a_usage_error_that_lists_the_arrays(tmp_path, out, key, role):
+    keys = {"images_key": "x_test", "labels_key": "y_test", key: "z"}
+    message = refusal([keras_npz(tmp_path)], out, OptionError, **keys)
+    assert f"no array z for {role}" in message
+    assert "y_train (8,) uint8" in message
+
+
+def test_named_labels_of_another_number_are_refused_with_both_numbers(tmp_path, out):
+    message = refusal([keras_npz(tmp_path)], out, images_key="x_test", labels_key="y_train")
+    assert "4 images but 8 labels" in message
+
+
+@pytest.mark.parametrize(
+    "images",
+    [IMAGES, IMAGES.astype(">f4"), np.asfortranarray(IMAGES), IMAGES.astype(np.float16)],
+    ids=["uint8", "big-endian", "Fortran order", "float16"],
+)
+def test_npy_gives_the_images_in_the_machines_byte_order(tmp_path, out, images):
+    np.save(tmp_path / "images.npy", images)
+    convert([tmp_path / "images.npy"], out)
+    assert_same(read(out)[0], np.ascontiguousarray(images, images.dtype.newbyteorder("=")))
+
+
+def test_two_npy_files_are_images_and_labels_and_may_be_gzipped(tmp_path, out):
+    np.save(tmp_path / "X.npy", IMAGES)
+    with gzip.open(tmp_path / "y.npy.gz", "wb") as stream:
+        np.save(stream, LABELS)
+    convert([tmp_path / "y.npy.gz", tmp_path / "X.npy"], out)
+    images, labels = read(out)
+    assert_same(images, IMAGES)
+    assert labels == LABELS.tolist()
+
+
+def test_two_npz_files_with_arrays_of_one_name_are_refused_and_neither_is_lost(tmp_path, out):
+    sources = [tmp_path / "a.npz", tmp_path / "b.npz"]
+    for source in sources:
+        np.savez(source, x=IMAGES)
+    with pytest.raises(
+        KnnvoteError, match=r"b\.npz: an earlier file holds an array x too: convert each on its own"
+    ):
+        convert(sources, out)
+    assert not out.exists()
+
+
+def test_keys_that_name_single_numbers_are_refused(tmp_path, out):
+    np.savez(tmp_path / "set.npz", x=IMAGES, y=LABELS, seed=np.array(7))
+    assert "images of shape () have no pixels" in refusal([tmp_path / "set.npz"], out, images_key="seed")
+    assert "shape () cannot be used" in refusal([tmp_path / "set.npz"], out, labels_key="seed")
+
+
+def test_pickled_arrays_are_refused_with_what_to_do(tmp_path, out):
+    np.save(tmp_path / "a.npy", np.array([{}], object))
+    np.savez(tmp_path / "b.npz", x=IMAGES, y=np.array(["a", 1] * 6, object))
+    for name in ("a.npy", "b.npz"):
+        assert "plain numbers and strings, without Python objects" in refusal([tmp_path / name], out)
+
+
+def test_pickled_arrays_beside_the_named_ones_do_no_harm(tmp_path, out):
+    np.savez(tmp_path / "set.npz", x=IMAGES, y=LABELS, meta=np.array([{}], object))
+    assert convert([tmp_path / "set.npz"], out, images_key="x", labels_key="y") == 12
+
+
+def test_images_of_text_are_refused_with_file_and_type(tmp_path, out):
+    np.savez(tmp_path / "set.npz", x=IMAGES.astype(str))
+    assert "images of type <U3 cannot be used" in refusal([tmp_path / "set.npz"], out)
+
+
+def test_a_zip_of_other_things_is_refused(tmp_path, out):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    assert "no images among no arrays at all" in refusal([tmp_path / "set.zip"], out)
+
+
+def test_npy_that_promises_more_than_memory_is_refused(tmp_path, out):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": (2**56, 8)}
+    )
+    (tmp_path / "huge.npy").write_bytes(header.getvalue())
+    assert "cannot read" in refusal([tmp_path / "huge.npy"], out)
+
+
+# CSV
+
+
+@pytest.mark.parametrize("name", ["digits.csv", "digits.csv.gz"])
+def test_csv_keeps_its_columns_names_and_values(tmp_path, out, name):
+    frame = wide_frame().assign(source="å", weight=0.5)
+    assert convert([write_csv(tmp_path / name, frame)], out) == 12
+    assert pq.read_table(out).to_pydict() == frame.to_dict("list")
+
+
+def test_csv_without_header_as_mnist_train_csv_gets_names_and_loses_no_row(tmp_path, out):
+    source = write_csv(tmp_path / "mnist_train.csv", wide_frame(), header=False)
+    assert convert([source], out) == 12
+    assert pq.read_table(out).to_pydict() == wide_frame().to_dict("list")
+
+
+def test_csv_without_header_may_hold_scaled_pixels_a_byte_order_mark_and_windows_line_ends(tmp_path, out):
+    frame = wide_frame()
+    frame.iloc[:, 1:] = (frame.iloc[:, 1:] > 128).astype(np.uint8)
+    source = write_csv(
+        tmp_path / "a.csv",
+        frame,
+        header=False,
+        encoding="utf-8-sig",
+        lineterminator="\r\n",
+        float_format="%.1f",
+    )
+    assert convert([source], out) == 12
+    assert pq.read_table(out).to_pydict() == frame.to_dict("list")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "7," + ",".join("0" * 15),  # 15 pixels
+        "0.5," + ",".join("0" * 16),  # no integer label
+        ",".join(map(str, range(17))),  # the column names of a pandas frame made without names
+        "5,0,0.1,0.2,0.3",  # the names pandas makes of a row read as header
+    ],
+)
+def test_csv_whose_numbers_may_be_names_is_refused_with_the_header_to_add(tmp_path, out, line):
+    (tmp_path / "a.csv").write_text(f"{line}\n{line}\n")
+    message = refusal([tmp_path / "a.csv"], out)
+    assert f"is {line.count(',') + 1} numbers, not names" in message
+    assert "add a first line: label,pixel0,pixel1" in message
+
+
+def test_csv_of_many_blocks_is_streamed_in_order(tmp_path, out, monkeypatch):
+    monkeypatch.setattr(module, "_CSV_BLOCK", 200)
+    source = write_csv(tmp_path / "a.csv.gz", wide_frame())
+    assert convert([source], out) == 12
+    assert pq.read_metadata(out).num_row_groups > 2
+    assert pq.read_table(out).to_pydict() == wide_frame().to_dict("list")
+
+
+def test_csv_whose_later_rows_change_a_columns_type_keeps_every_value(tmp_path, out, monkeypatch):
+    monkeypatch.setattr(module, "_CSV_BLOCK", 16)
+    rows = [*["0,,1"] * 20, "0.5,cat,2"]
+    (tmp_path / "a.csv").write_text("\n".join(["a,b,c", *rows]))
+    assert convert([tmp_path / "a.csv"], out) == 21
+    table = pq.read_table(out)
+    assert table.column("a").to_pylist() == [0.0] * 20 + [0.5]
+    assert table.column("b")[20].as_py() == "cat"
+    assert table.column("c").to_pylist() == [1] * 20 + [2]
+
+
+def test_csv_of_a_header_alone_gives_parquet_of_no_rows(tmp_path, out):
+    (tmp_path / "a.csv").write_text("label,pixel0\n")
+    assert convert([tmp_path / "a.csv"], out) == 0
+    assert pq.read_table(out).column_names == ["label", "pixel0"]
+    assert pq.read_table(out).num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "Empty CSV file"),
+        (b"a,b\n1,2\n1,2,3\n", "Expected 2 columns, got 3"),
+        (b"a;b\n1;2\n", "as CSV it has one column: separate columns by commas"),
+        (b"hello\nworld\n", "as CSV it has one column"),
+        (b"a,b,a\n1,2,3\n", "several columns named 'a'"),
+        ("label,größe\n1,2\n".encode("latin-1"), "can't decode byte"),
+        ("label,pixel0\n1,2\n".encode("utf-16"), "expected an IDX, NPZ, NPY or CSV file"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", r"begins with b'\x89PNG'"),
+    ],
+    ids=["empty", "ragged", "semicolons", "text", "doubled name", "latin-1", "utf-16", "PNG"],
+)
+def test_what_is_no_csv_is_refused_in_one_line(tmp_path, out, content, expected):
+    (tmp_path / "a.csv").write_bytes(content)
+    assert expected in refusal([tmp_path / "a.csv"], out)
+
+
+def test_ragged_row_far_into_a_csv_leaves_no_file(tmp_path, out, monkeypatch):
+    monkeypatch.setattr(module, "_CSV_BLOCK", 64)
+    (tmp_path / "a.csv").write_text("a,b\n" + "1,2\n" * 500 + "1\n")
+    assert "Expected 2 columns, got 1" in refusal([tmp_path / "a.csv"], out)
+
+
+def test_a_gzipped_csv_cut_off_in_the_middle_is_blamed_on_the_source(tmp_path, out, monkeypatch):
+    monkeypatch.setattr(module, "_CSV_BLOCK", 4096)
+    text = "a,b\n" + "".join(f"{a},{b}\n" for a, b in RNG.integers(0, 10**6, (20000, 2)))
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text.encode())[:-2000])
+    assert f"cannot read {tmp_path / 'a.csv.gz'}: Compressed file ended" in refusal(
+        [tmp_path / "a.csv.gz"], out
+    )
+
+
+def test_csv_with_keys_or_beside_another_file_is_a_usage_error(tmp_path, out):
+    source = write_csv(tmp_path / "a.csv", wide_frame())
+    for sources, keys in (
+        ([source, source], {}),
+        ([source], {"images_key": "x"}),
+        ([source], {"labels_key": "y"}),
+    ):
+        assert "convert it on its own" in refusal(sources, out, OptionError, **keys)
+
+
+# Any format
+
+
+def whole_files():
+    npz, npy = io.BytesIO(), io.BytesIO()
+    np.savez_compressed(npz, x=IMAGES, y=LABELS)
+    np.save(npy, IMAGES)
+    idx = idx_bytes(IMAGES)
+    return {"npz": npz.getvalue(), "npy": npy.getvalue(), "idx": idx, "idx.gz": gzip.compress(idx)}
+
+
+@pytest.mark.parametrize("kind", sorted(whole_files()))
+def test_a_file_cut_off_anywhere_is_refused_and_never_a_traceback(tmp_path, out, kind):
+    content = whole_files()[kind]
+    for length in range(0, len(content), 3):
+        (tmp_path / "images").write_bytes(content[:length])
+        refusal([tmp_path / "images"], out)
+
+
+@pytest.mark.parametrize("kind", sorted(whole_files()))
+def test_a_file_with_a_changed_byte_gives_images_or_a_refusal_and_never_a_traceback(tmp_path, out, kind):
+    content = whole_files()[kind]
+    refused = 0
+    for place in range(len(content)):
+        changed = bytes([*content[:place], content[place] ^ 0x55, *content[place + 1 :]])
+        (tmp_path / "images").write_bytes(changed)
+        try:
+            rows = convert([tmp_path / "images"], out)
+        except KnnvoteError as error:
+            assert str(tmp_path / "images") in str(error)  # noqa: PT017
+            refused += 1
+        else:
+            assert rows == pq.read_metadata(out).num_rows
+    assert refused > 3
+
+
+def test_a_source_that_is_not_there_or_a_folder_is_told_by_path(tmp_path, out):
+    assert "No such file or directory; give the path of" in refusal([tmp_path / "none.npz"], out)
+    (tmp_path / "folder").mkdir()
+    assert "Is a directory; give the path of" in refusal([tmp_path / "folder"], out)
+
+
+def test_nothing_to_convert_is_a_usage_error(out):
+    with pytest.raises(OptionError, match="nothing to convert"):
+        convert([], out)
+
+
+def test_a_destination_that_is_no_parquet_file_is_a_usage_error(tmp_path):
+    source = write_idx(tmp_path / "images", IMAGES)
+    (tmp_path / "folder.parquet").mkdir()
+    with pytest.raises(OptionError, match=r"folder\.parquet is a folder: name a \.parquet file"):
+        convert([source], tmp_path / "folder.parquet")
+    with pytest.raises(OptionError, match=r"out\.csv is not a \.parquet file: name a \.parquet file"):
+        convert([source], tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_source_is_never_overwritten_even_by_another_name(tmp_path):
+    source = write_idx(tmp_path / "images.parquet", IMAGES)
+    (tmp_path / "link.parquet").symlink_to(source)
+    for destination in (source, tmp_path / "link.parquet"):
+        with pytest.raises(OptionError, match="both a source and the destination"):
+            convert([source], destination)
+    assert source.read_bytes() == idx_bytes(IMAGES)
+
+
+def test_an_older_destination_is_replaced_by_success_and_kept_by_failure(tmp_path, out):
+    convert([write_idx(tmp_path / "images", IMAGES)], out)
+    before = out.read_bytes()
+    (tmp_path / "bad").write_bytes(idx_bytes(IMAGES)[:-1])
+    with pytest.raises(KnnvoteError):
+        convert([tmp_path / "bad"], out)
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n1,2,3\n")
+    with pytest.raises(KnnvoteError):
+        convert([tmp_path / "bad.csv"], out)
+    assert out.read_bytes() == before
+    assert convert([write_idx(tmp_path / "fewer", IMAGES[:5])], out) == 5
+    assert_same(read(out)[0], IMAGES[:5])
+
+
+def test_the_same_sources_give_the_same_bytes(tmp_path):
+    for source in (write_idx(tmp_path / "images", IMAGES), write_csv(tmp_path / "a.csv", wide_frame())):
+        convert([source], tmp_path / "1.parquet")
+        convert([source], tmp_path / "2.parquet")
+        assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
+
+
+def test_pandas_polars_and_duckdb_open_what_was_converted(tmp_path, out):
+    convert([write_idx(tmp_path / "images", IMAGES), write_idx(tmp_path / "labels", LABELS)], out)
+    with duckdb.connect() as connection:
+        rows = connection.execute("select image, label from read_parquet(?)", [str(out)]).fetchall()
+    opened = {
+        "pandas": list(pd.read_parquet(out).itertuples(index=False)),
+        "polars": pl.read_parquet(out).rows(),
+        "duckdb": rows,
+    }
+    for reader, pairs in opened.items():
+        assert [np.ravel(image).tolist() for image, _ in pairs] == IMAGES.reshape(12, 16).tolist(), reader
+        assert [label for _, label in pairs] == LABELS.tolist(), reader
