@@ -1,0 +1,1 @@
+"""Labelled images to an index folder: build, store, open, verify."""

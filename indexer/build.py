@@ -1,0 +1,181 @@
+"""Labelled images to an index folder."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from data.codec import GRAYSCALE_FORMULA
+from data.errors import KnnvoteError, OptionError
+from data.files import InputFile
+from indexer.faiss_index import Kind, build_faiss, held_vectors, write_faiss
+from indexer.space import Metric
+from indexer.store import Content, is_index_folder, write_folder
+from indexer.threads import limit_threads
+from indexer.training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexOptions:
+    """What kind of index to build.
+
+    Attributes:
+        kind: ``exact``, ``adaptive``, ``hnsw`` or ``factory``.
+        factory: a FAISS factory string, for kind ``factory``.
+        metric: ``l2``, ``cosine`` or ``l1``.
+        seed: of everything random.
+        threads: that build it; None for as many as there are processors.
+        overwrite: replace an index folder that is there.
+    """
+
+    kind: Kind = "exact"
+    factory: str | None = None
+    metric: Metric = "l2"
+    seed: int = 0
+    threads: int | None = None
+    overwrite: bool = False
+
+
+def index_files(
+    inputs: Sequence[InputFile],
+    out: Path,
+    *,
+    training: TrainingOptions | None = None,
+    options: IndexOptions | None = None,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> None:
+    """Build the index of labelled images in Parquet files and commit it at `out`.
+
+    Raises:
+        KnnvoteError: an input does not fit, or `out` cannot be written or is in use; nothing there is changed.
+    """
+    training, options = training or TrainingOptions(), options or IndexOptions()
+    check_destination(out, overwrite=options.overwrite)
+    start = time.perf_counter()
+    examples = read_training_set(inputs, training, metric=options.metric, progress=progress)
+    _build(examples, out, options, is_regression=training.is_regression, grayscale=training.images.grayscale, start=start)
+
+
+def index_arrays(
+    images: NDArray[Any],
+    labels: NDArray[Any] | Sequence[Any],
+    out: Path | str,
+    *,
+    is_regression: bool = False,
+    options: IndexOptions | None = None,
+) -> None:
+    """Build the index of labelled images in memory and commit it at `out`.
+
+    Args:
+        images: (n, *shape) of any number type.
+        labels: (n,) integers, strings or booleans; numbers for regression.
+        out: the index folder to make.
+        is_regression: labels are numbers to be averaged.
+        options: what kind of index to build.
+
+    Raises:
+        KnnvoteError: the arrays do not fit, or `out` cannot be written or is in use; nothing there is changed.
+    """
+    options = options or IndexOptions()
+    check_destination(Path(out), overwrite=options.overwrite)
+    start = time.perf_counter()
+    examples = training_set_from_arrays(images, labels, metric=options.metric, is_regression=is_regression)
+    _build(examples, Path(out), options, is_regression=is_regression, grayscale=False, start=start)
+
+
+def check_destination(out: Path, *, overwrite: bool) -> None:
+    """Refuse to write an index where something else is, or over an index without being told to."""
+    if is_index_folder(out):
+        if not overwrite:
+            raise KnnvoteError(f"{out} exists: pass --overwrite to replace it, or give another --out")
+    elif out.is_file() or (out.is_dir() and any(_foreign(out))):
+        raise KnnvoteError(f"{out} exists and is not an index folder: give --out a new path, such as {out}.knn")
+
+
+def _foreign(folder: Path) -> list[Path]:
+    """What an interrupted build of ours would not have left."""
+    return [file for file in folder.iterdir() if not file.name.endswith((".tmp", ".faiss", ".npy")) and not (
+        file.name.startswith(("labels-", "timing-")))]
+
+
+def _build(
+    examples: TrainingSet,
+    out: Path,
+    options: IndexOptions,
+    *,
+    is_regression: bool,
+    grayscale: bool,
+    start: float,
+) -> None:
+    read = time.perf_counter()
+    x = examples.vectors
+    with limit_threads(options.threads):
+        built = build_faiss(x, kind=options.kind, metric=options.metric, factory=options.factory, seed=options.seed)
+    held = held_vectors(built.index, x.dtype)
+    is_held = held is not None and np.array_equal(held, x)
+    labels = examples.provenance["label"]
+    facts = {
+        "kind": options.kind,
+        "factory": built.factory,
+        "metric": options.metric,
+        "n": x.shape[0],
+        "d": x.shape[1],
+        "shape": list(examples.shape),
+        "dtype": str(x.dtype),
+        "vector": {"step": "pixels", "grayscale": GRAYSCALE_FORMULA if grayscale else None},
+        "task": "regression" if is_regression else "classification",
+        "classes": [] if is_regression else sorted(labels.unique().to_pylist()),
+        "class_names": examples.class_names,
+        "label_type": str(labels.type),
+        "image_column": examples.layout.name if examples.layout else None,
+        "label_column": examples.label_column,
+        "sources": list(examples.sources),
+        "skipped": examples.skipped,
+        "search": built.search,
+        "seed": options.seed,
+        "data_sha256": _data_sha256(examples),
+        "versions": library_versions(),
+    }
+    timing = {"read_seconds": read - start, "build_seconds": time.perf_counter() - read}
+    write_folder(
+        out,
+        Content(
+            facts=facts,
+            provenance=examples.provenance,
+            write_index=partial(write_faiss, built.index) if built.index is not None else None,
+            vectors=None if is_held else x,
+            timing={name: round(seconds, 3) for name, seconds in timing.items()},
+        ),
+    )
+
+
+def _data_sha256(examples: TrainingSet) -> str:
+    """What is stored, whatever the kind of index: indexes that share it can share exact results."""
+    digest = hashlib.sha256(repr((examples.vectors.dtype.str, examples.vectors.shape)).encode())
+    digest.update(np.ascontiguousarray(examples.vectors).data)
+    sink = pa.BufferOutputStream()
+    labels = examples.provenance.select(["label"])
+    with pa.ipc.new_stream(sink, labels.schema) as writer:
+        writer.write_table(labels)
+    digest.update(sink.getvalue())
+    return digest.hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of knnvote and of the libraries that shape its answers."""
+    names = ("knnvote", "faiss-cpu", "numpy", "pyarrow", "imagecodecs")
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found

@@ -1,0 +1,210 @@
+"""FAISS indexes: built for each kind, written, opened mapped, and read for the vectors that they hold without loss."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from data.errors import KnnvoteError, OptionError
+from indexer.projection import Projection, fit_projection, projection_from_faiss
+from indexer.space import Metric, metric_space
+
+Kind = Literal["exact", "adaptive", "hnsw", "factory"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+HNSW_FACTORY = "HNSW32"
+_PRINCIPAL_COMPONENTS = 64
+_SAMPLE = 16_384  # rows that determine the axes: the covariance of more does not change them noticeably
+_BLOCK = 16_384  # rows converted to floats at a time
+# Of the metric's own space, in which cosine is l2.
+FAISS_METRIC = {"l2": faiss.METRIC_L2, "cosine": faiss.METRIC_L2, "l1": faiss.METRIC_L1}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A FAISS index and what must be known to search it.
+
+    Attributes:
+        index: None where FAISS has nothing to add to the stored vectors: exact search of types it cannot hold.
+        factory: its FAISS factory string, as far as one can describe it; "" without an index.
+        search: settings of its search, as they go into the manifest.
+    """
+
+    index: faiss.Index | None
+    factory: str
+    search: dict[str, Any]
+
+
+def build_faiss(
+    x: NDArray[np.generic], *, kind: Kind, metric: Metric, factory: str | None, seed: int
+) -> Built:
+    """Build the FAISS index of a kind over stored vectors x (n, d).
+
+    Raises:
+        OptionError: the factory string is not one that FAISS can build for these vectors.
+    """
+    if kind == "exact":
+        return _exact(x)
+    if kind == "adaptive":
+        return _adaptive(x, metric, seed)
+    return _from_factory(x, metric, factory or HNSW_FACTORY)
+
+
+def _exact(x: NDArray[np.generic]) -> Built:
+    holder, factory = _lossless_holder(x)
+    return Built(holder, factory, {})
+
+
+def _lossless_holder(x: NDArray[np.generic]) -> tuple[faiss.Index | None, str]:
+    """A flat FAISS index that holds x in its own type, where FAISS has one."""
+    d = x.shape[1]
+    if x.dtype == np.uint8:
+        holder = faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_8bit_direct, faiss.METRIC_L2)
+        name = "SQ8_direct"
+    elif x.dtype == np.float32:
+        holder, name = faiss.IndexFlatL2(d), "Flat"
+    else:
+        return None, ""
+    for start in range(0, len(x), _BLOCK):
+        holder.add(np.ascontiguousarray(x[start : start + _BLOCK], dtype=np.float32))
+    return holder, name
+
+
+def _adaptive(x: NDArray[np.generic], metric: Metric, seed: int) -> Built:
+    """An inverted file (IVF) over principal components, refined on the stored vectors."""
+    n, d = x.shape
+    rng = np.random.default_rng(seed)
+    sample = x if n <= _SAMPLE else x[np.sort(rng.choice(n, _SAMPLE, replace=False))]
+    whole = metric != "cosine" and x.dtype in (np.uint8, np.uint16)
+    projection = fit_projection(
+        metric_space(sample, metric), min(_PRINCIPAL_COMPONENTS, d), whole=whole
+    )
+    projected = np.concatenate(
+        [projection(metric_space(x[start : start + _BLOCK], metric)) for start in range(0, n, _BLOCK)]
+    )
+    ivf = _inverted_file(projected, seed)
+    chained = _chain(projection.to_faiss(), ivf)
+    p = projected.shape[1]
+    factory = f"PCA{p},IVF{ivf.nlist},Flat"
+    search = {"nprobe": max(1, ivf.nlist // 8), "candidates_per_neighbor": 8, "grid": projection.grid}
+    holder, holder_name = _lossless_holder(x)
+    if holder is None:
+        return Built(chained, factory, search)
+    refined = faiss.IndexRefine(chained, holder)
+    return Built(refined, f"{factory},Refine({holder_name})", search)
+
+
+def _inverted_file(projected: NDArray[np.float32], seed: int) -> faiss.IndexIVFFlat:
+    """Lists around about 2 sqrt(n) centroids, which are rounded so that distances to them are exact too."""
+    n, p = projected.shape
+    nlist = 2 ** max(0, round(np.log2(2 * np.sqrt(n))) if n >= 2 else 0)
+    nlist = min(nlist, n)
+    clustering = faiss.Kmeans(
+        p, nlist, niter=10, seed=seed, min_points_per_centroid=1, max_points_per_centroid=64
+    )
+    clustering.train(projected)
+    quantizer = faiss.IndexFlatL2(p)
+    quantizer.add(np.rint(clustering.centroids))
+    ivf = faiss.IndexIVFFlat(quantizer, p, nlist, faiss.METRIC_L2)
+    ivf.is_trained = True
+    ivf.add(projected)
+    return ivf
+
+
+def _chain(transforms: list[faiss.VectorTransform], index: faiss.Index) -> faiss.IndexPreTransform:
+    """Transforms in front of an index that is already filled with transformed vectors."""
+    chained = faiss.IndexPreTransform(index)
+    for transform in reversed(transforms):
+        chained.prepend_transform(transform)
+    chained.ntotal = index.ntotal
+    return chained
+
+
+def _from_factory(x: NDArray[np.generic], metric: Metric, factory: str) -> Built:
+    """Any FAISS index, over the vectors as they are where they are small whole numbers, else centred.
+
+    HNSW is built by one thread: with more, the graph depends on which thread comes first.
+    """
+    d = x.shape[1]
+    as_stored = x.dtype == np.uint8 and metric != "cosine"
+    if factory == HNSW_FACTORY:
+        factory = "HNSW32,SQ8_direct" if as_stored and metric == "l2" else "HNSW32,Flat"
+    values = metric_space(x, metric)
+    centre = np.zeros(d) if as_stored else values.mean(axis=0).astype(np.float32).astype(np.float64)
+    floats = (values - centre).astype(np.float32)
+    try:
+        index = faiss.index_factory(d, factory, FAISS_METRIC[metric])
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
+            index.train(floats)
+            index.add(floats)
+        finally:
+            faiss.omp_set_num_threads(threads)
+    except RuntimeError as error:
+        raise OptionError(
+            f"FAISS cannot build --factory {factory!r} over {len(x):,} vectors of {d} dimensions with metric {metric}: "
+            f"{_faiss_reason(error)}; try --kind adaptive, or another factory string"
+        ) from error
+    if as_stored:
+        return Built(index, factory, {"candidates_per_neighbor": 2, "is_centred": False})
+    centring = faiss.CenteringTransform(d)
+    faiss.copy_array_to_vector(centre.astype(np.float32), centring.mean)
+    centring.is_trained = True
+    return Built(
+        _chain([centring], index), factory, {"candidates_per_neighbor": 2, "is_centred": True}
+    )
+
+
+def _faiss_reason(error: RuntimeError) -> str:
+    """The sentence in a FAISS exception, without the C++ function and file around it."""
+    return str(error).rsplit("Error: ", maxsplit=1)[-1].splitlines()[0].strip()
+
+
+def write_faiss(index: faiss.Index, path: Path) -> None:
+    """Write the index file."""
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:
+        raise KnnvoteError(f"cannot write {path}: {_faiss_reason(error)}") from error
+
+
+def read_faiss(path: Path) -> faiss.Index:
+    """Open an index file mapped, so that jobs share its memory."""
+    try:
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise KnnvoteError(
+            f"FAISS cannot read {path}: {_faiss_reason(error)}; run knnvote verify on the index folder"
+        ) from error
+
+
+def held_vectors(index: faiss.Index | None, dtype: np.dtype[Any]) -> NDArray[np.generic] | None:
+    """The stored vectors (n, d) as a view into a FAISS index that holds them without loss, else None."""
+    index = faiss.downcast_index(index) if index is not None else None
+    if isinstance(index, faiss.IndexRefine):
+        return held_vectors(index.refine_index, dtype)
+    if isinstance(index, faiss.IndexHNSW):
+        return held_vectors(index.storage, dtype)
+    is_bytes = (
+        isinstance(index, faiss.IndexScalarQuantizer)
+        and index.sq.qtype == faiss.ScalarQuantizer.QT_8bit_direct
+        and dtype == np.uint8
+    )
+    is_floats = isinstance(index, faiss.IndexFlat) and dtype == np.float32
+    if index is None or not (is_bytes or is_floats):
+        return None
+    codes = faiss.rev_swig_ptr(index.codes.data(), index.codes.size())
+    return codes.view(dtype).reshape(index.ntotal, index.d)
+
+
+def base_ivf(index: faiss.Index, grid: float) -> tuple[faiss.IndexIVF, Projection]:
+    """The inverted file of an adaptive index, and the projection that leads to it."""
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexRefine):
+        index = faiss.downcast_index(index.base_index)
+    chain = [index.chain.at(i) for i in range(index.chain.size())]
+    return faiss.downcast_index(index.index), projection_from_faiss(chain, grid)

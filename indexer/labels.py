@@ -1,0 +1,110 @@
+"""Labels: which column holds them, and what types they may have."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pt
+
+from data.errors import ImageFileError, KnnvoteError
+
+_USUAL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category")
+
+
+def recognise_label(
+    schema: pa.Schema, image_columns: Sequence[str], label_column: str | None, id_column: str | None
+) -> str:
+    """The label column: the one named, one with a usual name, or the only one left that could be.
+
+    Raises:
+        ImageFileError: there is none, or several could be.
+    """
+    if label_column is not None:
+        if label_column not in schema.names:
+            raise ImageFileError(
+                f"no column {label_column!r} for --label-column; there are {_shown(schema, schema.names)}"
+            )
+        return label_column
+    others = [
+        name
+        for name in schema.names
+        if name not in image_columns and name != id_column and not name.startswith("__index_level_")
+    ]
+    usual = [name for name in others if name.lower() in _USUAL_NAMES]
+    possible = usual or [name for name in others if _may_be_label(schema.field(name).type)]
+    if len(possible) == 1:
+        return possible[0]
+    if possible:
+        raise ImageFileError(
+            f"several columns could be the label: {_shown(schema, possible)}; name one with --label-column"
+        )
+    raise ImageFileError(
+        f"no label column beside the images; there are {_shown(schema, others) or 'no other columns'}; "
+        "name one with --label-column"
+    )
+
+
+def find_label(schema: pa.Schema, image_columns: Sequence[str], preferred: str | None) -> str | None:
+    """The label column of test images, if they have one: that of the index by name, else as `recognise_label` finds it."""
+    if preferred in schema.names and preferred not in image_columns:
+        return preferred
+    try:
+        return recognise_label(schema, image_columns, None, None)
+    except ImageFileError:
+        return None
+
+
+def class_names(schema: pa.Schema, label_column: str) -> list[str] | None:
+    """The names that Hugging Face metadata gives the integer classes of a column, if any."""
+    try:
+        described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        names = described["info"]["features"][label_column]["names"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
+def label_array(labels: pa.Array, *, is_regression: bool) -> pa.Array:
+    """Labels as integers, strings or booleans in their own type; as float64 for regression.
+
+    Raises:
+        KnnvoteError: their type cannot be used.
+    """
+    if pt.is_dictionary(labels.type):
+        labels = labels.dictionary_decode()
+    if pt.is_large_string(labels.type) or pt.is_string_view(labels.type):
+        labels = labels.cast(pa.string())
+    if is_regression:
+        if not (pt.is_integer(labels.type) or pt.is_floating(labels.type)):
+            raise KnnvoteError(f"labels of type {labels.type} cannot be averaged: --task regression needs numbers")
+        values = labels.cast(pa.float64(), safe=False)
+        if not np.isfinite(values.drop_null().to_numpy()).all():
+            raise KnnvoteError("a label is NaN or infinite: --task regression needs finite numbers")
+        return values
+    if pt.is_floating(labels.type):
+        raise KnnvoteError(
+            f"labels of type {labels.type} are numbers to be averaged: pass --task regression, or give integers, "
+            "strings or booleans"
+        )
+    if not (pt.is_integer(labels.type) or pt.is_string(labels.type) or pt.is_boolean(labels.type)):
+        raise KnnvoteError(f"labels of type {labels.type} cannot be used: give integers, strings or booleans")
+    return labels
+
+
+def _may_be_label(kind: pa.DataType) -> bool:
+    if pt.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pt.is_integer(kind)
+        or pt.is_boolean(kind)
+        or pt.is_floating(kind)
+        or pt.is_string(kind)
+        or pt.is_large_string(kind)
+        or pt.is_string_view(kind)
+    )
+
+
+def _shown(schema: pa.Schema, names: Sequence[str]) -> str:
+    shown = [f"{name} ({schema.field(name).type})" for name in names[:12]]
+    return ", ".join(shown + (["..."] if len(names) > len(shown) else []))

@@ -1,0 +1,94 @@
+"""Principal components on a grid of whole numbers, where sums in float32 and float64 are exact in any order.
+
+BLAS adds products in an order that depends on how many rows it is given and on where a row stands among them, so the same
+image would be projected to other bits in another batch, and FAISS could then choose other candidates. Here pixels, axes
+and projections are whole multiples of powers of two, few enough bits that no sum is ever rounded:
+
+- pixels, centred, in units of ``grid``: at most 2^20;
+- axes in multiples of 2^-20, so that a projection in float64 needs 20 + 20 + log2(d) / 2 of its 53 bits;
+- projections, rounded to whole numbers of length below 2^11, so that each product sum and each squared distance between two
+  of them is below 2^24, where float32 still counts by ones.
+"""
+
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+_PIXEL_LIMIT = 2.0**20
+_AXIS_UNIT = 2.0**-20
+_PROJECTION_LIMIT = 2.0**22  # of one coordinate before its row is shortened: squares still add up exactly
+_LENGTH_LIMIT = 2.0**11 - 1
+_STORED_LENGTH = 1500.0  # leaves queries that lie farther out than any stored vector some room
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A linear map to whole numbers.
+
+    Attributes:
+        centre: (d,) float64, subtracted first; whole numbers for integer pixels.
+        grid: the unit of centred values, a power of two; 1 for integer pixels.
+        axes: (p, d) float64, one scaled principal axis a row.
+    """
+
+    centre: NDArray[np.float64]
+    grid: float
+    axes: NDArray[np.float64]
+
+    def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Vectors (nq, d) in the metric's space -> (nq, p) whole numbers as float32, each row shorter than 2^11."""
+        steps = np.clip(np.rint((x - self.centre) / self.grid), -_PIXEL_LIMIT, _PIXEL_LIMIT)
+        y = np.clip(np.rint(steps @ self.axes.T), -_PROJECTION_LIMIT, _PROJECTION_LIMIT)
+        length = np.sqrt(np.einsum("ij,ij->i", y, y))
+        far = length > _LENGTH_LIMIT
+        y[far] = np.trunc(y[far] * (_LENGTH_LIMIT / length[far])[:, None])
+        return y.astype(np.float32)
+
+    def to_faiss(self) -> list[faiss.VectorTransform]:
+        """The same map as FAISS transforms, exact in their float32, so that it is stored in the index file itself."""
+        p, d = self.axes.shape
+        centring = faiss.CenteringTransform(d)
+        faiss.copy_array_to_vector(self.centre.astype(np.float32), centring.mean)
+        centring.is_trained = True
+        linear = faiss.LinearTransform(d, p, False)
+        faiss.copy_array_to_vector((self.axes / self.grid).astype(np.float32).ravel(), linear.A)
+        linear.is_trained = True
+        return [centring, linear]
+
+
+def projection_from_faiss(chain: list[faiss.VectorTransform], grid: float) -> Projection:
+    """Read back what `Projection.to_faiss` stored."""
+    centring, linear = (faiss.downcast_VectorTransform(transform) for transform in chain)
+    axes = faiss.vector_to_array(linear.A).reshape(linear.d_out, linear.d_in)
+    return Projection(
+        centre=faiss.vector_to_array(centring.mean).astype(np.float64),
+        grid=grid,
+        axes=axes.astype(np.float64) * grid,
+    )
+
+
+def fit_projection(sample: NDArray[np.float64], p: int, *, whole: bool) -> Projection:
+    """Principal axes of a sample, by the eigenvectors of its covariance (Pearson 1901).
+
+    Args:
+        sample: (n, d) vectors in the metric's space; those to be stored may lie somewhat farther out.
+        p: number of axes.
+        whole: vectors hold whole numbers below 2^20, which the grid keeps as they are.
+    """
+    mean = sample.mean(axis=0)
+    centre = np.rint(mean) if whole else mean.astype(np.float32).astype(np.float64)
+    centred = sample - mean
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    axes = np.rint(vectors[:, ::-1][:, :p].T / _AXIS_UNIT) * _AXIS_UNIT
+    spread = float(np.abs(sample - centre).max())
+    grid = 1.0 if whole else _power_of_two(4 * spread / _PIXEL_LIMIT)
+    projected = (centred / grid) @ axes.T
+    longest = float(np.sqrt(np.einsum("ij,ij->i", projected, projected).max()))
+    return Projection(centre=centre, grid=grid, axes=axes / _power_of_two(longest / _STORED_LENGTH))
+
+
+def _power_of_two(least: float) -> float:
+    """The smallest power of two that is at least this; 1 for 0."""
+    return float(2.0 ** np.ceil(np.log2(least))) if least > 0 else 1.0

@@ -1,0 +1,306 @@
+"""The index folder: written in generations, committed by its manifest, opened with checks, verified byte by byte.
+
+A folder holds ``manifest.json`` and the files it names, each with the generation in its name. Replacing the manifest is the
+one step that commits; what an interrupted writer left is removed by the next.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from data.errors import KnnvoteError
+from data.files import atomic_write, describe_os_error, hash_stream, sync
+from indexer.faiss_index import held_vectors, read_faiss
+from indexer.space import Metric
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+TIMING = "timing"
+_GENERATION_NAME = re.compile(r"[a-z]+-\d+\.[a-z]+")
+
+
+@dataclass(frozen=True)
+class Index:
+    """An opened index folder.
+
+    Attributes:
+        path: the folder.
+        manifest: everything that is known of it, as in manifest.json.
+        faiss_index: the FAISS index, mapped; None for exact search of types that FAISS cannot hold.
+        vectors: (n, d) the stored vectors in their own type, mapped.
+        labels: (n,) Arrow array of labels in their own type.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    faiss_index: Any
+    vectors: NDArray[np.generic]
+    labels: pa.Array
+    _provenance: pq.ParquetFile
+
+    @property
+    def n(self) -> int:
+        """Stored vectors."""
+        return int(self.manifest["n"])
+
+    @property
+    def d(self) -> int:
+        """Dimensions."""
+        return int(self.manifest["d"])
+
+    @property
+    def kind(self) -> str:
+        """``exact``, ``adaptive``, ``hnsw`` or ``factory``."""
+        return str(self.manifest["kind"])
+
+    @property
+    def metric(self) -> Metric:
+        """``l2``, ``cosine`` or ``l1``."""
+        metric: Metric = self.manifest["metric"]
+        return metric
+
+    @property
+    def is_regression(self) -> bool:
+        """Labels are numbers to be averaged, not classes."""
+        return bool(self.manifest["task"] == "regression")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image."""
+        return tuple(self.manifest["shape"])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 that changes with any byte of the folder's manifest and so of the files it names."""
+        return str(self.manifest["checksum"])
+
+    @cached_property
+    def classes(self) -> pa.Array:
+        """The distinct labels, sorted; empty for regression."""
+        return pa.array(self.manifest["classes"], self.labels.type)
+
+    @cached_property
+    def class_codes(self) -> NDArray[np.int32]:
+        """(n,) each row's place in `classes`."""
+        codes = self.labels.dictionary_encode()
+        order = {value: place for place, value in enumerate(self.manifest["classes"])}
+        places = np.array([order[value.as_py()] for value in codes.dictionary], dtype=np.int32)
+        result: NDArray[np.int32] = places[codes.indices.to_numpy(zero_copy_only=False)]
+        return result
+
+    @cached_property
+    def targets(self) -> NDArray[np.float64]:
+        """(n,) labels of a regression as float64."""
+        values: NDArray[np.float64] = self.labels.to_numpy(zero_copy_only=False).astype(np.float64)
+        return values
+
+    @cached_property
+    def ids(self) -> pa.Array:
+        """(n,) each row's id, a string."""
+        return self._provenance.read(["id"])["id"].combine_chunks()
+
+
+@dataclass(frozen=True)
+class Content:
+    """What an index folder is written from.
+
+    Attributes:
+        facts: manifest entries that the writer knows: kind, metric, n, d and so on.
+        provenance: one row a stored vector, columns label, id, file, row.
+        write_index: writes the FAISS index to a path; None where there is none.
+        vectors: (n, d) stored in a file of their own; None where the FAISS index holds them without loss.
+        timing: seconds by step. They are kept apart, because the same input gives the same bytes of all the rest.
+    """
+
+    facts: dict[str, Any]
+    provenance: pa.Table
+    write_index: Callable[[Path], None] | None
+    vectors: NDArray[np.generic] | None
+    timing: dict[str, float]
+
+
+def write_folder(folder: Path, content: Content) -> None:
+    """Write a new generation of the folder and commit it.
+
+    Raises:
+        KnnvoteError: it cannot be written; what the folder held before is untouched.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KnnvoteError(f"cannot make {folder}: {describe_os_error(error)}") from error
+    generation = _last_generation(folder) + 1
+    files: dict[str, Path] = {}
+    if content.write_index is not None:
+        files["index"] = folder / f"index-{generation}.faiss"
+        content.write_index(files["index"])
+        sync(files["index"])
+    if content.vectors is not None:
+        files["vectors"] = folder / f"vectors-{generation}.npy"
+        with atomic_write(files["vectors"]) as stream:
+            np.save(stream, content.vectors, allow_pickle=False)
+    files["labels"] = folder / f"labels-{generation}.parquet"
+    with atomic_write(files["labels"]) as stream:
+        pq.write_table(content.provenance, stream, compression="zstd")
+    timing = folder / f"{TIMING}-{generation}.json"
+    _write_sealed(timing, content.timing)
+    manifest = {
+        "format": FORMAT,
+        "generation": generation,
+        **content.facts,
+        "files": {role: _describe_file(path) for role, path in files.items()},
+    }
+    _write_sealed(folder / MANIFEST, manifest)
+    _remove_others(folder, {*(path.name for path in files.values()), timing.name})
+
+
+def is_index_folder(path: Path) -> bool:
+    """Whether there is a manifest at path."""
+    return (path / MANIFEST).is_file()
+
+
+def open_index(path: Path) -> Index:
+    """Open an index folder, after checking its manifest's checksum, its format and the sizes of its files.
+
+    Raises:
+        KnnvoteError: it is no index folder, is of a newer format, or is damaged.
+    """
+    manifest = read_manifest(path)
+    for entry in manifest["files"].values():
+        file = path / entry["name"]
+        size = file.stat().st_size if file.is_file() else None
+        if size != entry["size"]:
+            found = "is missing" if size is None else f"has {size:,} bytes"
+            raise KnnvoteError(
+                f"{file} {found}, and the manifest says {entry['size']:,}: the index is damaged; build it again"
+            )
+    dtype = np.dtype(manifest["dtype"])
+    names = {role: path / entry["name"] for role, entry in manifest["files"].items()}
+    faiss_index = read_faiss(names["index"]) if "index" in names else None
+    try:
+        if "vectors" in names:
+            vectors = np.load(names["vectors"], mmap_mode="r", allow_pickle=False)
+        else:
+            vectors = held_vectors(faiss_index, dtype)
+        provenance = pq.ParquetFile(names["labels"])
+        labels = provenance.read(["label"])["label"].combine_chunks()
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise KnnvoteError(
+            f"{path} is damaged: {str(error).splitlines()[0]}; run knnvote verify {path}"
+        ) from error
+    expected = (manifest["n"], manifest["d"])
+    if vectors is None or vectors.shape != expected or vectors.dtype != dtype or len(labels) != expected[0]:
+        raise KnnvoteError(f"{path} does not hold the vectors that its manifest describes; build it again")
+    return Index(path, manifest, faiss_index, vectors, labels, provenance)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of an index folder, checked against its own checksum.
+
+    Raises:
+        KnnvoteError: there is none, it is of a newer format, or it was changed.
+    """
+    if not path.exists():
+        raise KnnvoteError(f"{path} does not exist: give an index folder that knnvote index made")
+    if not is_index_folder(path):
+        raise KnnvoteError(
+            f"{path} is not an index folder: it has no {MANIFEST}; make one with knnvote index IMAGES --out {path}"
+        )
+    manifest = _read_sealed(path / MANIFEST)
+    if manifest["format"] > FORMAT:
+        raise KnnvoteError(
+            f"{path} has index format {manifest['format']}, and this knnvote reads up to {FORMAT}: "
+            "upgrade with pip install --upgrade knnvote"
+        )
+    return manifest
+
+
+def read_timing(path: Path, manifest: dict[str, Any]) -> dict[str, float]:
+    """Seconds that each step of the build took."""
+    return _read_sealed(path / f"{TIMING}-{manifest['generation']}.json")
+
+
+def verify_folder(path: Path) -> list[str]:
+    """Check every byte of an index folder; one line for each thing that is wrong, none if all is well.
+
+    Raises:
+        KnnvoteError: it is no index folder, or its manifest was changed.
+    """
+    manifest = read_manifest(path)
+    problems = []
+    for entry in manifest["files"].values():
+        file = path / entry["name"]
+        if not file.is_file():
+            problems.append(f"{file} is missing")
+            continue
+        with file.open("rb") as stream:
+            if hash_stream(stream) != entry["sha256"]:
+                problems.append(f"{file} was changed: its SHA-256 differs from the manifest's")
+    try:
+        read_timing(path, manifest)
+    except KnnvoteError as error:
+        problems.append(str(error))
+    return problems
+
+
+def folder_bytes(manifest: dict[str, Any]) -> int:
+    """Bytes of the files that a manifest names."""
+    return sum(int(entry["size"]) for entry in manifest["files"].values())
+
+
+def _describe_file(path: Path) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        return {"name": path.name, "size": path.stat().st_size, "sha256": hash_stream(stream)}
+
+
+def _seal(record: dict[str, Any]) -> bytes:
+    """A record as JSON with a checksum of all the rest of it, in the one form that `_read_sealed` accepts."""
+    body = {key: value for key, value in record.items() if key != "checksum"}
+    checksum = hashlib.sha256(json.dumps(body, ensure_ascii=False).encode()).hexdigest()
+    return (json.dumps({**body, "checksum": checksum}, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def _write_sealed(path: Path, record: dict[str, Any]) -> None:
+    with atomic_write(path) as stream:
+        stream.write(_seal(record))
+
+
+def _read_sealed(path: Path) -> dict[str, Any]:
+    try:
+        content = path.read_bytes()
+        record = json.loads(content)
+    except OSError as error:
+        raise KnnvoteError(f"cannot read {path}: {describe_os_error(error)}") from error
+    except ValueError as error:
+        raise KnnvoteError(f"{path} is damaged: it is not JSON; build the index again") from error
+    if not isinstance(record, dict) or _seal(record) != content:
+        raise KnnvoteError(f"{path} was changed: its checksum does not fit its content; build the index again")
+    return record
+
+
+def _last_generation(folder: Path) -> int:
+    """The highest generation that any file here has, committed or not."""
+    numbers = [
+        int(re.split(r"[-.]", file.name)[1])
+        for file in folder.iterdir()
+        if _GENERATION_NAME.fullmatch(file.name)
+    ]
+    return max(numbers, default=0)
+
+
+def _remove_others(folder: Path, kept: set[str]) -> None:
+    """Remove files of other generations: replaced ones, and what interrupted writers left."""
+    for file in folder.iterdir():
+        ours = _GENERATION_NAME.fullmatch(file.name) or file.name.endswith(".tmp")
+        if ours and file.name not in kept:
+            file.unlink(missing_ok=True)

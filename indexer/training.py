@@ -1,0 +1,239 @@
+"""Labelled images: read from Parquet files or taken from arrays, checked row by row, with where each row came from."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from data.errors import ImageFileError, KnnvoteError
+from data.files import InputFile
+from data.images import common_type, decode_images, smallest_type
+from data.layout import ImageOptions, Layout, recognise_images
+from data.parquet import open_parquet, read_batches, read_head
+from indexer.labels import class_names, label_array, recognise_label
+from indexer.space import Metric, unusable_rows
+
+_BATCH = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What the user says of labelled images; all of it optional.
+
+    Attributes:
+        images: overrides of how images are recognised.
+        label_column: where labels are, if the guess fails.
+        id_column: where ids are; without it ids are ``file#row``.
+        is_regression: labels are numbers to be averaged.
+        skip_bad: leave out rows that do not fit, and count them.
+    """
+
+    images: ImageOptions = field(default_factory=ImageOptions)
+    label_column: str | None = None
+    id_column: str | None = None
+    is_regression: bool = False
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """Labelled images as vectors.
+
+    Attributes:
+        vectors: (n, d) in the smallest type that holds all of them without loss.
+        provenance: (n rows) columns label, id, file, row.
+        shape: of one image.
+        layout: how the first file holds its images; None for arrays.
+        label_column: where the labels were found; None for arrays.
+        class_names: names that a Hugging Face data set gives its integer classes.
+        sources: path, size and SHA-256 of each file.
+        skipped: rows left out as bad.
+    """
+
+    vectors: NDArray[np.generic]
+    provenance: pa.Table
+    shape: tuple[int, ...]
+    layout: Layout | None = None
+    label_column: str | None = None
+    class_names: list[str] | None = None
+    sources: tuple[dict[str, Any], ...] = ()
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one file gives: vectors (m, d), provenance (m rows), rows left out."""
+
+    vectors: list[NDArray[np.generic]]
+    provenance: list[pa.Table]
+    skipped: int
+
+
+def read_training_set(
+    inputs: Sequence[InputFile],
+    options: TrainingOptions,
+    *,
+    metric: Metric = "l2",
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> TrainingSet:
+    """Read labelled images.
+
+    Args:
+        inputs: Parquet files; all must hold images of one shape.
+        options: overrides and checks.
+        metric: rows that have no place in its space are bad.
+        progress: told the rows of each batch.
+
+    Raises:
+        KnnvoteError: a file or row does not fit; the message names it and what to do.
+    """
+    parts: list[_Part] = []
+    layouts: list[Layout] = []
+    label_columns: list[str] = []
+    names: list[str] | None = None
+    for source in inputs:
+        with open_parquet(source) as file:
+            head = read_head(source, file)
+            try:
+                layout = recognise_images(
+                    head, options.images, expected=layouts[0].shape if layouts else None
+                )
+                label_column = recognise_label(head.schema, layout.columns, options.label_column, options.id_column)
+            except ImageFileError as error:
+                raise ImageFileError(f"{source.shown}: {error}") from error
+            names = names or class_names(head.schema, label_column)
+            if file.metadata.num_rows:
+                layouts.append(layout)
+                label_columns.append(label_column)
+                parts.append(_read_part(source, file, layout, label_column, options, metric, progress))
+    vectors = [block for part in parts for block in part.vectors]
+    if not vectors:
+        raise KnnvoteError(
+            f"{', '.join(source.shown for source in inputs)}: no labelled image in {len(inputs)} file(s), "
+            "and an index needs at least one"
+        )
+    provenance = _one_table([table for part in parts for table in part.provenance])
+    return TrainingSet(
+        vectors=np.concatenate(vectors, dtype=common_type([block.dtype for block in vectors])),
+        provenance=provenance,
+        shape=layouts[0].shape,
+        layout=layouts[0],
+        label_column=label_columns[0],
+        class_names=names,
+        sources=tuple(
+            {"path": source.relative, "size": source.size, "sha256": source.sha256()} for source in inputs
+        ),
+        skipped=sum(part.skipped for part in parts),
+    )
+
+
+def training_set_from_arrays(
+    images: NDArray[Any], labels: NDArray[Any] | Sequence[Any], *, metric: Metric = "l2", is_regression: bool = False
+) -> TrainingSet:
+    """Take labelled images from arrays.
+
+    Args:
+        images: (n, *shape) of any number type.
+        labels: (n,) integers, strings or booleans; floats for regression.
+        metric: rows that have no place in its space are refused.
+        is_regression: labels are numbers to be averaged.
+
+    Raises:
+        KnnvoteError: the counts differ, a value is not finite, a label is missing or of a type that cannot be used.
+    """
+    images = np.asarray(images)
+    if images.ndim < 2 or len(images) != len(labels) or not len(images):
+        raise KnnvoteError(
+            f"images of shape {images.shape} and {len(labels)} labels: expected (n, ...) with one label for each of "
+            "n images, n at least 1"
+        )
+    flat = images.reshape(len(images), -1)
+    bad = {} if np.isfinite(flat).all() else {int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0]): "not finite"}
+    bad |= unusable_rows(flat, metric)
+    for row, reason in bad.items():
+        raise KnnvoteError(f"image {row} cannot be stored: {reason}; leave it out")
+    label = label_array(pa.array(labels), is_regression=is_regression)
+    if label.null_count:
+        raise KnnvoteError(f"{label.null_count} labels are missing: leave those images out")
+    provenance = _provenance(label, None, "array", np.arange(len(images)))
+    return TrainingSet(vectors=smallest_type(flat), provenance=provenance, shape=images.shape[1:])
+
+
+def _read_part(
+    source: InputFile,
+    file: pq.ParquetFile,
+    layout: Layout,
+    label_column: str,
+    options: TrainingOptions,
+    metric: Metric,
+    progress: Callable[[int], None],
+) -> _Part:
+    vectors, tables, skipped = [], [], 0
+    for first_row, batch in _numbered(_label_batches(source, file, layout, label_column, options)):
+        block, bad = decode_images(batch, layout)
+        bad |= {row: reason for row, reason in unusable_rows(block, metric).items() if row not in bad}
+        label = batch.column(batch.schema.get_field_index(label_column))
+        bad |= dict.fromkeys(np.flatnonzero(label.is_null().to_numpy(zero_copy_only=False)).tolist(), "no label")
+        if bad and not options.skip_bad:
+            row = min(bad)
+            raise KnnvoteError(
+                f"{source.shown}, row {first_row + row}: {bad[row]}; mend it, or pass --skip-bad to leave such rows out"
+            )
+        good = np.setdiff1d(np.arange(len(block)), list(bad))
+        ids = (
+            batch.column(batch.schema.get_field_index(options.id_column)).take(good) if options.id_column else None
+        )
+        try:
+            labels = label_array(label.take(good), is_regression=options.is_regression)
+        except KnnvoteError as error:
+            raise KnnvoteError(f"{source.shown}, column {label_column!r}: {error}") from error
+        tables.append(_provenance(labels, ids, source.relative, first_row + good))
+        vectors.append(smallest_type(block[good] if bad else block))
+        skipped += len(bad)
+        progress(len(block))
+    return _Part(vectors, tables, skipped)
+
+
+def _label_batches(
+    source: InputFile, file: pq.ParquetFile, layout: Layout, label_column: str, options: TrainingOptions
+) -> Iterator[pa.RecordBatch]:
+    columns = [*layout.columns, label_column]
+    if options.id_column is not None:
+        if options.id_column not in file.schema_arrow.names:
+            raise ImageFileError(
+                f"{source.shown}: no column {options.id_column!r} for --id-column; there are "
+                f"{', '.join(file.schema_arrow.names)}"
+            )
+        columns.append(options.id_column)
+    return read_batches(source, file, columns=list(dict.fromkeys(columns)), batch_size=_BATCH)
+
+
+def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Each batch with the number of its first row in the file."""
+    first = 0
+    for batch in batches:
+        yield first, batch
+        first += batch.num_rows
+
+
+def _provenance(labels: pa.Array, ids: pa.Array | None, file: str, rows: NDArray[np.int64]) -> pa.Table:
+    """Columns label, id (string, ``file#row`` where none is given), file, row (int64)."""
+    row_numbers = pa.array(rows, pa.int64())
+    files = pa.array([file] * len(rows), pa.string())
+    if ids is None or ids.null_count:
+        default = pc.binary_join_element_wise(files, row_numbers.cast(pa.string()), "#")
+        ids = default if ids is None else pc.coalesce(ids.cast(pa.string()), default)
+    return pa.table({"label": labels, "id": ids.cast(pa.string()), "file": files, "row": row_numbers})
+
+
+def _one_table(tables: list[pa.Table]) -> pa.Table:
+    """All rows as one table; files whose labels differ in type are refused."""
+    types = {str(table.schema.field("label").type) for table in tables}
+    if len(types) > 1:
+        raise KnnvoteError(f"labels are {' in one file, '.join(sorted(types))} in another: give them one type")
+    return pa.concat_tables(tables).combine_chunks()
