@@ -1,0 +1,1 @@
+"""Index and images to labels: search, vote, batch job, compare, command line."""

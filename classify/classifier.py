@@ -1,0 +1,220 @@
+"""An opened index and a rule, called with images: the Python API, and what the batch job runs for each batch."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from classify.search import search
+from classify.vote import Rule, class_shares, mean_target, vote
+from data.errors import KnnvoteError, OptionError
+from data.images import convert_queries, decode_images
+from data.layout import ImageOptions, Layout, recognise_images
+from data.tables import image_table
+from indexer.space import unusable_rows
+from indexer.store import Index, open_index
+
+OK, ABSTAINED, BAD_IMAGE = "ok", "abstained", "bad_image"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a classifier says of nq images.
+
+    Attributes:
+        index: that answered.
+        rule: by which it answered.
+        prediction: (nq,) Arrow array of the labels' type (float64 for regression); null unless the status is ok.
+        confidence: (nq,) float64, the winner's share of the vote; NaN for bad images and for regression.
+        D: (nq, k) float64 distances of the neighbours in the index's metric, ascending; NaN for bad images.
+        I: (nq, k) int64 rows of the neighbours in the index; -1 for bad images.
+        status: (nq,) strings ``ok``, ``abstained`` or ``bad_image``.
+        reason: (nq,) strings, None where the status is ok.
+    """
+
+    index: Index
+    rule: Rule
+    prediction: pa.Array
+    confidence: NDArray[np.float64]
+    D: NDArray[np.float64]
+    I: NDArray[np.int64]
+    status: NDArray[np.object_]
+    reason: NDArray[np.object_]
+
+    @cached_property
+    def is_image(self) -> NDArray[np.bool_]:
+        """(nq,) whether the image could be read."""
+        good: NDArray[np.bool_] = self.status != BAD_IMAGE
+        return good
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """Each class's share of the vote, (nq, classes) in class order; NaN for bad images.
+
+        Raises:
+            OptionError: the index is one for regression.
+        """
+        if self.index.is_regression:
+            raise OptionError(f"{self.index.path} was built for regression, which has no classes to give shares to")
+        shares = np.full((len(self.I), len(self.index.classes)), np.nan)
+        codes = self.index.class_codes[self.I[self.is_image]]
+        shares[self.is_image] = class_shares(codes, self.D[self.is_image], shares.shape[1], self.rule.weights)
+        return shares
+
+    def neighbors(self) -> pa.Array:
+        """(nq,) lists of the k voters as structs of row, id, label and distance, nearest first; null for bad images."""
+        k = self.I.shape[1]
+        rows = self.I[self.is_image].ravel()
+        voters = pa.StructArray.from_arrays(
+            [
+                pa.array(rows),
+                self.index.ids.take(pa.array(rows)),
+                self.index.labels.take(pa.array(rows)),
+                pa.array(self.D[self.is_image].ravel()),
+            ],
+            names=["row", "id", "label", "distance"],
+        )
+        offsets = np.concatenate([[0], np.cumsum(self.is_image * k)]).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets), voters, mask=pa.array(~self.is_image))
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """An opened index with the rule by which its neighbours vote.
+
+    Raises:
+        OptionError: the rule asks for more neighbours than there are images, or a regression for its confidence.
+    """
+
+    index: Index
+    rule: Rule = Rule()
+
+    def __post_init__(self) -> None:
+        """Check the rule against the index."""
+        if self.rule.k > self.index.n:
+            raise OptionError(
+                f"k is {self.rule.k}, and {self.index.path} holds {self.index.n:,} images: "
+                f"give --k from 1 to {self.index.n}"
+            )
+        if self.index.is_regression and self.rule.min_confidence is not None:
+            raise OptionError(
+                f"{self.index.path} was built for regression, whose means have no confidence: leave out --min-confidence"
+            )
+
+    @classmethod
+    def open(cls, path: Path | str, rule: Rule | None = None) -> "Classifier":
+        """Open an index folder.
+
+        Raises:
+            KnnvoteError: it is no index folder, of a newer format, or damaged.
+        """
+        return cls(open_index(Path(path)), rule or Rule())
+
+    def __call__(self, images: NDArray[Any] | pa.Table) -> Answer:
+        """Classify images.
+
+        Args:
+            images: (nq, *shape) or (nq, d) of any number type, a single image of the index's shape, or an Arrow table in any layout
+                that Parquet files may have.
+
+        Raises:
+            KnnvoteError: images as a whole do not fit the index; single ones that do not are answered ``bad_image``.
+        """
+        if not isinstance(images, pa.Table):
+            images = np.asarray(images)
+            if images.shape == self.index.shape:
+                images = images[None]
+            if images.ndim < 2:
+                raise KnnvoteError(f"images have shape {images.shape}: give (n, ...) images of {self.index.shape}")
+            images = image_table(images)
+        return self.classify_table(images, self.recognise(images, ImageOptions()))
+
+    def recognise(self, head: pa.Table, options: ImageOptions) -> Layout:
+        """How a table whose first rows these are holds its images.
+
+        Raises:
+            ImageFileError: it holds none, or of another shape than the index's.
+        """
+        grayscale = self.index.manifest["vector"]["grayscale"] is not None
+        return recognise_images(
+            head,
+            ImageOptions(
+                image_column=options.image_column, shape=options.shape, grayscale=options.grayscale or grayscale
+            ),
+            expected=self.index.shape,
+            preferred=self.index.manifest["image_column"],
+        )
+
+    def classify_table(self, table: pa.Table | pa.RecordBatch, layout: Layout) -> Answer:
+        """Classify the images that a table holds in a known layout."""
+        return self.answer(*self.vectors(table, layout))
+
+    def vectors(
+        self, table: pa.Table | pa.RecordBatch, layout: Layout
+    ) -> tuple[NDArray[np.generic], dict[int, str]]:
+        """The images of a table as queries (nq, d) for this index, and the rows that cannot be, each with the reason."""
+        decoded, bad = decode_images(table, layout)
+        xq, unconvertible = convert_queries(decoded, self.index.vectors.dtype)
+        return xq, {**unusable_rows(xq, self.index.metric), **unconvertible, **bad}
+
+    def answer(self, xq: NDArray[np.generic], bad: dict[int, str]) -> Answer:
+        """Search and vote.
+
+        Args:
+            xq: (nq, d) queries as `vectors` gives them.
+            bad: rows that are no image, each with the reason.
+        """
+        if not bad:
+            return self.answer_neighbors(*search(self.index, xq, self.rule.k))
+        good = np.setdiff1d(np.arange(len(xq)), list(bad))
+        D, I = np.full((len(xq), self.rule.k), np.nan), np.full((len(xq), self.rule.k), -1)
+        D[good], I[good] = search(self.index, xq[good], self.rule.k)
+        return self.answer_neighbors(D, I, bad)
+
+    def answer_neighbors(
+        self, D: NDArray[np.float64], I: NDArray[np.int64], bad: dict[int, str] | None = None
+    ) -> Answer:
+        """Vote alone, of neighbours that a search found.
+
+        Args:
+            D: (nq, k) distances in the index's metric, ascending.
+            I: (nq, k) rows of the index; -1 where the row is bad.
+            bad: rows that are no image, each with the reason.
+        """
+        bad = bad or {}
+        is_image = I[:, 0] >= 0
+        status, reason = np.full(len(I), OK, dtype=object), np.full(len(I), None, dtype=object)
+        status[list(bad)], reason[list(bad)] = BAD_IMAGE, list(bad.values())
+        confidence = np.full(len(I), np.nan)
+        if self.index.is_regression:
+            mean = np.full(len(I), np.nan)
+            mean[is_image] = mean_target(self.index.targets[I[is_image]], D[is_image], self.rule.weights)
+            values = pa.array(mean)
+        else:
+            codes = np.zeros(len(I), dtype=np.int32)
+            codes[is_image], confidence[is_image] = vote(
+                self.index.class_codes[I[is_image]], D[is_image], self.rule
+            )
+            values = self.index.classes.take(pa.array(codes))
+        self._abstain(D, confidence, is_image, status, reason)
+        prediction = pc.if_else(pa.array(status == OK, pa.bool_()), values, pa.scalar(None, values.type))
+        return Answer(self.index, self.rule, prediction, confidence, D, I, status, reason)
+
+    def _abstain(
+        self,
+        D: NDArray[np.float64],
+        confidence: NDArray[np.float64],
+        is_image: NDArray[np.bool_],
+        status: NDArray[np.object_],
+        reason: NDArray[np.object_],
+    ) -> None:
+        if self.rule.min_confidence is not None:
+            unsure = is_image & (confidence < self.rule.min_confidence)
+            status[unsure], reason[unsure] = ABSTAINED, f"confidence below {self.rule.min_confidence:g}"
+        if self.rule.max_distance is not None:
+            far = is_image & (D[:, 0] > self.rule.max_distance)
+            status[far], reason[far] = ABSTAINED, f"nearest neighbour farther than {self.rule.max_distance:g}"

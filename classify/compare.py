@@ -1,0 +1,279 @@
+"""What an approximate index costs in accuracy and buys in speed, beside exact search over the same stored images."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from classify.classifier import Answer, Classifier
+from classify.distances import final_distances
+from classify.search import exact
+from classify.vote import Rule, vote
+from data.errors import ImageFileError, KnnvoteError
+from data.files import InputFile
+from data.layout import ImageOptions
+from data.parquet import open_parquet, read_batches, read_head
+from indexer.faiss_index import FAISS_METRIC
+from indexer.labels import find_label
+from indexer.space import metric_space
+from indexer.store import Index, folder_bytes, read_timing
+from indexer.threads import limit_threads
+
+_BATCH = 4096
+_SPEED_QUERIES = 2000
+_TURNS = 3
+_LEAST_SECONDS = 0.2  # of processor time in a turn: below it the clock's own steps show
+
+
+@dataclass(frozen=True)
+class TestImages:
+    """Test images as one index takes them.
+
+    Attributes:
+        xq: (nq, d) queries.
+        truth: (nq,) Arrow array of true labels, if there are any.
+        rows: (nq,) place of each among all rows of the inputs.
+        bad: rows that could not be read, by reason.
+    """
+
+    xq: NDArray[np.generic]
+    truth: pa.Array | None
+    rows: NDArray[np.int64]
+    bad: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recall:
+    """Share of the true k neighbours that were found: mean, 5th percentile and minimum over queries."""
+
+    mean: float
+    p5: float
+    min: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A share with its 95% interval (Clopper and Pearson 1934)."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flip:
+    """An image that gets another label than exact search gives it; `row` counts from 0 through all inputs."""
+
+    row: int
+    exact: Any
+    label: Any
+    truth: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexReport:
+    """How one index does.
+
+    Attributes:
+        path: the index folder.
+        kind: of index.
+        recall: of the true neighbours.
+        agreement: share of images that get the label exact search gives them.
+        accuracy: against true labels; for regression the coefficient of determination; None without labels.
+        relative_speed: search and vote, in queries per processor-second over those of FAISS's flat index and a plain vote.
+        bytes: of the index folder.
+        build_seconds: reading excluded.
+        stored: test images that are themselves stored in the index.
+        flips: images whose label differs from exact search's.
+    """
+
+    path: str
+    kind: str
+    recall: Recall
+    agreement: Interval
+    accuracy: float | None
+    relative_speed: float
+    bytes: int
+    build_seconds: float
+    stored: int
+    flips: list[Flip]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What `compare` found: `to_json` gives the object of ``compare --json``."""
+
+    queries: int
+    k: int
+    bad_images: dict[str, int]
+    indexes: list[IndexReport]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain objects."""
+        return asdict(self)
+
+
+def compare(
+    inputs: Sequence[InputFile],
+    indexes: Sequence[Index],
+    rule: Rule,
+    *,
+    images: ImageOptions | None = None,
+    label_column: str | None = None,
+    threads: int | None = None,
+    progress: Callable[[str], None] = lambda _step: None,
+) -> Comparison:
+    """Compare indexes on the same test images with exact search.
+
+    Exact search is run once for all indexes that store the same images under the same metric.
+
+    Raises:
+        KnnvoteError: an input or index does not fit, or there is no image to compare on.
+        OptionError: k is larger than an index.
+    """
+    reports = []
+    truths: dict[tuple[str, str], Answer] = {}
+    with limit_threads(threads):
+        for index in indexes:
+            classifier = Classifier(index, rule)
+            progress(f"reading test images for {index.path}")
+            tests = read_test_images(inputs, classifier, images or ImageOptions(), label_column)
+            shared = (index.manifest["data_sha256"], index.metric)
+            if shared not in truths:
+                progress(f"exact search over {index.path}")
+                truths[shared] = _exact_answer(classifier, tests.xq)
+            progress(f"searching {index.path}")
+            reports.append(_report(classifier, tests, truths[shared]))
+    return Comparison(queries=len(tests.xq), k=rule.k, bad_images=tests.bad, indexes=reports)
+
+
+def read_test_images(
+    inputs: Sequence[InputFile], classifier: Classifier, images: ImageOptions, label_column: str | None
+) -> TestImages:
+    """All readable images of the inputs as queries, with their labels if every file has them.
+
+    Raises:
+        KnnvoteError: a file does not fit the index, or no image is left.
+    """
+    blocks: list[NDArray[np.generic]] = []
+    labels: list[pa.Array] = []
+    numbers: list[NDArray[np.int64]] = []
+    reasons: dict[str, int] = {}
+    first = 0
+    for source in inputs:
+        with open_parquet(source) as file:
+            head = read_head(source, file)
+            try:
+                layout = classifier.recognise(head, images)
+            except ImageFileError as error:
+                raise ImageFileError(f"{source.shown}: {error}") from error
+            if label_column is not None and label_column not in head.schema.names:
+                raise ImageFileError(
+                    f"{source.shown}: no column {label_column!r} for --label-column; there are {', '.join(head.schema.names)}"
+                )
+            preferred = label_column or classifier.index.manifest["label_column"]
+            label = find_label(head.schema, layout.columns, preferred)
+            columns = [*layout.columns, *([label] if label else [])]
+            for batch in read_batches(source, file, columns=columns, batch_size=_BATCH):
+                xq, bad = classifier.vectors(batch, layout)
+                good = np.setdiff1d(np.arange(len(xq)), list(bad))
+                blocks.append(xq[good])
+                numbers.append(first + good)
+                if label:
+                    labels.append(batch.column(batch.schema.get_field_index(label)).take(good))
+                for reason in bad.values():
+                    reasons[reason] = reasons.get(reason, 0) + 1
+                first += len(xq)
+    if not sum(map(len, blocks)):
+        raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on")
+    is_labelled = sum(map(len, labels)) == sum(map(len, blocks))
+    truth = pa.chunked_array(labels).combine_chunks() if is_labelled else None
+    return TestImages(np.concatenate(blocks), truth, np.concatenate(numbers), reasons)
+
+
+def _exact_answer(classifier: Classifier, xq: NDArray[np.generic]) -> Answer:
+    index = classifier.index
+    D, I = exact(xq, index.vectors, classifier.rule.k, index.metric)
+    return classifier.answer_neighbors(final_distances(D, index.metric), I)
+
+
+def _report(classifier: Classifier, tests: TestImages, truth: Answer) -> IndexReport:
+    index = classifier.index
+    answer = truth if index.kind == "exact" else classifier.answer(tests.xq, {})
+    found = (answer.I[:, :, None] == truth.I[:, None, :]).any(axis=1).mean(axis=1)
+    labels, exact_labels = answer.prediction.to_pylist(), truth.prediction.to_pylist()
+    different = [row for row, pair in enumerate(zip(labels, exact_labels, strict=True)) if pair[0] != pair[1]]
+    true_labels = tests.truth.to_pylist() if tests.truth is not None else [None] * len(labels)
+    return IndexReport(
+        path=str(index.path),
+        kind=index.kind,
+        recall=Recall(mean=float(found.mean()), p5=float(np.percentile(found, 5)), min=float(found.min())),
+        agreement=share_interval(len(labels) - len(different), len(labels)),
+        accuracy=_accuracy(index, labels, true_labels) if tests.truth is not None else None,
+        relative_speed=_relative_speed(classifier, tests.xq),
+        bytes=folder_bytes(index.manifest),
+        build_seconds=read_timing(index.path, index.manifest)["build_seconds"],
+        stored=_count_stored(index, tests.xq, truth),
+        flips=[
+            Flip(row=int(tests.rows[i]), exact=exact_labels[i], label=labels[i], truth=true_labels[i])
+            for i in different
+        ],
+    )
+
+
+def share_interval(successes: int, trials: int) -> Interval:
+    """A share and its exact 95% interval."""
+    from scipy.stats import binomtest  # noqa: PLC0415  # slow to import, and only comparisons need it
+
+    interval = binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="exact")
+    return Interval(value=successes / trials, low=float(interval.low), high=float(interval.high))
+
+
+def _accuracy(index: Index, labels: list[Any], truth: list[Any]) -> float:
+    if index.is_regression:
+        from sklearn.metrics import r2_score  # noqa: PLC0415  # slow to import, and only this needs it
+
+        return float(r2_score(truth, labels))
+    return float(np.mean([label == true for label, true in zip(labels, truth, strict=True)]))
+
+
+def _count_stored(index: Index, xq: NDArray[np.generic], truth: Answer) -> int:
+    """Queries that equal a stored image: at distance 0, which for cosine means only the same direction."""
+    is_near = truth.D <= (1e-12 if index.metric == "cosine" else 0)
+    same = is_near.copy()
+    for j in range(truth.I.shape[1]):
+        rows = np.flatnonzero(is_near[:, j])
+        same[rows, j] = (index.vectors[truth.I[rows, j]] == xq[rows]).all(axis=1)
+    return int(same.any(axis=1).sum())
+
+
+def _relative_speed(classifier: Classifier, xq: NDArray[np.generic]) -> float:
+    """Processor time of FAISS's flat index and a plain vote over ours, in turns on the same queries; the median of the turns."""
+    index, rule = classifier.index, classifier.rule
+    sample = xq[np.linspace(0, len(xq) - 1, min(len(xq), _SPEED_QUERIES)).astype(int)]
+    flat = faiss.IndexFlat(index.d, FAISS_METRIC[index.metric])
+    flat.add(metric_space(index.vectors, index.metric).astype(np.float32))
+    floats = metric_space(sample, index.metric).astype(np.float32)
+
+    def plain() -> None:
+        D, I = flat.search(floats, rule.k)
+        if not index.is_regression:
+            vote(index.class_codes[I], np.sqrt(np.maximum(D, 0)).astype(np.float64), rule)
+
+    ratios = [_processor_seconds(plain) / _processor_seconds(lambda: classifier.answer(sample, {})) for _ in range(_TURNS)]
+    return float(np.median(ratios))
+
+
+def _processor_seconds(work: Callable[[], object]) -> float:
+    """Processor time of one call, over as many calls as make it measurable."""
+    start = time.process_time()
+    calls = 0
+    while calls == 0 or time.process_time() - start < _LEAST_SECONDS:
+        work()
+        calls += 1
+    return (time.process_time() - start) / calls

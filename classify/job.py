@@ -1,0 +1,329 @@
+"""The batch job: Parquet files of images in, one Parquet file of predictions out for each.
+
+An output file appears whole or not at all, and its footer is its receipt; a rerun of the same job therefore does only what is not
+done. All else that a job writes lies under ``_knnvote/`` in the output folder.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from classify.classifier import ABSTAINED, BAD_IMAGE, OK, Answer, Classifier
+from classify.output import OutputOptions, answer_columns, answer_fields, kept_columns, row_groups
+from classify.pipeline import prefetch
+from classify.receipt import Counts, Receipt, read_receipt
+from data.errors import ImageFileError, KnnvoteError
+from data.files import InputFile, atomic_write, hold_lock
+from data.layout import ImageOptions, Layout
+from data.parquet import open_parquet, read_batches, read_head, schema_metadata_without_images
+from indexer.threads import available_processors, limit_threads
+
+RECORDS = "_knnvote"
+BATCH_SIZE = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """What shapes the answers of a job, beside index and rule.
+
+    Attributes:
+        images: overrides of how images are recognised.
+        output: what output files hold.
+    """
+
+    images: ImageOptions = field(default_factory=ImageOptions)
+    output: OutputOptions = field(default_factory=OutputOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a job did.
+
+    Attributes:
+        counts: rows of all output files by status, those of skipped files included.
+        written: files made in this run.
+        skipped: files that an earlier run had made from the same input.
+        failed: path and reason of each file that could not be classified.
+        seconds: wall time of this run.
+        new_rows: rows classified in this run.
+    """
+
+    counts: Counts
+    written: int
+    skipped: int
+    failed: dict[str, str]
+    seconds: float
+    new_rows: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``classify --json`` prints."""
+        return {
+            **asdict(self.counts),
+            "files": {"written": self.written, "skipped": self.skipped, "failed": len(self.failed)},
+            "failures": self.failed,
+            "seconds": round(self.seconds, 3),
+            "rows_per_second": round(self.new_rows / self.seconds, 1) if self.seconds else 0.0,
+        }
+
+
+def run_job(
+    classifier: Classifier,
+    inputs: Sequence[InputFile],
+    out: Path,
+    options: JobOptions,
+    *,
+    threads: int | None = None,
+    batch_size: int = BATCH_SIZE,
+    fail_fast: bool = False,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> Summary:
+    """Classify files; one that fails is noted and the others go on.
+
+    Args:
+        classifier: an opened index with its rule.
+        inputs: Parquet files.
+        out: the output folder, made if need be.
+        options: what shapes the answers.
+        threads: of the search; None for as many as there are processors.
+        batch_size: rows searched at a time; it changes speed and memory, never an answer.
+        fail_fast: stop at the first file that fails.
+        progress: told the rows of each batch, and of each skipped file.
+
+    Raises:
+        KnnvoteError: the output folder is another job's or in use, two inputs have one output, or the output cannot be written.
+        OptionError: an option does not fit the index.
+    """
+    start = time.perf_counter()
+    answer_fields(classifier.index, options.output)
+    targets = _targets(inputs, out)
+    made_from = _job_record(classifier, options)
+    counts, new_rows, written, skipped = Counts(), 0, 0, 0
+    failed: dict[str, str] = {}
+    with _claimed(out, made_from), _stages(threads) as stages:
+        for source, target in targets:
+            try:
+                done = _finished(source, target, made_from)
+                if done is not None:
+                    skipped += 1
+                    progress(done.rows)
+                else:
+                    done = classify_file(
+                        classifier, source, target, options, stages=stages, batch_size=batch_size,
+                        scratch=out / RECORDS, made_from=made_from, progress=progress,
+                    )
+                    written += 1
+                    new_rows += done.rows
+                counts += done
+            except ImageFileError as error:
+                if fail_fast:
+                    raise
+                failed[source.shown] = str(error)
+        _record_failures(out, failed)
+    return Summary(
+        counts=counts, written=written, skipped=skipped, failed=failed,
+        seconds=time.perf_counter() - start, new_rows=new_rows,
+    )
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The threads of a job beside its own, which writes."""
+
+    reading: Executor
+    searching: Executor
+
+    def drain(self) -> None:
+        """Wait until nothing is under way, so that files can be closed."""
+        for stage in (self.reading, self.searching):
+            stage.submit(lambda: None).result()
+
+
+@contextmanager
+def _stages(threads: int | None) -> Iterator[Stages]:
+    count = threads or available_processors()
+    reading = ThreadPoolExecutor(1, thread_name_prefix="reading")
+    # FAISS takes its number of threads from the thread that calls it.
+    searching = ThreadPoolExecutor(1, "searching", faiss.omp_set_num_threads, (count,))
+    with limit_threads(count):
+        try:
+            yield Stages(reading, searching)
+        finally:  # an interrupted job does not wait for the batch at work
+            for stage in (reading, searching):
+                stage.shutdown(wait=False, cancel_futures=True)
+
+
+def classify_file(
+    classifier: Classifier,
+    source: InputFile,
+    target: Path,
+    options: JobOptions,
+    *,
+    stages: Stages,
+    batch_size: int,
+    scratch: Path,
+    made_from: dict[str, Any],
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> Counts:
+    """Classify one file into one file that appears whole or not at all.
+
+    Raises:
+        ImageFileError: the input as a whole does not fit.
+        KnnvoteError: the output cannot be written.
+    """
+    with open_parquet(source) as file:
+        layout, columns, schema = _plan(classifier, source, file, options)
+        batches = read_batches(source, file, columns=[*layout.columns, *columns], batch_size=batch_size)
+        answered = _answered(classifier, layout, prefetch(_decoded(classifier, layout, batches), stages.reading))
+        counts = Counts()
+
+        def tables() -> Iterator[pa.Table]:
+            nonlocal counts
+            for batch, answer in prefetch(answered, stages.searching):
+                counts += _count(answer)
+                kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
+                yield pa.Table.from_arrays([*kept, *answer_columns(answer, options.output)], schema=schema)
+                progress(batch.num_rows)
+
+        try:
+            with atomic_write(target, scratch=scratch) as stream, pq.ParquetWriter(
+                stream, schema, compression="zstd"
+            ) as writer:
+                for group in row_groups(tables(), schema):
+                    writer.write_table(group)
+                receipt = Receipt(**made_from, input=_describe_input(source), counts=counts)
+                writer.add_key_value_metadata(receipt.to_metadata())
+        except Exception:
+            stages.drain()
+            raise
+    return counts
+
+
+def _plan(
+    classifier: Classifier, source: InputFile, file: pq.ParquetFile, options: JobOptions
+) -> tuple[Layout, list[str], pa.Schema]:
+    """How the file holds its images, which other columns go on, and what the output looks like."""
+    head = read_head(source, file)
+    fields = answer_fields(classifier.index, options.output)
+    try:
+        layout = classifier.recognise(head, options.images)
+        columns = kept_columns(head.schema, layout.columns, fields, options.output)
+    except ImageFileError as error:
+        raise ImageFileError(f"{source.shown}: {error}") from error
+    schema = pa.schema([*(head.schema.field(name) for name in columns), *fields], head.schema.metadata)
+    return layout, columns, schema_metadata_without_images(schema)
+
+
+def _decoded(
+    classifier: Classifier, layout: Layout, batches: Iterator[pa.RecordBatch]
+) -> Iterator[tuple[pa.RecordBatch, Any, dict[int, str]]]:
+    for batch in batches:
+        yield batch, *classifier.vectors(batch, layout)
+
+
+def _answered(
+    classifier: Classifier, layout: Layout, decoded: Iterator[tuple[pa.RecordBatch, Any, dict[int, str]]]
+) -> Iterator[tuple[pa.RecordBatch, Answer]]:
+    for batch, xq, bad in decoded:
+        yield batch, classifier.answer(xq, bad)
+
+
+def _count(answer: Answer) -> Counts:
+    by_status = {status: int(np.count_nonzero(answer.status == status)) for status in (OK, ABSTAINED, BAD_IMAGE)}
+    return Counts(rows=len(answer.status), **by_status)
+
+
+def _describe_input(source: InputFile) -> dict[str, Any]:
+    return {"path": source.relative, "size": source.size, "sha256": source.sha256()}
+
+
+def _finished(source: InputFile, target: Path, made_from: dict[str, Any]) -> Counts | None:
+    """Counts of an output file that was made from this input by this job, if there is one."""
+    receipt = read_receipt(target) if target.exists() else None
+    if receipt is None or {"index": receipt.index, "options": receipt.options} != made_from:
+        return None
+    if receipt.input["size"] != source.size or receipt.input != _describe_input(source):
+        return None
+    return receipt.counts
+
+
+def _job_record(classifier: Classifier, options: JobOptions) -> dict[str, Any]:
+    """The part of every receipt that all files of a job share; as JSON gives it back."""
+    shaping = {**asdict(classifier.rule), **asdict(options.images), **asdict(options.output)}
+    record: dict[str, Any] = json.loads(json.dumps({"index": classifier.index.fingerprint, "options": shaping}))
+    return record
+
+
+def _targets(inputs: Sequence[InputFile], out: Path) -> list[tuple[InputFile, Path]]:
+    """The output file of each input.
+
+    Raises:
+        KnnvoteError: two inputs would have one output, or an output would lie among the inputs.
+    """
+    targets: list[tuple[InputFile, Path]] = []
+    by_target: dict[Path, InputFile] = {}
+    for source in inputs:
+        target = out / source.relative
+        other = by_target.setdefault(target, source)
+        if other is not source:
+            raise KnnvoteError(
+                f"{other.shown} and {source.shown} would both be written to {target}: "
+                "classify them into two output folders, or name a folder above both"
+            )
+        if source.root is not None and out.resolve().is_relative_to(source.root):
+            raise KnnvoteError(f"the output folder {out} lies inside the input {source.root}: give --out elsewhere")
+        if source.is_local and target.resolve() == Path(source.path).resolve():
+            raise KnnvoteError(f"{target} is the input itself: give another --out")
+        targets.append((source, target))
+    return targets
+
+
+@contextmanager
+def _claimed(out: Path, made_from: dict[str, Any]) -> Iterator[None]:
+    """Hold the output folder for this job alone.
+
+    Raises:
+        KnnvoteError: it is not a job's output folder, was made by another job, or is in use.
+    """
+    if out.exists() and not out.is_dir():
+        raise KnnvoteError(f"{out} is a file: give --out a folder")
+    record = out / RECORDS / "job.json"
+    if out.is_dir() and not (out / RECORDS).exists() and any(out.iterdir()):
+        raise KnnvoteError(f"{out} holds files that knnvote did not make: give --out a new or empty folder")
+    with hold_lock(out / RECORDS / "lock", f"another job is writing to {out}: wait for it, or give another --out"):
+        if record.exists():
+            _refuse_other_job(out, json.loads(record.read_bytes()), made_from)
+        else:
+            with atomic_write(record) as stream:
+                stream.write(json.dumps(made_from, indent=1, ensure_ascii=False).encode())
+        yield
+
+
+def _refuse_other_job(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    differences = [
+        f"{name} was {before['options'].get(name)!r} and is {value!r}"
+        for name, value in now["options"].items()
+        if before["options"].get(name) != value
+    ]
+    if before["index"] != now["index"]:
+        differences.insert(0, f"the index was {before['index'][:12]}... and is {now['index'][:12]}...")
+    if differences:
+        raise KnnvoteError(f"{out} was made by another job: {'; '.join(differences)}; give another --out, or remove it")
+
+
+def _record_failures(out: Path, failed: dict[str, str]) -> None:
+    record = out / RECORDS / "failures.json"
+    if not failed:
+        record.unlink(missing_ok=True)
+        return
+    with atomic_write(record) as stream:
+        stream.write(json.dumps(failed, indent=1, ensure_ascii=False).encode())

@@ -1,0 +1,109 @@
+"""Columns of an output file: what the input had but the image, then what the classifier says."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from classify.classifier import Answer
+from data.errors import ImageFileError, OptionError
+from indexer.store import Index
+
+ROW_GROUP = 65_536
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What an output file holds.
+
+    Attributes:
+        neighbors: add each voter's row, id, label and distance.
+        probabilities: add the share of each class.
+        keep: only these of the input's columns; None for all.
+        prefix: before the name of each column that knnvote adds.
+    """
+
+    neighbors: bool = False
+    probabilities: bool = False
+    keep: tuple[str, ...] | None = None
+    prefix: str = ""
+
+
+def answer_fields(index: Index, options: OutputOptions) -> list[pa.Field]:
+    """The columns that knnvote adds, in order.
+
+    Raises:
+        OptionError: probabilities of a regression were asked for.
+    """
+    if options.probabilities and index.is_regression:
+        raise OptionError(f"{index.path} was built for regression, which has no classes: leave out --probabilities")
+    label = index.labels.type
+    fields = [
+        pa.field("prediction", label),
+        pa.field("confidence", pa.float64()),
+        pa.field("distance", pa.float64()),
+        pa.field("status", pa.string()),
+        pa.field("reason", pa.string()),
+    ]
+    if options.neighbors:
+        voter = [("row", pa.int64()), ("id", pa.string()), ("label", label), ("distance", pa.float64())]
+        fields.append(pa.field("neighbors", pa.list_(pa.struct(voter))))
+    if options.probabilities:
+        shares = pa.struct([pa.field(str(name), pa.float64()) for name in index.classes.to_pylist()])
+        fields.append(pa.field("probabilities", shares))
+    return [field.with_name(options.prefix + field.name) for field in fields]
+
+
+def answer_columns(answer: Answer, options: OutputOptions) -> list[pa.Array]:
+    """The values of `answer_fields`."""
+    missing = ~answer.is_image
+    columns = [
+        answer.prediction,
+        pa.array(answer.confidence, from_pandas=True),
+        pa.array(answer.D[:, 0], mask=missing),
+        pa.array(answer.status, pa.string()),
+        pa.array(answer.reason, pa.string()),
+    ]
+    if options.neighbors:
+        columns.append(answer.neighbors())
+    if options.probabilities:
+        shares = [pa.array(np.ascontiguousarray(share), mask=missing) for share in answer.probabilities().T]
+        names = [str(name) for name in answer.index.classes.to_pylist()]
+        columns.append(pa.StructArray.from_arrays(shares, names=names, mask=pa.array(missing)))
+    return columns
+
+
+def kept_columns(
+    schema: pa.Schema, image_columns: Sequence[str], fields: Sequence[pa.Field], options: OutputOptions
+) -> list[str]:
+    """The input's columns that go into the output.
+
+    Raises:
+        ImageFileError: a column to keep does not exist, or one has a name that knnvote's own columns need.
+    """
+    others = [name for name in schema.names if name not in image_columns]
+    if options.keep is not None:
+        for name in options.keep:
+            if name not in others:
+                raise ImageFileError(f"no column {name!r} for --keep; there are {', '.join(others) or 'none'}")
+        others = [name for name in others if name in options.keep]
+    taken = sorted({field.name for field in fields} & set(others))
+    if taken:
+        raise ImageFileError(
+            f"the input has a column {taken[0]!r} already: pass --prefix knn_ to name knnvote's columns otherwise, "
+            "or leave it out with --keep"
+        )
+    return others
+
+
+def row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The same rows in tables of ROW_GROUP rows, each in one piece, so that batches leave no trace in the file's bytes."""
+    held = schema.empty_table()
+    for table in tables:
+        held = pa.concat_tables([held, table])
+        while len(held) >= ROW_GROUP:
+            yield held.slice(0, ROW_GROUP).combine_chunks()
+            held = held.slice(ROW_GROUP)
+    if len(held):
+        yield held.combine_chunks()

@@ -1,0 +1,186 @@
+"""K-neighbour search: FAISS proposes candidates, the stored vectors settle them.
+
+D (nq, k) float64: distances in the index's metric, ascending. I (nq, k) int64: rows of the stored vectors; equal distances are
+ordered by row. Both have the same bits for a query whatever the batch, the number of threads or the place in the batch.
+"""
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from classify.distances import candidate_distances, final_distances
+from data.errors import OptionError
+from indexer.faiss_index import FAISS_METRIC, base_ivf
+from indexer.space import Metric, metric_space
+from indexer.store import Index
+
+_SPARE = 16  # candidates beyond k of the first scan: room for ties and for float32's rounding
+_WIDEN = 8
+_SCAN_BLOCK = 16_384  # stored vectors converted to float32 at a time
+_QUERY_BLOCK = 4096
+_ALL_VALUES = 1 << 22  # distances kept at a time where every stored vector is a candidate
+
+
+def search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The k nearest stored vectors of each query, as far as the index's kind finds them.
+
+    Args:
+        index: an opened index.
+        xq: (nq, d) queries in the index's type, or in float64 for an index of floats.
+        k: neighbours, at most n.
+
+    Returns:
+        D (nq, k) float64 and I (nq, k) int64. A query for which an approximate index has fewer than k candidates is searched exactly.
+
+    Raises:
+        OptionError: k is not from 1 to n.
+    """
+    if not 1 <= k <= index.n:
+        raise OptionError(f"k is {k}, and {index.path} holds {index.n:,} images: give --k from 1 to {index.n}")
+    blocks = [
+        _search_block(index, xq[start : start + _QUERY_BLOCK], k) for start in range(0, len(xq), _QUERY_BLOCK)
+    ]
+    if not blocks:
+        return np.empty((0, k)), np.empty((0, k), dtype=np.int64)
+    D = np.concatenate([D for D, _ in blocks])
+    return final_distances(D, index.metric), np.concatenate([I for _, I in blocks])
+
+
+def _search_block(
+    index: Index, xq: NDArray[np.generic], k: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    if index.kind == "exact":
+        return exact(xq, index.vectors, k, index.metric)
+    D, I = _settle(xq, index.vectors, candidates(index, xq, k), k, index.metric)
+    lacking = (I < 0).any(axis=1)
+    if lacking.any():
+        D[lacking], I[lacking] = exact(xq[lacking], index.vectors, k, index.metric)
+    return D, I
+
+
+def candidates(index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int64]:
+    """What an approximate index proposes for each query: (nq, m) rows, m at least k; -1 for none."""
+    settings = index.manifest["search"]
+    m = min(index.n, k * settings["candidates_per_neighbor"])
+    queries = metric_space(xq, index.metric)
+    if index.kind == "adaptive":
+        ivf, projection = base_ivf(index.faiss_index, settings["grid"])
+        parameters = faiss.SearchParametersIVF(nprobe=settings["nprobe"])
+        I: NDArray[np.int64] = ivf.search(projection(queries), m, params=parameters)[1]
+        return I
+    inner = index.faiss_index
+    if settings["is_centred"]:
+        centring = faiss.downcast_VectorTransform(inner.chain.at(0))
+        queries = queries - faiss.vector_to_array(centring.mean).astype(np.float64)
+        inner = faiss.downcast_index(inner.index)
+    floats = queries.astype(np.float32)
+    if isinstance(inner, faiss.IndexHNSW):
+        I = inner.search(floats, m)[1]
+        return I
+    # Other indexes may hand a batch to BLAS, which rounds by batch: one query a call has one way through the code.
+    return np.concatenate([inner.search(row[None], m)[1] for row in floats])
+
+
+def exact(
+    xq: NDArray[np.generic], x: NDArray[np.generic], k: int, metric: Metric
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Brute force by result: a float32 scan proposes, stored vectors settle, and what float32 leaves in doubt is widened.
+
+    A query is done when its k-th settled distance is smaller than any distance that a vector outside the candidates can have:
+    that of the last candidate, less the most that float32 can have rounded it by.
+
+    Returns:
+        D (nq, k) as `candidate_distances` gives it, and I (nq, k).
+    """
+    n = len(x)
+    D = np.empty((len(xq), k))
+    I = np.empty((len(xq), k), dtype=np.int64)
+    open_rows = np.arange(len(xq))
+    m = k + _SPARE
+    while len(open_rows) and m < n:
+        queries = xq[open_rows]
+        outside, proposed = _scan(queries, x, m, metric)
+        D[open_rows], I[open_rows] = _settle(queries, x, proposed, k, metric)
+        open_rows = open_rows[~(D[open_rows, -1] < outside)]
+        m *= _WIDEN
+    step = max(1, _ALL_VALUES // n)
+    for start in range(0, len(open_rows), step):
+        rows = open_rows[start : start + step]
+        D[rows], I[rows] = _settle(xq[rows], x, np.broadcast_to(np.arange(n), (len(rows), n)), k, metric)
+    return D, I
+
+
+def _settle(
+    xq: NDArray[np.generic], x: NDArray[np.generic], I: NDArray[np.int64], k: int, metric: Metric
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The k nearest of each query's candidates I (nq, m), by distance, then by row."""
+    D = candidate_distances(xq, x, I, metric)
+    order = np.lexsort((I, D), axis=1)[:, :k]
+    return np.take_along_axis(D, order, axis=1), np.take_along_axis(I, order, axis=1)
+
+
+def _scan(
+    xq: NDArray[np.generic], x: NDArray[np.generic], m: int, metric: Metric
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The m nearest by float32, block by block.
+
+    Returns:
+        A lower bound (nq,) of the distance, as `candidate_distances` gives it, to any vector not proposed; and I (nq, m).
+    """
+    to_floats = _Float32Space(xq, x, metric)
+    queries = to_floats(xq)
+    D = np.empty((len(xq), 0), dtype=np.float32)
+    I = np.empty((len(xq), 0), dtype=np.int64)
+    reach = 0.0
+    for start in range(0, len(x), _SCAN_BLOCK):
+        block = to_floats(x[start : start + _SCAN_BLOCK])
+        reach = max(reach, float(_lengths(block, metric).max()))
+        found_D, found_I = faiss.knn(queries, block, min(m, len(block)), metric=FAISS_METRIC[metric])
+        D, I = np.hstack([D, found_D]), np.hstack([I, found_I + start])
+        if D.shape[1] > m:
+            nearest = np.argpartition(D, m - 1, axis=1)[:, :m]
+            D, I = np.take_along_axis(D, nearest, axis=1), np.take_along_axis(I, nearest, axis=1)
+    farthest = D.max(axis=1).astype(np.float64)
+    outside = farthest - _rounding(_lengths(queries, metric), reach, x.shape[1], metric)
+    return outside * to_floats.unit, I
+
+
+class _Float32Space:
+    """Float32 for a scan: centred, so that a common offset costs no precision, and scaled by a power of two, so that none overflows.
+
+    `unit` turns a scan's distances into those of `candidate_distances`.
+    """
+
+    def __init__(self, xq: NDArray[np.generic], x: NDArray[np.generic], metric: Metric) -> None:
+        self._metric = metric
+        self._is_whole = metric != "cosine" and x.dtype in (np.uint8, np.uint16)
+        self._centre = metric_space(x[:_SCAN_BLOCK], metric).mean(axis=0)
+        self._scale = 1.0
+        if self._is_whole:
+            self._centre = np.rint(self._centre)
+        elif metric != "cosine":
+            low, high = min(float(xq.min()), float(x.min())), max(float(xq.max()), float(x.max()))
+            self._scale = 2.0 ** -np.frexp(max(high - low, np.finfo(np.float64).tiny))[1]
+        self.unit = {"l2": self._scale**-2, "l1": 1 / self._scale, "cosine": 0.5}[metric]
+
+    def __call__(self, x: NDArray[np.generic]) -> NDArray[np.float32]:
+        if self._is_whole:
+            return x.astype(np.float32) - self._centre.astype(np.float32)
+        return ((metric_space(x, self._metric) - self._centre) * self._scale).astype(np.float32)
+
+
+def _lengths(x: NDArray[np.float32], metric: Metric) -> NDArray[np.float64]:
+    """(n,) how far each vector is from zero in its metric."""
+    lengths = np.abs(x).sum(axis=1) if metric == "l1" else np.sqrt(np.einsum("ij,ij->i", x, x))
+    return lengths.astype(np.float64)
+
+
+def _rounding(lengths: NDArray[np.float64], reach: float, d: int, metric: Metric) -> NDArray[np.float64]:
+    """(nq,) the most by which a float32 distance can differ from the true one.
+
+    A sum of d products in any order is off by at most d 2^-24 times the sum of their sizes (Higham, Accuracy and Stability of
+    Numerical Algorithms, section 3.1); the constants cover the conversion to float32, the few operations around the sum, and
+    the rounding of the lengths themselves.
+    """
+    size = lengths + reach if metric == "l1" else (lengths + reach) ** 2
+    return (d + 16) * 2.0**-24 * size * 1.05

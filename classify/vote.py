@@ -1,0 +1,120 @@
+"""The vote of k neighbours: a class, how sure it is, or none; for regression their mean."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.errors import OptionError
+
+Weights = Literal["uniform", "distance"]
+Ties = Literal["nearest", "first-class"]
+WEIGHTS: tuple[Weights, ...] = get_args(Weights)
+TIES: tuple[Ties, ...] = get_args(Ties)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """How neighbours become an answer.
+
+    Attributes:
+        k: neighbours that vote.
+        weights: one vote each, or 1 / distance; neighbours at distance zero then outvote all others.
+        ties: among classes with equal votes the one with the smaller summed distance, then the first in class order; or the
+            first in class order, as scikit-learn has it.
+        min_confidence: abstain where the winner's share of the vote is smaller.
+        max_distance: abstain where the nearest neighbour is farther.
+    """
+
+    k: int = 5
+    weights: Weights = "uniform"
+    ties: Ties = "nearest"
+    min_confidence: float | None = None
+    max_distance: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values without a meaning.
+
+        Raises:
+            OptionError: naming the value.
+        """
+        if self.k < 1:
+            raise OptionError(f"k is {self.k}: give --k at least 1")
+        for value, allowed, option in ((self.weights, WEIGHTS, "--weights"), (self.ties, TIES, "--ties")):
+            if value not in allowed:
+                raise OptionError(f"{option} is {value!r}: give one of {', '.join(allowed)}")
+        if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
+            raise OptionError(f"--min-confidence is {self.min_confidence}: give a share of the vote from 0 to 1")
+        if self.max_distance is not None and not self.max_distance >= 0:
+            raise OptionError(f"--max-distance is {self.max_distance}: give a distance of at least 0")
+
+
+def neighbor_weights(D: NDArray[np.float64], weights: Weights) -> NDArray[np.float64]:
+    """Each neighbour's weight (nq, k) from distances D (nq, k)."""
+    if weights == "uniform":
+        return np.ones_like(D)
+    is_zero = D == 0
+    has_zero = is_zero.any(axis=1, keepdims=True)
+    # The smallest normal number's inverse is finite, so nearer neighbours than that count as if they were there.
+    inverse = 1 / np.maximum(D, np.finfo(np.float64).tiny)
+    return np.where(has_zero, is_zero.astype(np.float64), inverse)
+
+
+def vote(
+    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """The winning class of each query.
+
+    Args:
+        codes: (nq, k) class of each neighbour, as its place in class order.
+        D: (nq, k) distances, ascending.
+        rule: weights and ties.
+
+    Returns:
+        winner (nq,) int32, and confidence (nq,) float64: the winner's share of the vote.
+    """
+    w = neighbor_weights(D, rule.weights)
+    votes, distance = np.zeros_like(D), np.zeros_like(D)
+    for j in range(codes.shape[1]):  # what stands at each neighbour's place is the sum over all neighbours of its class
+        same = codes == codes[:, j, None]
+        votes += same * w[:, j, None]
+        distance += same * D[:, j, None]
+    most = votes.max(axis=1)
+    tied = votes == most[:, None]
+    if rule.ties == "nearest":
+        distance[~tied] = np.inf
+        tied &= distance == distance.min(axis=1)[:, None]
+    winner = np.where(tied, codes, np.iinfo(np.int32).max).min(axis=1)
+    return winner.astype(np.int32), most / _total(w)
+
+
+def class_shares(
+    codes: NDArray[np.int32], D: NDArray[np.float64], n_classes: int, weights: Weights
+) -> NDArray[np.float64]:
+    """Each class's share of the vote, (nq, n_classes)."""
+    w = neighbor_weights(D, weights)
+    shares = np.zeros((len(codes), n_classes))
+    rows = np.arange(len(codes))
+    for j in range(codes.shape[1]):
+        shares[rows, codes[:, j]] += w[:, j]
+    return shares / _total(w)[:, None]
+
+
+def mean_target(
+    targets: NDArray[np.float64], D: NDArray[np.float64], weights: Weights
+) -> NDArray[np.float64]:
+    """The weighted mean (nq,) of the neighbours' targets (nq, k)."""
+    w = neighbor_weights(D, weights)
+    total = np.zeros(len(D))
+    for j in range(targets.shape[1]):
+        total += w[:, j] * targets[:, j]
+    return total / _total(w)
+
+
+def _total(w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum of weights (nq,), added in the order of the neighbours as everything here is."""
+    total = np.zeros(len(w))
+    for j in range(w.shape[1]):
+        total += w[:, j]
+    return total
