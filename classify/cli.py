@@ -1,0 +1,425 @@
+"""The command line: options in, calls to the library, its results and errors as text.
+
+stdout is data, stderr is talk. Exit 0 done, 1 data or run-time error, 2 usage, 130 interrupted. A command imports what it needs
+when it runs, so that ``--help`` answers at once.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from classify.vote import Rule
+    from data.layout import ImageOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_INTERRUPTED = 130
+
+
+class _Shape(click.ParamType):
+    """An image's shape, such as 28x28."""
+
+    name = "HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Parse the text."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            shape = tuple(int(side) for side in str(value).lower().split("x"))
+        except ValueError:
+            shape = ()
+        if not shape or min(shape) < 1:
+            self.fail(f"{value!r} is not a shape: give height and width, such as 28x28", param, ctx)
+        return shape
+
+
+def _options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+_images = click.argument("images", nargs=-1, required=True)
+_positive = click.IntRange(min=1)
+_threads = click.option("--threads", type=_positive, help="Threads of the search; all processors by default.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+_image_options = _options(
+    click.option("--image-column", metavar="NAME", help="Column of the images, or the prefix of one column a pixel."),
+    click.option("--shape", type=_Shape(), help="Shape of one image where the file does not tell it."),
+)
+_vote_options = _options(
+    click.option("--k", type=_positive, default=5, show_default=True, help="Neighbours that vote."),
+    click.option(
+        "--weights", type=click.Choice(["uniform", "distance"]), default="uniform", show_default=True,
+        help="One vote each, or 1 / distance.",
+    ),
+    click.option(
+        "--ties", type=click.Choice(["nearest", "first-class"]), default="nearest", show_default=True,
+        help="Among equal votes the nearer class, or the first in class order as scikit-learn has it.",
+    ),
+)
+
+
+def _example(text: str) -> str:
+    return f"\b\nExample:\n  {text}"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="knnvote", message="%(package)s %(version)s")
+def cli() -> None:
+    """Classify images in Parquet files by their nearest labelled neighbours.
+
+    \b
+    Two steps, one folder between them:
+      labelled images --knnvote index--> index folder --knnvote classify--> predictions
+    """
+
+
+@cli.command(epilog=_example("knnvote demo"))
+@click.argument("folder", type=click.Path(path_type=Path), default="knnvote-demo")
+def demo(folder: Path) -> None:
+    """Walk the whole tour on the digits that scikit-learn ships, in FOLDER."""
+    from classify.demo import run_demo
+
+    run_demo(folder, click.echo, program=_program())
+
+
+@cli.command(epilog=_example("knnvote sample digits digits"))
+@click.argument("name", type=click.Choice(["digits"]))
+@click.argument("folder", type=click.Path(path_type=Path))
+def sample(name: str, folder: Path) -> None:  # noqa: ARG001  # digits are the only sample there is
+    """Write a sample data set as train.parquet and test.parquet (25%) into FOLDER."""
+    from data.sample import write_digits
+
+    for path in write_digits(folder):
+        click.echo(path)
+
+
+@cli.command(epilog=_example("knnvote convert images-idx3-ubyte.gz labels-idx1-ubyte.gz images.parquet"))
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SRC...")
+@click.argument("destination", type=click.Path(path_type=Path), metavar="DEST")
+@click.option("--images-key", metavar="NAME", help="Array of the images in an NPZ file that holds several.")
+@click.option("--labels-key", metavar="NAME", help="Array of the labels in an NPZ file that holds several.")
+def convert(
+    sources: tuple[Path, ...], destination: Path, images_key: str | None, labels_key: str | None
+) -> None:
+    """Convert IDX, CSV, NPY and NPZ files of images and labels to the Parquet file DEST."""
+    from data.convert import convert as convert_files
+
+    rows = convert_files(sources, destination, images_key=images_key, labels_key=labels_key)
+    _talk(f"{destination}: {rows:,} rows")
+
+
+@cli.command(epilog=_example("knnvote index digits/train.parquet --out digits.knn"))
+@_images
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The index folder to make.")
+@click.option(
+    "--kind", type=click.Choice(["exact", "adaptive", "hnsw"]), default="exact", show_default=True,
+    help="How it searches.",
+)
+@click.option("--factory", metavar="STRING", help="Any FAISS factory string, instead of a kind.")
+@click.option(
+    "--metric", type=click.Choice(["l2", "cosine", "l1"]), default="l2", show_default=True, help="Of distances."
+)
+@click.option(
+    "--task", type=click.Choice(["classification", "regression"]), default="classification", show_default=True,
+    help="Vote for a class, or average numbers.",
+)
+@_image_options
+@click.option("--label-column", metavar="NAME", help="Column of the labels.")
+@click.option("--id-column", metavar="NAME", help="Column of ids; file#row otherwise.")
+@click.option("--grayscale", is_flag=True, help="Convert colour images to grey.")
+@click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
+@click.option("--overwrite", is_flag=True, help="Replace an index folder that exists.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
+@_threads
+@click.pass_context
+def index(  # noqa: PLR0917
+    ctx: click.Context,
+    images: tuple[str, ...],
+    out: Path,
+    kind: str,
+    factory: str | None,
+    metric: Any,
+    task: str,
+    image_column: str | None,
+    shape: tuple[int, ...] | None,
+    label_column: str | None,
+    id_column: str | None,
+    grayscale: bool,
+    skip_bad: bool,
+    overwrite: bool,
+    seed: int,
+    threads: int | None,
+) -> None:
+    """Build an index folder from labelled images: Parquet files, folders, globs or URIs."""
+    from data.files import find_inputs
+    from data.layout import ImageOptions
+    from indexer.build import IndexOptions, index_files
+    from indexer.training import TrainingOptions
+
+    if factory is not None:
+        if ctx.get_parameter_source("kind") is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError("--factory names a kind of its own: leave out --kind")
+        kind = "factory"
+    image_options = ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale)
+    training = TrainingOptions(
+        images=image_options, label_column=label_column, id_column=id_column,
+        is_regression=task == "regression", skip_bad=skip_bad,
+    )
+    options = IndexOptions(
+        kind=kind, factory=factory, metric=metric, seed=seed, threads=threads, overwrite=overwrite  # type: ignore[arg-type]  # one of the choices
+    )
+    inputs = find_inputs(images)
+    with _progress("indexing", inputs) as progress:
+        index_files(inputs, out, training=training, options=options, progress=progress)
+    _talk_index(out)
+
+
+@cli.command(epilog=_example("knnvote classify digits.knn digits/test.parquet --out predictions"))
+@click.argument("index_folder", metavar="INDEX", type=click.Path(path_type=Path))
+@_images
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The output folder.")
+@_vote_options
+@click.option("--min-confidence", type=float, help="Abstain where the winner's share of the vote is smaller.")
+@click.option("--max-distance", type=float, help="Abstain where the nearest neighbour is farther.")
+@click.option("--neighbors", is_flag=True, help="Add each voter's row, id, label and distance.")
+@click.option("--probabilities", is_flag=True, help="Add the share of each class.")
+@click.option("--keep", multiple=True, metavar="NAME", help="Keep only this input column; may be repeated.")
+@click.option("--prefix", default="", metavar="TEXT", help="Before the names of the columns that are added.")
+@_image_options
+@click.option("--grayscale", is_flag=True, help="Convert colour images to grey.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first file that fails.")
+@click.option("--batch-size", type=_positive, default=2048, show_default=True, help="Rows searched at a time.")
+@_threads
+@_as_json
+@click.pass_context
+def classify(  # noqa: PLR0917
+    ctx: click.Context,
+    index_folder: Path,
+    images: tuple[str, ...],
+    out: Path,
+    neighbors: bool,
+    probabilities: bool,
+    keep: tuple[str, ...],
+    prefix: str,
+    image_column: str | None,
+    shape: tuple[int, ...] | None,
+    grayscale: bool,
+    fail_fast: bool,
+    batch_size: int,
+    threads: int | None,
+    as_json: bool,
+    **rule: Any,
+) -> None:
+    """Classify Parquet files of images, one output file for each, and carry on where an earlier run stopped."""
+    from classify.classifier import Classifier
+    from classify.job import JobOptions, run_job
+    from classify.output import OutputOptions
+    from data.files import find_inputs
+    from data.layout import ImageOptions
+
+    classifier = Classifier.open(index_folder, _rule(rule))
+    options = JobOptions(
+        images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale),
+        output=OutputOptions(
+            neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix
+        ),
+    )
+    inputs = find_inputs(images)
+    with _progress("classifying", inputs) as progress:
+        summary = run_job(
+            classifier, inputs, out, options,
+            threads=threads, batch_size=batch_size, fail_fast=fail_fast, progress=progress,
+        )
+    for reason in summary.failed.values():
+        _talk(f"failed: {reason}")
+    counts = summary.counts
+    _talk(
+        f"{out}: {counts.rows:,} rows ({counts.ok:,} ok, {counts.abstained:,} abstained, {counts.bad_image:,} bad images); "
+        f"files: {summary.written:,} written, {summary.skipped:,} skipped as done, {len(summary.failed):,} failed; "
+        f"{summary.seconds:.1f} s"
+    )
+    if as_json:
+        click.echo(json.dumps(summary.to_json(), ensure_ascii=False))
+    if summary.failed:
+        ctx.exit(1)
+
+
+@cli.command(epilog=_example("knnvote compare digits/test.parquet --index digits.knn"))
+@_images
+@click.option(
+    "--index", "index_folders", required=True, multiple=True, type=click.Path(path_type=Path),
+    help="An index folder to compare; may be repeated.",
+)
+@_vote_options
+@_image_options
+@click.option("--label-column", metavar="NAME", help="Column of the true labels.")
+@_threads
+@_as_json
+def compare(  # noqa: PLR0917
+    images: tuple[str, ...],
+    index_folders: tuple[Path, ...],
+    image_column: str | None,
+    shape: tuple[int, ...] | None,
+    label_column: str | None,
+    threads: int | None,
+    as_json: bool,
+    **rule: Any,
+) -> None:
+    """Say what each index costs in accuracy and buys in speed, against exact search on test images."""
+    from classify.compare import compare as compare_indexes
+    from data.files import find_inputs
+    from data.layout import ImageOptions
+    from indexer.store import open_index
+
+    comparison = compare_indexes(
+        find_inputs(images),
+        [open_index(folder) for folder in index_folders],
+        _rule(rule),
+        images=ImageOptions(image_column=image_column, shape=shape),
+        label_column=label_column,
+        threads=threads,
+        progress=_talk if sys.stderr.isatty() else lambda _step: None,
+    )
+    if as_json:
+        click.echo(json.dumps(comparison.to_json(), ensure_ascii=False))
+        return
+    from classify.render import print_comparison
+
+    print_comparison(comparison)
+
+
+@cli.command(epilog=_example("knnvote inspect digits.knn"))
+@click.argument("path")
+@_as_json
+def inspect(path: str, as_json: bool) -> None:
+    """Show what an index folder, a job's output folder, or files of images hold."""
+    from classify.inspection import inspect_path
+
+    facts = inspect_path(path)
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    from classify.render import print_inspection
+
+    print_inspection(facts)
+
+
+@cli.command(epilog=_example("knnvote verify digits.knn"))
+@click.argument("path", type=click.Path(path_type=Path))
+@click.pass_context
+def verify(ctx: click.Context, path: Path) -> None:
+    """Check every byte of an index folder against its manifest."""
+    from indexer.store import verify_folder
+
+    problems = verify_folder(path)
+    for problem in problems:
+        _talk(problem)
+    if problems:
+        ctx.exit(1)
+    _talk(f"{path}: every byte is as it was written")
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    warnings.showwarning = lambda message, *_rest, **_named: _talk(f"note: {message}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    foreign = _foreign_package()
+    if foreign is not None:
+        _talk(f"error: {foreign} hides a package of knnvote's: rename it, or take it off PYTHONPATH")
+        sys.exit(1)
+    sys.exit(_run())
+
+
+def _run() -> int:
+    from data.errors import KnnvoteError, OptionError
+
+    try:
+        code = cli.main(standalone_mode=False)
+    except OptionError as error:
+        _talk(f"error: {error}")
+        return 2
+    except KnnvoteError as error:
+        _talk(f"error: {error}")
+        return 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]  # who reads it is gone: nothing is left to flush
+        return 1
+    except (click.Abort, KeyboardInterrupt):
+        _talk("interrupted: what is finished is kept; run the same command again to go on")
+        sys.stdout.flush()
+        os._exit(_INTERRUPTED)  # a batch still at work in a thread is not waited for
+    return code if isinstance(code, int) else 0
+
+
+def _foreign_package() -> str | None:
+    """The path of a module that Python would import in place of one of ours."""
+    ours = Path(__file__).resolve().parents[1]
+    for name in ("data", "indexer"):
+        spec = find_spec(name)
+        found = Path(spec.origin or "") if spec is not None else Path()
+        if found.resolve() != ours / name / "__init__.py":
+            return str(found)
+    return None
+
+
+def _rule(options: dict[str, Any]) -> "Rule":
+    from classify.vote import Rule
+
+    return Rule(**options)
+
+
+@contextmanager
+def _progress(label: str, inputs: Any) -> Iterator[Callable[[int], None]]:
+    """A progress bar where a person is looking."""
+    if not sys.stderr.isatty():
+        with nullcontext():
+            yield lambda _rows: None
+        return
+    from classify.render import row_progress
+    from data.parquet import count_rows
+
+    with row_progress(label, sum(count_rows(source) for source in inputs)) as advance:
+        yield advance
+
+
+def _talk_index(out: Path) -> None:
+    from classify.render import show_bytes
+    from indexer.store import folder_bytes, read_manifest, read_timing
+
+    manifest = read_manifest(out)
+    timing = read_timing(out, manifest)
+    skipped = f", {manifest['skipped']:,} bad rows left out" if manifest["skipped"] else ""
+    _talk(
+        f"{out}: {manifest['n']:,} images of {' x '.join(map(str, manifest['shape']))}{skipped}, {manifest['kind']}, "
+        f"{show_bytes(folder_bytes(manifest))}; read in {timing['read_seconds']:.1f} s, built in {timing['build_seconds']:.1f} s"
+    )
+
+
+def _program() -> str:
+    """How a person calls this command: by its name where that finds it, else by its path."""
+    called = Path(sys.argv[0])
+    on_path = shutil.which("knnvote")
+    return "knnvote" if on_path is not None and Path(on_path).resolve() == called.resolve() else str(called)
+
+
+def _talk(message: str) -> None:
+    click.echo(message, err=True)

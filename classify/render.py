@@ -1,0 +1,153 @@
+"""Tables and progress for people, with rich; what they show comes from elsewhere."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from classify.compare import Comparison, IndexReport
+
+_FLIPS_SHOWN = 10
+
+
+class _RowsPerSecond(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f} rows/s" if task.speed else "")
+
+
+@contextmanager
+def row_progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr: rows done, rows a second, time left. Yields what to call with each batch's rows."""
+    columns = (
+        TextColumn(label),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} rows"),
+        _RowsPerSecond(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda rows: bar.advance(task, rows)
+
+
+def _print(table: Table) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)
+
+
+def _table(title: str, *headers: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for i, header in enumerate(headers):
+        table.add_column(header, justify="left" if i == 0 else "right", overflow="fold")
+    return table
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """The table of ``compare`` on stdout, with each index's flips below it."""
+    headers = ("index", "kind", "recall", "p5", "min", "agreement", "95% interval", "accuracy", "speed", "size", "build")
+    table = _table(f"{comparison.queries:,} images, k = {comparison.k}", *headers)
+    for report in comparison.indexes:
+        table.add_row(*_comparison_row(report))
+    _print(table)
+    console = Console(soft_wrap=True, highlight=False)
+    for report in comparison.indexes:
+        _print_notes(console, report, comparison.queries)
+    for reason, rows in comparison.bad_images.items():
+        console.print(f"left out: {rows:,} rows ({reason})")
+
+
+def _comparison_row(report: IndexReport) -> list[str]:
+    agreement, recall = report.agreement, report.recall
+    return [
+        report.path,
+        report.kind,
+        f"{recall.mean:.4f}",
+        f"{recall.p5:.2f}",
+        f"{recall.min:.2f}",
+        f"{agreement.value:.4f}",
+        f"{agreement.low:.4f}-{agreement.high:.4f}",
+        "" if report.accuracy is None else f"{report.accuracy:.4f}",
+        f"{report.relative_speed:.1f} x",
+        show_bytes(report.bytes),
+        f"{report.build_seconds:.1f} s",
+    ]
+
+
+def _print_notes(console: Console, report: IndexReport, queries: int) -> None:
+    if report.stored:
+        console.print(
+            f"{report.path}: {report.stored:,} of the {queries:,} test images are stored in the index, "
+            "and find themselves: accuracy on them says nothing"
+        )
+    if report.flips:
+        console.print(f"{report.path}: {len(report.flips):,} labels differ from exact search:")
+    for flip in report.flips[:_FLIPS_SHOWN]:
+        truth = "" if flip.truth is None else f", true label {flip.truth}"
+        console.print(f"  row {flip.row}: {flip.label}, exact search says {flip.exact}{truth}")
+    if len(report.flips) > _FLIPS_SHOWN:
+        console.print(f"  and {len(report.flips) - _FLIPS_SHOWN:,} more: --json lists all")
+
+
+def print_inspection(facts: dict[str, Any]) -> None:
+    """What ``inspect`` found, on stdout."""
+    if facts["type"] == "images":
+        table = _table(facts["path"], "file", "rows", "images", "label column")
+        for file in facts["files"]:
+            if "error" in file:
+                table.add_row(file["path"], "", file["error"], "")
+            else:
+                table.add_row(file["path"], f"{file['rows']:,}", file["images"], file["label_column"] or "none")
+        _print(table)
+        return
+    table = Table(title=facts["path"], title_justify="left", box=None, show_header=False, pad_edge=False)
+    rows = _index_rows(facts) if facts["type"] == "index" else _job_rows(facts)
+    for name, value in rows:
+        table.add_row(name, value)
+    _print(table)
+
+
+def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    shape = " x ".join(map(str, facts["shape"]))
+    names = facts["class_names"]
+    classes = [str(label) if names is None else f"{label} ({names[label]})" for label in facts["classes"][:20]]
+    more = [f"... {len(facts['classes'])} in all"] if len(facts["classes"]) > len(classes) else []
+    search = ", ".join(f"{name} {value}" for name, value in facts["search"].items())
+    return [
+        ("kind", f"{facts['kind']}, FAISS {facts['factory'] or 'not used'}, metric {facts['metric']}"),
+        ("images", f"{facts['n']:,} of {shape}, {facts['dtype']}, {facts['skipped']:,} bad rows left out"),
+        ("labels", f"{facts['label_type']}, {facts['task']}: {', '.join(classes + more)}"),
+        ("from", ", ".join(source["path"] for source in facts["sources"]) or "arrays"),
+        ("columns", f"image {facts['image_column']}, label {facts['label_column']}"),
+        ("search", search or "every stored image"),
+        ("size", f"{show_bytes(facts['bytes'])}, built in {facts['timing']['build_seconds']:.1f} s"),
+        ("files", ", ".join(entry["name"] for entry in facts["files"].values())),
+        ("versions", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
+        ("fingerprint", facts["checksum"]),
+    ]
+
+
+def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    options = {name: value for name, value in facts["options"].items() if value not in (None, False, "")}
+    return [
+        ("files", f"{facts['files']:,} classified, {len(facts['failures']):,} failed"),
+        ("rows", f"{facts['rows']:,}: {facts['ok']:,} ok, {facts['abstained']:,} abstained, {facts['bad_image']:,} bad"),
+        ("index", facts["index"]),
+        ("options", ", ".join(f"{name} {value}" for name, value in options.items())),
+        *((f"failed: {path}", reason) for path, reason in facts["failures"].items()),
+    ]
+
+
+def show_bytes(size: int) -> str:
+    """A size for people, in decimal units."""
+    value = float(size)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
