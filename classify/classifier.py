@@ -1,6 +1,6 @@
 """An opened index and a rule, called with images: the Python API, and what the batch job runs for each batch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class Classifier:
     """
 
     index: Index
-    rule: Rule = Rule()
+    rule: Rule = field(default_factory=Rule)
 
     def __post_init__(self) -> None:
         """Check the rule against the index."""
@@ -102,7 +102,7 @@ class Classifier:
             )
         if self.index.is_regression and self.rule.min_confidence is not None:
             raise OptionError(
-                f"{self.index.path} was built for regression, whose means have no confidence: leave out --min-confidence"
+                f"{self.index.path} was built for regression, which has no confidence: leave out --min-confidence"
             )
 
     @classmethod
@@ -118,7 +118,8 @@ class Classifier:
         """Classify images.
 
         Args:
-            images: (nq, *shape) or (nq, d) of any number type, a single image of the index's shape, or an Arrow table in any layout
+            images: (nq, *shape) or (nq, d) of any number type, a single image of the index's shape, or an Arrow
+            table in any layout
                 that Parquet files may have.
 
         Raises:
@@ -143,7 +144,9 @@ class Classifier:
         return recognise_images(
             head,
             ImageOptions(
-                image_column=options.image_column, shape=options.shape, grayscale=options.grayscale or grayscale
+                image_column=options.image_column,
+                shape=options.shape,
+                grayscale=options.grayscale or grayscale,
             ),
             expected=self.index.shape,
             preferred=self.index.manifest["image_column"],
@@ -153,10 +156,8 @@ class Classifier:
         """Classify the images that a table holds in a known layout."""
         return self.answer(*self.vectors(table, layout))
 
-    def vectors(
-        self, table: pa.Table | pa.RecordBatch, layout: Layout
-    ) -> tuple[NDArray[np.generic], dict[int, str]]:
-        """The images of a table as queries (nq, d) for this index, and the rows that cannot be, each with the reason."""
+    def vectors(self, table: pa.Table | pa.RecordBatch, layout: Layout) -> tuple[NDArray[np.generic], dict[int, str]]:
+        """The images of a table as queries (nq, d), and the rows that cannot be, each with the reason."""
         decoded, bad = decode_images(table, layout)
         xq, unconvertible = convert_queries(decoded, self.index.vectors.dtype)
         return xq, {**unusable_rows(xq, self.index.metric), **unconvertible, **bad}
@@ -196,9 +197,7 @@ class Classifier:
             values = pa.array(mean)
         else:
             codes = np.zeros(len(I), dtype=np.int32)
-            codes[is_image], confidence[is_image] = vote(
-                self.index.class_codes[I[is_image]], D[is_image], self.rule
-            )
+            codes[is_image], confidence[is_image] = vote(self.index.class_codes[I[is_image]], D[is_image], self.rule)
             values = self.index.classes.take(pa.array(codes))
         self._abstain(D, confidence, is_image, status, reason)
         prediction = pc.if_else(pa.array(status == OK, pa.bool_()), values, pa.scalar(None, values.type))

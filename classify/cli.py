@@ -1,7 +1,7 @@
 """The command line: options in, calls to the library, its results and errors as text.
 
-stdout is data, stderr is talk. Exit 0 done, 1 data or run-time error, 2 usage, 130 interrupted. A command imports what it needs
-when it runs, so that ``--help`` answers at once.
+stdout is data, stderr is talk. Exit 0 done, 1 data or run-time error, 2 usage, 130 interrupted. A command imports
+what it needs when it runs, so that ``--help`` answers at once.
 """
 
 import json
@@ -20,28 +20,22 @@ import click
 
 if TYPE_CHECKING:
     from classify.vote import Rule
-    from data.layout import ImageOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _INTERRUPTED = 130
 
 
-class _Shape(click.ParamType):
+def _parse_shape(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """An image's shape, such as 28x28."""
-
-    name = "HxW"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Parse the text."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            shape = tuple(int(side) for side in str(value).lower().split("x"))
-        except ValueError:
-            shape = ()
-        if not shape or min(shape) < 1:
-            self.fail(f"{value!r} is not a shape: give height and width, such as 28x28", param, ctx)
-        return shape
+    if value is None:
+        return None
+    try:
+        shape = tuple(int(side) for side in value.lower().split("x"))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise click.BadParameter(f"{value!r} is not a shape: give height and width, such as 28x28")
+    return shape
 
 
 def _options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -59,16 +53,22 @@ _threads = click.option("--threads", type=_positive, help="Threads of the search
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 _image_options = _options(
     click.option("--image-column", metavar="NAME", help="Column of the images, or the prefix of one column a pixel."),
-    click.option("--shape", type=_Shape(), help="Shape of one image where the file does not tell it."),
+    click.option("--shape", metavar="HxW", callback=_parse_shape, help="Shape of an image, if the file does not tell."),
 )
 _vote_options = _options(
     click.option("--k", type=_positive, default=5, show_default=True, help="Neighbours that vote."),
     click.option(
-        "--weights", type=click.Choice(["uniform", "distance"]), default="uniform", show_default=True,
+        "--weights",
+        type=click.Choice(["uniform", "distance"]),
+        default="uniform",
+        show_default=True,
         help="One vote each, or 1 / distance.",
     ),
     click.option(
-        "--ties", type=click.Choice(["nearest", "first-class"]), default="nearest", show_default=True,
+        "--ties",
+        type=click.Choice(["nearest", "first-class"]),
+        default="nearest",
+        show_default=True,
         help="Among equal votes the nearer class, or the first in class order as scikit-learn has it.",
     ),
 )
@@ -81,7 +81,7 @@ def _example(text: str) -> str:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="knnvote", message="%(package)s %(version)s")
 def cli() -> None:
-    """Classify images in Parquet files by their nearest labelled neighbours.
+    r"""Classify images in Parquet files by their nearest labelled neighbours.
 
     \b
     Two steps, one folder between them:
@@ -114,9 +114,7 @@ def sample(name: str, folder: Path) -> None:  # noqa: ARG001  # digits are the o
 @click.argument("destination", type=click.Path(path_type=Path), metavar="DEST")
 @click.option("--images-key", metavar="NAME", help="Array of the images in an NPZ file that holds several.")
 @click.option("--labels-key", metavar="NAME", help="Array of the labels in an NPZ file that holds several.")
-def convert(
-    sources: tuple[Path, ...], destination: Path, images_key: str | None, labels_key: str | None
-) -> None:
+def convert(sources: tuple[Path, ...], destination: Path, images_key: str | None, labels_key: str | None) -> None:
     """Convert IDX, CSV, NPY and NPZ files of images and labels to the Parquet file DEST."""
     from data.convert import convert as convert_files
 
@@ -128,15 +126,25 @@ def convert(
 @_images
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The index folder to make.")
 @click.option(
-    "--kind", type=click.Choice(["exact", "adaptive", "hnsw"]), default="exact", show_default=True,
+    "--kind",
+    type=click.Choice(["exact", "adaptive", "hnsw"]),
+    default="exact",
+    show_default=True,
     help="How it searches.",
 )
 @click.option("--factory", metavar="STRING", help="Any FAISS factory string, instead of a kind.")
 @click.option(
-    "--metric", type=click.Choice(["l2", "cosine", "l1"]), default="l2", show_default=True, help="Of distances."
+    "--metric",
+    type=click.Choice(["l2", "cosine", "l1"]),
+    default="l2",
+    show_default=True,
+    help="Of distances.",
 )
 @click.option(
-    "--task", type=click.Choice(["classification", "regression"]), default="classification", show_default=True,
+    "--task",
+    type=click.Choice(["classification", "regression"]),
+    default="classification",
+    show_default=True,
     help="Vote for a class, or average numbers.",
 )
 @_image_options
@@ -147,12 +155,10 @@ def convert(
 @click.option("--overwrite", is_flag=True, help="Replace an index folder that exists.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
 @_threads
-@click.pass_context
 def index(  # noqa: PLR0917
-    ctx: click.Context,
     images: tuple[str, ...],
     out: Path,
-    kind: str,
+    kind: Any,
     factory: str | None,
     metric: Any,
     task: str,
@@ -173,16 +179,24 @@ def index(  # noqa: PLR0917
     from indexer.training import TrainingOptions
 
     if factory is not None:
-        if ctx.get_parameter_source("kind") is not click.core.ParameterSource.DEFAULT:
+        if click.get_current_context().get_parameter_source("kind") is not click.core.ParameterSource.DEFAULT:
             raise click.UsageError("--factory names a kind of its own: leave out --kind")
         kind = "factory"
     image_options = ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale)
     training = TrainingOptions(
-        images=image_options, label_column=label_column, id_column=id_column,
-        is_regression=task == "regression", skip_bad=skip_bad,
+        images=image_options,
+        label_column=label_column,
+        id_column=id_column,
+        is_regression=task == "regression",
+        skip_bad=skip_bad,
     )
     options = IndexOptions(
-        kind=kind, factory=factory, metric=metric, seed=seed, threads=threads, overwrite=overwrite  # type: ignore[arg-type]  # one of the choices
+        kind=kind,
+        factory=factory,
+        metric=metric,
+        seed=seed,
+        threads=threads,
+        overwrite=overwrite,
     )
     inputs = find_inputs(images)
     with _progress("indexing", inputs) as progress:
@@ -207,9 +221,7 @@ def index(  # noqa: PLR0917
 @click.option("--batch-size", type=_positive, default=2048, show_default=True, help="Rows searched at a time.")
 @_threads
 @_as_json
-@click.pass_context
 def classify(  # noqa: PLR0917
-    ctx: click.Context,
     index_folder: Path,
     images: tuple[str, ...],
     out: Path,
@@ -236,34 +248,43 @@ def classify(  # noqa: PLR0917
     classifier = Classifier.open(index_folder, _rule(rule))
     options = JobOptions(
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale),
-        output=OutputOptions(
-            neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix
-        ),
+        output=OutputOptions(neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix),
     )
     inputs = find_inputs(images)
     with _progress("classifying", inputs) as progress:
         summary = run_job(
-            classifier, inputs, out, options,
-            threads=threads, batch_size=batch_size, fail_fast=fail_fast, progress=progress,
+            classifier,
+            inputs,
+            out,
+            options,
+            threads=threads,
+            batch_size=batch_size,
+            fail_fast=fail_fast,
+            progress=progress,
         )
     for reason in summary.failed.values():
         _talk(f"failed: {reason}")
     counts = summary.counts
     _talk(
-        f"{out}: {counts.rows:,} rows ({counts.ok:,} ok, {counts.abstained:,} abstained, {counts.bad_image:,} bad images); "
+        f"{out}: {counts.rows:,} rows "
+        f"({counts.ok:,} ok, {counts.abstained:,} abstained, {counts.bad_image:,} bad images); "
         f"files: {summary.written:,} written, {summary.skipped:,} skipped as done, {len(summary.failed):,} failed; "
         f"{summary.seconds:.1f} s"
     )
     if as_json:
         click.echo(json.dumps(summary.to_json(), ensure_ascii=False))
     if summary.failed:
-        ctx.exit(1)
+        click.get_current_context().exit(1)
 
 
 @cli.command(epilog=_example("knnvote compare digits/test.parquet --index digits.knn"))
 @_images
 @click.option(
-    "--index", "index_folders", required=True, multiple=True, type=click.Path(path_type=Path),
+    "--index",
+    "index_folders",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
     help="An index folder to compare; may be repeated.",
 )
 @_vote_options
@@ -322,8 +343,7 @@ def inspect(path: str, as_json: bool) -> None:
 
 @cli.command(epilog=_example("knnvote verify digits.knn"))
 @click.argument("path", type=click.Path(path_type=Path))
-@click.pass_context
-def verify(ctx: click.Context, path: Path) -> None:
+def verify(path: Path) -> None:
     """Check every byte of an index folder against its manifest."""
     from indexer.store import verify_folder
 
@@ -331,7 +351,7 @@ def verify(ctx: click.Context, path: Path) -> None:
     for problem in problems:
         _talk(problem)
     if problems:
-        ctx.exit(1)
+        click.get_current_context().exit(1)
     _talk(f"{path}: every byte is as it was written")
 
 
@@ -361,7 +381,7 @@ def _run() -> int:
         error.show()
         return error.exit_code
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # who reads it is gone: nothing is left to flush
+        sys.stdout = None  # who reads it is gone: nothing is left to flush
         return 1
     except (click.Abort, KeyboardInterrupt):
         _talk("interrupted: what is finished is kept; run the same command again to go on")
@@ -410,7 +430,8 @@ def _talk_index(out: Path) -> None:
     skipped = f", {manifest['skipped']:,} bad rows left out" if manifest["skipped"] else ""
     _talk(
         f"{out}: {manifest['n']:,} images of {' x '.join(map(str, manifest['shape']))}{skipped}, {manifest['kind']}, "
-        f"{show_bytes(folder_bytes(manifest))}; read in {timing['read_seconds']:.1f} s, built in {timing['build_seconds']:.1f} s"
+        f"{show_bytes(folder_bytes(manifest))}; read in {timing['read_seconds']:.1f} s, "
+        f"built in {timing['build_seconds']:.1f} s"
     )
 
 

@@ -25,7 +25,8 @@ from indexer.store import Index, folder_bytes, read_timing
 from indexer.threads import limit_threads
 
 _BATCH = 4096
-_SPEED_QUERIES = 2000
+_SPEED_QUERIES = (200, 2000)  # at least and at most: a full batch, and no more than a steady figure takes
+_SPEED_DISTANCES = 120_000_000
 _TURNS = 3
 _LEAST_SECONDS = 0.2  # of processor time in a turn: below it the clock's own steps show
 
@@ -85,7 +86,8 @@ class IndexReport:
         recall: of the true neighbours.
         agreement: share of images that get the label exact search gives them.
         accuracy: against true labels; for regression the coefficient of determination; None without labels.
-        relative_speed: search and vote, in queries per processor-second over those of FAISS's flat index and a plain vote.
+        relative_speed: search and vote, in queries per processor-second over those of FAISS's flat index and a plain
+        vote.
         bytes: of the index folder.
         build_seconds: reading excluded.
         stored: test images that are themselves stored in the index.
@@ -174,7 +176,8 @@ def read_test_images(
                 raise ImageFileError(f"{source.shown}: {error}") from error
             if label_column is not None and label_column not in head.schema.names:
                 raise ImageFileError(
-                    f"{source.shown}: no column {label_column!r} for --label-column; there are {', '.join(head.schema.names)}"
+                    f"{source.shown}: no column {label_column!r} for --label-column; there are "
+                    f"{', '.join(head.schema.names)}"
                 )
             preferred = label_column or classifier.index.manifest["label_column"]
             label = find_label(head.schema, layout.columns, preferred)
@@ -244,7 +247,7 @@ def _accuracy(index: Index, labels: list[Any], truth: list[Any]) -> float:
 
 def _count_stored(index: Index, xq: NDArray[np.generic], truth: Answer) -> int:
     """Queries that equal a stored image: at distance 0, which for cosine means only the same direction."""
-    is_near = truth.D <= (1e-12 if index.metric == "cosine" else 0)
+    is_near = (1e-12 if index.metric == "cosine" else 0) >= truth.D
     same = is_near.copy()
     for j in range(truth.I.shape[1]):
         rows = np.flatnonzero(is_near[:, j])
@@ -253,9 +256,10 @@ def _count_stored(index: Index, xq: NDArray[np.generic], truth: Answer) -> int:
 
 
 def _relative_speed(classifier: Classifier, xq: NDArray[np.generic]) -> float:
-    """Processor time of FAISS's flat index and a plain vote over ours, in turns on the same queries; the median of the turns."""
+    """Processor time of FAISS's flat index and a plain vote over ours, in turns on the same queries; the median."""
     index, rule = classifier.index, classifier.rule
-    sample = xq[np.linspace(0, len(xq) - 1, min(len(xq), _SPEED_QUERIES)).astype(int)]
+    queries = int(np.clip(_SPEED_DISTANCES // index.n, *_SPEED_QUERIES))
+    sample = xq[np.linspace(0, len(xq) - 1, min(len(xq), queries)).astype(int)]
     flat = faiss.IndexFlat(index.d, FAISS_METRIC[index.metric])
     flat.add(metric_space(index.vectors, index.metric).astype(np.float32))
     floats = metric_space(sample, index.metric).astype(np.float32)
@@ -265,7 +269,9 @@ def _relative_speed(classifier: Classifier, xq: NDArray[np.generic]) -> float:
         if not index.is_regression:
             vote(index.class_codes[I], np.sqrt(np.maximum(D, 0)).astype(np.float64), rule)
 
-    ratios = [_processor_seconds(plain) / _processor_seconds(lambda: classifier.answer(sample, {})) for _ in range(_TURNS)]
+    ratios = [
+        _processor_seconds(plain) / _processor_seconds(lambda: classifier.answer(sample, {})) for _ in range(_TURNS)
+    ]
     return float(np.median(ratios))
 
 

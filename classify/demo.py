@@ -1,4 +1,4 @@
-"""The recipe as a tour: the digits that scikit-learn ships, from images to explained labels, on files that it leaves behind."""
+"""The recipe as a tour, on files that it leaves behind: scikit-learn's digits, from images to explained labels."""
 
 import shutil
 from collections.abc import Callable
@@ -58,9 +58,7 @@ def run_demo(folder: Path, say: Say, *, program: str = "knnvote") -> None:
     paths = _Paths(folder)
     train, test = _tell_data(folder, say)
     for kind in _KINDS:
-        index_files(
-            find_inputs([str(train)]), paths.index(kind), options=IndexOptions(kind=kind, overwrite=True)
-        )
+        index_files(find_inputs([str(train)]), paths.index(kind), options=IndexOptions(kind=kind, overwrite=True))
         manifest = open_index(paths.index(kind)).manifest
         say(f"  {paths.index(kind)}: {kind}, FAISS {manifest['factory']}, {manifest['n']:,} images, checksummed")
     say("\n3. Classify the test file, a Parquet file in and one out")
@@ -68,9 +66,7 @@ def run_demo(folder: Path, say: Say, *, program: str = "knnvote") -> None:
         summary = _classify(paths, kind, test)
         say(f"  {paths.predictions(kind) / test.name}: {summary}")
     say("\n4. Compare both indexes with exact search, on the same images")
-    _tell_comparison(
-        compare(find_inputs([str(test)]), [open_index(paths.index(kind)) for kind in _KINDS], Rule()), say
-    )
+    _tell_comparison(compare(find_inputs([str(test)]), [open_index(paths.index(kind)) for kind in _KINDS], Rule()), say)
     say("\n5. Draw a digit and have it recognised")
     _tell_drawn(paths, say)
     _tell_next(paths, test, say, program)
@@ -130,7 +126,13 @@ def _tell_next(paths: _Paths, test: Path, say: Say, program: str) -> None:
 
     exact, adaptive, test_file, folder, out = (
         shlex.quote(str(path))
-        for path in (paths.index("exact"), paths.index("adaptive"), test, paths.folder, paths.folder / "explained")
+        for path in (
+            paths.index("exact"),
+            paths.index("adaptive"),
+            test,
+            paths.folder,
+            paths.folder / "explained",
+        )
     )
     say(f"\nAll files are in {folder}. Try next:")
     say(f"  {program} compare {test_file} --index {exact} --index {adaptive}")
@@ -139,7 +141,7 @@ def _tell_next(paths: _Paths, test: Path, say: Say, program: str) -> None:
 
 
 def draw(image: NDArray[np.generic], *, per_image: int) -> list[str]:
-    """Digits (H, W) with pixels from 0 to 16 as lines of characters, two a pixel, with a gap after each image's columns."""
+    """Digits (H, W) with pixels from 0 to 16 as lines of characters, two a pixel, with a gap after each image."""
     lines = []
     for row in image.astype(int):
         shades = [_SHADES[min(value // 2, len(_SHADES) - 1)] * 2 for value in row]

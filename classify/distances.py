@@ -22,8 +22,8 @@ def candidate_distances(
         metric: what to compute; for l2 the squared distance, from which `final_distances` takes the root.
 
     Returns:
-        (nq, m) float64, infinite for none. Exact for l2 and l1 between whole numbers while sums stay below 2^53; else the same
-        bits for a pair of vectors whatever else is computed beside it.
+        (nq, m) float64, infinite for none. Exact for l2 and l1 between whole numbers while sums stay below 2^53;
+        else the same bits for a pair of vectors whatever else is computed beside it.
     """
     D = np.empty(I.shape)
     step = max(1, _CHUNK_VALUES // max(1, I.shape[1] * x.shape[1]))
@@ -51,7 +51,10 @@ def _bytes_l2(
     d = x.shape[1]
     queries = xq.astype(np.float32)
     stored = x[I.ravel()].astype(np.float32)
-    query_rows, stored_rows = np.repeat(np.arange(nq), m), np.arange(nq * m)  # held: a pointer alone keeps nothing alive
+    query_rows, stored_rows = (
+        np.repeat(np.arange(nq), m),
+        np.arange(nq * m),
+    )  # held: a pointer alone keeps nothing alive
     D = np.empty((nq, m), dtype=np.float32)
     faiss.pairwise_indexed_L2sqr(
         d,
@@ -85,7 +88,8 @@ def _floats(
 
 
 def _whole_cosine(xq: NDArray[np.float64], stored: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 - cos of queries (nq, d) and candidates (nq, m, d): of whole numbers, so that only the last three operations round."""
+    """1 - cos of queries (nq, d) and candidates (nq, m, d), whole numbers: only the last operations round."""
     dot = np.einsum("id,ijd->ij", xq, stored)
     squares = np.einsum("id,id->i", xq, xq)[:, None] * np.einsum("ijd,ijd->ij", stored, stored)
-    return np.maximum(1 - dot / np.sqrt(squares), 0)
+    cosine: NDArray[np.float64] = np.maximum(1 - dot / np.sqrt(squares), 0)
+    return cosine

@@ -38,7 +38,9 @@ def _inspect_job(folder: Path) -> dict[str, Any]:
         failures = folder / RECORDS / "failures.json"
         failed = json.loads(failures.read_bytes()) if failures.exists() else {}
     except (OSError, ValueError) as error:
-        raise KnnvoteError(f"{folder}: the job's record is damaged ({error}); run the job again into another folder") from error
+        raise KnnvoteError(
+            f"{folder}: the job's record is damaged ({error}); run the job again into another folder"
+        ) from error
     counts, files = Counts(), 0
     for file in sorted(folder.rglob("*")):
         receipt = read_receipt(file) if file.is_file() and RECORDS not in file.parts else None

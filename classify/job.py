@@ -1,7 +1,7 @@
 """The batch job: Parquet files of images in, one Parquet file of predictions out for each.
 
-An output file appears whole or not at all, and its footer is its receipt; a rerun of the same job therefore does only what is not
-done. All else that a job writes lies under ``_knnvote/`` in the output folder.
+An output file appears whole or not at all, and its footer is its receipt; a rerun of the same job therefore does
+only what is not done. All else that a job writes lies under ``_knnvote/`` in the output folder.
 """
 
 import json
@@ -100,7 +100,8 @@ def run_job(
         progress: told the rows of each batch, and of each skipped file.
 
     Raises:
-        KnnvoteError: the output folder is another job's or in use, two inputs have one output, or the output cannot be written.
+        KnnvoteError: the output folder is another job's or in use, two inputs have one output, or the output cannot
+        be written.
         OptionError: an option does not fit the index.
     """
     start = time.perf_counter()
@@ -118,8 +119,15 @@ def run_job(
                     progress(done.rows)
                 else:
                     done = classify_file(
-                        classifier, source, target, options, stages=stages, batch_size=batch_size,
-                        scratch=out / RECORDS, made_from=made_from, progress=progress,
+                        classifier,
+                        source,
+                        target,
+                        options,
+                        stages=stages,
+                        batch_size=batch_size,
+                        scratch=out / RECORDS,
+                        made_from=made_from,
+                        progress=progress,
                     )
                     written += 1
                     new_rows += done.rows
@@ -130,8 +138,12 @@ def run_job(
                 failed[source.shown] = str(error)
         _record_failures(out, failed)
     return Summary(
-        counts=counts, written=written, skipped=skipped, failed=failed,
-        seconds=time.perf_counter() - start, new_rows=new_rows,
+        counts=counts,
+        written=written,
+        skipped=skipped,
+        failed=failed,
+        seconds=time.perf_counter() - start,
+        new_rows=new_rows,
     )
 
 
@@ -183,7 +195,7 @@ def classify_file(
     with open_parquet(source) as file:
         layout, columns, schema = _plan(classifier, source, file, options)
         batches = read_batches(source, file, columns=[*layout.columns, *columns], batch_size=batch_size)
-        answered = _answered(classifier, layout, prefetch(_decoded(classifier, layout, batches), stages.reading))
+        answered = _answered(classifier, prefetch(_decoded(classifier, layout, batches), stages.reading))
         counts = Counts()
 
         def tables() -> Iterator[pa.Table]:
@@ -195,9 +207,10 @@ def classify_file(
                 progress(batch.num_rows)
 
         try:
-            with atomic_write(target, scratch=scratch) as stream, pq.ParquetWriter(
-                stream, schema, compression="zstd"
-            ) as writer:
+            with (
+                atomic_write(target, scratch=scratch) as stream,
+                pq.ParquetWriter(stream, schema, compression="zstd") as writer,
+            ):
                 for group in row_groups(tables(), schema):
                     writer.write_table(group)
                 receipt = Receipt(**made_from, input=_describe_input(source), counts=counts)
@@ -231,7 +244,7 @@ def _decoded(
 
 
 def _answered(
-    classifier: Classifier, layout: Layout, decoded: Iterator[tuple[pa.RecordBatch, Any, dict[int, str]]]
+    classifier: Classifier, decoded: Iterator[tuple[pa.RecordBatch, Any, dict[int, str]]]
 ) -> Iterator[tuple[pa.RecordBatch, Answer]]:
     for batch, xq, bad in decoded:
         yield batch, classifier.answer(xq, bad)

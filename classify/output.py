@@ -98,7 +98,7 @@ def kept_columns(
 
 
 def row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The same rows in tables of ROW_GROUP rows, each in one piece, so that batches leave no trace in the file's bytes."""
+    """The same rows in tables of ROW_GROUP rows, each in one piece: batches leave no trace in the file's bytes."""
     held = schema.empty_table()
     for table in tables:
         held = pa.concat_tables([held, table])

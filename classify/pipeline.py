@@ -10,7 +10,8 @@ Item = TypeVar("Item")
 def prefetch(items: Iterable[Item], stage: Executor) -> Iterator[Item]:
     """The same items, each computed in a stage's thread while the caller works on the one before it.
 
-    Memory holds one item a stage beside the one at work. An exception in a stage is raised at the item that it stands for.
+    Memory holds one item a stage beside the one at work. An exception in a stage is raised at the item that it
+    stands for.
     """
     end = object()
     iterator = iter(items)

@@ -50,7 +50,19 @@ def _table(title: str, *headers: str) -> Table:
 
 def print_comparison(comparison: Comparison) -> None:
     """The table of ``compare`` on stdout, with each index's flips below it."""
-    headers = ("index", "kind", "recall", "p5", "min", "agreement", "95% interval", "accuracy", "speed", "size", "build")
+    headers = (
+        "index",
+        "kind",
+        "recall",
+        "p5",
+        "min",
+        "agreement",
+        "95% interval",
+        "accuracy",
+        "speed",
+        "size",
+        "build",
+    )
     table = _table(f"{comparison.queries:,} images, k = {comparison.k}", *headers)
     for report in comparison.indexes:
         table.add_row(*_comparison_row(report))
@@ -136,7 +148,10 @@ def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     options = {name: value for name, value in facts["options"].items() if value not in (None, False, "")}
     return [
         ("files", f"{facts['files']:,} classified, {len(facts['failures']):,} failed"),
-        ("rows", f"{facts['rows']:,}: {facts['ok']:,} ok, {facts['abstained']:,} abstained, {facts['bad_image']:,} bad"),
+        (
+            "rows",
+            f"{facts['rows']:,}: {facts['ok']:,} ok, {facts['abstained']:,} abstained, {facts['bad_image']:,} bad",
+        ),
         ("index", facts["index"]),
         ("options", ", ".join(f"{name} {value}" for name, value in options.items())),
         *((f"failed: {path}", reason) for path, reason in facts["failures"].items()),

@@ -1,7 +1,8 @@
 """K-neighbour search: FAISS proposes candidates, the stored vectors settle them.
 
-D (nq, k) float64: distances in the index's metric, ascending. I (nq, k) int64: rows of the stored vectors; equal distances are
-ordered by row. Both have the same bits for a query whatever the batch, the number of threads or the place in the batch.
+D (nq, k) float64: distances in the index's metric, ascending. I (nq, k) int64: rows of the stored vectors; equal
+distances are ordered by row. Both have the same bits for a query whatever the batch, the number of threads or the
+place in the batch.
 """
 
 import faiss
@@ -30,25 +31,22 @@ def search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.fl
         k: neighbours, at most n.
 
     Returns:
-        D (nq, k) float64 and I (nq, k) int64. A query for which an approximate index has fewer than k candidates is searched exactly.
+        D (nq, k) float64 and I (nq, k) int64. A query for which an approximate index has fewer than k candidates is
+        searched exactly.
 
     Raises:
         OptionError: k is not from 1 to n.
     """
     if not 1 <= k <= index.n:
         raise OptionError(f"k is {k}, and {index.path} holds {index.n:,} images: give --k from 1 to {index.n}")
-    blocks = [
-        _search_block(index, xq[start : start + _QUERY_BLOCK], k) for start in range(0, len(xq), _QUERY_BLOCK)
-    ]
+    blocks = [_search_block(index, xq[start : start + _QUERY_BLOCK], k) for start in range(0, len(xq), _QUERY_BLOCK)]
     if not blocks:
         return np.empty((0, k)), np.empty((0, k), dtype=np.int64)
     D = np.concatenate([D for D, _ in blocks])
     return final_distances(D, index.metric), np.concatenate([I for _, I in blocks])
 
 
-def _search_block(
-    index: Index, xq: NDArray[np.generic], k: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _search_block(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     if index.kind == "exact":
         return exact(xq, index.vectors, k, index.metric)
     D, I = _settle(xq, index.vectors, candidates(index, xq, k), k, index.metric)
@@ -66,28 +64,27 @@ def candidates(index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int6
     if index.kind == "adaptive":
         ivf, projection = base_ivf(index.faiss_index, settings["grid"])
         parameters = faiss.SearchParametersIVF(nprobe=settings["nprobe"])
-        I: NDArray[np.int64] = ivf.search(projection(queries), m, params=parameters)[1]
-        return I
+        proposed: NDArray[np.int64] = ivf.search(projection(queries), m, params=parameters)[1]
+        return proposed
     inner = index.faiss_index
     if settings["is_centred"]:
         centring = faiss.downcast_VectorTransform(inner.chain.at(0))
         queries = queries - faiss.vector_to_array(centring.mean).astype(np.float64)
         inner = faiss.downcast_index(inner.index)
     floats = queries.astype(np.float32)
-    if isinstance(inner, faiss.IndexHNSW):
-        I = inner.search(floats, m)[1]
-        return I
-    # Other indexes may hand a batch to BLAS, which rounds by batch: one query a call has one way through the code.
-    return np.concatenate([inner.search(row[None], m)[1] for row in floats])
+    # HNSW takes each query by itself. Other indexes may hand a batch to BLAS, which rounds by batch: one query a call
+    # has one way through the code.
+    step = len(floats) if isinstance(inner, faiss.IndexHNSW) else 1
+    return np.concatenate([inner.search(floats[i : i + step], m)[1] for i in range(0, len(floats), step)])
 
 
 def exact(
     xq: NDArray[np.generic], x: NDArray[np.generic], k: int, metric: Metric
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Brute force by result: a float32 scan proposes, stored vectors settle, and what float32 leaves in doubt is widened.
+    """Brute force by result: float32 proposes, stored vectors settle, and what float32 leaves in doubt is widened.
 
-    A query is done when its k-th settled distance is smaller than any distance that a vector outside the candidates can have:
-    that of the last candidate, less the most that float32 can have rounded it by.
+    A query is done when its k-th settled distance is smaller than any distance that a vector outside the candidates
+    can have: that of the last candidate, less the most that float32 can have rounded it by.
 
     Returns:
         D (nq, k) as `candidate_distances` gives it, and I (nq, k).
@@ -125,7 +122,8 @@ def _scan(
     """The m nearest by float32, block by block.
 
     Returns:
-        A lower bound (nq,) of the distance, as `candidate_distances` gives it, to any vector not proposed; and I (nq, m).
+        A lower bound (nq,) of the distance, as `candidate_distances` gives it, to any vector not proposed; and I
+        (nq, m).
     """
     to_floats = _Float32Space(xq, x, metric)
     queries = to_floats(xq)
@@ -146,7 +144,7 @@ def _scan(
 
 
 class _Float32Space:
-    """Float32 for a scan: centred, so that a common offset costs no precision, and scaled by a power of two, so that none overflows.
+    """Float32 for a scan: centred, so that an offset costs no precision, scaled by a power of two, against overflow.
 
     `unit` turns a scan's distances into those of `candidate_distances`.
     """
@@ -165,22 +163,25 @@ class _Float32Space:
 
     def __call__(self, x: NDArray[np.generic]) -> NDArray[np.float32]:
         if self._is_whole:
-            return x.astype(np.float32) - self._centre.astype(np.float32)
-        return ((metric_space(x, self._metric) - self._centre) * self._scale).astype(np.float32)
+            floats: NDArray[np.float32] = x.astype(np.float32) - self._centre.astype(np.float32)
+        else:
+            floats = ((metric_space(x, self._metric) - self._centre) * self._scale).astype(np.float32)
+        return floats
 
 
 def _lengths(x: NDArray[np.float32], metric: Metric) -> NDArray[np.float64]:
     """(n,) how far each vector is from zero in its metric."""
     lengths = np.abs(x).sum(axis=1) if metric == "l1" else np.sqrt(np.einsum("ij,ij->i", x, x))
-    return lengths.astype(np.float64)
+    result: NDArray[np.float64] = lengths.astype(np.float64)
+    return result
 
 
 def _rounding(lengths: NDArray[np.float64], reach: float, d: int, metric: Metric) -> NDArray[np.float64]:
     """(nq,) the most by which a float32 distance can differ from the true one.
 
-    A sum of d products in any order is off by at most d 2^-24 times the sum of their sizes (Higham, Accuracy and Stability of
-    Numerical Algorithms, section 3.1); the constants cover the conversion to float32, the few operations around the sum, and
-    the rounding of the lengths themselves.
+    A sum of d products in any order is off by at most d 2^-24 times the sum of their sizes (Higham, Accuracy and
+    Stability of Numerical Algorithms, section 3.1); the constants cover the conversion to float32, the few
+    operations around the sum, and the rounding of the lengths themselves.
     """
     size = lengths + reach if metric == "l1" else (lengths + reach) ** 2
     return (d + 16) * 2.0**-24 * size * 1.05

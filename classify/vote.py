@@ -21,7 +21,8 @@ class Rule:
     Attributes:
         k: neighbours that vote.
         weights: one vote each, or 1 / distance; neighbours at distance zero then outvote all others.
-        ties: among classes with equal votes the one with the smaller summed distance, then the first in class order; or the
+        ties: among classes with equal votes the one with the smaller summed distance, then the first in class order;
+        or the
             first in class order, as scikit-learn has it.
         min_confidence: abstain where the winner's share of the vote is smaller.
         max_distance: abstain where the nearest neighbour is farther.
@@ -61,9 +62,7 @@ def neighbor_weights(D: NDArray[np.float64], weights: Weights) -> NDArray[np.flo
     return np.where(has_zero, is_zero.astype(np.float64), inverse)
 
 
-def vote(
-    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule
-) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+def vote(codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """The winning class of each query.
 
     Args:
@@ -101,9 +100,7 @@ def class_shares(
     return shares / _total(w)[:, None]
 
 
-def mean_target(
-    targets: NDArray[np.float64], D: NDArray[np.float64], weights: Weights
-) -> NDArray[np.float64]:
+def mean_target(targets: NDArray[np.float64], D: NDArray[np.float64], weights: Weights) -> NDArray[np.float64]:
     """The weighted mean (nq,) of the neighbours' targets (nq, k)."""
     w = neighbor_weights(D, weights)
     total = np.zeros(len(D))

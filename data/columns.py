@@ -79,9 +79,7 @@ def is_binary(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return is_binary(kind.value_type)
     t = pa.types
-    return bool(
-        t.is_binary(kind) or t.is_large_binary(kind) or t.is_binary_view(kind) or t.is_fixed_size_binary(kind)
-    )
+    return bool(t.is_binary(kind) or t.is_large_binary(kind) or t.is_binary_view(kind) or t.is_fixed_size_binary(kind))
 
 
 def is_number(kind: pa.DataType) -> bool:

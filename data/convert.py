@@ -83,9 +83,7 @@ def convert(
                 )
             return _convert_csv(source, destination)
         if repeated := arrays.keys() & found.keys():
-            raise KnnvoteError(
-                f"{source}: an earlier file holds an array {min(repeated)} too: convert each on its own"
-            )
+            raise KnnvoteError(f"{source}: an earlier file holds an array {min(repeated)} too: convert each on its own")
         arrays |= found
     table = _choose_table(arrays, sources, images_key, labels_key)
     write_table(table, destination)
@@ -172,9 +170,7 @@ def _parse_idx(content: bytes, path: Path) -> NDArray[Any]:
     dtype = np.dtype(_IDX_TYPES[code])
     start = 4 + 4 * rank
     if len(content) < start:
-        raise _wrong_size(
-            path, len(content), f"at least {start} for the header of an IDX file of rank {rank}"
-        )
+        raise _wrong_size(path, len(content), f"at least {start} for the header of an IDX file of rank {rank}")
     shape = struct.unpack(f">{rank}I", content[4:start])
     expected = start + math.prod(shape) * dtype.itemsize
     if len(content) != expected:
@@ -193,9 +189,7 @@ def _choose_table(
     labels_key: str | None,
 ) -> pa.Table:
     where = ", ".join(map(str, sources))
-    images_name = _choose(
-        arrays, images_key, "images", [name for name in arrays if arrays[name].ndim >= 2], where
-    )
+    images_name = _choose(arrays, images_key, "images", [name for name in arrays if arrays[name].ndim >= 2], where)
     if images_name is None:
         raise KnnvoteError(
             f"{where}: no images among {_listing(arrays)}: "
@@ -224,9 +218,7 @@ def _choose(
 ) -> str | None:
     """The name of the array that a key names, else of the only candidate, if there is one."""
     if key is not None and key not in arrays:
-        raise OptionError(
-            f"{where}: no array {key} for --{role}-key among {_listing(arrays)}: give one of these"
-        )
+        raise OptionError(f"{where}: no array {key} for --{role}-key among {_listing(arrays)}: give one of these")
     if key is None and len(candidates) > 1:
         raise KnnvoteError(
             f"{where}: several arrays could be the {role}, of {_listing(arrays)}: "
@@ -237,10 +229,7 @@ def _choose(
 
 
 def _listing(arrays: Mapping[str, NDArray[Any]]) -> str:
-    return (
-        ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in arrays.items())
-        or "no arrays at all"
-    )
+    return ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in arrays.items()) or "no arrays at all"
 
 
 def _convert_csv(source: Path, destination: Path) -> int:
@@ -297,9 +286,7 @@ def _csv_batches(path: Path, names: list[str] | None, *, whole: bool = False) ->
 
 def _check_columns(names: Sequence[str], path: Path) -> None:
     if len(names) < 2:
-        raise KnnvoteError(
-            f"{path} is not IDX, NPZ or NPY, and as CSV it has one column: separate columns by commas"
-        )
+        raise KnnvoteError(f"{path} is not IDX, NPZ or NPY, and as CSV it has one column: separate columns by commas")
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise KnnvoteError(f"{path} has several columns named {repeated!r}: give each a name of its own")

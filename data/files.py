@@ -106,9 +106,7 @@ def _expand_glob(pattern: str) -> list[InputFile]:
     base = Path(*Path(pattern).parts[:first])
     matches = sorted(base.glob(str(Path(*Path(pattern).parts[first:]))))
     files = [
-        file
-        for match in matches
-        for file in _select(pafs.LocalFileSystem(), str(match), str(match), base=str(base))
+        file for match in matches for file in _select(pafs.LocalFileSystem(), str(match), str(match), base=str(base))
     ]
     if not files:
         raise KnnvoteError(f"no file matches {pattern}: give the path of a Parquet file, a folder or a glob")

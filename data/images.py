@@ -66,16 +66,10 @@ def smallest_type(vectors: Numbers) -> Numbers:
                     return vectors.astype(unsigned, copy=False)
         if max(-low, high) > _LARGEST_EXACT:
             worst = high if high >= -low else low
-            raise KnnvoteError(
-                f"pixel {worst} is beyond 2**53, which no float holds exactly: scale the images"
-            )
+            raise KnnvoteError(f"pixel {worst} is beyond 2**53, which no float holds exactly: scale the images")
     with np.errstate(over="ignore"):
         single = vectors.astype(np.float32, copy=False)
-    return (
-        single
-        if np.array_equal(single.astype(vectors.dtype), vectors)
-        else vectors.astype(np.float64, copy=False)
-    )
+    return single if np.array_equal(single.astype(vectors.dtype), vectors) else vectors.astype(np.float64, copy=False)
 
 
 def common_type(dtypes: Iterable[np.dtype[Any]]) -> np.dtype[Any]:
@@ -134,10 +128,7 @@ def _explain(wrong: NDArray[np.bool_], vectors: Numbers, reason: Callable[[int, 
     """The reason for each row with a wrong pixel, told of the first: reason(its place, its value)."""
     rows = np.flatnonzero(wrong.any(axis=1))
     places = wrong[rows].argmax(axis=1) if len(rows) else rows
-    return {
-        row: reason(place, vectors[row, place])
-        for row, place in zip(rows.tolist(), places.tolist(), strict=True)
-    }
+    return {row: reason(place, vectors[row, place]) for row, place in zip(rows.tolist(), places.tolist(), strict=True)}
 
 
 def _zero_rows(vectors: Numbers, bad: Reasons) -> Numbers:
@@ -252,11 +243,7 @@ def _wide(batch: pa.RecordBatch | pa.Table, layout: Layout) -> tuple[Numbers, Nu
 def _permute(matrix: Numbers, kind: pa.FixedShapeTensorType) -> Numbers:
     """Rows in the order in which users see a tensor, from the order in which it is stored."""
     axes = [axis + 1 for axis in kind.permutation]
-    return (
-        matrix.reshape(len(matrix), *kind.shape)
-        .transpose(0, *axes)
-        .reshape(len(matrix), math.prod(kind.shape))
-    )
+    return matrix.reshape(len(matrix), *kind.shape).transpose(0, *axes).reshape(len(matrix), math.prod(kind.shape))
 
 
 def _rows(values: Numbers, counts: Numbers, bad: Reasons, d: int) -> Numbers:

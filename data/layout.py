@@ -31,9 +31,7 @@ Shape = tuple[int, ...]
 
 _FEWEST_WIDE_COLUMNS = 4
 _LISTED_COLUMNS = 12
-_ACCEPTED = (
-    "PNG, JPEG or raw pixels in a binary column, lists or tensors of numbers, or one numeric column a pixel"
-)
+_ACCEPTED = "PNG, JPEG or raw pixels in a binary column, lists or tensors of numbers, or one numeric column a pixel"
 _TITLES = {
     "encoded": "PNG or JPEG",
     "raw": "raw pixels",
@@ -163,9 +161,7 @@ def show_shape(shape: Sequence[int]) -> str:
 def _candidates(schema: pa.Schema) -> list[_Candidate]:
     declared = _declared_images(schema)
     found = [
-        _Candidate(
-            kind, field.name, (field.name,), declared=field.name in declared or _is_image_struct(field.type)
-        )
+        _Candidate(kind, field.name, (field.name,), declared=field.name in declared or _is_image_struct(field.type))
         for field in schema
         if (kind := _kind_of(field.type)) is not None
     ]
@@ -239,9 +235,7 @@ def _wide(prefix: str, group: dict[Shape, str], grid: Shape) -> _Candidate:
     return _Candidate("wide", prefix, tuple(group.values()), grid=grid)
 
 
-def _choose(
-    candidates: list[_Candidate], schema: pa.Schema, asked: str | None, preferred: str | None
-) -> _Candidate:
+def _choose(candidates: list[_Candidate], schema: pa.Schema, asked: str | None, preferred: str | None) -> _Candidate:
     by_name = {candidate.name: candidate for candidate in candidates}
     names = ", ".join(map(repr, by_name))
     if asked is not None and asked not in by_name:
@@ -255,8 +249,7 @@ def _choose(
             return by_name[name]
     if not candidates:
         raise ImageFileError(
-            f"no image column ({_ACCEPTED}); the columns are {_list_columns(schema)}: "
-            "name one with --image-column"
+            f"no image column ({_ACCEPTED}); the columns are {_list_columns(schema)}: name one with --image-column"
         )
     if len(candidates) > 1:
         raise ImageFileError(f"several columns could be the image: {names}; name one with --image-column")

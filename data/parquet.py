@@ -65,8 +65,6 @@ def count_rows(source: InputFile) -> int:
 def schema_metadata_without_images(schema: pa.Schema) -> pa.Schema:
     """A schema less the `huggingface` and `pandas` metadata, which describe columns that are no longer all there."""
     kept: dict[Any, Any] = {
-        key: value
-        for key, value in (schema.metadata or {}).items()
-        if key not in (b"huggingface", b"pandas")
+        key: value for key, value in (schema.metadata or {}).items() if key not in (b"huggingface", b"pandas")
     }
     return schema.with_metadata(kept or None)

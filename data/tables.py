@@ -57,13 +57,10 @@ def _image_array(images: NDArray[Any]) -> pa.Array:
     shape = images.shape[1:]
     width = math.prod(shape)
     if images.ndim < 2 or width == 0:
-        raise KnnvoteError(
-            f"images of shape {images.shape} have no pixels: expected (n, height, width) or (n, d)"
-        )
+        raise KnnvoteError(f"images of shape {images.shape} have no pixels: expected (n, height, width) or (n, d)")
     if images.dtype.kind not in "biuf" or images.dtype.itemsize > 8:
         raise KnnvoteError(
-            f"images of type {images.dtype} cannot be used: "
-            "convert them to integers or floats of at most 64 bits"
+            f"images of type {images.dtype} cannot be used: convert them to integers or floats of at most 64 bits"
         )
     native = np.uint8 if images.dtype.kind == "b" else images.dtype.newbyteorder("=")
     pixels = pa.array(np.ascontiguousarray(images, dtype=native).reshape(-1))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data.codec import GRAYSCALE_FORMULA
-from data.errors import KnnvoteError, OptionError
+from data.errors import KnnvoteError
 from data.files import InputFile
 from indexer.faiss_index import Kind, build_faiss, held_vectors, write_faiss
 from indexer.space import Metric
@@ -61,7 +61,14 @@ def index_files(
     check_destination(out, overwrite=options.overwrite)
     start = time.perf_counter()
     examples = read_training_set(inputs, training, metric=options.metric, progress=progress)
-    _build(examples, out, options, is_regression=training.is_regression, grayscale=training.images.grayscale, start=start)
+    _build(
+        examples,
+        out,
+        options,
+        is_regression=training.is_regression,
+        grayscale=training.images.grayscale,
+        start=start,
+    )
 
 
 def index_arrays(
@@ -102,8 +109,11 @@ def check_destination(out: Path, *, overwrite: bool) -> None:
 
 def _foreign(folder: Path) -> list[Path]:
     """What an interrupted build of ours would not have left."""
-    return [file for file in folder.iterdir() if not file.name.endswith((".tmp", ".faiss", ".npy")) and not (
-        file.name.startswith(("labels-", "timing-")))]
+    return [
+        file
+        for file in folder.iterdir()
+        if not file.name.endswith((".tmp", ".faiss", ".npy")) and not (file.name.startswith(("labels-", "timing-")))
+    ]
 
 
 def _build(

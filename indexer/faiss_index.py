@@ -38,9 +38,7 @@ class Built:
     search: dict[str, Any]
 
 
-def build_faiss(
-    x: NDArray[np.generic], *, kind: Kind, metric: Metric, factory: str | None, seed: int
-) -> Built:
+def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: Metric, factory: str | None, seed: int) -> Built:
     """Build the FAISS index of a kind over stored vectors x (n, d).
 
     Raises:
@@ -79,9 +77,7 @@ def _adaptive(x: NDArray[np.generic], metric: Metric, seed: int) -> Built:
     rng = np.random.default_rng(seed)
     sample = x if n <= _SAMPLE else x[np.sort(rng.choice(n, _SAMPLE, replace=False))]
     whole = metric != "cosine" and x.dtype in (np.uint8, np.uint16)
-    projection = fit_projection(
-        metric_space(sample, metric), min(_PRINCIPAL_COMPONENTS, d), whole=whole
-    )
+    projection = fit_projection(metric_space(sample, metric), min(_PRINCIPAL_COMPONENTS, d), whole=whole)
     projected = np.concatenate(
         [projection(metric_space(x[start : start + _BLOCK], metric)) for start in range(0, n, _BLOCK)]
     )
@@ -102,9 +98,7 @@ def _inverted_file(projected: NDArray[np.float32], seed: int) -> faiss.IndexIVFF
     n, p = projected.shape
     nlist = 2 ** max(0, round(np.log2(2 * np.sqrt(n))) if n >= 2 else 0)
     nlist = min(nlist, n)
-    clustering = faiss.Kmeans(
-        p, nlist, niter=10, seed=seed, min_points_per_centroid=1, max_points_per_centroid=64
-    )
+    clustering = faiss.Kmeans(p, nlist, niter=10, seed=seed, min_points_per_centroid=1, max_points_per_centroid=64)
     clustering.train(projected)
     quantizer = faiss.IndexFlatL2(p)
     quantizer.add(np.rint(clustering.centroids))
@@ -154,9 +148,7 @@ def _from_factory(x: NDArray[np.generic], metric: Metric, factory: str) -> Built
     centring = faiss.CenteringTransform(d)
     faiss.copy_array_to_vector(centre.astype(np.float32), centring.mean)
     centring.is_trained = True
-    return Built(
-        _chain([centring], index), factory, {"candidates_per_neighbor": 2, "is_centred": True}
-    )
+    return Built(_chain([centring], index), factory, {"candidates_per_neighbor": 2, "is_centred": True})
 
 
 def _faiss_reason(error: RuntimeError) -> str:
@@ -198,7 +190,8 @@ def held_vectors(index: faiss.Index | None, dtype: np.dtype[Any]) -> NDArray[np.
     if index is None or not (is_bytes or is_floats):
         return None
     codes = faiss.rev_swig_ptr(index.codes.data(), index.codes.size())
-    return codes.view(dtype).reshape(index.ntotal, index.d)
+    vectors: NDArray[np.generic] = codes.view(dtype).reshape(index.ntotal, index.d)
+    return vectors
 
 
 def base_ivf(index: faiss.Index, grid: float) -> tuple[faiss.IndexIVF, Projection]:

@@ -32,7 +32,7 @@ def recognise_label(
         if name not in image_columns and name != id_column and not name.startswith("__index_level_")
     ]
     usual = [name for name in others if name.lower() in _USUAL_NAMES]
-    possible = usual or [name for name in others if _may_be_label(schema.field(name).type)]
+    possible: list[str] = usual or [name for name in others if _may_be_label(schema.field(name).type)]
     if len(possible) == 1:
         return possible[0]
     if possible:
@@ -46,7 +46,7 @@ def recognise_label(
 
 
 def find_label(schema: pa.Schema, image_columns: Sequence[str], preferred: str | None) -> str | None:
-    """The label column of test images, if they have one: that of the index by name, else as `recognise_label` finds it."""
+    """The label column of test images, if they have one: the preferred, else as `recognise_label` finds it."""
     if preferred in schema.names and preferred not in image_columns:
         return preferred
     try:

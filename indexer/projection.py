@@ -1,12 +1,13 @@
 """Principal components on a grid of whole numbers, where sums in float32 and float64 are exact in any order.
 
-BLAS adds products in an order that depends on how many rows it is given and on where a row stands among them, so the same
-image would be projected to other bits in another batch, and FAISS could then choose other candidates. Here pixels, axes
-and projections are whole multiples of powers of two, few enough bits that no sum is ever rounded:
+BLAS adds products in an order that depends on how many rows it is given and on where a row stands among them, so the
+same image would be projected to other bits in another batch, and FAISS could then choose other candidates. Here
+pixels, axes and projections are whole multiples of powers of two, few enough bits that no sum is ever rounded:
 
 - pixels, centred, in units of ``grid``: at most 2^20;
 - axes in multiples of 2^-20, so that a projection in float64 needs 20 + 20 + log2(d) / 2 of its 53 bits;
-- projections, rounded to whole numbers of length below 2^11, so that each product sum and each squared distance between two
+- projections, rounded to whole numbers of length below 2^11, so that each product sum and each squared distance
+between two
   of them is below 2^24, where float32 still counts by ones.
 """
 

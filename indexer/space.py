@@ -13,8 +13,8 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 def metric_space(x: NDArray[np.generic], metric: Metric) -> NDArray[np.float64]:
     """Vectors (..., d) of any number type -> a float64 copy in which the metric is l2 or l1 itself.
 
-    For cosine each row is scaled to length 1; |u - v|^2 / 2 is then the cosine distance. A row's result has the same bits
-    whatever rows stand beside it: every operation is by element or along one row.
+    For cosine each row is scaled to length 1; |u - v|^2 / 2 is then the cosine distance. A row's result has the same
+    bits whatever rows stand beside it: every operation is by element or along one row.
     """
     values = np.array(x, dtype=np.float64, order="C")
     if metric == "cosine":

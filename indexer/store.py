@@ -1,7 +1,7 @@
 """The index folder: written in generations, committed by its manifest, opened with checks, verified byte by byte.
 
-A folder holds ``manifest.json`` and the files it names, each with the generation in its name. Replacing the manifest is the
-one step that commits; what an interrupted writer left is removed by the next.
+A folder holds ``manifest.json`` and the files it names, each with the generation in its name. Replacing the manifest
+is the one step that commits; what an interrupted writer left is removed by the next.
 """
 
 import hashlib
@@ -195,9 +195,7 @@ def open_index(path: Path) -> Index:
         provenance = pq.ParquetFile(names["labels"])
         labels = provenance.read(["label"])["label"].combine_chunks()
     except (ValueError, OSError, pa.ArrowException) as error:
-        raise KnnvoteError(
-            f"{path} is damaged: {str(error).splitlines()[0]}; run knnvote verify {path}"
-        ) from error
+        raise KnnvoteError(f"{path} is damaged: {str(error).splitlines()[0]}; run knnvote verify {path}") from error
     expected = (manifest["n"], manifest["d"])
     if vectors is None or vectors.shape != expected or vectors.dtype != dtype or len(labels) != expected[0]:
         raise KnnvoteError(f"{path} does not hold the vectors that its manifest describes; build it again")
@@ -291,9 +289,7 @@ def _read_sealed(path: Path) -> dict[str, Any]:
 def _last_generation(folder: Path) -> int:
     """The highest generation that any file here has, committed or not."""
     numbers = [
-        int(re.split(r"[-.]", file.name)[1])
-        for file in folder.iterdir()
-        if _GENERATION_NAME.fullmatch(file.name)
+        int(re.split(r"[-.]", file.name)[1]) for file in folder.iterdir() if _GENERATION_NAME.fullmatch(file.name)
     ]
     return max(numbers, default=0)
 

@@ -100,9 +100,7 @@ def read_training_set(
         with open_parquet(source) as file:
             head = read_head(source, file)
             try:
-                layout = recognise_images(
-                    head, options.images, expected=layouts[0].shape if layouts else None
-                )
+                layout = recognise_images(head, options.images, expected=layouts[0].shape if layouts else None)
                 label_column = recognise_label(head.schema, layout.columns, options.label_column, options.id_column)
             except ImageFileError as error:
                 raise ImageFileError(f"{source.shown}: {error}") from error
@@ -110,7 +108,7 @@ def read_training_set(
             if file.metadata.num_rows:
                 layouts.append(layout)
                 label_columns.append(label_column)
-                parts.append(_read_part(source, file, layout, label_column, options, metric, progress))
+                parts.append(_read_part(source, file, layout, label_column, options, metric=metric, progress=progress))
     vectors = [block for part in parts for block in part.vectors]
     if not vectors:
         raise KnnvoteError(
@@ -125,15 +123,17 @@ def read_training_set(
         layout=layouts[0],
         label_column=label_columns[0],
         class_names=names,
-        sources=tuple(
-            {"path": source.relative, "size": source.size, "sha256": source.sha256()} for source in inputs
-        ),
+        sources=tuple({"path": source.relative, "size": source.size, "sha256": source.sha256()} for source in inputs),
         skipped=sum(part.skipped for part in parts),
     )
 
 
 def training_set_from_arrays(
-    images: NDArray[Any], labels: NDArray[Any] | Sequence[Any], *, metric: Metric = "l2", is_regression: bool = False
+    images: NDArray[Any],
+    labels: NDArray[Any] | Sequence[Any],
+    *,
+    metric: Metric = "l2",
+    is_regression: bool = False,
 ) -> TrainingSet:
     """Take labelled images from arrays.
 
@@ -170,6 +170,7 @@ def _read_part(
     layout: Layout,
     label_column: str,
     options: TrainingOptions,
+    *,
     metric: Metric,
     progress: Callable[[int], None],
 ) -> _Part:
@@ -178,16 +179,15 @@ def _read_part(
         block, bad = decode_images(batch, layout)
         bad |= {row: reason for row, reason in unusable_rows(block, metric).items() if row not in bad}
         label = batch.column(batch.schema.get_field_index(label_column))
-        bad |= dict.fromkeys(np.flatnonzero(label.is_null().to_numpy(zero_copy_only=False)).tolist(), "no label")
+        unlabelled = label.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+        bad |= dict.fromkeys(np.flatnonzero(unlabelled).tolist(), "no label")
         if bad and not options.skip_bad:
             row = min(bad)
             raise KnnvoteError(
                 f"{source.shown}, row {first_row + row}: {bad[row]}; mend it, or pass --skip-bad to leave such rows out"
             )
         good = np.setdiff1d(np.arange(len(block)), list(bad))
-        ids = (
-            batch.column(batch.schema.get_field_index(options.id_column)).take(good) if options.id_column else None
-        )
+        ids = batch.column(batch.schema.get_field_index(options.id_column)).take(good) if options.id_column else None
         try:
             labels = label_array(label.take(good), is_regression=options.is_regression)
         except KnnvoteError as error:

@@ -194,9 +194,7 @@ def test_two_files_of_images_are_refused_with_both_shapes(tmp_path, out):
 )
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_npz_with_one_array_of_images_and_one_of_labels_needs_no_keys(tmp_path, out, labels, save):
-    save(
-        tmp_path / "set.npz", X=IMAGES, y=labels, seed=np.array(7), classes=np.array(["a", "b"]), t=LABELS / 3
-    )
+    save(tmp_path / "set.npz", X=IMAGES, y=labels, seed=np.array(7), classes=np.array(["a", "b"]), t=LABELS / 3)
     assert convert([tmp_path / "set.npz"], out) == 12
     images, found = read(out)
     assert_same(images, IMAGES)
@@ -285,9 +283,7 @@ def test_two_npz_files_with_arrays_of_one_name_are_refused_and_neither_is_lost(t
     sources = [tmp_path / "a.npz", tmp_path / "b.npz"]
     for source in sources:
         np.savez(source, x=IMAGES)
-    with pytest.raises(
-        KnnvoteError, match=r"b\.npz: an earlier file holds an array x too: convert each on its own"
-    ):
+    with pytest.raises(KnnvoteError, match=r"b\.npz: an earlier file holds an array x too: convert each on its own"):
         convert(sources, out)
     assert not out.exists()
 
@@ -323,9 +319,7 @@ def test_a_zip_of_other_things_is_refused(tmp_path, out):
 
 def test_npy_that_promises_more_than_memory_is_refused(tmp_path, out):
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "|u1", "fortran_order": False, "shape": (2**56, 8)}
-    )
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (2**56, 8)})
     (tmp_path / "huge.npy").write_bytes(header.getvalue())
     assert "cannot read" in refusal([tmp_path / "huge.npy"], out)
 
@@ -432,9 +426,7 @@ def test_a_gzipped_csv_cut_off_in_the_middle_is_blamed_on_the_source(tmp_path, o
     monkeypatch.setattr(module, "_CSV_BLOCK", 4096)
     text = "a,b\n" + "".join(f"{a},{b}\n" for a, b in RNG.integers(0, 10**6, (20000, 2)))
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text.encode())[:-2000])
-    assert f"cannot read {tmp_path / 'a.csv.gz'}: Compressed file ended" in refusal(
-        [tmp_path / "a.csv.gz"], out
-    )
+    assert f"cannot read {tmp_path / 'a.csv.gz'}: Compressed file ended" in refusal([tmp_path / "a.csv.gz"], out)
 
 
 def test_csv_with_keys_or_beside_another_file_is_a_usage_error(tmp_path, out):

@@ -72,9 +72,7 @@ LAYOUTS = {
     "large lists of lists": lambda: pa.array(IMAGES.tolist(), pa.large_list(pa.list_(UINT8))),
     "fixed-size lists of lists": lambda: pa.array(IMAGES.tolist(), pa.list_(pa.list_(UINT8, W), H)),
     "lists of fixed-size lists": lambda: pa.array(IMAGES.tolist(), pa.list_(pa.list_(UINT8, W))),
-    "lists of lists of one channel": lambda: pa.array(
-        IMAGES[..., None].tolist(), pa.list_(pa.list_(pa.list_(UINT8)))
-    ),
+    "lists of lists of one channel": lambda: pa.array(IMAGES[..., None].tolist(), pa.list_(pa.list_(pa.list_(UINT8)))),
 }
 NOT_IN_PARQUET = {"list view"}
 
@@ -85,9 +83,7 @@ def table(request):
 
 
 def recognise(table, *, expected=None, preferred=None, **options):
-    return recognise_images(
-        table.slice(0, 64), ImageOptions(**options), expected=expected, preferred=preferred
-    )
+    return recognise_images(table.slice(0, 64), ImageOptions(**options), expected=expected, preferred=preferred)
 
 
 def decode(table, **options):
@@ -242,14 +238,10 @@ def test_a_hugging_face_column_is_encoded_even_if_its_first_rows_are_broken():
     table = pa.table({"picture": [b"x" * 16] * 3}).replace_schema_metadata(metadata)
     layout = recognise(table, expected=(H, W))
     assert layout.kind == "encoded"
-    assert all(
-        reason.startswith("neither PNG nor JPEG") for reason in decode_images(table, layout)[1].values()
-    )
+    assert all(reason.startswith("neither PNG nor JPEG") for reason in decode_images(table, layout)[1].values())
 
 
-@pytest.mark.parametrize(
-    "metadata", ["", "[]", "{", '{"info": null}', '{"info": {"features": {"picture": 1}}}']
-)
+@pytest.mark.parametrize("metadata", ["", "[]", "{", '{"info": null}', '{"info": {"features": {"picture": 1}}}'])
 def test_broken_hugging_face_metadata_do_no_harm(metadata):
     table = pa.table({"picture": LAYOUTS["raw"]()}).replace_schema_metadata({"huggingface": metadata})
     assert_images(table)
@@ -422,9 +414,7 @@ def test_ragged_rows_of_lists_of_lists_are_bad_even_if_their_number_of_pixels_fi
     assert not vectors[1:6].any()
 
 
-@pytest.mark.parametrize(
-    "kind", [pa.list_(pa.float32()), pa.list_(pa.float32(), 3), pa.list_(pa.float16(), 3)]
-)
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.list_(pa.float32(), 3), pa.list_(pa.float16(), 3)])
 def test_pixels_that_are_null_or_not_finite_make_their_row_bad(kind):
     rows = [[1, 2, 3], [1, None, 3], [1, 2, float("nan")], [float("-inf"), 2, 3], [4, 5, 6]]
     table = pa.table({"image": pa.array(rows, kind)})
@@ -579,9 +569,7 @@ def test_any_mixture_of_good_and_bad_rows_keeps_the_good_ones(rows, start, kind)
 
 
 def test_no_image_column_lists_the_columns_and_their_types():
-    with pytest.raises(
-        ImageFileError, match=r"no image column.* label \(int64\), name \(string\).*--image-column"
-    ):
+    with pytest.raises(ImageFileError, match=r"no image column.* label \(int64\), name \(string\).*--image-column"):
         recognise(pa.table({"label": [1], "name": ["a"]}))
 
 

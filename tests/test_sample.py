@@ -19,9 +19,7 @@ def test_digits_are_scikit_learns_without_loss():
 
 def test_the_split_is_the_one_that_scikit_learn_users_get():
     sample = load_digits()
-    x_train, x_test, y_train, y_test = train_test_split(
-        sample.data, sample.target, test_size=0.25, random_state=0
-    )
+    x_train, x_test, y_train, y_test = train_test_split(sample.data, sample.target, test_size=0.25, random_state=0)
     split = split_digits()
     assert np.array_equal(split.train_images.reshape(1347, 64), x_train)
     assert np.array_equal(split.test_images.reshape(450, 64), x_test)
