@@ -218,7 +218,7 @@ def index(  # noqa: PLR0917
 @_image_options
 @click.option("--grayscale", is_flag=True, help="Convert colour images to grey.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first file that fails.")
-@click.option("--batch-size", type=_positive, default=2048, show_default=True, help="Rows searched at a time.")
+@click.option("--batch-size", type=_positive, help="Rows searched at a time; it never changes an answer.")
 @_threads
 @_as_json
 def classify(  # noqa: PLR0917
@@ -233,14 +233,14 @@ def classify(  # noqa: PLR0917
     shape: tuple[int, ...] | None,
     grayscale: bool,
     fail_fast: bool,
-    batch_size: int,
+    batch_size: int | None,
     threads: int | None,
     as_json: bool,
     **rule: Any,
 ) -> None:
     """Classify Parquet files of images, one output file for each, and carry on where an earlier run stopped."""
     from classify.classifier import Classifier
-    from classify.job import JobOptions, run_job
+    from classify.job import BATCH_SIZE, JobOptions, run_job
     from classify.output import OutputOptions
     from data.files import find_inputs
     from data.layout import ImageOptions
@@ -258,7 +258,7 @@ def classify(  # noqa: PLR0917
             out,
             options,
             threads=threads,
-            batch_size=batch_size,
+            batch_size=batch_size or BATCH_SIZE,
             fail_fast=fail_fast,
             progress=progress,
         )

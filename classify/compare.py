@@ -1,5 +1,6 @@
 """What an approximate index costs in accuracy and buys in speed, beside exact search over the same stored images."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -7,7 +8,6 @@ from typing import Any
 
 import faiss
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from classify.classifier import Answer, Classifier
@@ -37,13 +37,13 @@ class TestImages:
 
     Attributes:
         xq: (nq, d) queries.
-        truth: (nq,) Arrow array of true labels, if there are any.
+        truth: (nq,) true labels, if there are any; None for an image without one.
         rows: (nq,) place of each among all rows of the inputs.
         bad: rows that could not be read, by reason.
     """
 
     xq: NDArray[np.generic]
-    truth: pa.Array | None
+    truth: list[Any] | None
     rows: NDArray[np.int64]
     bad: dict[str, int]
 
@@ -163,7 +163,7 @@ def read_test_images(
         KnnvoteError: a file does not fit the index, or no image is left.
     """
     blocks: list[NDArray[np.generic]] = []
-    labels: list[pa.Array] = []
+    labels: list[Any] = []
     numbers: list[NDArray[np.int64]] = []
     reasons: dict[str, int] = {}
     first = 0
@@ -188,14 +188,13 @@ def read_test_images(
                 blocks.append(xq[good])
                 numbers.append(first + good)
                 if label:
-                    labels.append(batch.column(batch.schema.get_field_index(label)).take(good))
+                    labels += batch.column(batch.schema.get_field_index(label)).take(good).to_pylist()
                 for reason in bad.values():
                     reasons[reason] = reasons.get(reason, 0) + 1
                 first += len(xq)
     if not sum(map(len, blocks)):
         raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on")
-    is_labelled = sum(map(len, labels)) == sum(map(len, blocks))
-    truth = pa.chunked_array(labels).combine_chunks() if is_labelled else None
+    truth = labels if len(labels) == sum(map(len, blocks)) else None
     return TestImages(np.concatenate(blocks), truth, np.concatenate(numbers), reasons)
 
 
@@ -211,13 +210,13 @@ def _report(classifier: Classifier, tests: TestImages, truth: Answer) -> IndexRe
     found = (answer.I[:, :, None] == truth.I[:, None, :]).any(axis=1).mean(axis=1)
     labels, exact_labels = answer.prediction.to_pylist(), truth.prediction.to_pylist()
     different = [row for row, pair in enumerate(zip(labels, exact_labels, strict=True)) if pair[0] != pair[1]]
-    true_labels = tests.truth.to_pylist() if tests.truth is not None else [None] * len(labels)
+    true_labels = tests.truth if tests.truth is not None else [None] * len(labels)
     return IndexReport(
         path=str(index.path),
         kind=index.kind,
         recall=Recall(mean=float(found.mean()), p5=float(np.percentile(found, 5)), min=float(found.min())),
         agreement=share_interval(len(labels) - len(different), len(labels)),
-        accuracy=_accuracy(index, labels, true_labels) if tests.truth is not None else None,
+        accuracy=_accuracy(index, labels, true_labels),
         relative_speed=_relative_speed(classifier, tests.xq),
         bytes=folder_bytes(index.manifest),
         build_seconds=read_timing(index.path, index.manifest)["build_seconds"],
@@ -237,12 +236,21 @@ def share_interval(successes: int, trials: int) -> Interval:
     return Interval(value=successes / trials, low=float(interval.low), high=float(interval.high))
 
 
-def _accuracy(index: Index, labels: list[Any], truth: list[Any]) -> float:
+def _accuracy(index: Index, labels: list[Any], truth: list[Any]) -> float | None:
+    """Over the images that have a true label; None if none has one."""
+    pairs = [
+        (label, true)
+        for label, true in zip(labels, truth, strict=True)
+        if true is not None and not (isinstance(true, float) and math.isnan(true))
+    ]
+    if not pairs:
+        return None
     if index.is_regression:
         from sklearn.metrics import r2_score  # noqa: PLC0415  # slow to import, and only this needs it
 
-        return float(r2_score(truth, labels))
-    return float(np.mean([label == true for label, true in zip(labels, truth, strict=True)]))
+        predicted, measured = zip(*pairs, strict=True)
+        return float(r2_score(measured, predicted)) if len(pairs) > 1 else None
+    return float(np.mean([label == true for label, true in pairs]))
 
 
 def _count_stored(index: Index, xq: NDArray[np.generic], truth: Answer) -> int:

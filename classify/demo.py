@@ -1,6 +1,5 @@
 """The recipe as a tour, on files that it leaves behind: scikit-learn's digits, from images to explained labels."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,10 @@ class _Paths:
 
     def predictions(self, kind: str) -> Path:
         return self.folder / "predictions" / kind
+
+    @property
+    def explained(self) -> Path:
+        return self.folder / "explained"
 
     @property
     def drawn(self) -> Path:
@@ -90,10 +93,14 @@ def _tell_data(folder: Path, say: Say) -> tuple[Path, Path]:
 
 def _classify(paths: _Paths, kind: str, test: Path) -> str:
     out = paths.predictions(kind)
-    if (out / RECORDS).exists():
-        shutil.rmtree(out)
+    _forget_job(out)
     summary = run_job(Classifier.open(paths.index(kind)), find_inputs([str(test)]), out, JobOptions())
     return f"{summary.counts.rows:,} rows, {summary.counts.ok:,} ok"
+
+
+def _forget_job(out: Path) -> None:
+    """Let the job be run again with the index of this demo, and leave every file in its folder in place."""
+    (out / RECORDS / "job.json").unlink(missing_ok=True)
 
 
 def _tell_comparison(comparison: Comparison, say: Say) -> None:
@@ -111,8 +118,7 @@ def _tell_drawn(paths: _Paths, say: Say) -> None:
         say(f"    {line}")
     write_table(image_table(image[None]), paths.drawn)
     out = paths.predictions("drawn")
-    if (out / RECORDS).exists():
-        shutil.rmtree(out)
+    _forget_job(out)
     options = JobOptions(output=OutputOptions(neighbors=True))
     run_job(Classifier.open(paths.index("exact")), find_inputs([str(paths.drawn)]), out, options)
     answer = pq.read_table(out / paths.drawn.name).to_pylist()[0]
@@ -131,9 +137,10 @@ def _tell_next(paths: _Paths, test: Path, say: Say, program: str) -> None:
             paths.index("adaptive"),
             test,
             paths.folder,
-            paths.folder / "explained",
+            paths.explained,
         )
     )
+    _forget_job(paths.explained)  # what these commands made of an earlier demo's index
     say(f"\nAll files are in {folder}. Try next:")
     say(f"  {program} compare {test_file} --index {exact} --index {adaptive}")
     say(f"  {program} classify {exact} {test_file} --out {out} --neighbors --min-confidence 0.8")

@@ -192,6 +192,8 @@ def classify_file(
         ImageFileError: the input as a whole does not fit.
         KnnvoteError: the output cannot be written.
     """
+    # Before the rows are read: an input that changes meanwhile then differs from its receipt, and is done again.
+    described = _describe_input(source)
     with open_parquet(source) as file:
         layout, columns, schema = _plan(classifier, source, file, options)
         batches = read_batches(source, file, columns=[*layout.columns, *columns], batch_size=batch_size)
@@ -213,7 +215,7 @@ def classify_file(
             ):
                 for group in row_groups(tables(), schema):
                     writer.write_table(group)
-                receipt = Receipt(**made_from, input=_describe_input(source), counts=counts)
+                receipt = Receipt(**made_from, input=described, counts=counts)
                 writer.add_key_value_metadata(receipt.to_metadata())
         except Exception:
             stages.drain()
@@ -313,12 +315,22 @@ def _claimed(out: Path, made_from: dict[str, Any]) -> Iterator[None]:
     if out.is_dir() and not (out / RECORDS).exists() and any(out.iterdir()):
         raise KnnvoteError(f"{out} holds files that knnvote did not make: give --out a new or empty folder")
     with hold_lock(out / RECORDS / "lock", f"another job is writing to {out}: wait for it, or give another --out"):
+        for unfinished in (out / RECORDS).glob(".*.tmp"):  # what a killed job left
+            unfinished.unlink(missing_ok=True)
         if record.exists():
-            _refuse_other_job(out, json.loads(record.read_bytes()), made_from)
+            _refuse_other_job(out, _read_job_record(record), made_from)
         else:
             with atomic_write(record) as stream:
                 stream.write(json.dumps(made_from, indent=1, ensure_ascii=False).encode())
         yield
+
+
+def _read_job_record(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(path.read_bytes())
+        return {"index": str(record["index"]), "options": dict(record["options"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise KnnvoteError(f"{path} is damaged: remove it, and the files that fit are kept") from error
 
 
 def _refuse_other_job(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from classify.classifier import Answer
 from data.errors import ImageFileError, OptionError
 from indexer.store import Index
 
-ROW_GROUP = 65_536
+ROW_GROUP = 16_384  # more would show in the job's memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,8 @@ def kept_columns(
     """The input's columns that go into the output.
 
     Raises:
-        ImageFileError: a column to keep does not exist, or one has a name that knnvote's own columns need.
+        ImageFileError: a column to keep does not exist, or one has a name that another has or that knnvote's own
+        columns need.
     """
     others = [name for name in schema.names if name not in image_columns]
     if options.keep is not None:
@@ -88,6 +89,11 @@ def kept_columns(
             if name not in others:
                 raise ImageFileError(f"no column {name!r} for --keep; there are {', '.join(others) or 'none'}")
         others = [name for name in others if name in options.keep]
+    repeated = sorted(name for name in {*image_columns, *others} if schema.names.count(name) > 1)
+    if repeated:
+        raise ImageFileError(
+            f"the input has several columns {repeated[0]!r}: rename them, or leave them out with --keep"
+        )
     taken = sorted({field.name for field in fields} & set(others))
     if taken:
         raise ImageFileError(

@@ -35,9 +35,9 @@ def row_progress(label: str, total: int | None) -> Iterator[Callable[[int], None
 
 
 def _print(table: Table) -> None:
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(width=200)
+        console = Console(width=200, markup=False, emoji=False)
     console.print(table)
 
 
@@ -67,7 +67,7 @@ def print_comparison(comparison: Comparison) -> None:
     for report in comparison.indexes:
         table.add_row(*_comparison_row(report))
     _print(table)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     for report in comparison.indexes:
         _print_notes(console, report, comparison.queries)
     for reason, rows in comparison.bad_images.items():
@@ -126,8 +126,7 @@ def print_inspection(facts: dict[str, Any]) -> None:
 
 def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     shape = " x ".join(map(str, facts["shape"]))
-    names = facts["class_names"]
-    classes = [str(label) if names is None else f"{label} ({names[label]})" for label in facts["classes"][:20]]
+    classes = [_show_class(label, facts["class_names"]) for label in facts["classes"][:20]]
     more = [f"... {len(facts['classes'])} in all"] if len(facts["classes"]) > len(classes) else []
     search = ", ".join(f"{name} {value}" for name, value in facts["search"].items())
     return [
@@ -142,6 +141,11 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("versions", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
         ("fingerprint", facts["checksum"]),
     ]
+
+
+def _show_class(label: Any, names: list[str] | None) -> str:
+    is_named = isinstance(label, int) and 0 <= label < len(names or [])
+    return f"{label} ({names[label]})" if names and is_named else str(label)
 
 
 def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

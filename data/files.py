@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from data.errors import KnnvoteError
+from data.errors import ImageFileError, KnnvoteError
 
 _CHUNK = 1 << 20
 _GLOB_CHARACTERS = frozenset("*?[")
@@ -44,16 +44,27 @@ class InputFile:
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
     def open(self) -> Any:
-        """Open for random access, as a pyarrow file; errors are told by name."""
+        """Open for random access, as a pyarrow file.
+
+        Raises:
+            ImageFileError: it is gone, or may not be read.
+        """
         try:
             return self.filesystem.open_input_file(self.path)
         except OSError as error:
-            raise KnnvoteError(f"cannot read {self.shown}: {describe_os_error(error)}") from error
+            raise ImageFileError(f"cannot read {self.shown}: {describe_os_error(error)}") from error
 
     def sha256(self) -> str:
-        """Hash of the content, as 64 hexadecimal digits."""
+        """Hash of the content, as 64 hexadecimal digits.
+
+        Raises:
+            ImageFileError: it cannot be read.
+        """
         with self.open() as stream:
-            return hash_stream(stream)
+            try:
+                return hash_stream(stream)
+            except OSError as error:
+                raise ImageFileError(f"cannot read {self.shown}: {describe_os_error(error)}") from error
 
 
 def hash_stream(stream: Any) -> str:
@@ -73,7 +84,7 @@ def find_inputs(arguments: Sequence[str]) -> list[InputFile]:
     """Expand files, folders, globs and URIs into Parquet files, in the order given and then by name.
 
     A folder gives every ``*.parquet`` file below it; names that begin with ``.`` or ``_`` are passed over, as Spark
-    and Arrow do. The same file named twice is taken once.
+    and Arrow do. The same file named twice, in whatever words, is taken once.
 
     Raises:
         KnnvoteError: a path does not exist, a folder or glob holds no Parquet file.
@@ -81,8 +92,14 @@ def find_inputs(arguments: Sequence[str]) -> list[InputFile]:
     found: dict[tuple[str, str], InputFile] = {}
     for argument in arguments:
         for file in _expand(argument):
-            found.setdefault((file.filesystem.type_name, file.path), file)
+            found.setdefault((file.filesystem.type_name, _place(file)), file)
     return list(found.values())
+
+
+def _place(file: InputFile) -> str:
+    """A path that is the same in whatever words a file is named; a link to it is a file of its own."""
+    path = Path(file.path)
+    return str(path.parent.resolve() / path.name) if file.is_local else file.path
 
 
 def _expand(argument: str) -> list[InputFile]:
@@ -184,7 +201,8 @@ def atomic_write(target: Path, *, scratch: Path | None = None) -> Iterator[Binar
             f"cannot write {target}: {describe_os_error(error)}; mend that and run the same command again"
         ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # it may never have been made, nor its folder
+            unfinished.unlink()
 
 
 @contextmanager

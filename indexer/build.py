@@ -18,7 +18,7 @@ from data.errors import KnnvoteError
 from data.files import InputFile
 from indexer.faiss_index import Kind, build_faiss, held_vectors, write_faiss
 from indexer.space import Metric
-from indexer.store import Content, is_index_folder, write_folder
+from indexer.store import Content, is_index_folder, is_leftover, write_folder
 from indexer.threads import limit_threads
 from indexer.training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
 
@@ -103,17 +103,8 @@ def check_destination(out: Path, *, overwrite: bool) -> None:
     if is_index_folder(out):
         if not overwrite:
             raise KnnvoteError(f"{out} exists: pass --overwrite to replace it, or give another --out")
-    elif out.is_file() or (out.is_dir() and any(_foreign(out))):
+    elif out.is_file() or (out.is_dir() and not all(is_leftover(file.name) for file in out.iterdir())):
         raise KnnvoteError(f"{out} exists and is not an index folder: give --out a new path, such as {out}.knn")
-
-
-def _foreign(folder: Path) -> list[Path]:
-    """What an interrupted build of ours would not have left."""
-    return [
-        file
-        for file in folder.iterdir()
-        if not file.name.endswith((".tmp", ".faiss", ".npy")) and not (file.name.startswith(("labels-", "timing-")))
-    ]
 
 
 def _build(

@@ -1,5 +1,11 @@
 """FAISS indexes: built for each kind, written, opened mapped, and read for the vectors that they hold without loss."""
 
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,6 +17,7 @@ from numpy.typing import NDArray
 from data.errors import KnnvoteError, OptionError
 from indexer.projection import Projection, fit_projection, projection_from_faiss
 from indexer.space import Metric, metric_space
+from indexer.threads import limit_threads
 
 Kind = Literal["exact", "adaptive", "hnsw", "factory"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -131,13 +138,9 @@ def _from_factory(x: NDArray[np.generic], metric: Metric, factory: str) -> Built
     floats = (values - centre).astype(np.float32)
     try:
         index = faiss.index_factory(d, factory, FAISS_METRIC[metric])
-        threads = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)
-        try:
+        with limit_threads(1) if factory.startswith("HNSW") else nullcontext(), _warnings_of_faiss():
             index.train(floats)
             index.add(floats)
-        finally:
-            faiss.omp_set_num_threads(threads)
     except RuntimeError as error:
         raise OptionError(
             f"FAISS cannot build --factory {factory!r} over {len(x):,} vectors of {d} dimensions with metric {metric}: "
@@ -151,9 +154,26 @@ def _from_factory(x: NDArray[np.generic], metric: Metric, factory: str) -> Built
     return Built(_chain([centring], index), factory, {"candidates_per_neighbor": 2, "is_centred": True})
 
 
+@contextmanager
+def _warnings_of_faiss() -> Iterator[None]:
+    """Turn what FAISS writes to the process's stderr into Python warnings, each once."""
+    with tempfile.TemporaryFile() as talk:
+        stderr = os.dup(2)
+        os.dup2(talk.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        talk.seek(0)
+        for line in dict.fromkeys(talk.read().decode(errors="replace").splitlines()):
+            warnings.warn(f"FAISS says: {line.removeprefix('WARNING ')}", stacklevel=2)
+
+
 def _faiss_reason(error: RuntimeError) -> str:
     """The sentence in a FAISS exception, without the C++ function and file around it."""
-    return str(error).rsplit("Error: ", maxsplit=1)[-1].splitlines()[0].strip()
+    sentence = re.split(r"\.(?:cpp|h):\d+: ", str(error))[-1].splitlines()[0]
+    return re.sub(r"^(Error: )?('.*' failed: )?", "", sentence).strip()
 
 
 def write_faiss(index: faiss.Index, path: Path) -> None:
@@ -176,22 +196,32 @@ def read_faiss(path: Path) -> faiss.Index:
 
 def held_vectors(index: faiss.Index | None, dtype: np.dtype[Any]) -> NDArray[np.generic] | None:
     """The stored vectors (n, d) as a view into a FAISS index that holds them without loss, else None."""
-    index = faiss.downcast_index(index) if index is not None else None
-    if isinstance(index, faiss.IndexRefine):
-        return held_vectors(index.refine_index, dtype)
-    if isinstance(index, faiss.IndexHNSW):
-        return held_vectors(index.storage, dtype)
+    if index is None:
+        return None
+    holder = faiss.downcast_index(index)
+    if isinstance(holder, faiss.IndexRefine):
+        holder = faiss.downcast_index(holder.refine_index)
+    if isinstance(holder, faiss.IndexHNSW):
+        holder = faiss.downcast_index(holder.storage)
     is_bytes = (
-        isinstance(index, faiss.IndexScalarQuantizer)
-        and index.sq.qtype == faiss.ScalarQuantizer.QT_8bit_direct
+        isinstance(holder, faiss.IndexScalarQuantizer)
+        and holder.sq.qtype == faiss.ScalarQuantizer.QT_8bit_direct
         and dtype == np.uint8
     )
-    is_floats = isinstance(index, faiss.IndexFlat) and dtype == np.float32
-    if index is None or not (is_bytes or is_floats):
+    is_floats = isinstance(holder, faiss.IndexFlat) and dtype == np.float32
+    if not (is_bytes or is_floats):
         return None
-    codes = faiss.rev_swig_ptr(index.codes.data(), index.codes.size())
-    vectors: NDArray[np.generic] = codes.view(dtype).reshape(index.ntotal, index.d)
+    codes = np.asarray(_OwnedMemory(index, faiss.rev_swig_ptr(holder.codes.data(), holder.codes.size())))
+    vectors: NDArray[np.generic] = codes.view(dtype).reshape(holder.ntotal, holder.d)
     return vectors
+
+
+class _OwnedMemory:
+    """Memory of a FAISS index as NumPy takes it: an array of it keeps the index from being freed."""
+
+    def __init__(self, owner: faiss.Index, memory: NDArray[np.uint8]) -> None:
+        self.owner = owner
+        self.__array_interface__ = memory.__array_interface__
 
 
 def base_ivf(index: faiss.Index, grid: float) -> tuple[faiss.IndexIVF, Projection]:

@@ -25,14 +25,17 @@ def recognise_label(
             raise ImageFileError(
                 f"no column {label_column!r} for --label-column; there are {_shown(schema, schema.names)}"
             )
+        if schema.names.count(label_column) > 1:
+            raise ImageFileError(f"several columns are named {label_column!r}: rename all but the label")
         return label_column
+    types = dict(zip(schema.names, schema.types, strict=True))
     others = [
         name
         for name in schema.names
         if name not in image_columns and name != id_column and not name.startswith("__index_level_")
     ]
     usual = [name for name in others if name.lower() in _USUAL_NAMES]
-    possible: list[str] = usual or [name for name in others if _may_be_label(schema.field(name).type)]
+    possible: list[str] = usual or [name for name in others if _may_be_label(types[name])]
     if len(possible) == 1:
         return possible[0]
     if possible:
@@ -106,5 +109,5 @@ def _may_be_label(kind: pa.DataType) -> bool:
 
 
 def _shown(schema: pa.Schema, names: Sequence[str]) -> str:
-    shown = [f"{name} ({schema.field(name).type})" for name in names[:12]]
+    shown = [f"{name} ({schema.field(schema.names.index(name)).type})" for name in names[:12]]
     return ", ".join(shown + (["..."] if len(names) > len(shown) else []))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,40 @@ from numpy.typing import NDArray
 from data.errors import KnnvoteError
 from data.files import atomic_write, describe_os_error, hash_stream, sync
 from indexer.faiss_index import held_vectors, read_faiss
-from indexer.space import Metric
+from indexer.space import METRICS, Metric
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 TIMING = "timing"
-_GENERATION_NAME = re.compile(r"[a-z]+-\d+\.[a-z]+")
+_GENERATION_NAME = re.compile(r"(index|vectors|labels|timing)-(\d+)\.(faiss|npy|parquet|json)")
+_UNFINISHED_NAME = re.compile(r"\.(manifest|(index|vectors|labels|timing)-\d+)\.[a-z]+\.\d+\.tmp")
+_DTYPES = ("uint8", "uint16", "uint32", "float32", "float64")
+# What a manifest of this format holds; a seal says that it was not damaged since, not that it was ever right.
+_FIELDS: dict[str, type | UnionType] = {
+    "format": int,
+    "generation": int,
+    "kind": str,
+    "factory": str,
+    "metric": str,
+    "n": int,
+    "d": int,
+    "shape": list,
+    "dtype": str,
+    "vector": dict,
+    "task": str,
+    "classes": list,
+    "class_names": list | None,
+    "label_type": str,
+    "image_column": str | None,
+    "label_column": str | None,
+    "sources": list,
+    "skipped": int,
+    "search": dict,
+    "seed": int,
+    "data_sha256": str,
+    "versions": dict,
+    "files": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -137,8 +166,12 @@ def write_folder(folder: Path, content: Content) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _write_generation(folder, content)
     except OSError as error:
-        raise KnnvoteError(f"cannot make {folder}: {describe_os_error(error)}") from error
+        raise KnnvoteError(f"cannot write {folder}: {describe_os_error(error)}") from error
+
+
+def _write_generation(folder: Path, content: Content) -> None:
     generation = _last_generation(folder) + 1
     files: dict[str, Path] = {}
     if content.write_index is not None:
@@ -194,7 +227,7 @@ def open_index(path: Path) -> Index:
             vectors = held_vectors(faiss_index, dtype)
         provenance = pq.ParquetFile(names["labels"])
         labels = provenance.read(["label"])["label"].combine_chunks()
-    except (ValueError, OSError, pa.ArrowException) as error:
+    except (ValueError, KeyError, OSError, pa.ArrowException) as error:
         raise KnnvoteError(f"{path} is damaged: {str(error).splitlines()[0]}; run knnvote verify {path}") from error
     expected = (manifest["n"], manifest["d"])
     if vectors is None or vectors.shape != expected or vectors.dtype != dtype or len(labels) != expected[0]:
@@ -215,12 +248,46 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{path} is not an index folder: it has no {MANIFEST}; make one with knnvote index IMAGES --out {path}"
         )
     manifest = _read_sealed(path / MANIFEST)
-    if manifest["format"] > FORMAT:
+    if isinstance(manifest.get("format"), int) and manifest["format"] > FORMAT:
         raise KnnvoteError(
             f"{path} has index format {manifest['format']}, and this knnvote reads up to {FORMAT}: "
             "upgrade with pip install --upgrade knnvote"
         )
+    wrong = _wrong_fields(manifest)
+    if wrong:
+        raise KnnvoteError(
+            f"{path / MANIFEST} is not one that knnvote writes: missing or unusable are {', '.join(wrong)}; "
+            "build the index again"
+        )
     return manifest
+
+
+def _wrong_fields(manifest: dict[str, Any]) -> list[str]:
+    """Entries of a manifest that are missing, of another type or, for files, name anything outside the folder."""
+    wrong = [key for key, kind in _FIELDS.items() if not isinstance(manifest.get(key), kind) or key not in manifest]
+    if wrong:
+        return wrong
+    if manifest["dtype"] not in _DTYPES:
+        wrong.append("dtype")
+    if manifest["metric"] not in METRICS:
+        wrong.append("metric")
+    if "grayscale" not in manifest["vector"]:
+        wrong.append("vector")
+    if not all(isinstance(source, dict) and isinstance(source.get("path"), str) for source in manifest["sources"]):
+        wrong.append("sources")
+    files = manifest["files"]
+    if "labels" not in files or not all(map(_is_file_entry, files.values())):
+        wrong.append("files")
+    return wrong
+
+
+def _is_file_entry(entry: Any) -> bool:
+    kinds = {"name": str, "size": int, "sha256": str}
+    return (
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(key), kind) for key, kind in kinds.items())
+        and _GENERATION_NAME.fullmatch(entry["name"]) is not None
+    )
 
 
 def read_timing(path: Path, manifest: dict[str, Any]) -> dict[str, float]:
@@ -277,26 +344,30 @@ def _read_sealed(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
         record = json.loads(content)
+        is_sealed = isinstance(record, dict) and _seal(record) == content
     except OSError as error:
         raise KnnvoteError(f"cannot read {path}: {describe_os_error(error)}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # of what is no JSON, or holds half a surrogate pair
         raise KnnvoteError(f"{path} is damaged: it is not JSON; build the index again") from error
-    if not isinstance(record, dict) or _seal(record) != content:
+    if not is_sealed:
         raise KnnvoteError(f"{path} was changed: its checksum does not fit its content; build the index again")
-    return record
+    sealed: dict[str, Any] = record
+    return sealed
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of this name is one that a writer of index folders made, finished or not."""
+    return bool(_GENERATION_NAME.fullmatch(name) or _UNFINISHED_NAME.fullmatch(name))
 
 
 def _last_generation(folder: Path) -> int:
     """The highest generation that any file here has, committed or not."""
-    numbers = [
-        int(re.split(r"[-.]", file.name)[1]) for file in folder.iterdir() if _GENERATION_NAME.fullmatch(file.name)
-    ]
-    return max(numbers, default=0)
+    matches = [_GENERATION_NAME.fullmatch(file.name) for file in folder.iterdir()]
+    return max((int(match[2]) for match in matches if match), default=0)
 
 
 def _remove_others(folder: Path, kept: set[str]) -> None:
     """Remove files of other generations: replaced ones, and what interrupted writers left."""
     for file in folder.iterdir():
-        ours = _GENERATION_NAME.fullmatch(file.name) or file.name.endswith(".tmp")
-        if ours and file.name not in kept:
+        if is_leftover(file.name) and file.name not in kept:
             file.unlink(missing_ok=True)

@@ -104,16 +104,17 @@ def read_training_set(
                 label_column = recognise_label(head.schema, layout.columns, options.label_column, options.id_column)
             except ImageFileError as error:
                 raise ImageFileError(f"{source.shown}: {error}") from error
-            names = names or class_names(head.schema, label_column)
+            names = _same_names(source, names, class_names(head.schema, label_column))
             if file.metadata.num_rows:
                 layouts.append(layout)
                 label_columns.append(label_column)
                 parts.append(_read_part(source, file, layout, label_column, options, metric=metric, progress=progress))
     vectors = [block for part in parts for block in part.vectors]
-    if not vectors:
+    skipped = sum(part.skipped for part in parts)
+    if not any(map(len, vectors)):
         raise KnnvoteError(
-            f"{', '.join(source.shown for source in inputs)}: no labelled image in {len(inputs)} file(s), "
-            "and an index needs at least one"
+            f"{', '.join(source.shown for source in inputs)}: no labelled image in {len(inputs)} file(s)"
+            f"{f', {skipped:,} bad rows left out' if skipped else ''}; an index needs at least one"
         )
     provenance = _one_table([table for part in parts for table in part.provenance])
     return TrainingSet(
@@ -124,8 +125,18 @@ def read_training_set(
         label_column=label_columns[0],
         class_names=names,
         sources=tuple({"path": source.relative, "size": source.size, "sha256": source.sha256()} for source in inputs),
-        skipped=sum(part.skipped for part in parts),
+        skipped=skipped,
     )
+
+
+def _same_names(source: InputFile, names: list[str] | None, found: list[str] | None) -> list[str] | None:
+    """Names of the classes, of which all files that give any must give the same: their labels are numbers alone."""
+    if names is not None and found is not None and names != found:
+        raise ImageFileError(
+            f"{source.shown}: class names are {', '.join(found)}, and {', '.join(names)} in a file before it: "
+            "give both files the same classes in the same order"
+        )
+    return found if names is None else names
 
 
 def training_set_from_arrays(
@@ -152,12 +163,17 @@ def training_set_from_arrays(
             f"images of shape {images.shape} and {len(labels)} labels: expected (n, ...) with one label for each of "
             "n images, n at least 1"
         )
+    if images.dtype.kind not in "biuf" or not images[0].size:
+        raise KnnvoteError(f"images are {images.dtype} of shape {images.shape}: expected numbers, one or more an image")
     flat = images.reshape(len(images), -1)
     bad = {} if np.isfinite(flat).all() else {int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0]): "not finite"}
     bad |= unusable_rows(flat, metric)
     for row, reason in bad.items():
         raise KnnvoteError(f"image {row} cannot be stored: {reason}; leave it out")
-    label = label_array(pa.array(labels), is_regression=is_regression)
+    try:
+        label = label_array(pa.array(labels), is_regression=is_regression)
+    except (pa.ArrowException, OverflowError) as error:
+        raise KnnvoteError(f"labels cannot be used ({error}): give one integer, string or boolean an image") from error
     if label.null_count:
         raise KnnvoteError(f"{label.null_count} labels are missing: leave those images out")
     provenance = _provenance(label, None, "array", np.arange(len(images)))
@@ -187,13 +203,16 @@ def _read_part(
                 f"{source.shown}, row {first_row + row}: {bad[row]}; mend it, or pass --skip-bad to leave such rows out"
             )
         good = np.setdiff1d(np.arange(len(block)), list(bad))
-        ids = batch.column(batch.schema.get_field_index(options.id_column)).take(good) if options.id_column else None
+        try:
+            vectors.append(smallest_type(block[good] if bad else block))
+        except KnnvoteError as error:
+            raise KnnvoteError(f"{source.shown}: {error}") from error
         try:
             labels = label_array(label.take(good), is_regression=options.is_regression)
         except KnnvoteError as error:
             raise KnnvoteError(f"{source.shown}, column {label_column!r}: {error}") from error
-        tables.append(_provenance(labels, ids, source.relative, first_row + good))
-        vectors.append(smallest_type(block[good] if bad else block))
+        ids = _ids(source, batch, options.id_column)
+        tables.append(_provenance(labels, None if ids is None else ids.take(good), source.relative, first_row + good))
         skipped += len(bad)
         progress(len(block))
     return _Part(vectors, tables, skipped)
@@ -221,14 +240,28 @@ def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.Recor
         first += batch.num_rows
 
 
+def _ids(source: InputFile, batch: pa.RecordBatch, id_column: str | None) -> pa.Array | None:
+    """The ids of a batch as strings, if there is a column of them."""
+    if id_column is None:
+        return None
+    ids = batch.column(batch.schema.get_field_index(id_column))
+    try:
+        return ids.cast(pa.string())
+    except pa.ArrowException as error:
+        raise KnnvoteError(
+            f"{source.shown}, column {id_column!r}: ids of type {ids.type} cannot be written as text: "
+            "name another with --id-column"
+        ) from error
+
+
 def _provenance(labels: pa.Array, ids: pa.Array | None, file: str, rows: NDArray[np.int64]) -> pa.Table:
     """Columns label, id (string, ``file#row`` where none is given), file, row (int64)."""
     row_numbers = pa.array(rows, pa.int64())
     files = pa.array([file] * len(rows), pa.string())
     if ids is None or ids.null_count:
         default = pc.binary_join_element_wise(files, row_numbers.cast(pa.string()), "#")
-        ids = default if ids is None else pc.coalesce(ids.cast(pa.string()), default)
-    return pa.table({"label": labels, "id": ids.cast(pa.string()), "file": files, "row": row_numbers})
+        ids = default if ids is None else pc.coalesce(ids, default)
+    return pa.table({"label": labels, "id": ids, "file": files, "row": row_numbers})
 
 
 def _one_table(tables: list[pa.Table]) -> pa.Table:
