@@ -1,0 +1,342 @@
+"""The real command in a real process: signals, limits of the machine, terminals, and the examples of its own help."""
+
+import gzip
+import hashlib
+import json
+import os
+import pty
+import re
+import shlex
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data.tables import image_table, write_table
+from indexer.build import index_arrays
+
+SCRIPT = Path(sysconfig.get_path("scripts")) / "knnvote"
+MAIN = "from classify.cli import main; main()"
+FILES = 40
+EXAMPLES = ("sample", "index", "classify", "compare", "inspect", "verify", "demo", "convert")
+
+
+def python(code, *arguments):
+    """A command line of this interpreter."""
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+def finish(command, cwd, **environment):
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def outputs(folder):
+    """Each output file's hash, by its path."""
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and "_knnvote" not in file.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """An index, a folder of many files, and what an undisturbed job makes of it. Tests only read them."""
+    folder = tmp_path_factory.mktemp("work")
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 5, 1700)
+    images = np.clip(labels[:, None, None] * 40 + rng.integers(-80, 80, (1700, 8, 8)), 0, 255).astype(np.uint8)
+    index_arrays(images[:500], labels[:500], folder / "x.knn")
+    for i in range(FILES):
+        rows = rng.permutation(1200)[:400] + 500
+        write_table(image_table(images[rows], labels[rows]), folder / "in" / f"{i % 3}" / f"{i:02}.parquet")
+    done = finish([SCRIPT, "classify", "x.knn", "in", "--out", "undisturbed"], folder)
+    assert done.returncode == 0, done.stderr
+    assert len(outputs(folder / "undisturbed")) == FILES
+    return folder
+
+
+def classify(work, out, *options, images="in"):
+    return ["classify", work / "x.knn", work / images, "--out", out, *options]
+
+
+# Interruption
+
+
+def start_and_interrupt(work, out, number):
+    """Send a signal to a job in its midst; its exit code and stderr."""
+    # A shell's background jobs ignore SIGINT and hand that on: the default is what a person at a terminal has.
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {MAIN}"
+    with subprocess.Popen(
+        python(code, *classify(work, out, "--batch-size", "4")),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as job:
+        deadline = time.monotonic() + 60
+        while job.poll() is None and len(list(out.rglob("[0-9]*.parquet"))) < 3 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        job.send_signal(number)
+        stdout, stderr = job.communicate(timeout=60)
+    assert stdout == ""
+    return job.returncode, stderr
+
+
+def check_rerun(work, out):
+    """Finished files are whole, nothing strays, and the same command completes with the bytes of a quiet run."""
+    undisturbed = outputs(work / "undisturbed")
+    before = outputs(out)
+    assert 3 <= len(before) < FILES
+    assert before.items() <= undisturbed.items()
+    done = finish([SCRIPT, *classify(work, out, "--json")], out.parent)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["files"] == {"written": FILES - len(before), "skipped": len(before), "failed": 0}
+    assert record["rows"] == FILES * 400
+    assert outputs(out) == undisturbed
+    assert not list(out.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_job_says_so_exits_with_130_and_is_completed_by_the_same_command(work, tmp_path, number):
+    code, stderr = start_and_interrupt(work, tmp_path / "out", number)
+    assert code == 130
+    assert stderr.strip() == "interrupted: what is finished is kept; run the same command again to go on"
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+    check_rerun(work, tmp_path / "out")
+
+
+def test_a_killed_job_leaves_only_whole_files_and_is_completed_by_the_same_command(work, tmp_path):
+    code, stderr = start_and_interrupt(work, tmp_path / "out", signal.SIGKILL)
+    assert (code, stderr) == (-signal.SIGKILL, "")
+    check_rerun(work, tmp_path / "out")
+
+
+def test_a_second_job_into_the_same_output_is_refused_while_the_first_runs(work, tmp_path):
+    with subprocess.Popen(
+        [SCRIPT, *classify(work, tmp_path / "out", "--batch-size", "4", images="in/0")],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as job:
+        while job.poll() is None and not list((tmp_path / "out").rglob("[0-9]*.parquet")):
+            time.sleep(0.005)
+        job.send_signal(signal.SIGSTOP)  # it keeps its lock, however long the other takes to start
+        second = finish([SCRIPT, *classify(work, tmp_path / "out", images="in/0")], tmp_path)
+        job.send_signal(signal.SIGCONT)
+        job.communicate(timeout=60)
+    assert job.returncode == 0
+    assert second.returncode == 1
+    assert "another job is writing to" in second.stderr
+    assert outputs(tmp_path / "out").keys() == outputs(work / "undisturbed" / "0").keys()
+
+
+# The machine's limits
+
+
+def test_a_file_that_may_not_grow_is_told_and_leaves_no_part_of_itself(work, tmp_path):
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY)); {MAIN}"
+    done = finish(python(limited, *classify(work, tmp_path / "out")), tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: cannot write .*00\.parquet: File too large; mend that and run .*again\n", done.stderr)
+    assert outputs(tmp_path / "out") == {}
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert finish([SCRIPT, *classify(work, tmp_path / "out")], tmp_path).returncode == 0
+    assert outputs(tmp_path / "out") == outputs(work / "undisturbed")
+
+
+def test_a_disk_that_fills_up_is_told_and_the_job_carries_on_once_there_is_room(work, tmp_path):
+    """On a small disk of memory, mounted in a namespace of this test's own."""
+    unshare = shutil.which("unshare")
+    mount = "mount -t tmpfs -o size=100k tmpfs disk"
+    (tmp_path / "disk").mkdir()
+    if unshare is None or finish([unshare, "-rm", "sh", "-c", mount], tmp_path).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    command = shlex.join(map(str, [SCRIPT, *classify(work, "disk/out", "--neighbors")]))
+    script = f"""
+        {mount} && mkdir shown
+        {command} 2> shown/stderr; echo $? > shown/code
+        cp -r disk/out shown/full
+        mount -o remount,size=100m disk
+        {command} --json > shown/json && cp -r disk/out shown/done
+    """
+    done = finish([unshare, "-rm", "sh", "-c", script], tmp_path)
+    assert done.returncode == 0, done.stderr
+    shown = tmp_path / "shown"
+    assert (shown / "code").read_text() == "1\n"
+    told = (shown / "stderr").read_text()
+    assert re.fullmatch(r"error: cannot write .*\.parquet: No space left on device; mend that and run .*\n", told)
+    quiet = finish([SCRIPT, *classify(work, tmp_path / "quiet", "--neighbors")], tmp_path)
+    assert quiet.returncode == 0
+    full = outputs(shown / "full")
+    assert 0 < len(full) < FILES
+    assert full.items() <= outputs(tmp_path / "quiet").items()
+    assert not list((shown / "full").rglob("*.tmp"))
+    assert json.loads((shown / "json").read_text())["files"]["skipped"] == len(full)
+    assert outputs(shown / "done") == outputs(tmp_path / "quiet")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is told in other units, or not at all")
+def test_memory_is_the_same_for_20_000_and_200_000_rows_in_one_row_group(tmp_path):
+    rng = np.random.default_rng(3)
+    index_arrays(rng.integers(0, 256, (60, 28, 28), dtype=np.uint8), np.arange(60) % 3, tmp_path / "x.knn")
+    peak = {}
+    for n in (20_000, 200_000):
+        pixels = pa.py_buffer(rng.integers(0, 256, n * 784, dtype=np.uint8))
+        images = pa.FixedSizeBinaryArray.from_buffers(pa.binary(784), n, [None, pixels])
+        table = pa.table({"image": images, "n": np.arange(n)})
+        pq.write_table(table, tmp_path / f"{n}.parquet", row_group_size=n, compression="none", use_dictionary=False)
+        del pixels, images, table
+        # In a small process between, whose only child is the command: a fork of this one would count as its peak.
+        measure = (
+            "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); "
+            "print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        )
+        command = [SCRIPT, "classify", "x.knn", f"{n}.parquet", "--out", f"out-{n}"]
+        done = finish(python(measure, *command), tmp_path)
+        code, kilobytes = done.stdout.split()
+        assert code == "0", done.stderr
+        peak[n] = int(kilobytes) // 1024
+    # The larger file holds 140 MB more of pixels, in one row group.
+    assert abs(peak[200_000] - peak[20_000]) < 30
+
+
+# The command line
+
+
+def test_help_answers_without_the_slow_libraries():
+    slow = "{'sklearn', 'pyarrow', 'faiss', 'numpy', 'scipy', 'rich'}"
+    for arguments in (["--help"], ["classify", "--help"], ["demo", "-h"], ["--version"]):
+        code = f"import atexit, sys; atexit.register(lambda: print(sorted({slow} & set(sys.modules)), file=sys.stderr))"
+        done = finish(python(f"{code}; {MAIN}", *arguments), None)
+        assert done.returncode == 0
+        assert done.stdout
+        assert done.stderr == "[]\n"
+
+
+def example(command):
+    done = finish([SCRIPT, command, "--help"], None, COLUMNS="80")
+    assert done.returncode == 0
+    (line,) = re.findall(rf"Example:\n\s+(knnvote {command}\b.*)$", done.stdout, re.MULTILINE)
+    return line
+
+
+def test_the_examples_of_the_help_run_one_after_the_other_in_a_fresh_folder(tmp_path):
+    told = finish([SCRIPT, "--help"], None).stdout
+    assert sorted(EXAMPLES) == sorted(re.findall(r"^  (\w+) ", told.split("Commands:")[1], re.MULTILINE))
+    with gzip.open(tmp_path / "images-idx3-ubyte.gz", "wb") as stream:
+        stream.write(struct.pack(">HBBIII", 0, 8, 3, 5, 4, 4) + bytes(range(80)))
+    with gzip.open(tmp_path / "labels-idx1-ubyte.gz", "wb") as stream:
+        stream.write(struct.pack(">HBBI", 0, 8, 1, 5) + bytes(range(5)))
+    path = str(SCRIPT.parent) + os.pathsep + os.environ["PATH"]
+    for command in EXAMPLES:
+        done = finish(["sh", "-c", example(command)], tmp_path, PATH=path)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        assert "Traceback" not in done.stderr
+        # What a command is asked for is data on stdout; that work was done is talk on stderr.
+        is_data = command in {"sample", "compare", "inspect", "demo"}
+        assert bool(done.stdout) == is_data, command
+        assert bool(done.stderr) != is_data, command
+    assert pq.read_metadata(tmp_path / "predictions" / "test.parquet").num_rows == 450
+    assert pq.read_metadata(tmp_path / "images.parquet").num_rows == 5
+    assert (tmp_path / "knnvote-demo" / "exact.knn").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["inspect", "x.knn"], 0),
+        (["inspect", "nothing"], 1),
+        (["classify", "x.knn", "in", "--out", "o", "--k", "0"], 2),
+    ],
+)
+def test_the_process_exits_with_the_documented_code(work, arguments, code):
+    done = finish([SCRIPT, *arguments], work)
+    assert done.returncode == code
+    assert bool(done.stdout) == (code == 0)
+    assert bool(done.stderr) == (code != 0)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["data.py", "data/__init__.py", "indexer.py", "data"])
+def test_a_foreign_module_that_hides_one_of_ours_is_told_in_one_line(work, tmp_path, name):
+    foreign = tmp_path / name
+    if name == "data":
+        foreign.mkdir()  # without a module in it, it hides nothing
+    else:
+        foreign.parent.mkdir(exist_ok=True)
+        foreign.write_text("raise RuntimeError")
+    done = finish([SCRIPT, "inspect", "x.knn"], work, PYTHONPATH=str(tmp_path))
+    if name == "data":
+        assert done.returncode == 0
+    else:
+        assert done.returncode == 1
+        assert done.stderr == f"error: {foreign} hides a package of knnvote's: rename it, or take it off PYTHONPATH\n"
+
+
+def test_a_folder_with_a_foreign_data_module_can_be_worked_in(work, tmp_path):
+    (tmp_path / "data.py").write_text("raise RuntimeError")
+    assert finish([SCRIPT, "inspect", work / "x.knn"], tmp_path).returncode == 0
+
+
+def on_terminal(command, cwd):
+    """Run a command whose stderr is a terminal: its exit code, stdout, and what the terminal was sent."""
+    terminal, stderr = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    with subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True) as job:
+        os.close(stderr)
+        sent = b""
+        try:
+            while piece := os.read(terminal, 65536):
+                sent += piece
+        except OSError:
+            pass  # so a terminal tells that nobody writes to it any more
+        os.close(terminal)
+        stdout = job.stdout.read()
+    return job.returncode, stdout, sent.decode()
+
+
+def test_progress_is_shown_on_a_terminal_and_only_there(work, tmp_path):
+    code, stdout, sent = on_terminal(
+        [SCRIPT, *classify(work, tmp_path / "a", "--batch-size", "16", images="in/0")], tmp_path
+    )
+    assert (code, stdout) == (0, "")
+    assert re.search(r"classifying", sent)
+    assert re.search(r"[\d,]+ rows/s", sent)
+    assert re.search(r"\d+:\d\d:\d\d", sent)  # time left
+    assert "5,600 rows (5,600 ok" in sent
+    done = finish([SCRIPT, *classify(work, tmp_path / "b")], tmp_path)
+    assert "rows/s" not in done.stderr
+    assert "\x1b" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_json_on_stdout_stays_clean_beside_progress_on_a_terminal(work, tmp_path):
+    code, stdout, sent = on_terminal([SCRIPT, *classify(work, tmp_path / "a", "--json")], tmp_path)
+    assert code == 0
+    assert json.loads(stdout)["rows"] == FILES * 400
+    assert "classifying" in sent
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(work):
+    done = finish(["sh", "-c", f"{shlex.quote(str(SCRIPT))} inspect x.knn --json | true"], work)
+    assert "Traceback" not in done.stderr
+
+
+def test_work_in_a_folder_of_any_name(tmp_path):
+    folder = tmp_path / "naïve ☃ [x] 100% *"
+    write_table(image_table(np.arange(64, dtype=np.uint8).reshape(4, 4, 4), np.arange(4)), folder / "a b.parquet")
+    assert finish([SCRIPT, "index", folder, "--out", "ü.knn"], tmp_path).returncode == 0
+    done = finish([SCRIPT, "classify", "ü.knn", folder, "--out", "out", "--k", "1"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert pq.read_table(tmp_path / "out" / "a b.parquet")["prediction"].to_pylist() == [0, 1, 2, 3]

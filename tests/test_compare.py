@@ -1,0 +1,261 @@
+"""Comparison of indexes, against what NumPy and scikit-learn compute here."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy.stats import beta
+from sklearn.metrics import r2_score
+from sklearn.neighbors import KNeighborsRegressor
+
+import classify.compare
+from classify.classifier import Classifier
+from classify.compare import compare, share_interval
+from classify.vote import Rule
+from data.errors import ImageFileError, KnnvoteError, OptionError
+from data.files import find_inputs
+from data.layout import ImageOptions
+from data.tables import image_table, write_table
+from indexer.build import IndexOptions, index_arrays
+from indexer.store import open_index
+
+RNG = np.random.default_rng(5)
+# Noise in 100 dimensions, of which a rough index misses much; a few pixels make the label.
+IMAGES = RNG.integers(0, 256, (600, 10, 10), dtype=np.uint8)
+LABELS = IMAGES[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
+TRAIN, TEST = slice(0, 500), slice(500, 600)
+
+
+@pytest.fixture(autouse=True)
+def no_timing(monkeypatch):
+    """Speed is measured with one turn of one call."""
+    monkeypatch.setattr(classify.compare, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(classify.compare, "_TURNS", 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    index_arrays(IMAGES[TRAIN], LABELS[TRAIN], folder / "exact.knn")
+    rough = IndexOptions(kind="factory", factory="IVF12,Flat")
+    index_arrays(IMAGES[TRAIN], LABELS[TRAIN], folder / "rough.knn", options=rough)
+    write_table(image_table(IMAGES[500:540], LABELS[500:540]), folder / "test" / "a.parquet")
+    write_table(image_table(IMAGES[540:600], LABELS[540:600]), folder / "test" / "b.parquet")
+    return folder
+
+
+def run(folder, *names, images="test", rule=None, **options):
+    indexes = [open_index(folder / f"{name}.knn") for name in names]
+    return compare(find_inputs([str(folder / images)]), indexes, rule or Rule(), **options)
+
+
+def brute_force(k=5):
+    """Neighbours (nq, k) by squared distance, then by row."""
+    xq, x = (IMAGES[rows].reshape(-1, 100).astype(np.int64) for rows in (TEST, TRAIN))
+    D = ((xq[:, None] - x[None]) ** 2).sum(axis=2)
+    return np.argsort(D, axis=1, kind="stable")[:, :k], D
+
+
+def brute_labels(k=5):
+    I, D = brute_force(k)
+    winners = []
+    for row, neighbors in enumerate(I):
+        label = LABELS[TRAIN][neighbors]
+        distance = np.sqrt(D[row, neighbors])
+        winners.append(min(set(label), key=lambda c: (-(label == c).sum(), distance[label == c].sum(), c)))
+    return np.array(winners)
+
+
+def test_recall_agreement_and_accuracy_are_those_computed_by_hand(folder):
+    comparison = run(folder, "rough")
+    report = comparison.indexes[0]
+    answer = Classifier.open(folder / "rough.knn")(IMAGES[TEST])
+    truth = brute_force()[0]
+    recall = np.array([len(set(found) & set(true)) / 5 for found, true in zip(answer.I, truth, strict=True)])
+    assert 0.1 < recall.mean() < 0.95  # rough indeed, or this test shows nothing
+    assert report.recall.mean == pytest.approx(recall.mean())
+    assert report.recall.p5 == pytest.approx(np.percentile(recall, 5))
+    assert report.recall.min == pytest.approx(recall.min())
+    label = np.array(answer.prediction.to_pylist())
+    assert report.agreement.value == pytest.approx((label == brute_labels()).mean())
+    assert report.accuracy == pytest.approx((label == LABELS[TEST]).mean())
+    assert (comparison.queries, comparison.k) == (100, 5)
+    assert report.relative_speed > 0
+
+
+def test_exact_search_agrees_with_itself_and_with_brute_force(folder):
+    report = run(folder, "exact").indexes[0]
+    assert (report.recall.mean, report.recall.p5, report.recall.min) == (1, 1, 1)
+    assert (report.agreement.value, report.agreement.high, report.flips) == (1, 1, [])
+    assert report.accuracy == pytest.approx((brute_labels() == LABELS[TEST]).mean())
+
+
+def test_flips_are_all_listed_with_row_numbers_through_all_files(folder):
+    report = run(folder, "rough").indexes[0]
+    label = np.array(Classifier.open(folder / "rough.knn")(IMAGES[TEST]).prediction.to_pylist())
+    exact = brute_labels()
+    rows = np.flatnonzero(label != exact)
+    assert rows.max() >= 40  # in the second file
+    assert [(flip.row, flip.exact, flip.label, flip.truth) for flip in report.flips] == [
+        (row, exact[row], label[row], LABELS[TEST][row]) for row in rows
+    ]
+
+
+def test_row_numbers_of_flips_count_rows_that_are_bad(folder, tmp_path):
+    images = IMAGES[TEST].astype(float)
+    images[:3, 0, 0] = np.nan
+    write_table(image_table(images, LABELS[TEST]), tmp_path / "bad.parquet")
+    before, after = run(folder, "rough"), run(folder, "rough", images=tmp_path / "bad.parquet")
+    expected = [flip.row for flip in before.indexes[0].flips if flip.row >= 3]
+    assert [flip.row for flip in after.indexes[0].flips] == expected
+    assert after.queries == 97
+    assert after.bad_images == {"pixel 0 is NaN": 3}
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (97, 100), (9995, 10000), (1, 1)])
+def test_the_interval_is_that_of_clopper_and_pearson(successes, trials):
+    interval = share_interval(successes, trials)
+    low = beta.ppf(0.025, successes, trials - successes + 1) if successes else 0.0
+    high = beta.ppf(0.975, successes + 1, trials - successes) if successes < trials else 1.0
+    assert interval.value == successes / trials
+    assert (interval.low, interval.high) == pytest.approx((low, high))
+
+
+def test_exact_search_is_run_once_for_indexes_of_the_same_data_and_metric(folder, tmp_path, monkeypatch):
+    other = {"metric": IndexOptions(metric="l1"), "data": IndexOptions()}
+    index_arrays(IMAGES[TRAIN], LABELS[TRAIN], tmp_path / "metric.knn", options=other["metric"])
+    index_arrays(IMAGES[TRAIN][::-1], LABELS[TRAIN][::-1], tmp_path / "data.knn", options=other["data"])
+    calls = []
+    real = classify.compare.exact
+
+    def counted(xq, x, k, metric):
+        calls.append(metric)
+        return real(xq, x, k, metric)
+
+    monkeypatch.setattr(classify.compare, "exact", counted)
+    run(folder, "exact", "rough", "exact")
+    assert calls == ["l2"]
+    calls.clear()
+    indexes = [open_index(path) for path in (folder / "rough.knn", tmp_path / "metric.knn", tmp_path / "data.knn")]
+    compare(find_inputs([str(folder / "test")]), indexes, Rule())
+    assert calls == ["l2", "l1", "l2"]
+
+
+def test_test_images_that_are_stored_are_counted(folder, tmp_path):
+    mixed = np.concatenate([IMAGES[TEST][:10], IMAGES[TRAIN][:7]])
+    write_table(image_table(mixed), tmp_path / "mixed.parquet")
+    comparison = run(folder, "exact", "rough", images=tmp_path / "mixed.parquet")
+    assert [report.stored for report in comparison.indexes] == [7, 7]
+    assert [report.stored for report in run(folder, "exact").indexes] == [0]
+
+
+def test_an_image_of_the_same_direction_is_not_taken_for_stored(tmp_path):
+    images = RNG.integers(1, 100, (20, 2, 2), dtype=np.uint8)
+    index_arrays(images, np.arange(20) % 2, tmp_path / "cosine.knn", options=IndexOptions(metric="cosine"))
+    write_table(image_table(np.concatenate([images[:4], images[4:10] * 2])), tmp_path / "test.parquet")
+    assert run(tmp_path, "cosine", images="test.parquet").indexes[0].stored == 4
+
+
+def test_unlabelled_test_images_have_no_accuracy_and_flips_without_truth(folder, tmp_path):
+    write_table(image_table(IMAGES[TEST]), tmp_path / "bare.parquet")
+    report = run(folder, "rough", images=tmp_path / "bare.parquet").indexes[0]
+    assert report.accuracy is None
+    assert report.flips
+    assert {flip.truth for flip in report.flips} == {None}
+    labelled = run(folder, "rough").indexes[0]
+    assert (report.recall, report.agreement) == (labelled.recall, labelled.agreement)
+
+
+def test_one_unlabelled_file_among_labelled_ones_leaves_no_accuracy(folder, tmp_path):
+    write_table(image_table(IMAGES[TEST]), tmp_path / "a.parquet")
+    write_table(image_table(IMAGES[TEST], LABELS[TEST]), tmp_path / "b.parquet")
+    assert run(folder, "exact", images=tmp_path).indexes[0].accuracy is None
+
+
+def test_labels_of_another_integer_type_in_each_file_are_compared_by_value(folder, tmp_path):
+    write_table(image_table(IMAGES[500:540], LABELS[500:540].astype(np.int8)), tmp_path / "a.parquet")
+    write_table(image_table(IMAGES[540:600], LABELS[540:600].astype(np.uint32)), tmp_path / "b.parquet")
+    assert run(folder, "exact", images=tmp_path).indexes[0].accuracy == run(folder, "exact").indexes[0].accuracy
+
+
+def test_images_without_a_label_do_not_count_towards_accuracy(folder, tmp_path):
+    known = LABELS[TEST].astype(float)
+    known[:60] = np.nan
+    for labels in (pa.array(known), pa.array(known, from_pandas=True)):
+        write_table(image_table(IMAGES[TEST], labels), tmp_path / "some.parquet")
+        accuracy = run(folder, "exact", images=tmp_path / "some.parquet").indexes[0].accuracy
+        assert accuracy == pytest.approx((brute_labels() == LABELS[TEST])[60:].mean())
+    write_table(image_table(IMAGES[TEST], pa.nulls(100, pa.int64())), tmp_path / "none.parquet")
+    assert run(folder, "exact", images=tmp_path / "none.parquet").indexes[0].accuracy is None
+
+
+def test_another_label_column_can_be_named(folder, tmp_path):
+    table = image_table(IMAGES[TEST], np.zeros(100, np.int64)).append_column("right", pa.array(LABELS[TEST]))
+    pq.write_table(table, tmp_path / "two.parquet")
+    named = run(folder, "exact", images=tmp_path / "two.parquet", label_column="right")
+    assert named.indexes[0].accuracy == run(folder, "exact").indexes[0].accuracy
+    with pytest.raises(ImageFileError, match="no column 'wrong' for --label-column; there are image, label, right"):
+        run(folder, "exact", images=tmp_path / "two.parquet", label_column="wrong")
+
+
+def test_accuracy_of_a_regression_is_the_coefficient_of_determination(tmp_path):
+    targets = IMAGES[:, :5].mean(axis=(1, 2))
+    index_arrays(IMAGES[TRAIN], targets[TRAIN], tmp_path / "r.knn", is_regression=True)
+    write_table(image_table(IMAGES[TEST], targets[TEST]), tmp_path / "r.parquet")
+    report = run(tmp_path, "r", images="r.parquet").indexes[0]
+    flat = IMAGES.reshape(600, 100).astype(float)
+    theirs = KNeighborsRegressor(5, algorithm="brute").fit(flat[TRAIN], targets[TRAIN]).predict(flat[TEST])
+    assert report.accuracy == pytest.approx(r2_score(targets[TEST], theirs))
+    write_table(image_table(IMAGES[500:501], targets[500:501]), tmp_path / "one.parquet")
+    assert run(tmp_path, "r", images="one.parquet").indexes[0].accuracy is None
+
+
+@pytest.mark.parametrize("rule", [Rule(k=1), Rule(k=9, weights="distance"), Rule(k=4, ties="first-class")])
+def test_the_vote_that_is_asked_for_is_the_one_compared(folder, rule):
+    comparison = run(folder, "rough", rule=rule)
+    labels = Classifier.open(folder / "rough.knn", rule)(IMAGES[TEST]).prediction.to_pylist()
+    exact = Classifier.open(folder / "exact.knn", rule)(IMAGES[TEST]).prediction.to_pylist()
+    agreed = [label == other for label, other in zip(labels, exact, strict=True)]
+    assert comparison.indexes[0].agreement.value == pytest.approx(np.mean(agreed))
+    assert comparison.k == rule.k
+
+
+def test_json_has_the_documented_keys(folder):
+    record = json.loads(json.dumps(run(folder, "exact", "rough").to_json(), allow_nan=False))
+    assert record.keys() == {"queries", "k", "indexes", "bad_images"}
+    documented = {
+        "path", "kind", "recall", "agreement", "accuracy", "relative_speed", "bytes", "build_seconds", "flips"
+    }  # fmt: skip
+    for index in record["indexes"]:
+        assert index.keys() == documented | {"stored"}
+        assert index["recall"].keys() == {"mean", "p5", "min"}
+        assert index["agreement"].keys() == {"value", "low", "high"}
+        assert all(flip.keys() == {"row", "exact", "label", "truth"} for flip in index["flips"])
+    exact, rough = record["indexes"]
+    assert (exact["kind"], rough["kind"]) == ("exact", "factory")
+    assert exact["path"] == str(folder / "exact.knn")
+    named = json.loads((folder / "exact.knn" / "manifest.json").read_bytes())["files"].values()
+    assert exact["bytes"] == sum((folder / "exact.knn" / entry["name"]).stat().st_size for entry in named)
+
+
+def test_what_cannot_be_compared_is_refused(folder, tmp_path):
+    write_table(image_table(np.zeros((3, 7, 7), np.uint8)), tmp_path / "other.parquet")
+    with pytest.raises(ImageFileError, match=r"other\.parquet: images are 7 x 7, the index stores 10 x 10"):
+        run(folder, "exact", images=tmp_path / "other.parquet")
+    write_table(image_table(np.full((3, 10, 10), np.nan)), tmp_path / "bad.parquet")
+    with pytest.raises(KnnvoteError, match=r"no readable image in .*bad\.parquet"):
+        run(folder, "exact", images=tmp_path / "bad.parquet")
+    write_table(image_table(IMAGES[:0]), tmp_path / "none.parquet")
+    with pytest.raises(KnnvoteError, match=r"no readable image in .*none\.parquet"):
+        run(folder, "exact", images=tmp_path / "none.parquet")
+    with pytest.raises(OptionError, match="k is 501"):
+        run(folder, "exact", rule=Rule(k=501))
+    with pytest.raises(ImageFileError, match="there is no image column 'nothing'"):
+        compare(
+            find_inputs([str(folder / "test")]),
+            [open_index(folder / "exact.knn")],
+            Rule(),
+            images=ImageOptions(image_column="nothing"),
+        )

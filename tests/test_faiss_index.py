@@ -1,0 +1,175 @@
+"""FAISS indexes: what each kind builds, holds and gives back from its file."""
+
+import gc
+
+import faiss
+import numpy as np
+import pytest
+
+from data.errors import KnnvoteError, OptionError
+from data.sample import digits
+from indexer.faiss_index import base_ivf, build_faiss, held_vectors, read_faiss, write_faiss
+from indexer.space import METRICS, metric_space
+from indexer.threads import limit_threads
+
+RNG = np.random.default_rng(5)
+UINT8 = digits()[0].reshape(-1, 64)[:300]
+VECTORS = {
+    "uint8": UINT8,
+    "uint16": UINT8.astype(np.uint16) * 4000,
+    "uint32": UINT8.astype(np.uint32) * 200_000_000,
+    "float32": RNG.normal(size=(300, 12)).astype(np.float32),
+    "float64": RNG.normal(size=(300, 12)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with limit_threads(1):
+        yield
+
+
+def build(x, kind="exact", metric="l2", factory=None, seed=0):
+    return build_faiss(x, kind=kind, metric=metric, factory=factory, seed=seed)
+
+
+@pytest.mark.parametrize("kind", ["exact", "adaptive"])
+@pytest.mark.parametrize("dtype", VECTORS)
+def test_vectors_are_held_where_faiss_holds_them_without_loss(kind, dtype):
+    x = VECTORS[dtype]
+    held = held_vectors(build(x, kind).index, x.dtype)
+    if dtype in ("uint8", "float32"):
+        assert held.dtype == x.dtype
+        assert np.array_equal(held, x)
+    else:
+        assert held is None
+
+
+def test_an_exact_index_of_a_type_that_faiss_lacks_is_none():
+    assert build(VECTORS["float64"]).index is None
+    assert build(VECTORS["float64"]).factory == ""
+    assert held_vectors(None, np.dtype(np.float64)) is None
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 128, 254, 255])
+def test_every_byte_comes_back_as_it_was(value):
+    x = np.full((3, 8), value, np.uint8)
+    x[1] = np.arange(8) + 248
+    for kind in ("exact", "adaptive", "hnsw"):
+        assert np.array_equal(held_vectors(build(x, kind).index, x.dtype), x)
+
+
+def test_hnsw_over_bytes_holds_them_and_over_floats_holds_them_centred():
+    assert np.array_equal(held_vectors(build(UINT8, "hnsw").index, UINT8.dtype), UINT8)
+    centred = build(VECTORS["float32"], "hnsw")
+    assert centred.search["is_centred"] is True
+    assert held_vectors(centred.index, np.dtype(np.float32)) is None
+
+
+def test_held_vectors_outlive_every_other_reference_to_their_index():
+    x = RNG.integers(0, 256, (3000, 64)).astype(np.uint8)
+    for kind in ("exact", "adaptive"):
+        held = held_vectors(build(x, kind).index, x.dtype)
+        gc.collect()
+        np.zeros_like(x)  # would take the place of what was freed
+        assert np.array_equal(held, x)
+
+
+def test_vectors_of_another_type_are_not_taken_for_those_held():
+    assert held_vectors(build(VECTORS["float32"]).index, np.dtype(np.float64)) is None
+    assert held_vectors(build(UINT8).index, np.dtype(np.float32)) is None
+
+
+@pytest.mark.parametrize("kind", ["exact", "adaptive", "hnsw"])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", VECTORS)
+def test_an_index_comes_back_from_its_file_as_it_was(tmp_path, kind, metric, dtype):
+    x = VECTORS[dtype]
+    built = build(x, kind, metric)
+    if built.index is None:
+        assert kind == "exact"
+        return
+    write_faiss(built.index, tmp_path / "a")
+    opened = read_faiss(tmp_path / "a")
+    assert (opened.ntotal, opened.d) == x.shape
+    assert opened.metric_type == (faiss.METRIC_L1 if metric == "l1" and kind == "hnsw" else faiss.METRIC_L2)
+    queries = metric_space(x[:20], metric).astype(np.float32)
+    for before, after in zip(built.index.search(queries, 5), opened.search(queries, 5), strict=True):
+        assert np.array_equal(before, after)
+    write_faiss(opened, tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", VECTORS)
+def test_the_projection_of_an_opened_adaptive_index_is_the_one_its_vectors_went_through(tmp_path, metric, dtype):
+    x = VECTORS[dtype]
+    built = build(x, "adaptive", metric)
+    write_faiss(built.index, tmp_path / "index")
+    opened = read_faiss(tmp_path / "index")  # keeps what it owns alive
+    ivf, projection = base_ivf(opened, built.search["grid"])
+    lists = ivf.invlists
+    stored = np.full((len(x), ivf.d), np.nan, np.float32)
+    for number in range(ivf.nlist):
+        size = lists.list_size(number)
+        if size:
+            ids = faiss.rev_swig_ptr(lists.get_ids(number), size)
+            codes = faiss.rev_swig_ptr(lists.get_codes(number), size * ivf.code_size)
+            stored[ids] = codes.view(np.float32).reshape(size, ivf.d)
+    assert np.array_equal(projection(metric_space(x, metric)), stored)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 40])
+@pytest.mark.parametrize("kind", ["exact", "adaptive", "hnsw"])
+def test_a_handful_of_images_is_enough(n, kind, capfd):
+    built = build(UINT8[:n], kind)
+    assert built.index.ntotal == n
+    assert np.array_equal(held_vectors(built.index, UINT8.dtype), UINT8[:n])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["exact", "adaptive", "hnsw"])
+@pytest.mark.parametrize("x", [np.zeros((50, 9), np.uint8), np.full((50, 3), 7.25), np.ones((50, 1), np.float32)])
+def test_images_that_are_all_the_same_can_be_indexed(kind, x):
+    built = build(x, kind)
+    assert built.index is None or built.index.ntotal == len(x)
+
+
+def test_another_seed_gives_another_adaptive_index(tmp_path):
+    for seed in (0, 1):
+        write_faiss(build(UINT8, "adaptive", seed=seed).index, tmp_path / str(seed))
+    assert (tmp_path / "0").read_bytes() != (tmp_path / "1").read_bytes()
+
+
+@pytest.mark.parametrize("factory", ["Flat", "SQ8", "PCA8,Flat", "HNSW8"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_factory_string_gives_that_index(factory, metric):
+    x = VECTORS["float32"]
+    built = build(x, "factory", metric, factory)
+    assert built.factory == factory
+    assert (built.index.ntotal, built.index.d) == x.shape
+
+
+@pytest.mark.parametrize("factory", ["nonsense", "PCA999,Flat", "IVF100000,Flat", "IDMap,Flat"])
+def test_a_factory_string_that_cannot_be_built_is_refused_with_the_string_and_another_way(factory):
+    with pytest.raises(OptionError, match=rf"--factory '{factory}' over 300 vectors of 64 dimensions with metric l2"):
+        build(UINT8, "factory", factory=factory)
+
+
+def test_threads_are_given_back_after_a_factory_string_fails():
+    before = faiss.omp_get_max_threads()
+    with pytest.raises(OptionError):
+        build(UINT8, "factory", factory="nonsense")
+    assert faiss.omp_get_max_threads() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"IxF", b"no index at all" * 100])
+def test_a_file_that_is_no_index_is_refused_by_name(tmp_path, content):
+    (tmp_path / "index").write_bytes(content)
+    with pytest.raises(KnnvoteError, match=r"FAISS cannot read .*index: .*; run knnvote verify on the index folder"):
+        read_faiss(tmp_path / "index")
+
+
+def test_an_index_that_cannot_be_written_is_told_by_path(tmp_path):
+    with pytest.raises(KnnvoteError, match=r"cannot write .*gone/index: "):
+        write_faiss(build(UINT8).index, tmp_path / "gone" / "index")

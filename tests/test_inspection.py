@@ -1,0 +1,178 @@
+"""What inspect and verify tell of a path, to people and to programs."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from classify.inspection import inspect_path
+from data.errors import KnnvoteError
+from data.files import find_inputs
+from data.sample import digits
+from data.tables import image_table, write_table
+from indexer.build import index_arrays, index_files
+from indexer.store import read_manifest
+
+IMAGES, LABELS = (array[:40] for array in digits())
+
+
+def test_an_index_is_shown_readably(invoke, exact_index):
+    shown = invoke("inspect", exact_index)
+    assert (shown.code, shown.stderr) == (0, "")
+    for words in (
+        "exact, FAISS SQ8_direct, metric l2",
+        "1,347 of 8 x 8, uint8, 0 bad rows left out",
+        "int64, classification: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+        "train.parquet",
+        "image image, label label",
+        "index-1.faiss, labels-1.parquet",
+        read_manifest(exact_index)["checksum"],
+    ):
+        assert words in shown.stdout
+
+
+def test_an_index_as_json_is_its_manifest_with_size_and_times(run, adaptive_index):
+    shown = run("inspect", adaptive_index, "--json")
+    assert (shown.code, shown.stderr) == (0, "")
+    facts = json.loads(shown.stdout)
+    manifest = read_manifest(adaptive_index)
+    assert {key: facts[key] for key in manifest} == manifest
+    assert (facts["type"], facts["path"], facts["kind"], facts["n"]) == ("index", str(adaptive_index), "adaptive", 1347)
+    named = [entry["name"] for entry in manifest["files"].values()]
+    assert facts["bytes"] == sum((adaptive_index / name).stat().st_size for name in named)
+    assert facts["timing"]["build_seconds"] >= 0
+
+
+def test_images_are_recognised_before_any_work(invoke, digits_folder):
+    shown = invoke("inspect", digits_folder)
+    assert (shown.code, shown.stderr) == (0, "")
+    assert "train.parquet" in shown.stdout
+    assert "1,347" in shown.stdout
+    assert "tensors, 8 x 8, in column 'image'" in shown.stdout
+    facts = json.loads(invoke("inspect", digits_folder / "test.parquet", "--json").stdout)
+    (file,) = facts["files"]
+    assert facts["type"] == "images"
+    assert (file["rows"], file["label_column"]) == (450, "label")
+    assert file["path"] == str(digits_folder / "test.parquet")
+
+
+def test_a_file_that_does_not_fit_is_told_of_beside_those_that_do(tmp_path):
+    write_table(image_table(IMAGES), tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").write_text("no Parquet")
+    pq.write_table(pa.table({"x": ["no image"]}), tmp_path / "c.parquet")
+    good, broken, other = inspect_path(str(tmp_path))["files"]
+    assert (good["rows"], good["label_column"]) == (40, None)
+    assert "as Parquet" in broken["error"]
+    assert "no image column" in other["error"]
+
+
+def test_what_does_not_exist_is_named(invoke):
+    shown = invoke("inspect", "gone.knn")
+    assert (shown.code, shown.stdout) == (1, "")
+    assert shown.stderr == "error: gone.knn does not exist: give the path of a Parquet file, a folder or a glob\n"
+
+
+def test_a_job_is_counted(invoke, tmp_path, exact_index, digits_folder):
+    assert invoke("classify", exact_index, digits_folder / "test.parquet", "--out", "out").code == 0
+    facts = inspect_path(str(tmp_path / "out"))
+    assert (facts["type"], facts["files"], facts["rows"], facts["ok"]) == ("job", 1, 450, 450)
+    shown = invoke("inspect", "out")
+    assert shown.code == 0
+    assert "450: 450 ok, 0 abstained, 0 bad" in shown.stdout
+
+
+def test_a_damaged_record_of_a_job_is_told(tmp_path):
+    (tmp_path / "out" / "_knnvote").mkdir(parents=True)
+    (tmp_path / "out" / "_knnvote" / "job.json").write_text("{")
+    with pytest.raises(KnnvoteError, match="the job's record is damaged"):
+        inspect_path(str(tmp_path / "out"))
+
+
+def test_class_names_stand_beside_their_numbers_and_numbers_without_one_alone(invoke, tmp_path):
+    features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    table = image_table(IMAGES[:3], np.array([-1, 1, 2])).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    index_files(find_inputs([str(tmp_path / "a.parquet")]), tmp_path / "x.knn")
+    shown = invoke("inspect", "x.knn")
+    assert shown.code == 0
+    assert "classification: -1, 1 (dog), 2\n" in shown.stdout.replace(" \n", "\n").replace("  ", "")
+
+
+def test_names_are_shown_as_they_are_whatever_they_look_like(invoke, tmp_path):
+    labels = np.array(["[bold]", "[/]", ":smile:", "\\[x]"])
+    index_arrays(IMAGES[:4], labels, tmp_path / "[red]x[/].knn")
+    shown = invoke("inspect", "[red]x[/].knn")
+    assert (shown.code, shown.stderr) == (0, "")
+    assert "[red]x[/].knn" in shown.stdout
+    assert ", ".join(sorted(labels)) in shown.stdout
+
+
+def test_many_classes_are_counted_and_not_all_shown(invoke, tmp_path):
+    index_arrays(IMAGES, np.arange(40), tmp_path / "x.knn")
+    shown = invoke("inspect", "x.knn").stdout
+    assert "19, ... 40 in all" in " ".join(shown.split())
+    assert len(json.loads(invoke("inspect", "x.knn", "--json").stdout)["classes"]) == 40
+
+
+def test_a_regression_of_arrays_is_shown(invoke, tmp_path):
+    index_arrays(IMAGES, LABELS / 3, tmp_path / "x.knn", is_regression=True)
+    shown = invoke("inspect", "x.knn")
+    assert shown.code == 0
+    assert "double, regression" in shown.stdout
+    assert "arrays" in shown.stdout
+
+
+def test_a_changed_index_is_not_shown(invoke, tmp_path, exact_index):
+    shutil.copytree(exact_index, tmp_path / "x.knn")
+    manifest = tmp_path / "x.knn" / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"n": 1347', b'"n": 1348'))
+    shown = invoke("inspect", "x.knn")
+    assert (shown.code, shown.stdout) == (1, "")
+    assert shown.stderr.startswith("error: x.knn/manifest.json was changed: its checksum does not fit its content")
+
+
+def test_verify_ends_with_0_for_a_whole_index_and_1_for_a_changed_byte(run, tmp_path, exact_index):
+    whole = run("verify", exact_index)
+    assert (whole.code, whole.stdout) == (0, "")
+    assert whole.stderr == f"{exact_index}: every byte is as it was written\n"
+    shutil.copytree(exact_index, tmp_path / "x.knn")
+    file = tmp_path / "x.knn" / "index-1.faiss"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    changed = run("verify", "x.knn")
+    assert (changed.code, changed.stdout) == (1, "")
+    assert changed.stderr == "x.knn/index-1.faiss was changed: its SHA-256 differs from the manifest's\n"
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "timing-1.json", "labels-1.parquet"])
+def test_verify_names_a_missing_file_and_ends_with_1(invoke, tmp_path, exact_index, name):
+    shutil.copytree(exact_index, tmp_path / "x.knn")
+    (tmp_path / "x.knn" / name).unlink()
+    shown = invoke("verify", "x.knn")
+    assert (shown.code, shown.stdout) == (1, "")
+    assert name in shown.stderr
+    assert len(shown.stderr.splitlines()) == 1
+
+
+def test_index_refuses_bad_rows_and_counts_them_when_told_to_leave_them_out(invoke, tmp_path):
+    images = [image.ravel().tolist() for image in IMAGES]
+    images[3] = None
+    pq.write_table(pa.table({"image": images, "label": LABELS}), tmp_path / "a.parquet")
+    refused = invoke("index", "a.parquet", "--out", "x.knn")
+    assert (refused.code, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("error: a.parquet, row 3: null image; mend it, or pass --skip-bad")
+    assert not (tmp_path / "x.knn").exists()
+    done = invoke("index", "a.parquet", "--out", "x.knn", "--skip-bad")
+    assert (done.code, done.stdout) == (0, "")
+    assert "39 images of 8 x 8, 1 bad rows left out, exact" in done.stderr
+    again = invoke("index", "a.parquet", "--out", "x.knn", "--skip-bad")
+    assert (again.code, again.stderr.splitlines()[-1]) == (
+        1,
+        "error: x.knn exists: pass --overwrite to replace it, or give another --out",
+    )

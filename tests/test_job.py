@@ -1,0 +1,671 @@
+"""The batch job: a Parquet file of predictions for each Parquet file of images."""
+
+import errno
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from classify.classifier import Classifier
+from classify.job import JobOptions, run_job
+from classify.output import OutputOptions
+from classify.receipt import read_receipt
+from classify.vote import Rule
+from data.errors import ImageFileError, KnnvoteError, OptionError
+from data.files import find_inputs, hold_lock
+from data.layout import ImageOptions
+from data.tables import image_table, write_table
+from indexer.build import IndexOptions, index_arrays
+
+RNG = np.random.default_rng(0)
+LABELS = np.repeat([3, 5, 8], 12)
+IMAGES = np.clip(LABELS[:, None, None] * 25 + RNG.integers(-40, 40, (36, 4, 4)), 0, 255).astype(np.uint8)
+QUERIES = np.clip(np.resize([3, 5, 8], 20)[:, None, None] * 25 + RNG.integers(-60, 60, (20, 4, 4)), 0, 255)
+QUERIES = QUERIES.astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def index_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("index") / "x.knn"
+    index_arrays(IMAGES, LABELS, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(index_folder):
+    return Classifier.open(index_folder)
+
+
+@pytest.fixture
+def source(tmp_path):
+    write_table(image_table(QUERIES, np.arange(20)), tmp_path / "in" / "a.parquet")
+    return tmp_path / "in" / "a.parquet"
+
+
+def run(classifier, images, out, options=None, **how):
+    named = [images] if isinstance(images, str | Path) else images
+    return run_job(classifier, find_inputs([str(name) for name in named]), out, options or JobOptions(), **how)
+
+
+def output(**options):
+    return JobOptions(output=OutputOptions(**options))
+
+
+def written(out):
+    """Files of an output folder, less the job's own records, each with its content's hash."""
+    return {
+        str(file.relative_to(out)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(out.rglob("*"))
+        if file.is_file() and "_knnvote" not in file.parts
+    }
+
+
+def png(pixels):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+# Rows and columns
+
+
+def test_every_input_row_gets_one_output_row_in_order_with_the_answer_of_the_classifier(classifier, source, tmp_path):
+    summary = run(classifier, source, tmp_path / "out")
+    table = pq.read_table(tmp_path / "out" / "a.parquet")
+    answer = classifier(QUERIES)
+    assert table.column_names == ["label", "prediction", "confidence", "distance", "status", "reason"]
+    assert table["label"].to_pylist() == list(range(20))
+    assert table["prediction"].to_pylist() == answer.prediction.to_pylist()
+    assert table["confidence"].to_numpy().tolist() == answer.confidence.tolist()
+    assert table["distance"].to_numpy().tolist() == answer.D[:, 0].tolist()
+    assert (summary.counts.rows, summary.counts.ok, summary.written, summary.skipped) == (20, 20, 1, 0)
+    assert summary.failed == {}
+
+
+def bad_pngs():
+    rows = [png(image) for image in QUERIES[:6]]
+    rows[1], rows[3], rows[4] = None, b"\x89PNG\r\n\x1a\nnot a picture", png(QUERIES[0][:3])
+    return pa.array(rows), {1: "null image", 3: "", 4: "image is 3 x 4, expected 4 x 4"}
+
+
+def bad_floats():
+    rows = QUERIES[:6].reshape(6, 16).astype(float).tolist()
+    rows[1][0], rows[2][3], rows[3][1], rows[5] = float("nan"), float("inf"), -1.0, None
+    rows[4][7] = 256.0
+    return pa.array(rows), {
+        1: "pixel 0 is NaN",
+        2: "pixel 3 is infinite",
+        3: "pixel -1.0 is not a whole number from 0 to 255",
+        4: "pixel 256.0 is not a whole number from 0 to 255",
+        5: "null image",
+    }
+
+
+def bad_lists():
+    rows = QUERIES[:6].astype(int).tolist()
+    rows[0], rows[2][1], rows[4][3] = rows[0][:3], rows[2][1][:2], None
+    rows[5][0][0] = None
+    return pa.array(rows), {
+        0: "3 rows of pixels, expected 4",
+        2: "a row of 2 pixels, expected 4",
+        4: "null row of pixels",
+        5: "null pixel at 0",
+    }
+
+
+def bad_bytes():
+    rows = [image.tobytes() for image in QUERIES[:6]]
+    rows[2], rows[5] = rows[2][:7], None
+    return pa.array(rows), {2: "7 bytes, expected 16", 5: "null image"}
+
+
+@pytest.mark.parametrize("make", [bad_pngs, bad_floats, bad_lists, bad_bytes])
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_bad_rows_are_told_by_status_and_reason_and_leave_the_others_as_they_are(
+    classifier, tmp_path, make, batch_size
+):
+    column, bad = make()
+    pq.write_table(pa.table({"image": column, "row": range(6)}), tmp_path / "a.parquet")
+    summary = run(classifier, tmp_path / "a.parquet", tmp_path / "out", output(neighbors=True), batch_size=batch_size)
+    good = classifier(QUERIES[:6]).prediction.to_pylist()
+    for row in pq.read_table(tmp_path / "out" / "a.parquet").to_pylist():
+        if (number := row["row"]) in bad:
+            assert row["status"] == "bad_image"
+            assert row["reason"].startswith(bad[number])
+            assert row["reason"]
+            assert [row[name] for name in ("prediction", "confidence", "distance", "neighbors")] == [None] * 4
+        else:
+            assert (row["status"], row["reason"], row["prediction"]) == ("ok", None, good[number])
+    assert summary.counts.bad_image == len(bad)
+    assert summary.counts.rows == 6
+    assert summary.failed == {}
+
+
+def test_neighbors_and_probabilities(classifier, tmp_path):
+    images = QUERIES.astype(float)
+    images[3, 0, 0] = np.nan
+    write_table(image_table(images), tmp_path / "a.parquet")
+    run(classifier, tmp_path / "a.parquet", tmp_path / "out", output(neighbors=True, probabilities=True))
+    rows = pq.read_table(tmp_path / "out" / "a.parquet").to_pylist()
+    assert rows[3]["neighbors"] is None
+    assert rows[3]["probabilities"] is None
+    for row in rows[:3] + rows[4:]:
+        assert len(row["neighbors"]) == 5
+        assert list(row["probabilities"]) == ["3", "5", "8"]
+        assert sum(row["probabilities"].values()) == pytest.approx(1)
+        assert row["probabilities"][str(row["prediction"])] == row["confidence"]
+        labels = [voter["label"] for voter in row["neighbors"]]
+        assert {name: labels.count(int(name)) / 5 for name in ("3", "5", "8")} == pytest.approx(row["probabilities"])
+        assert row["neighbors"][0]["distance"] == row["distance"]
+        assert all(LABELS[voter["row"]] == voter["label"] for voter in row["neighbors"])
+        assert [voter["id"] for voter in row["neighbors"]] == [f"array#{voter['row']}" for voter in row["neighbors"]]
+
+
+def test_regression_has_null_confidence_and_refuses_probabilities(tmp_path, source):
+    index_arrays(IMAGES, LABELS / 2, tmp_path / "r.knn", is_regression=True)
+    classifier = Classifier.open(tmp_path / "r.knn")
+    run(classifier, source, tmp_path / "out")
+    table = pq.read_table(tmp_path / "out" / "a.parquet")
+    assert table["confidence"].null_count == 20
+    assert table["prediction"].to_pylist() == pytest.approx((LABELS / 2)[classifier(QUERIES).I].mean(axis=1).tolist())
+    with pytest.raises(OptionError, match="--probabilities"):
+        run(classifier, source, tmp_path / "other", output(probabilities=True))
+    assert not (tmp_path / "other").exists()
+
+
+def test_abstained_rows_are_counted_and_have_no_prediction(index_folder, source, tmp_path):
+    classifier = Classifier.open(index_folder, Rule(min_confidence=1.0))
+    summary = run(classifier, source, tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out" / "a.parquet").to_pylist()
+    abstained = [row for row in rows if row["status"] == "abstained"]
+    assert 0 < len(abstained) < 20
+    assert summary.counts.abstained == len(abstained)
+    assert all(row["prediction"] is None and row["confidence"] < 1 and row["distance"] >= 0 for row in abstained)
+
+
+def test_keep_narrows_the_columns_and_prefix_renames_ours(classifier, tmp_path):
+    table = (
+        image_table(QUERIES).append_column("status", pa.array(["mine"] * 20)).append_column("n", pa.array(range(20)))
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    summary = run(classifier, tmp_path / "a.parquet", tmp_path / "out")
+    assert "'status' already: pass --prefix" in summary.failed[str(tmp_path / "a.parquet")]
+    assert not (tmp_path / "out" / "a.parquet").exists()
+    run(classifier, tmp_path / "a.parquet", tmp_path / "prefixed", output(prefix="knn_"))
+    prefixed = pq.read_table(tmp_path / "prefixed" / "a.parquet")
+    assert prefixed.column_names[:3] == ["status", "n", "knn_prediction"]
+    assert prefixed["status"].to_pylist() == ["mine"] * 20
+    run(classifier, tmp_path / "a.parquet", tmp_path / "kept", output(keep=("n",)))
+    assert pq.read_schema(tmp_path / "kept" / "a.parquet").names[:2] == ["n", "prediction"]
+
+
+def test_columns_of_every_sort_go_through_unharmed(classifier, tmp_path):
+    table = image_table(QUERIES)
+    others = {
+        "a.b": pa.array(range(20)),
+        "struct": pa.array([{"b": i, "status": "x"} for i in range(20)]),
+        "list": pa.array([[i] * (i % 3) for i in range(20)]),
+        "category": pa.array(["red", None, "green", "blue"] * 5).dictionary_encode(),
+        "when": pa.array(range(20), pa.timestamp("us", "UTC")),
+        "nothing": pa.nulls(20),
+        "ümlaut": pa.array(["ü"] * 20),
+    }
+    for name, values in others.items():
+        table = table.append_column(name, values)
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=6)
+    outputs = set()
+    for batch_size in (1, 7, 100):
+        out = tmp_path / str(batch_size)
+        options = JobOptions(images=ImageOptions(image_column="image"))
+        assert run(classifier, tmp_path / "a.parquet", out, options, batch_size=batch_size).failed == {}
+        read = pq.read_table(out / "a.parquet")
+        for name, values in others.items():
+            assert read[name].to_pylist() == values.to_pylist()
+            assert read.schema.field(name).type == values.type
+        outputs.add(written(out)["a.parquet"])
+    assert len(outputs) == 1
+
+
+def test_stale_metadata_of_pandas_and_hugging_face_does_not_survive(classifier, tmp_path):
+    frame = pd.DataFrame({"image": [image.tobytes() for image in QUERIES], "n": range(20)}, index=range(5, 25))
+    table = pa.Table.from_pandas(frame, preserve_index=True)
+    features = {"image": {"_type": "Image"}, "n": {"_type": "Value", "dtype": "int64"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}}), "mine": "kept"}
+    table = table.replace_schema_metadata({**table.schema.metadata, **metadata})
+    pq.write_table(table, tmp_path / "a.parquet")
+    run(classifier, tmp_path / "a.parquet", tmp_path / "out", JobOptions(images=ImageOptions(shape=(4, 4))))
+    assert {b"pandas", b"huggingface"}.isdisjoint(pq.read_schema(tmp_path / "out" / "a.parquet").metadata)
+    assert pq.read_schema(tmp_path / "out" / "a.parquet").metadata[b"mine"] == b"kept"
+    frame = pd.read_parquet(tmp_path / "out" / "a.parquet")
+    assert frame["n"].tolist() == list(range(20))
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.list_(pa.uint8()), pa.list_(pa.float32(), 16), None])
+def test_a_file_of_no_rows_gives_one_of_no_rows_with_the_schema_of_the_others(classifier, source, tmp_path, kind):
+    some = pq.read_table(source)
+    none = some.slice(0, 0)
+    if kind is not None:
+        none = none.set_column(0, "image", pa.array([], kind))
+    pq.write_table(none, tmp_path / "in" / "none.parquet")
+    options = output(neighbors=True, probabilities=True)
+    summary = run(classifier, tmp_path / "in", tmp_path / "out", options)
+    assert summary.failed == {}
+    empty = pq.read_table(tmp_path / "out" / "none.parquet")
+    assert empty.num_rows == 0
+    assert empty.schema.equals(pq.read_schema(tmp_path / "out" / "a.parquet"))
+    assert run(classifier, tmp_path / "in", tmp_path / "out", options).skipped == 2
+
+
+def test_duckdb_pandas_and_polars_read_the_same_values(classifier, tmp_path):
+    images = QUERIES.astype(float)
+    images[3, 0, 0] = np.nan
+    write_table(image_table(images, np.arange(20)), tmp_path / "a.parquet")
+    run(classifier, tmp_path / "a.parquet", tmp_path / "out", output(neighbors=True, probabilities=True))
+    file = tmp_path / "out" / "a.parquet"
+    rows = pq.read_table(file).to_pylist()
+    assert pl.read_parquet(file).to_dicts() == rows
+    relation = duckdb.sql(f"SELECT * FROM '{file}'")  # noqa: S608  # a path of this test's own
+    assert [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()] == rows
+    frame = pd.read_parquet(file)
+    assert frame.columns.tolist() == list(rows[0])
+    for name in ("prediction", "confidence", "distance", "status"):
+        given = [None if pd.isna(value) else value for value in frame[name]]
+        assert given == [row[name] for row in rows]
+    voters = [None if value is None else list(value) for value in frame["neighbors"]]
+    assert voters == [row["neighbors"] for row in rows]
+
+
+# Which file goes where
+
+
+def test_folders_globs_and_files_keep_their_paths_relative_to_what_was_named(classifier, tmp_path, monkeypatch):
+    names = ["a.parquet", "deep/b.parquet", "deep/er/c.parquet", ".hidden.parquet", "_skip/d.parquet", "deep/note.txt"]
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_table(image_table(QUERIES[:3]), tmp_path / "in" / name)
+    monkeypatch.chdir(tmp_path)
+    run(classifier, "in", Path("folder"))
+    assert list(written(Path("folder"))) == ["a.parquet", "deep/b.parquet", "deep/er/c.parquet"]
+    run(classifier, "in/deep", Path("below"))
+    assert list(written(Path("below"))) == ["b.parquet", "er/c.parquet"]
+    run(classifier, "in/*/*.parquet", Path("glob"))
+    assert sorted(written(Path("glob"))) == ["_skip/d.parquet", "deep/b.parquet"]
+    run(classifier, "in/**/c.parquet", Path("stars"))
+    assert list(written(Path("stars"))) == ["deep/er/c.parquet"]
+    run(classifier, ["in/a.parquet", "in/deep/b.parquet", "in/deep/er"], Path("several"))
+    assert list(written(Path("several"))) == ["a.parquet", "b.parquet", "c.parquet"]
+    run(classifier, (tmp_path / "in" / "deep").as_uri(), Path("uri"))
+    assert list(written(Path("uri"))) == ["b.parquet", "er/c.parquet"]
+
+
+def test_a_file_named_twice_is_classified_once(classifier, source, tmp_path):
+    summary = run(classifier, [source, source.parent, source.parent / "*.parquet"], tmp_path / "out")
+    assert (summary.written, summary.counts.rows) == (1, 20)
+
+
+def test_two_inputs_with_one_output_path_are_refused_before_any_work(classifier, tmp_path):
+    for folder in ("x", "y"):
+        write_table(image_table(QUERIES), tmp_path / folder / "a.parquet")
+    with pytest.raises(KnnvoteError, match=r"x/a\.parquet and .*y/a\.parquet would both be written to .*name a folder"):
+        run(classifier, [tmp_path / "x", tmp_path / "y"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("below", ["", "out", "deep/out"])
+def test_an_output_folder_inside_an_input_is_refused(classifier, source, below):
+    before = written(source.parent)
+    with pytest.raises(KnnvoteError, match="lies inside the input"):
+        run(classifier, source.parent, source.parent / below)
+    assert written(source.parent) == before
+
+
+def test_an_output_that_would_replace_its_input_is_refused(classifier, source):
+    before = source.read_bytes()
+    with pytest.raises(KnnvoteError, match="is the input itself: give another --out"):
+        run(classifier, source, source.parent)
+    assert source.read_bytes() == before
+
+
+def test_an_output_that_is_a_file_is_refused(classifier, source, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(KnnvoteError, match="is a file: give --out a folder"):
+        run(classifier, source, tmp_path / "out")
+    with pytest.raises(KnnvoteError, match="cannot write"):
+        run(classifier, source, tmp_path / "out" / "below")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_an_output_folder_with_foreign_files_is_refused_and_an_empty_one_taken(classifier, source, tmp_path):
+    (tmp_path / "out").mkdir()
+    run(classifier, source, tmp_path / "out")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.parquet").write_text("mine")
+    with pytest.raises(KnnvoteError, match="holds files that knnvote did not make"):
+        run(classifier, source, tmp_path / "other")
+    assert written(tmp_path / "other") == {"a.parquet": hashlib.sha256(b"mine").hexdigest()}
+
+
+def test_two_jobs_at_once_into_one_output_are_refused(classifier, source, tmp_path):
+    with (
+        hold_lock(tmp_path / "out" / "_knnvote" / "lock", "held"),
+        pytest.raises(KnnvoteError, match=r"another job is writing to .*out: wait for it"),
+    ):
+        run(classifier, source, tmp_path / "out")
+    assert run(classifier, source, tmp_path / "out").written == 1
+
+
+# Files that fail
+
+
+def spoilt_folder(folder):
+    write_table(image_table(QUERIES), folder / "a.parquet")
+    (folder / "b.parquet").write_text("not Parquet")
+    pq.write_table(pa.table({"x": [1.5]}), folder / "c.parquet")
+    write_table(image_table(np.zeros((3, 5, 5), np.uint8)), folder / "d.parquet")
+    whole = (folder / "a.parquet").read_bytes()
+    (folder / "e.parquet").write_bytes(whole[: len(whole) // 2])
+    (folder / "f.parquet").write_bytes(b"")
+    damaged = bytearray(whole)
+    damaged[10:60] = bytes(50)  # the footer is whole, the data are not
+    (folder / "g.parquet").write_bytes(damaged)
+    write_table(image_table(QUERIES[:7]), folder / "z.parquet")
+
+
+def test_files_that_do_not_fit_are_reported_by_name_and_the_others_go_on(classifier, tmp_path):
+    spoilt_folder(tmp_path / "in")
+    summary = run(classifier, tmp_path / "in", tmp_path / "out")
+    reasons = {Path(name).name: reason for name, reason in summary.failed.items()}
+    assert list(reasons) == [f"{letter}.parquet" for letter in "bcdefg"]
+    assert all(str(tmp_path / "in" / name) in reason for name, reason in reasons.items())
+    assert all("\n" not in reason for reason in reasons.values())
+    assert "as Parquet" in reasons["b.parquet"]
+    assert "no image column" in reasons["c.parquet"]
+    assert "images are 5 x 5, the index stores 4 x 4" in reasons["d.parquet"]
+    assert list(written(tmp_path / "out")) == ["a.parquet", "z.parquet"]
+    assert (summary.written, summary.counts.rows) == (2, 27)
+    assert json.loads((tmp_path / "out" / "_knnvote" / "failures.json").read_bytes()) == summary.failed
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_fail_fast_stops_at_the_first_file_that_fails(classifier, tmp_path):
+    spoilt_folder(tmp_path / "in")
+    with pytest.raises(ImageFileError, match=r"b\.parquet as Parquet"):
+        run(classifier, tmp_path / "in", tmp_path / "out", fail_fast=True)
+    assert list(written(tmp_path / "out")) == ["a.parquet"]
+
+
+def test_a_rerun_does_the_files_that_were_mended_and_forgets_their_failure(classifier, tmp_path):
+    spoilt_folder(tmp_path / "in")
+    run(classifier, tmp_path / "in", tmp_path / "out")
+    for letter in "bcdefg":
+        write_table(image_table(QUERIES[:2]), tmp_path / "in" / f"{letter}.parquet")
+    summary = run(classifier, tmp_path / "in", tmp_path / "out")
+    assert (summary.written, summary.skipped, summary.failed, summary.counts.rows) == (6, 2, {}, 39)
+    assert not (tmp_path / "out" / "_knnvote" / "failures.json").exists()
+
+
+def test_a_file_that_is_gone_when_its_turn_comes_fails_alone(classifier, tmp_path):
+    for name in "abc":
+        write_table(image_table(QUERIES), tmp_path / "in" / f"{name}.parquet")
+    inputs = find_inputs([str(tmp_path / "in")])
+    (tmp_path / "in" / "b.parquet").unlink()
+    summary = run_job(classifier, inputs, tmp_path / "out", JobOptions())
+    assert list(summary.failed) == [str(tmp_path / "in" / "b.parquet")]
+    assert summary.written == 2
+
+
+# Running again
+
+
+def test_a_rerun_skips_what_is_done_and_touches_nothing(classifier, tmp_path):
+    for name in "abc":
+        write_table(image_table(QUERIES), tmp_path / "in" / f"{name}.parquet")
+    first = run(classifier, tmp_path / "in", tmp_path / "out")
+    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*.parquet")}
+    second = run(classifier, tmp_path / "in", tmp_path / "out")
+    assert (second.written, second.skipped, second.new_rows) == (0, 3, 0)
+    assert second.counts == first.counts
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*.parquet")} == times
+
+
+def test_a_rerun_redoes_an_input_that_changed_and_only_that(classifier, tmp_path):
+    for name in "abc":
+        write_table(image_table(QUERIES), tmp_path / "in" / f"{name}.parquet")
+    run(classifier, tmp_path / "in", tmp_path / "out")
+    before = written(tmp_path / "out")
+    changed = tmp_path / "in" / "b.parquet"
+    size = changed.stat().st_size
+    write_table(image_table(QUERIES[::-1]), changed)
+    changed.write_bytes(changed.read_bytes().ljust(size, b"\0"))
+    write_table(image_table(QUERIES[::-1]), changed)
+    summary = run(classifier, tmp_path / "in", tmp_path / "out")
+    assert (summary.written, summary.skipped) == (1, 2)
+    after = written(tmp_path / "out")
+    assert {name for name in after if after[name] != before[name]} == {"b.parquet"}
+    expected = classifier(QUERIES[::-1]).prediction.to_pylist()
+    assert pq.read_table(tmp_path / "out" / "b.parquet")["prediction"].to_pylist() == expected
+
+
+def test_an_input_of_the_same_size_with_other_content_counts_as_changed(classifier, tmp_path):
+    raw = [image.tobytes() for image in QUERIES]
+    for rows in (raw, raw[::-1]):
+        pq.write_table(
+            pa.table({"image": rows}),
+            tmp_path / "a.parquet",
+            compression="none",
+            use_dictionary=False,
+            write_statistics=False,
+        )
+        size = (tmp_path / "a.parquet").stat().st_size
+        summary = run(classifier, tmp_path / "a.parquet", tmp_path / "out")
+        assert summary.written == 1
+    assert read_receipt(tmp_path / "out" / "a.parquet").input["size"] == size
+
+
+def test_an_input_replaced_while_it_is_read_is_done_again(classifier, source, tmp_path):
+    other = tmp_path / "other.parquet"
+    write_table(image_table(QUERIES[::-1], np.arange(20)), other)
+
+    def replace(_rows):
+        if other.exists():
+            other.replace(source)
+
+    run(classifier, source, tmp_path / "out", progress=replace)
+    assert not other.exists()
+    assert run(classifier, source, tmp_path / "out").written == 1
+    expected = classifier(QUERIES[::-1]).prediction.to_pylist()
+    assert pq.read_table(tmp_path / "out" / "a.parquet")["prediction"].to_pylist() == expected
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1 of something else", None])
+def test_a_rerun_mends_an_output_that_was_damaged_or_removed(classifier, source, tmp_path, damage):
+    run(classifier, source, tmp_path / "out")
+    before = written(tmp_path / "out")
+    if damage is None:
+        (tmp_path / "out" / "a.parquet").unlink()
+    else:
+        (tmp_path / "out" / "a.parquet").write_bytes(damage)
+    assert run(classifier, source, tmp_path / "out").written == 1
+    assert written(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ((Rule(k=3), JobOptions()), r"k was 5 and is 3"),
+        ((Rule(weights="distance"), JobOptions()), r"weights was 'uniform' and is 'distance'"),
+        ((Rule(ties="first-class"), JobOptions()), r"ties was 'nearest' and is 'first-class'"),
+        ((Rule(min_confidence=0.5), JobOptions()), r"min_confidence was None and is 0\.5"),
+        ((Rule(max_distance=9), JobOptions()), r"max_distance was None and is 9"),
+        ((Rule(), output(neighbors=True)), r"neighbors was False and is True"),
+        ((Rule(), output(keep=("label",), prefix="x")), r"keep was None and is \['label'\]; prefix was '' and is 'x'"),
+        ((Rule(), JobOptions(images=ImageOptions(grayscale=True))), r"grayscale was False and is True"),
+    ],
+)
+def test_a_folder_made_with_other_options_is_refused_naming_them(classifier, source, tmp_path, asked, told):
+    run(classifier, source, tmp_path / "out")
+    rule, options = asked
+    before = written(tmp_path / "out")
+    with pytest.raises(KnnvoteError, match=rf"was made by another job: {told}; give another --out"):
+        run(Classifier(classifier.index, rule), source, tmp_path / "out", options)
+    assert written(tmp_path / "out") == before
+
+
+def test_a_folder_made_with_another_index_is_refused(classifier, source, tmp_path):
+    run(classifier, source, tmp_path / "out")
+    index_arrays(IMAGES[1:], LABELS[1:], tmp_path / "other.knn")
+    with pytest.raises(KnnvoteError, match=r"the index was [0-9a-f]{12}\.\.\. and is [0-9a-f]{12}\.\.\.; give another"):
+        run(Classifier.open(tmp_path / "other.knn"), source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"index": 1, "options": 2}', b"\xff"])
+def test_a_damaged_job_record_is_told_and_the_files_that_fit_are_kept(classifier, source, tmp_path, content):
+    run(classifier, source, tmp_path / "out")
+    record = tmp_path / "out" / "_knnvote" / "job.json"
+    record.write_bytes(content)
+    with pytest.raises(KnnvoteError, match=r"job\.json is damaged: remove it"):
+        run(classifier, source, tmp_path / "out")
+    record.unlink()
+    assert run(classifier, source, tmp_path / "out").skipped == 1
+
+
+def test_what_a_killed_job_left_half_written_is_cleared_away(classifier, source, tmp_path):
+    run(classifier, source, tmp_path / "out")
+    (tmp_path / "out" / "_knnvote" / ".a.parquet.123.tmp").write_bytes(b"half")
+    run(classifier, source, tmp_path / "out")
+    assert sorted(file.name for file in (tmp_path / "out" / "_knnvote").iterdir()) == ["job.json", "lock"]
+
+
+def test_a_receipt_tells_index_options_input_and_counts_and_no_time_or_place(classifier, source, tmp_path):
+    run(classifier, source, tmp_path / "out", threads=2, batch_size=7)
+    receipt = read_receipt(tmp_path / "out" / "a.parquet")
+    assert receipt.index == classifier.index.fingerprint
+    assert receipt.options["k"] == 5
+    content = source.read_bytes()
+    assert receipt.input == {
+        "path": "a.parquet",
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    assert (receipt.counts.rows, receipt.counts.ok) == (20, 20)
+    assert {"threads", "batch_size", "seconds"}.isdisjoint(receipt.options)
+    assert str(tmp_path).encode() not in (tmp_path / "out" / "a.parquet").read_bytes()
+
+
+# The same bytes, always
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Data of 784 dimensions, in which FAISS turns to BLAS from 164 queries on; in uint8 and in float32."""
+    folder = tmp_path_factory.mktemp("photographs")
+    labels = RNG.integers(0, 10, 800)
+    images = RNG.integers(0, 256, (10, 28, 28))[labels] + RNG.normal(0, 90, (800, 28, 28))
+    for dtype in ("uint8", "float32"):
+        typed = np.clip(images, 0, 255).astype(dtype)
+        for kind in ("exact", "adaptive"):
+            index_arrays(typed[:600], labels[:600], folder / f"{kind}-{dtype}.knn", options=IndexOptions(kind=kind))
+        table = image_table(typed[600:], labels[600:])
+        write_table(table, folder / f"{dtype}.parquet")
+        for i in range(10):
+            write_table(table.slice(i * 20, 20), folder / dtype / f"{i}.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["exact", "adaptive"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_output_bytes_do_not_depend_on_batch_size_threads_or_split(photographs, tmp_path, kind, dtype):
+    classifier = Classifier.open(photographs / f"{kind}-{dtype}.knn")
+    options = output(neighbors=True, probabilities=True)
+    contents = set()
+    for threads in (1, 2):
+        for batch_size in (1, 7, 163, 164, 5000):
+            out = tmp_path / f"{threads}-{batch_size}"
+            run(classifier, photographs / f"{dtype}.parquet", out, options, threads=threads, batch_size=batch_size)
+            contents.add((out / f"{dtype}.parquet").read_bytes())
+    assert len(contents) == 1
+    run(classifier, photographs / dtype, tmp_path / "ten", options)
+    ten = pa.concat_tables(pq.read_table(tmp_path / "ten" / f"{i}.parquet") for i in range(10))
+    one = pq.read_table(io.BytesIO(contents.pop()))
+    assert ten.replace_schema_metadata().equals(one.replace_schema_metadata())
+
+
+# A full disk
+
+
+class FullDisk(io.FileIO):
+    """A file on a disk with room for 1,000 bytes more."""
+
+    def write(self, content):
+        if self.tell() + len(memoryview(content).cast("B")) > 1000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(content)
+
+
+def test_a_full_disk_is_told_leaves_no_partial_file_and_the_rerun_completes(classifier, source, tmp_path, monkeypatch):
+    write_table(image_table(QUERIES[:1]), source.parent / "b.parquet")
+    run(classifier, source.parent, tmp_path / "undisturbed")
+    real = Path.open
+
+    def full(path, mode="r", *rest, **named):
+        if path.name.startswith(".b.parquet."):
+            return FullDisk(path, mode)
+        return real(path, mode, *rest, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(
+            KnnvoteError, match=r"cannot write .*b\.parquet: No space left on device; mend that and run"
+        ):
+            run(classifier, source.parent, tmp_path / "out")
+    assert list(written(tmp_path / "out")) == ["a.parquet"]
+    assert not list(tmp_path.rglob("*.tmp"))
+    summary = run(classifier, source.parent, tmp_path / "out")
+    assert (summary.written, summary.skipped) == (1, 1)
+    assert written(tmp_path / "out") == written(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_disk_that_fails_at_the_last_step_is_told_too(classifier, source, tmp_path, monkeypatch, call):
+    def fail(*_args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "out").mkdir()
+    with monkeypatch.context() as patch:
+        if call == "fsync":
+            patch.setattr(os, "fsync", fail)
+        else:
+            patch.setattr(Path, "replace", fail)
+        with pytest.raises(KnnvoteError, match="No space left on device"):
+            run(classifier, source, tmp_path / "out")
+    assert written(tmp_path / "out") == {}
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert run(classifier, source, tmp_path / "out").written == 1
+
+
+def test_progress_counts_every_row_once_skipped_files_included(classifier, tmp_path):
+    for name in "ab":
+        write_table(image_table(QUERIES), tmp_path / "in" / f"{name}.parquet")
+    told = []
+    run(classifier, tmp_path / "in" / "a.parquet", tmp_path / "out", progress=told.append, batch_size=7)
+    assert told == [7, 7, 6]
+    told.clear()
+    run(classifier, tmp_path / "in", tmp_path / "out", progress=told.append)
+    assert sum(told) == 40
+
+
+def test_the_summary_as_json_has_the_documented_keys(classifier, source, tmp_path):
+    record = run(classifier, source, tmp_path / "out").to_json()
+    assert {"rows", "ok", "abstained", "bad_image", "files", "seconds", "rows_per_second"} <= record.keys()
+    assert record["files"] == {"written": 1, "skipped": 0, "failed": 0}
+    json.dumps(record)

@@ -1,0 +1,60 @@
+"""How many threads the numeric libraries use."""
+
+import os
+
+import faiss
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from indexer.threads import available_processors, limit_threads
+
+
+def pools():
+    np.ones((2, 2)) @ np.ones((2, 2))  # has BLAS loaded
+    return {pool["filepath"]: pool["num_threads"] for pool in threadpool_info()}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_library_uses_as_many_threads_as_asked_and_again_what_it_used_after(threads):
+    before = pools()
+    with limit_threads(threads) as count:
+        assert count == threads
+        assert faiss.omp_get_max_threads() == threads
+        assert {number for number in pools().values() if number > threads} == set()
+    assert pools() == before
+
+
+def test_without_a_number_it_is_that_of_the_processors():
+    with limit_threads(None) as count:
+        assert count == available_processors() == faiss.omp_get_max_threads()
+
+
+def test_a_failure_within_gives_the_threads_back():
+    before = pools()
+
+    def fail():
+        with limit_threads(1):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert pools() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not tell which processors are ours")
+def test_processors_that_the_process_may_not_use_do_not_count():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert available_processors() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def test_a_system_that_tells_only_how_many_there_are_is_believed(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert available_processors() == 7
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert available_processors() == 1
