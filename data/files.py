@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -120,11 +121,10 @@ def _expand_uri(uri: str) -> list[InputFile]:
 
 def _expand_glob(pattern: str) -> list[InputFile]:
     first = next(i for i, part in enumerate(Path(pattern).parts) if _GLOB_CHARACTERS & set(part))
-    base = Path(*Path(pattern).parts[:first])
-    matches = sorted(base.glob(str(Path(*Path(pattern).parts[first:]))))
-    files = [
-        file for match in matches for file in _select(pafs.LocalFileSystem(), str(match), str(match), base=str(base))
-    ]
+    base = str(Path(*Path(pattern).parts[:first]))
+    # As in a shell, and unlike pathlib's, a star does not stand for a leading dot.
+    matches = sorted(glob(pattern, recursive=True))  # noqa: PTH207
+    files = [file for match in matches for file in _select(pafs.LocalFileSystem(), match, match, base=base)]
     if not files:
         raise KnnvoteError(f"no file matches {pattern}: give the path of a Parquet file, a folder or a glob")
     return files
@@ -207,7 +207,7 @@ def atomic_write(target: Path, *, scratch: Path | None = None) -> Iterator[Binar
 
 @contextmanager
 def hold_lock(path: Path, refusal: str) -> Iterator[None]:
-    """Hold a lock file, which the system frees when its holder ends, however it ends.
+    """Hold a lock file, which the system frees when its holder ends, however it ends; it is removed when let go.
 
     Raises:
         KnnvoteError: with the refusal, if another process holds it.
@@ -222,7 +222,12 @@ def hold_lock(path: Path, refusal: str) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise KnnvoteError(refusal) from error
-        yield
+        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(stream.fileno())):
+            raise KnnvoteError(refusal)  # its last holder removed it between our opening and locking it
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

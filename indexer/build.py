@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 
 from data.codec import GRAYSCALE_FORMULA
 from data.errors import KnnvoteError
-from data.files import InputFile
+from data.files import InputFile, hold_lock
 from indexer.faiss_index import Kind, build_faiss, held_vectors, write_faiss
 from indexer.space import Metric
-from indexer.store import Content, is_index_folder, is_leftover, write_folder
+from indexer.store import LOCK, Content, is_index_folder, is_leftover, write_folder
 from indexer.threads import limit_threads
 from indexer.training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
 
@@ -58,17 +59,17 @@ def index_files(
         KnnvoteError: an input does not fit, or `out` cannot be written or is in use; nothing there is changed.
     """
     training, options = training or TrainingOptions(), options or IndexOptions()
-    check_destination(out, overwrite=options.overwrite)
     start = time.perf_counter()
-    examples = read_training_set(inputs, training, metric=options.metric, progress=progress)
-    _build(
-        examples,
-        out,
-        options,
-        is_regression=training.is_regression,
-        grayscale=training.images.grayscale,
-        start=start,
-    )
+    with _claimed(out, overwrite=options.overwrite):
+        examples = read_training_set(inputs, training, metric=options.metric, progress=progress)
+        _build(
+            examples,
+            out,
+            options,
+            is_regression=training.is_regression,
+            grayscale=training.images.grayscale,
+            start=start,
+        )
 
 
 def index_arrays(
@@ -92,13 +93,28 @@ def index_arrays(
         KnnvoteError: the arrays do not fit, or `out` cannot be written or is in use; nothing there is changed.
     """
     options = options or IndexOptions()
-    check_destination(Path(out), overwrite=options.overwrite)
     start = time.perf_counter()
-    examples = training_set_from_arrays(images, labels, metric=options.metric, is_regression=is_regression)
-    _build(examples, Path(out), options, is_regression=is_regression, grayscale=False, start=start)
+    with _claimed(Path(out), overwrite=options.overwrite):
+        examples = training_set_from_arrays(images, labels, metric=options.metric, is_regression=is_regression)
+        _build(examples, Path(out), options, is_regression=is_regression, grayscale=False, start=start)
 
 
-def check_destination(out: Path, *, overwrite: bool) -> None:
+@contextmanager
+def _claimed(out: Path, *, overwrite: bool) -> Iterator[None]:
+    """Hold the destination for this build alone; a folder made for a build that fails is removed again."""
+    _check_destination(out, overwrite=overwrite)
+    is_new = not out.exists()
+    try:
+        with hold_lock(out / LOCK, f"another build is writing to {out}: wait for it, or give another --out"):
+            _check_destination(out, overwrite=overwrite)  # by now another build may have ended
+            yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # only an empty folder goes
+                out.rmdir()
+
+
+def _check_destination(out: Path, *, overwrite: bool) -> None:
     """Refuse to write an index where something else is, or over an index without being told to."""
     if is_index_folder(out):
         if not overwrite:

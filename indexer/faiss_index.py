@@ -138,7 +138,7 @@ def _from_factory(x: NDArray[np.generic], metric: Metric, factory: str) -> Built
     floats = (values - centre).astype(np.float32)
     try:
         index = faiss.index_factory(d, factory, FAISS_METRIC[metric])
-        with limit_threads(1) if factory.startswith("HNSW") else nullcontext(), _warnings_of_faiss():
+        with limit_threads(1) if "HNSW" in factory else nullcontext(), _warnings_of_faiss():
             index.train(floats)
             index.add(floats)
     except RuntimeError as error:

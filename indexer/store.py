@@ -26,6 +26,7 @@ from indexer.space import METRICS, Metric
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+LOCK = "lock"
 TIMING = "timing"
 _GENERATION_NAME = re.compile(r"(index|vectors|labels|timing)-(\d+)\.(faiss|npy|parquet|json)")
 _UNFINISHED_NAME = re.compile(r"\.(manifest|(index|vectors|labels|timing)-\d+)\.[a-z]+\.\d+\.tmp")
@@ -357,7 +358,7 @@ def _read_sealed(path: Path) -> dict[str, Any]:
 
 def is_leftover(name: str) -> bool:
     """Whether a file of this name is one that a writer of index folders made, finished or not."""
-    return bool(_GENERATION_NAME.fullmatch(name) or _UNFINISHED_NAME.fullmatch(name))
+    return bool(_GENERATION_NAME.fullmatch(name) or _UNFINISHED_NAME.fullmatch(name) or name == LOCK)
 
 
 def _last_generation(folder: Path) -> int:
@@ -369,5 +370,5 @@ def _last_generation(folder: Path) -> int:
 def _remove_others(folder: Path, kept: set[str]) -> None:
     """Remove files of other generations: replaced ones, and what interrupted writers left."""
     for file in folder.iterdir():
-        if is_leftover(file.name) and file.name not in kept:
+        if is_leftover(file.name) and file.name not in {*kept, LOCK}:
             file.unlink(missing_ok=True)

@@ -1,13 +1,15 @@
 """Labelled images: read from Parquet files or taken from arrays, checked row by row, with where each row came from."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from data.errors import ImageFileError, KnnvoteError
@@ -96,6 +98,7 @@ def read_training_set(
     layouts: list[Layout] = []
     label_columns: list[str] = []
     names: list[str] | None = None
+    inputs = _distinctly_named(inputs)
     for source in inputs:
         with open_parquet(source) as file:
             head = read_head(source, file)
@@ -127,6 +130,12 @@ def read_training_set(
         sources=tuple({"path": source.relative, "size": source.size, "sha256": source.sha256()} for source in inputs),
         skipped=skipped,
     )
+
+
+def _distinctly_named(inputs: Sequence[InputFile]) -> list[InputFile]:
+    """Inputs whose relative paths tell them apart in provenance; where they do not, the path as given stands."""
+    times = Counter(source.relative for source in inputs)
+    return [source if times[source.relative] == 1 else replace(source, relative=source.shown) for source in inputs]
 
 
 def _same_names(source: InputFile, names: list[str] | None, found: list[str] | None) -> list[str] | None:
@@ -197,6 +206,9 @@ def _read_part(
         label = batch.column(batch.schema.get_field_index(label_column))
         unlabelled = label.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
         bad |= dict.fromkeys(np.flatnonzero(unlabelled).tolist(), "no label")
+        if pt.is_floating(label.type):
+            infinite = ~np.isfinite(label.to_numpy(zero_copy_only=False)) & ~unlabelled
+            bad |= dict.fromkeys(np.flatnonzero(infinite).tolist(), "infinite label")
         if bad and not options.skip_bad:
             row = min(bad)
             raise KnnvoteError(

@@ -10,7 +10,7 @@ import pytest
 
 from data.codec import GRAYSCALE_FORMULA
 from data.errors import KnnvoteError, OptionError
-from data.files import find_inputs
+from data.files import find_inputs, hold_lock
 from data.layout import ImageOptions
 from data.sample import digits, split_digits
 from data.tables import image_table, write_table
@@ -252,11 +252,25 @@ def test_a_folder_of_other_things_is_never_written_into(tmp_path, name, overwrit
     assert file.read_text() == "mine"
 
 
+def test_a_build_is_refused_where_another_is_at_work(tmp_path):
+    out = tmp_path / "x.knn"
+    with hold_lock(out / "lock", "held"), pytest.raises(KnnvoteError, match="another build is writing to"):
+        index_arrays(IMAGES, LABELS, out)
+    index_arrays(IMAGES, LABELS, out)
+    assert not (out / "lock").exists()
+
+
+def test_a_build_that_fails_leaves_no_folder(tmp_path):
+    with pytest.raises(KnnvoteError):
+        index_arrays(IMAGES, LABELS[:3], tmp_path / "x.knn")
+    assert not (tmp_path / "x.knn").exists()
+
+
 def test_a_file_is_never_replaced_by_a_folder(tmp_path):
     (tmp_path / "x").write_text("mine")
     with pytest.raises(KnnvoteError, match="exists and is not an index folder"):
         index_arrays(IMAGES, LABELS, tmp_path / "x", options=IndexOptions(overwrite=True))
-    with pytest.raises(KnnvoteError, match=r"cannot write .*/x/y\.knn: "):
+    with pytest.raises(KnnvoteError, match=r"cannot write .*/x/y\.knn/lock: "):
         index_arrays(IMAGES, LABELS, tmp_path / "x" / "y.knn")
     assert (tmp_path / "x").read_text() == "mine"
 

@@ -73,7 +73,7 @@ def test_a_trailing_slash_changes_nothing():
 
 @pytest.mark.usefixtures("here")
 def test_a_glob_gives_paths_relative_to_what_stands_before_it():
-    assert relative("in/*.parquet")[-2:] == ["a.parquet", "b.parquet"]
+    assert relative("in/*.parquet") == ["a.parquet", "b.parquet"]
     assert relative("in/deep/**/c.parquet") == ["er/c.parquet"]
     assert relative("*/z.parquet") == ["other/z.parquet"]
     assert relative("i?/[ab].parquet") == ["in/a.parquet", "in/b.parquet"]

@@ -203,6 +203,24 @@ def test_a_missing_target_is_a_bad_row(tmp_path):
     assert read(tmp_path, table, is_regression=True, skip_bad=True).skipped == 4
 
 
+def test_an_infinite_target_is_a_bad_row(tmp_path):
+    table = image_table(IMAGES, np.where(LABELS == 1, np.inf, 1.5))
+    with pytest.raises(KnnvoteError, match="row 1: infinite label"):
+        read(tmp_path, table, is_regression=True)
+    assert read(tmp_path, table, is_regression=True, skip_bad=True).skipped == 4
+
+
+def test_files_of_one_name_in_two_folders_are_told_apart(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        pq.write_table(image_table(IMAGES, LABELS), tmp_path / folder / "x.parquet")
+    pq.write_table(image_table(IMAGES, LABELS), tmp_path / "y.parquet")
+    paths = [str(tmp_path / name) for name in ("a/x.parquet", "b/x.parquet", "y.parquet")]
+    examples = read_training_set(find_inputs(paths), TrainingOptions())
+    assert len(set(examples.provenance["id"].to_pylist())) == 3 * len(IMAGES)
+    assert examples.provenance["file"].unique().to_pylist() == [*paths[:2], "y.parquet"]
+
+
 def test_an_all_zero_image_is_a_bad_row_for_cosine_alone(tmp_path):
     images = IMAGES.copy()
     images[3] = 0
