@@ -8,6 +8,8 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
+import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from classify.classifier import Answer, Classifier
@@ -16,7 +18,7 @@ from classify.search import exact
 from classify.vote import Rule, vote
 from data.errors import ImageFileError, KnnvoteError
 from data.files import InputFile
-from data.layout import ImageOptions
+from data.layout import ImageOptions, Layout
 from data.parquet import open_parquet, read_batches, read_head
 from indexer.faiss_index import FAISS_METRIC
 from indexer.labels import find_label
@@ -174,13 +176,7 @@ def read_test_images(
                 layout = classifier.recognise(head, images)
             except ImageFileError as error:
                 raise ImageFileError(f"{source.shown}: {error}") from error
-            if label_column is not None and label_column not in head.schema.names:
-                raise ImageFileError(
-                    f"{source.shown}: no column {label_column!r} for --label-column; there are "
-                    f"{', '.join(head.schema.names)}"
-                )
-            preferred = label_column or classifier.index.manifest["label_column"]
-            label = find_label(head.schema, layout.columns, preferred)
+            label = _label_column(source, head.schema, layout, classifier.index, label_column)
             columns = [*layout.columns, *([label] if label else [])]
             for batch in read_batches(source, file, columns=columns, batch_size=_BATCH):
                 xq, bad = classifier.vectors(batch, layout)
@@ -196,6 +192,30 @@ def read_test_images(
         raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on")
     truth = labels if len(labels) == sum(map(len, blocks)) else None
     return TestImages(np.concatenate(blocks), truth, np.concatenate(numbers), reasons)
+
+
+def _label_column(source: InputFile, schema: pa.Schema, layout: Layout, index: Index, named: str | None) -> str | None:
+    """The column of true labels, if there is one; its labels must be of the index's kind."""
+    if named is not None and named not in schema.names:
+        raise ImageFileError(
+            f"{source.shown}: no column {named!r} for --label-column; there are {', '.join(schema.names)}"
+        )
+    found = find_label(schema, layout.columns, named or index.manifest["label_column"])
+    if found is None:
+        return None
+    kind = schema.field(found).type
+    kind = kind.value_type if pt.is_dictionary(kind) else kind
+    fits = (
+        pt.is_integer(kind) or pt.is_floating(kind)
+        if index.is_regression or pt.is_integer(index.labels.type)
+        else pt.is_boolean(kind) == pt.is_boolean(index.labels.type) and not pt.is_integer(kind)
+    )
+    if not fits:
+        raise ImageFileError(
+            f"{source.shown}: labels in column {found!r} are {kind}, those of {index.path} {index.labels.type}: "
+            "name the right column with --label-column"
+        )
+    return found
 
 
 def _exact_answer(classifier: Classifier, xq: NDArray[np.generic]) -> Answer:

@@ -16,7 +16,7 @@ from classify.vote import Rule
 from data.errors import KnnvoteError
 from data.files import find_inputs
 from data.sample import digits, drawn_one, write_digits
-from data.tables import image_table, write_table
+from data.tables import image_table, write_new_table
 from indexer.build import IndexOptions, index_files
 from indexer.faiss_index import Kind
 from indexer.store import open_index
@@ -116,7 +116,7 @@ def _tell_drawn(paths: _Paths, say: Say) -> None:
     image = drawn_one()
     for line in draw(image, per_image=8):
         say(f"    {line}")
-    write_table(image_table(image[None]), paths.drawn)
+    write_new_table(image_table(image[None]), paths.drawn)
     out = paths.predictions("drawn")
     _forget_job(out)
     options = JobOptions(output=OutputOptions(neighbors=True))

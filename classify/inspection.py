@@ -6,13 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from classify.job import RECORDS
 from classify.receipt import Counts, read_receipt
 from data.errors import ImageFileError, KnnvoteError
 from data.files import InputFile, find_inputs
-from data.layout import ImageOptions, recognise_images
+from data.layout import ImageOptions, Layout, recognise_images
 from data.parquet import open_parquet, read_head
-from indexer.labels import find_label
+from indexer.labels import recognise_label
 from indexer.store import folder_bytes, is_index_folder, read_manifest, read_timing
 
 
@@ -59,7 +61,15 @@ def _inspect_file(source: InputFile) -> dict[str, Any]:
         with open_parquet(source) as file:
             head = read_head(source, file)
             layout = recognise_images(head, ImageOptions())
-            label = find_label(head.schema, layout.columns, None)
+            label = _label_column(head.schema, layout)
             return {"rows": file.metadata.num_rows, "images": layout.describe(), "label_column": label}
     except ImageFileError as error:
         return {"error": str(error)}
+
+
+def _label_column(schema: pa.Schema, layout: Layout) -> str | None:
+    """The column that `knnvote index` would take for the labels, if any."""
+    try:
+        return recognise_label(schema, layout.columns, None, None)
+    except ImageFileError:
+        return None

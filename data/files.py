@@ -84,8 +84,8 @@ def describe_os_error(error: OSError) -> str:
 def find_inputs(arguments: Sequence[str]) -> list[InputFile]:
     """Expand files, folders, globs and URIs into Parquet files, in the order given and then by name.
 
-    A folder gives every ``*.parquet`` file below it; names that begin with ``.`` or ``_`` are passed over, as Spark
-    and Arrow do. The same file named twice, in whatever words, is taken once.
+    A folder gives every ``*.parquet`` file below it, but names that begin with ``.`` or ``_``, as Spark and Arrow have
+    it, and what is in index folders. The same file named twice is taken once.
 
     Raises:
         KnnvoteError: a path does not exist, a folder or glob holds no Parquet file.
@@ -145,6 +145,7 @@ def _select(filesystem: Any, path: str, shown: str, *, base: str | None = None) 
         entries = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
     except OSError as error:
         raise KnnvoteError(f"cannot read {shown}: {describe_os_error(error)}") from error
+    index_folders = {str(PurePosixPath(entry.path).parent) for entry in entries if entry.base_name == "manifest.json"}
     files = [
         InputFile(
             filesystem,
@@ -155,7 +156,9 @@ def _select(filesystem: Any, path: str, shown: str, *, base: str | None = None) 
             Path(path).resolve() if isinstance(filesystem, pafs.LocalFileSystem) else None,
         )
         for entry in sorted(entries, key=lambda entry: entry.path)
-        if entry.type == pafs.FileType.File and _is_visible_parquet(_relative(entry.path, path))
+        if entry.type == pafs.FileType.File
+        and _is_visible_parquet(_relative(entry.path, path))
+        and str(PurePosixPath(entry.path).parent) not in index_folders
     ]
     if not files:
         raise KnnvoteError(f"{shown} is a folder without any *.parquet file: give one that holds some")

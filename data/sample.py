@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data.tables import image_table, write_table
+from data.tables import image_table, write_new_table
 
 
 class Split(NamedTuple):
@@ -41,12 +41,12 @@ def write_digits(folder: Path) -> tuple[Path, Path]:
     """Write the split digits to ``train.parquet`` and ``test.parquet`` in folder, and return the two paths.
 
     Raises:
-        KnnvoteError: they cannot be written.
+        KnnvoteError: they cannot be written, or would replace other files.
     """
     split = split_digits()
     train, test = folder / "train.parquet", folder / "test.parquet"
-    write_table(image_table(split.train_images, split.train_labels), train)
-    write_table(image_table(split.test_images, split.test_labels), test)
+    write_new_table(image_table(split.train_images, split.train_labels), train)
+    write_new_table(image_table(split.test_images, split.test_labels), test)
     return train, test
 
 

@@ -41,6 +41,23 @@ def image_table(
     return pa.table(columns, names=names)
 
 
+def write_new_table(table: pa.Table, path: Path) -> None:
+    """Write a table as `write_table` does, but never over another: the same table that is there already may stay.
+
+    Raises:
+        KnnvoteError: the path holds something else, or cannot be written.
+    """
+    if not path.exists():
+        write_table(table, path)
+        return
+    try:
+        is_same = pq.read_table(path).equals(table)
+    except (pa.ArrowException, OSError):
+        is_same = False
+    if not is_same:
+        raise KnnvoteError(f"{path} exists and holds something else: give another folder, or move it away")
+
+
 def write_table(table: pa.Table, path: Path) -> None:
     """Write a table as Parquet, whole or not at all, compressed with zstd.
 

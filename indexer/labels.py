@@ -49,13 +49,12 @@ def recognise_label(
 
 
 def find_label(schema: pa.Schema, image_columns: Sequence[str], preferred: str | None) -> str | None:
-    """The label column of test images, if they have one: the preferred, else as `recognise_label` finds it."""
-    if preferred in schema.names and preferred not in image_columns:
+    """The label column of test images, if they have one: the preferred, else the only one with a usual name."""
+    others = [name for name in schema.names if name not in image_columns]
+    if preferred in others:
         return preferred
-    try:
-        return recognise_label(schema, image_columns, None, None)
-    except ImageFileError:
-        return None
+    usual = [name for name in others if name.lower() in _USUAL_NAMES]
+    return usual[0] if len(usual) == 1 else None
 
 
 def class_names(schema: pa.Schema, label_column: str) -> list[str] | None:

@@ -259,3 +259,10 @@ def test_what_cannot_be_compared_is_refused(folder, tmp_path):
             Rule(),
             images=ImageOptions(image_column="nothing"),
         )
+
+
+def test_labels_of_another_kind_are_refused_and_not_counted_as_wrong(folder, tmp_path):
+    words = [f"number {label}" for label in range(3)]
+    write_table(image_table(IMAGES[:3], words), tmp_path / "words.parquet")
+    with pytest.raises(ImageFileError, match=r"words\.parquet: labels in column 'label' are string, those of .*int64"):
+        run(folder, "exact", images=tmp_path / "words.parquet")

@@ -317,3 +317,10 @@ def test_a_hash_does_not_depend_on_how_a_file_is_cut(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_CHUNK", 7)
     with (tmp_path / "x").open("rb") as stream:
         assert files.hash_stream(stream) == hashlib.sha256(content).hexdigest()
+
+
+def test_an_index_folder_among_the_inputs_is_passed_over(here):
+    (here / "in" / "x.knn").mkdir()
+    (here / "in" / "x.knn" / "manifest.json").write_text("{}")
+    (here / "in" / "x.knn" / "labels-1.parquet").write_bytes(b"")
+    assert relative("in") == ["a.parquet", "b.parquet", "deep/er/c.parquet"]

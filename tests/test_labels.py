@@ -98,6 +98,7 @@ def test_test_images_may_have_labels_or_none():
     assert find_label(schema(label=pa.int64()), ["image"], "animal") == "label"
     assert find_label(schema(label=pa.int64()), ["image"], "image") == "label"
     assert find_label(schema(), ["image"], None) is None
+    assert find_label(schema(row_id=pa.int64()), ["image"], None) is None, "the only other column need not be the truth"
     assert find_label(schema(a=pa.int64(), b=pa.int64()), ["image"], None) is None
 
 

@@ -3,9 +3,11 @@ import sys
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from data.errors import KnnvoteError
 from data.sample import digits, drawn_one, split_digits, write_digits
 
 
@@ -40,6 +42,15 @@ def test_written_digits_hold_the_split_bit_by_bit(tmp_path):
 def test_written_digits_are_the_same_bytes_every_time(tmp_path):
     first, second = write_digits(tmp_path / "a"), write_digits(tmp_path / "b")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_another_file_of_the_name_is_not_replaced(tmp_path):
+    write_digits(tmp_path)
+    write_digits(tmp_path)
+    (tmp_path / "test.parquet").write_bytes(b"mine")
+    with pytest.raises(KnnvoteError, match=r"test\.parquet exists and holds something else"):
+        write_digits(tmp_path)
+    assert (tmp_path / "test.parquet").read_bytes() == b"mine"
 
 
 def test_the_drawn_one_is_a_stroke_with_a_serif_and_not_one_of_the_digits():
