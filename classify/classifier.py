@@ -114,20 +114,21 @@ class Classifier:
         """
         return cls(open_index(Path(path)), rule or Rule())
 
-    def __call__(self, images: NDArray[Any] | pa.Table) -> Answer:
+    def __call__(self, images: NDArray[Any] | pa.Table | pa.RecordBatch) -> Answer:
         """Classify images.
 
         Args:
-            images: (nq, *shape) or (nq, d) of any number type, a single image of the index's shape, or an Arrow
-            table in any layout
-                that Parquet files may have.
+            images: (nq, *shape) or (nq, d) of any number type, a single image of the index's shape or flat, or an
+                Arrow table or record batch in any layout that Parquet files may have.
 
         Raises:
             KnnvoteError: images as a whole do not fit the index; single ones that do not are answered ``bad_image``.
         """
+        if isinstance(images, pa.RecordBatch):
+            images = pa.Table.from_batches([images])
         if not isinstance(images, pa.Table):
             images = np.asarray(images)
-            if images.shape == self.index.shape:
+            if images.shape in (self.index.shape, (self.index.d,)):
                 images = images[None]
             if images.ndim < 2:
                 raise KnnvoteError(f"images have shape {images.shape}: give (n, ...) images of {self.index.shape}")

@@ -153,7 +153,7 @@ def convert(sources: tuple[Path, ...], destination: Path, images_key: str | None
 @click.option("--grayscale", is_flag=True, help="Convert colour images to grey.")
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
 @click.option("--overwrite", is_flag=True, help="Replace an index folder that exists.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of everything random.")
 @_threads
 def index(  # noqa: PLR0917
     images: tuple[str, ...],
@@ -218,7 +218,9 @@ def index(  # noqa: PLR0917
 @_image_options
 @click.option("--grayscale", is_flag=True, help="Convert colour images to grey.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first file that fails.")
-@click.option("--batch-size", type=_positive, help="Rows searched at a time; it never changes an answer.")
+@click.option(
+    "--batch-size", type=click.IntRange(1, 2**20), help="Rows searched at a time; it never changes an answer."
+)
 @_threads
 @_as_json
 def classify(  # noqa: PLR0917

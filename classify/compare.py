@@ -19,7 +19,7 @@ from classify.vote import Rule, vote
 from data.errors import ImageFileError, KnnvoteError
 from data.files import InputFile
 from data.layout import ImageOptions, Layout
-from data.parquet import open_parquet, read_batches, read_head
+from data.parquet import open_parquet, read_batches, read_head, rows_within_budget
 from indexer.faiss_index import FAISS_METRIC
 from indexer.labels import find_label
 from indexer.space import metric_space
@@ -140,20 +140,27 @@ def compare(
         KnnvoteError: an input or index does not fit, or there is no image to compare on.
         OptionError: k is larger than an index.
     """
-    reports = []
-    truths: dict[tuple[str, str], Answer] = {}
+    reports: list[IndexReport] = []
+    queries = 0
+    truths: dict[tuple[str, str], tuple[TestImages, Answer]] = {}
     with limit_threads(threads):
         for index in indexes:
             classifier = Classifier(index, rule)
             progress(f"reading test images for {index.path}")
             tests = read_test_images(inputs, classifier, images or ImageOptions(), label_column)
             shared = (index.manifest["data_sha256"], index.metric)
-            if shared not in truths:
+            if shared not in truths or not np.array_equal(truths[shared][0].xq, tests.xq):
                 progress(f"exact search over {index.path}")
-                truths[shared] = _exact_answer(classifier, tests.xq)
+                truths[shared] = (tests, _exact_answer(classifier, tests.xq))
+            if reports and len(tests.xq) != queries:
+                raise KnnvoteError(
+                    f"{index.path} reads {len(tests.xq):,} of the test images and {indexes[0].path} {queries:,}: "
+                    "compare them one by one, or leave out the rows that only one reads"
+                )
+            queries = len(tests.xq)
             progress(f"searching {index.path}")
-            reports.append(_report(classifier, tests, truths[shared]))
-    return Comparison(queries=len(tests.xq), k=rule.k, bad_images=tests.bad, indexes=reports)
+            reports.append(_report(classifier, tests, truths[shared][1]))
+    return Comparison(queries=queries, k=rule.k, bad_images=tests.bad, indexes=reports)
 
 
 def read_test_images(
@@ -178,7 +185,7 @@ def read_test_images(
                 raise ImageFileError(f"{source.shown}: {error}") from error
             label = _label_column(source, head.schema, layout, classifier.index, label_column)
             columns = [*layout.columns, *([label] if label else [])]
-            for batch in read_batches(source, file, columns=columns, batch_size=_BATCH):
+            for batch in read_batches(source, file, columns=columns, batch_size=rows_within_budget(layout.d, _BATCH)):
                 xq, bad = classifier.vectors(batch, layout)
                 good = np.setdiff1d(np.arange(len(xq)), list(bad))
                 blocks.append(xq[good])
@@ -289,7 +296,8 @@ def _relative_speed(classifier: Classifier, xq: NDArray[np.generic]) -> float:
     queries = int(np.clip(_SPEED_DISTANCES // index.n, *_SPEED_QUERIES))
     sample = xq[np.linspace(0, len(xq) - 1, min(len(xq), queries)).astype(int)]
     flat = faiss.IndexFlat(index.d, FAISS_METRIC[index.metric])
-    flat.add(metric_space(index.vectors, index.metric).astype(np.float32))
+    for start in range(0, index.n, _BATCH):
+        flat.add(metric_space(index.vectors[start : start + _BATCH], index.metric).astype(np.float32))
     floats = metric_space(sample, index.metric).astype(np.float32)
 
     def plain() -> None:

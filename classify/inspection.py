@@ -15,7 +15,7 @@ from data.files import InputFile, find_inputs
 from data.layout import ImageOptions, Layout, recognise_images
 from data.parquet import open_parquet, read_head
 from indexer.labels import recognise_label
-from indexer.store import folder_bytes, is_index_folder, read_manifest, read_timing
+from indexer.store import fingerprint, folder_bytes, is_index_folder, read_manifest, read_timing
 
 
 def inspect_path(path: str) -> dict[str, Any]:
@@ -28,7 +28,14 @@ def inspect_path(path: str) -> dict[str, Any]:
     if is_index_folder(folder):
         manifest = read_manifest(folder)
         timing = read_timing(folder, manifest)
-        return {"type": "index", "path": path, "bytes": folder_bytes(manifest), **manifest, "timing": timing}
+        return {
+            "type": "index",
+            "path": path,
+            "bytes": folder_bytes(manifest),
+            "fingerprint": fingerprint(manifest),
+            **manifest,
+            "timing": timing,
+        }
     if (folder / RECORDS / "job.json").is_file():
         return {"type": "job", "path": path, **_inspect_job(folder)}
     return {"type": "images", "path": path, "files": _inspect_images(find_inputs([path]))}

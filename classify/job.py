@@ -25,7 +25,7 @@ from classify.receipt import Counts, Receipt, read_receipt
 from data.errors import ImageFileError, KnnvoteError
 from data.files import InputFile, atomic_write, hold_lock
 from data.layout import ImageOptions, Layout
-from data.parquet import open_parquet, read_batches, read_head, schema_metadata_without_images
+from data.parquet import open_parquet, read_batches, read_head, rows_within_budget, schema_metadata_without_images
 from indexer.threads import available_processors, limit_threads
 
 RECORDS = "_knnvote"
@@ -196,7 +196,8 @@ def classify_file(
     described = _describe_input(source)
     with open_parquet(source) as file:
         layout, columns, schema = _plan(classifier, source, file, options)
-        batches = read_batches(source, file, columns=[*layout.columns, *columns], batch_size=batch_size)
+        rows = rows_within_budget(layout.d, batch_size)
+        batches = read_batches(source, file, columns=[*layout.columns, *columns], batch_size=rows)
         answered = _answered(classifier, prefetch(_decoded(classifier, layout, batches), stages.reading))
         counts = Counts()
 

@@ -105,11 +105,15 @@ def kept_columns(
 
 def row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
     """The same rows in tables of ROW_GROUP rows, each in one piece: batches leave no trace in the file's bytes."""
-    held = schema.empty_table()
+    held: list[pa.Table] = []
     for table in tables:
-        held = pa.concat_tables([held, table])
-        while len(held) >= ROW_GROUP:
-            yield held.slice(0, ROW_GROUP).combine_chunks()
-            held = held.slice(ROW_GROUP)
-    if len(held):
-        yield held.combine_chunks()
+        held.append(table)
+        if sum(map(len, held)) >= ROW_GROUP:
+            joined = pa.concat_tables(held)
+            full = len(joined) - len(joined) % ROW_GROUP
+            for start in range(0, full, ROW_GROUP):
+                yield joined.slice(start, ROW_GROUP).combine_chunks()
+            held = [joined.slice(full)]
+    rest = pa.concat_tables(held) if held else schema.empty_table()
+    if len(rest):
+        yield rest.combine_chunks()

@@ -139,7 +139,7 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("size", f"{show_bytes(facts['bytes'])}, built in {facts['timing']['build_seconds']:.1f} s"),
         ("files", ", ".join(entry["name"] for entry in facts["files"].values())),
         ("versions", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
-        ("fingerprint", facts["checksum"]),
+        ("fingerprint", facts["fingerprint"]),
     ]
 
 

@@ -106,9 +106,16 @@ def _place(file: InputFile) -> str:
 def _expand(argument: str) -> list[InputFile]:
     if "://" in argument:
         return _expand_uri(argument)
-    if not Path(argument).exists() and _GLOB_CHARACTERS & set(argument):
+    if not _exists(argument) and _GLOB_CHARACTERS & set(argument):
         return _expand_glob(argument)
     return _select(pafs.LocalFileSystem(), str(Path(argument)), argument)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError as error:  # a name too long, for one
+        raise KnnvoteError(f"cannot read {path}: {describe_os_error(error)}") from error
 
 
 def _expand_uri(uri: str) -> list[InputFile]:

@@ -244,6 +244,8 @@ def _choose(candidates: list[_Candidate], schema: pa.Schema, asked: str | None, 
             kind = schema.field(schema.names.index(asked)).type
             raise ImageFileError(f"column {asked!r} is {kind}, which holds no image ({_ACCEPTED}); {others}")
         raise ImageFileError(f"there is no image column {asked!r}; {others}")
+    if len(candidates) > len(by_name):
+        raise ImageFileError(f"several image columns have one name among {names}: write the file with each name once")
     for name in (asked, preferred):
         if name in by_name:
             return by_name[name]

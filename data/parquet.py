@@ -12,6 +12,7 @@ from data.files import InputFile, describe_os_error
 
 HEAD_ROWS = 64
 _BUFFER = 1 << 20
+_BUDGET = 1 << 24  # pixels of a batch: as float64, the widest form they pass through, 128 MiB
 
 
 @contextmanager
@@ -21,10 +22,11 @@ def open_parquet(source: InputFile) -> Iterator[pq.ParquetFile]:
     Without pre-buffering and with a buffer of its own for each column, pyarrow does not hold a whole row group.
 
     Raises:
-        ImageFileError: it is not a Parquet file, or becomes unreadable while it is open.
+        ImageFileError: it is not a Parquet file.
     """
-    with source.open() as stream, _told_by_name(source):
-        file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=_BUFFER)
+    with source.open() as stream:
+        with _told_by_name(source):
+            file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=_BUFFER)
         yield file
 
 
@@ -38,7 +40,11 @@ def _told_by_name(source: InputFile) -> Iterator[None]:
 
 
 def read_head(source: InputFile, file: pq.ParquetFile) -> pa.Table:
-    """The first rows of every column, to recognise what the file holds."""
+    """The first rows of every column, to recognise what the file holds.
+
+    Raises:
+        ImageFileError: they cannot be read.
+    """
     with _told_by_name(source):
         for batch in file.iter_batches(HEAD_ROWS, use_threads=False):
             return pa.Table.from_batches([batch])
@@ -48,9 +54,24 @@ def read_head(source: InputFile, file: pq.ParquetFile) -> pa.Table:
 def read_batches(
     source: InputFile, file: pq.ParquetFile, *, columns: Sequence[str], batch_size: int
 ) -> Iterator[pa.RecordBatch]:
-    """All rows of some columns, in order, `batch_size` at a time (the last batch, and some others, may be shorter)."""
+    """All rows of some columns, in order, `batch_size` at a time (the last batch, and some others, may be shorter).
+
+    Raises:
+        ImageFileError: a column's name is not there once and only once, or rows cannot be read.
+    """
+    for name in columns:
+        found = file.schema_arrow.names.count(name)
+        if found != 1:
+            raise ImageFileError(
+                f"{source.shown} has {found} columns named {name!r}, and one was expected: write the file again so"
+            )
     with _told_by_name(source):
         yield from file.iter_batches(batch_size, columns=list(columns), use_threads=False)
+
+
+def rows_within_budget(d: int, rows: int) -> int:
+    """How many images of d pixels to hold at a time: `rows` of them, or fewer where they are large."""
+    return max(1, min(rows, _BUDGET // max(1, d)))
 
 
 def count_rows(source: InputFile) -> int:

@@ -15,13 +15,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data.codec import GRAYSCALE_FORMULA
-from data.errors import KnnvoteError
+from data.errors import KnnvoteError, OptionError
 from data.files import InputFile, hold_lock
-from indexer.faiss_index import Kind, build_faiss, held_vectors, write_faiss
-from indexer.space import Metric
-from indexer.store import LOCK, Content, is_index_folder, is_leftover, write_folder
+from indexer.faiss_index import KINDS, Kind, build_faiss, held_vectors, write_faiss
+from indexer.space import METRICS, Metric
+from indexer.store import LOCK, VECTOR_STEP, Content, is_index_folder, is_leftover, write_folder
 from indexer.threads import limit_threads
 from indexer.training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
+
+MAX_SEED = 2**31 - 1  # what FAISS takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,20 @@ class IndexOptions:
     seed: int = 0
     threads: int | None = None
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values without a meaning.
+
+        Raises:
+            OptionError: naming the value.
+        """
+        for value, allowed, option in ((self.kind, KINDS, "--kind"), (self.metric, METRICS, "--metric")):
+            if value not in allowed:
+                raise OptionError(f"{option} is {value!r}: give one of {', '.join(allowed)}")
+        if (self.kind == "factory") != (self.factory is not None):
+            raise OptionError("kind 'factory' and a FAISS factory string go together: give both or neither")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise OptionError(f"--seed is {self.seed}: give a number from 0 to {MAX_SEED}")
 
 
 def index_files(
@@ -147,7 +163,7 @@ def _build(
         "d": x.shape[1],
         "shape": list(examples.shape),
         "dtype": str(x.dtype),
-        "vector": {"step": "pixels", "grayscale": GRAYSCALE_FORMULA if grayscale else None},
+        "vector": {"step": VECTOR_STEP, "grayscale": GRAYSCALE_FORMULA if grayscale else None},
         "task": "regression" if is_regression else "classification",
         "classes": [] if is_regression else sorted(labels.unique().to_pylist()),
         "class_names": examples.class_names,

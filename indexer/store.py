@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +22,13 @@ from numpy.typing import NDArray
 
 from data.errors import KnnvoteError
 from data.files import atomic_write, describe_os_error, hash_stream, sync
-from indexer.faiss_index import held_vectors, read_faiss
+from indexer.faiss_index import KINDS, held_vectors, read_faiss
 from indexer.space import METRICS, Metric
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 LOCK = "lock"
+VECTOR_STEP = "pixels"  # between an image and its vector stands one named step: today flattening
 TIMING = "timing"
 _GENERATION_NAME = re.compile(r"(index|vectors|labels|timing)-(\d+)\.(faiss|npy|parquet|json)")
 _UNFINISHED_NAME = re.compile(r"\.(manifest|(index|vectors|labels|timing)-\d+)\.[a-z]+\.\d+\.tmp")
@@ -59,7 +61,7 @@ _FIELDS: dict[str, type | UnionType] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Index:
     """An opened index folder.
 
@@ -111,8 +113,8 @@ class Index:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 that changes with any byte of the folder's manifest and so of the files it names."""
-        return str(self.manifest["checksum"])
+        """SHA-256 of all that can shape an answer; an index built again from the same input has the same."""
+        return fingerprint(self.manifest)
 
     @cached_property
     def classes(self) -> pa.Array:
@@ -167,7 +169,11 @@ def write_folder(folder: Path, content: Content) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_generation(folder, content)
+        try:
+            _write_generation(folder, content)
+        except BaseException:
+            _remove_uncommitted(folder)
+            raise
     except OSError as error:
         raise KnnvoteError(f"cannot write {folder}: {describe_os_error(error)}") from error
 
@@ -210,6 +216,16 @@ def open_index(path: Path) -> Index:
         KnnvoteError: it is no index folder, is of a newer format, or is damaged.
     """
     manifest = read_manifest(path)
+    try:
+        return _open_generation(path, manifest)
+    except KnnvoteError:
+        newer = read_manifest(path)
+        if newer["generation"] == manifest["generation"]:
+            raise
+        return _open_generation(path, newer)  # it was replaced while we opened it
+
+
+def _open_generation(path: Path, manifest: dict[str, Any]) -> Index:
     for entry in manifest["files"].values():
         file = path / entry["name"]
         size = file.stat().st_size if file.is_file() else None
@@ -272,7 +288,9 @@ def _wrong_fields(manifest: dict[str, Any]) -> list[str]:
         wrong.append("dtype")
     if manifest["metric"] not in METRICS:
         wrong.append("metric")
-    if "grayscale" not in manifest["vector"]:
+    if manifest["kind"] not in KINDS:
+        wrong.append("kind")
+    if "grayscale" not in manifest["vector"] or manifest["vector"].get("step") != VECTOR_STEP:
         wrong.append("vector")
     if not all(isinstance(source, dict) and isinstance(source.get("path"), str) for source in manifest["sources"]):
         wrong.append("sources")
@@ -317,6 +335,13 @@ def verify_folder(path: Path) -> list[str]:
     except KnnvoteError as error:
         problems.append(str(error))
     return problems
+
+
+def fingerprint(manifest: dict[str, Any]) -> str:
+    """SHA-256 of a manifest but for what says when and as which generation it was written."""
+    lasting = {key: value for key, value in manifest.items() if key not in ("generation", "checksum", "files")}
+    files = {role: entry["sha256"] for role, entry in manifest["files"].items()}
+    return hashlib.sha256(json.dumps([lasting, files]).encode()).hexdigest()
 
 
 def folder_bytes(manifest: dict[str, Any]) -> int:
@@ -365,6 +390,16 @@ def _last_generation(folder: Path) -> int:
     """The highest generation that any file here has, committed or not."""
     matches = [_GENERATION_NAME.fullmatch(file.name) for file in folder.iterdir()]
     return max((int(match[2]) for match in matches if match), default=0)
+
+
+def _remove_uncommitted(folder: Path) -> None:
+    """After a write that failed: remove what it wrote, and leave what the manifest names, if there is one."""
+    with suppress(KnnvoteError, OSError):
+        kept: set[str] = set()
+        if is_index_folder(folder):
+            manifest = read_manifest(folder)
+            kept = {entry["name"] for entry in manifest["files"].values()} | {f"{TIMING}-{manifest['generation']}.json"}
+        _remove_others(folder, kept)
 
 
 def _remove_others(folder: Path, kept: set[str]) -> None:

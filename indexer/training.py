@@ -16,7 +16,7 @@ from data.errors import ImageFileError, KnnvoteError
 from data.files import InputFile
 from data.images import common_type, decode_images, smallest_type
 from data.layout import ImageOptions, Layout, recognise_images
-from data.parquet import open_parquet, read_batches, read_head
+from data.parquet import open_parquet, read_batches, read_head, rows_within_budget
 from indexer.labels import class_names, label_array, recognise_label
 from indexer.space import Metric, unusable_rows
 
@@ -99,6 +99,8 @@ def read_training_set(
     label_columns: list[str] = []
     names: list[str] | None = None
     inputs = _distinctly_named(inputs)
+    # Before the rows are read: an input that changes meanwhile then differs from what is noted of it.
+    sources = tuple({"path": source.relative, "size": source.size, "sha256": source.sha256()} for source in inputs)
     for source in inputs:
         with open_parquet(source) as file:
             head = read_head(source, file)
@@ -127,7 +129,7 @@ def read_training_set(
         layout=layouts[0],
         label_column=label_columns[0],
         class_names=names,
-        sources=tuple({"path": source.relative, "size": source.size, "sha256": source.sha256()} for source in inputs),
+        sources=sources,
         skipped=skipped,
     )
 
@@ -241,7 +243,9 @@ def _label_batches(
                 f"{', '.join(file.schema_arrow.names)}"
             )
         columns.append(options.id_column)
-    return read_batches(source, file, columns=list(dict.fromkeys(columns)), batch_size=_BATCH)
+    return read_batches(
+        source, file, columns=list(dict.fromkeys(columns)), batch_size=rows_within_budget(layout.d, _BATCH)
+    )
 
 
 def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -302,3 +302,12 @@ def test_a_library_whose_version_is_not_known_does_not_stop_a_build(monkeypatch)
 
     monkeypatch.setattr(build, "version", unknown)
     assert set(build.library_versions().values()) == {"unknown"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"kind": "exakt"}, {"metric": "L2"}, {"seed": -1}, {"seed": 2**31}, {"kind": "factory"}, {"factory": "Flat"}],
+)
+def test_an_option_without_a_meaning_is_refused_by_name(wrong):
+    with pytest.raises(OptionError, match=f"{next(iter(wrong))}"):
+        IndexOptions(**wrong)

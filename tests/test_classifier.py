@@ -54,6 +54,17 @@ def test_one_image_is_answered_as_one_row(classifier):
     assert answer.D.shape == answer.I.shape == (1, 5)
 
 
+def test_one_image_may_be_flat(classifier):
+    flat, shaped = classifier(drawn_one().ravel()), classifier(drawn_one())
+    assert flat.prediction.to_pylist() == shaped.prediction.to_pylist() == [1]
+    assert np.array_equal(flat.D, shaped.D)
+
+
+def test_a_record_batch_is_answered_as_the_table(classifier):
+    table = image_table(drawn_one()[None])
+    assert classifier(table.to_batches()[0]).prediction.to_pylist() == classifier(table).prediction.to_pylist() == [1]
+
+
 def test_float64_zeros_are_taken_where_uint8_is_stored(classifier):
     image = np.zeros((8, 8))
     image[1:7, 4] = image[2, 3] = 16
@@ -95,7 +106,7 @@ def test_another_shape_is_refused_with_both_shapes(classifier, shape):
         classifier(np.zeros(shape, np.uint8))
 
 
-@pytest.mark.parametrize("images", [np.zeros(64), np.float64(3), [1, 2, 3]])
+@pytest.mark.parametrize("images", [np.zeros(63), np.float64(3), [1, 2, 3]])
 def test_what_is_no_batch_of_images_is_refused(classifier, images):
     with pytest.raises(KnnvoteError, match=r"images have shape .*give \(n, \.\.\.\) images of \(8, 8\)"):
         classifier(images)

@@ -1,8 +1,10 @@
 """Comparison of indexes, against what NumPy and scikit-learn compute here."""
 
+import io
 import json
 
 import numpy as np
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,8 +20,9 @@ from data.errors import ImageFileError, KnnvoteError, OptionError
 from data.files import find_inputs
 from data.layout import ImageOptions
 from data.tables import image_table, write_table
-from indexer.build import IndexOptions, index_arrays
+from indexer.build import IndexOptions, index_arrays, index_files
 from indexer.store import open_index
+from indexer.training import TrainingOptions
 
 RNG = np.random.default_rng(5)
 # Noise in 100 dimensions, of which a rough index misses much; a few pixels make the label.
@@ -266,3 +269,22 @@ def test_labels_of_another_kind_are_refused_and_not_counted_as_wrong(folder, tmp
     write_table(image_table(IMAGES[:3], words), tmp_path / "words.parquet")
     with pytest.raises(ImageFileError, match=r"words\.parquet: labels in column 'label' are string, those of .*int64"):
         run(folder, "exact", images=tmp_path / "words.parquet")
+
+
+def test_indexes_that_read_other_rows_of_the_test_images_are_not_compared(tmp_path):
+    colour = [io.BytesIO() for _ in range(4)]
+    for i, stream in enumerate(colour):
+        grey = np.full((4, 4), 40 * i, np.uint8)
+        pixels = np.dstack([grey, grey, grey + (i == 3)])
+        PIL.Image.fromarray(pixels).save(stream, "PNG")
+    table = pa.table({"image": [stream.getvalue() for stream in colour], "label": [0, 0, 1, 1]})
+    pq.write_table(table, tmp_path / "test.parquet")
+    pq.write_table(table.slice(0, 3), tmp_path / "train.parquet")
+    indexes = []
+    for grayscale in (True, False):
+        path = tmp_path / f"{grayscale}.knn"
+        training = TrainingOptions(images=ImageOptions(grayscale=grayscale))
+        index_files(find_inputs([str(tmp_path / "train.parquet")]), path, training=training)
+        indexes.append(open_index(path))
+    with pytest.raises(KnnvoteError, match=r"reads 3 of the test images and .* 4: compare them one by one"):
+        compare(find_inputs([str(tmp_path / "test.parquet")]), indexes, Rule(k=1))

@@ -14,7 +14,7 @@ from data.files import find_inputs
 from data.sample import digits
 from data.tables import image_table, write_table
 from indexer.build import index_arrays, index_files
-from indexer.store import read_manifest
+from indexer.store import fingerprint, read_manifest
 
 IMAGES, LABELS = (array[:40] for array in digits())
 
@@ -29,7 +29,7 @@ def test_an_index_is_shown_readably(invoke, exact_index):
         "train.parquet",
         "image image, label label",
         "index-1.faiss, labels-1.parquet",
-        read_manifest(exact_index)["checksum"],
+        fingerprint(read_manifest(exact_index)),
     ):
         assert words in shown.stdout
 

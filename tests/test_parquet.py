@@ -15,6 +15,7 @@ from data.parquet import (
     open_parquet,
     read_batches,
     read_head,
+    rows_within_budget,
     schema_metadata_without_images,
 )
 
@@ -101,3 +102,15 @@ def test_metadata_of_columns_that_go_away_goes_with_them():
     assert schema_metadata_without_images(schema).metadata == {b"mine": b"kept"}
     assert not schema_metadata_without_images(pa.schema({"x": pa.int64()}, metadata={"pandas": "{}"})).metadata
     assert not schema_metadata_without_images(pa.schema({"x": pa.int64()})).metadata
+
+
+def test_a_name_that_two_columns_have_is_refused(tmp_path):
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"])
+    source = write(tmp_path / "x.parquet", table)
+    with open_parquet(source) as file, pytest.raises(ImageFileError, match=r"x\.parquet has 2 columns named 'x'"):
+        list(read_batches(source, file, columns=["x"], batch_size=10))
+
+
+@pytest.mark.parametrize(("d", "rows"), [(64, 4096), (784, 4096), (800 * 800, 26), (10**9, 1), (0, 4096)])
+def test_fewer_of_large_images_are_held_at_a_time(d, rows):
+    assert rows_within_budget(d, 4096) == rows

@@ -19,7 +19,7 @@ from data.errors import KnnvoteError
 from data.sample import digits, split_digits
 from indexer import store
 from indexer.build import IndexOptions, index_arrays
-from indexer.store import MANIFEST, open_index, read_manifest, read_timing, verify_folder
+from indexer.store import MANIFEST, fingerprint, open_index, read_manifest, read_timing, verify_folder
 
 IMAGES, LABELS = (array[:60] for array in digits())
 FLOATS = IMAGES / 7  # which float32 does not hold
@@ -82,7 +82,7 @@ def test_an_opened_index_holds_what_was_given(folder):
     assert index.classes.to_pylist() == sorted(set(labels.tolist()))
     assert index.classes.take(index.class_codes).to_pylist() == labels.tolist()
     assert index.ids.to_pylist() == [f"array#{row}" for row in range(60)]
-    assert index.fingerprint == read_manifest(folder)["checksum"]
+    assert index.fingerprint == fingerprint(read_manifest(folder))
     assert not index.is_regression
 
 
@@ -434,13 +434,33 @@ def test_a_full_disk_leaves_the_old_index_whole_and_the_next_run_cleans_up(folde
     assert sorted(state(folder)) == sorted([*named_files(folder), MANIFEST, timing])
 
 
+def test_an_index_built_again_from_the_same_input_has_the_same_fingerprint(tmp_path):
+    path = tmp_path / "x.knn"
+    index_arrays(IMAGES, LABELS, path)
+    first = open_index(path)
+    index_arrays(IMAGES, LABELS, path, options=REPLACING)
+    again = open_index(path)
+    assert (first.manifest["generation"], again.manifest["generation"]) == (1, 2)
+    index_arrays(IMAGES, LABELS + 1, path, options=REPLACING)
+    assert first.fingerprint == again.fingerprint != open_index(path).fingerprint
+
+
+def test_an_index_replaced_while_it_is_opened_is_opened_as_the_new_one(folder, monkeypatch):
+    stale = read_manifest(folder)
+    index_arrays(FLOATS[:20], LABELS[:20], folder, options=REPLACING)
+    newer = read_manifest(folder)
+    manifests = iter([stale, newer])
+    monkeypatch.setattr(store, "read_manifest", lambda _path: next(manifests))
+    assert open_index(folder).manifest == newer
+
+
 def test_a_new_folder_that_could_not_be_finished_is_no_index_and_can_be_built_again(tmp_path, monkeypatch):
     path = tmp_path / "x.knn"
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", fail_on("manifest", OSError(errno.ENOSPC, "No space left on device")))
         with pytest.raises(KnnvoteError, match="No space left"):
             index_arrays(IMAGES, LABELS, path)
-    with pytest.raises(KnnvoteError, match="is not an index folder"):
+    with pytest.raises(KnnvoteError, match="does not exist"):
         open_index(path)
     index_arrays(IMAGES, LABELS, path)
     assert verify_folder(path) == []

@@ -1,0 +1,170 @@
+"""Projections: whole numbers with the same bits in every batch, however far out a query lies."""
+
+from itertools import pairwise
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer.faiss_index import base_ivf, build_faiss, read_faiss, write_faiss
+from indexer.projection import fit_projection
+from indexer.space import metric_space
+from indexer.threads import limit_threads
+
+
+def images(rng, n, d):
+    """Bytes with a few strong directions, as pictures have."""
+    strokes = rng.normal(size=(12, d)) * 60
+    return np.clip(rng.normal(size=(n, 12)) @ strokes + 90, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return images(np.random.default_rng(0), 900, 784)
+
+
+@pytest.fixture(scope="module")
+def projection(pictures):
+    return fit_projection(pictures.astype(np.float64), 64, whole=True)
+
+
+def assert_whole_and_short(projected):
+    assert projected.dtype == np.float32
+    assert np.array_equal(projected, np.rint(projected))
+    assert (np.square(projected.astype(np.float64)).sum(axis=1) < 2**22).all()
+
+
+def test_projections_are_whole_numbers_of_length_below_2_to_the_11(projection, pictures):
+    assert_whole_and_short(projection(pictures.astype(np.float64)))
+
+
+@pytest.mark.parametrize("size", [256, 65_535, 1e9, 1e38, 1e150])
+def test_queries_far_outside_are_projected_to_whole_numbers_of_length_below_2_to_the_11(projection, size):
+    rng = np.random.default_rng(1)
+    far = np.vstack([rng.choice([-size, 0, size], (50, 784)), np.full((1, 784), size), projection.axes[:3] * size])
+    assert_whole_and_short(projection(far))
+
+
+def test_squared_distances_between_projections_are_exact_in_float32(projection, pictures):
+    far = projection(1e6 * projection.axes[:2])
+    pair = np.vstack([far, -far, projection(pictures[:40].astype(np.float64))])
+    squared = np.square(pair.astype(np.int64)[:, None] - pair.astype(np.int64)).sum(axis=2)
+    assert squared.max() > 2**23  # far ones on opposite sides use most of the room
+    assert squared.max() < 2**24
+    for xq in (pair, np.tile(pair, (30, 1))):  # one way through FAISS for few queries, another for many
+        D, I = faiss.knn(xq, pair, len(pair))
+        assert np.array_equal(D, np.take_along_axis(np.tile(squared, (len(xq) // len(pair), 1)), I, axis=1))
+
+
+def test_projections_of_bytes_are_those_of_whole_number_arithmetic(projection, pictures):
+    unit = 2.0 ** np.floor(np.log2(np.abs(projection.axes[projection.axes != 0]).min()))
+    axes = (projection.axes / unit).astype(np.int64)
+    assert np.array_equal(axes * unit, projection.axes)
+    sums = (pictures.astype(np.int64) - projection.centre.astype(np.int64)) @ axes.T
+    assert np.array_equal(projection(pictures.astype(np.float64)), np.rint(sums * unit))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", ["bytes", "floats", "cosine", "far"])
+def test_a_projection_has_the_same_bits_in_every_batch_and_at_every_place(pictures, kind, threads):
+    x = metric_space(pictures, "cosine" if kind == "cosine" else "l2")
+    if kind == "floats":
+        x = x * 0.1 + 1e6
+    projection = fit_projection(x, 64, whole=kind in ("bytes", "far"))
+    if kind == "far":
+        x = x * 1e5 / 3
+    reference = projection(x)
+    with limit_threads(threads):
+        for size in (1, 7, 163, 164):
+            part = x[:250]
+            found = np.concatenate([projection(part[i : i + size]) for i in range(0, len(part), size)])
+            assert np.array_equal(found, reference[:250]), size
+        for shift in (1, 3, 500):
+            assert np.array_equal(projection(np.roll(x, shift, axis=0)), np.roll(reference, shift, axis=0)), shift
+        assert np.array_equal(projection(x[::-1]), reference[::-1])
+        assert np.array_equal(projection(np.asfortranarray(x)), reference)
+
+
+def floats(scale, *, offset=0.0, dtype=np.float64):
+    return ((np.random.default_rng(2).normal(size=(300, 12)) + offset) * scale).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        pytest.param(images(np.random.default_rng(3), 300, 64), id="bytes"),
+        pytest.param(images(np.random.default_rng(3), 300, 64).astype(np.uint16) * 257, id="uint16"),
+        pytest.param(floats(1), id="floats"),
+        pytest.param(floats(1, offset=1e6), id="large offset"),
+        pytest.param(floats(1e-3, offset=1e9), id="larger offset"),
+        pytest.param(floats(1e100), id="1e100"),
+        pytest.param(floats(1e-100), id="1e-100"),
+        pytest.param(floats(3e37, dtype=np.float32), id="largest of float32"),
+        pytest.param(floats(1e-38, dtype=np.float32), id="smallest of float32"),
+        pytest.param(np.full((40, 3), 0.1), id="all equal"),
+        pytest.param(np.full((40, 3), 1e100), id="all equal and large"),
+        pytest.param(np.zeros((40, 3)), id="zeros"),
+        pytest.param(floats(1)[:, :1], id="one dimension"),
+        pytest.param(floats(1)[:1], id="one vector"),
+        pytest.param(floats(1) * np.repeat([1, 0, 1e-60], 4), id="constant and tiny columns"),
+    ],
+)
+def test_an_index_file_gives_back_the_projection_that_its_vectors_went_through(tmp_path, x):
+    built = build_faiss(x, kind="adaptive", metric="l2", factory=None, seed=0)
+    write_faiss(built.index, tmp_path / "index")
+    opened = read_faiss(tmp_path / "index")
+    ivf, projection = base_ivf(opened, built.search["grid"])
+    whole = x.dtype in (np.uint8, np.uint16)
+    fitted = fit_projection(metric_space(x, "l2"), min(64, x.shape[1]), whole=whole)
+    assert (projection.grid, projection.centre.tolist()) == (fitted.grid, fitted.centre.tolist())
+    assert np.array_equal(projection.axes, fitted.axes)
+    projected = projection(metric_space(x, "l2"))
+    assert_whole_and_short(projected)
+    D, _ = ivf.search(projected, 1, params=faiss.SearchParametersIVF(nprobe=ivf.nlist))
+    assert not D.any()  # each vector stands in the file where its projection is
+
+
+@pytest.mark.parametrize("exponent", [-400, -100, 100, 400])
+def test_the_scale_of_floats_changes_nothing(exponent):
+    x, factor = floats(1, offset=10), 2.0**exponent
+    expected = fit_projection(x, 8, whole=False)(x)
+    assert np.array_equal(fit_projection(x * factor, 8, whole=False)(x * factor), expected)
+
+
+@pytest.mark.parametrize("offset", [0, 1e6])
+def test_projections_use_most_of_their_room_and_keep_what_is_near_near(offset):
+    x = floats(1, offset=offset)
+    projected = fit_projection(x, 12, whole=False)(x).astype(np.float64)
+    assert np.sqrt(np.square(projected).sum(axis=1)).max() > 700
+    true = np.sqrt(np.square(x - x[0]).sum(axis=1))
+    seen = np.sqrt(np.square(projected - projected[0]).sum(axis=1))
+    order = np.argsort(true)
+    ratios = seen[order][1:] / true[order][1:]
+    assert ratios.max() / ratios.min() < 1.05
+    assert all(near <= far * 1.05 for near, far in pairwise(seen[order]))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    n=st.integers(1, 40),
+    d=st.integers(1, 20),
+    p=st.integers(1, 20),
+    kind=st.sampled_from(["bytes", "uint16", "floats", "few values"]),
+    scale=st.sampled_from([1e-200, 1e-3, 1.0, 1e6, 1e100]),
+    offset=st.sampled_from([0.0, 1.0, 1e6]),
+)
+def test_projections_of_anything_are_whole_short_and_the_same_alone(seed, n, d, p, kind, scale, offset):
+    rng = np.random.default_rng(seed)
+    if kind in ("bytes", "uint16"):
+        x = rng.integers(0, 256 if kind == "bytes" else 65_536, (n, d)).astype(np.float64)
+    else:
+        x = (rng.normal(size=(n, d)) if kind == "floats" else rng.integers(0, 2, (n, d))) + offset
+        x = x * scale
+    projection = fit_projection(x, min(p, d), whole=kind in ("bytes", "uint16"))
+    xq = np.vstack([x, x * 3, x[:1] + scale * 1e20, np.zeros((1, d))])
+    projected = projection(xq)
+    assert_whole_and_short(projected)
+    assert np.array_equal(np.vstack([projection(row[None]) for row in xq]), projected)
