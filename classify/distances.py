@@ -26,11 +26,13 @@ def candidate_distances(
         else the same bits for a pair of vectors whatever else is computed beside it.
     """
     D = np.empty(I.shape)
-    step = max(1, _CHUNK_VALUES // max(1, I.shape[1] * x.shape[1]))
+    columns = max(1, _CHUNK_VALUES // max(1, x.shape[1]))
+    step = max(1, columns // max(1, I.shape[1]))
     compute = _bytes_l2 if metric == "l2" and xq.dtype == x.dtype == np.uint8 else _floats
     for start in range(0, len(I), step):
-        rows = slice(start, start + step)
-        D[rows] = compute(xq[rows], x, I[rows], metric)
+        for first in range(0, I.shape[1], columns):
+            part = np.s_[start : start + step, first : first + columns]
+            D[part] = compute(xq[start : start + step], x, I[part], metric)
     D[I < 0] = np.inf
     return D
 

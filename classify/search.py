@@ -19,7 +19,7 @@ _SPARE = 16  # candidates beyond k of the first scan: room for ties and for floa
 _WIDEN = 8
 _SCAN_BLOCK = 16_384  # stored vectors converted to float32 at a time
 _QUERY_BLOCK = 4096
-_ALL_VALUES = 1 << 22  # distances kept at a time where every stored vector is a candidate
+_CANDIDATES = 1 << 22  # settled at a time
 
 
 def search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -71,7 +71,8 @@ def candidates(index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int6
         centring = faiss.downcast_VectorTransform(inner.chain.at(0))
         queries = queries - faiss.vector_to_array(centring.mean).astype(np.float64)
         inner = faiss.downcast_index(inner.index)
-    floats = queries.astype(np.float32)
+    with np.errstate(over="ignore"):  # a query infinitely far out gets some candidates or, from exact search, all
+        floats = queries.astype(np.float32)
     # HNSW takes each query by itself. Other indexes may hand a batch to BLAS, which rounds by batch: one query a call
     # has one way through the code.
     step = len(floats) if isinstance(inner, faiss.IndexHNSW) else 1
@@ -95,16 +96,22 @@ def exact(
     open_rows = np.arange(len(xq))
     m = k + _SPARE
     while len(open_rows) and m < n:
-        queries = xq[open_rows]
-        outside, proposed = _scan(queries, x, m, metric)
-        D[open_rows], I[open_rows] = _settle(queries, x, proposed, k, metric)
-        open_rows = open_rows[~(D[open_rows, -1] < outside)]
+        doubtful = []
+        for rows in _split(open_rows, m):
+            outside, proposed = _scan(xq[rows], x, m, metric)
+            D[rows], I[rows] = _settle(xq[rows], x, proposed, k, metric)
+            doubtful.append(rows[~(D[rows, -1] < outside)])
+        open_rows = np.concatenate(doubtful)
         m *= _WIDEN
-    step = max(1, _ALL_VALUES // n)
-    for start in range(0, len(open_rows), step):
-        rows = open_rows[start : start + step]
+    for rows in _split(open_rows, n):
         D[rows], I[rows] = _settle(xq[rows], x, np.broadcast_to(np.arange(n), (len(rows), n)), k, metric)
     return D, I
+
+
+def _split(rows: NDArray[np.int64], m: int) -> list[NDArray[np.int64]]:
+    """Rows in parts that keep m candidates each within memory."""
+    step = max(1, _CANDIDATES // m)
+    return [rows[start : start + step] for start in range(0, len(rows), step)]
 
 
 def _settle(
@@ -140,7 +147,8 @@ def _scan(
             D, I = np.take_along_axis(D, nearest, axis=1), np.take_along_axis(I, nearest, axis=1)
     farthest = D.max(axis=1).astype(np.float64)
     outside = farthest - _rounding(_lengths(queries, metric), reach, x.shape[1], metric)
-    return outside * to_floats.unit, I
+    underflow = x.shape[1] * np.finfo(np.float64).tiny  # squares of settled distances that float64 loses
+    return outside * to_floats.unit - underflow, I
 
 
 class _Float32Space:
@@ -159,6 +167,7 @@ class _Float32Space:
         elif metric != "cosine":
             low, high = min(float(xq.min()), float(x.min())), max(float(xq.max()), float(x.max()))
             self._scale = 2.0 ** -np.frexp(max(high - low, np.finfo(np.float64).tiny))[1]
+            self._centre = self._centre.clip(low, high)  # a mean of equal values need not equal them
         self.unit = {"l2": self._scale**-2, "l1": 1 / self._scale, "cosine": 0.5}[metric]
 
     def __call__(self, x: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -181,7 +190,9 @@ def _rounding(lengths: NDArray[np.float64], reach: float, d: int, metric: Metric
 
     A sum of d products in any order is off by at most d 2^-24 times the sum of their sizes (Higham, Accuracy and
     Stability of Numerical Algorithms, section 3.1); the constants cover the conversion to float32, the few
-    operations around the sum, and the rounding of the lengths themselves.
+    operations around the sum, and the rounding of the lengths themselves. What is not in proportion is added: each
+    term may underflow, and for cosine `candidate_distances` has another formula, which rounds by about 2^-52.
     """
     size = lengths + reach if metric == "l1" else (lengths + reach) ** 2
-    return (d + 16) * 2.0**-24 * size * 1.05
+    fixed = d * 2.0**-126 + (2.0**-48 if metric == "cosine" else 0)
+    return (d + 16) * 2.0**-24 * size * 1.05 + fixed

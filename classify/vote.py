@@ -12,6 +12,7 @@ Weights = Literal["uniform", "distance"]
 Ties = Literal["nearest", "first-class"]
 WEIGHTS: tuple[Weights, ...] = get_args(Weights)
 TIES: tuple[Ties, ...] = get_args(Ties)
+_NEAREST = 1e-300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +58,8 @@ def neighbor_weights(D: NDArray[np.float64], weights: Weights) -> NDArray[np.flo
         return np.ones_like(D)
     is_zero = D == 0
     has_zero = is_zero.any(axis=1, keepdims=True)
-    # The smallest normal number's inverse is finite, so nearer neighbours than that count as if they were there.
-    inverse = 1 / np.maximum(D, np.finfo(np.float64).tiny)
+    # Neighbours nearer than this count as if they were there: the sum of their inverses stays finite.
+    inverse = 1 / np.maximum(D, _NEAREST)
     return np.where(has_zero, is_zero.astype(np.float64), inverse)
 
 

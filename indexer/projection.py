@@ -7,8 +7,7 @@ pixels, axes and projections are whole multiples of powers of two, few enough bi
 - pixels, centred, in units of ``grid``: at most 2^20;
 - axes in multiples of 2^-20, so that a projection in float64 needs 20 + 20 + log2(d) / 2 of its 53 bits;
 - projections, rounded to whole numbers of length below 2^11, so that each product sum and each squared distance
-between two
-  of them is below 2^24, where float32 still counts by ones.
+  between two of them is below 2^24, where float32 still counts by ones.
 """
 
 from dataclasses import dataclass
@@ -40,7 +39,8 @@ class Projection:
 
     def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float32]:
         """Vectors (nq, d) in the metric's space -> (nq, p) whole numbers as float32, each row shorter than 2^11."""
-        steps = np.clip(np.rint((x - self.centre) / self.grid), -_PIXEL_LIMIT, _PIXEL_LIMIT)
+        with np.errstate(over="ignore"):  # infinitely many steps are clipped like too many
+            steps = np.clip(np.rint((x - self.centre) / self.grid), -_PIXEL_LIMIT, _PIXEL_LIMIT)
         y = np.clip(np.rint(steps @ self.axes.T), -_PROJECTION_LIMIT, _PROJECTION_LIMIT)
         length = np.sqrt(np.einsum("ij,ij->i", y, y))
         far = length > _LENGTH_LIMIT
@@ -48,13 +48,16 @@ class Projection:
         return y.astype(np.float32)
 
     def to_faiss(self) -> list[faiss.VectorTransform]:
-        """The same map as FAISS transforms, exact in their float32, so that it is stored in the index file itself."""
+        """The same map as FAISS transforms of x / grid, so that it is stored in the index file itself.
+
+        In units of the grid, float32 holds it exactly whatever the scale of x.
+        """
         p, d = self.axes.shape
         centring = faiss.CenteringTransform(d)
-        faiss.copy_array_to_vector(self.centre.astype(np.float32), centring.mean)
+        faiss.copy_array_to_vector((self.centre / self.grid).astype(np.float32), centring.mean)
         centring.is_trained = True
         linear = faiss.LinearTransform(d, p, False)
-        faiss.copy_array_to_vector((self.axes / self.grid).astype(np.float32).ravel(), linear.A)
+        faiss.copy_array_to_vector(self.axes.astype(np.float32).ravel(), linear.A)
         linear.is_trained = True
         return [centring, linear]
 
@@ -64,9 +67,9 @@ def projection_from_faiss(chain: list[faiss.VectorTransform], grid: float) -> Pr
     centring, linear = (faiss.downcast_VectorTransform(transform) for transform in chain)
     axes = faiss.vector_to_array(linear.A).reshape(linear.d_out, linear.d_in)
     return Projection(
-        centre=faiss.vector_to_array(centring.mean).astype(np.float64),
+        centre=faiss.vector_to_array(centring.mean).astype(np.float64) * grid,
         grid=grid,
-        axes=axes.astype(np.float64) * grid,
+        axes=axes.astype(np.float64),
     )
 
 
@@ -79,13 +82,15 @@ def fit_projection(sample: NDArray[np.float64], p: int, *, whole: bool) -> Proje
         whole: vectors hold whole numbers below 2^20, which the grid keeps as they are.
     """
     mean = sample.mean(axis=0)
-    centre = np.rint(mean) if whole else mean.astype(np.float32).astype(np.float64)
     centred = sample - mean
+    rounding = 2.0**-24 * float(np.abs(mean).max())  # of the centre, which is stored in float32
+    spread = float(np.abs(centred).max()) + rounding
+    grid = 1.0 if whole else _power_of_two(4 * spread / _PIXEL_LIMIT)
+    centre = np.rint(mean) if whole else (mean / grid).astype(np.float32).astype(np.float64) * grid
+    centred /= grid
     _, vectors = np.linalg.eigh(centred.T @ centred)
     axes = np.rint(vectors[:, ::-1][:, :p].T / _AXIS_UNIT) * _AXIS_UNIT
-    spread = float(np.abs(sample - centre).max())
-    grid = 1.0 if whole else _power_of_two(4 * spread / _PIXEL_LIMIT)
-    projected = (centred / grid) @ axes.T
+    projected = centred @ axes.T
     longest = float(np.sqrt(np.einsum("ij,ij->i", projected, projected).max()))
     return Projection(centre=centre, grid=grid, axes=axes / _power_of_two(longest / _STORED_LENGTH))
 

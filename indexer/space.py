@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Metric = Literal["l2", "cosine", "l1"]
 _LARGEST = 1e150
+_SMALLEST = 1e-150
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
@@ -32,4 +33,8 @@ def unusable_rows(x: NDArray[np.generic], metric: Metric) -> dict[int, str]:
     if metric == "cosine":
         reason = "every pixel is zero, and cosine distance needs a direction"
         bad |= dict.fromkeys(np.flatnonzero(~x.any(axis=1)).tolist(), reason)
+        if x.dtype == np.float64:
+            small = np.abs(x).max(axis=1, initial=0)
+            rows = np.flatnonzero((small > 0) & (small < _SMALLEST)).tolist()
+            bad |= dict.fromkeys(rows, f"no value as large as {_SMALLEST:g}: squares would underflow to zero")
     return bad
