@@ -90,8 +90,8 @@ def _floats(
 
 
 def _whole_cosine(xq: NDArray[np.float64], stored: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 - cos of queries (nq, d) and candidates (nq, m, d), whole numbers: only the last operations round."""
-    dot = np.einsum("id,ijd->ij", xq, stored)
-    squares = np.einsum("id,id->i", xq, xq)[:, None] * np.einsum("ijd,ijd->ij", stored, stored)
+    """1 - cos of queries (nq, d) and candidates (nq, m, d) of whole numbers, whose sums are exact while below 2^53."""
+    dot = (stored * xq[:, None, :]).sum(axis=2)
+    squares = np.square(xq).sum(axis=1)[:, None] * np.square(stored).sum(axis=2)
     cosine: NDArray[np.float64] = np.maximum(1 - dot / np.sqrt(squares), 0)
     return cosine

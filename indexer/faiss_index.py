@@ -125,7 +125,7 @@ def _chain(transforms: list[faiss.VectorTransform], index: faiss.Index) -> faiss
 
 
 def _from_factory(x: NDArray[np.generic], metric: Metric, factory: str) -> Built:
-    """Any FAISS index, over the vectors as they are where they are small whole numbers, else centred.
+    """Any FAISS index, over the vectors as they are where they are uint8, else centred.
 
     HNSW is built by one thread: with more, the graph depends on which thread comes first.
     """
@@ -133,15 +133,18 @@ def _from_factory(x: NDArray[np.generic], metric: Metric, factory: str) -> Built
     as_stored = x.dtype == np.uint8 and metric != "cosine"
     if factory == HNSW_FACTORY:
         factory = "HNSW32,SQ8_direct" if as_stored and metric == "l2" else "HNSW32,Flat"
-    values = metric_space(x, metric)
-    centre = np.zeros(d) if as_stored else values.mean(axis=0).astype(np.float32).astype(np.float64)
-    floats = (values - centre).astype(np.float32)
+    mean = metric_space(x[:_BLOCK], metric).mean(axis=0)
+    centre = np.zeros(d) if as_stored else mean.astype(np.float32).astype(np.float64)
+    floats = np.empty(x.shape, dtype=np.float32)
+    for start in range(0, len(x), _BLOCK):
+        floats[start : start + _BLOCK] = metric_space(x[start : start + _BLOCK], metric) - centre
     try:
         index = faiss.index_factory(d, factory, FAISS_METRIC[metric])
         with limit_threads(1) if "HNSW" in factory else nullcontext(), _warnings_of_faiss():
             index.train(floats)
             index.add(floats)
-    except RuntimeError as error:
+            index.search(floats[:1], 1)  # some can be built but not searched
+    except (RuntimeError, MemoryError) as error:
         raise OptionError(
             f"FAISS cannot build --factory {factory!r} over {len(x):,} vectors of {d} dimensions with metric {metric}: "
             f"{_faiss_reason(error)}; try --kind adaptive, or another factory string"
@@ -170,7 +173,7 @@ def _warnings_of_faiss() -> Iterator[None]:
             warnings.warn(f"FAISS says: {line.removeprefix('WARNING ')}", stacklevel=2)
 
 
-def _faiss_reason(error: RuntimeError) -> str:
+def _faiss_reason(error: Exception) -> str:
     """The sentence in a FAISS exception, without the C++ function and file around it."""
     sentence = re.split(r"\.(?:cpp|h):\d+: ", str(error))[-1].splitlines()[0]
     return re.sub(r"^(Error: )?('.*' failed: )?", "", sentence).strip()

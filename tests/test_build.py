@@ -26,7 +26,7 @@ KINDS = {
     "exact": {"kind": "exact"},
     "adaptive": {"kind": "adaptive"},
     "hnsw": {"kind": "hnsw"},
-    "factory": {"kind": "factory", "factory": "PCA8,SQ8"},
+    "factory": {"kind": "factory", "factory": "PCA8,Flat"},
 }
 
 

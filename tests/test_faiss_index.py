@@ -141,7 +141,7 @@ def test_another_seed_gives_another_adaptive_index(tmp_path):
     assert (tmp_path / "0").read_bytes() != (tmp_path / "1").read_bytes()
 
 
-@pytest.mark.parametrize("factory", ["Flat", "SQ8", "PCA8,Flat", "HNSW8"])
+@pytest.mark.parametrize("factory", ["Flat", "IVF4,Flat", "PCA8,Flat", "HNSW8"])
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_factory_string_gives_that_index(factory, metric):
     x = VECTORS["float32"]
@@ -173,3 +173,10 @@ def test_a_file_that_is_no_index_is_refused_by_name(tmp_path, content):
 def test_an_index_that_cannot_be_written_is_told_by_path(tmp_path):
     with pytest.raises(KnnvoteError, match=r"cannot write .*gone/index: "):
         write_faiss(build(UINT8).index, tmp_path / "gone" / "index")
+
+
+@pytest.mark.parametrize(("factory", "metric"), [("SQ8", "l1"), ("IVF0,Flat", "l2")])
+def test_an_index_that_faiss_builds_but_cannot_search_is_refused(factory, metric):
+    x = np.random.default_rng(0).integers(0, 256, (300, 12)).astype(np.uint8)
+    with pytest.raises(OptionError, match=f"FAISS cannot build --factory {factory!r} over 300 vectors"):
+        build_faiss(x, kind="factory", metric=metric, factory=factory, seed=0)

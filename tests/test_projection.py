@@ -58,12 +58,15 @@ def test_squared_distances_between_projections_are_exact_in_float32(projection, 
         assert np.array_equal(D, np.take_along_axis(np.tile(squared, (len(xq) // len(pair), 1)), I, axis=1))
 
 
-def test_projections_of_bytes_are_those_of_whole_number_arithmetic(projection, pictures):
+@pytest.mark.parametrize("scale", [1, 0.1, 1e100])
+def test_projections_are_those_of_whole_number_arithmetic(pictures, scale):
+    x = pictures * np.float64(scale)
+    projection = fit_projection(x, 64, whole=scale == 1)
     unit = 2.0 ** np.floor(np.log2(np.abs(projection.axes[projection.axes != 0]).min()))
     axes = (projection.axes / unit).astype(np.int64)
     assert np.array_equal(axes * unit, projection.axes)
-    sums = (pictures.astype(np.int64) - projection.centre.astype(np.int64)) @ axes.T
-    assert np.array_equal(projection(pictures.astype(np.float64)), np.rint(sums * unit))
+    steps = np.rint((x - projection.centre) / projection.grid).astype(np.int64)
+    assert np.array_equal(projection(x), np.rint((steps @ axes.T) * unit))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -124,6 +127,13 @@ def test_an_index_file_gives_back_the_projection_that_its_vectors_went_through(t
     assert_whole_and_short(projected)
     D, _ = ivf.search(projected, 1, params=faiss.SearchParametersIVF(nprobe=ivf.nlist))
     assert not D.any()  # each vector stands in the file where its projection is
+
+
+def test_a_query_infinitely_many_steps_away_is_projected_too():
+    x = floats(1e-200)
+    projected = fit_projection(x, 12, whole=False)(np.vstack([np.full((1, 12), 1e149), np.full((1, 12), -1e149)]))
+    assert_whole_and_short(projected)
+    assert projected.any(axis=1).all()
 
 
 @pytest.mark.parametrize("exponent", [-400, -100, 100, 400])

@@ -120,15 +120,25 @@ def test_a_query_far_out_changes_no_neighbour_of_the_others_in_its_batch(metric)
         assert_exact(np.vstack([xq, np.full((1, 8), 10.0**exponent)]), x, 5, metric)
 
 
+@pytest.mark.parametrize("exponent", range(154, 166))
+def test_floats_so_small_that_squares_are_lost_tie_by_row(exponent):
+    rng = np.random.default_rng(exponent)
+    for _ in range(10):
+        x, xq = rng.normal(size=(300, 2)) * 10.0**-exponent, rng.normal(size=(20, 2)) * 10.0**-exponent
+        assert_exact(xq, x, 5, "l2")
+
+
 @pytest.mark.parametrize("value", [0.1, 1e6 + 0.1, 1e100, -1e-300])
 @pytest.mark.parametrize("metric", METRICS)
 def test_vectors_that_are_all_equal_are_found_in_the_order_of_their_rows(value, metric):
     if metric == "cosine" and abs(value) < 1e-150:
         value = -0.3
     x = np.full((200, 3), value)
-    D, I = exact(np.vstack([x[:2], 2 * x[:2]]), x, 7, metric)
+    D, I = exact(x[:2], x, 7, metric)
+    assert np.array_equal(I, np.tile(np.arange(7), (2, 1)))
+    assert (D == 0).all()
+    _, I = exact(np.vstack([x[:2], 2 * x[:2]]), x, 7, metric)
     assert np.array_equal(I, np.tile(np.arange(7), (4, 1)))
-    assert (D[:2] == 0).all()
 
 
 @pytest.mark.parametrize("metric", METRICS)
