@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from classify.distances import candidate_distances, final_distances
 from data.errors import OptionError
-from indexer.faiss_index import FAISS_METRIC, base_ivf
+from indexer.bounds import Bounds
+from indexer.faiss_index import FAISS_METRIC
 from indexer.space import Metric, metric_space
 from indexer.store import Index
 
@@ -20,6 +21,10 @@ _WIDEN = 8
 _SCAN_BLOCK = 16_384  # stored vectors converted to float32 at a time
 _QUERY_BLOCK = 4096
 _CANDIDATES = 1 << 22  # settled at a time
+_BOUND_BLOCK = 512  # queries of one matrix product with the bounds
+_MOST_SURVIVORS = 1 << 14  # of one query: memory stays small
+_USEFUL = 16  # a distance of its own costs a survivor this many times what a plain scan costs it
+_ALIKE = 32  # queries settled together, of about as many survivors
 
 
 def search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -47,6 +52,8 @@ def search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.fl
 
 
 def _search_block(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    if index.bounds is not None:
+        return exact_by_bounds(index, index.bounds, xq, k)
     if index.kind == "exact":
         return exact(xq, index.vectors, k, index.metric)
     D, I = _settle(xq, index.vectors, candidates(index, xq, k), k, index.metric)
@@ -61,8 +68,8 @@ def candidates(index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int6
     settings = index.manifest["search"]
     m = min(index.n, k * settings["candidates_per_neighbor"])
     queries = metric_space(xq, index.metric)
-    if index.kind == "adaptive":
-        ivf, projection = base_ivf(index.faiss_index, settings["grid"])
+    if "nprobe" in settings:
+        ivf, projection = index.ivf
         parameters = faiss.SearchParametersIVF(nprobe=settings["nprobe"])
         proposed: NDArray[np.int64] = ivf.search(projection(queries), m, params=parameters)[1]
         return proposed
@@ -77,6 +84,51 @@ def candidates(index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int6
     # has one way through the code.
     step = len(floats) if isinstance(inner, faiss.IndexHNSW) else 1
     return np.concatenate([inner.search(floats[i : i + step], m)[1] for i in range(0, len(floats), step)])
+
+
+def exact_by_bounds(
+    index: Index, bounds: Bounds, xq: NDArray[np.generic], k: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Brute force by result: only what a lower bound does not rule out gets a distance.
+
+    The k-th distance among an approximate search's candidates is at least the true one; every stored vector whose
+    bound is not above it is settled. Queries for which too few are ruled out are searched by `exact`.
+
+    Returns:
+        D (nq, k) as `candidate_distances` gives it, and I (nq, k).
+    """
+    D, I = np.empty((len(xq), k)), np.empty((len(xq), k), dtype=np.int64)
+    doubtful = []
+    for start in range(0, len(xq), _BOUND_BLOCK):
+        queries = xq[start : start + _BOUND_BLOCK]
+        t = _settle(queries, index.vectors, candidates(index, queries, k), k, index.metric)[0][:, -1]
+        # For cosine, half the squared distance and 1 - cos round differently.
+        squared = 2 * (t + 2.0**-48) if index.metric == "cosine" else t
+        columns, counts, given_up = bounds.survivors(metric_space(queries, index.metric), squared, _MOST_SURVIVORS)
+        if np.median(counts) > max(k, index.n // _USEFUL):  # these data leave a bound nothing to work with
+            doubtful.append(np.arange(start, len(xq)))
+            break
+        doubtful.append(start + np.flatnonzero(given_up))
+        first = np.cumsum(counts) - counts
+        for rows in _alike(counts, np.flatnonzero(~given_up)):
+            proposed = _padded(columns, first[rows], counts[rows])
+            D[start + rows], I[start + rows] = _settle(queries[rows], index.vectors, proposed, k, index.metric)
+    rest = np.concatenate(doubtful)
+    if len(rest):
+        D[rest], I[rest] = exact(xq[rest], index.vectors, k, index.metric)
+    return D, I
+
+
+def _alike(counts: NDArray[np.int64], rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Rows in parts of nearly equal counts."""
+    rows = rows[np.argsort(counts[rows], kind="stable")]
+    return [rows[i : i + _ALIKE] for i in range(0, len(rows), _ALIKE)]
+
+
+def _padded(values: NDArray[np.int64], first: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Runs of values, each from `first` and `counts` long, as the rows of a matrix that -1 fills up."""
+    places = np.arange(counts.max())
+    return np.where(places < counts[:, None], values.take(first[:, None] + places, mode="clip"), -1)
 
 
 def exact(
@@ -119,6 +171,11 @@ def _settle(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The k nearest of each query's candidates I (nq, m), by distance, then by row."""
     D = candidate_distances(xq, x, I, metric)
+    if I.shape[1] > 8 * k:  # what is farther than the k-th need not be sorted
+        near = np.partition(D, k - 1, axis=1)[:, k - 1, None] >= D
+        width = int(near.sum(axis=1).max())
+        places = np.argsort(~near, axis=1, kind="stable")[:, :width]
+        D, I = np.take_along_axis(D, places, axis=1), np.take_along_axis(I, places, axis=1)
     order = np.lexsort((I, D), axis=1)[:, :k]
     return np.take_along_axis(D, order, axis=1), np.take_along_axis(I, order, axis=1)
 

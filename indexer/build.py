@@ -185,6 +185,7 @@ def _build(
             provenance=examples.provenance,
             write_index=partial(write_faiss, built.index) if built.index is not None else None,
             vectors=None if is_held else x,
+            bounds=built.bounds,
             timing={name: round(seconds, 3) for name, seconds in timing.items()},
         ),
     )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import KnnvoteError, OptionError
+from indexer.bounds import bound_table
 from indexer.projection import Projection, fit_projection, projection_from_faiss
 from indexer.space import Metric, metric_space
 from indexer.threads import limit_threads
@@ -24,6 +25,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 HNSW_FACTORY = "HNSW32"
 _PRINCIPAL_COMPONENTS = 64
+BOUNDS_FROM = 4096  # stored vectors: a scan of fewer costs less than to rule them out
 _SAMPLE = 16_384  # rows that determine the axes: the covariance of more does not change them noticeably
 _BLOCK = 16_384  # rows converted to floats at a time
 # Of the metric's own space, in which cosine is l2.
@@ -38,11 +40,13 @@ class Built:
         index: None where FAISS has nothing to add to the stored vectors: exact search of types it cannot hold.
         factory: its FAISS factory string, as far as one can describe it; "" without an index.
         search: settings of its search, as they go into the manifest.
+        bounds: (n, p + 2) table of lower bounds, for an exact search that need not look at every stored vector.
     """
 
     index: faiss.Index | None
     factory: str
     search: dict[str, Any]
+    bounds: NDArray[np.float32] | None = None
 
 
 def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: Metric, factory: str | None, seed: int) -> Built:
@@ -52,15 +56,22 @@ def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: Metric, factory: 
         OptionError: the factory string is not one that FAISS can build for these vectors.
     """
     if kind == "exact":
-        return _exact(x)
+        return _exact(x, metric, seed)
     if kind == "adaptive":
         return _adaptive(x, metric, seed)
     return _from_factory(x, metric, factory or HNSW_FACTORY)
 
 
-def _exact(x: NDArray[np.generic]) -> Built:
-    holder, factory = _lossless_holder(x)
-    return Built(holder, factory, {})
+def _exact(x: NDArray[np.generic], metric: Metric, seed: int) -> Built:
+    """An adaptive index and a table of bounds, where these can be faster than a plain scan of all stored vectors."""
+    n, d = x.shape
+    if metric == "l1" or n < BOUNDS_FROM or d < 2 * _PRINCIPAL_COMPONENTS:
+        holder, factory = _lossless_holder(x)
+        return Built(holder, factory, {})
+    built = _adaptive(x, metric, seed)
+    ivf, projection = base_ivf(built.index, built.search["grid"])
+    search = {**built.search, "nprobe": max(1, ivf.nlist // 64), "candidates_per_neighbor": 3}
+    return Built(built.index, built.factory, search, bound_table(x, metric, projection))
 
 
 def _lossless_holder(x: NDArray[np.generic]) -> tuple[faiss.Index | None, str]:

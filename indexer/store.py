@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from data.errors import KnnvoteError
 from data.files import atomic_write, describe_os_error, hash_stream, sync
-from indexer.faiss_index import KINDS, held_vectors, read_faiss
+from indexer.bounds import Bounds
+from indexer.faiss_index import KINDS, base_ivf, held_vectors, read_faiss
+from indexer.projection import Projection
 from indexer.space import METRICS, Metric
 
 FORMAT = 1
@@ -30,8 +32,8 @@ MANIFEST = "manifest.json"
 LOCK = "lock"
 VECTOR_STEP = "pixels"  # between an image and its vector stands one named step: today flattening
 TIMING = "timing"
-_GENERATION_NAME = re.compile(r"(index|vectors|labels|timing)-(\d+)\.(faiss|npy|parquet|json)")
-_UNFINISHED_NAME = re.compile(r"\.(manifest|(index|vectors|labels|timing)-\d+)\.[a-z]+\.\d+\.tmp")
+_GENERATION_NAME = re.compile(r"(index|vectors|bounds|labels|timing)-(\d+)\.(faiss|npy|parquet|json)")
+_UNFINISHED_NAME = re.compile(r"\.(manifest|(index|vectors|bounds|labels|timing)-\d+)\.[a-z]+\.\d+\.tmp")
 _DTYPES = ("uint8", "uint16", "uint32", "float32", "float64")
 # What a manifest of this format holds; a seal says that it was not damaged since, not that it was ever right.
 _FIELDS: dict[str, type | UnionType] = {
@@ -79,6 +81,7 @@ class Index:
     vectors: NDArray[np.generic]
     labels: pa.Array
     _provenance: pq.ParquetFile
+    _bounds: NDArray[np.float32] | None = None
 
     @property
     def n(self) -> int:
@@ -117,6 +120,16 @@ class Index:
         return fingerprint(self.manifest)
 
     @cached_property
+    def ivf(self) -> tuple[Any, Projection]:
+        """The inverted file of an index that has one, and the projection that leads to it."""
+        return base_ivf(self.faiss_index, self.manifest["search"]["grid"])
+
+    @cached_property
+    def bounds(self) -> Bounds | None:
+        """Lower bounds of distances, where the index stores them."""
+        return None if self._bounds is None else Bounds(self.ivf[1], self._bounds)
+
+    @cached_property
     def classes(self) -> pa.Array:
         """The distinct labels, sorted; empty for regression."""
         return pa.array(self.manifest["classes"], self.labels.type)
@@ -152,6 +165,7 @@ class Content:
         write_index: writes the FAISS index to a path; None where there is none.
         vectors: (n, d) stored in a file of their own; None where the FAISS index holds them without loss.
         timing: seconds by step. They are kept apart, because the same input gives the same bytes of all the rest.
+        bounds: (n, p + 2) table of lower bounds, for exact search; None where there is none.
     """
 
     facts: dict[str, Any]
@@ -159,6 +173,7 @@ class Content:
     write_index: Callable[[Path], None] | None
     vectors: NDArray[np.generic] | None
     timing: dict[str, float]
+    bounds: NDArray[np.float32] | None = None
 
 
 def write_folder(folder: Path, content: Content) -> None:
@@ -189,6 +204,10 @@ def _write_generation(folder: Path, content: Content) -> None:
         files["vectors"] = folder / f"vectors-{generation}.npy"
         with atomic_write(files["vectors"]) as stream:
             np.save(stream, content.vectors, allow_pickle=False)
+    if content.bounds is not None:
+        files["bounds"] = folder / f"bounds-{generation}.npy"
+        with atomic_write(files["bounds"]) as stream:
+            np.save(stream, content.bounds, allow_pickle=False)
     files["labels"] = folder / f"labels-{generation}.parquet"
     with atomic_write(files["labels"]) as stream:
         pq.write_table(content.provenance, stream, compression="zstd")
@@ -242,6 +261,7 @@ def _open_generation(path: Path, manifest: dict[str, Any]) -> Index:
             vectors = np.load(names["vectors"], mmap_mode="r", allow_pickle=False)
         else:
             vectors = held_vectors(faiss_index, dtype)
+        bounds = np.load(names["bounds"], mmap_mode="r", allow_pickle=False) if "bounds" in names else None
         provenance = pq.ParquetFile(names["labels"])
         labels = provenance.read(["label"])["label"].combine_chunks()
     except (ValueError, KeyError, OSError, pa.ArrowException) as error:
@@ -249,7 +269,7 @@ def _open_generation(path: Path, manifest: dict[str, Any]) -> Index:
     expected = (manifest["n"], manifest["d"])
     if vectors is None or vectors.shape != expected or vectors.dtype != dtype or len(labels) != expected[0]:
         raise KnnvoteError(f"{path} does not hold the vectors that its manifest describes; build it again")
-    return Index(path, manifest, faiss_index, vectors, labels, provenance)
+    return Index(path, manifest, faiss_index, vectors, labels, provenance, bounds)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
