@@ -38,6 +38,13 @@ def _parse_shape(_ctx: click.Context, _param: click.Parameter, value: str | None
     return shape
 
 
+def _parse_local(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
+    """A path on this machine, which a URI is not."""
+    if "://" in value:
+        raise click.BadParameter(f"{value!r} is a URI, and knnvote writes to local folders only")
+    return Path(value)
+
+
 def _options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for decorator in reversed(decorators):
@@ -81,18 +88,18 @@ def _example(text: str) -> str:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="knnvote", message="%(package)s %(version)s")
 def cli() -> None:
-    r"""Classify images in Parquet files by their nearest labelled neighbours.
+    """Classify images in Parquet files by their nearest labelled neighbours.
 
     \b
     Two steps, one folder between them:
       labelled images --knnvote index--> index folder --knnvote classify--> predictions
-    """
+    """  # noqa: D301  # click needs the real character
 
 
 @cli.command(epilog=_example("knnvote demo"))
 @click.argument("folder", type=click.Path(path_type=Path), default="knnvote-demo")
 def demo(folder: Path) -> None:
-    """Walk the whole tour on the digits that scikit-learn ships, in FOLDER."""
+    """Walk the whole tour on scikit-learn's digits."""
     from classify.demo import run_demo
 
     run_demo(folder, click.echo, program=_program())
@@ -102,7 +109,7 @@ def demo(folder: Path) -> None:
 @click.argument("name", type=click.Choice(["digits"]))
 @click.argument("folder", type=click.Path(path_type=Path))
 def sample(name: str, folder: Path) -> None:  # noqa: ARG001  # digits are the only sample there is
-    """Write a sample data set as train.parquet and test.parquet (25%) into FOLDER."""
+    """Write a sample data set to FOLDER as Parquet."""
     from data.sample import write_digits
 
     for path in write_digits(folder):
@@ -115,7 +122,7 @@ def sample(name: str, folder: Path) -> None:  # noqa: ARG001  # digits are the o
 @click.option("--images-key", metavar="NAME", help="Array of the images in an NPZ file that holds several.")
 @click.option("--labels-key", metavar="NAME", help="Array of the labels in an NPZ file that holds several.")
 def convert(sources: tuple[Path, ...], destination: Path, images_key: str | None, labels_key: str | None) -> None:
-    """Convert IDX, CSV, NPY and NPZ files of images and labels to the Parquet file DEST."""
+    """Convert IDX, CSV, NPY and NPZ files to Parquet."""
     from data.convert import convert as convert_files
 
     rows = convert_files(sources, destination, images_key=images_key, labels_key=labels_key)
@@ -124,7 +131,7 @@ def convert(sources: tuple[Path, ...], destination: Path, images_key: str | None
 
 @cli.command(epilog=_example("knnvote index digits/train.parquet --out digits.knn"))
 @_images
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The index folder to make.")
+@click.option("--out", required=True, callback=_parse_local, help="The index folder to make.")
 @click.option(
     "--kind",
     type=click.Choice(["exact", "adaptive", "hnsw"]),
@@ -172,7 +179,7 @@ def index(  # noqa: PLR0917
     seed: int,
     threads: int | None,
 ) -> None:
-    """Build an index folder from labelled images: Parquet files, folders, globs or URIs."""
+    """Build an index folder from labelled images."""
     from data.files import find_inputs
     from data.layout import ImageOptions
     from indexer.build import IndexOptions, index_files
@@ -207,13 +214,15 @@ def index(  # noqa: PLR0917
 @cli.command(epilog=_example("knnvote classify digits.knn digits/test.parquet --out predictions"))
 @click.argument("index_folder", metavar="INDEX", type=click.Path(path_type=Path))
 @_images
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The output folder.")
+@click.option("--out", required=True, callback=_parse_local, help="The output folder.")
 @_vote_options
 @click.option("--min-confidence", type=float, help="Abstain where the winner's share of the vote is smaller.")
 @click.option("--max-distance", type=float, help="Abstain where the nearest neighbour is farther.")
 @click.option("--neighbors", is_flag=True, help="Add each voter's row, id, label and distance.")
 @click.option("--probabilities", is_flag=True, help="Add the share of each class.")
-@click.option("--keep", multiple=True, metavar="NAME", help="Keep only this input column; may be repeated.")
+@click.option(
+    "--keep", multiple=True, metavar="NAME", help="Keep only this input column (not the image); may be repeated."
+)
 @click.option("--prefix", default="", metavar="TEXT", help="Before the names of the columns that are added.")
 @_image_options
 @click.option("--grayscale", is_flag=True, help="Convert colour images to grey.")
@@ -240,7 +249,7 @@ def classify(  # noqa: PLR0917
     as_json: bool,
     **rule: Any,
 ) -> None:
-    """Classify Parquet files of images, one output file for each, and carry on where an earlier run stopped."""
+    """Classify images, one output file for each input."""
     from classify.classifier import Classifier
     from classify.job import BATCH_SIZE, JobOptions, run_job
     from classify.output import OutputOptions
@@ -266,6 +275,8 @@ def classify(  # noqa: PLR0917
         )
     for reason in summary.failed.values():
         _talk(f"failed: {reason}")
+    if summary.bad_example is not None:
+        _talk(f"bad image, the first: {summary.bad_example}")
     counts = summary.counts
     _talk(
         f"{out}: {counts.rows:,} rows "
@@ -304,7 +315,7 @@ def compare(  # noqa: PLR0917
     as_json: bool,
     **rule: Any,
 ) -> None:
-    """Say what each index costs in accuracy and buys in speed, against exact search on test images."""
+    """Compare indexes with exact search on test images."""
     from classify.compare import compare as compare_indexes
     from data.files import find_inputs
     from data.layout import ImageOptions
@@ -331,7 +342,7 @@ def compare(  # noqa: PLR0917
 @click.argument("path")
 @_as_json
 def inspect(path: str, as_json: bool) -> None:
-    """Show what an index folder, a job's output folder, or files of images hold."""
+    """Show what an index, a job's output or images hold."""
     from classify.inspection import inspect_path
 
     facts = inspect_path(path)
@@ -346,7 +357,7 @@ def inspect(path: str, as_json: bool) -> None:
 @cli.command(epilog=_example("knnvote verify digits.knn"))
 @click.argument("path", type=click.Path(path_type=Path))
 def verify(path: Path) -> None:
-    """Check every byte of an index folder against its manifest."""
+    """Check every byte of an index folder."""
     from indexer.store import verify_folder
 
     problems = verify_folder(path)
@@ -386,7 +397,8 @@ def _run() -> int:
         sys.stdout = None  # who reads it is gone: nothing is left to flush
         return 1
     except (click.Abort, KeyboardInterrupt):
-        _talk("interrupted: what is finished is kept; run the same command again to go on")
+        is_job = sys.argv[1:2] == ["classify"]
+        _talk(f"interrupted{': what is finished is kept; run the same command again to go on' if is_job else ''}")
         sys.stdout.flush()
         os._exit(_INTERRUPTED)  # a batch still at work in a thread is not waited for
     return code if isinstance(code, int) else 0

@@ -26,6 +26,7 @@ from data.errors import ImageFileError, KnnvoteError
 from data.files import InputFile, atomic_write, hold_lock
 from data.layout import ImageOptions, Layout
 from data.parquet import open_parquet, read_batches, read_head, rows_within_budget, schema_metadata_without_images
+from indexer.store import is_index_folder
 from indexer.threads import available_processors, limit_threads
 
 RECORDS = "_knnvote"
@@ -56,6 +57,7 @@ class Summary:
         failed: path and reason of each file that could not be classified.
         seconds: wall time of this run.
         new_rows: rows classified in this run.
+        bad_example: the first bad image of this run, by file, row and reason.
     """
 
     counts: Counts
@@ -64,6 +66,7 @@ class Summary:
     failed: dict[str, str]
     seconds: float
     new_rows: int
+    bad_example: str | None
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``classify --json`` prints."""
@@ -71,6 +74,7 @@ class Summary:
             **asdict(self.counts),
             "files": {"written": self.written, "skipped": self.skipped, "failed": len(self.failed)},
             "failures": self.failed,
+            "bad_example": self.bad_example,
             "seconds": round(self.seconds, 3),
             "rows_per_second": round(self.new_rows / self.seconds, 1) if self.seconds else 0.0,
         }
@@ -110,6 +114,7 @@ def run_job(
     made_from = _job_record(classifier, options)
     counts, new_rows, written, skipped = Counts(), 0, 0, 0
     failed: dict[str, str] = {}
+    bad_examples: list[str] = []
     with _claimed(out, made_from), _stages(threads) as stages:
         for source, target in targets:
             try:
@@ -128,6 +133,7 @@ def run_job(
                         scratch=out / RECORDS,
                         made_from=made_from,
                         progress=progress,
+                        tell_bad=bad_examples.append,
                     )
                     written += 1
                     new_rows += done.rows
@@ -144,6 +150,7 @@ def run_job(
         failed=failed,
         seconds=time.perf_counter() - start,
         new_rows=new_rows,
+        bad_example=bad_examples[0] if bad_examples else None,
     )
 
 
@@ -185,8 +192,9 @@ def classify_file(
     scratch: Path,
     made_from: dict[str, Any],
     progress: Callable[[int], None] = lambda _rows: None,
+    tell_bad: Callable[[str], None] = lambda _example: None,
 ) -> Counts:
-    """Classify one file into one file that appears whole or not at all.
+    """Classify one file into one file that appears whole or not at all; of its bad images the first is told.
 
     Raises:
         ImageFileError: the input as a whole does not fit.
@@ -204,6 +212,9 @@ def classify_file(
         def tables() -> Iterator[pa.Table]:
             nonlocal counts
             for batch, answer in prefetch(answered, stages.searching):
+                bad = np.flatnonzero(answer.status == BAD_IMAGE)
+                if len(bad) and not counts.bad_image:
+                    tell_bad(f"{source.shown}, row {counts.rows + bad[0]}: {answer.reason[bad[0]]}")
                 counts += _count(answer)
                 kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
                 yield pa.Table.from_arrays([*kept, *answer_columns(answer, options.output)], schema=schema)
@@ -312,6 +323,8 @@ def _claimed(out: Path, made_from: dict[str, Any]) -> Iterator[None]:
     """
     if out.exists() and not out.is_dir():
         raise KnnvoteError(f"{out} is a file: give --out a folder")
+    if is_index_folder(out):
+        raise KnnvoteError(f"{out} is an index folder: give --out a folder of its own")
     record = out / RECORDS / "job.json"
     if out.is_dir() and not (out / RECORDS).exists() and any(out.iterdir()):
         raise KnnvoteError(f"{out} holds files that knnvote did not make: give --out a new or empty folder")
@@ -323,7 +336,13 @@ def _claimed(out: Path, made_from: dict[str, Any]) -> Iterator[None]:
         else:
             with atomic_write(record) as stream:
                 stream.write(json.dumps(made_from, indent=1, ensure_ascii=False).encode())
-        yield
+        try:
+            yield
+        finally:
+            if [entry.name for entry in out.iterdir()] == [
+                RECORDS
+            ]:  # nothing was written that another job could mix with
+                record.unlink()
 
 
 def _read_job_record(path: Path) -> dict[str, Any]:
@@ -336,7 +355,7 @@ def _read_job_record(path: Path) -> dict[str, Any]:
 
 def _refuse_other_job(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     differences = [
-        f"{name} was {before['options'].get(name)!r} and is {value!r}"
+        f"--{name.replace('_', '-')} was {_shown(before['options'].get(name))} and is {_shown(value)}"
         for name, value in now["options"].items()
         if before["options"].get(name) != value
     ]
@@ -344,6 +363,12 @@ def _refuse_other_job(out: Path, before: dict[str, Any], now: dict[str, Any]) ->
         differences.insert(0, f"the index was {before['index'][:12]}... and is {now['index'][:12]}...")
     if differences:
         raise KnnvoteError(f"{out} was made by another job: {'; '.join(differences)}; give another --out, or remove it")
+
+
+def _shown(value: Any) -> str:
+    if value in (None, False, "", True):
+        return "given" if value is True else "not given"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _record_failures(out: Path, failed: dict[str, str]) -> None:

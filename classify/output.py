@@ -87,7 +87,9 @@ def kept_columns(
     if options.keep is not None:
         for name in options.keep:
             if name not in others:
-                raise ImageFileError(f"no column {name!r} for --keep; there are {', '.join(others) or 'none'}")
+                raise ImageFileError(
+                    f"no column {name!r} for --keep; beside the image there are {', '.join(others) or 'none'}"
+                )
         others = [name for name in others if name in options.keep]
     repeated = sorted(name for name in {*image_columns, *others} if schema.names.count(name) > 1)
     if repeated:

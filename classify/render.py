@@ -128,11 +128,13 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     shape = " x ".join(map(str, facts["shape"]))
     classes = [_show_class(label, facts["class_names"]) for label in facts["classes"][:20]]
     more = [f"... {len(facts['classes'])} in all"] if len(facts["classes"]) > len(classes) else []
+    low, high = facts["range"]
+    bad = f"{facts['skipped']:,}"
     search = ", ".join(f"{name} {value}" for name, value in facts["search"].items())
     return [
         ("kind", f"{facts['kind']}, FAISS {facts['factory'] or 'not used'}, metric {facts['metric']}"),
-        ("images", f"{facts['n']:,} of {shape}, {facts['dtype']}, {facts['skipped']:,} bad rows left out"),
-        ("labels", f"{facts['label_type']}, {facts['task']}: {', '.join(classes + more)}"),
+        ("images", f"{facts['n']:,} of {shape}, {facts['dtype']} from {low:g} to {high:g}, {bad} bad rows left out"),
+        ("labels", f"{facts['label_type']}, {facts['task']}{': ' if classes else ''}{', '.join(classes + more)}"),
         ("from", ", ".join(source["path"] for source in facts["sources"]) or "arrays"),
         ("columns", f"image {facts['image_column']}, label {facts['label_column']}"),
         ("search", search or "every stored image"),
@@ -145,7 +147,8 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _show_class(label: Any, names: list[str] | None) -> str:
     is_named = isinstance(label, int) and 0 <= label < len(names or [])
-    return f"{label} ({names[label]})" if names and is_named else str(label)
+    name = names[label] if names and is_named else str(label)
+    return str(label) if name == str(label) else f"{label} ({name})"
 
 
 def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

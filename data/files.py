@@ -16,6 +16,7 @@ from pyarrow import fs as pafs
 from data.errors import ImageFileError, KnnvoteError
 
 _CHUNK = 1 << 20
+_MARKERS = ("manifest.json", "_knnvote/job.json")  # in index folders and in outputs of jobs
 _GLOB_CHARACTERS = frozenset("*?[")
 
 
@@ -85,7 +86,7 @@ def find_inputs(arguments: Sequence[str]) -> list[InputFile]:
     """Expand files, folders, globs and URIs into Parquet files, in the order given and then by name.
 
     A folder gives every ``*.parquet`` file below it, but names that begin with ``.`` or ``_``, as Spark and Arrow have
-    it, and what is in index folders. The same file named twice is taken once.
+    it, and what knnvote made (index folders, outputs of jobs). The same file named twice is taken once.
 
     Raises:
         KnnvoteError: a path does not exist, a folder or glob holds no Parquet file.
@@ -152,7 +153,12 @@ def _select(filesystem: Any, path: str, shown: str, *, base: str | None = None) 
         entries = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
     except OSError as error:
         raise KnnvoteError(f"cannot read {shown}: {describe_os_error(error)}") from error
-    index_folders = {str(PurePosixPath(entry.path).parent) for entry in entries if entry.base_name == "manifest.json"}
+    made_by_knnvote = {
+        PurePosixPath(entry.path).parents[marker.count("/")]
+        for entry in entries
+        for marker in _MARKERS
+        if entry.path.endswith(f"/{marker}")
+    }
     files = [
         InputFile(
             filesystem,
@@ -165,7 +171,7 @@ def _select(filesystem: Any, path: str, shown: str, *, base: str | None = None) 
         for entry in sorted(entries, key=lambda entry: entry.path)
         if entry.type == pafs.FileType.File
         and _is_visible_parquet(_relative(entry.path, path))
-        and str(PurePosixPath(entry.path).parent) not in index_folders
+        and made_by_knnvote.isdisjoint(PurePosixPath(entry.path).parents)
     ]
     if not files:
         raise KnnvoteError(f"{shown} is a folder without any *.parquet file: give one that holds some")

@@ -36,7 +36,9 @@ def _told_by_name(source: InputFile) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:
         reason = describe_os_error(error) if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise ImageFileError(f"cannot read {source.shown} as Parquet: {reason}") from error
+        raise ImageFileError(
+            f"cannot read {source.shown} as Parquet: {reason}; for IDX, CSV and NPZ files there is knnvote convert"
+        ) from error
 
 
 def read_head(source: InputFile, file: pq.ParquetFile) -> pa.Table:

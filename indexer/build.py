@@ -163,6 +163,7 @@ def _build(
         "d": x.shape[1],
         "shape": list(examples.shape),
         "dtype": str(x.dtype),
+        "range": [x.min().item(), x.max().item()],
         "vector": {"step": VECTOR_STEP, "grayscale": GRAYSCALE_FORMULA if grayscale else None},
         "task": "regression" if is_regression else "classification",
         "classes": [] if is_regression else sorted(labels.unique().to_pylist()),

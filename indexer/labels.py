@@ -42,8 +42,9 @@ def recognise_label(
         raise ImageFileError(
             f"several columns could be the label: {_shown(schema, possible)}; name one with --label-column"
         )
+    found = _shown(schema, others) or "no other columns"
     raise ImageFileError(
-        f"no label column beside the images; there are {_shown(schema, others) or 'no other columns'}; "
+        f"no label column beside the images{' and the ids' if id_column else ''}; there are {found}; "
         "name one with --label-column"
     )
 

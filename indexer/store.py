@@ -46,6 +46,7 @@ _FIELDS: dict[str, type | UnionType] = {
     "d": int,
     "shape": list,
     "dtype": str,
+    "range": list,
     "vector": dict,
     "task": str,
     "classes": list,
@@ -281,9 +282,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise KnnvoteError(f"{path} does not exist: give an index folder that knnvote index made")
     if not is_index_folder(path):
-        raise KnnvoteError(
-            f"{path} is not an index folder: it has no {MANIFEST}; make one with knnvote index IMAGES --out {path}"
-        )
+        raise KnnvoteError(f"{path} is not an index folder: it has no {MANIFEST}; give one that knnvote index made")
     manifest = _read_sealed(path / MANIFEST)
     if isinstance(manifest.get("format"), int) and manifest["format"] > FORMAT:
         raise KnnvoteError(

@@ -85,7 +85,7 @@ MISTAKES = {
     "output over other files": ("classify x.knn good.parquet --out foreign", 1, "foreign holds files that knnvote did"),
     "output is a file": ("classify x.knn good.parquet --out good.parquet", 1, "good.parquet is a file: give --out a"),
     "output in input": ("classify x.knn in --out in/out", 1, "the output folder in/out lies inside the input"),
-    "column to keep": ("classify x.knn good.parquet --out o --keep y", 1, "no column 'y' for --keep; there are label"),
+    "column to keep": ("classify x.knn good.parquet --out o --keep y", 1, "no column 'y' for --keep; beside the image"),
     "inspect nothing": ("inspect nothing", 1, "nothing does not exist"),
     "verify no index": ("verify in", 1, "in is not an index folder"),
     "compare no index": ("compare good.parquet --index in", 1, "in is not an index folder"),
@@ -134,7 +134,7 @@ def test_a_folder_of_another_job_is_refused_naming_what_differs(invoke):
     result = invoke("classify", "x.knn", "good.parquet", "--out", "o", "--k", "3", "--neighbors")
     assert result.code == 1
     assert result.stderr == (
-        "error: o was made by another job: k was 5 and is 3; neighbors was False and is True; "
+        "error: o was made by another job: --k was 5 and is 3; --neighbors was not given and is given; "
         "give another --out, or remove it\n"
     )
 
@@ -318,3 +318,12 @@ def test_help_names_every_command(invoke):
     result = invoke("--help")
     assert (result.code, result.stderr) == (0, "")
     assert all(re.search(rf"^  {command} ", result.stdout, re.MULTILINE) for command in COMMANDS)
+
+
+def test_an_output_on_another_machine_is_refused(invoke, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in ("index x.parquet", "classify x.knn x.parquet"):
+        result = invoke(*command.split(), "--out", "s3://bucket/out")
+        assert (result.code, result.stdout) == (2, "")
+        assert "'s3://bucket/out' is a URI, and knnvote writes to local folders only" in result.stderr
+    assert list(tmp_path.iterdir()) == []

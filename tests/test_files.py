@@ -324,3 +324,14 @@ def test_an_index_folder_among_the_inputs_is_passed_over(here):
     (here / "in" / "x.knn" / "manifest.json").write_text("{}")
     (here / "in" / "x.knn" / "labels-1.parquet").write_bytes(b"")
     assert relative("in") == ["a.parquet", "b.parquet", "deep/er/c.parquet"]
+
+
+def test_outputs_of_a_job_among_the_inputs_are_passed_over(here):
+    (here / "in" / "out" / "_knnvote").mkdir(parents=True)
+    (here / "in" / "out" / "_knnvote" / "job.json").write_text("{}")
+    (here / "in" / "out" / "deep").mkdir()
+    for name in ("a", "deep/b"):
+        (here / "in" / "out" / f"{name}.parquet").write_bytes(b"")
+    assert relative("in") == ["a.parquet", "b.parquet", "deep/er/c.parquet"]
+    with pytest.raises(KnnvoteError, match="without any"):
+        find_inputs(["in/out"])

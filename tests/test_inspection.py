@@ -24,7 +24,7 @@ def test_an_index_is_shown_readably(invoke, exact_index):
     assert (shown.code, shown.stderr) == (0, "")
     for words in (
         "exact, FAISS SQ8_direct, metric l2",
-        "1,347 of 8 x 8, uint8, 0 bad rows left out",
+        "1,347 of 8 x 8, uint8 from 0 to 16, 0 bad rows left out",
         "int64, classification: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
         "train.parquet",
         "image image, label label",

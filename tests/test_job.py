@@ -499,14 +499,15 @@ def test_a_rerun_mends_an_output_that_was_damaged_or_removed(classifier, source,
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ((Rule(k=3), JobOptions()), r"k was 5 and is 3"),
-        ((Rule(weights="distance"), JobOptions()), r"weights was 'uniform' and is 'distance'"),
-        ((Rule(ties="first-class"), JobOptions()), r"ties was 'nearest' and is 'first-class'"),
-        ((Rule(min_confidence=0.5), JobOptions()), r"min_confidence was None and is 0\.5"),
-        ((Rule(max_distance=9), JobOptions()), r"max_distance was None and is 9"),
-        ((Rule(), output(neighbors=True)), r"neighbors was False and is True"),
-        ((Rule(), output(keep=("label",), prefix="x")), r"keep was None and is \['label'\]; prefix was '' and is 'x'"),
-        ((Rule(), JobOptions(images=ImageOptions(grayscale=True))), r"grayscale was False and is True"),
+        ((Rule(k=3), JobOptions()), r"--k was 5 and is 3"),
+        ((Rule(weights="distance"), JobOptions()), r'--weights was "uniform" and is "distance"'),
+        ((Rule(ties="first-class"), JobOptions()), r'--ties was "nearest" and is "first-class"'),
+        ((Rule(min_confidence=0.5), JobOptions()), r"--min-confidence was not given and is 0\.5"),
+        ((Rule(max_distance=9), JobOptions()), r"--max-distance was not given and is 9"),
+        ((Rule(), output(neighbors=True)), r"--neighbors was not given and is given"),
+        ((Rule(), output(keep=("label",))), r'--keep was not given and is \["label"\]'),
+        ((Rule(k=3), output(prefix="x")), r'--k was 5 and is 3; --prefix was not given and is "x"'),
+        ((Rule(), JobOptions(images=ImageOptions(grayscale=True))), r"--grayscale was not given and is given"),
     ],
 )
 def test_a_folder_made_with_other_options_is_refused_naming_them(classifier, source, tmp_path, asked, told):
@@ -667,3 +668,18 @@ def test_the_summary_as_json_has_the_documented_keys(classifier, source, tmp_pat
     assert {"rows", "ok", "abstained", "bad_image", "files", "seconds", "rows_per_second"} <= record.keys()
     assert record["files"] == {"written": 1, "skipped": 0, "failed": 0}
     json.dumps(record)
+
+
+def test_a_job_that_wrote_nothing_leaves_its_folder_to_another(classifier, source, tmp_path):
+    mistaken = run(classifier, source, tmp_path / "out", output(keep=("nothing",)))
+    assert (mistaken.written, len(mistaken.failed)) == (0, 1)
+    assert run(classifier, source, tmp_path / "out").written == 1
+
+
+def test_the_first_bad_image_is_told_by_file_row_and_reason(classifier, tmp_path):
+    images = np.full((3, *classifier.index.shape), 1.0)
+    images[1:] = np.nan
+    write_table(image_table(images), tmp_path / "x.parquet")
+    summary = run(classifier, tmp_path / "x.parquet", tmp_path / "out", batch_size=1)
+    assert summary.counts.bad_image == 2
+    assert summary.bad_example == f"{tmp_path}/x.parquet, row 1: pixel 0 is NaN"

@@ -248,7 +248,7 @@ def test_a_pickle_in_place_of_the_vectors_is_not_loaded(folder):
 def test_a_folder_without_a_manifest_is_no_index(tmp_path):
     for call in (open_index, read_manifest, verify_folder):
         with pytest.raises(
-            KnnvoteError, match=r"is not an index folder: it has no manifest.json; make one with knnvote"
+            KnnvoteError, match=r"is not an index folder: it has no manifest.json; give one that knnvote"
         ):
             call(tmp_path)
         with pytest.raises(
