@@ -15,11 +15,13 @@ from indexer.bounds import Bounds
 from indexer.faiss_index import FAISS_METRIC
 from indexer.space import Metric, metric_space
 from indexer.store import Index
+from indexer.threads import map_single_threaded
 
 _SPARE = 16  # candidates beyond k of the first scan: room for ties and for float32's rounding
 _WIDEN = 8
 _SCAN_BLOCK = 16_384  # stored vectors converted to float32 at a time
 _QUERY_BLOCK = 4096
+_LEAST_BLOCK = 64  # queries that are worth a thread
 _CANDIDATES = 1 << 22  # settled at a time
 _BOUND_BLOCK = 512  # queries of one matrix product with the bounds
 _MOST_SURVIVORS = 1 << 14  # of one query: memory stays small
@@ -44,7 +46,11 @@ def search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.fl
     """
     if not 1 <= k <= index.n:
         raise OptionError(f"k is {k}, and {index.path} holds {index.n:,} images: give --k from 1 to {index.n}")
-    blocks = [_search_block(index, xq[start : start + _QUERY_BLOCK], k) for start in range(0, len(xq), _QUERY_BLOCK)]
+    threads = faiss.omp_get_max_threads()
+    size = min(_QUERY_BLOCK, max(_LEAST_BLOCK, -(-len(xq) // threads)))
+    blocks = map_single_threaded(
+        lambda start: _search_block(index, xq[start : start + size], k), range(0, len(xq), size), threads
+    )
     if not blocks:
         return np.empty((0, k)), np.empty((0, k), dtype=np.int64)
     D = np.concatenate([D for D, _ in blocks])

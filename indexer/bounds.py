@@ -80,9 +80,7 @@ class Bounds:
 def bound_points(x: NDArray[np.float64], projection: Projection) -> NDArray[np.float32]:
     """Vectors (nq, d) in the metric's space -> (nq, p + 2) float32 as in `Bounds.table`."""
     centred = (x - projection.centre) / projection.grid
-    gram = projection.axes @ projection.axes.T
-    contraction = np.sqrt(np.linalg.eigvalsh(gram)[-1]) * (1 + 2.0**-30)
-    projected = centred @ (projection.axes / contraction).T
+    projected = centred @ projection.contraction.T
     squared = np.square(centred).sum(axis=1)
     rest = np.sqrt(np.maximum(squared - np.square(projected).sum(axis=1), 0))
     return np.column_stack([projected, rest, squared / 2]).astype(np.float32)

@@ -11,6 +11,7 @@ pixels, axes and projections are whole multiples of powers of two, few enough bi
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import faiss
 import numpy as np
@@ -23,7 +24,7 @@ _LENGTH_LIMIT = 2.0**11 - 1
 _STORED_LENGTH = 1500.0  # leaves queries that lie farther out than any stored vector some room
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Projection:
     """A linear map to whole numbers.
 
@@ -46,6 +47,13 @@ class Projection:
         far = length > _LENGTH_LIMIT
         y[far] = np.trunc(y[far] * (_LENGTH_LIMIT / length[far])[:, None])
         return y.astype(np.float32)
+
+    @cached_property
+    def contraction(self) -> NDArray[np.float64]:
+        """The axes scaled down so that they lengthen no vector, (p, d)."""
+        longest = np.sqrt(np.linalg.eigvalsh(self.axes @ self.axes.T)[-1]) * (1 + 2.0**-30)
+        scaled: NDArray[np.float64] = self.axes / longest
+        return scaled
 
     def to_faiss(self) -> list[faiss.VectorTransform]:
         """The same map as FAISS transforms of x / grid, so that it is stored in the index file itself.

@@ -1,10 +1,16 @@
 """How many threads the numeric libraries use."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
+import faiss
 from threadpoolctl import threadpool_limits
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -13,6 +19,20 @@ def limit_threads(threads: int | None) -> Iterator[int]:
     count = threads or available_processors()
     with threadpool_limits(limits=count):
         yield count
+
+
+def map_single_threaded(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
+    """Work on items side by side, each in a thread of its own in which FAISS and BLAS use no others.
+
+    That is faster than to let these split every small step, and wait for each other after it.
+    """
+    if threads == 1 or len(items) < 2:
+        return [work(item) for item in items]
+    with (
+        threadpool_limits(limits=1, user_api="blas"),
+        ThreadPoolExecutor(threads, "", faiss.omp_set_num_threads, (1,)) as pool,
+    ):
+        return list(pool.map(work, items))
 
 
 def available_processors() -> int:

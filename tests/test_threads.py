@@ -1,13 +1,14 @@
 """How many threads the numeric libraries use."""
 
 import os
+import threading
 
 import faiss
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from indexer.threads import available_processors, limit_threads
+from indexer.threads import available_processors, limit_threads, map_single_threaded
 
 
 def pools():
@@ -58,3 +59,18 @@ def test_a_system_that_tells_only_how_many_there_are_is_believed(monkeypatch):
     assert available_processors() == 7
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_processors() == 1
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_items_are_worked_on_in_threads_of_their_own_and_answered_in_order(threads):
+    seen = set()
+
+    def work(item):
+        seen.add((faiss.omp_get_max_threads(), threading.get_ident() == threading.main_thread().ident))
+        return item * item
+
+    assert map_single_threaded(work, range(10), threads) == [item * item for item in range(10)]
+    if threads > 1:
+        assert seen == {(1, False)}
+    with pytest.raises(ZeroDivisionError):
+        map_single_threaded(lambda item: 1 // item, range(3), threads)
