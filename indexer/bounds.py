@@ -50,14 +50,13 @@ class Bounds:
             limit: give up on a query that has more.
 
         Returns:
-            I (nq, m): rows, -1 to fill up; counts (nq,); and whether the query was given up (nq,).
+            The rows of each query's survivors, query after query; how many each has (nq,); and whether the query was
+            given up (nq,), as it is too where it lies too far out for float32.
         """
         points = bound_points(x, self.projection)
-        lengths = np.sqrt(2 * points[:, -1].astype(np.float64))
-        # Float32 rounds: products and sums as by Higham's bound (see classify.search), the points themselves by less.
-        slack = (points.shape[1] + 64) * 2.0**-24 * (lengths + self._reach) ** 2
-        threshold = (t / self.projection.grid**2 + slack) / 2 - points[:, -1].astype(np.float64)
-        threshold = np.nextafter(threshold.astype(np.float32), np.float32(np.inf))
+        threshold = self._thresholds(points, t, x.shape[1])
+        is_far = ~np.isfinite(threshold)
+        points[is_far], threshold[is_far] = 0, -np.inf
         queries = np.column_stack([-points[:, :-1], np.ones(len(points), dtype=np.float32)])
         rows, columns = [], []
         counts = np.zeros(len(x), dtype=np.int64)
@@ -74,7 +73,22 @@ class Bounds:
             columns.append(column + first)
         row = np.concatenate(rows)
         order = np.argsort(row, kind="stable")
-        return np.concatenate(columns)[order], counts, counts > limit
+        return np.concatenate(columns)[order], counts, is_far | (counts > limit)
+
+    def _thresholds(self, points: NDArray[np.float32], t: NDArray[np.float64], d: int) -> NDArray[np.float32]:
+        """What half a bound, less half the query's squared length, must not exceed (nq,); not finite beyond float32.
+
+        Float32 rounds products and sums by at most Higham's bound (see classify.search). A residual length is the root
+        of a difference of sums of d squares in float64, so its error goes with the root of theirs.
+        """
+        half = points[:, -1].astype(np.float64)
+        share = (points.shape[1] + 64) * 2.0**-24 + 4 * np.sqrt((d + 16) * 2.0**-52)
+        underflow = d * np.finfo(np.float64).tiny  # squares of settled distances that float64 loses
+        with np.errstate(over="ignore", invalid="ignore"):
+            slack = share * (np.sqrt(2 * half) + self._reach) ** 2
+            squared = (np.sqrt(t + underflow) / self.projection.grid) ** 2
+            threshold: NDArray[np.float32] = ((squared + slack) / 2 - half).astype(np.float32)
+        return np.nextafter(threshold, np.float32(np.inf))
 
 
 def bound_points(x: NDArray[np.float64], projection: Projection) -> NDArray[np.float32]:
@@ -83,7 +97,8 @@ def bound_points(x: NDArray[np.float64], projection: Projection) -> NDArray[np.f
     projected = centred @ projection.contraction.T
     squared = np.square(centred).sum(axis=1)
     rest = np.sqrt(np.maximum(squared - np.square(projected).sum(axis=1), 0))
-    return np.column_stack([projected, rest, squared / 2]).astype(np.float32)
+    with np.errstate(over="ignore"):  # what is infinitely far out has no bound
+        return np.column_stack([projected, rest, squared / 2]).astype(np.float32)
 
 
 def bound_table(x: NDArray[np.generic], metric: Metric, projection: Projection) -> NDArray[np.float32]:

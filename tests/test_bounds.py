@@ -147,3 +147,24 @@ def test_bounds_give_the_same_bits_in_every_batch_and_on_every_number_of_threads
         parts = [search(index, xq[start : start + batch], 5) for start in range(0, len(xq), batch)]
     assert np.array_equal(np.concatenate([D for D, _ in parts]), expected_D)
     assert np.array_equal(np.concatenate([I for _, I in parts]), expected_I)
+
+
+@pytest.mark.parametrize(
+    ("x_scale", "xq_scale", "outlier"),
+    [
+        (1, 1e30, 1),
+        (1, 1e140, 1),
+        (1e-150, 1e-150, 1),
+        (1e-163, 1e-163, 1),
+        (1e140, 1e140, 1),
+        (1, 1, 1e40),
+        (1, 1, 1e140),
+    ],
+)
+def test_queries_and_images_at_any_distance_are_brute_force_and_do_not_change_the_others(
+    tmp_path, x_scale, xq_scale, outlier
+):
+    x = np.random.default_rng(7).normal(size=(300, 12)) * x_scale
+    x[-1] *= outlier
+    xq = np.concatenate([x[:40], x[:3] * (xq_scale / x_scale)])
+    assert_is_brute_force(build(tmp_path / "x.knn", x), x, xq, 5)
