@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pyarrow import fs as pafs
 from data.errors import ImageFileError, KnnvoteError
 
 _CHUNK = 1 << 20
-_MARKERS = ("manifest.json", "_knnvote/job.json")  # in index folders and in outputs of jobs
+_LABELS = re.compile(r"labels-\d+\.parquet")
 _GLOB_CHARACTERS = frozenset("*?[")
 
 
@@ -153,12 +154,7 @@ def _select(filesystem: Any, path: str, shown: str, *, base: str | None = None) 
         entries = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
     except OSError as error:
         raise KnnvoteError(f"cannot read {shown}: {describe_os_error(error)}") from error
-    made_by_knnvote = {
-        PurePosixPath(entry.path).parents[marker.count("/")]
-        for entry in entries
-        for marker in _MARKERS
-        if entry.path.endswith(f"/{marker}")
-    }
+    made_by_knnvote = _folders_of_knnvote([PurePosixPath(entry.path) for entry in entries])
     files = [
         InputFile(
             filesystem,
@@ -176,6 +172,13 @@ def _select(filesystem: Any, path: str, shown: str, *, base: str | None = None) 
     if not files:
         raise KnnvoteError(f"{shown} is a folder without any *.parquet file: give one that holds some")
     return files
+
+
+def _folders_of_knnvote(paths: list[PurePosixPath]) -> set[PurePosixPath]:
+    """Index folders, which hold a manifest and labels, and outputs of jobs."""
+    with_labels = {path.parent for path in paths if _LABELS.fullmatch(path.name)}
+    indexes = {path.parent for path in paths if path.name == "manifest.json"} & with_labels
+    return indexes | {path.parents[1] for path in paths if path.parts[-2:] == ("_knnvote", "job.json")}
 
 
 def _relative(path: str, base: str) -> str:

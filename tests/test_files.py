@@ -335,3 +335,8 @@ def test_outputs_of_a_job_among_the_inputs_are_passed_over(here):
     assert relative("in") == ["a.parquet", "b.parquet", "deep/er/c.parquet"]
     with pytest.raises(KnnvoteError, match="without any"):
         find_inputs(["in/out"])
+
+
+def test_a_manifest_of_somebody_else_hides_nothing(here):
+    (here / "in" / "manifest.json").write_text("{}")
+    assert relative("in") == ["a.parquet", "b.parquet", "deep/er/c.parquet"]
