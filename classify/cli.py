@@ -162,7 +162,7 @@ def convert(sources: tuple[Path, ...], destination: Path, images_key: str | None
 @click.option("--overwrite", is_flag=True, help="Replace an index folder that exists.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of everything random.")
 @_threads
-def index(  # noqa: PLR0917
+def index(  # noqa: PLR0917  # click passes options by name
     images: tuple[str, ...],
     out: Path,
     kind: Any,
@@ -232,7 +232,7 @@ def index(  # noqa: PLR0917
 )
 @_threads
 @_as_json
-def classify(  # noqa: PLR0917
+def classify(  # noqa: PLR0917  # click passes options by name
     index_folder: Path,
     images: tuple[str, ...],
     out: Path,
@@ -305,7 +305,7 @@ def classify(  # noqa: PLR0917
 @click.option("--label-column", metavar="NAME", help="Column of the true labels.")
 @_threads
 @_as_json
-def compare(  # noqa: PLR0917
+def compare(  # noqa: PLR0917  # click passes options by name
     images: tuple[str, ...],
     index_folders: tuple[Path, ...],
     image_column: str | None,

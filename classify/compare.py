@@ -13,8 +13,7 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from classify.classifier import Answer, Classifier
-from classify.distances import final_distances
-from classify.search import exact
+from classify.search import exact_search
 from classify.vote import Rule, vote
 from data.errors import ImageFileError, KnnvoteError
 from data.files import InputFile
@@ -226,9 +225,7 @@ def _label_column(source: InputFile, schema: pa.Schema, layout: Layout, index: I
 
 
 def _exact_answer(classifier: Classifier, xq: NDArray[np.generic]) -> Answer:
-    index = classifier.index
-    D, I = exact(xq, index.vectors, classifier.rule.k, index.metric)
-    return classifier.answer_neighbors(final_distances(D, index.metric), I)
+    return classifier.answer_neighbors(*exact_search(classifier.index, xq, classifier.rule.k))
 
 
 def _report(classifier: Classifier, tests: TestImages, truth: Answer) -> IndexReport:

@@ -53,10 +53,7 @@ def _bytes_l2(
     d = x.shape[1]
     queries = xq.astype(np.float32)
     stored = x[I.ravel()].astype(np.float32)
-    query_rows, stored_rows = (
-        np.repeat(np.arange(nq), m),
-        np.arange(nq * m),
-    )  # held: a pointer alone keeps nothing alive
+    query_rows, stored_rows = np.repeat(np.arange(nq), m), np.arange(nq * m)  # named: a pointer keeps nothing alive
     D = np.empty((nq, m), dtype=np.float32)
     faiss.pairwise_indexed_L2sqr(
         d,

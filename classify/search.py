@@ -5,6 +5,8 @@ distances are ordered by row. Both have the same bits for a query whatever the b
 place in the batch.
 """
 
+from collections.abc import Callable
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +48,25 @@ def search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.fl
     """
     if not 1 <= k <= index.n:
         raise OptionError(f"k is {k}, and {index.path} holds {index.n:,} images: give --k from 1 to {index.n}")
+    return _in_blocks(_exact_block if index.kind == "exact" else _approximate_block, index, xq, k)
+
+
+def exact_search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The k nearest stored vectors of each query, of any kind of index; arguments and results as of `search`."""
+    return _in_blocks(_exact_block, index, xq, k)
+
+
+def _in_blocks(
+    work: Callable[[Index, NDArray[np.generic], int], tuple[NDArray[np.float64], NDArray[np.int64]]],
+    index: Index,
+    xq: NDArray[np.generic],
+    k: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Search in blocks of queries, side by side where there are threads."""
     threads = faiss.omp_get_max_threads()
     size = min(_QUERY_BLOCK, max(_LEAST_BLOCK, -(-len(xq) // threads)))
     blocks = map_single_threaded(
-        lambda start: _search_block(index, xq[start : start + size], k), range(0, len(xq), size), threads
+        lambda start: work(index, xq[start : start + size], k), range(0, len(xq), size), threads
     )
     if not blocks:
         return np.empty((0, k)), np.empty((0, k), dtype=np.int64)
@@ -57,11 +74,13 @@ def search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.fl
     return final_distances(D, index.metric), np.concatenate([I for _, I in blocks])
 
 
-def _search_block(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _exact_block(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     if index.bounds is not None:
         return exact_by_bounds(index, index.bounds, xq, k)
-    if index.kind == "exact":
-        return exact(xq, index.vectors, k, index.metric)
+    return exact(xq, index.vectors, k, index.metric)
+
+
+def _approximate_block(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     D, I = _settle(xq, index.vectors, candidates(index, xq, k), k, index.metric)
     lacking = (I < 0).any(axis=1)
     if lacking.any():

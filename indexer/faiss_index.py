@@ -23,7 +23,6 @@ from indexer.threads import limit_threads
 Kind = Literal["exact", "adaptive", "hnsw", "factory"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-HNSW_FACTORY = "HNSW32"
 _PRINCIPAL_COMPONENTS = 64
 BOUNDS_FROM = 4096  # stored vectors: a scan of fewer costs less than to rule them out
 _SAMPLE = 16_384  # rows that determine the axes: the covariance of more does not change them noticeably
@@ -59,7 +58,7 @@ def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: Metric, factory: 
         return _exact(x, metric, seed)
     if kind == "adaptive":
         return _adaptive(x, metric, seed)
-    return _from_factory(x, metric, factory or HNSW_FACTORY)
+    return _from_factory(x, metric, factory)
 
 
 def _exact(x: NDArray[np.generic], metric: Metric, seed: int) -> Built:
@@ -135,14 +134,14 @@ def _chain(transforms: list[faiss.VectorTransform], index: faiss.Index) -> faiss
     return chained
 
 
-def _from_factory(x: NDArray[np.generic], metric: Metric, factory: str) -> Built:
-    """Any FAISS index, over the vectors as they are where they are uint8, else centred.
+def _from_factory(x: NDArray[np.generic], metric: Metric, factory: str | None) -> Built:
+    """Any FAISS index, HNSW if none is named, over the vectors as they are where they are uint8, else centred.
 
     HNSW is built by one thread: with more, the graph depends on which thread comes first.
     """
     d = x.shape[1]
     as_stored = x.dtype == np.uint8 and metric != "cosine"
-    if factory == HNSW_FACTORY:
+    if factory is None:
         factory = "HNSW32,SQ8_direct" if as_stored and metric == "l2" else "HNSW32,Flat"
     mean = metric_space(x[:_BLOCK], metric).mean(axis=0)
     centre = np.zeros(d) if as_stored else mean.astype(np.float32).astype(np.float64)

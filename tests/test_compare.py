@@ -131,13 +131,13 @@ def test_exact_search_is_run_once_for_indexes_of_the_same_data_and_metric(folder
     index_arrays(IMAGES[TRAIN], LABELS[TRAIN], tmp_path / "metric.knn", options=other["metric"])
     index_arrays(IMAGES[TRAIN][::-1], LABELS[TRAIN][::-1], tmp_path / "data.knn", options=other["data"])
     calls = []
-    real = classify.compare.exact
+    real = classify.compare.exact_search
 
-    def counted(xq, x, k, metric):
-        calls.append(metric)
-        return real(xq, x, k, metric)
+    def counted(index, xq, k):
+        calls.append(index.metric)
+        return real(index, xq, k)
 
-    monkeypatch.setattr(classify.compare, "exact", counted)
+    monkeypatch.setattr(classify.compare, "exact_search", counted)
     run(folder, "exact", "rough", "exact")
     assert calls == ["l2"]
     calls.clear()
