@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from classify.ladder import climb
 from classify.search import search
 from classify.vote import Rule, class_shares, mean_target, vote
 from data.errors import KnnvoteError, OptionError
@@ -35,6 +36,8 @@ class Answer:
         I: (nq, k) int64 rows of the neighbours in the index; -1 for bad images.
         status: (nq,) strings ``ok``, ``abstained`` or ``bad_image``.
         reason: (nq,) strings, None where the status is ok.
+        rung: (nq,) int8, which rung of an adaptive index settled the neighbours, from 1; 0 for bad images; None for
+        other kinds.
     """
 
     index: Index
@@ -45,6 +48,7 @@ class Answer:
     I: NDArray[np.int64]
     status: NDArray[np.object_]
     reason: NDArray[np.object_]
+    rung: NDArray[np.int8] | None = None
 
     @cached_property
     def is_image(self) -> NDArray[np.bool_]:
@@ -171,14 +175,30 @@ class Classifier:
             bad: rows that are no image, each with the reason.
         """
         if not bad:
-            return self.answer_neighbors(*search(self.index, xq, self.rule.k))
+            D, I, rung = self._search(xq)
+            return self.answer_neighbors(D, I, rung=rung)
         good = np.setdiff1d(np.arange(len(xq)), list(bad))
         D, I = np.full((len(xq), self.rule.k), np.nan), np.full((len(xq), self.rule.k), -1)
-        D[good], I[good] = search(self.index, xq[good], self.rule.k)
-        return self.answer_neighbors(D, I, bad)
+        D[good], I[good], found_rung = self._search(xq[good])
+        rung = None
+        if found_rung is not None:
+            rung = np.zeros(len(xq), dtype=np.int8)
+            rung[good] = found_rung
+        return self.answer_neighbors(D, I, bad, rung)
+
+    def _search(
+        self, xq: NDArray[np.generic]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int8] | None]:
+        if self.index.kind == "adaptive":
+            return climb(self.index, xq, self.rule)
+        return *search(self.index, xq, self.rule.k), None
 
     def answer_neighbors(
-        self, D: NDArray[np.float64], I: NDArray[np.int64], bad: dict[int, str] | None = None
+        self,
+        D: NDArray[np.float64],
+        I: NDArray[np.int64],
+        bad: dict[int, str] | None = None,
+        rung: NDArray[np.int8] | None = None,
     ) -> Answer:
         """Vote alone, of neighbours that a search found.
 
@@ -186,6 +206,7 @@ class Classifier:
             D: (nq, k) distances in the index's metric, ascending.
             I: (nq, k) rows of the index; -1 where the row is bad.
             bad: rows that are no image, each with the reason.
+            rung: (nq,) which rung settled them, for an adaptive index.
         """
         bad = bad or {}
         is_image = I[:, 0] >= 0
@@ -202,7 +223,7 @@ class Classifier:
             values = self.index.classes.take(pa.array(codes))
         self._abstain(D, confidence, is_image, status, reason)
         prediction = pc.if_else(pa.array(status == OK, pa.bool_()), values, pa.scalar(None, values.type))
-        return Answer(self.index, self.rule, prediction, confidence, D, I, status, reason)
+        return Answer(self.index, self.rule, prediction, confidence, D, I, status, reason, rung)
 
     def _abstain(
         self,

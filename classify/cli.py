@@ -20,6 +20,7 @@ import click
 
 if TYPE_CHECKING:
     from classify.vote import Rule
+    from indexer.store import Index
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _INTERRUPTED = 130
@@ -62,15 +63,23 @@ _image_options = _options(
     click.option("--image-column", metavar="NAME", help="Column of the images, or the prefix of one column a pixel."),
     click.option("--shape", metavar="HxW", callback=_parse_shape, help="Shape of an image, if the file does not tell."),
 )
+
+
+def _neighbor_options(why: str) -> Callable[[Command], Command]:
+    return _options(
+        click.option("--k", type=_positive, default=5, show_default=True, help=f"Neighbours that vote{why}."),
+        click.option(
+            "--weights",
+            type=click.Choice(["uniform", "distance"]),
+            default="uniform",
+            show_default=True,
+            help=f"One vote each, or 1 / distance{why}.",
+        ),
+    )
+
+
 _vote_options = _options(
-    click.option("--k", type=_positive, default=5, show_default=True, help="Neighbours that vote."),
-    click.option(
-        "--weights",
-        type=click.Choice(["uniform", "distance"]),
-        default="uniform",
-        show_default=True,
-        help="One vote each, or 1 / distance.",
-    ),
+    _neighbor_options(""),
     click.option(
         "--ties",
         type=click.Choice(["nearest", "first-class"]),
@@ -154,6 +163,14 @@ def convert(sources: tuple[Path, ...], destination: Path, images_key: str | None
     show_default=True,
     help="Vote for a class, or average numbers.",
 )
+@_neighbor_options(", for which an adaptive index is tuned")
+@click.option(
+    "--target-agreement",
+    type=float,
+    default=0.999,
+    show_default=True,
+    help="Share of images that an adaptive index is tuned to give the label of exact search.",
+)
 @_image_options
 @click.option("--label-column", metavar="NAME", help="Column of the labels.")
 @click.option("--id-column", metavar="NAME", help="Column of ids; file#row otherwise.")
@@ -169,6 +186,9 @@ def index(  # noqa: PLR0917  # click passes options by name
     factory: str | None,
     metric: Any,
     task: str,
+    k: int,
+    weights: Any,
+    target_agreement: float,
     image_column: str | None,
     shape: tuple[int, ...] | None,
     label_column: str | None,
@@ -180,6 +200,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     threads: int | None,
 ) -> None:
     """Build an index folder from labelled images."""
+    from classify.tune import Tuning
     from data.files import find_inputs
     from data.layout import ImageOptions
     from indexer.build import IndexOptions, index_files
@@ -205,9 +226,10 @@ def index(  # noqa: PLR0917  # click passes options by name
         threads=threads,
         overwrite=overwrite,
     )
+    tune = Tuning(k=k, weights=weights, target_agreement=target_agreement) if kind == "adaptive" else None
     inputs = find_inputs(images)
     with _progress("indexing", inputs) as progress:
-        index_files(inputs, out, training=training, options=options, progress=progress)
+        index_files(inputs, out, training=training, options=options, tune=tune, progress=progress)
     _talk_index(out)
 
 
@@ -261,6 +283,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale),
         output=OutputOptions(neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix),
     )
+    _talk_promise(classifier.index, classifier.rule)
     inputs = find_inputs(images)
     with _progress("classifying", inputs) as progress:
         summary = run_job(
@@ -321,9 +344,12 @@ def compare(  # noqa: PLR0917  # click passes options by name
     from data.layout import ImageOptions
     from indexer.store import open_index
 
+    indexes = [open_index(folder) for folder in index_folders]
+    for index in indexes:
+        _talk_promise(index, _rule(rule))
     comparison = compare_indexes(
         find_inputs(images),
-        [open_index(folder) for folder in index_folders],
+        indexes,
         _rule(rule),
         images=ImageOptions(image_column=image_column, shape=shape),
         label_column=label_column,
@@ -336,6 +362,29 @@ def compare(  # noqa: PLR0917  # click passes options by name
     from classify.render import print_comparison
 
     print_comparison(comparison)
+
+
+@cli.command(epilog=_example("knnvote choose-k digits.knn"))
+@click.argument("index_folder", metavar="INDEX", type=click.Path(path_type=Path))
+@click.option(
+    "--max-k", type=_positive, help="The most neighbours to try; by default 30, or all others of fewer images."
+)
+@_threads
+@_as_json
+def choose_k(index_folder: Path, max_k: int | None, threads: int | None, as_json: bool) -> None:
+    """Measure the accuracy of every k and weighting, each stored image left out in turn."""
+    from classify.choose_k import choose_k as choose
+    from indexer.store import open_index
+
+    opened = open_index(index_folder)
+    with _progress("leaving one out", total=opened.n) as progress:
+        choice = choose(opened, max_k=max_k, threads=threads, progress=progress)
+    if as_json:
+        click.echo(json.dumps(choice.to_json(), ensure_ascii=False))
+        return
+    from classify.render import print_choice
+
+    print_choice(choice)
 
 
 @cli.command(epilog=_example("knnvote inspect digits.knn"))
@@ -422,8 +471,8 @@ def _rule(options: dict[str, Any]) -> "Rule":
 
 
 @contextmanager
-def _progress(label: str, inputs: Any) -> Iterator[Callable[[int], None]]:
-    """A progress bar where a person is looking."""
+def _progress(label: str, inputs: Any = (), *, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A progress bar where a person is looking; `total` rows, or those of the inputs."""
     if not sys.stderr.isatty():
         with nullcontext():
             yield lambda _rows: None
@@ -431,12 +480,13 @@ def _progress(label: str, inputs: Any) -> Iterator[Callable[[int], None]]:
     from classify.render import row_progress
     from data.parquet import count_rows
 
-    with row_progress(label, sum(count_rows(source) for source in inputs)) as advance:
+    rows = sum(count_rows(source) for source in inputs) if total is None else total
+    with row_progress(label, rows) as advance:
         yield advance
 
 
 def _talk_index(out: Path) -> None:
-    from classify.render import show_bytes
+    from classify.render import show_bytes, tuning_lines
     from indexer.store import folder_bytes, read_manifest, read_timing
 
     manifest = read_manifest(out)
@@ -447,6 +497,16 @@ def _talk_index(out: Path) -> None:
         f"{show_bytes(folder_bytes(manifest))}; read in {timing['read_seconds']:.1f} s, "
         f"built in {timing['build_seconds']:.1f} s"
     )
+    for line in tuning_lines(manifest):
+        _talk(line)
+
+
+def _talk_promise(index: "Index", rule: "Rule") -> None:
+    from classify.ladder import why_no_promise
+
+    reason = why_no_promise(index, rule)
+    if reason is not None:
+        _talk(f"note: {reason}")
 
 
 def _program() -> str:

@@ -13,7 +13,8 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from classify.classifier import Answer, Classifier
-from classify.search import exact_search
+from classify.interval import Interval, share_interval
+from classify.search import exact_search, finds_equal
 from classify.vote import Rule, vote
 from data.errors import ImageFileError, KnnvoteError
 from data.files import InputFile
@@ -56,15 +57,6 @@ class Recall:
     mean: float
     p5: float
     min: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A share with its 95% interval (Clopper and Pearson 1934)."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,20 +236,12 @@ def _report(classifier: Classifier, tests: TestImages, truth: Answer) -> IndexRe
         relative_speed=_relative_speed(classifier, tests.xq),
         bytes=folder_bytes(index.manifest),
         build_seconds=read_timing(index.path, index.manifest)["build_seconds"],
-        stored=_count_stored(index, tests.xq, truth),
+        stored=int(finds_equal(index, tests.xq, truth.D, truth.I).sum()),
         flips=[
             Flip(row=int(tests.rows[i]), exact=exact_labels[i], label=labels[i], truth=true_labels[i])
             for i in different
         ],
     )
-
-
-def share_interval(successes: int, trials: int) -> Interval:
-    """A share and its exact 95% interval."""
-    from scipy.stats import binomtest  # noqa: PLC0415  # slow to import, and only comparisons need it
-
-    interval = binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="exact")
-    return Interval(value=successes / trials, low=float(interval.low), high=float(interval.high))
 
 
 def _accuracy(index: Index, labels: list[Any], truth: list[Any]) -> float | None:
@@ -275,16 +259,6 @@ def _accuracy(index: Index, labels: list[Any], truth: list[Any]) -> float | None
         predicted, measured = zip(*pairs, strict=True)
         return float(r2_score(measured, predicted)) if len(pairs) > 1 else None
     return float(np.mean([label == true for label, true in pairs]))
-
-
-def _count_stored(index: Index, xq: NDArray[np.generic], truth: Answer) -> int:
-    """Queries that equal a stored image: at distance 0, which for cosine means only the same direction."""
-    is_near = (1e-12 if index.metric == "cosine" else 0) >= truth.D
-    same = is_near.copy()
-    for j in range(truth.I.shape[1]):
-        rows = np.flatnonzero(is_near[:, j])
-        same[rows, j] = (index.vectors[truth.I[rows, j]] == xq[rows]).all(axis=1)
-    return int(same.any(axis=1).sum())
 
 
 def _relative_speed(classifier: Classifier, xq: NDArray[np.generic]) -> float:

@@ -12,6 +12,7 @@ from classify.classifier import Classifier
 from classify.compare import Comparison, compare
 from classify.job import RECORDS, JobOptions, run_job
 from classify.output import OutputOptions
+from classify.tune import Tuning
 from classify.vote import Rule
 from data.errors import KnnvoteError
 from data.files import find_inputs
@@ -61,7 +62,8 @@ def run_demo(folder: Path, say: Say, *, program: str = "knnvote") -> None:
     paths = _Paths(folder)
     train, test = _tell_data(folder, say)
     for kind in _KINDS:
-        index_files(find_inputs([str(train)]), paths.index(kind), options=IndexOptions(kind=kind, overwrite=True))
+        options = IndexOptions(kind=kind, overwrite=True)
+        index_files(find_inputs([str(train)]), paths.index(kind), options=options, tune=Tuning())
         manifest = open_index(paths.index(kind)).manifest
         say(f"  {paths.index(kind)}: {kind}, FAISS {manifest['factory']}, {manifest['n']:,} images, checksummed")
     say("\n3. Classify the test file, a Parquet file in and one out")

@@ -18,7 +18,7 @@ class OutputOptions:
     """What an output file holds.
 
     Attributes:
-        neighbors: add each voter's row, id, label and distance.
+        neighbors: add each voter's row, id, label and distance, and the rung of an adaptive index that settled them.
         probabilities: add the share of each class.
         keep: only these of the input's columns; None for all.
         prefix: before the name of each column that knnvote adds.
@@ -49,6 +49,8 @@ def answer_fields(index: Index, options: OutputOptions) -> list[pa.Field]:
     if options.neighbors:
         voter = [("row", pa.int64()), ("id", pa.string()), ("label", label), ("distance", pa.float64())]
         fields.append(pa.field("neighbors", pa.list_(pa.struct(voter))))
+        if index.kind == "adaptive":
+            fields.append(pa.field("rung", pa.int8()))
     if options.probabilities:
         shares = pa.struct([pa.field(str(name), pa.float64()) for name in index.classes.to_pylist()])
         fields.append(pa.field("probabilities", shares))
@@ -67,6 +69,8 @@ def answer_columns(answer: Answer, options: OutputOptions) -> list[pa.Array]:
     ]
     if options.neighbors:
         columns.append(answer.neighbors())
+        if answer.rung is not None:
+            columns.append(pa.array(answer.rung, mask=missing))
     if options.probabilities:
         shares = [pa.array(np.ascontiguousarray(share), mask=missing) for share in answer.probabilities().T]
         names = [str(name) for name in answer.index.classes.to_pylist()]

@@ -9,7 +9,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
+from classify.choose_k import Choice, Score
 from classify.compare import Comparison, IndexReport
+from classify.vote import WEIGHTS
 
 _FLIPS_SHOWN = 10
 
@@ -106,6 +108,36 @@ def _print_notes(console: Console, report: IndexReport, queries: int) -> None:
         console.print(f"  and {len(report.flips) - _FLIPS_SHOWN:,} more: --json lists all")
 
 
+def print_choice(choice: Choice) -> None:
+    """The table of ``choose-k`` on stdout, a row for each k, and below it the best and the smallest."""
+    measure = choice.measure.replace("_", " ")
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    console.print(f"{choice.images:,} images, each left out in turn, {choice.search} search")
+    table = _table("", "k", *(f"{measure}, {weights}" for weights in WEIGHTS))  # a title would wrap: it is narrow
+    digits = len(str(choice.scores[-1].k))
+    for first in range(0, len(choice.scores), len(WEIGHTS)):
+        scores = choice.scores[first : first + len(WEIGHTS)]
+        table.add_row(f"{scores[0].k:{digits}}", *(_show_value(choice, score.value) for score in scores))
+    _print(table)
+    console.print(f"best: {_show_score(choice, choice.best)}")
+    smallest = _show_score(choice, choice.smallest_within_one_standard_error)
+    console.print(f"smallest k within one standard error of it: {smallest}")
+    if choice.with_copies:
+        console.print(
+            f"{choice.with_copies:,} of the {choice.images:,} images have an exact copy among the others, "
+            f"which flatters the {measure}"
+        )
+
+
+def _show_score(choice: Choice, score: Score) -> str:
+    value, error = _show_value(choice, score.value), _show_value(choice, score.standard_error)
+    return f"k = {score.k}, {score.weights}: {choice.measure.replace('_', ' ')} {value}, standard error {error}"
+
+
+def _show_value(choice: Choice, value: float) -> str:
+    return f"{value:.4f}" if choice.measure == "accuracy" else f"{value:.5g}"
+
+
 def print_inspection(facts: dict[str, Any]) -> None:
     """What ``inspect`` found, on stdout."""
     if facts["type"] == "images":
@@ -130,19 +162,61 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     more = [f"... {len(facts['classes'])} in all"] if len(facts["classes"]) > len(classes) else []
     low, high = facts["range"]
     bad = f"{facts['skipped']:,}"
-    search = ", ".join(f"{name} {value}" for name, value in facts["search"].items())
     return [
         ("kind", f"{facts['kind']}, FAISS {facts['factory'] or 'not used'}, metric {facts['metric']}"),
         ("images", f"{facts['n']:,} of {shape}, {facts['dtype']} from {low:g} to {high:g}, {bad} bad rows left out"),
         ("labels", f"{facts['label_type']}, {facts['task']}{': ' if classes else ''}{', '.join(classes + more)}"),
         ("from", ", ".join(source["path"] for source in facts["sources"]) or "arrays"),
         ("columns", f"image {facts['image_column']}, label {facts['label_column']}"),
-        ("search", search or "every stored image"),
+        ("search", "; ".join(_search_lines(facts))),
         ("size", f"{show_bytes(facts['bytes'])}, built in {facts['timing']['build_seconds']:.1f} s"),
         ("files", ", ".join(entry["name"] for entry in facts["files"].values())),
         ("versions", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
         ("fingerprint", facts["fingerprint"]),
     ]
+
+
+def _search_lines(facts: dict[str, Any]) -> list[str]:
+    """How an index of any kind searches."""
+    if facts["kind"] == "exact":
+        return [
+            "every stored image that a lower bound of its distance does not rule out"
+            if facts["search"]
+            else "every stored image"
+        ]
+    if facts["kind"] == "adaptive":
+        return tuning_lines(facts)
+    return [f"{facts['search']['candidates_per_neighbor']} candidates for each neighbour"]
+
+
+def tuning_lines(manifest: dict[str, Any]) -> list[str]:
+    """What tuning found for an adaptive index, in words; nothing for other kinds."""
+    if manifest["kind"] != "adaptive":
+        return []
+    tuned = manifest["search"]["tuned"]
+    if tuned is None:
+        return ["not tuned: its most careful rung searches"]
+    tuned_for = f"tuned for k {tuned['k']} and {tuned['weights']} weights"
+    if not tuned["queries"]:
+        return [f"{tuned_for}: exact search alone, which is the fastest here or was asked for"]
+    lines = [f"{tuned_for} on {tuned['queries']:,} stored images, each left out"]
+    if tuned["tolerance"] is not None:
+        return [*lines, f"answers within {tuned['tolerance']:.4g} of exact search's: {_promise(tuned, 'label')}"]
+    return [
+        *lines,
+        f"labels that are exact search's: {_promise(tuned, 'label')}",
+        f"labels and confidences that are: {_promise(tuned, 'confidence')}",
+    ]
+
+
+def _promise(tuned: dict[str, Any], answers: str) -> str:
+    found = tuned[answers]
+    if not found["reached"]:
+        target, queries = tuned["target_agreement"], tuned["queries"]
+        return f"all, by exact search alone: on {queries:,} images no rungs were shown to reach the target {target:g}"
+    agreement = found["agreement"]
+    settled = ", ".join(f"{rung['settled']:.1%}" for rung in found["rungs"])
+    return f"{agreement['value']:.4f}, at least {agreement['low']:.4f} with 95% confidence; rungs settle {settled}"
 
 
 def _show_class(label: Any, names: list[str] | None) -> str:

@@ -6,6 +6,7 @@ place in the batch.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import faiss
 import numpy as np
@@ -15,24 +16,29 @@ from classify.distances import candidate_distances, final_distances
 from data.errors import OptionError
 from indexer.bounds import Bounds
 from indexer.faiss_index import FAISS_METRIC
-from indexer.space import Metric, metric_space
+from indexer.space import Metric, metric_space, projectable
 from indexer.store import Index
 from indexer.threads import map_single_threaded
 
+_FIRST_CANDIDATES = 3  # for each neighbour: their k-th distance is nearly the true one
+_FIRST_ROOM = 30  # stored vectors probed for each of them
 _SPARE = 16  # candidates beyond k of the first scan: room for ties and for float32's rounding
 _WIDEN = 8
 _SCAN_BLOCK = 16_384  # stored vectors converted to float32 at a time
 _QUERY_BLOCK = 4096
 _LEAST_BLOCK = 64  # queries that are worth a thread
 _CANDIDATES = 1 << 22  # settled at a time
-_BOUND_BLOCK = 512  # queries of one matrix product with the bounds
+_BOUND_BLOCK = 1024  # queries of one matrix product with the bounds
 _MOST_SURVIVORS = 1 << 14  # of one query: memory stays small
 _USEFUL = 16  # a distance of its own costs a survivor this many times what a plain scan costs it
+_SAME_DIRECTION = 1e-12  # cosine distance of equal vectors, at most: rounding
 _ALIKE = 32  # queries settled together, of about as many survivors
 
 
 def search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The k nearest stored vectors of each query, as far as the index's kind finds them.
+
+    An adaptive index is searched by its most careful rung; `classify.ladder` climbs all of them.
 
     Args:
         index: an opened index.
@@ -46,58 +52,70 @@ def search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.fl
     Raises:
         OptionError: k is not from 1 to n.
     """
-    if not 1 <= k <= index.n:
-        raise OptionError(f"k is {k}, and {index.path} holds {index.n:,} images: give --k from 1 to {index.n}")
-    return _in_blocks(_exact_block if index.kind == "exact" else _approximate_block, index, xq, k)
+    check_k(index, k)
+    block = exact_block if index.kind == "exact" else _approximate_block
+    D, I = in_blocks(lambda queries: block(index, queries, k), xq)
+    return final_distances(D, index.metric), I
 
 
 def exact_search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The k nearest stored vectors of each query, of any kind of index; arguments and results as of `search`."""
-    return _in_blocks(_exact_block, index, xq, k)
+    D, I = in_blocks(lambda queries: exact_block(index, queries, k), xq)
+    return final_distances(D, index.metric), I
 
 
-def _in_blocks(
-    work: Callable[[Index, NDArray[np.generic], int], tuple[NDArray[np.float64], NDArray[np.int64]]],
-    index: Index,
-    xq: NDArray[np.generic],
-    k: int,
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Search in blocks of queries, side by side where there are threads."""
+def check_k(index: Index, k: int) -> None:
+    """Refuse to look for more neighbours than there are, or for none.
+
+    Raises:
+        OptionError: k is not from 1 to n.
+    """
+    if not 1 <= k <= index.n:
+        raise OptionError(f"k is {k}, and {index.path} holds {index.n:,} images: give --k from 1 to {index.n}")
+
+
+def in_blocks(
+    work: Callable[[NDArray[np.generic]], tuple[NDArray[Any], ...]], xq: NDArray[np.generic]
+) -> tuple[NDArray[Any], ...]:
+    """Search in blocks of queries, side by side where there are threads; `work` gives arrays of a row a query."""
     threads = faiss.omp_get_max_threads()
-    size = min(_QUERY_BLOCK, max(_LEAST_BLOCK, -(-len(xq) // threads)))
-    blocks = map_single_threaded(
-        lambda start: work(index, xq[start : start + size], k), range(0, len(xq), size), threads
-    )
-    if not blocks:
-        return np.empty((0, k)), np.empty((0, k), dtype=np.int64)
-    D = np.concatenate([D for D, _ in blocks])
-    return final_distances(D, index.metric), np.concatenate([I for _, I in blocks])
+    rounds = max(1, -(-len(xq) // (threads * _QUERY_BLOCK)))
+    size = max(_LEAST_BLOCK, -(-len(xq) // (threads * rounds)))
+    starts = range(0, max(1, len(xq)), size)
+    blocks = map_single_threaded(lambda start: work(xq[start : start + size]), starts, threads)
+    return tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))
 
 
-def _exact_block(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def exact_block(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """D as `candidate_distances` gives it and I, both (nq, k), of one block of queries."""
     if index.bounds is not None:
         return exact_by_bounds(index, index.bounds, xq, k)
     return exact(xq, index.vectors, k, index.metric)
 
 
 def _approximate_block(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    D, I = _settle(xq, index.vectors, candidates(index, xq, k), k, index.metric)
+    return settle_or_scan(index, xq, candidates(index, xq, k), k)
+
+
+def settle_or_scan(
+    index: Index, xq: NDArray[np.generic], I: NDArray[np.int64], k: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The k nearest of each query's candidates I (nq, m); of all stored vectors where there are fewer than k."""
+    D, I = settle(xq, index.vectors, I, k, index.metric)
     lacking = (I < 0).any(axis=1)
     if lacking.any():
-        D[lacking], I[lacking] = exact(xq[lacking], index.vectors, k, index.metric)
+        D[lacking], I[lacking] = exact_block(index, xq[lacking], k)
     return D, I
 
 
 def candidates(index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int64]:
     """What an approximate index proposes for each query: (nq, m) rows, m at least k; -1 for none."""
+    if index.kind == "adaptive":
+        rung = index.careful
+        return probe(index, project(index, xq), rung.candidates(k, index.n), rung.nprobe or index.ivf[0].nlist)[1]
     settings = index.manifest["search"]
     m = min(index.n, k * settings["candidates_per_neighbor"])
     queries = metric_space(xq, index.metric)
-    if "nprobe" in settings:
-        ivf, projection = index.ivf
-        parameters = faiss.SearchParametersIVF(nprobe=settings["nprobe"])
-        proposed: NDArray[np.int64] = ivf.search(projection(queries), m, params=parameters)[1]
-        return proposed
     inner = index.faiss_index
     if settings["is_centred"]:
         centring = faiss.downcast_VectorTransform(inner.chain.at(0))
@@ -107,8 +125,45 @@ def candidates(index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int6
         floats = queries.astype(np.float32)
     # HNSW takes each query by itself. Other indexes may hand a batch to BLAS, which rounds by batch: one query a call
     # has one way through the code.
-    step = len(floats) if isinstance(inner, faiss.IndexHNSW) else 1
-    return np.concatenate([inner.search(floats[i : i + step], m)[1] for i in range(0, len(floats), step)])
+    nq = max(1, len(floats))
+    step = nq if isinstance(inner, faiss.IndexHNSW) else 1
+    return np.concatenate([inner.search(floats[i : i + step], m)[1] for i in range(0, nq, step)])
+
+
+def finds_equal(
+    index: Index, xq: NDArray[np.generic], D: NDArray[np.float64], I: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which queries (nq, d) have an equal stored vector among their neighbours D, I (nq, k)."""
+    may_be_equal = (_SAME_DIRECTION if index.metric == "cosine" else 0) >= D
+    found = np.zeros(len(D), dtype=np.bool_)
+    for j in range(D.shape[1]):
+        asked = np.flatnonzero(may_be_equal[:, j] & ~found)
+        if len(asked):
+            found[asked] = (index.vectors[I[asked, j]] == xq[asked]).all(axis=1)
+    return found
+
+
+def project(index: Index, xq: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Queries (nq, d) as the inverted file of an index takes them, (nq, p)."""
+    return index.ivf[1](projectable(xq, index.metric))
+
+
+def probe(
+    index: Index, projected: NDArray[np.float32], m: int, nprobe: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The m nearest by their projections in the nprobe nearest lists, nearest first.
+
+    Returns:
+        D (nq, m): squared distances of the projections, infinite for none. I (nq, m): rows; -1 for none.
+    """
+    D, I = index.ivf[0].search(projected, m, params=faiss.SearchParametersIVF(nprobe=nprobe))
+    return D, I
+
+
+def _lists_holding(index: Index, rows: int) -> int:
+    """How many lists of the inverted file hold so many stored vectors, if they are of even length."""
+    nlist = index.ivf[0].nlist
+    return int(min(nlist, -(-rows * nlist // index.n)))
 
 
 def exact_by_bounds(
@@ -123,21 +178,25 @@ def exact_by_bounds(
         D (nq, k) as `candidate_distances` gives it, and I (nq, k).
     """
     D, I = np.empty((len(xq), k)), np.empty((len(xq), k), dtype=np.int64)
-    doubtful = []
+    doubtful = [np.empty(0, dtype=np.int64)]
+    m = min(index.n, _FIRST_CANDIDATES * k)
     for start in range(0, len(xq), _BOUND_BLOCK):
         queries = xq[start : start + _BOUND_BLOCK]
-        t = _settle(queries, index.vectors, candidates(index, queries, k), k, index.metric)[0][:, -1]
+        proposed = probe(index, project(index, queries), m, _lists_holding(index, _FIRST_ROOM * m))[1]
+        t = settle(queries, index.vectors, proposed, k, index.metric)[0][:, -1]
         # For cosine, half the squared distance and 1 - cos round differently.
         squared = 2 * (t + 2.0**-48) if index.metric == "cosine" else t
-        columns, counts, given_up = bounds.survivors(metric_space(queries, index.metric), squared, _MOST_SURVIVORS)
-        if np.median(counts) > max(k, index.n // _USEFUL):  # these data leave a bound nothing to work with
+        columns, counts, given_up = bounds.survivors(
+            metric_space(queries, index.metric), squared, _MOST_SURVIVORS, max(k, index.n // _USEFUL)
+        )
+        if given_up.all():  # these data leave a bound nothing to work with
             doubtful.append(np.arange(start, len(xq)))
             break
         doubtful.append(start + np.flatnonzero(given_up))
         first = np.cumsum(counts) - counts
         for rows in _alike(counts, np.flatnonzero(~given_up)):
-            proposed = _padded(columns, first[rows], counts[rows])
-            D[start + rows], I[start + rows] = _settle(queries[rows], index.vectors, proposed, k, index.metric)
+            survivors = _padded(columns, first[rows], counts[rows])
+            D[start + rows], I[start + rows] = settle(queries[rows], index.vectors, survivors, k, index.metric)
     rest = np.concatenate(doubtful)
     if len(rest):
         D[rest], I[rest] = exact(xq[rest], index.vectors, k, index.metric)
@@ -176,12 +235,12 @@ def exact(
         doubtful = []
         for rows in _split(open_rows, m):
             outside, proposed = _scan(xq[rows], x, m, metric)
-            D[rows], I[rows] = _settle(xq[rows], x, proposed, k, metric)
+            D[rows], I[rows] = settle(xq[rows], x, proposed, k, metric)
             doubtful.append(rows[~(D[rows, -1] < outside)])
         open_rows = np.concatenate(doubtful)
         m *= _WIDEN
     for rows in _split(open_rows, n):
-        D[rows], I[rows] = _settle(xq[rows], x, np.broadcast_to(np.arange(n), (len(rows), n)), k, metric)
+        D[rows], I[rows] = settle(xq[rows], x, np.broadcast_to(np.arange(n), (len(rows), n)), k, metric)
     return D, I
 
 
@@ -191,14 +250,18 @@ def _split(rows: NDArray[np.int64], m: int) -> list[NDArray[np.int64]]:
     return [rows[start : start + step] for start in range(0, len(rows), step)]
 
 
-def _settle(
+def settle(
     xq: NDArray[np.generic], x: NDArray[np.generic], I: NDArray[np.int64], k: int, metric: Metric
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The k nearest of each query's candidates I (nq, m), by distance, then by row."""
-    D = candidate_distances(xq, x, I, metric)
+    return nearest(candidate_distances(xq, x, I, metric), I, k)
+
+
+def nearest(D: NDArray[np.float64], I: NDArray[np.int64], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The k nearest of candidates D, I (nq, m), by distance, then by row."""
     if I.shape[1] > 8 * k:  # what is farther than the k-th need not be sorted
         near = np.partition(D, k - 1, axis=1)[:, k - 1, None] >= D
-        width = int(near.sum(axis=1).max())
+        width = int(near.sum(axis=1).max(initial=k))
         places = np.argsort(~near, axis=1, kind="stable")[:, :width]
         D, I = np.take_along_axis(D, places, axis=1), np.take_along_axis(I, places, axis=1)
     order = np.lexsort((I, D), axis=1)[:, :k]

@@ -19,7 +19,7 @@ from indexer.projection import Projection
 from indexer.space import Metric, metric_space
 
 _BLOCK = 16_384  # stored vectors projected at a time
-_STORED = 2048  # stored vectors in one matrix product
+_STORED = 512  # stored vectors in one matrix product: with a thousand queries it stays in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Bounds:
         return float(np.sqrt(2 * self.table[:, -1].max()))
 
     def survivors(
-        self, x: NDArray[np.float64], t: NDArray[np.float64], limit: int
+        self, x: NDArray[np.float64], t: NDArray[np.float64], limit: int, median_limit: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """All stored vectors that may be as near as t.
 
@@ -48,6 +48,7 @@ class Bounds:
             x: (nq, d) queries in the metric's space.
             t: (nq,) squared distances.
             limit: give up on a query that has more.
+            median_limit: give up on all when half of them have more.
 
         Returns:
             The rows of each query's survivors, query after query; how many each has (nq,); and whether the query was
@@ -69,6 +70,8 @@ class Bounds:
             row, column = np.divmod(found, len(block))
             counts += np.bincount(row, minlength=len(x))
             threshold[counts > limit] = -np.inf
+            if np.median(counts) > median_limit:
+                return np.empty(0, dtype=np.int64), counts, np.ones(len(x), dtype=np.bool_)
             rows.append(row)
             columns.append(column + first)
         row = np.concatenate(rows)

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from data.codec import GRAYSCALE_FORMULA
 from data.errors import KnnvoteError, OptionError
 from data.files import InputFile, hold_lock
-from indexer.faiss_index import KINDS, Kind, build_faiss, held_vectors, write_faiss
+from indexer.faiss_index import KINDS, Built, Kind, build_faiss, held_vectors, write_faiss
 from indexer.space import METRICS, Metric
-from indexer.store import LOCK, VECTOR_STEP, Content, is_index_folder, is_leftover, write_folder
+from indexer.store import LOCK, VECTOR_STEP, Content, Index, is_index_folder, is_leftover, write_folder
 from indexer.threads import limit_threads
 from indexer.training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
 
 MAX_SEED = 2**31 - 1  # what FAISS takes
+Tune = Callable[[Index], dict[str, Any]]  # an index that is not yet on disk -> the entry `tuned` of its manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +68,18 @@ def index_files(
     *,
     training: TrainingOptions | None = None,
     options: IndexOptions | None = None,
+    tune: Tune | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
 ) -> None:
     """Build the index of labelled images in Parquet files and commit it at `out`.
+
+    Args:
+        inputs: Parquet files.
+        out: the index folder to make.
+        training: what the user says of the images.
+        options: what kind of index to build.
+        tune: finds the rungs of an adaptive index (`classify.tune.Tuning`); without it the most careful one stands.
+        progress: told the rows of each batch.
 
     Raises:
         KnnvoteError: an input does not fit, or `out` cannot be written or is in use; nothing there is changed.
@@ -82,6 +92,7 @@ def index_files(
             examples,
             out,
             options,
+            tune,
             is_regression=training.is_regression,
             grayscale=training.images.grayscale,
             start=start,
@@ -95,6 +106,7 @@ def index_arrays(
     *,
     is_regression: bool = False,
     options: IndexOptions | None = None,
+    tune: Tune | None = None,
 ) -> None:
     """Build the index of labelled images in memory and commit it at `out`.
 
@@ -104,6 +116,7 @@ def index_arrays(
         out: the index folder to make.
         is_regression: labels are numbers to be averaged.
         options: what kind of index to build.
+        tune: finds the rungs of an adaptive index (`classify.tune.Tuning`); without it the most careful one stands.
 
     Raises:
         KnnvoteError: the arrays do not fit, or `out` cannot be written or is in use; nothing there is changed.
@@ -112,7 +125,7 @@ def index_arrays(
     start = time.perf_counter()
     with _claimed(Path(out), overwrite=options.overwrite):
         examples = training_set_from_arrays(images, labels, metric=options.metric, is_regression=is_regression)
-        _build(examples, Path(out), options, is_regression=is_regression, grayscale=False, start=start)
+        _build(examples, Path(out), options, tune, is_regression=is_regression, grayscale=False, start=start)
 
 
 @contextmanager
@@ -143,6 +156,7 @@ def _build(
     examples: TrainingSet,
     out: Path,
     options: IndexOptions,
+    tune: Tune | None,
     *,
     is_regression: bool,
     grayscale: bool,
@@ -152,10 +166,36 @@ def _build(
     x = examples.vectors
     with limit_threads(options.threads):
         built = build_faiss(x, kind=options.kind, metric=options.metric, factory=options.factory, seed=options.seed)
+    facts = _facts(examples, options, built, is_regression=is_regression, grayscale=grayscale)
+    untuned = time.perf_counter()
+    if tune is not None and options.kind == "adaptive":
+        labels = examples.provenance["label"].combine_chunks()
+        with limit_threads(options.threads):
+            facts["search"]["tuned"] = tune(Index(out, facts, built.index, x, labels, None, built.bounds))
     held = held_vectors(built.index, x.dtype)
     is_held = held is not None and np.array_equal(held, x)
+    end = time.perf_counter()
+    timing = {"read_seconds": read - start, "build_seconds": end - read, "tune_seconds": end - untuned}
+    write_folder(
+        out,
+        Content(
+            facts=facts,
+            provenance=examples.provenance,
+            write_index=partial(write_faiss, built.index) if built.index is not None else None,
+            vectors=None if is_held else x,
+            bounds=built.bounds,
+            timing={name: round(seconds, 3) for name, seconds in timing.items()},
+        ),
+    )
+
+
+def _facts(
+    examples: TrainingSet, options: IndexOptions, built: Built, *, is_regression: bool, grayscale: bool
+) -> dict[str, Any]:
+    """What the manifest says of the index."""
+    x = examples.vectors
     labels = examples.provenance["label"]
-    facts = {
+    return {
         "kind": options.kind,
         "factory": built.factory,
         "metric": options.metric,
@@ -178,18 +218,6 @@ def _build(
         "data_sha256": _data_sha256(examples),
         "versions": library_versions(),
     }
-    timing = {"read_seconds": read - start, "build_seconds": time.perf_counter() - read}
-    write_folder(
-        out,
-        Content(
-            facts=facts,
-            provenance=examples.provenance,
-            write_index=partial(write_faiss, built.index) if built.index is not None else None,
-            vectors=None if is_held else x,
-            bounds=built.bounds,
-            timing={name: round(seconds, 3) for name, seconds in timing.items()},
-        ),
-    )
 
 
 def _data_sha256(examples: TrainingSet) -> str:

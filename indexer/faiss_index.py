@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from data.errors import KnnvoteError, OptionError
 from indexer.bounds import bound_table
 from indexer.projection import Projection, fit_projection, projection_from_faiss
-from indexer.space import Metric, metric_space
+from indexer.rungs import Rung
+from indexer.space import Metric, metric_space, projectable
 from indexer.threads import limit_threads
 
 Kind = Literal["exact", "adaptive", "hnsw", "factory"]
@@ -25,8 +26,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _PRINCIPAL_COMPONENTS = 64
 BOUNDS_FROM = 4096  # stored vectors: a scan of fewer costs less than to rule them out
-_SAMPLE = 16_384  # rows that determine the axes: the covariance of more does not change them noticeably
+_AXES_FROM = 16_384  # rows at most: the covariance of more does not change the axes noticeably
+_CENTROID_FROM = 24  # rows for each centroid at most, likewise
 _BLOCK = 16_384  # rows converted to floats at a time
+_LARGEST = {np.dtype(np.uint8): 2**8 - 1, np.dtype(np.uint16): 2**16 - 1}  # of pixels that the grid takes as they are
 # Of the metric's own space, in which cosine is l2.
 FAISS_METRIC = {"l2": faiss.METRIC_L2, "cosine": faiss.METRIC_L2, "l1": faiss.METRIC_L1}
 
@@ -39,7 +42,7 @@ class Built:
         index: None where FAISS has nothing to add to the stored vectors: exact search of types it cannot hold.
         factory: its FAISS factory string, as far as one can describe it; "" without an index.
         search: settings of its search, as they go into the manifest.
-        bounds: (n, p + 2) table of lower bounds, for an exact search that need not look at every stored vector.
+        bounds: (n, p + 2) table of lower bounds, with which exact search need not look at every stored vector.
     """
 
     index: faiss.Index | None
@@ -62,15 +65,15 @@ def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: Metric, factory: 
 
 
 def _exact(x: NDArray[np.generic], metric: Metric, seed: int) -> Built:
-    """An adaptive index and a table of bounds, where these can be faster than a plain scan of all stored vectors."""
-    n, d = x.shape
-    if metric == "l1" or n < BOUNDS_FROM or d < 2 * _PRINCIPAL_COMPONENTS:
-        holder, factory = _lossless_holder(x)
-        return Built(holder, factory, {})
-    built = _adaptive(x, metric, seed)
-    ivf, projection = base_ivf(built.index, built.search["grid"])
-    search = {**built.search, "nprobe": max(1, ivf.nlist // 64), "candidates_per_neighbor": 3}
-    return Built(built.index, built.factory, search, bound_table(x, metric, projection))
+    """As for adaptive search where bounds can be faster than a plain scan of all stored vectors."""
+    if bounds_may_help(len(x), x.shape[1], metric):
+        return _adaptive(x, metric, seed)
+    return Built(*_lossless_holder(x), {})
+
+
+def bounds_may_help(n: int, d: int, metric: Metric) -> bool:
+    """Whether principal components can rule out stored vectors for less than their distances cost."""
+    return metric != "l1" and n >= BOUNDS_FROM and d >= 2 * _PRINCIPAL_COMPONENTS
 
 
 def _lossless_holder(x: NDArray[np.generic]) -> tuple[faiss.Index | None, str]:
@@ -89,34 +92,51 @@ def _lossless_holder(x: NDArray[np.generic]) -> tuple[faiss.Index | None, str]:
 
 
 def _adaptive(x: NDArray[np.generic], metric: Metric, seed: int) -> Built:
-    """An inverted file (IVF) over principal components, refined on the stored vectors."""
+    """An inverted file (IVF) over principal components, refined on the stored vectors, and a table of bounds."""
     n, d = x.shape
-    rng = np.random.default_rng(seed)
-    sample = x if n <= _SAMPLE else x[np.sort(rng.choice(n, _SAMPLE, replace=False))]
-    whole = metric != "cosine" and x.dtype in (np.uint8, np.uint16)
-    projection = fit_projection(metric_space(sample, metric), min(_PRINCIPAL_COMPONENTS, d), whole=whole)
+    train = training_rows(n, seed)
+    sample = x[np.sort(train[:_AXES_FROM])]
+    largest = _LARGEST.get(x.dtype) if metric != "cosine" else None
+    projection = fit_projection(metric_space(sample, metric), min(_PRINCIPAL_COMPONENTS, d), largest=largest)
     projected = np.concatenate(
-        [projection(metric_space(x[start : start + _BLOCK], metric)) for start in range(0, n, _BLOCK)]
+        [projection(projectable(x[start : start + _BLOCK], metric)) for start in range(0, n, _BLOCK)]
     )
-    ivf = _inverted_file(projected, seed)
+    ivf = _inverted_file(projected, train, seed)
     chained = _chain(projection.to_faiss(), ivf)
     p = projected.shape[1]
     factory = f"PCA{p},IVF{ivf.nlist},Flat"
-    search = {"nprobe": max(1, ivf.nlist // 8), "candidates_per_neighbor": 8, "grid": projection.grid}
+    careful = Rung(nprobe=max(1, ivf.nlist // 8), candidates_per_neighbor=8)
+    search = {"grid": projection.grid, "careful": careful.to_json(), "tuned": None}
+    bounds = bound_table(x, metric, projection) if bounds_may_help(n, d, metric) else None
     holder, holder_name = _lossless_holder(x)
     if holder is None:
-        return Built(chained, factory, search)
+        return Built(chained, factory, search, bounds)
     refined = faiss.IndexRefine(chained, holder)
-    return Built(refined, f"{factory},Refine({holder_name})", search)
+    return Built(refined, f"{factory},Refine({holder_name})", search, bounds)
 
 
-def _inverted_file(projected: NDArray[np.float32], seed: int) -> faiss.IndexIVFFlat:
-    """Lists around about 2 sqrt(n) centroids, which are rounded so that distances to them are exact too."""
+def training_rows(n: int, seed: int) -> NDArray[np.int64]:
+    """Rows of n stored vectors that axes and centroids are fitted to, at most half of them, in random order.
+
+    The others are as new to these as a query is, and can stand for one.
+    """
+    return np.random.default_rng(seed).permutation(n)[: min(-(-n // 2), _CENTROID_FROM * _list_count(n))]
+
+
+def _list_count(n: int) -> int:
+    """About 4 sqrt(n).
+
+    To find the nearest lists costs about as much then as to search those that a cheap rung needs.
+    """
+    return int(min(-(-n // 2), 2 ** round(np.log2(4 * np.sqrt(n)))))
+
+
+def _inverted_file(projected: NDArray[np.float32], train: NDArray[np.int64], seed: int) -> faiss.IndexIVFFlat:
+    """Lists around centroids, which are rounded so that distances to them are exact too."""
     n, p = projected.shape
-    nlist = 2 ** max(0, round(np.log2(2 * np.sqrt(n))) if n >= 2 else 0)
-    nlist = min(nlist, n)
-    clustering = faiss.Kmeans(p, nlist, niter=10, seed=seed, min_points_per_centroid=1, max_points_per_centroid=64)
-    clustering.train(projected)
+    nlist = _list_count(n)
+    clustering = faiss.Kmeans(p, nlist, niter=10, seed=seed, min_points_per_centroid=1, max_points_per_centroid=n)
+    clustering.train(projected[np.sort(train)])
     quantizer = faiss.IndexFlatL2(p)
     quantizer.add(np.rint(clustering.centroids))
     ivf = faiss.IndexIVFFlat(quantizer, p, nlist, faiss.METRIC_L2)

@@ -5,7 +5,8 @@ same image would be projected to other bits in another batch, and FAISS could th
 pixels, axes and projections are whole multiples of powers of two, few enough bits that no sum is ever rounded:
 
 - pixels, centred, in units of ``grid``: at most 2^20;
-- axes in multiples of 2^-20, so that a projection in float64 needs 20 + 20 + log2(d) / 2 of its 53 bits;
+- axes in multiples of 2^-20, so that a projection in float64 needs 20 + 20 + log2(d) / 2 of its 53 bits; for 8-bit
+  pixels in larger steps, as long as these are small beside an axis, so that it needs no more than float32's 24 bits;
 - projections, rounded to whole numbers of length below 2^11, so that each product sum and each squared distance
   between two of them is below 2^24, where float32 still counts by ones.
 """
@@ -21,6 +22,8 @@ _PIXEL_LIMIT = 2.0**20
 _AXIS_UNIT = 2.0**-20
 _PROJECTION_LIMIT = 2.0**22  # of one coordinate before its row is shortened: squares still add up exactly
 _LENGTH_LIMIT = 2.0**11 - 1
+_FLOAT32_WHOLE = 2.0**24
+_COARSEST = 2.0**-4  # axis unit times sqrt(d): it turns an axis by a fiftieth of a radian at most
 _STORED_LENGTH = 1500.0  # leaves queries that lie farther out than any stored vector some room
 
 
@@ -38,8 +41,16 @@ class Projection:
     grid: float
     axes: NDArray[np.float64]
 
-    def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Vectors (nq, d) in the metric's space -> (nq, p) whole numbers as float32, each row shorter than 2^11."""
+    def __call__(self, x: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Vectors (nq, d) in the metric's space -> (nq, p) whole numbers as float32, each row shorter than 2^11.
+
+        8-bit pixels may come as they are, which is faster.
+        """
+        if x.dtype == np.uint8 and self._fits_float32:
+            return self._project_bytes(x)
+        return self._project(x.astype(np.float64, copy=False))
+
+    def _project(self, x: NDArray[np.float64]) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):  # infinitely many steps are clipped like too many
             steps = np.clip(np.rint((x - self.centre) / self.grid), -_PIXEL_LIMIT, _PIXEL_LIMIT)
         y = np.clip(np.rint(steps @ self.axes.T), -_PROJECTION_LIMIT, _PROJECTION_LIMIT)
@@ -47,6 +58,29 @@ class Projection:
         far = length > _LENGTH_LIMIT
         y[far] = np.trunc(y[far] * (_LENGTH_LIMIT / length[far])[:, None])
         return y.astype(np.float32)
+
+    def _project_bytes(self, x: NDArray[np.generic]) -> NDArray[np.float32]:
+        """The same in float32, which for these vectors rounds no sum either."""
+        pixels = x.astype(np.float32)
+        pixels -= self._float32[0]
+        y = pixels @ self._float32[1]
+        np.rint(y, out=y)
+        far = np.einsum("ij,ij->i", y, y) > (0.99 * _LENGTH_LIMIT) ** 2
+        y[far] = self._project(x[far].astype(np.float64))
+        return y
+
+    @cached_property
+    def _float32(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Centre (d,) and transposed axes (d, p)."""
+        return self.centre.astype(np.float32), np.ascontiguousarray(self.axes.T, dtype=np.float32)
+
+    @cached_property
+    def _fits_float32(self) -> bool:
+        """Whether centred 8-bit pixels are projected without rounding: no sum of products reaches 2^24 of its unit."""
+        d = self.axes.shape[1]
+        longest = np.sqrt(np.square(self.axes).sum(axis=1).max())
+        whole = self.grid == 1 and np.array_equal(self.centre, np.rint(self.centre))
+        return bool(whole and 255 * np.sqrt(d) * longest / _unit(self.axes) < _FLOAT32_WHOLE)
 
     @cached_property
     def contraction(self) -> NDArray[np.float64]:
@@ -81,14 +115,15 @@ def projection_from_faiss(chain: list[faiss.VectorTransform], grid: float) -> Pr
     )
 
 
-def fit_projection(sample: NDArray[np.float64], p: int, *, whole: bool) -> Projection:
+def fit_projection(sample: NDArray[np.float64], p: int, *, largest: int | None) -> Projection:
     """Principal axes of a sample, by the eigenvectors of its covariance (Pearson 1901).
 
     Args:
         sample: (n, d) vectors in the metric's space; those to be stored may lie somewhat farther out.
         p: number of axes.
-        whole: vectors hold whole numbers below 2^20, which the grid keeps as they are.
+        largest: value of a pixel, where vectors hold whole numbers, which the grid keeps as they are; None for floats.
     """
+    whole = largest is not None
     mean = sample.mean(axis=0)
     centred = sample - mean
     rounding = 2.0**-24 * float(np.abs(mean).max())  # of the centre, which is stored in float32
@@ -97,10 +132,28 @@ def fit_projection(sample: NDArray[np.float64], p: int, *, whole: bool) -> Proje
     centre = np.rint(mean) if whole else (mean / grid).astype(np.float32).astype(np.float64) * grid
     centred /= grid
     _, vectors = np.linalg.eigh(centred.T @ centred)
-    axes = np.rint(vectors[:, ::-1][:, :p].T / _AXIS_UNIT) * _AXIS_UNIT
+    unit = _axis_unit(sample.shape[1], largest)
+    axes = np.rint(vectors[:, ::-1][:, :p].T / unit) * unit
     projected = centred @ axes.T
     longest = float(np.sqrt(np.einsum("ij,ij->i", projected, projected).max()))
     return Projection(centre=centre, grid=grid, axes=axes / _power_of_two(longest / _STORED_LENGTH))
+
+
+def _axis_unit(d: int, largest: int | None) -> float:
+    """Steps of an axis's entries: such that float32 can add products with pixels, if these are not too large a step."""
+    if largest is not None:
+        coarse = _power_of_two(1.05 * largest * np.sqrt(d) / _FLOAT32_WHOLE)
+        if coarse * np.sqrt(d) <= _COARSEST:
+            return coarse
+    return _AXIS_UNIT
+
+
+def _unit(values: NDArray[np.float64]) -> float:
+    """The largest power of two of which all values are whole multiples; 1 if all are 0."""
+    fraction, exponent = np.frexp(values[values != 0])
+    digits = (fraction * 2.0**53).astype(np.int64)
+    lowest = np.log2(digits & -digits) + exponent - 53
+    return float(2.0 ** lowest.min(initial=np.inf)) if len(lowest) else 1.0
 
 
 def _power_of_two(least: float) -> float:

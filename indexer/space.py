@@ -24,6 +24,11 @@ def metric_space(x: NDArray[np.generic], metric: Metric) -> NDArray[np.float64]:
     return values
 
 
+def projectable(x: NDArray[np.generic], metric: Metric) -> NDArray[np.generic]:
+    """Vectors as `Projection` takes them: in the metric's space, but 8-bit pixels that are in it as they are."""
+    return x if x.dtype == np.uint8 and metric != "cosine" else metric_space(x, metric)
+
+
 def unusable_rows(x: NDArray[np.generic], metric: Metric) -> dict[int, str]:
     """Rows of x (n, d) that have no place in the metric's space, each with the reason."""
     bad: dict[int, str] = {}

@@ -25,6 +25,7 @@ from data.files import atomic_write, describe_os_error, hash_stream, sync
 from indexer.bounds import Bounds
 from indexer.faiss_index import KINDS, base_ivf, held_vectors, read_faiss
 from indexer.projection import Projection
+from indexer.rungs import Rung, Tuned, read_rung, read_tuned
 from indexer.space import METRICS, Metric
 
 FORMAT = 1
@@ -74,6 +75,7 @@ class Index:
         faiss_index: the FAISS index, mapped; None for exact search of types that FAISS cannot hold.
         vectors: (n, d) the stored vectors in their own type, mapped.
         labels: (n,) Arrow array of labels in their own type.
+        provenance: file of label, id, source file and row of each vector, read when asked; None while it is built.
     """
 
     path: Path
@@ -81,7 +83,7 @@ class Index:
     faiss_index: Any
     vectors: NDArray[np.generic]
     labels: pa.Array
-    _provenance: pq.ParquetFile
+    provenance: Any
     _bounds: NDArray[np.float32] | None = None
 
     @property
@@ -126,6 +128,17 @@ class Index:
         return base_ivf(self.faiss_index, self.manifest["search"]["grid"])
 
     @cached_property
+    def careful(self) -> Rung:
+        """The most careful rung of an adaptive index."""
+        return read_rung(self.manifest["search"]["careful"])
+
+    @cached_property
+    def tuned(self) -> Tuned | None:
+        """The rungs of an adaptive index that was tuned."""
+        record = self.manifest["search"].get("tuned")
+        return None if record is None else read_tuned(record)
+
+    @cached_property
     def bounds(self) -> Bounds | None:
         """Lower bounds of distances, where the index stores them."""
         return None if self._bounds is None else Bounds(self.ivf[1], self._bounds)
@@ -153,7 +166,7 @@ class Index:
     @cached_property
     def ids(self) -> pa.Array:
         """(n,) each row's id, a string."""
-        return self._provenance.read(["id"])["id"].combine_chunks()
+        return self.provenance.read(["id"])["id"].combine_chunks()
 
 
 @dataclass(frozen=True)
@@ -166,7 +179,7 @@ class Content:
         write_index: writes the FAISS index to a path; None where there is none.
         vectors: (n, d) stored in a file of their own; None where the FAISS index holds them without loss.
         timing: seconds by step. They are kept apart, because the same input gives the same bytes of all the rest.
-        bounds: (n, p + 2) table of lower bounds, for exact search; None where there is none.
+        bounds: (n, p + 2) table of lower bounds; None where there is none.
     """
 
     facts: dict[str, Any]
@@ -309,6 +322,8 @@ def _wrong_fields(manifest: dict[str, Any]) -> list[str]:
         wrong.append("metric")
     if manifest["kind"] not in KINDS:
         wrong.append("kind")
+    if manifest["kind"] == "adaptive" and not _has_rungs(manifest["search"]):
+        wrong.append("search")
     if "grayscale" not in manifest["vector"] or manifest["vector"].get("step") != VECTOR_STEP:
         wrong.append("vector")
     if not all(isinstance(source, dict) and isinstance(source.get("path"), str) for source in manifest["sources"]):
@@ -317,6 +332,15 @@ def _wrong_fields(manifest: dict[str, Any]) -> list[str]:
     if "labels" not in files or not all(map(_is_file_entry, files.values())):
         wrong.append("files")
     return wrong
+
+
+def _has_rungs(search: dict[str, Any]) -> bool:
+    """Whether the search settings of an adaptive index can be read."""
+    try:
+        read_rung(search["careful"])
+        return search["tuned"] is None or bool(read_tuned(search["tuned"]).for_label)
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _is_file_entry(entry: Any) -> bool:

@@ -68,6 +68,17 @@ def test_search_by_bounds_is_brute_force(tmp_path_factory, seed, dtype, metric, 
     assert_is_brute_force(index, x, xq, k)
 
 
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("n", "k"), [(8, 8), (60, 60), (60, 59), (200, 200)])
+def test_search_by_bounds_for_as_many_neighbours_as_there_are_is_brute_force(tmp_path, metric, dtype, n, k):
+    rng = np.random.default_rng(8)
+    x = structured(rng, n, 12, dtype, groups=3)
+    index = build(tmp_path / "x.knn", x, metric)
+    assert index.bounds is not None
+    assert_is_brute_force(index, x, np.concatenate([x[:6], structured(rng, 10, 12, dtype)]), k)
+
+
 def test_bounds_rule_out_most_vectors_and_a_plain_scan_is_not_asked(tmp_path, monkeypatch):
     x = structured(np.random.default_rng(0), 5000, 40, np.uint8, groups=100)
     index = build(tmp_path / "x.knn", x)
@@ -102,10 +113,10 @@ def test_no_vector_within_t_is_ruled_out(seed, scale, p):
     rng = np.random.default_rng(seed)
     x = metric_space(rng.normal(size=(200, 8)) * scale + 5, "l2")
     xq = metric_space(rng.normal(size=(10, 8)) * scale + 5, "l2")
-    projection = fit_projection(x, p, whole=False)
+    projection = fit_projection(x, p, largest=None)
     squared = ((x[None] - xq[:, None]) ** 2).sum(axis=2)
     t = np.sort(squared, axis=1)[:, 4]
-    columns, counts, given_up = Bounds(projection, bound_table(x, "l2", projection)).survivors(xq, t, 200)
+    columns, counts, given_up = Bounds(projection, bound_table(x, "l2", projection)).survivors(xq, t, 200, len(x))
     assert not given_up.any()
     ends = np.cumsum(counts)
     for query, (start, end) in enumerate(zip(ends - counts, ends, strict=True)):
@@ -115,10 +126,11 @@ def test_no_vector_within_t_is_ruled_out(seed, scale, p):
 def test_a_bound_of_all_components_is_the_distance():
     rng = np.random.default_rng(3)
     x = metric_space(rng.integers(0, 256, (50, 6)), "l2")
-    points = bound_points(x, fit_projection(x, 6, whole=True))[:, :-1].astype(np.float64)
+    points = bound_points(x, fit_projection(x, 6, largest=255))[:, :-1].astype(np.float64)
     bounds = ((points[:, None] - points[None]) ** 2).sum(axis=2)
     distances = ((x[:, None] - x[None]) ** 2).sum(axis=2)
-    assert np.allclose(bounds, distances, rtol=1e-4, atol=1e-2)
+    assert np.allclose(bounds, distances, rtol=1e-3, atol=1e-2)  # steps of the axes turn them a little
+    assert (bounds <= distances * (1 + 1e-5) + 1e-2).all()
 
 
 def test_one_flipped_byte_of_the_bounds_is_found(tmp_path):

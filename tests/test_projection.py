@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.faiss_index import base_ivf, build_faiss, read_faiss, write_faiss
+from indexer.faiss_index import base_ivf, build_faiss, read_faiss, training_rows, write_faiss
 from indexer.projection import fit_projection
 from indexer.space import metric_space
 from indexer.threads import limit_threads
@@ -27,7 +27,7 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def projection(pictures):
-    return fit_projection(pictures.astype(np.float64), 64, whole=True)
+    return fit_projection(pictures.astype(np.float64), 64, largest=255)
 
 
 def assert_whole_and_short(projected):
@@ -61,7 +61,7 @@ def test_squared_distances_between_projections_are_exact_in_float32(projection, 
 @pytest.mark.parametrize("scale", [1, 0.1, 1e100])
 def test_projections_are_those_of_whole_number_arithmetic(pictures, scale):
     x = pictures * np.float64(scale)
-    projection = fit_projection(x, 64, whole=scale == 1)
+    projection = fit_projection(x, 64, largest=255 if scale == 1 else None)
     unit = 2.0 ** np.floor(np.log2(np.abs(projection.axes[projection.axes != 0]).min()))
     axes = (projection.axes / unit).astype(np.int64)
     assert np.array_equal(axes * unit, projection.axes)
@@ -75,7 +75,7 @@ def test_a_projection_has_the_same_bits_in_every_batch_and_at_every_place(pictur
     x = metric_space(pictures, "cosine" if kind == "cosine" else "l2")
     if kind == "floats":
         x = x * 0.1 + 1e6
-    projection = fit_projection(x, 64, whole=kind in ("bytes", "far"))
+    projection = fit_projection(x, 64, largest=255 if kind in ("bytes", "far") else None)
     if kind == "far":
         x = x * 1e5 / 3
     reference = projection(x)
@@ -119,8 +119,9 @@ def test_an_index_file_gives_back_the_projection_that_its_vectors_went_through(t
     write_faiss(built.index, tmp_path / "index")
     opened = read_faiss(tmp_path / "index")
     ivf, projection = base_ivf(opened, built.search["grid"])
-    whole = x.dtype in (np.uint8, np.uint16)
-    fitted = fit_projection(metric_space(x, "l2"), min(64, x.shape[1]), whole=whole)
+    largest = {"uint8": 255, "uint16": 65_535}.get(x.dtype.name)
+    sample = x[np.sort(training_rows(len(x), 0))]
+    fitted = fit_projection(metric_space(sample, "l2"), min(64, x.shape[1]), largest=largest)
     assert (projection.grid, projection.centre.tolist()) == (fitted.grid, fitted.centre.tolist())
     assert np.array_equal(projection.axes, fitted.axes)
     projected = projection(metric_space(x, "l2"))
@@ -131,7 +132,7 @@ def test_an_index_file_gives_back_the_projection_that_its_vectors_went_through(t
 
 def test_a_query_infinitely_many_steps_away_is_projected_too():
     x = floats(1e-200)
-    projected = fit_projection(x, 12, whole=False)(np.vstack([np.full((1, 12), 1e149), np.full((1, 12), -1e149)]))
+    projected = fit_projection(x, 12, largest=None)(np.vstack([np.full((1, 12), 1e149), np.full((1, 12), -1e149)]))
     assert_whole_and_short(projected)
     assert projected.any(axis=1).all()
 
@@ -139,14 +140,14 @@ def test_a_query_infinitely_many_steps_away_is_projected_too():
 @pytest.mark.parametrize("exponent", [-400, -100, 100, 400])
 def test_the_scale_of_floats_changes_nothing(exponent):
     x, factor = floats(1, offset=10), 2.0**exponent
-    expected = fit_projection(x, 8, whole=False)(x)
-    assert np.array_equal(fit_projection(x * factor, 8, whole=False)(x * factor), expected)
+    expected = fit_projection(x, 8, largest=None)(x)
+    assert np.array_equal(fit_projection(x * factor, 8, largest=None)(x * factor), expected)
 
 
 @pytest.mark.parametrize("offset", [0, 1e6])
 def test_projections_use_most_of_their_room_and_keep_what_is_near_near(offset):
     x = floats(1, offset=offset)
-    projected = fit_projection(x, 12, whole=False)(x).astype(np.float64)
+    projected = fit_projection(x, 12, largest=None)(x).astype(np.float64)
     assert np.sqrt(np.square(projected).sum(axis=1)).max() > 700
     true = np.sqrt(np.square(x - x[0]).sum(axis=1))
     seen = np.sqrt(np.square(projected - projected[0]).sum(axis=1))
@@ -173,8 +174,122 @@ def test_projections_of_anything_are_whole_short_and_the_same_alone(seed, n, d, 
     else:
         x = (rng.normal(size=(n, d)) if kind == "floats" else rng.integers(0, 2, (n, d))) + offset
         x = x * scale
-    projection = fit_projection(x, min(p, d), whole=kind in ("bytes", "uint16"))
+    projection = fit_projection(x, min(p, d), largest={"bytes": 255, "uint16": 65_535}.get(kind))
     xq = np.vstack([x, x * 3, x[:1] + scale * 1e20, np.zeros((1, d))])
     projected = projection(xq)
     assert_whole_and_short(projected)
     assert np.array_equal(np.vstack([projection(row[None]) for row in xq]), projected)
+
+
+# 8-bit pixels as they are
+
+
+def fit_fast(sample, p, *, largest=255, seed=0):
+    """`fit_projection` without the eigenvectors of thousands of rows and columns: some p orthonormal axes near them."""
+
+    def few_axes(covariance):
+        start = np.random.default_rng(seed).normal(size=(len(covariance), p))
+        return None, np.linalg.qr(covariance @ start + 1e-3 * start)[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np.linalg, "eigh", few_axes)
+        return fit_projection(sample.astype(np.float64), p, largest=largest)
+
+
+def bytes_of(rng, kind, n, d):
+    return {
+        "random": lambda: rng.integers(0, 256, (n, d)),
+        "narrow": lambda: rng.integers(100, 103, (n, d)),
+        "extreme": lambda: rng.choice([0, 255], (n, d)),
+        "constant": lambda: np.full((n, d), rng.choice([0, 9, 255])),
+        "structured": lambda: images(rng, n, d),
+    }[kind]().astype(np.uint8)
+
+
+def signs_of(projection):
+    """Pixels that lie as far along each axis as pixels can."""
+    return np.vstack([np.where(projection.axes > 0, 255, 0), np.where(projection.axes > 0, 0, 255)]).astype(np.uint8)
+
+
+SMALL_D, LARGE_D = [1, 2, 7, 63, 300, 784], [3072, 3700, 4096, 4097, 5000]
+KINDS = ["random", "narrow", "extreme", "constant", "structured"]
+
+
+def assert_bytes_are_projected_like_floats(seed, d, p, fitted, asked, batch):
+    rng = np.random.default_rng(seed)
+    projection = fit_fast(bytes_of(rng, fitted, 20, d), min(p, d), seed=seed)
+    xq = np.vstack([bytes_of(rng, asked, 12, d), signs_of(projection), np.full((1, d), 255, np.uint8)])
+    expected = projection(xq.astype(np.float64))
+    assert_whole_and_short(expected)
+    assert np.array_equal(projection(xq), expected)
+    parts = [projection(xq[start : start + batch]) for start in range(0, len(xq), batch)]
+    assert np.array_equal(np.concatenate(parts), expected)
+    assert np.array_equal(projection(xq[::-1]), expected[::-1])
+    assert np.array_equal(projection(np.asfortranarray(xq)), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    d=st.sampled_from(SMALL_D) | st.integers(1, 900),
+    p=st.sampled_from([1, 5, 64]),
+    fitted=st.sampled_from(KINDS),
+    asked=st.sampled_from(KINDS),
+    batch=st.integers(1, 40),
+)
+def test_pixels_of_8_bits_are_projected_to_the_bits_of_the_same_pixels_as_floats(seed, d, p, fitted, asked, batch):
+    assert_bytes_are_projected_like_floats(seed, d, p, fitted, asked, batch)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    d=st.sampled_from(LARGE_D),
+    fitted=st.sampled_from(KINDS),
+    asked=st.sampled_from(KINDS),
+    batch=st.integers(1, 40),
+)
+def test_large_images_of_8_bits_are_projected_to_the_bits_of_the_same_pixels_as_floats(seed, d, fitted, asked, batch):
+    assert_bytes_are_projected_like_floats(seed, d, 16, fitted, asked, batch)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pixels_of_8_bits_have_the_same_projection_in_every_batch_and_at_every_place(pictures, threads):
+    projection = fit_fast(pictures // 8 + 100, 64)
+    xq = np.vstack([pictures[:400], signs_of(projection), 255 - pictures[:100]])
+    reference = projection(xq.astype(np.float64))
+    assert (np.square(reference.astype(np.float64)).sum(axis=1) > 0.99**2 * 2047**2).any()  # some were shortened
+    with limit_threads(threads):
+        for size in (1, 7, 163, 164, len(xq)):
+            found = np.concatenate([projection(xq[i : i + size]) for i in range(0, len(xq), size)])
+            assert np.array_equal(found, reference), size
+        for shift in (1, 3, 500):
+            assert np.array_equal(projection(np.roll(xq, shift, axis=0)), np.roll(reference, shift, axis=0)), shift
+
+
+@pytest.mark.parametrize(("d", "is_fast"), [(1, True), (784, True), (3072, True), (4097, False)])
+def test_float32_is_used_for_8_bit_pixels_up_to_about_3_700_of_them(monkeypatch, d, is_fast):
+    sample = images(np.random.default_rng(4), 30, d)
+    projection = fit_fast(sample, min(16, d))
+    assert projection._fits_float32 == is_fast
+    expected = projection(sample.astype(np.float64))
+    in_float64, original = [], type(projection)._project
+    monkeypatch.setattr(type(projection), "_project", lambda self, x: in_float64.append(len(x)) or original(self, x))
+    assert np.array_equal(projection(sample), expected)
+    assert sum(in_float64) == (0 if is_fast else 30)  # none of these lies so far out that it must be shortened
+
+
+def test_float32_is_not_used_for_16_bit_pixels_or_floats(pictures):
+    x = pictures.astype(np.float64)
+    assert not fit_projection(x * 257, 64, largest=65_535)._fits_float32
+    assert not fit_projection(x * 0.1, 64, largest=None)._fits_float32
+    assert fit_projection(x, 64, largest=255)._fits_float32
+
+
+@pytest.mark.parametrize("d", [784, 3072])
+def test_coarse_axes_still_point_where_fine_ones_do(d):
+    sample = images(np.random.default_rng(5), 40, d)
+    coarse, fine = fit_fast(sample, 8), fit_fast(sample, 8, largest=None)
+    pairs = zip(coarse.axes, fine.axes, strict=True)
+    cosines = [a @ b / np.sqrt((a @ a) * (b @ b)) for a, b in pairs]
+    assert min(cosines) > np.cos(1 / 50)

@@ -1,0 +1,111 @@
+"""Search in rungs: a cheap one for all queries, a careful one for those that it leaves in doubt.
+
+When all candidates of a cheap search have one label, looking farther hardly ever changes the vote; nor does it when
+all but one of the k neighbours of a more careful search have. So each rung settles the queries of which it is sure in
+its way, and the last all that are left. For a regression it is sure when the labels of all candidates lie within a
+tolerance of each other, as any mean of any of them then does. A query that would abstain for its distance is never
+settled by a rung that could have missed a nearer vector. `classify.tune` chooses the rungs.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classify.distances import final_distances
+from classify.search import check_k, exact_block, in_blocks, probe, project, settle, settle_or_scan
+from classify.vote import Rule, vote
+from indexer.rungs import Rung
+from indexer.store import Index
+
+
+def rungs_for(index: Index, rule: Rule) -> tuple[Rung, ...]:
+    """The rungs that an adaptive index was tuned to for such a rule, else its most careful one alone."""
+    tuned = index.tuned
+    if tuned is None or (tuned.k, tuned.weights) != (rule.k, rule.weights):
+        return (index.careful,)
+    return tuned.for_label if rule.min_confidence is None else tuned.for_confidence
+
+
+def why_no_promise(index: Index, rule: Rule) -> str | None:
+    """Why nothing was measured for the answers of an index under a rule; None where it was, or need not be."""
+    if index.kind != "adaptive":
+        return None
+    tuned = index.tuned
+    if tuned is None:
+        return f"{index.path} was not tuned: its most careful rung searches, and no agreement was measured for it"
+    if (tuned.k, tuned.weights) != (rule.k, rule.weights):
+        return (
+            f"{index.path} was tuned for k {tuned.k} and {tuned.weights} weights: for k {rule.k} and {rule.weights} "
+            "weights its most careful rung searches, and no agreement was measured for that"
+        )
+    return None
+
+
+def climb(
+    index: Index, xq: NDArray[np.generic], rule: Rule
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int8]]:
+    """The k nearest stored vectors of each query, as far as its rungs find them.
+
+    Args:
+        index: an adaptive index.
+        xq: (nq, d) queries in the index's type, or in float64 for an index of floats.
+        rule: of the vote: its k and weights choose the rungs, and when it abstains.
+
+    Returns:
+        D (nq, k) float64 and I (nq, k) int64 as `classify.search.search` gives them, and (nq,) int8: which rung
+        settled the query, counted from 1.
+
+    Raises:
+        OptionError: k is not from 1 to n.
+    """
+    check_k(index, rule.k)
+    rungs = rungs_for(index, rule)
+    D, I, settled_by = in_blocks(lambda queries: _climb_block(index, queries, rule, rungs), xq)
+    return final_distances(D, index.metric), I, settled_by
+
+
+def _climb_block(
+    index: Index, xq: NDArray[np.generic], rule: Rule, rungs: tuple[Rung, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int8]]:
+    D, I = np.empty((len(xq), rule.k)), np.empty((len(xq), rule.k), dtype=np.int64)
+    settled_by = np.empty(len(xq), dtype=np.int8)
+    projected = project(index, xq)
+    rows = np.arange(len(xq))
+    for number, rung in enumerate(rungs, 1):
+        sure, found_D, found_I = _search_rung(index, xq[rows], projected[rows], rung, rule)
+        if number < len(rungs) and rule.max_distance is not None:
+            near = final_distances(found_D[:, 0], index.metric) <= rule.max_distance
+            sure, found_D, found_I = sure[near], found_D[near], found_I[near]
+        settled = rows[sure]
+        D[settled], I[settled], settled_by[settled] = found_D, found_I, number
+        rows = np.delete(rows, sure)
+    return D, I, settled_by
+
+
+def _search_rung(
+    index: Index, xq: NDArray[np.generic], projected: NDArray[np.float32], rung: Rung, rule: Rule
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Which queries a rung settles (s,), and the k nearest of those: D as `candidate_distances` has it and I (s, k)."""
+    k, everything = rule.k, np.arange(len(xq))
+    if rung.nprobe is None:
+        return everything, *exact_block(index, xq, k)
+    proposed = probe(index, projected, rung.candidates(k, index.n), rung.nprobe)[1]
+    if rung.confidence is None:
+        sure = np.flatnonzero(agrees(index, proposed, index.tuned.tolerance if index.tuned else None))
+        return sure, *settle(xq[sure], index.vectors, proposed[sure], k, index.metric)
+    if rung.confidence == 0:
+        return everything, *settle_or_scan(index, xq, proposed, k)
+    D, I = settle(xq, index.vectors, proposed, k, index.metric)
+    confidence = vote(index.class_codes[I], final_distances(D, index.metric), rule)[1]
+    sure = np.flatnonzero((confidence >= rung.confidence) & (I[:, -1] >= 0))
+    return sure, D[sure], I[sure]
+
+
+def agrees(index: Index, I: NDArray[np.int64], tolerance: float | None) -> NDArray[np.bool_]:
+    """Whether the candidates I (nq, m) of each query have one label, or for a regression one within a tolerance."""
+    is_full = I[:, -1] >= 0
+    if tolerance is not None:
+        near: NDArray[np.bool_] = np.ptp(index.targets[I], axis=1) <= tolerance
+        return is_full & near
+    codes = index.class_codes[I]
+    same: NDArray[np.bool_] = (codes == codes[:, :1]).all(axis=1)
+    return is_full & same
