@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from classify.classifier import ABSTAINED, BAD_IMAGE, OK, Answer, Classifier
 from classify.output import OutputOptions, answer_columns, answer_fields, kept_columns, row_groups
-from classify.pipeline import prefetch
+from classify.pipeline import map_ahead, prefetch
 from classify.receipt import Counts, Receipt, read_receipt
 from data.errors import ImageFileError, KnnvoteError
 from data.files import InputFile, atomic_write, hold_lock
@@ -156,26 +157,32 @@ def run_job(
 
 @dataclass(frozen=True)
 class Stages:
-    """The threads of a job beside its own, which writes."""
+    """The threads of a job beside its own, which writes.
+
+    Attributes:
+        reading: one thread that reads and decodes.
+        searching: threads that search and vote, each a batch of its own: that needs no waiting for each other.
+        searches: how many these are.
+    """
 
     reading: Executor
     searching: Executor
+    searches: int
 
     def drain(self) -> None:
-        """Wait until nothing is under way, so that files can be closed."""
-        for stage in (self.reading, self.searching):
-            stage.submit(lambda: None).result()
+        """Wait until nothing is being read, so that files can be closed."""
+        self.reading.submit(lambda: None).result()
 
 
 @contextmanager
 def _stages(threads: int | None) -> Iterator[Stages]:
     count = threads or available_processors()
     reading = ThreadPoolExecutor(1, thread_name_prefix="reading")
-    # FAISS takes its number of threads from the thread that calls it.
-    searching = ThreadPoolExecutor(1, "searching", faiss.omp_set_num_threads, (count,))
-    with limit_threads(count):
+    # FAISS takes its number of threads from the thread that calls it, BLAS from the process.
+    searching = ThreadPoolExecutor(count, "searching", faiss.omp_set_num_threads, (1,))
+    with limit_threads(1):
         try:
-            yield Stages(reading, searching)
+            yield Stages(reading, searching, count)
         finally:  # an interrupted job does not wait for the batch at work
             for stage in (reading, searching):
                 stage.shutdown(wait=False, cancel_futures=True)
@@ -206,12 +213,12 @@ def classify_file(
         layout, columns, schema = _plan(classifier, source, file, options)
         rows = rows_within_budget(layout.d, batch_size)
         batches = read_batches(source, file, columns=[*layout.columns, *columns], batch_size=rows)
-        answered = _answered(classifier, prefetch(_decoded(classifier, layout, batches), stages.reading))
+        decoded = prefetch(_decoded(classifier, layout, batches), stages.reading)
         counts = Counts()
 
         def tables() -> Iterator[pa.Table]:
             nonlocal counts
-            for batch, answer in prefetch(answered, stages.searching):
+            for batch, answer in map_ahead(partial(_answer, classifier), decoded, stages.searching, stages.searches):
                 bad = np.flatnonzero(answer.status == BAD_IMAGE)
                 if len(bad) and not counts.bad_image:
                     tell_bad(f"{source.shown}, row {counts.rows + bad[0]}: {answer.reason[bad[0]]}")
@@ -257,11 +264,11 @@ def _decoded(
         yield batch, *classifier.vectors(batch, layout)
 
 
-def _answered(
-    classifier: Classifier, decoded: Iterator[tuple[pa.RecordBatch, Any, dict[int, str]]]
-) -> Iterator[tuple[pa.RecordBatch, Answer]]:
-    for batch, xq, bad in decoded:
-        yield batch, classifier.answer(xq, bad)
+def _answer(
+    classifier: Classifier, decoded: tuple[pa.RecordBatch, Any, dict[int, str]]
+) -> tuple[pa.RecordBatch, Answer]:
+    batch, xq, bad = decoded
+    return batch, classifier.answer(xq, bad)
 
 
 def _count(answer: Answer) -> Counts:

@@ -1,10 +1,12 @@
 """Stages that overlap: each works on the next item while the one after it works on the last."""
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from typing import TypeVar
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def prefetch(items: Iterable[Item], stage: Executor) -> Iterator[Item]:
@@ -19,3 +21,17 @@ def prefetch(items: Iterable[Item], stage: Executor) -> Iterator[Item]:
     while (item := pending.result()) is not end:
         pending = stage.submit(next, iterator, end)
         yield item  # type: ignore[misc]  # only the sentinel is not an Item
+
+
+def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], stage: Executor, ahead: int) -> Iterator[Result]:
+    """The result of each item in order, so many of them worked on in a stage's threads while the caller has another.
+
+    An exception is raised at the item that it stands for.
+    """
+    pending: deque[Future[Result]] = deque()
+    for item in items:
+        pending.append(stage.submit(work, item))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

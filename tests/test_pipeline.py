@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from classify.pipeline import prefetch
+from classify.pipeline import map_ahead, prefetch
 
 
 @pytest.fixture
@@ -68,3 +68,42 @@ def test_two_stages_in_a_row_keep_the_order(stage):
     with ThreadPoolExecutor(1) as second:
         squares = (i * i for i in prefetch(range(50), stage))
         assert list(prefetch(squares, second)) == [i * i for i in range(50)]
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 5])
+def test_results_come_in_the_order_of_their_items_however_many_are_under_way(ahead):
+    delays = [threading.Event() for _ in range(20)]
+
+    def work(i):
+        if i % 2 == 0 and ahead > 1:
+            delays[i].wait(0.02)  # the one after it is done first
+        return i * i
+
+    with ThreadPoolExecutor(ahead) as stage:
+        assert list(map_ahead(work, range(20), stage, ahead)) == [i * i for i in range(20)]
+
+
+def test_as_many_items_are_worked_on_at_once_as_asked_and_no_more_are_taken():
+    both = threading.Barrier(2, timeout=10)
+    taken = []
+
+    def items():
+        for i in range(8):
+            taken.append(i)
+            yield i
+
+    def work(i):
+        both.wait()  # would never end if one were worked on at a time
+        return i
+
+    with ThreadPoolExecutor(2) as stage:
+        for i in map_ahead(work, items(), stage, 2):
+            assert len(taken) <= i + 3
+
+
+def test_a_failure_is_raised_at_its_item_after_the_results_before_it():
+    with ThreadPoolExecutor(2) as stage:
+        results = map_ahead(lambda i: 1 // (2 - i), range(5), stage, 2)
+        assert [next(results), next(results)] == [0, 1]
+        with pytest.raises(ZeroDivisionError):
+            next(results)
