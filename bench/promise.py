@@ -1,0 +1,415 @@
+"""Whether tuning keeps its promise on images that it never saw: `python -m bench.promise`.
+
+Made sets that differ in kind, each drawn anew for every seed: stored images and test images of one source. An adaptive
+index is tuned on the stored ones alone; then its answers to the test images are set beside exact search's.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from classify.classifier import OK, Answer, Classifier
+from classify.interval import Interval, share_interval
+from classify.search import exact_search
+from classify.trials import ANSWERS
+from classify.tune import Tuning
+from classify.vote import Rule, Weights
+from data.errors import KnnvoteError
+from data.images import convert_queries
+from indexer.build import IndexOptions, index_arrays
+from indexer.space import Metric
+from indexer.threads import limit_threads
+
+Images = tuple[NDArray[Any], NDArray[Any]]  # (n, *shape) images and (n,) labels
+Make = Callable[[np.random.Generator, int], Images]
+_MIN_CONFIDENCES = (1.0, 0.8)
+_SIDE = 16
+_WIDTH = 150
+_LEGEND = (
+    "promised: lower end of the 95% interval of agreement that tuning measured, reached if that is the target; test: "
+    "agreement with exact search on the test images (of a regression, answers within the tolerance agree); *: below "
+    "the target, **: its whole interval is; settled: test images that each rung settles; unanimous: those whose "
+    "neighbours have one label; speed: exact search's processor time over that of the rungs for labels; outcome: "
+    "agreement of labels and abstentions at such a --min-confidence; too sure: test images that get a label at these "
+    "where exact search abstains"
+)
+
+
+@dataclass(frozen=True)
+class MadeSet:
+    """A source of labelled images.
+
+    Attributes:
+        make: draws n images with their labels.
+        metric: of the index.
+        weights: of the vote.
+        is_regression: labels are numbers to be averaged.
+    """
+
+    make: Make
+    metric: Metric = "l2"
+    weights: Weights = "uniform"
+    is_regression: bool = False
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many images a set has: stored ones to tune on, test images to judge on."""
+
+    stored: int
+    test: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """What tuning promised of one kind of answers, and what came of it on test images.
+
+    Attributes:
+        low: lower end of the 95% interval that tuning measured.
+        is_reached: that is at least the target.
+        test: agreement with exact search on the test images.
+        settled: share of the test images that each rung settles.
+        rungs: as the manifest has them.
+    """
+
+    low: float
+    is_reached: bool
+    test: Interval
+    settled: list[float]
+    rungs: list[dict[str, Any]]
+
+    @property
+    def is_exact(self) -> bool:
+        """Exact search alone answers, which agrees by construction."""
+        return all(rung["nprobe"] is None for rung in self.rungs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Labels and abstentions at one least confidence: agreement, and labels where exact search abstains."""
+
+    min_confidence: float
+    test: Interval
+    too_sure: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One set and seed.
+
+    Attributes:
+        name: of the set.
+        seed: of the set and of the index.
+        tune_queries: stored images that tested the rungs; 0 where exact search was chosen without a test.
+        promises: by the answers that they are about.
+        outcomes: none for a regression.
+        unanimous: share of test images whose exact neighbours have one label; None for a regression.
+        speed: exact search's processor time over that of the rungs for labels.
+        build_seconds: tuning included.
+    """
+
+    name: str
+    seed: int
+    tune_queries: int
+    promises: dict[str, Promise]
+    outcomes: list[Outcome]
+    unanimous: float | None
+    speed: float
+    build_seconds: float
+
+
+def _strokes(rng: np.random.Generator, n: int) -> Images:
+    """Binary images of 10 classes: six ways each to draw a few strokes, moved by a pixel, a twelfth of bits flipped."""
+    drawn = np.zeros((10, 6, _SIDE, _SIDE), dtype=np.uint8)
+    for image in drawn.reshape(-1, _SIDE, _SIDE):
+        for _ in range(rng.integers(2, 5)):
+            (x0, y0), (x1, y1) = rng.uniform(1, _SIDE - 2, size=(2, 2))
+            steps = np.linspace(0, 1, 3 * _SIDE)
+            rows, columns = np.rint(x0 + (x1 - x0) * steps).astype(int), np.rint(y0 + (y1 - y0) * steps).astype(int)
+            image[rows, columns] = image[rows + 1, columns] = 1
+    labels, ways = rng.integers(10, size=n), rng.integers(6, size=n)
+    images = drawn[labels, ways]
+    for i, (down, right) in enumerate(rng.integers(-1, 2, size=(n, 2))):
+        images[i] = np.roll(images[i], (down, right), axis=(0, 1))
+    return images ^ (rng.random(images.shape) < 1 / 12), labels
+
+
+def _clusters(rng: np.random.Generator, n: int) -> Images:
+    """Embeddings in 40 Gaussian clusters of 10 classes, long in few directions; a fifth of the labels is at random."""
+    d, clusters = 256, 40
+    centres = rng.normal(size=(clusters, d)) / np.arange(1, d + 1) ** 0.5
+    which = rng.integers(clusters, size=n)
+    images = centres[which] + rng.normal(size=(n, d)) / np.arange(1, d + 1) ** 0.7
+    labels = np.where(rng.random(n) < 0.2, rng.integers(10, size=n), which % 10)
+    return images.astype(np.float32), labels
+
+
+def _unequal(rng: np.random.Generator, n: int) -> Images:
+    """Grey images of 100 classes, the largest of two fifths of them, the smallest of one in 2,000."""
+    side, classes = 12, 100
+    shares = 1 / np.arange(1, classes + 1) ** 1.4
+    labels = rng.choice(classes, size=n, p=shares / shares.sum())
+    coarse = rng.normal(size=(classes, 4, 4)).repeat(3, axis=1).repeat(3, axis=2)
+    changes = rng.normal(size=(12, side, side)).cumsum(axis=1).cumsum(axis=2) / side  # of all classes alike
+    images = 50 * coarse[labels] + 20 * np.tensordot(rng.normal(size=(n, 12)), changes, axes=1)
+    images += rng.normal(scale=20, size=images.shape)
+    return np.rint(images + 128).clip(0, 255).astype(np.uint8), labels
+
+
+def _noise(rng: np.random.Generator, n: int) -> Images:
+    """Uniform noise; its label depends on a few of 128 numbers, weakly."""
+    images = rng.random((n, 128), dtype=np.float32)
+    score = images[:, :16].sum(axis=1) + rng.normal(scale=1, size=n)
+    return images, np.digitize(score, [7.2, 8, 8.8])
+
+
+def _spots(rng: np.random.Generator, n: int) -> Images:
+    """Grey images of a spot; the number to tell is smooth in its place and width, and noisy."""
+    x, y, width = rng.uniform(3, 12, size=n), rng.uniform(3, 12, size=n), rng.uniform(1.5, 4, size=n)
+    axis = np.arange(_SIDE)
+    squared = (axis - x[:, None])[:, :, None] ** 2 + ((axis - y[:, None]) ** 2)[:, None, :]
+    images = 220 * np.exp(-squared / (2 * width**2)[:, None, None]) + rng.normal(scale=8, size=squared.shape)
+    target = np.sin(x / 3) + np.cos(y / 2) * width / 3 + rng.normal(scale=0.1, size=n)
+    return np.rint(images + 16).clip(0, 255).astype(np.uint8), target
+
+
+SETS = {
+    "strokes": MadeSet(_strokes),
+    "strokes, distance weights": MadeSet(_strokes, weights="distance"),
+    "clusters, wrong labels": MadeSet(_clusters),
+    "clusters, cosine": MadeSet(_clusters, metric="cosine"),
+    "100 unequal classes": MadeSet(_unequal),
+    "noise": MadeSet(_noise),
+    "spots, regression": MadeSet(_spots, is_regression=True),
+}
+
+
+def measure(name: str, seed: int, size: Size, tune: Tuning, *, folder: Path, threads: int | None) -> Run:
+    """Draw a set, build and tune an index of it in a folder that is not there yet, and judge it on test images.
+
+    Args:
+        name: of the set, whose weights replace those of `tune`.
+        seed: of the set and of the index.
+        size: how many images.
+        tune: k and target.
+        folder: of the index.
+        threads: of building; None for as many as there are processors.
+
+    Raises:
+        KnnvoteError: so few images cannot be tuned on.
+    """
+    made = SETS[name]
+    images, labels = made.make(np.random.default_rng([seed, *name.encode()]), size.stored + size.test)
+    start = time.perf_counter()
+    index_arrays(
+        images[: size.stored],
+        labels[: size.stored],
+        folder,
+        is_regression=made.is_regression,
+        options=IndexOptions(kind="adaptive", metric=made.metric, seed=seed, threads=threads),
+        tune=replace(tune, weights=made.weights),
+    )
+    build_seconds = time.perf_counter() - start
+    classifier = Classifier.open(folder, Rule(k=tune.k, weights=made.weights))
+    xq, _ = convert_queries(images[size.stored :].reshape(size.test, -1), classifier.index.vectors.dtype)
+    return _judge(name, seed, classifier, xq, round(build_seconds, 1))
+
+
+def _judge(name: str, seed: int, classifier: Classifier, xq: NDArray[np.generic], build_seconds: float) -> Run:
+    """Set a tuned index's answers to test images xq (nq, d) beside exact search's."""
+    index, k = classifier.index, classifier.rule.k
+    for work in (lambda: exact_search(index, xq[:64], k), lambda: classifier.answer(xq[:64], {})):
+        work()  # so that no first touch of a file is timed
+    before = time.process_time()
+    D, I = exact_search(index, xq, k)
+    between = time.process_time()
+    answer = classifier.answer(xq, {})
+    after = time.process_time()
+    tuned = index.manifest["search"]["tuned"]
+    same = same_labels(answer, classifier.answer_neighbors(D, I), tuned["tolerance"])
+    promises = {"label": _promise(tuned["label"], same, answer)}
+    outcomes: list[Outcome] = []
+    if not index.is_regression:
+        promises["confidence"], outcomes = _judge_confidences(classifier, xq, D, I)
+    return Run(
+        name=name,
+        seed=seed,
+        tune_queries=tuned["queries"],
+        promises=promises,
+        outcomes=outcomes,
+        unanimous=None if index.is_regression else float((np.ptp(index.class_codes[I], axis=1) == 0).mean()),
+        speed=(between - before) / (after - between),
+        build_seconds=build_seconds,
+    )
+
+
+def _judge_confidences(
+    classifier: Classifier, xq: NDArray[np.generic], D: NDArray[np.float64], I: NDArray[np.int64]
+) -> tuple[Promise, list[Outcome]]:
+    """What the rungs for confidences answer, beside exact search's neighbours D, I (nq, k)."""
+    index, rule = classifier.index, classifier.rule
+    tuned = index.manifest["search"]["tuned"]
+
+    def answers(min_confidence: float) -> tuple[Answer, Answer]:
+        sure = Classifier(index, Rule(k=rule.k, weights=rule.weights, min_confidence=min_confidence))
+        return sure.answer(xq, {}), sure.answer_neighbors(D, I)
+
+    answer, truth = answers(0)
+    same = same_labels(answer, truth, None) & (answer.confidence == truth.confidence)
+    outcomes = []
+    for min_confidence in _MIN_CONFIDENCES:
+        found, exact = answers(min_confidence)
+        agreement = _share(same_labels(found, exact, None))
+        too_sure = int(((found.status == OK) & (exact.status != OK)).sum())
+        outcomes.append(Outcome(min_confidence=min_confidence, test=agreement, too_sure=too_sure))
+    return _promise(tuned["confidence"], same, answer), outcomes
+
+
+def same_labels(answer: Answer, truth: Answer, tolerance: float | None) -> NDArray[np.bool_]:
+    """(nq,) whether two answers have one label, or both none; for a regression, labels within the tolerance."""
+    if tolerance is not None:
+        near: NDArray[np.bool_] = np.abs(_numbers(answer.prediction) - _numbers(truth.prediction)) <= tolerance
+        return near
+    pairs = zip(answer.prediction.to_pylist(), truth.prediction.to_pylist(), strict=True)
+    return np.array([label == true for label, true in pairs])
+
+
+def _numbers(values: pa.Array) -> NDArray[np.float64]:
+    numbers: NDArray[np.float64] = values.to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _promise(found: dict[str, Any], same: NDArray[np.bool_], answer: Answer) -> Promise:
+    """What the manifest says of one kind of answers, with what became of it."""
+    if answer.rung is None:
+        raise KnnvoteError("the index is not adaptive")
+    settled = np.bincount(answer.rung, minlength=len(found["rungs"]) + 1)[1:] / len(same)
+    return Promise(
+        low=found["agreement"]["low"],
+        is_reached=found["reached"],
+        test=_share(same),
+        settled=settled.tolist(),
+        rungs=found["rungs"],
+    )
+
+
+def _share(same: NDArray[np.bool_]) -> Interval:
+    return share_interval(int(same.sum()), len(same))
+
+
+def print_runs(runs: Sequence[Run], size: Size, tune: Tuning) -> None:
+    """A table for labels, one for labels with confidences, and what the columns mean."""
+    target = tune.target_agreement
+    title = f"{size.stored:,} stored and {size.test:,} test images, k = {tune.k}, target agreement {target:g}"
+    labels = _table(f"labels: {title}", "unanimous", "speed", "build")
+    confidences = _table(
+        "labels with confidences", *(f"outcome at {least:g}" for least in _MIN_CONFIDENCES), "too sure"
+    )
+    for run in runs:
+        unanimous = "" if run.unanimous is None else f"{run.unanimous:.1%}"
+        cells = _promise_cells(run.promises["label"], target)
+        labels.add_row(run.name, str(run.seed), *cells, unanimous, f"{run.speed:.1f} x", f"{run.build_seconds:.1f} s")
+        if "confidence" in run.promises:
+            cells = _promise_cells(run.promises["confidence"], target)
+            cells += [f"{outcome.test.value:.4f}{_mark(outcome.test, target)}" for outcome in run.outcomes]
+            too_sure = ", ".join(str(outcome.too_sure) for outcome in run.outcomes)
+            confidences.add_row(run.name, str(run.seed), *cells, too_sure)
+    console = Console(width=max(_WIDTH, Console().width), highlight=False, markup=False, emoji=False)
+    for table in (labels, confidences):
+        console.print(table)
+    Console(width=120, highlight=False, markup=False, emoji=False).print(_LEGEND)
+
+
+def _table(title: str, *more: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for i, header in enumerate(["set", "seed", "promised", "reached", "test", "95% interval", "settled", *more]):
+        table.add_column(header, justify="left" if i == 0 else "right", no_wrap=True)
+    return table
+
+
+def _promise_cells(promise: Promise, target: float) -> list[str]:
+    test = promise.test
+    rungs = zip(promise.settled, promise.rungs, strict=True)
+    return [
+        f"{promise.low:.4f}",
+        "exact" if promise.is_exact else "yes" if promise.is_reached else "no",
+        f"{test.value:.4f}",
+        f"{test.low:.4f} to {test.high:.4f}{_mark(test, target)}",
+        ", ".join(f"{share:.1%}{' exact' if rung['nprobe'] is None else ''}" for share, rung in rungs),
+    ]
+
+
+def _mark(test: Interval, target: float) -> str:
+    return "**" if test.high < target else "*" if test.value < target else ""
+
+
+def summary(runs: Sequence[Run], target: float) -> str:
+    """In how many promises that reached the target the test images say otherwise; one line for both kinds.
+
+    What exact search alone answers agrees by construction, and so counts for nothing.
+    """
+    parts = []
+    for answers, what in zip(ANSWERS, ("labels", "labels with confidences"), strict=True):
+        promises = [run.promises[answers] for run in runs if answers in run.promises]
+        exact = sum(promise.is_exact for promise in promises)
+        tests = [promise.test for promise in promises if promise.is_reached and not promise.is_exact]
+        below = sum(test.value < target for test in tests)
+        significant = sum(test.high < target for test in tests)
+        parts.append(
+            f"{what}: of {len(promises)} runs {len(tests)} reached the target {target:g}, and {exact} have exact "
+            f"search alone; on test images {below} of the {len(tests)} are below it, {significant} significantly"
+        )
+    return "; ".join(parts) + " (chance allows about 1 in 40 of the latter)"
+
+
+def _parse_sets(_ctx: click.Context, _param: click.Parameter, value: Sequence[str]) -> list[str]:
+    return list(value or SETS)
+
+
+@click.command()
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Runs of each set.")
+@click.option("--target", type=click.FloatRange(0, 1, min_open=True), default=0.999, show_default=True)
+@click.option("--stored", type=click.IntRange(min=100), default=20_000, show_default=True, help="Images to tune on.")
+@click.option("--test", type=click.IntRange(min=1), default=10_000, show_default=True, help="Images to judge on.")
+@click.option("--k", type=click.IntRange(min=1), default=5, show_default=True, help="Neighbours that vote.")
+@click.option("--set", "sets", multiple=True, type=click.Choice(list(SETS)), callback=_parse_sets, help="All without.")
+@click.option("--threads", type=click.IntRange(min=1), help="All processors by default.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Writes all figures here.")
+def main(*, seeds: int, sets: list[str], threads: int | None, json_file: Path | None, **options: Any) -> None:
+    """Show whether tuning keeps its promise on images that it never saw.
+
+    Example: python -m bench.promise --seeds 20 --set noise
+    """
+    size = Size(options["stored"], options["test"])
+    runs: list[Run] = []
+    try:
+        tune = Tuning(k=options["k"], target_agreement=options["target"])
+        with limit_threads(threads), tempfile.TemporaryDirectory(prefix="promise-") as scratch:
+            for name in sets:
+                for seed in range(seeds):
+                    click.echo(f"{name}, seed {seed}", err=True)
+                    folder = Path(scratch) / f"{len(runs)}.knn"
+                    runs.append(measure(name, seed, size, tune, folder=folder, threads=threads))
+    except KnnvoteError as error:
+        raise click.ClickException(str(error)) from error
+    if json_file is not None:
+        record = {**options, "runs": [asdict(run) for run in runs]}
+        json_file.write_text(json.dumps(record, indent=2) + "\n")
+    print_runs(runs, size, tune)
+    click.echo(summary(runs, tune.target_agreement))
+
+
+if __name__ == "__main__":
+    sys.exit(main(prog_name="python -m bench.promise"))
