@@ -95,8 +95,9 @@ def _search_rung(
     if rung.confidence == 0:
         return everything, *settle_or_scan(index, xq, proposed, k)
     D, I = settle(xq, index.vectors, proposed, k, index.metric)
-    confidence = vote(index.class_codes[I], final_distances(D, index.metric), rule)[1]
-    sure = np.flatnonzero((confidence >= rung.confidence) & (I[:, -1] >= 0))
+    full = np.flatnonzero(I[:, -1] >= 0)
+    confidence = vote(index.class_codes[I[full]], final_distances(D[full], index.metric), rule)[1]
+    sure = full[confidence >= rung.confidence]
     return sure, D[sure], I[sure]
 
 

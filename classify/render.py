@@ -197,7 +197,7 @@ def tuning_lines(manifest: dict[str, Any]) -> list[str]:
     if tuned is None:
         return ["not tuned: its most careful rung searches"]
     tuned_for = f"tuned for k {tuned['k']} and {tuned['weights']} weights"
-    if not tuned["queries"]:
+    if not tuned["queries"] and tuned["label"]["reached"]:
         return [f"{tuned_for}: exact search alone, which is the fastest here or was asked for"]
     lines = [f"{tuned_for} on {tuned['queries']:,} stored images, each left out"]
     if tuned["tolerance"] is not None:

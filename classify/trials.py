@@ -122,7 +122,9 @@ def _is_sure(
     rung: Rung, agreed: NDArray[np.bool_], label: NDArray[np.float64], confidence: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """Whether a rung settles queries whose candidates agree or not, and that get these answers."""
-    return agreed if rung.confidence is None else (confidence >= rung.confidence) & ~np.isnan(label)
+    if rung.confidence is None:
+        return agreed
+    return (confidence >= rung.confidence) & (~np.isnan(label) | (rung.confidence == 0))
 
 
 def _nearest_answers(

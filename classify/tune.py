@@ -73,6 +73,8 @@ class Tuning:
         """
         if self.weights not in WEIGHTS:
             raise OptionError(f"--weights is {self.weights!r}: give one of {', '.join(WEIGHTS)}")
+        if self.k < 1:
+            raise OptionError(f"k is {self.k}: give --k at least 1")
         if not 0 < self.target_agreement <= 1:
             raise OptionError(f"--target-agreement is {self.target_agreement}: give a share above 0, at most 1")
 
@@ -83,27 +85,24 @@ class Tuning:
             The entry ``tuned`` of its manifest: k, weights, target, and for labels and for labels with confidences
             the rungs, each with the share of queries that it settles and their agreement, and the agreement of all;
             exact search alone where that is cheaper or, with ``reached`` false, where nothing else reached the target.
-
-        Raises:
-            OptionError: k is more than the index holds with one image left out.
         """
-        if not 1 <= self.k < index.n:
-            raise OptionError(
-                f"k is {self.k}, and tuning leaves one of {index.n:,} images out: give --k from 1 to {index.n - 1}"
-            )
         tolerance = float(_TOLERANCE * index.targets.std()) if index.is_regression else None
         record = {**asdict(self), "tolerance": tolerance}
         firsts, middles, lasts = _rungs(index, self.k)
-        if self.target_agreement == 1 or _cost(index, EXACT, self.k) <= min(firsts.values()):
+        is_exact_cheapest = self.k >= index.n or _cost(index, EXACT, self.k) <= min(firsts.values())
+        if self.target_agreement == 1 or is_exact_cheapest:
             return {**record, "queries": 0, "label": _EXACT_ALONE, "confidence": _EXACT_ALONE}
-        first_rows, other_rows = _draw(index, self.target_agreement)
         rule = Rule(k=self.k, weights=self.weights)
-        tried = try_rungs(ask(index, first_rows, rule, tolerance), [*firsts], [*middles, *lasts])
-        most_risk = _HOPE * _ERROR * (1 - self.target_agreement) * len(first_rows)
+        first, other = (ask(index, rows, rule, tolerance) for rows in _draw(index, self.target_agreement))
+        if not len(first.xq) or not len(other.xq):  # all images have many copies
+            unreached = {**_EXACT_ALONE, "reached": False}
+            return {**record, "queries": 0, "label": unreached, "confidence": unreached}
+        tried = try_rungs(first, [*firsts], [*middles, *lasts])
+        most_risk = _HOPE * _ERROR * (1 - self.target_agreement) * len(first.xq)
         ladders = {answers: _to_test(tried, answers, [firsts, middles, lasts], most_risk) for answers in ANSWERS}
         tests = [ladder for each in ladders.values() for ladder in each]
         used = [dict.fromkeys(rungs) for rungs in ((r[0] for r in tests), (rung for r in tests for rung in r[1:]))]
-        tested = try_rungs(ask(index, other_rows, rule, tolerance), [*used[0]], [*used[1]])
+        tested = try_rungs(other, [*used[0]], [*used[1]])
         found: dict[str, Any] = {
             answers: _choose(tested, ladders[answers], answers, self.target_agreement) for answers in ANSWERS
         }

@@ -108,6 +108,8 @@ def _adaptive(x: NDArray[np.generic], metric: Metric, seed: int) -> Built:
     careful = Rung(nprobe=max(1, ivf.nlist // 8), candidates_per_neighbor=8)
     search = {"grid": projection.grid, "careful": careful.to_json(), "tuned": None}
     bounds = bound_table(x, metric, projection) if bounds_may_help(n, d, metric) else None
+    if bounds is not None and not np.isfinite(bounds).all():  # a stored vector lies too far out for float32
+        bounds = None
     holder, holder_name = _lossless_holder(x)
     if holder is None:
         return Built(chained, factory, search, bounds)

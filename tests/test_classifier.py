@@ -1,5 +1,6 @@
 """The Python API: an opened index called with arrays and Arrow tables."""
 
+import brute_force
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,11 +8,12 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from classify.classifier import Classifier
-from classify.vote import Rule
+from classify.vote import WEIGHTS, Rule
 from data.errors import ImageFileError, KnnvoteError, OptionError
 from data.sample import drawn_one, split_digits
 from data.tables import image_table
-from indexer.build import index_arrays
+from indexer.build import IndexOptions, index_arrays
+from indexer.space import METRICS
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +207,32 @@ def test_a_folder_that_is_no_index_is_refused(tmp_path):
 def test_classifying_the_table_of_a_file_equals_classifying_its_pixels(digits, classifier, digits_folder):
     table = pq.read_table(digits_folder / "test.parquet")
     assert classifier(table).I.tolist() == classifier(digits.test_images).I.tolist()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["exact", "adaptive"])
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_of_a_single_class_every_answer_is_that_class(tmp_path, metric, kind, weights):
+    rng = np.random.default_rng(1)
+    x = rng.integers(1, 256, (80, 9), np.uint8)
+    index_arrays(x, ["cat"] * 80, tmp_path / "x.knn", options=IndexOptions(kind=kind, metric=metric))
+    answer = Classifier.open(tmp_path / "x.knn", Rule(weights=weights))(rng.integers(1, 256, (30, 9), np.uint8))
+    assert answer.prediction.to_pylist() == ["cat"] * 30
+    assert (answer.confidence == 1).all()
+    assert (answer.probabilities() == 1).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 5, 80])
+def test_where_every_class_has_one_row_the_nearest_row_is_the_answer(tmp_path, metric, k):
+    rng = np.random.default_rng(2)
+    x, xq = rng.integers(1, 256, (80, 9), np.uint8), rng.integers(1, 256, (30, 9), np.uint8)
+    index_arrays(x, rng.permutation(80), tmp_path / "x.knn", options=IndexOptions(metric=metric))
+    classifier = Classifier.open(tmp_path / "x.knn", Rule(k=k))
+    answer = classifier(xq)
+    D, I = brute_force.neighbors(xq, x, k, metric)
+    assert np.array_equal(answer.I, I)
+    assert np.array_equal(answer.D, D)
+    assert (D[:, 0] < D[:, 1] if k > 1 else D[:, 0] > 0).all()
+    assert answer.prediction.to_pylist() == classifier.index.labels.take(pa.array(I[:, 0])).to_pylist()
+    assert np.allclose(answer.confidence, 1 / k)

@@ -11,7 +11,7 @@ from classify.output import ROW_GROUP, OutputOptions, answer_columns, answer_fie
 from classify.vote import Rule
 from data.errors import ImageFileError, OptionError
 from data.parquet import schema_metadata_without_images
-from indexer.build import index_arrays
+from indexer.build import IndexOptions, index_arrays
 from indexer.store import open_index
 
 IMAGES = (np.arange(6 * 4, dtype=np.uint8) * 10).reshape(6, 2, 2)
@@ -135,3 +135,19 @@ def test_metadata_that_described_the_image_go_and_others_stay():
     assert schema_metadata_without_images(schema).metadata == {b"mine": b"kept"}
     assert not schema_metadata_without_images(SCHEMA.with_metadata({"pandas": "{}"})).metadata
     assert not schema_metadata_without_images(SCHEMA).metadata
+
+
+def test_beside_the_neighbours_of_an_adaptive_index_stands_the_rung_that_settled_them_null_for_bad_images(tmp_path):
+    index_arrays(IMAGES, list("aabbcc"), tmp_path / "x.knn", options=IndexOptions(kind="adaptive"))
+    classifier = Classifier.open(tmp_path / "x.knn", Rule(k=2))
+    assert names(answer_fields(classifier.index, EVERYTHING))[5:] == ["neighbors", "rung", "probabilities"]
+    assert "rung" not in names(answer_fields(classifier.index, OutputOptions(probabilities=True)))
+    prefixed = OutputOptions(neighbors=True, prefix="knn_")
+    assert names(answer_fields(classifier.index, prefixed))[-1] == "knn_rung"
+    images = IMAGES.astype(float)
+    images[2, 0, 0] = np.nan
+    for asked, expected in ((images, [1, 1, None, 1, 1, 1]), (images[:0], []), (images[2:3], [None])):
+        fields = answer_fields(classifier.index, EVERYTHING)
+        table = pa.Table.from_arrays(answer_columns(classifier(asked), EVERYTHING), schema=pa.schema(fields))
+        table.validate(full=True)
+        assert table["rung"].to_pylist() == expected

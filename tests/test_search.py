@@ -196,6 +196,21 @@ def test_every_vector_is_a_neighbour_where_there_are_no_more_than_k(build, kind,
     assert np.array_equal(D, expected_D)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    ("n", "d", "k"), [(1, 1, 1), (2, 1, 2), (7, 1, 7), (90, 1, 4), (7, 3, 7), (6, 3, 5), (40, 130, 40)]
+)
+def test_exact_search_of_an_index_is_brute_force_for_all_there_are_and_for_one_dimension(build, metric, dtype, n, d, k):
+    rng = np.random.default_rng(14)
+    x, xq = rng.integers(1, 40, (n, d)).astype(dtype), rng.integers(1, 40, (20, d)).astype(dtype)
+    xq[:1] = x[:1]
+    D, I = search(build(x, metric=metric), xq if np.dtype(dtype).kind == "u" else xq.astype(np.float64), k)
+    expected_D, expected_I = brute_force.neighbors(xq, x, k, metric)
+    assert np.array_equal(I, expected_I)
+    assert np.array_equal(D, expected_D)
+
+
 @pytest.mark.parametrize("k", [-1, 0, 11])
 @pytest.mark.parametrize("kind", ["exact", "adaptive", "hnsw"])
 def test_k_below_one_or_beyond_what_is_stored_is_refused_with_both_numbers(build, kind, k):

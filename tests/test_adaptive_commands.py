@@ -1,0 +1,138 @@
+"""What the commands tell of tuning: when an index is built, inspected, searched and compared."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from made_sets import build, clusters
+
+from classify.classifier import Classifier
+from classify.render import tuning_lines
+from classify.tune import Tuning
+from classify.vote import Rule
+from data.tables import image_table, write_table
+from indexer.build import index_arrays
+from indexer.rungs import EXACT
+from indexer.store import open_index, read_manifest
+
+VOTE = ("--k", "3", "--weights", "distance")
+INDEX = ("--kind", "adaptive", "--threads", "1")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Labelled images, others to classify, and an exact index; tests only read them."""
+    folder = tmp_path_factory.mktemp("commands")
+    data = clusters("uint8", n=2500, nq=200, d=400)
+    write_table(image_table(data.x.reshape(-1, 20, 20), data.y), folder / "train.parquet")
+    images = image_table(data.xq.reshape(-1, 20, 20), np.arange(200))
+    write_table(images.rename_columns([images.column_names[0], "number"]), folder / "test.parquet")
+    index_arrays(data.x.reshape(-1, 20, 20), data.y, folder / "exact.knn")
+    tune = Tuning(k=3, weights="distance", target_agreement=0.97)
+    build(folder / "tuned.knn", data.x.reshape(-1, 20, 20), data.y, tune=tune)
+    return folder
+
+
+def test_index_tunes_for_k_weights_and_target_and_says_what_it_measured(folder, invoke, tmp_path):
+    options = (*VOTE, "--target-agreement", "0.97")
+    built = invoke("index", folder / "train.parquet", "--out", "x.knn", *INDEX, *options)
+    assert built.code == 0, built.stderr
+    entry = read_manifest(tmp_path / "x.knn")["search"]["tuned"]
+    assert (entry["k"], entry["weights"], entry["target_agreement"]) == (3, "distance", 0.97)
+    assert entry == read_manifest(folder / "tuned.knn")["search"]["tuned"]  # from files or arrays, on 1 thread or more
+    assert entry["label"]["reached"]
+    assert len(entry["label"]["rungs"]) > 1
+    agreement = entry["label"]["agreement"]
+    _, tuned_for, labels, confidences = built.stderr.splitlines()
+    assert tuned_for == f"tuned for k 3 and distance weights on {entry['queries']:,} stored images, each left out"
+    promise = f"{agreement['value']:.4f}, at least {agreement['low']:.4f} with 95% confidence; rungs settle "
+    assert labels.startswith(f"labels that are exact search's: {promise}")
+    assert confidences.startswith("labels and confidences that are: ")
+    assert built.stdout == ""
+    shown = invoke("inspect", "x.knn")
+    assert shown.code == 0
+    told = " ".join(shown.stdout.split())
+    assert "tuned for k 3 and distance weights" in told
+    assert promise in told
+    assert json.loads(invoke("inspect", "x.knn", "--json").stdout)["search"]["tuned"] == entry
+
+
+def test_classify_is_silent_where_the_promise_holds_and_gives_each_images_rung(folder, invoke, tmp_path):
+    index = folder / "tuned.knn"
+    done = invoke("classify", index, folder / "test.parquet", "--out", "out", *VOTE, "--neighbors")
+    assert done.code == 0
+    assert "note:" not in done.stderr
+    table = pq.read_table(tmp_path / "out" / "test.parquet")
+    assert table.column_names[-2:] == ["neighbors", "rung"]
+    images = pq.read_table(folder / "test.parquet")
+    answer = Classifier(open_index(index), Rule(k=3, weights="distance"))(images)
+    assert table["rung"].to_pylist() == answer.rung.tolist()
+    assert len(set(answer.rung.tolist())) > 1
+
+
+def test_classify_notes_that_nothing_was_measured_for_another_k(folder, invoke, tmp_path):
+    index = folder / "tuned.knn"
+    done = invoke("classify", index, folder / "test.parquet", "--out", "out")
+    assert done.code == 0
+    assert done.stderr.splitlines()[0] == (
+        f"note: {index} was tuned for k 3 and distance weights: for k 5 and uniform weights its most careful rung "
+        "searches, and no agreement was measured for that"
+    )
+    assert pq.read_table(tmp_path / "out" / "test.parquet").column_names[-1] == "reason"
+
+
+def test_compare_notes_the_same_of_the_index_that_it_is_true_of(folder, invoke):
+    tuned, exact = ("--index", folder / "tuned.knn"), ("--index", folder / "exact.knn")
+    noted = invoke("compare", folder / "test.parquet", *tuned, *exact, "--json")
+    assert noted.code == 0, noted.stderr
+    assert noted.stderr.count("note:") == 1
+    assert f"note: {folder / 'tuned.knn'} was tuned for k 3 and distance weights" in noted.stderr
+    silent = invoke("compare", folder / "test.parquet", *tuned, "--json", *VOTE)
+    assert "note:" not in silent.stderr
+    (report,) = json.loads(silent.stdout)["indexes"]
+    assert report["agreement"]["high"] >= 0.97
+
+
+def test_a_target_that_is_not_reached_is_told_and_search_is_exact(folder, invoke, tmp_path):
+    done = invoke("index", folder / "train.parquet", "--out", "x.knn", *INDEX, "--target-agreement", "0.99999")
+    assert done.code == 0
+    assert done.stderr.count("no rungs were shown to reach the target 0.99999") == 2
+    assert open_index(tmp_path / "x.knn").tuned.for_label == (EXACT,)
+    told = " ".join(invoke("inspect", "x.knn").stdout.split())
+    assert "no rungs were shown to reach the target 0.99999" in told
+
+
+def test_a_target_of_1_is_told_to_be_exact_search(folder, invoke):
+    done = invoke("index", folder / "train.parquet", "--out", "x.knn", *INDEX, "--target-agreement", "1")
+    assert done.code == 0
+    assert done.stderr.splitlines()[1].startswith("tuned for k 5 and uniform weights: exact search alone")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--target-agreement", "1.5"), "--target-agreement is 1.5: give a share above 0, at most 1"),
+        (("--target-agreement", "0"), "--target-agreement is 0.0: give a share above 0, at most 1"),
+    ],
+)
+def test_what_cannot_be_tuned_for_is_refused_in_one_line_and_nothing_is_left(
+    folder, invoke, tmp_path, options, message
+):
+    done = invoke("index", folder / "train.parquet", "--out", "x.knn", *INDEX, *options)
+    assert done.code == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "x.knn").exists()
+
+
+def test_an_index_of_another_kind_is_not_tuned_has_no_rungs_and_no_note(folder, invoke, tmp_path):
+    done = invoke("index", folder / "train.parquet", "--out", "x.knn", "--kind", "hnsw", "--k", "3")
+    assert done.code == 0
+    assert len(done.stderr.splitlines()) == 1
+    assert "tuned" not in read_manifest(tmp_path / "x.knn")["search"]
+    assert tuning_lines(read_manifest(tmp_path / "x.knn")) == []
+    for index in ("x.knn", folder / "exact.knn"):
+        done = invoke("classify", index, folder / "test.parquet", "--out", f"out-{index == 'x.knn'}", "--neighbors")
+        assert "note:" not in done.stderr
+        assert pq.read_schema(tmp_path / f"out-{index == 'x.knn'}" / "test.parquet").names[-1] == "neighbors"

@@ -1,0 +1,180 @@
+"""Trials: each stored image asked with itself and its copies left out, as plain NumPy has it."""
+
+import faiss
+import numpy as np
+import pytest
+from made_sets import build, clusters
+
+from classify.trials import ask, try_rungs
+from classify.vote import WEIGHTS, Rule, vote
+from indexer.rungs import Rung
+
+FIRSTS = [Rung(1, 2, None), Rung(4, 3, None)]
+OTHERS = [Rung(2, 2, 0.75), Rung(4, 8, 1.0), Rung(8, 4, 0.0)]
+
+
+def squared_distances(a, b):
+    """Between rows of whole numbers, which float64 adds up without rounding."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * a @ b.T
+
+
+class LeaveOneOut:
+    """What exact search and rungs answer to a stored image that is left out with its copies, in plain NumPy."""
+
+    def __init__(self, index, x, y, rule):
+        ivf, projection = index.ivf
+        self.y, self.rule = y, rule
+        self.copies = np.unique(x, axis=0, return_inverse=True)[1].ravel()
+        projected = projection(x)
+        self.D, self.projected_D = squared_distances(x, x), squared_distances(projected, projected)
+        self.D_to_lists = squared_distances(projected, faiss.downcast_index(ivf.quantizer).reconstruct_n(0, ivf.nlist))
+        inverted = ivf.invlists
+        self.lists = [
+            faiss.rev_swig_ptr(inverted.get_ids(i), inverted.list_size(i)).copy() if inverted.list_size(i) else []
+            for i in range(ivf.nlist)
+        ]
+
+    def answer(self, D, I):
+        """Class and confidence."""
+        winner, confidence = vote(self.y[I].astype(np.int32)[None], np.sqrt(D)[None], self.rule)
+        return int(winner[0]), float(confidence[0])
+
+    def nearest(self, row, candidates):
+        D = self.D[row, candidates]
+        order = np.lexsort((candidates, D))[: self.rule.k]
+        return D[order], candidates[order]
+
+    def others(self, row):
+        return np.flatnonzero(self.copies != self.copies[row])
+
+    def exact(self, row):
+        return self.answer(*self.nearest(row, self.others(row)))
+
+    def rung(self, row, rung):
+        """Whether it is sure, and its answer; None where the order of equal projections would decide."""
+        if rung.nprobe is None:
+            return True, self.exact(row)
+        to_lists = self.D_to_lists[row]
+        places = np.argsort(to_lists, kind="stable")
+        if len(places) > rung.nprobe and to_lists[places[rung.nprobe - 1]] == to_lists[places[rung.nprobe]]:
+            return None
+        held = np.concatenate([self.lists[place] for place in places[: rung.nprobe]]).astype(np.int64)
+        held = held[self.copies[held] != self.copies[row]]
+        near = self.projected_D[row, held]
+        order, m = np.argsort(near, kind="stable"), rung.candidates_per_neighbor * self.rule.k
+        if len(held) > m and near[order[m - 1]] == near[order[m]]:
+            return None
+        candidates = held[order[:m]]
+        if rung.confidence is None:
+            is_sure = len(candidates) == m and len(set(self.y[candidates])) == 1
+            return is_sure, (int(self.y[candidates[0]]), None) if is_sure else None
+        if len(candidates) < self.rule.k:
+            return False, None
+        label, confidence = self.answer(*self.nearest(row, candidates))
+        return confidence >= rung.confidence, (label, confidence)
+
+
+def assert_trials_are_numpys(index, x, y, rows, rule, *, compare_confidence=True):
+    plain = LeaveOneOut(index, x, y, rule)
+    queries = ask(index, rows, rule, None)
+    assert np.array_equal(queries.xq, x[rows])  # all were asked, in order
+    exact = [plain.exact(row) for row in rows]
+    assert queries.label.tolist() == [label for label, _ in exact]
+    assert queries.confidence.tolist() == [confidence for _, confidence in exact]
+    tried = try_rungs(queries, FIRSTS, OTHERS)
+    compared = 0
+    for rung, place in tried.place.items():
+        for i, row in enumerate(rows):
+            found = plain.rung(row, rung)
+            if found is None or (rung in OTHERS and tried.sure[: len(FIRSTS), i].all()):
+                continue
+            is_sure, answer = found
+            assert tried.sure[place, i] == is_sure, (rung, row)
+            if is_sure:
+                assert tried.right["label"][place, i] == (answer[0] == exact[i][0]), (rung, row)
+                if compare_confidence:
+                    expected = answer[0] == exact[i][0] and (answer[1] or 1.0) == exact[i][1]
+                    assert tried.right["confidence"][place, i] == expected, (rung, row)
+            compared += 1
+    assert compared > len(rows)
+    return tried
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    data = clusters("uint8", n=3000)
+    return data, build(tmp_path_factory.mktemp("trials") / "x.knn", data.x, data.y)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("k", [1, 5])
+def test_what_rungs_answer_to_an_image_left_out_is_what_numpy_finds(made, k, weights):
+    data, index = made
+    rows = np.random.default_rng(0).permutation(3000)[:60]
+    tried = assert_trials_are_numpys(index, data.x, data.y, rows, Rule(k=k, weights=weights))
+    assert 0 < tried.sure[0].mean() < 1
+    assert 0 < tried.right["label"].mean() < 1
+
+
+@pytest.fixture(scope="session")
+def threefold(tmp_path_factory):
+    """Each image stored three times, and labels that only its own copies share."""
+    data = clusters("uint8", n=1000)
+    x, y = np.repeat(data.x, 3, axis=0), np.repeat(np.arange(1000), 3)
+    order = np.random.default_rng(1).permutation(3000)
+    return x[order], y[order], build(tmp_path_factory.mktemp("trials") / "x.knn", x[order], y[order])
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_an_image_stored_three_times_never_finds_its_copies(threefold, k):
+    x, y, index = threefold
+    rows = np.random.default_rng(2).permutation(3000)[:60]
+    tried = assert_trials_are_numpys(index, x, y, rows, Rule(k=k))
+    queries = ask(index, rows, Rule(k=k), None)
+    assert not (queries.label == y[rows]).any()
+    assert tried.sure[0].any() == (k == 1)  # two candidates can be copies of one other image, six cannot
+
+
+def test_images_with_more_copies_than_are_looked_for_are_not_asked(tmp_path):
+    data = clusters("uint8", n=900)
+    x, y = np.vstack([np.repeat(data.x[:1], 9, axis=0), data.x[1:]]), np.append(np.repeat(data.y[0], 9), data.y[1:])
+    index = build(tmp_path / "x.knn", x, y)
+    rows = np.array([0, 3, 8, 9, 500])
+    queries = ask(index, rows, Rule(), None)
+    assert np.array_equal(queries.xq, x[[9, 500]])
+    none = ask(index, rows[:3], Rule(), None)
+    assert len(none.xq) == len(none.label) == 0
+
+
+def test_every_image_stored_twice_agrees_no_more_often_than_each_stored_once(made, tmp_path):
+    """Ten neighbours of two copies each vote as five do; a search that found its own copy would be surer and better."""
+    data, single = made
+    index = build(tmp_path / "x.knn", np.repeat(data.x, 2, axis=0), np.repeat(data.y, 2))
+    rows = np.random.default_rng(3).permutation(3000)[:600]
+    asked_once, asked_twice = ask(single, rows, Rule(k=5), None), ask(index, 2 * rows, Rule(k=10), None)
+    assert np.array_equal(asked_twice.label, asked_once.label)
+    assert np.array_equal(asked_twice.confidence, asked_once.confidence)
+    once, twice = try_rungs(asked_once, FIRSTS, OTHERS), try_rungs(asked_twice, FIRSTS, OTHERS)
+    for place in range(len(FIRSTS)):
+        assert twice.sure[place].mean() == pytest.approx(once.sure[place].mean(), abs=0.1)
+    for answers in ("label", "confidence"):
+        last = once.place[OTHERS[-1]]
+        assert twice.right[answers][last].mean() == pytest.approx(once.right[answers][last].mean(), abs=0.03)
+
+
+def test_a_regression_is_right_within_its_tolerance_of_the_exact_mean(tmp_path):
+    data = clusters("float32", n=2000)
+    targets = data.y * 10.0 + data.x[:, 0] / 400
+    index = build(tmp_path / "x.knn", data.x, targets, is_regression=True)
+    rows = np.arange(0, 2000, 7)
+    D = squared_distances(data.x[rows], data.x)
+    D[np.arange(len(rows)), rows] = np.inf
+    mean = targets[np.argsort(D, axis=1)[:, :5]].mean(axis=1)
+    queries = ask(index, rows, Rule(), 1.0)
+    assert np.allclose(queries.label, mean)
+    tried = try_rungs(queries, [Rung(4, 2, None)], [Rung(64, 8, 0.0)])
+    assert 0.1 < tried.sure[0].mean() < 1
+    assert 0.7 < tried.right["label"][0][tried.sure[0]].mean() < 1
+    assert tried.right["label"][1].mean() > 0.9
+    assert tried.sure[1].all()

@@ -1,0 +1,289 @@
+"""Tuning: the same rungs for the same input, honest measurements, and a promise that holds on images never seen."""
+
+import json
+
+import numpy as np
+import pytest
+from made_sets import build, clusters, many_classes, noisy_embeddings, sparse_binary
+from test_trials import LeaveOneOut
+
+from classify.classifier import Classifier
+from classify.interval import share_interval
+from classify.ladder import climb
+from classify.search import exact_search
+from classify.tune import Tuning, _draw
+from classify.vote import Rule
+from data.errors import OptionError
+from data.images import convert_queries
+from data.sample import split_digits
+from indexer.build import IndexOptions, index_arrays
+from indexer.faiss_index import training_rows
+from indexer.rungs import EXACT, read_rung, read_tuned
+from indexer.store import open_index, read_manifest, read_timing, verify_folder
+from indexer.threads import limit_threads
+
+ANSWERS = ("label", "confidence")
+TUNING = Tuning(target_agreement=0.97)
+
+
+@pytest.fixture(scope="session")
+def tuned(tmp_path_factory):
+    """A made set and an index of it that was tuned, each made once."""
+    folder, made = tmp_path_factory.mktemp("tuned"), {}
+
+    def get(tuning=TUNING, dtype="uint8", metric="l2", *, is_regression=False):
+        key = (tuning, dtype, metric, is_regression)
+        if key not in made:
+            data = clusters(dtype, n=3000, d=300)
+            y = data.y * 10.0 + data.x[:, 0] / 400.0 if is_regression else data.y
+            path = folder / f"{len(made)}.knn"
+            made[key] = data, build(path, data.x, y, tune=tuning, metric=metric, is_regression=is_regression)
+        return made[key]
+
+    return get
+
+
+def entry_of(index):
+    return index.manifest["search"]["tuned"]
+
+
+# What is recorded
+
+
+@pytest.mark.parametrize(
+    ("tuning", "dtype", "metric", "is_regression"),
+    [
+        (TUNING, "uint8", "l2", False),
+        (Tuning(k=3, weights="distance", target_agreement=0.95), "float64", "cosine", False),
+        (Tuning(target_agreement=0.9), "float32", "l1", False),
+        (Tuning(target_agreement=0.9), "float32", "l2", True),
+    ],
+)
+def test_the_record_tells_rungs_shares_and_agreement_that_add_up(tuned, tuning, dtype, metric, is_regression):
+    _, index = tuned(tuning, dtype, metric, is_regression=is_regression)
+    entry = entry_of(index)
+    assert entry == json.loads(json.dumps(entry))
+    assert (entry["k"], entry["weights"]) == (tuning.k, tuning.weights)
+    assert entry["target_agreement"] == tuning.target_agreement
+    assert (entry["tolerance"] is not None) == is_regression
+    assert entry["queries"] > 0
+    for answers in ANSWERS:
+        found = entry[answers]
+        assert sum(rung["settled"] for rung in found["rungs"]) == pytest.approx(1)
+        share = sum(rung["settled"] * rung["agreement"] for rung in found["rungs"] if rung["settled"])
+        assert share == pytest.approx(found["agreement"]["value"])
+        right = round(found["agreement"]["value"] * entry["queries"])
+        interval = share_interval(right, entry["queries"])
+        if len(found["rungs"]) > 1:
+            assert found["agreement"] == {"value": interval.value, "low": interval.low, "high": interval.high}
+        assert found["reached"] or found["rungs"] == [{**EXACT.to_json(), "settled": 1.0, "agreement": 1.0}]
+        assert interval.low >= tuning.target_agreement or not found["reached"]
+        rungs = [read_rung(rung) for rung in found["rungs"]]
+        reach = [rung.nprobe or np.inf for rung in rungs]
+        assert reach == sorted(set(reach))
+        assert rungs[-1].confidence == 0
+        assert all(rung.confidence != 0 for rung in rungs[:-1])
+    assert len(entry["label"]["rungs"]) > 1
+    assert index.tuned == read_tuned(entry)
+    assert verify_folder(index.path) == []
+    assert read_timing(index.path, index.manifest)["tune_seconds"] > 0
+
+
+def test_the_same_input_and_seed_give_the_same_record_on_any_number_of_threads(tuned, tmp_path):
+    data, index = tuned()
+    for threads in (1, 2):
+        with limit_threads(threads):
+            assert TUNING(open_index(index.path)) == entry_of(index)
+    again = build(tmp_path / "x.knn", data.x, data.y, tune=TUNING)
+    assert entry_of(again) == entry_of(index)
+    assert again.fingerprint == index.fingerprint
+
+
+def test_the_agreement_recorded_is_what_the_rungs_do_with_images_left_out_in_plain_numpy(tmp_path):
+    data = clusters("uint8", n=2000, d=400)
+    index = build(tmp_path / "x.knn", data.x, data.y, tune=TUNING)
+    entry = entry_of(index)
+    rule = Rule(k=entry["k"], weights=entry["weights"])
+    plain = LeaveOneOut(index, data.x, data.y, rule)
+    rows = _draw(index, TUNING.target_agreement)[1]
+    assert len(rows) == entry["queries"] > 300
+    exact = [plain.exact(row) for row in rows]
+    for answers in ANSWERS:
+        rungs = [read_rung(rung) for rung in entry[answers]["rungs"]]
+        settled, right, unclear = np.zeros(len(rungs)), 0, 0
+        for row, truth in zip(rows, exact, strict=True):
+            for number, rung in enumerate(rungs):
+                found = plain.rung(row, rung)
+                if found is None:
+                    unclear += 1
+                    break
+                is_sure, answer = found
+                if is_sure:
+                    settled[number] += 1
+                    label, confidence = answer
+                    is_same = answers == "label" or (1.0 if confidence is None else confidence) == truth[1]
+                    right += label == truth[0] and is_same
+                    break
+        margin = (unclear + 0.5) / len(rows)
+        assert unclear <= 0.05 * len(rows)
+        assert entry[answers]["agreement"]["value"] == pytest.approx(right / len(rows), abs=margin)
+        shares = [rung["settled"] for rung in entry[answers]["rungs"]]
+        assert np.allclose(settled / len(rows), shares, atol=margin)
+        assert settled[0] > 0
+
+
+def test_tuned_rungs_settle_new_images_in_the_shares_that_were_measured(tuned):
+    data, index = tuned()
+    xq, _ = convert_queries(data.xq, index.vectors.dtype)
+    settled_by = climb(index, xq, Rule())[2]
+    measured = [rung["settled"] for rung in entry_of(index)["label"]["rungs"]]
+    found = np.bincount(settled_by, minlength=len(measured) + 1)[1:] / len(xq)
+    assert np.allclose(found, measured, atol=0.12)
+
+
+# Where there is nothing to tune
+
+
+@pytest.mark.parametrize("is_regression", [False, True])
+def test_a_target_of_1_is_exact_search(tmp_path, is_regression):
+    data = clusters("uint8", nq=100)
+    labels = data.y * 1.0 if is_regression else data.y
+    index = build(tmp_path / "x.knn", data.x, labels, tune=Tuning(target_agreement=1.0), is_regression=is_regression)
+    assert (index.tuned.for_label, index.tuned.for_confidence) == ((EXACT,), (EXACT,))
+    assert entry_of(index)["queries"] == 0
+    D, I, settled_by = climb(index, data.xq, Rule())
+    expected_D, expected_I = exact_search(index, data.xq, 5)
+    assert np.array_equal(I, expected_I)
+    assert np.array_equal(D, expected_D)
+    assert (settled_by == 1).all()
+
+
+def test_few_small_images_are_searched_exactly(tmp_path):
+    digits = split_digits()
+    index = build(tmp_path / "x.knn", digits.train_images, digits.train_labels, tune=Tuning())
+    assert index.tuned.for_label == index.tuned.for_confidence == (EXACT,)
+    classifier = Classifier(index)
+    answer = classifier(digits.test_images)
+    expected = classifier.answer_neighbors(*exact_search(index, digits.test_images.reshape(-1, 64), 5))
+    assert answer.prediction.equals(expected.prediction)
+    assert entry_of(index)["label"]["reached"]
+    assert entry_of(index)["label"]["agreement"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_a_target_that_so_few_images_cannot_show_is_recorded_as_not_reached_and_search_is_exact(tuned):
+    data, index = tuned(Tuning(target_agreement=0.99999))
+    entry = entry_of(index)
+    first, rest = _draw(index, 0.99999)
+    assert entry["queries"] == len(rest) > len(first)
+    assert not set(rest) & {*first, *training_rows(3000, 0)}  # none of those that chose anything
+    assert [entry[answers]["reached"] for answers in ANSWERS] == [False, False]
+    assert index.tuned.for_label == index.tuned.for_confidence == (EXACT,)
+    answer = Classifier(index)(data.xq)
+    expected = Classifier(index).answer_neighbors(*exact_search(index, data.xq, 5))
+    assert answer.prediction.equals(expected.prediction)
+    assert answer.confidence.tobytes() == expected.confidence.tobytes()
+
+
+def test_indexes_of_other_kinds_are_not_tuned(tmp_path):
+    x, y = np.random.default_rng(0).integers(0, 256, (200, 16), np.uint8), np.arange(200) % 3
+    for kind in ("exact", "hnsw"):
+        options = IndexOptions(kind=kind, overwrite=True)
+        index_arrays(x, y, tmp_path / kind, options=options)
+        before = read_manifest(tmp_path / kind)["search"]
+        index_arrays(x, y, tmp_path / kind, options=options, tune=lambda _: pytest.fail("tuned"))
+        assert read_manifest(tmp_path / kind)["search"] == before
+        assert before.get("tuned") is None
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("target", [0, -0.5, 1.001, float("nan"), float("inf")])
+def test_a_target_that_is_no_share_is_refused(target):
+    with pytest.raises(OptionError, match=r"--target-agreement is .*: give a share above 0, at most 1"):
+        Tuning(target_agreement=target)
+
+
+def test_unknown_weights_are_refused():
+    with pytest.raises(OptionError, match=r"--weights is 'squared': give one of uniform, distance"):
+        Tuning(weights="squared")
+
+
+def test_a_k_below_one_is_refused():
+    with pytest.raises(OptionError, match=r"k is 0: give --k at least 1"):
+        Tuning(k=0)
+
+
+@pytest.mark.parametrize(("n", "k"), [(30, 29), (30, 30), (30, 31), (3, 5), (1, 5), (1, 1)])
+def test_where_as_many_vote_as_there_are_images_search_is_exact(tmp_path, n, k):
+    x = np.random.default_rng(0).integers(0, 256, (n, 4), np.uint8)
+    index = build(tmp_path / "x.knn", x, np.arange(n) % 3, tune=Tuning(k=k))
+    assert index.tuned.for_label == index.tuned.for_confidence == (EXACT,)
+
+
+# Copies
+
+
+def test_copies_of_images_do_not_flatter_what_is_promised(tmp_path):
+    data = clusters("uint8", n=1000, nq=600, d=300)
+    index = build(tmp_path / "x.knn", np.repeat(data.x, 3, axis=0), np.repeat(data.y, 3), tune=TUNING)
+    assert entry_of(index)["label"]["reached"]
+    assert_promise_holds(index, data.xq, 0.97)
+
+
+def test_images_that_are_stored_many_times_are_left_aside(tmp_path):
+    data = clusters("uint8", n=2000, d=300)
+    x, y = np.vstack([data.x, np.repeat(data.x[:10], 40, axis=0)]), np.append(data.y, np.repeat(data.y[:10], 40))
+    index = build(tmp_path / "x.knn", x, y, tune=TUNING)
+    rows = _draw(index, TUNING.target_agreement)[1]
+    asked = (rows >= 10) & (rows < 2000)
+    assert entry_of(index)["queries"] == asked.sum() < len(rows)
+
+
+@pytest.mark.parametrize("copies", [5, 20])
+def test_where_every_image_is_stored_many_times_nothing_can_be_measured_and_search_is_exact(tmp_path, copies):
+    data = clusters("uint8", n=4500 // copies)
+    index = build(tmp_path / "x.knn", np.repeat(data.x, copies, axis=0), np.repeat(data.y, copies), tune=TUNING)
+    entry = entry_of(index)
+    assert entry["queries"] == 0
+    assert [entry[answers]["reached"] for answers in ANSWERS] == [False, False]
+    assert index.tuned.for_label == index.tuned.for_confidence == (EXACT,)
+
+
+# The promise
+
+
+def assert_promise_holds(index, xq, target):
+    queries, bad = convert_queries(xq, index.vectors.dtype)
+    assert not bad
+    for min_confidence in (None, 0.0):
+        classifier = Classifier(index, Rule(min_confidence=min_confidence))
+        answer = classifier.answer(queries, {})
+        expected = classifier.answer_neighbors(*exact_search(index, queries, 5))
+        agree = answer.prediction.to_numpy() == expected.prediction.to_numpy()
+        if min_confidence is not None:
+            agree &= answer.confidence == expected.confidence
+        assert share_interval(int(agree.sum()), len(agree)).high >= target
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("make", "metric"), [(sparse_binary, "l1"), (noisy_embeddings, "l1"), (many_classes, "l2")])
+def test_on_images_never_seen_labels_agree_with_exact_search_as_often_as_promised(tmp_path, make, metric, seed):
+    data = make(n=6000, nq=3000, seed=seed)
+    index = build(tmp_path / "x.knn", data.x, data.y, tune=Tuning(target_agreement=0.99), metric=metric)
+    entry = entry_of(index)["label"]
+    assert entry["reached"] or index.tuned.for_label == (EXACT,)
+    if make is many_classes:  # else two thousand images left out show too little for some seeds
+        assert len(entry["rungs"]) > 1
+        assert entry["rungs"][0]["settled"] > 0
+    assert_promise_holds(index, data.xq, 0.99)
+
+
+def test_a_regression_is_within_its_tolerance_of_exact_search_as_often_as_promised(tuned):
+    data, index = tuned(Tuning(target_agreement=0.9), "float32", "l2", is_regression=True)
+    xq = data.xq.astype(np.float64)
+    found = Classifier(index).answer(xq, {}).prediction.to_numpy()
+    exact = Classifier(index).answer_neighbors(*exact_search(index, xq, 5)).prediction.to_numpy()
+    agree = np.abs(found - exact) <= index.tuned.tolerance
+    assert share_interval(int(agree.sum()), len(agree)).high >= 0.9
+    assert entry_of(index)["label"]["rungs"][0]["settled"] > 0
