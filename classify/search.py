@@ -5,6 +5,7 @@ distances are ordered by row. Both have the same bits for a query whatever the b
 place in the batch.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ _QUERY_BLOCK = 4096
 _LEAST_BLOCK = 64  # queries that are worth a thread
 _CANDIDATES = 1 << 22  # settled at a time
 _BOUND_BLOCK = 1024  # queries of one matrix product with the bounds
+_FIRST_BLOCK = 256  # queries that show whether bounds are of use
 _MOST_SURVIVORS = 1 << 14  # of one query: memory stays small
 _USEFUL = 16  # a distance of its own costs a survivor this many times what a plain scan costs it
 _SAME_DIRECTION = 1e-12  # cosine distance of equal vectors, at most: rounding
@@ -180,8 +182,8 @@ def exact_by_bounds(
     D, I = np.empty((len(xq), k)), np.empty((len(xq), k), dtype=np.int64)
     doubtful = [np.empty(0, dtype=np.int64)]
     m = min(index.n, _FIRST_CANDIDATES * k)
-    for start in range(0, len(xq), _BOUND_BLOCK):
-        queries = xq[start : start + _BOUND_BLOCK]
+    for start, end in itertools.pairwise([0, *range(_FIRST_BLOCK, len(xq), _BOUND_BLOCK), len(xq)]):
+        queries = xq[start:end]
         proposed = probe(index, project(index, queries), m, _lists_holding(index, _FIRST_ROOM * m))[1]
         t = settle(queries, index.vectors, proposed, k, index.metric)[0][:, -1]
         # For cosine, half the squared distance and 1 - cos round differently.
