@@ -18,7 +18,7 @@ from classify.tune import Tuning
 from classify.vote import Rule, vote
 from indexer.build import IndexOptions, index_arrays
 from indexer.faiss_index import Kind
-from indexer.store import folder_bytes
+from indexer.manifest import folder_bytes
 
 BATCH = 4096  # test images a call
 _M, _EF_CONSTRUCTION = 16, 200

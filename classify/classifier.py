@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from classify.ladder import climb
-from classify.search import search
+from classify.search import check_k, search
 from classify.vote import Rule, class_shares, mean_target, vote
 from data.errors import KnnvoteError, OptionError
 from data.images import convert_queries, decode_images
@@ -99,11 +99,7 @@ class Classifier:
 
     def __post_init__(self) -> None:
         """Check the rule against the index."""
-        if self.rule.k > self.index.n:
-            raise OptionError(
-                f"k is {self.rule.k}, and {self.index.path} holds {self.index.n:,} images: "
-                f"give --k from 1 to {self.index.n}"
-            )
+        check_k(self.index, self.rule.k)
         if self.index.is_regression and self.rule.min_confidence is not None:
             raise OptionError(
                 f"{self.index.path} was built for regression, which has no confidence: leave out --min-confidence"

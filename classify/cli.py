@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -226,7 +226,12 @@ def index(  # noqa: PLR0917  # click passes options by name
         threads=threads,
         overwrite=overwrite,
     )
-    tune = Tuning(k=k, weights=weights, target_agreement=target_agreement) if kind == "adaptive" else None
+    tune = Tuning(k=k, weights=weights, target_agreement=target_agreement)
+    if kind != "adaptive":
+        _talk_given(
+            ("k", "weights", "target_agreement"),
+            f"without effect: only adaptive indexes are tuned, and this one is {kind}",
+        )
     inputs = find_inputs(images)
     with _progress("indexing", inputs) as progress:
         index_files(inputs, out, training=training, options=options, tune=tune, progress=progress)
@@ -487,7 +492,7 @@ def _progress(label: str, inputs: Any = (), *, total: int | None = None) -> Iter
 
 def _talk_index(out: Path) -> None:
     from classify.render import show_bytes, tuning_lines
-    from indexer.store import folder_bytes, read_manifest, read_timing
+    from indexer.manifest import folder_bytes, read_manifest, read_timing
 
     manifest = read_manifest(out)
     timing = read_timing(out, manifest)
@@ -499,6 +504,15 @@ def _talk_index(out: Path) -> None:
     )
     for line in tuning_lines(manifest):
         _talk(line)
+
+
+def _talk_given(names: Sequence[str], fact: str) -> None:
+    """Tell a fact of options that were given and change nothing."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    given = [f"--{name.replace('_', '-')}" for name in names if context.get_parameter_source(name) is not default]
+    if given:
+        _talk(f"note: {', '.join(given)} {fact}")
 
 
 def _talk_promise(index: "Index", rule: "Rule") -> None:

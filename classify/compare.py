@@ -22,8 +22,9 @@ from data.layout import ImageOptions, Layout
 from data.parquet import open_parquet, read_batches, read_head, rows_within_budget
 from indexer.faiss_index import FAISS_METRIC
 from indexer.labels import find_label
+from indexer.manifest import folder_bytes, read_timing
 from indexer.space import metric_space
-from indexer.store import Index, folder_bytes, read_timing
+from indexer.store import Index
 from indexer.threads import limit_threads
 
 _BATCH = 4096

@@ -15,7 +15,7 @@ from data.files import InputFile, find_inputs
 from data.layout import ImageOptions, Layout, recognise_images
 from data.parquet import open_parquet, read_head
 from indexer.labels import recognise_label
-from indexer.store import fingerprint, folder_bytes, is_index_folder, read_manifest, read_timing
+from indexer.manifest import fingerprint, folder_bytes, is_index_folder, read_manifest, read_timing
 
 
 def inspect_path(path: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from data.errors import ImageFileError, KnnvoteError
 from data.files import InputFile, atomic_write, hold_lock
 from data.layout import ImageOptions, Layout
 from data.parquet import open_parquet, read_batches, read_head, rows_within_budget, schema_metadata_without_images
-from indexer.store import is_index_folder
+from indexer.manifest import is_index_folder
 from indexer.threads import available_processors, limit_threads
 
 RECORDS = "_knnvote"

@@ -1,10 +1,11 @@
 """Search in rungs: a cheap one for all queries, a careful one for those that it leaves in doubt.
 
 When all candidates of a cheap search have one label, looking farther hardly ever changes the vote; nor does it when
-all but one of the k neighbours of a more careful search have. So each rung settles the queries of which it is sure in
-its way, and the last all that are left. For a regression it is sure when the labels of all candidates lie within a
-tolerance of each other, as any mean of any of them then does. A query that would abstain for its distance is never
-settled by a rung that could have missed a nearer vector. `classify.tune` chooses the rungs.
+most of the k neighbours of a more careful search have. So each rung settles the queries of which it is sure, a reject
+option (Hellman 1970, The Nearest Neighbor Classification Rule with a Reject Option), and rejected ones go on to the
+next, a cascade (Viola and Jones 2001). The last settles all that are left. For a regression a rung is sure when the
+labels of all candidates lie within a tolerance of each other, as any mean of any of them then does. That a query lies
+too far from all stored vectors, only exact search says. `classify.tune` chooses the rungs.
 """
 
 import numpy as np
@@ -71,14 +72,27 @@ def _climb_block(
     projected = project(index, xq)
     rows = np.arange(len(xq))
     for number, rung in enumerate(rungs, 1):
+        if not len(rows):
+            break
         sure, found_D, found_I = _search_rung(index, xq[rows], projected[rows], rung, rule)
-        if number < len(rungs) and rule.max_distance is not None:
-            near = final_distances(found_D[:, 0], index.metric) <= rule.max_distance
+        if number < len(rungs):
+            near = _is_near(found_D, rule, index)
             sure, found_D, found_I = sure[near], found_D[near], found_I[near]
         settled = rows[sure]
         D[settled], I[settled], settled_by[settled] = found_D, found_I, number
         rows = np.delete(rows, sure)
+    far = np.flatnonzero(~_is_near(D, rule, index))
+    if len(far) and rungs[-1].nprobe is not None:
+        D[far], I[far] = exact_block(index, xq[far], rule.k)
     return D, I, settled_by
+
+
+def _is_near(D: NDArray[np.float64], rule: Rule, index: Index) -> NDArray[np.bool_]:
+    """Whether the nearest of each query's neighbours (nq, k) is near enough for an answer."""
+    if rule.max_distance is None:
+        return np.ones(len(D), dtype=np.bool_)
+    near: NDArray[np.bool_] = final_distances(D[:, 0], index.metric) <= rule.max_distance
+    return near
 
 
 def _search_rung(

@@ -198,7 +198,7 @@ def tuning_lines(manifest: dict[str, Any]) -> list[str]:
         return ["not tuned: its most careful rung searches"]
     tuned_for = f"tuned for k {tuned['k']} and {tuned['weights']} weights"
     if not tuned["queries"] and tuned["label"]["reached"]:
-        return [f"{tuned_for}: exact search alone, which is the fastest here or was asked for"]
+        return [f"{tuned_for}: exact search alone, as it was asked for or is the fastest here"]
     lines = [f"{tuned_for} on {tuned['queries']:,} stored images, each left out"]
     if tuned["tolerance"] is not None:
         return [*lines, f"answers within {tuned['tolerance']:.4g} of exact search's: {_promise(tuned, 'label')}"]
@@ -213,10 +213,10 @@ def _promise(tuned: dict[str, Any], answers: str) -> str:
     found = tuned[answers]
     if not found["reached"]:
         target, queries = tuned["target_agreement"], tuned["queries"]
-        return f"all, by exact search alone: on {queries:,} images no rungs were shown to reach the target {target:g}"
+        return f"all, by exact search alone: {queries:,} images do not show that rungs reach the target {target:g}"
     agreement = found["agreement"]
     settled = ", ".join(f"{rung['settled']:.1%}" for rung in found["rungs"])
-    return f"{agreement['value']:.4f}, at least {agreement['low']:.4f} with 95% confidence; rungs settle {settled}"
+    return f"{agreement['value']:.4f}, of a 95% interval from {agreement['low']:.4f}; rungs settle {settled}"
 
 
 def _show_class(label: Any, names: list[str] | None) -> str:

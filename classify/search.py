@@ -180,7 +180,9 @@ def exact_by_bounds(
         D (nq, k) as `candidate_distances` gives it, and I (nq, k).
     """
     D, I = np.empty((len(xq), k)), np.empty((len(xq), k), dtype=np.int64)
-    doubtful = [np.empty(0, dtype=np.int64)]
+    if not len(xq):
+        return D, I
+    doubtful = []
     m = min(index.n, _FIRST_CANDIDATES * k)
     for start, end in itertools.pairwise([0, *range(_FIRST_BLOCK, len(xq), _BOUND_BLOCK), len(xq)]):
         queries = xq[start:end]

@@ -68,7 +68,7 @@ def ask(index: Index, rows: NDArray[np.int64], rule: Rule, tolerance: float | No
 def try_rungs(queries: Queries, firsts: Sequence[Rung], others: Sequence[Rung]) -> Trials:
     """Rungs that stand first in a ladder on every query; the others on those alone that some first rung passes on.
 
-    Of what these would do with the rest, which matters to no ladder that begins so, sure and right say yes.
+    Of what these would do with the rest, sure and right say yes: it matters to no ladder that has such a first rung.
     """
     rungs = [*firsts, *others]
     tried = Trials(
@@ -105,7 +105,8 @@ def _try_probing(
     def try_block(xq: NDArray[np.generic]) -> tuple[NDArray[np.float64]]:
         D, I = _leave_out(*probe(index, project(index, xq), max(counts) + _SPARE, nprobe), max(counts))
         agreed = {m: agrees(index, I[:, :m], queries.tolerance) for m in set(counts)}
-        if all(rung.confidence is None for rung in rungs):  # of these it matters only what the sure ones answer
+        if queries.tolerance is None and all(rung.confidence is None for rung in rungs):
+            # Only what the sure ones answer matters, and that is the one label of their candidates.
             label = _answers(index, np.ones((len(xq), rule.k)), I[:, : rule.k], rule)[0]
             answers = dict.fromkeys(counts, (label, np.ones(len(xq))))
         else:
@@ -135,12 +136,13 @@ def _nearest_answers(
 
 
 def _leave_out(D: NDArray[Any], I: NDArray[np.int64], m: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The first m of each query's neighbours (nq, more) that are not the query itself or a copy of it.
+    """The first m of each query's neighbours (nq, more) that are not the query itself or a copy of it; -1 for none.
 
     What is as near as these by its projection alone is left out with them: that flatters no search.
     """
     places = np.argsort(D == 0, axis=1, kind="stable")[:, :m]
-    return np.take_along_axis(D, places, axis=1), np.take_along_axis(I, places, axis=1)
+    D, I = np.take_along_axis(D, places, axis=1), np.take_along_axis(I, places, axis=1)
+    return D, np.where(D == 0, -1, I)
 
 
 def _answers(

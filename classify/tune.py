@@ -4,13 +4,14 @@ Stored images are the queries, each with itself and its exact copies left out, b
 every search. A ladder is up to three rungs of rising nprobe, each passing on the queries that it does not settle.
 
 1. Try every rung on a first part of the queries: is it sure, and is its answer exact search's? From this alone follow
-   errors and cost of every ladder. Keep those that no other beats in both (the Pareto front).
+   risk and cost of every ladder. Keep those that no other beats in both (the Pareto front).
 2. Test these on the other queries, from the safest to the fastest: the lower end of the 95% interval of agreement must
    reach the target. The last to pass before the second failure is kept, or exact search alone if none passes. With each
    test at level 0.025, and a sequence that was fixed on other queries, a ladder below the target is kept with
    probability 0.05 at most, however many were looked at: it would have to be the first or the second such in the
    sequence. (Angelopoulos, Bates, Candes, Jordan and Lei 2021, Learn then Test; Laufer-Goldshtein, Fisch, Barzilay and
-   Jaakkola 2023, Efficiently Controlling Multiple Risks with Pareto Testing.)
+   Jaakkola 2023, Efficiently Controlling Multiple Risks with Pareto Testing.) That holds for labels and for confidences
+   each. Outcomes of queries are taken as independent, and new images as drawn like the stored ones.
 
 Costs are counted, not timed, so that the same images, options and seed give the same rungs.
 """
@@ -94,9 +95,9 @@ class Tuning:
             return {**record, "queries": 0, "label": _EXACT_ALONE, "confidence": _EXACT_ALONE}
         rule = Rule(k=self.k, weights=self.weights)
         first, other = (ask(index, rows, rule, tolerance) for rows in _draw(index, self.target_agreement))
-        if not len(first.xq) or not len(other.xq):  # all images have many copies
+        if not len(first.xq) or not _can_show(self.target_agreement, len(other.xq)):
             unreached = {**_EXACT_ALONE, "reached": False}
-            return {**record, "queries": 0, "label": unreached, "confidence": unreached}
+            return {**record, "queries": len(other.xq), "label": unreached, "confidence": unreached}
         tried = try_rungs(first, [*firsts], [*middles, *lasts])
         most_risk = _HOPE * _ERROR * (1 - self.target_agreement) * len(first.xq)
         ladders = {answers: _to_test(tried, answers, [firsts, middles, lasts], most_risk) for answers in ANSWERS}
@@ -142,9 +143,14 @@ def _draw(index: Index, target: float) -> tuple[NDArray[np.int64], NDArray[np.in
     tested = int(np.clip(round(20 / (1 - target)), *_TESTED))
     seed = index.manifest["seed"]
     unseen = np.setdiff1d(np.arange(index.n), training_rows(index.n, seed))
-    rows = np.random.default_rng(seed).permutation(unseen)
+    rows = np.random.default_rng([seed, 1]).permutation(unseen)
     first = min(_FIRST_PART, len(rows) // 3)
     return rows[:first], rows[first : first + tested]
+
+
+def _can_show(target: float, queries: int) -> bool:
+    """Whether so many queries would show the target if all of them agreed."""
+    return queries > 0 and share_interval(queries, queries).low >= target
 
 
 def _to_test(tried: Trials, answers: Answers, positions: list[dict[Rung, float]], most_risk: float) -> list[Ladder]:
@@ -227,7 +233,7 @@ def _risk(tried: Trials, answers: Answers) -> NDArray[np.float32]:
 
 
 def _choose(tested: Trials, ladders: list[Ladder], answers: Answers, target: float) -> dict[str, Any]:
-    """The last ladder to pass before the second one to fails, as the manifest records it; else exact search alone."""
+    """The last ladder to pass before the second one fails, as the manifest records it; else exact search alone."""
     kept, failures = {**_EXACT_ALONE, "reached": False}, 0
     for ladder in ladders:
         measured = _measure(tested, ladder, answers)

@@ -22,9 +22,8 @@ class Rule:
     Attributes:
         k: neighbours that vote.
         weights: one vote each, or 1 / distance; neighbours at distance zero then outvote all others.
-        ties: among classes with equal votes the one with the smaller summed distance, then the first in class order;
-        or the
-            first in class order, as scikit-learn has it.
+        ties: among classes with equal votes the one with the smaller summed distance, then the first in class order
+            (``nearest``); or the first in class order, as scikit-learn has it (``first-class``).
         min_confidence: abstain where the winner's share of the vote is smaller.
         max_distance: abstain where the nearest neighbour is farther.
     """

@@ -5,8 +5,9 @@ r_v = |Cv| the triangle inequality gives
 
     |q - x|^2 = |Bq - Bx|^2 + |Cq - Cx|^2 >= |Bq - Bx|^2 + (r_q - r_x)^2,
 
-a distance between points of p + 1 coordinates that never exceeds the true one. With B's rows along the principal axes
-it is close to it. A scan of these points, as one matrix product a block, rules out all but a few stored vectors.
+a distance between points of p + 1 coordinates that never exceeds the true one, so that no neighbour is ruled out by it
+(Faloutsos, Ranganathan and Manolopoulos 1994). With B's rows along the principal axes it is close to the true one. A
+scan of these points, as one matrix product a block, rules out all but a few stored vectors.
 """
 
 from dataclasses import dataclass

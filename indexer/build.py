@@ -18,8 +18,9 @@ from data.codec import GRAYSCALE_FORMULA
 from data.errors import KnnvoteError, OptionError
 from data.files import InputFile, hold_lock
 from indexer.faiss_index import KINDS, Built, Kind, build_faiss, held_vectors, write_faiss
+from indexer.manifest import VECTOR_STEP, is_index_folder
 from indexer.space import METRICS, Metric
-from indexer.store import LOCK, VECTOR_STEP, Content, Index, is_index_folder, is_leftover, write_folder
+from indexer.store import LOCK, Content, Index, is_leftover, write_folder
 from indexer.threads import limit_threads
 from indexer.training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
 

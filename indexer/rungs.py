@@ -70,11 +70,20 @@ def read_rung(record: dict[str, Any]) -> Rung:
 
 
 def read_tuned(record: dict[str, Any]) -> Tuned:
-    """The entry ``tuned`` of a manifest's search settings."""
+    """The entry ``tuned`` of a manifest's search settings.
+
+    Raises:
+        ValueError: of some rungs the last does not settle all that is left; KeyError, TypeError: an entry is missing.
+    """
+    for_label, for_confidence = (tuple(map(read_rung, record[name]["rungs"])) for name in ("label", "confidence"))
+    for rungs in (for_label, for_confidence):
+        if not rungs or rungs[-1].confidence != 0:
+            message = "the last rung must settle all that is left"
+            raise ValueError(message)
     return Tuned(
         k=record["k"],
         weights=record["weights"],
         tolerance=record["tolerance"],
-        for_label=tuple(map(read_rung, record["label"]["rungs"])),
-        for_confidence=tuple(map(read_rung, record["confidence"]["rungs"])),
+        for_label=for_label,
+        for_confidence=for_confidence,
     )

@@ -4,15 +4,12 @@ A folder holds ``manifest.json`` and the files it names, each with the generatio
 is the one step that commits; what an interrupted writer left is removed by the next.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -23,46 +20,24 @@ from numpy.typing import NDArray
 from data.errors import KnnvoteError
 from data.files import atomic_write, describe_os_error, hash_stream, sync
 from indexer.bounds import Bounds
-from indexer.faiss_index import KINDS, base_ivf, held_vectors, read_faiss
+from indexer.faiss_index import base_ivf, held_vectors, read_faiss
+from indexer.manifest import (
+    FORMAT,
+    GENERATION_NAME,
+    MANIFEST,
+    TIMING,
+    fingerprint,
+    is_index_folder,
+    read_manifest,
+    read_timing,
+    write_sealed,
+)
 from indexer.projection import Projection
 from indexer.rungs import Rung, Tuned, read_rung, read_tuned
-from indexer.space import METRICS, Metric
+from indexer.space import Metric
 
-FORMAT = 1
-MANIFEST = "manifest.json"
 LOCK = "lock"
-VECTOR_STEP = "pixels"  # between an image and its vector stands one named step: today flattening
-TIMING = "timing"
-_GENERATION_NAME = re.compile(r"(index|vectors|bounds|labels|timing)-(\d+)\.(faiss|npy|parquet|json)")
 _UNFINISHED_NAME = re.compile(r"\.(manifest|(index|vectors|bounds|labels|timing)-\d+)\.[a-z]+\.\d+\.tmp")
-_DTYPES = ("uint8", "uint16", "uint32", "float32", "float64")
-# What a manifest of this format holds; a seal says that it was not damaged since, not that it was ever right.
-_FIELDS: dict[str, type | UnionType] = {
-    "format": int,
-    "generation": int,
-    "kind": str,
-    "factory": str,
-    "metric": str,
-    "n": int,
-    "d": int,
-    "shape": list,
-    "dtype": str,
-    "range": list,
-    "vector": dict,
-    "task": str,
-    "classes": list,
-    "class_names": list | None,
-    "label_type": str,
-    "image_column": str | None,
-    "label_column": str | None,
-    "sources": list,
-    "skipped": int,
-    "search": dict,
-    "seed": int,
-    "data_sha256": str,
-    "versions": dict,
-    "files": dict,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,20 +201,15 @@ def _write_generation(folder: Path, content: Content) -> None:
     with atomic_write(files["labels"]) as stream:
         pq.write_table(content.provenance, stream, compression="zstd")
     timing = folder / f"{TIMING}-{generation}.json"
-    _write_sealed(timing, content.timing)
+    write_sealed(timing, content.timing)
     manifest = {
         "format": FORMAT,
         "generation": generation,
         **content.facts,
         "files": {role: _describe_file(path) for role, path in files.items()},
     }
-    _write_sealed(folder / MANIFEST, manifest)
+    write_sealed(folder / MANIFEST, manifest)
     _remove_others(folder, {*(path.name for path in files.values()), timing.name})
-
-
-def is_index_folder(path: Path) -> bool:
-    """Whether there is a manifest at path."""
-    return (path / MANIFEST).is_file()
 
 
 def open_index(path: Path) -> Index:
@@ -286,77 +256,6 @@ def _open_generation(path: Path, manifest: dict[str, Any]) -> Index:
     return Index(path, manifest, faiss_index, vectors, labels, provenance, bounds)
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of an index folder, checked against its own checksum.
-
-    Raises:
-        KnnvoteError: there is none, it is of a newer format, or it was changed.
-    """
-    if not path.exists():
-        raise KnnvoteError(f"{path} does not exist: give an index folder that knnvote index made")
-    if not is_index_folder(path):
-        raise KnnvoteError(f"{path} is not an index folder: it has no {MANIFEST}; give one that knnvote index made")
-    manifest = _read_sealed(path / MANIFEST)
-    if isinstance(manifest.get("format"), int) and manifest["format"] > FORMAT:
-        raise KnnvoteError(
-            f"{path} has index format {manifest['format']}, and this knnvote reads up to {FORMAT}: "
-            "upgrade with pip install --upgrade knnvote"
-        )
-    wrong = _wrong_fields(manifest)
-    if wrong:
-        raise KnnvoteError(
-            f"{path / MANIFEST} is not one that knnvote writes: missing or unusable are {', '.join(wrong)}; "
-            "build the index again"
-        )
-    return manifest
-
-
-def _wrong_fields(manifest: dict[str, Any]) -> list[str]:
-    """Entries of a manifest that are missing, of another type or, for files, name anything outside the folder."""
-    wrong = [key for key, kind in _FIELDS.items() if not isinstance(manifest.get(key), kind) or key not in manifest]
-    if wrong:
-        return wrong
-    if manifest["dtype"] not in _DTYPES:
-        wrong.append("dtype")
-    if manifest["metric"] not in METRICS:
-        wrong.append("metric")
-    if manifest["kind"] not in KINDS:
-        wrong.append("kind")
-    if manifest["kind"] == "adaptive" and not _has_rungs(manifest["search"]):
-        wrong.append("search")
-    if "grayscale" not in manifest["vector"] or manifest["vector"].get("step") != VECTOR_STEP:
-        wrong.append("vector")
-    if not all(isinstance(source, dict) and isinstance(source.get("path"), str) for source in manifest["sources"]):
-        wrong.append("sources")
-    files = manifest["files"]
-    if "labels" not in files or not all(map(_is_file_entry, files.values())):
-        wrong.append("files")
-    return wrong
-
-
-def _has_rungs(search: dict[str, Any]) -> bool:
-    """Whether the search settings of an adaptive index can be read."""
-    try:
-        read_rung(search["careful"])
-        return search["tuned"] is None or bool(read_tuned(search["tuned"]).for_label)
-    except (KeyError, TypeError, ValueError):
-        return False
-
-
-def _is_file_entry(entry: Any) -> bool:
-    kinds = {"name": str, "size": int, "sha256": str}
-    return (
-        isinstance(entry, dict)
-        and all(isinstance(entry.get(key), kind) for key, kind in kinds.items())
-        and _GENERATION_NAME.fullmatch(entry["name"]) is not None
-    )
-
-
-def read_timing(path: Path, manifest: dict[str, Any]) -> dict[str, float]:
-    """Seconds that each step of the build took."""
-    return _read_sealed(path / f"{TIMING}-{manifest['generation']}.json")
-
-
 def verify_folder(path: Path) -> list[str]:
     """Check every byte of an index folder; one line for each thing that is wrong, none if all is well.
 
@@ -380,58 +279,19 @@ def verify_folder(path: Path) -> list[str]:
     return problems
 
 
-def fingerprint(manifest: dict[str, Any]) -> str:
-    """SHA-256 of a manifest but for what says when and as which generation it was written."""
-    lasting = {key: value for key, value in manifest.items() if key not in ("generation", "checksum", "files")}
-    files = {role: entry["sha256"] for role, entry in manifest["files"].items()}
-    return hashlib.sha256(json.dumps([lasting, files]).encode()).hexdigest()
-
-
-def folder_bytes(manifest: dict[str, Any]) -> int:
-    """Bytes of the files that a manifest names."""
-    return sum(int(entry["size"]) for entry in manifest["files"].values())
-
-
 def _describe_file(path: Path) -> dict[str, Any]:
     with path.open("rb") as stream:
         return {"name": path.name, "size": path.stat().st_size, "sha256": hash_stream(stream)}
 
 
-def _seal(record: dict[str, Any]) -> bytes:
-    """A record as JSON with a checksum of all the rest of it, in the one form that `_read_sealed` accepts."""
-    body = {key: value for key, value in record.items() if key != "checksum"}
-    checksum = hashlib.sha256(json.dumps(body, ensure_ascii=False).encode()).hexdigest()
-    return (json.dumps({**body, "checksum": checksum}, ensure_ascii=False, indent=1) + "\n").encode()
-
-
-def _write_sealed(path: Path, record: dict[str, Any]) -> None:
-    with atomic_write(path) as stream:
-        stream.write(_seal(record))
-
-
-def _read_sealed(path: Path) -> dict[str, Any]:
-    try:
-        content = path.read_bytes()
-        record = json.loads(content)
-        is_sealed = isinstance(record, dict) and _seal(record) == content
-    except OSError as error:
-        raise KnnvoteError(f"cannot read {path}: {describe_os_error(error)}") from error
-    except (ValueError, RecursionError) as error:  # of what is no JSON, or holds half a surrogate pair
-        raise KnnvoteError(f"{path} is damaged: it is not JSON; build the index again") from error
-    if not is_sealed:
-        raise KnnvoteError(f"{path} was changed: its checksum does not fit its content; build the index again")
-    sealed: dict[str, Any] = record
-    return sealed
-
-
 def is_leftover(name: str) -> bool:
     """Whether a file of this name is one that a writer of index folders made, finished or not."""
-    return bool(_GENERATION_NAME.fullmatch(name) or _UNFINISHED_NAME.fullmatch(name) or name == LOCK)
+    return bool(GENERATION_NAME.fullmatch(name) or _UNFINISHED_NAME.fullmatch(name) or name == LOCK)
 
 
 def _last_generation(folder: Path) -> int:
     """The highest generation that any file here has, committed or not."""
-    matches = [_GENERATION_NAME.fullmatch(file.name) for file in folder.iterdir()]
+    matches = [GENERATION_NAME.fullmatch(file.name) for file in folder.iterdir()]
     return max((int(match[2]) for match in matches if match), default=0)
 
 

@@ -16,8 +16,9 @@ from data.sample import digits, split_digits
 from data.tables import image_table, write_table
 from indexer import build
 from indexer.build import IndexOptions, index_arrays, index_files
+from indexer.manifest import read_manifest, read_timing
 from indexer.space import METRICS
-from indexer.store import open_index, read_manifest, read_timing, verify_folder
+from indexer.store import open_index, verify_folder
 from indexer.training import TrainingOptions
 
 IMAGES, LABELS = (array[:200] for array in digits())

@@ -16,7 +16,7 @@ import classify.compare
 from classify.cli import cli
 from data.tables import image_table, write_table
 from indexer.build import index_arrays
-from indexer.store import MANIFEST, _write_sealed, read_manifest
+from indexer.manifest import MANIFEST, read_manifest, write_sealed
 
 COMMANDS = sorted(cli.commands)
 README = Path(__file__).parents[1] / "README.md"
@@ -42,7 +42,7 @@ def work(tmp_path, invoke):  # noqa: ARG001  # invoke makes this folder the work
     Path("foreign").mkdir()
     Path("foreign/notes.txt").write_text("mine")
     index_arrays(images, np.arange(12) % 2, Path("new.knn"))
-    _write_sealed(Path("new.knn") / MANIFEST, {**read_manifest(Path("new.knn")), "format": 99})
+    write_sealed(Path("new.knn") / MANIFEST, {**read_manifest(Path("new.knn")), "format": 99})
     return tmp_path
 
 

@@ -14,7 +14,7 @@ from data.files import find_inputs
 from data.sample import digits
 from data.tables import image_table, write_table
 from indexer.build import index_arrays, index_files
-from indexer.store import fingerprint, read_manifest
+from indexer.manifest import fingerprint, read_manifest
 
 IMAGES, LABELS = (array[:40] for array in digits())
 

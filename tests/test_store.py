@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 from data.errors import KnnvoteError
 from data.sample import digits, split_digits
+from indexer import manifest as manifest_module
 from indexer import store
 from indexer.build import IndexOptions, index_arrays
-from indexer.store import MANIFEST, fingerprint, open_index, read_manifest, read_timing, verify_folder
+from indexer.manifest import MANIFEST, fingerprint, read_manifest, read_timing
+from indexer.store import open_index, verify_folder
 
 IMAGES, LABELS = (array[:60] for array in digits())
 FLOATS = IMAGES / 7  # which float32 does not hold
@@ -63,7 +65,7 @@ def edit_manifest(folder, change):
     """Change the manifest and seal it again, as a foreign or hostile program could."""
     manifest = json.loads((folder / MANIFEST).read_bytes())
     change(manifest)
-    (folder / MANIFEST).write_bytes(store._seal(manifest))
+    (folder / MANIFEST).write_bytes(manifest_module.seal(manifest))
 
 
 def test_a_folder_holds_its_manifest_the_files_it_names_and_the_timing_alone(folder):
@@ -260,7 +262,7 @@ def test_a_folder_without_a_manifest_is_no_index(tmp_path):
 def test_an_index_of_a_newer_format_says_upgrade(folder):
     def renew(manifest):
         manifest.clear()
-        manifest.update(format=store.FORMAT + 1, shards=[])
+        manifest.update(format=manifest_module.FORMAT + 1, shards=[])
 
     edit_manifest(folder, renew)
     for call in (open_index, verify_folder):
@@ -283,7 +285,7 @@ def test_a_manifest_that_names_anything_outside_the_folder_is_refused(folder, na
             call(folder)
 
 
-@pytest.mark.parametrize("key", store._FIELDS)
+@pytest.mark.parametrize("key", manifest_module._FIELDS)
 @pytest.mark.parametrize("damage", ["missing", 1.5, {"x": []}])
 def test_a_sealed_manifest_that_is_not_complete_is_refused_naming_what_is_wrong(pristine, key, damage):
     content = (pristine / MANIFEST).read_bytes()

@@ -18,8 +18,9 @@ from data.images import convert_queries
 from data.sample import split_digits
 from indexer.build import IndexOptions, index_arrays
 from indexer.faiss_index import training_rows
+from indexer.manifest import read_manifest, read_timing
 from indexer.rungs import EXACT, read_rung, read_tuned
-from indexer.store import open_index, read_manifest, read_timing, verify_folder
+from indexer.store import open_index, verify_folder
 from indexer.threads import limit_threads
 
 ANSWERS = ("label", "confidence")
