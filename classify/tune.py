@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify.interval import Interval, share_interval
-from classify.trials import ANSWERS, Answers, Trials, ask, try_rungs
+from classify.trials import ANSWERS, Answers, Queries, Trials, ask, try_rungs
 from classify.vote import WEIGHTS, Rule, Weights
 from data.errors import OptionError
 from indexer.faiss_index import training_rows
@@ -101,13 +101,9 @@ class Tuning:
         tried = try_rungs(first, [*firsts], [*middles, *lasts])
         most_risk = _HOPE * _ERROR * (1 - self.target_agreement) * len(first.xq)
         ladders = {answers: _to_test(tried, answers, [firsts, middles, lasts], most_risk) for answers in ANSWERS}
-        tests = [ladder for each in ladders.values() for ladder in each]
-        used = [dict.fromkeys(rungs) for rungs in ((r[0] for r in tests), (rung for r in tests for rung in r[1:]))]
-        tested = try_rungs(other, [*used[0]], [*used[1]])
-        found: dict[str, Any] = {
-            answers: _choose(tested, ladders[answers], answers, self.target_agreement) for answers in ANSWERS
-        }
-        return {**record, "queries": tested.sure.shape[1], **found}
+        tested = _try_ladders(other, [ladder for to_test in ladders.values() for ladder in to_test])
+        found = {name: _choose(tested, to_test, name, self.target_agreement) for name, to_test in ladders.items()}
+        return {**record, "queries": len(other.xq), "label": found["label"], "confidence": found["confidence"]}
 
 
 def _rungs(index: Index, k: int) -> tuple[dict[Rung, float], ...]:
@@ -151,6 +147,13 @@ def _draw(index: Index, target: float) -> tuple[NDArray[np.int64], NDArray[np.in
 def _can_show(target: float, queries: int) -> bool:
     """Whether so many queries would show the target if all of them agreed."""
     return queries > 0 and share_interval(queries, queries).low >= target
+
+
+def _try_ladders(queries: Queries, ladders: list[Ladder]) -> Trials:
+    """The rungs of some ladders, those that stand first in any of them on every query."""
+    firsts = dict.fromkeys(ladder[0] for ladder in ladders)
+    others = dict.fromkeys(rung for ladder in ladders for rung in ladder[1:])
+    return try_rungs(queries, list(firsts), [rung for rung in others if rung not in firsts])
 
 
 def _to_test(tried: Trials, answers: Answers, positions: list[dict[Rung, float]], most_risk: float) -> list[Ladder]:
