@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,8 +28,11 @@ from indexer.threads import limit_threads
 TURNS = 5
 
 
+@click.command()
+@click.argument("index")
+@click.argument("file", metavar="TEST.parquet")
 def main(index: str, file: str) -> None:
-    """Measure and print a table."""
+    """Measure what the batch job costs beside its bare search, and print a table."""
     classifier = Classifier.open(index)
     table = pq.read_table(file)
     layout = classifier.recognise(table.slice(0, 64), ImageOptions())
@@ -96,4 +100,4 @@ def _print(rows: int, medians: dict[str, tuple[float, float]]) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(prog_name="python -m bench.job")

@@ -382,6 +382,10 @@ def choose_k(index_folder: Path, max_k: int | None, threads: int | None, as_json
     from indexer.store import open_index
 
     opened = open_index(index_folder)
+    if not opened.is_exact(1):
+        _talk(
+            f"note: the search of {index_folder} is approximate, and so are accuracies: an exact index gives exact ones"
+        )
     with _progress("leaving one out", total=opened.n) as progress:
         choice = choose(opened, max_k=max_k, threads=threads, progress=progress)
     if as_json:

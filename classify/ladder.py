@@ -22,13 +22,13 @@ def rungs_for(index: Index, rule: Rule) -> tuple[Rung, ...]:
     """The rungs that an adaptive index was tuned to for such a rule, else its most careful one alone."""
     tuned = index.tuned
     if tuned is None or (tuned.k, tuned.weights) != (rule.k, rule.weights):
-        return (index.careful,)
+        return (index.careful(rule.k),)
     return tuned.for_label if rule.min_confidence is None else tuned.for_confidence
 
 
 def why_no_promise(index: Index, rule: Rule) -> str | None:
     """Why nothing was measured for the answers of an index under a rule; None where it was, or need not be."""
-    if index.kind != "adaptive":
+    if index.kind != "adaptive" or index.is_exact(rule.k):
         return None
     tuned = index.tuned
     if tuned is None:

@@ -205,7 +205,7 @@ def tuning_lines(manifest: dict[str, Any]) -> list[str]:
     return [
         *lines,
         f"labels that are exact search's: {_promise(tuned, 'label')}",
-        f"labels and confidences that are: {_promise(tuned, 'confidence')}",
+        f"labels and confidences that are, for --min-confidence: {_promise(tuned, 'confidence')}",
     ]
 
 
@@ -213,6 +213,8 @@ def _promise(tuned: dict[str, Any], answers: str) -> str:
     found = tuned[answers]
     if not found["reached"]:
         target, queries = tuned["target_agreement"], tuned["queries"]
+        if not queries:
+            return "all, by exact search alone: nearly all stored images have many copies, and cannot be asked"
         return f"all, by exact search alone: {queries:,} images do not show that rungs reach the target {target:g}"
     agreement = found["agreement"]
     settled = ", ".join(f"{rung['settled']:.1%}" for rung in found["rungs"])

@@ -55,7 +55,7 @@ def search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.fl
         OptionError: k is not from 1 to n.
     """
     check_k(index, k)
-    block = exact_block if index.kind == "exact" else _approximate_block
+    block = exact_block if index.is_exact(k) else _approximate_block
     D, I = in_blocks(lambda queries: block(index, queries, k), xq)
     return final_distances(D, index.metric), I
 
@@ -113,7 +113,7 @@ def settle_or_scan(
 def candidates(index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int64]:
     """What an approximate index proposes for each query: (nq, m) rows, m at least k; -1 for none."""
     if index.kind == "adaptive":
-        rung = index.careful
+        rung = index.careful(k)
         return probe(index, project(index, xq), rung.candidates(k, index.n), rung.nprobe or index.ivf[0].nlist)[1]
     settings = index.manifest["search"]
     m = min(index.n, k * settings["candidates_per_neighbor"])

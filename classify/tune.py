@@ -108,7 +108,7 @@ class Tuning:
 
 def _rungs(index: Index, k: int) -> tuple[dict[Rung, float], ...]:
     """Rungs to stand first, in the middle and last in a ladder, each with its cost."""
-    careful = index.careful.nprobe or 1
+    careful = index.careful(k).nprobe or 1
     nprobes = [2**i for i in range(careful.bit_length())]
     rungs = (
         itertools.product(nprobes[:_FIRST_NPROBES], _FIRST, [None]),

@@ -7,7 +7,7 @@ is the one step that commits; what an interrupted writer left is removed by the 
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,11 @@ from indexer.manifest import (
     write_sealed,
 )
 from indexer.projection import Projection
-from indexer.rungs import Rung, Tuned, read_rung, read_tuned
+from indexer.rungs import EXACT, Rung, Tuned, read_rung, read_tuned
 from indexer.space import Metric
 
 LOCK = "lock"
+_LEAST_CANDIDATES = 64
 _UNFINISHED_NAME = re.compile(r"\.(manifest|(index|vectors|bounds|labels|timing)-\d+)\.[a-z]+\.\d+\.tmp")
 
 
@@ -102,10 +103,20 @@ class Index:
         """The inverted file of an index that has one, and the projection that leads to it."""
         return base_ivf(self.faiss_index, self.manifest["search"]["grid"])
 
-    @cached_property
-    def careful(self) -> Rung:
-        """The most careful rung of an adaptive index."""
-        return read_rung(self.manifest["search"]["careful"])
+    def careful(self, k: int) -> Rung:
+        """The rung that searches an adaptive index for k neighbours where no others were tuned.
+
+        Exact search, if tuning found that nothing else does; otherwise the most careful one, with candidates to spare
+        however few neighbours are wanted.
+        """
+        if self.tuned is not None and self.tuned.for_label == (EXACT,):
+            return EXACT
+        rung = read_rung(self.manifest["search"]["careful"])
+        return replace(rung, candidates_per_neighbor=max(rung.candidates_per_neighbor or 1, -(-_LEAST_CANDIDATES // k)))
+
+    def is_exact(self, k: int) -> bool:
+        """Whether `classify.search.search` finds the k nearest of all stored vectors."""
+        return self.kind == "exact" or (self.kind == "adaptive" and self.careful(k) == EXACT)
 
     @cached_property
     def tuned(self) -> Tuned | None:

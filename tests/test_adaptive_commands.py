@@ -49,7 +49,7 @@ def test_index_tunes_for_k_weights_and_target_and_says_what_it_measured(folder, 
     assert tuned_for == f"tuned for k 3 and distance weights on {entry['queries']:,} stored images, each left out"
     promise = f"{agreement['value']:.4f}, of a 95% interval from {agreement['low']:.4f}; rungs settle "
     assert labels.startswith(f"labels that are exact search's: {promise}")
-    assert confidences.startswith("labels and confidences that are: ")
+    assert confidences.startswith("labels and confidences that are, for --min-confidence: ")
     assert built.stdout == ""
     shown = invoke("inspect", "x.knn")
     assert shown.code == 0

@@ -186,7 +186,7 @@ def test_a_least_confidence_asks_the_rungs_that_were_tuned_for_confidences(case)
 def test_another_k_or_weighting_is_searched_carefully_and_the_note_names_both(case, rule, words):
     _, path, xq, _ = case("uint8", "l2")
     index = with_rungs(path, (CHEAP, LAST))
-    assert rungs_for(index, rule) == (index.careful,)
+    assert rungs_for(index, rule) == (index.careful(rule.k),)
     note = why_no_promise(index, rule)
     assert words in note
     assert note.startswith(str(path))
@@ -201,9 +201,23 @@ def test_another_k_or_weighting_is_searched_carefully_and_the_note_names_both(ca
 def test_an_index_that_was_not_tuned_is_searched_carefully_and_says_so(case):
     _, path, _, _ = case("uint8", "l2")
     index = open_index(path)
-    assert rungs_for(index, Rule()) == (index.careful,)
+    assert rungs_for(index, Rule()) == (index.careful(5),)
     note = why_no_promise(index, Rule())
     assert note == f"{path} was not tuned: its most careful rung searches, and no agreement was measured for it"
+
+
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_an_index_that_tuning_left_to_exact_search_is_exact_for_every_k(case, k):
+    _, path, xq, distances = case("uint8", "l2")
+    index = with_rungs(path, (EXACT,))
+    for weights in ("uniform", "distance"):
+        rule = Rule(k=k, weights=weights)
+        D, I, _ = climb(index, xq, rule)
+        expected_D, expected_I = brute_neighbors(distances, k, "l2")
+        assert np.array_equal(I, expected_I)
+        assert np.array_equal(D, expected_D)
+        assert why_no_promise(index, rule) is None
+    assert np.array_equal(search(index, xq, k)[1], expected_I)
 
 
 def test_where_a_promise_was_measured_or_none_is_needed_there_is_no_note(case, tmp_path):
