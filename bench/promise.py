@@ -17,9 +17,8 @@ import click
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
+from bench.table import new_table, print_legend, print_table
 from classify.classifier import OK, Answer, Classifier
 from classify.interval import Interval, share_interval
 from classify.search import exact_search
@@ -27,6 +26,7 @@ from classify.trials import ANSWERS
 from classify.tune import Tuning
 from classify.vote import Rule, Weights
 from data.errors import KnnvoteError
+from data.files import atomic_write
 from data.images import convert_queries
 from indexer.build import IndexOptions, index_arrays
 from indexer.space import Metric
@@ -36,7 +36,7 @@ Images = tuple[NDArray[Any], NDArray[Any]]  # (n, *shape) images and (n,) labels
 Make = Callable[[np.random.Generator, int], Images]
 _MIN_CONFIDENCES = (1.0, 0.8)
 _SIDE = 16
-_WIDTH = 150
+_HEADERS = ("set", "seed", "promised", "reached", "test", "95% interval", "settled")
 _LEGEND = (
     "promised: lower end of the 95% interval of agreement that tuning measured, reached if that is the target; test: "
     "agreement with exact search on the test images (of a regression, answers within the tolerance agree); *: below "
@@ -313,10 +313,9 @@ def print_runs(runs: Sequence[Run], size: Size, tune: Tuning) -> None:
     """A table for labels, one for labels with confidences, and what the columns mean."""
     target = tune.target_agreement
     title = f"{size.stored:,} stored and {size.test:,} test images, k = {tune.k}, target agreement {target:g}"
-    labels = _table(f"labels: {title}", "unanimous", "speed", "build")
-    confidences = _table(
-        "labels with confidences", *(f"outcome at {least:g}" for least in _MIN_CONFIDENCES), "too sure"
-    )
+    labels = new_table(f"labels: {title}", *_HEADERS, "unanimous", "speed", "build", left=1)
+    outcomes = (f"outcome at {least:g}" for least in _MIN_CONFIDENCES)
+    confidences = new_table("labels with confidences", *_HEADERS, *outcomes, "too sure", left=1)
     for run in runs:
         unanimous = "" if run.unanimous is None else f"{run.unanimous:.1%}"
         cells = _promise_cells(run.promises["label"], target)
@@ -326,17 +325,9 @@ def print_runs(runs: Sequence[Run], size: Size, tune: Tuning) -> None:
             cells += [f"{outcome.test.value:.4f}{_mark(outcome.test, target)}" for outcome in run.outcomes]
             too_sure = ", ".join(str(outcome.too_sure) for outcome in run.outcomes)
             confidences.add_row(run.name, str(run.seed), *cells, too_sure)
-    console = Console(width=max(_WIDTH, Console().width), highlight=False, markup=False, emoji=False)
     for table in (labels, confidences):
-        console.print(table)
-    Console(width=120, highlight=False, markup=False, emoji=False).print(_LEGEND)
-
-
-def _table(title: str, *more: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for i, header in enumerate(["set", "seed", "promised", "reached", "test", "95% interval", "settled", *more]):
-        table.add_column(header, justify="left" if i == 0 else "right", no_wrap=True)
-    return table
+        print_table(table)
+    print_legend(_LEGEND)
 
 
 def _promise_cells(promise: Promise, target: float) -> list[str]:
@@ -371,7 +362,7 @@ def summary(runs: Sequence[Run], target: float) -> str:
             f"{what}: of {len(promises)} runs {len(tests)} reached the target {target:g}, and {exact} have exact "
             f"search alone; on test images {below} of the {len(tests)} are below it, {significant} significantly"
         )
-    return "; ".join(parts) + " (chance allows about 1 in 40 of the latter)"
+    return "; ".join(parts) + " (tuning allows 1 in 20 to be below it in truth)"
 
 
 def _parse_sets(_ctx: click.Context, _param: click.Parameter, value: Sequence[str]) -> list[str]:
@@ -406,7 +397,8 @@ def main(*, seeds: int, sets: list[str], threads: int | None, json_file: Path | 
         raise click.ClickException(str(error)) from error
     if json_file is not None:
         record = {**options, "runs": [asdict(run) for run in runs]}
-        json_file.write_text(json.dumps(record, indent=2) + "\n")
+        with atomic_write(json_file) as stream:
+            stream.write(json.dumps(record, indent=2).encode() + b"\n")
     print_runs(runs, size, tune)
     click.echo(summary(runs, tune.target_agreement))
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from bench.measure import Result
 from classify.render import show_bytes
 
-_LEGEND = (
+LEGEND = (
     "queries/s: test images a processor-second, search, final distances and vote; speed: the same over IndexFlatL2's "
     "in the same turn; processor, wall: of building; saved: the index as a file; grown: the process's own memory, by "
     "building; judged: test images behind recall, agreement and accuracy"
@@ -34,10 +34,10 @@ _HEADERS = (
 def print_results(results: Sequence[Result], *, test_images: int, k: int, turns: int) -> None:
     """The table of one set of stored images."""
     title = f"{results[0].n:,} stored and {test_images:,} test images, k = {k}, one thread, medians of {turns} turns"
-    table = _table(title, *_HEADERS)
+    table = new_table(title, *_HEADERS)
     for result in results:
         table.add_row(*_row(result))
-    _print(table)
+    print_table(table)
 
 
 def _row(result: Result) -> list[str]:
@@ -62,30 +62,32 @@ def _row(result: Result) -> list[str]:
 def print_growth(results: Sequence[Result], exponents: Mapping[str, float]) -> None:
     """Cost a test image for each number of stored images, with the exponents below."""
     headers = ("contender", "setting", "stored", "cost a test image", "speed", "recall", "agreement")
-    table = _table("growth of cost with stored images", *headers, "processor", "wall", "saved", "grown")
+    table = new_table("growth of cost with stored images", *headers, "processor", "wall", "saved", "grown")
     for result in sorted(results, key=lambda result: (result.contender, result.n)):
         row = _row(result)
         cost = f"{1e6 / result.queries_per_second:,.1f} us"
         table.add_row(*row[:2], f"{result.n:,}", cost, row[3], row[4], row[6], *row[-4:])
-    _print(table)
-    powers = _table("", "contender", "cost grows as n to the power")
+    print_table(table)
+    powers = new_table("", "contender", "cost grows as n to the power", left=1)
     for name, exponent in exponents.items():
         powers.add_row(name, f"{exponent:.2f}")
-    _print(powers)
+    print_table(powers)
 
 
-def print_legend() -> None:
+def print_legend(legend: str = LEGEND) -> None:
     """What the columns mean."""
-    Console(width=120, highlight=False, markup=False, emoji=False).print(_LEGEND)
+    Console(width=120, highlight=False, markup=False, emoji=False).print(legend)
 
 
-def _table(title: str, *headers: str) -> Table:
+def new_table(title: str, *headers: str, left: int = 2) -> Table:
+    """A table of figures, of which the first columns stand to the left."""
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for i, header in enumerate(headers):
-        table.add_column(header, justify="left" if i < min(2, len(headers) - 1) else "right", no_wrap=True)
+        table.add_column(header, justify="left" if i < left else "right", no_wrap=True)
     return table
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
+    """On stdout, in lines as long as it takes."""
     width = max(_WIDTH, Console().width)  # a narrow terminal wraps a row rather than lose figures
     Console(width=width, highlight=False, markup=False, emoji=False).print(table)
