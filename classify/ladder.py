@@ -69,12 +69,11 @@ def _climb_block(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int8]]:
     D, I = np.empty((len(xq), rule.k)), np.empty((len(xq), rule.k), dtype=np.int64)
     settled_by = np.empty(len(xq), dtype=np.int8)
-    projected = project(index, xq)
     rows = np.arange(len(xq))
     for number, rung in enumerate(rungs, 1):
         if not len(rows):
             break
-        sure, found_D, found_I = _search_rung(index, xq[rows], projected[rows], rung, rule)
+        sure, found_D, found_I = _search_rung(index, xq[rows], rung, rule)
         if number < len(rungs):
             near = _is_near(found_D, rule, index)
             sure, found_D, found_I = sure[near], found_D[near], found_I[near]
@@ -96,13 +95,13 @@ def _is_near(D: NDArray[np.float64], rule: Rule, index: Index) -> NDArray[np.boo
 
 
 def _search_rung(
-    index: Index, xq: NDArray[np.generic], projected: NDArray[np.float32], rung: Rung, rule: Rule
+    index: Index, xq: NDArray[np.generic], rung: Rung, rule: Rule
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
     """Which queries a rung settles (s,), and the k nearest of those: D as `candidate_distances` has it and I (s, k)."""
     k, everything = rule.k, np.arange(len(xq))
     if rung.nprobe is None:
         return everything, *exact_block(index, xq, k)
-    proposed = probe(index, projected, rung.candidates(k, index.n), rung.nprobe)[1]
+    proposed = probe(index, project(index, xq), rung.candidates(k, index.n), rung.nprobe)[1]
     if rung.confidence is None:
         sure = np.flatnonzero(agrees(index, proposed, index.tuned.tolerance if index.tuned else None))
         return sure, *settle(xq[sure], index.vectors, proposed[sure], k, index.metric)

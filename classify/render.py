@@ -181,7 +181,7 @@ def _search_lines(facts: dict[str, Any]) -> list[str]:
     if facts["kind"] == "exact":
         return [
             "every stored image that a lower bound of its distance does not rule out"
-            if facts["search"]
+            if "bounds" in facts["files"]
             else "every stored image"
         ]
     if facts["kind"] == "adaptive":

@@ -93,10 +93,13 @@ class Tuning:
         is_exact_cheapest = self.k >= index.n or _cost(index, EXACT, self.k) <= min(firsts.values())
         if self.target_agreement == 1 or is_exact_cheapest:
             return {**record, "queries": 0, "label": _EXACT_ALONE, "confidence": _EXACT_ALONE}
+        unreached = {**_EXACT_ALONE, "reached": False}
+        first_rows, other_rows = _draw(index, self.target_agreement)
+        if not _can_show(self.target_agreement, len(other_rows)):
+            return {**record, "queries": len(other_rows), "label": unreached, "confidence": unreached}
         rule = Rule(k=self.k, weights=self.weights)
-        first, other = (ask(index, rows, rule, tolerance) for rows in _draw(index, self.target_agreement))
-        if not len(first.xq) or not _can_show(self.target_agreement, len(other.xq)):
-            unreached = {**_EXACT_ALONE, "reached": False}
+        first, other = (ask(index, rows, rule, tolerance) for rows in (first_rows, other_rows))
+        if not len(first.xq) or not _can_show(self.target_agreement, len(other.xq)):  # many have many copies
             return {**record, "queries": len(other.xq), "label": unreached, "confidence": unreached}
         tried = try_rungs(first, [*firsts], [*middles, *lasts])
         most_risk = _HOPE * _ERROR * (1 - self.target_agreement) * len(first.xq)

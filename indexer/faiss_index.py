@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -67,7 +67,8 @@ def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: Metric, factory: 
 def _exact(x: NDArray[np.generic], metric: Metric, seed: int) -> Built:
     """As for adaptive search where bounds can be faster than a plain scan of all stored vectors."""
     if bounds_may_help(len(x), x.shape[1], metric):
-        return _adaptive(x, metric, seed)
+        built = _adaptive(x, metric, seed)
+        return replace(built, search={"grid": built.search["grid"]})
     return Built(*_lossless_holder(x), {})
 
 
