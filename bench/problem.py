@@ -12,7 +12,7 @@ from classify.compare import read_test_images
 from classify.distances import final_distances
 from classify.search import exact, in_blocks
 from classify.vote import Rule, vote
-from data.files import find_inputs
+from data.inputs import find_inputs
 from data.layout import ImageOptions
 from indexer.build import IndexOptions, index_files
 

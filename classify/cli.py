@@ -9,12 +9,15 @@ import os
 import shutil
 import signal
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -24,6 +27,26 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _INTERRUPTED = 130
+_PATIENCE = 1.5  # seconds from a signal to the end of the process, whatever it is at
+_SHOW_CURSOR = "\x1b[?25h"
+
+
+@dataclass
+class _Interruption:
+    """What to say when the command is interrupted."""
+
+    told: str = "interrupted"
+
+    def tell_done(self, done: int, files: int) -> None:
+        """Of a job at work."""
+        self.told = f"interrupted: {done:,} of {files:,} files are done and kept; run the same command again to go on"
+
+    def tell_index(self) -> None:
+        """Of an index that is being written."""
+        self.told = "interrupted: an index is changed as a whole or not at all; run the same command again"
+
+
+_interruption = _Interruption()
 
 
 def _parse_shape(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -42,7 +65,7 @@ def _parse_shape(_ctx: click.Context, _param: click.Parameter, value: str | None
 def _parse_local(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
     """A path on this machine, which a URI is not."""
     if "://" in value:
-        raise click.BadParameter(f"{value!r} is a URI, and knnvote writes to local folders only")
+        raise click.BadParameter(f"{value!r} is a URI, and an index is written to a local folder")
     return Path(value)
 
 
@@ -201,7 +224,7 @@ def index(  # noqa: PLR0917  # click passes options by name
 ) -> None:
     """Build an index folder from labelled images."""
     from classify.tune import Tuning
-    from data.files import find_inputs
+    from data.inputs import find_inputs
     from data.layout import ImageOptions
     from indexer.build import IndexOptions, index_files
     from indexer.training import TrainingOptions
@@ -233,15 +256,16 @@ def index(  # noqa: PLR0917  # click passes options by name
             f"without effect: only adaptive indexes are tuned, and this one is {kind}",
         )
     inputs = find_inputs(images)
+    _interruption.tell_index()
     with _progress("indexing", inputs) as progress:
         index_files(inputs, out, training=training, options=options, tune=tune, progress=progress)
     _talk_index(out)
 
 
 @cli.command(epilog=_example("knnvote classify digits.knn digits/test.parquet --out predictions"))
-@click.argument("index_folder", metavar="INDEX", type=click.Path(path_type=Path))
+@click.argument("index_folder", metavar="INDEX")
 @_images
-@click.option("--out", required=True, callback=_parse_local, help="The output folder.")
+@click.option("--out", required=True, help="The output folder, or its URI on an object store.")
 @_vote_options
 @click.option("--min-confidence", type=float, help="Abstain where the winner's share of the vote is smaller.")
 @click.option("--max-distance", type=float, help="Abstain where the nearest neighbour is farther.")
@@ -260,9 +284,9 @@ def index(  # noqa: PLR0917  # click passes options by name
 @_threads
 @_as_json
 def classify(  # noqa: PLR0917  # click passes options by name
-    index_folder: Path,
+    index_folder: str,
     images: tuple[str, ...],
-    out: Path,
+    out: str,
     neighbors: bool,
     probabilities: bool,
     keep: tuple[str, ...],
@@ -280,8 +304,9 @@ def classify(  # noqa: PLR0917  # click passes options by name
     from classify.classifier import Classifier
     from classify.job import BATCH_SIZE, JobOptions, run_job
     from classify.output import OutputOptions
-    from data.files import find_inputs
+    from data.inputs import find_inputs
     from data.layout import ImageOptions
+    from data.locations import locate
 
     classifier = Classifier.open(index_folder, _rule(rule))
     options = JobOptions(
@@ -289,17 +314,18 @@ def classify(  # noqa: PLR0917  # click passes options by name
         output=OutputOptions(neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix),
     )
     _talk_promise(classifier.index, classifier.rule)
-    inputs = find_inputs(images)
+    inputs, folder = find_inputs(images), locate(out)
     with _progress("classifying", inputs) as progress:
         summary = run_job(
             classifier,
             inputs,
-            out,
+            folder,
             options,
             threads=threads,
             batch_size=batch_size or BATCH_SIZE,
             fail_fast=fail_fast,
             progress=progress,
+            tell_done=_interruption.tell_done,
         )
     for reason in summary.failed.values():
         _talk(f"failed: {reason}")
@@ -307,7 +333,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
         _talk(f"bad image, the first: {summary.bad_example}")
     counts = summary.counts
     _talk(
-        f"{out}: {counts.rows:,} rows "
+        f"{folder}: {counts.rows:,} rows "
         f"({counts.ok:,} ok, {counts.abstained:,} abstained, {counts.bad_image:,} bad images); "
         f"files: {summary.written:,} written, {summary.skipped:,} skipped as done, {len(summary.failed):,} failed; "
         f"{summary.seconds:.1f} s"
@@ -345,7 +371,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
 ) -> None:
     """Compare indexes with exact search on test images."""
     from classify.compare import compare as compare_indexes
-    from data.files import find_inputs
+    from data.inputs import find_inputs
     from data.layout import ImageOptions
     from indexer.store import open_index
 
@@ -413,23 +439,25 @@ def inspect(path: str, as_json: bool) -> None:
 
 
 @cli.command(epilog=_example("knnvote verify digits.knn"))
-@click.argument("path", type=click.Path(path_type=Path))
-def verify(path: Path) -> None:
-    """Check every byte of an index folder."""
-    from indexer.store import verify_folder
+@click.argument("path")
+def verify(path: str) -> None:
+    """Check every byte of an index folder, or of a job's outputs against receipts and inputs."""
+    from classify.verification import verify_path
 
-    problems = verify_folder(path)
-    for problem in problems:
+    found = verify_path(path)
+    for problem in found.problems:
         _talk(problem)
-    if problems:
+    if found.gone:
+        _talk(f"note: {len(found.gone):,} inputs are gone and could not be compared, the first {found.gone[0]}")
+    if found.problems:
         click.get_current_context().exit(1)
-    _talk(f"{path}: every byte is as it was written")
+    _talk(f"{path}: {found.summary}")
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     warnings.showwarning = lambda message, *_rest, **_named: _talk(f"note: {message}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _heed_signals()
     foreign = _foreign_package()
     if foreign is not None:
         _talk(f"error: {foreign} hides a package of knnvote's: rename it, or take it off PYTHONPATH")
@@ -455,11 +483,38 @@ def _run() -> int:
         sys.stdout = None  # who reads it is gone: nothing is left to flush
         return 1
     except (click.Abort, KeyboardInterrupt):
-        is_job = sys.argv[1:2] == ["classify"]
-        _talk(f"interrupted{': what is finished is kept; run the same command again to go on' if is_job else ''}")
         sys.stdout.flush()
-        os._exit(_INTERRUPTED)  # a batch still at work in a thread is not waited for
+        _exit_interrupted()  # a batch still at work in a thread is not waited for
     return code if isinstance(code, int) else 0
+
+
+def _heed_signals() -> None:
+    """Have Ctrl-C and SIGTERM end the process cleanly, and soon.
+
+    Python sees a signal only between two of its own steps, and a library's call may take minutes. So a thread that is
+    woken at once waits a little, and then ends the process itself: whatever is being written is not yet in its place.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        signal.signal(number, signal.default_int_handler)
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while os.read(woken, 1)[0] not in signals:
+            pass
+        time.sleep(_PATIENCE)
+        if sys.stderr.isatty():
+            click.echo(_SHOW_CURSOR, err=True, nl=False)
+        _exit_interrupted()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _exit_interrupted() -> NoReturn:
+    _talk(_interruption.told)
+    os._exit(_INTERRUPTED)
 
 
 def _foreign_package() -> str | None:

@@ -17,7 +17,7 @@ from classify.interval import Interval, share_interval
 from classify.search import exact_search, finds_equal
 from classify.vote import Rule, vote
 from data.errors import ImageFileError, KnnvoteError
-from data.files import InputFile
+from data.inputs import InputFile
 from data.layout import ImageOptions, Layout
 from data.parquet import open_parquet, read_batches, read_head, rows_within_budget
 from indexer.faiss_index import FAISS_METRIC

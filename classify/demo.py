@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from classify.classifier import Classifier
 from classify.compare import Comparison, compare
-from classify.job import RECORDS, JobOptions, run_job
+from classify.job import JobOptions, run_job
+from classify.job_folder import RECORDS
 from classify.output import OutputOptions
 from classify.tune import Tuning
 from classify.vote import Rule
 from data.errors import KnnvoteError
-from data.files import find_inputs
+from data.inputs import find_inputs
 from data.sample import digits, drawn_one, write_digits
 from data.tables import image_table, write_new_table
 from indexer.build import IndexOptions, index_files

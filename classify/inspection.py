@@ -1,21 +1,28 @@
 """What a path holds, before any work: an index folder, a job's output folder, or images."""
 
-import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from classify.job import RECORDS
+from classify.classifier import ABSTAINED, BAD_IMAGE
+from classify.job_folder import JobRecord, output_files, read_failures, read_job_record
+from classify.output import count_values, read_answers
 from classify.receipt import Counts, read_receipt
-from data.errors import ImageFileError, KnnvoteError
-from data.files import InputFile, find_inputs
+from data.errors import ImageFileError
+from data.inputs import InputFile, find_inputs
 from data.layout import ImageOptions, Layout, recognise_images
+from data.locations import Location, is_uri, locate
 from data.parquet import open_parquet, read_head
 from indexer.labels import recognise_label
 from indexer.manifest import fingerprint, folder_bytes, is_index_folder, read_manifest, read_timing
+
+_NUMBER = re.compile(r"-?\d[\d.,e+-]*")
 
 
 def inspect_path(path: str) -> dict[str, Any]:
@@ -25,7 +32,7 @@ def inspect_path(path: str) -> dict[str, Any]:
         KnnvoteError: it does not exist, or is none of the three.
     """
     folder = Path(path)
-    if is_index_folder(folder):
+    if not is_uri(path) and is_index_folder(folder):
         manifest = read_manifest(folder)
         timing = read_timing(folder, manifest)
         return {
@@ -36,27 +43,44 @@ def inspect_path(path: str) -> dict[str, Any]:
             **manifest,
             "timing": timing,
         }
-    if (folder / RECORDS / "job.json").is_file():
-        return {"type": "job", "path": path, **_inspect_job(folder)}
+    location = locate(path)
+    record = read_job_record(location)
+    if record is not None:
+        return {"type": "job", "path": path, **_inspect_job(location, record)}
     return {"type": "images", "path": path, "files": _inspect_images(find_inputs([path]))}
 
 
-def _inspect_job(folder: Path) -> dict[str, Any]:
-    try:
-        record = json.loads((folder / RECORDS / "job.json").read_bytes())
-        failures = folder / RECORDS / "failures.json"
-        failed = json.loads(failures.read_bytes()) if failures.exists() else {}
-    except (OSError, ValueError) as error:
-        raise KnnvoteError(
-            f"{folder}: the job's record is damaged ({error}); run the job again into another folder"
-        ) from error
+def _inspect_job(out: Location, record: JobRecord) -> dict[str, Any]:
+    """Sums over all output files: rows by status, by label, and by the reason for having none."""
     counts, files = Counts(), 0
-    for file in sorted(folder.rglob("*")):
-        receipt = read_receipt(file) if file.is_file() and RECORDS not in file.parts else None
+    labels: Counter[Any] = Counter()
+    reasons: dict[str, Counter[str]] = {ABSTAINED: Counter(), BAD_IMAGE: Counter()}
+    for output in output_files(out).values():
+        receipt = read_receipt(output)
         if receipt is not None:
             counts += receipt.counts
             files += 1
-    return {**record, "files": files, **asdict(counts), "failures": failed}
+            _tally(output, record.prefix, labels, reasons)
+    return {
+        "index": record.index,
+        "options": record.options,
+        "files": files,
+        **asdict(counts),
+        "labels": dict(sorted(labels.items())),
+        "abstained_because": dict(reasons[ABSTAINED].most_common()),
+        "bad_because": dict(reasons[BAD_IMAGE].most_common()),
+        "failures": read_failures(out),
+    }
+
+
+def _tally(output: Location, prefix: str, labels: Counter[Any], reasons: dict[str, Counter[str]]) -> None:
+    """Count the labels of an output file (of a regression, none) and, by status, its reasons with N for each number."""
+    for prediction, status, reason in read_answers(output, prefix, "prediction", "status", "reason"):
+        if not pa.types.is_floating(prediction.type):
+            labels.update(count_values(prediction.drop_null()))
+        for name, counted in reasons.items():
+            for text, times in count_values(reason.filter(pc.equal(status, name))).items():
+                counted[_NUMBER.sub("N", str(text))] += times
 
 
 def _inspect_images(inputs: Sequence[InputFile]) -> list[dict[str, Any]]:

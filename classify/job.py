@@ -20,17 +20,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from classify.classifier import ABSTAINED, BAD_IMAGE, OK, Answer, Classifier
+from classify.job_folder import RECORDS, check_claim, claimed, plan_outputs, record_failures
 from classify.output import OutputOptions, answer_columns, answer_fields, kept_columns, row_groups
 from classify.pipeline import map_ahead, prefetch
-from classify.receipt import Counts, Receipt, read_receipt
-from data.errors import ImageFileError, KnnvoteError
-from data.files import InputFile, atomic_write, hold_lock
+from classify.receipt import Counts, Receipt, read_receipt, seal
+from data.errors import ImageFileError
+from data.files import atomic_write
+from data.inputs import InputFile
 from data.layout import ImageOptions, Layout
+from data.locations import Location, locate
 from data.parquet import open_parquet, read_batches, read_head, rows_within_budget, schema_metadata_without_images
-from indexer.manifest import is_index_folder
 from indexer.threads import available_processors, limit_threads
 
-RECORDS = "_knnvote"
 BATCH_SIZE = 2048
 
 
@@ -84,25 +85,27 @@ class Summary:
 def run_job(
     classifier: Classifier,
     inputs: Sequence[InputFile],
-    out: Path,
+    out: Location | Path,
     options: JobOptions,
     *,
     threads: int | None = None,
     batch_size: int = BATCH_SIZE,
     fail_fast: bool = False,
     progress: Callable[[int], None] = lambda _rows: None,
+    tell_done: Callable[[int, int], None] = lambda _done, _files: None,
 ) -> Summary:
     """Classify files; one that fails is noted and the others go on.
 
     Args:
         classifier: an opened index with its rule.
         inputs: Parquet files.
-        out: the output folder, made if need be.
+        out: the output folder, on this machine or an object store; made if need be.
         options: what shapes the answers.
         threads: of the search; None for as many as there are processors.
         batch_size: rows searched at a time; it changes speed and memory, never an answer.
         fail_fast: stop at the first file that fails.
         progress: told the rows of each batch, and of each skipped file.
+        tell_done: told after each file how many are done or have failed, and how many there are.
 
     Raises:
         KnnvoteError: the output folder is another job's or in use, two inputs have one output, or the output cannot
@@ -110,14 +113,16 @@ def run_job(
         OptionError: an option does not fit the index.
     """
     start = time.perf_counter()
+    out = locate(out) if isinstance(out, Path) else out
     answer_fields(classifier.index, options.output)
-    targets = _targets(inputs, out)
-    made_from = _job_record(classifier, options)
+    targets = plan_outputs(inputs, out)
+    made_from = _made_from(classifier, options)
     counts, new_rows, written, skipped = Counts(), 0, 0, 0
     failed: dict[str, str] = {}
     bad_examples: list[str] = []
-    with _claimed(out, made_from), _stages(threads) as stages:
-        for source, target in targets:
+    with claimed(out, made_from, inputs), _stages(threads) as stages:
+        tell_done(0, len(targets))
+        for number, (source, target) in enumerate(targets, start=1):
             try:
                 done = _finished(source, target, made_from)
                 if done is not None:
@@ -131,7 +136,7 @@ def run_job(
                         options,
                         stages=stages,
                         batch_size=batch_size,
-                        scratch=out / RECORDS,
+                        out=out,
                         made_from=made_from,
                         progress=progress,
                         tell_bad=bad_examples.append,
@@ -143,7 +148,8 @@ def run_job(
                 if fail_fast:
                     raise
                 failed[source.shown] = str(error)
-        _record_failures(out, failed)
+            tell_done(number, len(targets))
+        record_failures(out, failed)
     return Summary(
         counts=counts,
         written=written,
@@ -191,12 +197,12 @@ def _stages(threads: int | None) -> Iterator[Stages]:
 def classify_file(
     classifier: Classifier,
     source: InputFile,
-    target: Path,
+    target: Location,
     options: JobOptions,
     *,
     stages: Stages,
     batch_size: int,
-    scratch: Path,
+    out: Location,
     made_from: dict[str, Any],
     progress: Callable[[int], None] = lambda _rows: None,
     tell_bad: Callable[[str], None] = lambda _example: None,
@@ -204,41 +210,43 @@ def classify_file(
     """Classify one file into one file that appears whole or not at all; of its bad images the first is told.
 
     Raises:
-        ImageFileError: the input as a whole does not fit.
+        ImageFileError: the input as a whole does not fit, or changes while it is read.
         KnnvoteError: the output cannot be written.
     """
-    # Before the rows are read: an input that changes meanwhile then differs from its receipt, and is done again.
-    described = _describe_input(source)
-    with open_parquet(source) as file:
-        layout, columns, schema = _plan(classifier, source, file, options)
-        rows = rows_within_budget(layout.d, batch_size)
-        batches = read_batches(source, file, columns=[*layout.columns, *columns], batch_size=rows)
-        decoded = prefetch(_decoded(classifier, layout, batches), stages.reading)
-        counts = Counts()
+    scratch = Path(out.path) / RECORDS if out.is_local else None
+    with atomic_write(target, scratch=scratch) as stream, source.steady():
+        described = source.describe()
+        with open_parquet(source) as file:
+            layout, columns, schema = _plan(classifier, source, file, options)
+            rows = rows_within_budget(layout.d, batch_size)
+            batches = read_batches(source, file, columns=[*layout.columns, *columns], batch_size=rows)
+            decoded = prefetch(_decoded(classifier, layout, batches), stages.reading)
+            counts = Counts()
 
-        def tables() -> Iterator[pa.Table]:
-            nonlocal counts
-            for batch, answer in map_ahead(partial(_answer, classifier), decoded, stages.searching, stages.searches):
-                bad = np.flatnonzero(answer.status == BAD_IMAGE)
-                if len(bad) and not counts.bad_image:
-                    tell_bad(f"{source.shown}, row {counts.rows + bad[0]}: {answer.reason[bad[0]]}")
-                counts += _count(answer)
-                kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
-                yield pa.Table.from_arrays([*kept, *answer_columns(answer, options.output)], schema=schema)
-                progress(batch.num_rows)
+            def tables() -> Iterator[pa.Table]:
+                nonlocal counts
+                for batch, answer in map_ahead(
+                    partial(_answer, classifier), decoded, stages.searching, stages.searches
+                ):
+                    bad = np.flatnonzero(answer.status == BAD_IMAGE)
+                    if len(bad) and not counts.bad_image:
+                        tell_bad(f"{source.shown}, row {counts.rows + bad[0]}: {answer.reason[bad[0]]}")
+                    counts += _count(answer)
+                    kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
+                    yield pa.Table.from_arrays([*kept, *answer_columns(answer, options.output)], schema=schema)
+                    progress(batch.num_rows)
 
-        try:
-            with (
-                atomic_write(target, scratch=scratch) as stream,
-                pq.ParquetWriter(stream, schema, compression="zstd") as writer,
-            ):
-                for group in row_groups(tables(), schema):
-                    writer.write_table(group)
-                receipt = Receipt(**made_from, input=described, counts=counts)
-                writer.add_key_value_metadata(receipt.to_metadata())
-        except Exception:
-            stages.drain()
-            raise
+            try:
+                with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+                    for group in row_groups(tables(), schema):
+                        writer.write_table(group)
+                    receipt = Receipt(**made_from, input=described, counts=counts)
+                    writer.add_key_value_metadata(receipt.to_metadata())
+            except Exception:
+                stages.drain()
+                raise
+        seal(stream)
+        check_claim(out, made_from)
     return counts
 
 
@@ -276,112 +284,18 @@ def _count(answer: Answer) -> Counts:
     return Counts(rows=len(answer.status), **by_status)
 
 
-def _describe_input(source: InputFile) -> dict[str, Any]:
-    return {"path": source.relative, "size": source.size, "sha256": source.sha256()}
-
-
-def _finished(source: InputFile, target: Path, made_from: dict[str, Any]) -> Counts | None:
+def _finished(source: InputFile, target: Location, made_from: dict[str, Any]) -> Counts | None:
     """Counts of an output file that was made from this input by this job, if there is one."""
-    receipt = read_receipt(target) if target.exists() else None
+    receipt = read_receipt(target)
     if receipt is None or {"index": receipt.index, "options": receipt.options} != made_from:
         return None
-    if receipt.input["size"] != source.size or receipt.input != _describe_input(source):
+    if receipt.input.get("size") != source.size or receipt.input != source.describe():
         return None
     return receipt.counts
 
 
-def _job_record(classifier: Classifier, options: JobOptions) -> dict[str, Any]:
+def _made_from(classifier: Classifier, options: JobOptions) -> dict[str, Any]:
     """The part of every receipt that all files of a job share; as JSON gives it back."""
     shaping = {**asdict(classifier.rule), **asdict(options.images), **asdict(options.output)}
     record: dict[str, Any] = json.loads(json.dumps({"index": classifier.index.fingerprint, "options": shaping}))
     return record
-
-
-def _targets(inputs: Sequence[InputFile], out: Path) -> list[tuple[InputFile, Path]]:
-    """The output file of each input.
-
-    Raises:
-        KnnvoteError: two inputs would have one output, or an output would lie among the inputs.
-    """
-    targets: list[tuple[InputFile, Path]] = []
-    by_target: dict[Path, InputFile] = {}
-    for source in inputs:
-        target = out / source.relative
-        other = by_target.setdefault(target, source)
-        if other is not source:
-            raise KnnvoteError(
-                f"{other.shown} and {source.shown} would both be written to {target}: "
-                "classify them into two output folders, or name a folder above both"
-            )
-        if source.root is not None and out.resolve().is_relative_to(source.root):
-            raise KnnvoteError(f"the output folder {out} lies inside the input {source.root}: give --out elsewhere")
-        if source.is_local and target.resolve() == Path(source.path).resolve():
-            raise KnnvoteError(f"{target} is the input itself: give another --out")
-        targets.append((source, target))
-    return targets
-
-
-@contextmanager
-def _claimed(out: Path, made_from: dict[str, Any]) -> Iterator[None]:
-    """Hold the output folder for this job alone.
-
-    Raises:
-        KnnvoteError: it is not a job's output folder, was made by another job, or is in use.
-    """
-    if out.exists() and not out.is_dir():
-        raise KnnvoteError(f"{out} is a file: give --out a folder")
-    if is_index_folder(out):
-        raise KnnvoteError(f"{out} is an index folder: give --out a folder of its own")
-    record = out / RECORDS / "job.json"
-    if out.is_dir() and not (out / RECORDS).exists() and any(out.iterdir()):
-        raise KnnvoteError(f"{out} holds files that knnvote did not make: give --out a new or empty folder")
-    with hold_lock(out / RECORDS / "lock", f"another job is writing to {out}: wait for it, or give another --out"):
-        for unfinished in (out / RECORDS).glob(".*.tmp"):  # what a killed job left
-            unfinished.unlink(missing_ok=True)
-        if record.exists():
-            _refuse_other_job(out, _read_job_record(record), made_from)
-        else:
-            with atomic_write(record) as stream:
-                stream.write(json.dumps(made_from, indent=1, ensure_ascii=False).encode())
-        try:
-            yield
-        finally:
-            if [entry.name for entry in out.iterdir()] == [
-                RECORDS
-            ]:  # nothing was written that another job could mix with
-                record.unlink()
-
-
-def _read_job_record(path: Path) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads(path.read_bytes())
-        return {"index": str(record["index"]), "options": dict(record["options"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise KnnvoteError(f"{path} is damaged: remove it, and the files that fit are kept") from error
-
-
-def _refuse_other_job(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    differences = [
-        f"--{name.replace('_', '-')} was {_shown(before['options'].get(name))} and is {_shown(value)}"
-        for name, value in now["options"].items()
-        if before["options"].get(name) != value
-    ]
-    if before["index"] != now["index"]:
-        differences.insert(0, f"the index was {before['index'][:12]}... and is {now['index'][:12]}...")
-    if differences:
-        raise KnnvoteError(f"{out} was made by another job: {'; '.join(differences)}; give another --out, or remove it")
-
-
-def _shown(value: Any) -> str:
-    if value in (None, False, "", True):
-        return "given" if value is True else "not given"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _record_failures(out: Path, failed: dict[str, str]) -> None:
-    record = out / RECORDS / "failures.json"
-    if not failed:
-        record.unlink(missing_ok=True)
-        return
-    with atomic_write(record) as stream:
-        stream.write(json.dumps(failed, indent=1, ensure_ascii=False).encode())

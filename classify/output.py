@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from classify.classifier import Answer
-from data.errors import ImageFileError, OptionError
+from data.errors import ImageFileError, KnnvoteError, OptionError
+from data.locations import Location
 from indexer.store import Index
 
 ROW_GROUP = 16_384  # more would show in the job's memory
@@ -123,3 +126,25 @@ def row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Tab
     rest = pa.concat_tables(held) if held else schema.empty_table()
     if len(rest):
         yield rest.combine_chunks()
+
+
+def read_answers(output: Location, prefix: str, *names: str) -> Iterator[list[pa.Array]]:
+    """Columns that knnvote added to an output file, batch by batch.
+
+    Raises:
+        KnnvoteError: they cannot be read.
+    """
+    columns = [prefix + name for name in names]
+    try:
+        with output.open() as stream:
+            for batch in pq.ParquetFile(stream, pre_buffer=False).iter_batches(columns=columns):
+                yield [batch[name] for name in columns]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise KnnvoteError(
+            f"cannot read {output}: {str(error).splitlines()[0]}; run knnvote verify on its job"
+        ) from error
+
+
+def count_values(values: pa.Array) -> dict[Any, int]:
+    """How often each value stands in an array."""
+    return {pair["values"]: pair["counts"] for pair in values.value_counts().to_pylist()}

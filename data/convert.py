@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from data.errors import KnnvoteError, OptionError
-from data.files import atomic_write, describe_os_error
+from data.files import atomic_write
+from data.locations import describe_os_error
 from data.tables import image_table, write_table
 
 _FORMATS = "an IDX, NPZ, NPY or CSV file"

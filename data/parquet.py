@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import ImageFileError
-from data.files import InputFile, describe_os_error
+from data.inputs import InputFile
+from data.locations import describe_os_error
 
 HEAD_ROWS = 64
 _BUFFER = 1 << 20
@@ -86,8 +87,7 @@ def count_rows(source: InputFile) -> int:
 
 
 def schema_metadata_without_images(schema: pa.Schema) -> pa.Schema:
-    """A schema less the `huggingface` and `pandas` metadata, which describe columns that are no longer all there."""
-    kept: dict[Any, Any] = {
-        key: value for key, value in (schema.metadata or {}).items() if key not in (b"huggingface", b"pandas")
-    }
+    """A schema less metadata that describe columns which are no longer all there, or are the receipt of an output."""
+    stale = (b"huggingface", b"pandas", b"knnvote")
+    kept: dict[Any, Any] = {key: value for key, value in (schema.metadata or {}).items() if key not in stale}
     return schema.with_metadata(kept or None)

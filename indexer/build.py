@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from data.codec import GRAYSCALE_FORMULA
 from data.errors import KnnvoteError, OptionError
-from data.files import InputFile, hold_lock
+from data.files import hold_lock
+from data.inputs import InputFile
 from indexer.faiss_index import KINDS, Built, Kind, build_faiss, held_vectors, write_faiss
 from indexer.manifest import VECTOR_STEP, is_index_folder
 from indexer.space import METRICS, Metric

@@ -8,7 +8,8 @@ from types import UnionType
 from typing import Any
 
 from data.errors import KnnvoteError
-from data.files import atomic_write, describe_os_error
+from data.files import atomic_write
+from data.locations import describe_os_error
 from indexer.faiss_index import KINDS
 from indexer.rungs import read_rung, read_tuned
 from indexer.space import METRICS

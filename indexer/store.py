@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data.errors import KnnvoteError
-from data.files import atomic_write, describe_os_error, hash_stream, sync
+from data.files import atomic_write, sync
+from data.locations import describe_os_error, hash_stream
 from indexer.bounds import Bounds
 from indexer.faiss_index import base_ivf, held_vectors, read_faiss
 from indexer.manifest import (

@@ -13,8 +13,8 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from data.errors import ImageFileError, KnnvoteError
-from data.files import InputFile
 from data.images import common_type, decode_images, smallest_type
+from data.inputs import InputFile
 from data.layout import ImageOptions, Layout, recognise_images
 from data.parquet import open_parquet, read_batches, read_head, rows_within_budget
 from indexer.labels import class_names, label_array, recognise_label
@@ -99,10 +99,10 @@ def read_training_set(
     label_columns: list[str] = []
     names: list[str] | None = None
     inputs = _distinctly_named(inputs)
-    # Before the rows are read: an input that changes meanwhile then differs from what is noted of it.
-    sources = tuple({"path": source.relative, "size": source.size, "sha256": source.sha256()} for source in inputs)
+    sources: list[dict[str, Any]] = []
     for source in inputs:
-        with open_parquet(source) as file:
+        with source.steady(), open_parquet(source) as file:
+            sources.append(source.describe())
             head = read_head(source, file)
             try:
                 layout = recognise_images(head, options.images, expected=layouts[0].shape if layouts else None)
@@ -129,7 +129,7 @@ def read_training_set(
         layout=layouts[0],
         label_column=label_columns[0],
         class_names=names,
-        sources=sources,
+        sources=tuple(sources),
         skipped=skipped,
     )
 

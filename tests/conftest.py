@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from classify import cli
-from data.files import find_inputs
+from data.inputs import find_inputs
 from data.sample import write_digits
 from indexer.build import IndexOptions, index_files
 

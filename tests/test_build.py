@@ -10,7 +10,8 @@ import pytest
 
 from data.codec import GRAYSCALE_FORMULA
 from data.errors import KnnvoteError, OptionError
-from data.files import find_inputs, hold_lock
+from data.files import hold_lock
+from data.inputs import find_inputs
 from data.layout import ImageOptions
 from data.sample import digits, split_digits
 from data.tables import image_table, write_table

@@ -17,7 +17,7 @@ from classify.classifier import Classifier
 from classify.compare import compare, share_interval
 from classify.vote import Rule
 from data.errors import ImageFileError, KnnvoteError, OptionError
-from data.files import find_inputs
+from data.inputs import find_inputs
 from data.layout import ImageOptions
 from data.tables import image_table, write_table
 from indexer.build import IndexOptions, index_arrays, index_files

@@ -10,7 +10,7 @@ import pytest
 
 from classify.inspection import inspect_path
 from data.errors import KnnvoteError
-from data.files import find_inputs
+from data.inputs import find_inputs
 from data.sample import digits
 from data.tables import image_table, write_table
 from indexer.build import index_arrays, index_files
@@ -87,7 +87,7 @@ def test_a_job_is_counted(invoke, tmp_path, exact_index, digits_folder):
 def test_a_damaged_record_of_a_job_is_told(tmp_path):
     (tmp_path / "out" / "_knnvote").mkdir(parents=True)
     (tmp_path / "out" / "_knnvote" / "job.json").write_text("{")
-    with pytest.raises(KnnvoteError, match="the job's record is damaged"):
+    with pytest.raises(KnnvoteError, match=r"job\.json is damaged: remove it"):
         inspect_path(str(tmp_path / "out"))
 
 

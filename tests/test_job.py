@@ -22,8 +22,10 @@ from classify.output import OutputOptions
 from classify.receipt import read_receipt
 from classify.vote import Rule
 from data.errors import ImageFileError, KnnvoteError, OptionError
-from data.files import find_inputs, hold_lock
+from data.files import hold_lock
+from data.inputs import find_inputs
 from data.layout import ImageOptions
+from data.locations import locate
 from data.tables import image_table, write_table
 from indexer.build import IndexOptions, index_arrays
 
@@ -547,7 +549,7 @@ def test_what_a_killed_job_left_half_written_is_cleared_away(classifier, source,
 
 def test_a_receipt_tells_index_options_input_and_counts_and_no_time_or_place(classifier, source, tmp_path):
     run(classifier, source, tmp_path / "out", threads=2, batch_size=7)
-    receipt = read_receipt(tmp_path / "out" / "a.parquet")
+    receipt = read_receipt(locate(tmp_path / "out" / "a.parquet"))
     assert receipt.index == classifier.index.fingerprint
     assert receipt.options["k"] == 5
     content = source.read_bytes()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import ImageFileError
-from data.files import find_inputs
+from data.inputs import find_inputs
 from data.parquet import (
     HEAD_ROWS,
     count_rows,

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from data.errors import ImageFileError, KnnvoteError
-from data.files import find_inputs
+from data.inputs import find_inputs
 from data.layout import ImageOptions
 from data.tables import image_table
 from indexer.training import TrainingOptions, read_training_set, training_set_from_arrays

@@ -1,0 +1,211 @@
+"""The output folder of a job: which file goes where, whose it is, and the records beside the outputs."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pyarrow import fs as pafs
+
+from data.errors import KnnvoteError
+from data.files import atomic_write, hold_lock
+from data.inputs import InputFile
+from data.locations import Location
+from indexer.manifest import MANIFEST
+
+RECORDS = "_knnvote"
+_JOB = "job.json"
+_FAILURES = "failures.json"
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """Whose an output folder is.
+
+    Attributes:
+        index: fingerprint of the index.
+        options: everything that shapes the answers.
+        inputs: by the relative path of each output file, where its input lies: a path from the root, or a URI.
+    """
+
+    index: str
+    options: dict[str, Any]
+    inputs: dict[str, str]
+
+    @property
+    def prefix(self) -> str:
+        """Before the names of the columns that the job added."""
+        return str(self.options.get("prefix", ""))
+
+
+def plan_outputs(inputs: Sequence[InputFile], out: Location) -> list[tuple[InputFile, Location]]:
+    """The output file of each input.
+
+    Raises:
+        KnnvoteError: two inputs would have one output, or an output would lie among the inputs or outside `out`.
+    """
+    targets: list[tuple[InputFile, Location]] = []
+    by_name: dict[PurePosixPath, InputFile] = {}
+    for source in inputs:
+        name = PurePosixPath(source.relative)
+        target = out / str(name)
+        if name.is_absolute() or ".." in name.parts or name.parts[0] == RECORDS:
+            raise KnnvoteError(
+                f"{source} has no place of its own below {out}: name it, or a folder above it, otherwise"
+            )
+        other = by_name.setdefault(name, source)
+        if other is not source:
+            raise KnnvoteError(
+                f"{other} and {source} would both be written to {target}: "
+                "classify them into two output folders, or name a folder above both"
+            )
+        is_near = source.filesystem == out.filesystem
+        if is_near and source.root is not None and PurePosixPath(_real(out)).is_relative_to(source.root):
+            raise KnnvoteError(f"the output folder {out} lies inside the input {source.root}: give --out elsewhere")
+        if is_near and _real(target) == _real(source):
+            raise KnnvoteError(f"{target} is the input itself: give another --out")
+        targets.append((source, target))
+    for name, source in by_name.items():
+        for folder in by_name.keys() & set(name.parents):
+            raise KnnvoteError(
+                f"{by_name[folder]} and {source} would be a file and a folder named {out / str(folder)}: "
+                "classify them into two output folders"
+            )
+    return targets
+
+
+def _real(location: Location) -> str:
+    """The path that links lead to."""
+    return str(Path(location.path).resolve()) if location.is_local else location.path
+
+
+@contextmanager
+def claimed(out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile]) -> Iterator[None]:
+    """Hold the output folder for this job alone.
+
+    Raises:
+        KnnvoteError: it is not a job's output folder, was made by another job, or is in use.
+    """
+    records = out / RECORDS
+    if out.is_file:
+        raise KnnvoteError(f"{out} is a file: give --out a folder")
+    if (out / MANIFEST).is_file:
+        raise KnnvoteError(f"{out} is an index folder: give --out a folder of its own")
+    if out.is_folder and not records.is_folder and out.below(recursive=False):
+        raise KnnvoteError(f"{out} holds files that knnvote did not make: give --out a new or empty folder")
+    with _locked(records):
+        if records.is_local:
+            for unfinished in Path(records.path).glob(".*.tmp"):  # what a killed job left
+                unfinished.unlink(missing_ok=True)
+        before = read_job_record(out)
+        if before is not None:
+            _refuse_other_job(out, before, made_from)
+        known = {} if before is None else before.inputs
+        now = JobRecord(**made_from, inputs=known | {source.relative: _where(source) for source in inputs})
+        if now != before:
+            _write_json(records / _JOB, asdict(now))
+        check_claim(out, made_from)
+        try:
+            yield
+        finally:
+            with suppress(KnnvoteError):  # what stands in the way has been told
+                if [*out.below(recursive=False)] == [RECORDS]:  # nothing was written that another job could mix with
+                    (records / _JOB).remove()
+
+
+def check_claim(out: Location, made_from: dict[str, Any]) -> None:
+    """See that the output folder is still this job's: an object store has no lock to keep another one away.
+
+    Raises:
+        KnnvoteError: another job that started at the same moment has taken it.
+    """
+    if not out.is_local:
+        record = read_job_record(out)
+        if record is not None:
+            _refuse_other_job(out, record, made_from)
+
+
+def _locked(records: Location) -> AbstractContextManager[None]:
+    if not records.is_local:
+        return nullcontext()
+    out = Path(records.path).parent
+    return hold_lock(
+        Path(records.path) / "lock", f"another job is writing to {out}: wait for it, or give another --out"
+    )
+
+
+def _where(source: InputFile) -> str:
+    return source.place if source.is_local else source.shown
+
+
+def read_job_record(out: Location) -> JobRecord | None:
+    """Whose an output folder is, if it is a job's.
+
+    Raises:
+        KnnvoteError: the record is damaged.
+    """
+    record = _read_json(out / RECORDS / _JOB)
+    if record is None:
+        return None
+    try:
+        return JobRecord(str(record["index"]), dict(record["options"]), dict(record["inputs"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise KnnvoteError(f"{out / RECORDS / _JOB} is damaged: remove it, and the files that fit are kept") from error
+
+
+def output_files(out: Location) -> dict[str, Location]:
+    """The files of an output folder but the job's records, by their path relative to it."""
+    return {
+        name: out / name
+        for name, entry in out.below().items()
+        if entry.type == pafs.FileType.File and PurePosixPath(name).parts[0] != RECORDS
+    }
+
+
+def read_failures(out: Location) -> dict[str, str]:
+    """The reason of each input that failed when the job last ran."""
+    return _read_json(out / RECORDS / _FAILURES) or {}
+
+
+def record_failures(out: Location, failed: dict[str, str]) -> None:
+    """Write down the reason of each input that failed, or that none did."""
+    record = out / RECORDS / _FAILURES
+    if failed:
+        _write_json(record, failed)
+    else:
+        record.remove()
+
+
+def _read_json(file: Location) -> Any:
+    """What a file of this folder holds, None without one."""
+    if not file.is_file:
+        return None
+    try:
+        return json.loads(file.read())
+    except (ValueError, RecursionError) as error:
+        raise KnnvoteError(f"{file} is damaged: remove it, and the files that fit are kept") from error
+
+
+def _write_json(file: Location, content: Any) -> None:
+    with atomic_write(file) as stream:
+        stream.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
+
+
+def _refuse_other_job(out: Location, before: JobRecord, now: dict[str, Any]) -> None:
+    differences = [
+        f"--{name.replace('_', '-')} was {_shown(before.options.get(name))} and is {_shown(value)}"
+        for name, value in now["options"].items()
+        if before.options.get(name) != value
+    ]
+    if before.index != now["index"]:
+        differences.insert(0, f"the index was {before.index[:12]}... and is {now['index'][:12]}...")
+    if differences:
+        raise KnnvoteError(f"{out} was made by another job: {'; '.join(differences)}; give another --out, or remove it")
+
+
+def _shown(value: Any) -> str:
+    if value in (None, False, "", True):
+        return "given" if value is True else "not given"
+    return json.dumps(value, ensure_ascii=False)

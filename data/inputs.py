@@ -1,0 +1,168 @@
+"""Input files: found on any file system, described, and watched while they are read."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pyarrow import fs as pafs
+
+from data.errors import ImageFileError, KnnvoteError
+from data.locations import Location, describe_os_error, hash_stream, is_uri, locate, relative_path
+
+_LABELS = re.compile(r"labels-\d+\.parquet")
+_GLOB_CHARACTERS = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class InputFile(Location):
+    """One input.
+
+    Attributes:
+        relative: its path relative to the argument that named it, with forward slashes.
+        size: bytes, when it was found.
+        root: the place of the folder that was named, if one was.
+    """
+
+    relative: str
+    size: int
+    root: str | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """What tells this content from any other: relative path, size, and SHA-256 or the tag that its store gives it.
+
+        Raises:
+            ImageFileError: it cannot be read.
+        """
+        with self.open() as stream, self.errors_told():
+            tag = stream.metadata().get("ETag")
+            mark = {"sha256": hash_stream(stream)} if tag is None else {"etag": tag.decode()}
+            return {"path": self.relative, "size": stream.size(), **mark}
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """See that it stays as it is while it is read.
+
+        Raises:
+            ImageFileError: it does not.
+        """
+        before = self._state()
+        try:
+            yield
+        except ImageFileError as error:
+            self._check_unchanged(before, error)
+            raise
+        self._check_unchanged(before, None)
+
+    def _check_unchanged(self, before: tuple[object, ...], cause: Exception | None) -> None:
+        if self._state() != before:
+            raise ImageFileError(
+                f"{self.shown} changed while it was read: run the same command again when nothing writes to it"
+            ) from cause
+
+    def _state(self) -> tuple[object, ...]:
+        """What no change of the content leaves as it is."""
+        with self.errors_told():
+            if self.is_local:
+                status = Path(self.path).stat()
+                return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+            with self.open() as stream:
+                return stream.size(), stream.metadata().get("ETag"), stream.metadata().get("Last-Modified")
+
+    @contextmanager
+    def errors_told(self, verb: str = "read") -> Iterator[None]:
+        """Tell an error of the file system as one of this file alone."""
+        try:
+            with super().errors_told(verb):
+                yield
+        except ImageFileError:
+            raise
+        except KnnvoteError as error:
+            raise ImageFileError(str(error)) from error
+
+
+def find_inputs(arguments: Sequence[str]) -> list[InputFile]:
+    """Expand files, folders, globs and URIs into Parquet files, in the order given and then by name.
+
+    A folder gives every ``*.parquet`` file below it, but names that begin with ``.`` or ``_``, as Spark and Arrow have
+    it, and what knnvote made (index folders, outputs of jobs). The same file named twice is taken once.
+
+    Raises:
+        KnnvoteError: a path does not exist, a folder or glob holds no Parquet file.
+    """
+    found: dict[tuple[str, str], InputFile] = {}
+    for argument in arguments:
+        for file in _expand(argument):
+            found.setdefault((file.filesystem.type_name, file.place), file)
+    return list(found.values())
+
+
+def _expand(argument: str) -> list[InputFile]:
+    if not is_uri(argument) and not _exists(argument) and _GLOB_CHARACTERS & set(argument):
+        return _expand_glob(argument)
+    return _select(locate(argument))
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError as error:  # a name too long, for one
+        raise KnnvoteError(f"cannot read {path}: {describe_os_error(error)}") from error
+
+
+def _expand_glob(pattern: str) -> list[InputFile]:
+    first = next(i for i, part in enumerate(Path(pattern).parts) if _GLOB_CHARACTERS & set(part))
+    base = str(Path(*Path(pattern).parts[:first]))
+    # As in a shell, and unlike pathlib's, a star does not stand for a leading dot.
+    matches = sorted(glob(pattern, recursive=True))  # noqa: PTH207
+    files = [file for match in matches for file in _select(locate(match), base=base)]
+    if not files:
+        raise KnnvoteError(f"no file matches {pattern}: give the path of a Parquet file, a folder or a glob")
+    return files
+
+
+def _select(location: Location, *, base: str | None = None) -> list[InputFile]:
+    """The file at a location, or the Parquet files below the folder there; relative to base, if given."""
+    info = location.info()
+    if info.type == pafs.FileType.NotFound:
+        raise KnnvoteError(f"{location} does not exist: give the path of a Parquet file, a folder or a glob")
+    if info.type != pafs.FileType.Directory:
+        relative = relative_path(location.path, base) if base is not None else PurePosixPath(location.path).name
+        return [_input(location, relative, info)]
+    entries = location.below()
+    made_by_knnvote = _folders_of_knnvote([PurePosixPath(name) for name in entries])
+    root = str(Path(location.path).resolve()) if location.is_local else location.path
+    files = [
+        _input(
+            location / name,
+            name if base is None else relative_path((location / name).path, base),
+            entry,
+            root,
+        )
+        for name, entry in entries.items()
+        if entry.type == pafs.FileType.File
+        and _is_visible_parquet(name)
+        and made_by_knnvote.isdisjoint(PurePosixPath(name).parents)
+    ]
+    if not files:
+        raise KnnvoteError(f"{location} is a folder without any *.parquet file: give one that holds some")
+    return files
+
+
+def _input(location: Location, relative: str, info: Any, root: str | None = None) -> InputFile:
+    return InputFile(location.filesystem, location.path, location.shown, relative, info.size or 0, root)
+
+
+def _folders_of_knnvote(paths: list[PurePosixPath]) -> set[PurePosixPath]:
+    """Index folders, which hold a manifest and labels, and outputs of jobs."""
+    with_labels = {path.parent for path in paths if _LABELS.fullmatch(path.name)}
+    indexes = {path.parent for path in paths if path.name == "manifest.json"} & with_labels
+    return indexes | {path.parents[1] for path in paths if path.parts[-2:] == ("_knnvote", "job.json")}
+
+
+def _is_visible_parquet(relative: str) -> bool:
+    parts = PurePosixPath(relative).parts
+    return parts[-1].endswith(".parquet") and not any(part.startswith((".", "_")) for part in parts)

@@ -1,0 +1,163 @@
+"""Files and folders of this machine and of object stores: the one place that opens a file system."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from data.errors import KnnvoteError
+
+_CHUNK = 1 << 20
+_OF_A_URI = "%/:?#[]@!$&'()*+,;=~"
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file or folder, which need not exist.
+
+    Attributes:
+        filesystem: the pyarrow file system that holds it.
+        path: its path in that file system.
+        shown: the path or URI as users know it, without what gives access to it.
+    """
+
+    filesystem: Any
+    path: str
+    shown: str
+
+    def __truediv__(self, relative: str) -> "Location":
+        """What lies below."""
+        path, shown = (f"{base.rstrip('/')}/{relative}" for base in (self.path, self.shown))
+        return Location(self.filesystem, path, shown)
+
+    def __str__(self) -> str:
+        """As users know it."""
+        return self.shown
+
+    @property
+    def is_local(self) -> bool:
+        """It lies on a disk of this machine."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    @property
+    def place(self) -> str:
+        """A path that is the same in whatever words it is named; a link is a place of its own."""
+        path = Path(self.path)
+        return str(path.parent.resolve() / path.name) if self.is_local else self.path
+
+    def info(self) -> Any:
+        """What the file system says of it.
+
+        Raises:
+            KnnvoteError: it says nothing.
+        """
+        with self.errors_told():
+            return self.filesystem.get_file_info(self.path)
+
+    @property
+    def is_file(self) -> bool:
+        """A file is there."""
+        return bool(self.info().type == pafs.FileType.File)
+
+    @property
+    def is_folder(self) -> bool:
+        """A folder is there; on an object store, anything below it."""
+        return bool(self.info().type == pafs.FileType.Directory)
+
+    def below(self, *, recursive: bool = True) -> dict[str, Any]:
+        """Files and folders below this one, by their path relative to it, in order of their names.
+
+        Raises:
+            KnnvoteError: they cannot be listed.
+        """
+        with self.errors_told():
+            entries = self.filesystem.get_file_info(pafs.FileSelector(self.path, recursive=recursive))
+        return {relative_path(entry.path, self.path): entry for entry in sorted(entries, key=lambda entry: entry.path)}
+
+    def open(self) -> Any:
+        """Open for random access, as a pyarrow file.
+
+        Raises:
+            KnnvoteError: it is gone, or may not be read.
+        """
+        with self.errors_told():
+            return self.filesystem.open_input_file(self.path)
+
+    def read(self) -> bytes:
+        """The whole content.
+
+        Raises:
+            KnnvoteError: it cannot be read.
+        """
+        with self.open() as stream, self.errors_told():
+            content: bytes = stream.read()
+            return content
+
+    def remove(self) -> None:
+        """Remove a file, if it is there.
+
+        Raises:
+            KnnvoteError: it may not be removed.
+        """
+        with self.errors_told("remove"), suppress(FileNotFoundError):
+            self.filesystem.delete_file(self.path)
+
+    @contextmanager
+    def errors_told(self, verb: str = "read") -> Iterator[None]:
+        """Tell an error of the file system as one of this file."""
+        try:
+            yield
+        except OSError as error:
+            raise KnnvoteError(f"cannot {verb} {self.shown}: {describe_os_error(error)}") from error
+
+
+def locate(argument: str | Path) -> Location:
+    """Where a path or URI leads; access to an object store is taken from the environment, as its own tools do.
+
+    Raises:
+        KnnvoteError: no file system of this kind can be opened.
+    """
+    text = str(argument)
+    if not is_uri(argument):
+        return Location(pafs.LocalFileSystem(), str(Path(text)), str(Path(text)))
+    try:
+        filesystem, path = pafs.FileSystem.from_uri(quote(text, safe=_OF_A_URI))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise KnnvoteError(f"cannot open {_without_secrets(text)}: {_without_secrets(reason)}") from error
+    return Location(filesystem, path.rstrip("/") or path, f"{text.split('://', maxsplit=1)[0]}://{path}".rstrip("/"))
+
+
+def is_uri(argument: str | Path) -> bool:
+    """Whether a command's argument is a URI, not a path."""
+    return isinstance(argument, str) and "://" in argument
+
+
+def _without_secrets(text: str) -> str:
+    """A URI, or text with one in it, less user, password and query."""
+    return re.sub(r"://[^\s']*@", "://", re.sub(r"\?[^\s']*", "", text))
+
+
+def relative_path(path: str, base: str) -> str:
+    """A path below base, relative to it."""
+    return str(PurePosixPath(path).relative_to(PurePosixPath(base))) if base not in ("", ".") else path
+
+
+def hash_stream(stream: Any) -> str:
+    """SHA-256 of what a binary stream still holds, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    while chunk := stream.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def describe_os_error(error: OSError) -> str:
+    """The reason alone, without errno or a path that the message around it already names."""
+    return error.strerror or str(error).splitlines()[0]
