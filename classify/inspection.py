@@ -22,7 +22,7 @@ from data.parquet import open_parquet, read_head
 from indexer.labels import recognise_label
 from indexer.manifest import fingerprint, folder_bytes, is_index_folder, read_manifest, read_timing
 
-_NUMBER = re.compile(r"-?\d[\d.,e+-]*")
+_NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
 
 
 def inspect_path(path: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from classify.compare import Comparison, IndexReport
 from classify.vote import WEIGHTS
 
 _FLIPS_SHOWN = 10
+_TALLIED = 20
 
 
 class _RowsPerSecond(ProgressColumn):
@@ -235,10 +236,20 @@ def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
             "rows",
             f"{facts['rows']:,}: {facts['ok']:,} ok, {facts['abstained']:,} abstained, {facts['bad_image']:,} bad",
         ),
+        *_tally_rows("labels", facts["labels"]),
+        *_tally_rows("abstained", facts["abstained_because"]),
+        *_tally_rows("bad images", facts["bad_because"]),
         ("index", facts["index"]),
         ("options", ", ".join(f"{name} {value}" for name, value in options.items())),
         *((f"failed: {path}", reason) for path, reason in facts["failures"].items()),
     ]
+
+
+def _tally_rows(title: str, counts: dict[Any, int]) -> list[tuple[str, str]]:
+    """The commonest values with their counts in one row, if there are any."""
+    shown = [f"{value}: {times:,}" for value, times in sorted(counts.items(), key=lambda pair: -pair[1])[:_TALLIED]]
+    more = [f"... {len(counts):,} in all"] if len(counts) > len(shown) else []
+    return [(title, "; ".join(shown + more))] if shown else []
 
 
 def show_bytes(size: int) -> str:

@@ -69,13 +69,11 @@ def _put(target: Location) -> Iterator[BinaryIO]:
     with tempfile.TemporaryFile() as stream:
         yield stream
         stream.flush()
-        with (
-            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
-            # An interruption of this thread must not come between opening the object and writing to it: to close it
-            # then, as Python does, would make an object of what there is.
-            ThreadPoolExecutor(1, "putting") as putting,
-        ):
-            putting.submit(_put_whole, target, pa.py_buffer(content)).result()
+        content = pa.py_buffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        # An interruption of this thread must not come between opening the object and writing to it: to close it then,
+        # as Python does, would make an object of what there is.
+        with ThreadPoolExecutor(1, "putting") as putting:
+            putting.submit(_put_whole, target, content).result()
 
 
 def _put_whole(target: Location, content: pa.Buffer) -> None:

@@ -1,0 +1,304 @@
+"""Inputs, outputs and indexes on an object store: the real command against a server of the S3 protocol on loopback."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sysconfig
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from object_store import BUCKET, KEY, SECRET, serve
+
+from classify.receipt import read_receipt
+from data.locations import locate
+from data.tables import image_table, write_table
+from indexer.build import index_arrays
+
+SCRIPT = Path(sysconfig.get_path("scripts")) / "knnvote"
+FILES = 4
+ROWS = 100
+
+
+@pytest.fixture(scope="module")
+def store():
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory, store):
+    """An index, a folder of files, both on this machine and in the store, and what a local job makes of them."""
+    folder = tmp_path_factory.mktemp("work")
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 5, 900)
+    images = np.clip(labels[:, None, None] * 40 + rng.integers(-80, 80, (900, 8, 8)), 0, 255).astype(np.uint8)
+    index_arrays(images[:300], labels[:300], folder / "x.knn")
+    for i in range(FILES):
+        rows = slice(300 + ROWS * i, 400 + ROWS * i)
+        write_table(image_table(images[rows], labels[rows]), folder / "in" / f"{i % 2}" / f"{i} ü.parquet")
+    done = subprocess.run(
+        [SCRIPT, "classify", "x.knn", "in", "--out", "local"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("in", "x.knn"):
+        for file in (folder / name).rglob("*"):
+            if file.is_file():
+                store.put(str(file.relative_to(folder)), file.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def command(store, work, tmp_path):
+    """Run the real command with access to the store; nothing that it writes may give the access away."""
+    store.fault, store.requests[:] = (lambda _request: None), []
+    environment = {**os.environ, **store.environment, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def run(*arguments):
+        done = subprocess.run(
+            [SCRIPT, *map(str, arguments)],
+            cwd=work,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        return done
+
+    yield run
+    store.fault = lambda _request: None
+    objects = store.objects()
+    written = [*objects.values()]
+    written += [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    assert not any(secret.encode() in content for content in written for secret in (KEY, SECRET))
+    for key in objects:
+        if not key.startswith(("in/", "x.knn/")):
+            store.client.delete_object(Bucket=BUCKET, Key=key)
+
+
+def uri(name):
+    return f"s3://{BUCKET}/{name}"
+
+
+def local_outputs(work):
+    return {str(file.relative_to(work / "local")): file.read_bytes() for file in (work / "local").rglob("*.parquet")}
+
+
+def stored_outputs(store, prefix):
+    names = {key.removeprefix(f"{prefix}/"): content for key, content in store.objects(f"{prefix}/").items()}
+    return {name: content for name, content in names.items() if not name.startswith("_knnvote/")}
+
+
+def files(done):
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["files"]
+
+
+def test_local_inputs_give_the_same_bytes_in_the_store_as_on_a_disk(store, work, command):
+    done = command("classify", "x.knn", "in", "--out", uri("a"), "--json")
+    assert files(done) == {"written": FILES, "skipped": 0, "failed": 0}
+    assert f"{uri('a')}: {FILES * ROWS} rows" in done.stderr
+    assert stored_outputs(store, "a") == local_outputs(work)
+    assert set(store.objects("a/_knnvote")) == {"a/_knnvote/job.json"}
+
+
+def test_inputs_in_the_store_give_the_same_outputs_but_for_the_mark_of_the_input(store, work, command, tmp_path):
+    assert files(command("classify", "x.knn", uri("in"), "--out", uri("b"), "--json"))["written"] == FILES
+    assert files(command("classify", "x.knn", uri("in/"), "--out", tmp_path / "b", "--json"))["written"] == FILES
+    there = stored_outputs(store, "b")
+    assert there == {str(f.relative_to(tmp_path / "b")): f.read_bytes() for f in (tmp_path / "b").rglob("*.parquet")}
+    assert there.keys() == local_outputs(work).keys()
+    for name in there:
+        expected, found = (read_receipt(locate(folder / name)) for folder in (work / "local", tmp_path / "b"))
+        tag = store.client.head_object(Bucket=BUCKET, Key=f"in/{name}")["ETag"]
+        assert found.input == {"path": name, "size": (work / "in" / name).stat().st_size, "etag": tag}
+        assert asdict(found) | {"input": 0, "seal": 0} == asdict(expected) | {"input": 0, "seal": 0}
+        assert pq.read_table(tmp_path / "b" / name).equals(
+            pq.read_table(work / "local" / name), check_metadata=True
+        ) or (pq.read_table(tmp_path / "b" / name).equals(pq.read_table(work / "local" / name)))
+
+
+def test_a_rerun_skips_what_is_done_and_redoes_an_input_that_changed(store, work, command):
+    first = command("classify", "x.knn", uri("in"), "--out", uri("c"), "--json")
+    assert files(first)["written"] == FILES
+    store.requests.clear()
+    assert files(command("classify", "x.knn", uri("in"), "--out", uri("c"), "--json"))["skipped"] == FILES
+    assert not [request for request in store.requests if request.startswith(("PUT", "POST"))]
+    assert not [request for request in store.requests if request.startswith("GET") and "/in/" in request]
+    name = "in/0/0 ü.parquet"
+    store.put(name, (work / "in/1/1 ü.parquet").read_bytes())
+    try:
+        again = files(command("classify", "x.knn", uri("in"), "--out", uri("c"), "--json"))
+        verified = command("verify", uri("c"))
+    finally:
+        store.put(name, (work / name).read_bytes())
+    assert again == {"written": 1, "skipped": FILES - 1, "failed": 0}
+    assert verified.returncode == 0, verified.stderr
+
+
+def test_a_job_killed_at_any_request_that_writes_leaves_whole_objects_and_is_completed_by_a_rerun(store, work, command):
+    assert command("classify", "x.knn", "in/0", "--out", uri("quiet")).returncode == 0
+    writes = [request for request in store.requests if request.startswith(("PUT", "POST"))]
+    expected = stored_outputs(store, "quiet")
+    assert len(writes) > len(expected) == FILES // 2
+    for fatal in range(len(writes)):
+        prefix, seen = f"killed-{fatal}", []
+
+        def kill(request, seen=seen, fatal=fatal):
+            if request.startswith(("PUT", "POST")):
+                seen.append(request)
+                if len(seen) == fatal + 1:
+                    job.send_signal(signal.SIGKILL)
+                    return "refuse" if fatal % 2 else None  # the store may have done what it was asked for, or not
+            return None
+
+        store.fault = kill
+        environment = {**os.environ, **store.environment}
+        with subprocess.Popen(
+            [SCRIPT, "classify", "x.knn", "in/0", "--out", uri(prefix)],
+            cwd=work,
+            env=environment,
+            stderr=subprocess.PIPE,
+        ) as job:
+            job.communicate(timeout=60)
+        assert job.returncode == -signal.SIGKILL
+        store.fault = lambda _request: None
+        left = stored_outputs(store, prefix)
+        assert left.items() <= expected.items()
+        done = files(command("classify", "x.knn", "in/0", "--out", uri(prefix), "--json"))
+        assert done == {"written": len(expected) - len(left), "skipped": len(left), "failed": 0}
+        assert stored_outputs(store, prefix) == expected
+
+
+def test_refused_and_slow_requests_are_tried_again(store, work, command):
+    chance = np.random.default_rng(3)
+    store.fault = lambda _request: ["refuse", "slow", None, None, None][chance.integers(5)]
+    assert files(command("classify", uri("x.knn"), uri("in"), "--out", uri("d"), "--json"))["written"] == FILES
+    store.fault = lambda _request: None
+    assert {name: read(content) for name, content in stored_outputs(store, "d").items()} == {
+        name: read(content) for name, content in local_outputs(work).items()
+    }
+
+
+def read(content):
+    return pq.read_table(io.BytesIO(content)).to_pylist()
+
+
+def test_an_input_that_the_store_will_not_give_is_told_and_the_others_go_on(store, command):
+    store.fault = lambda request: "refuse" if "/in/1/3" in request else None
+    done = command("classify", "x.knn", uri("in"), "--out", uri("e"), "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["files"] == {"written": FILES - 1, "skipped": 0, "failed": 1}
+    (told,) = [line for line in done.stderr.splitlines() if line.startswith("failed:")]
+    assert told.startswith(f"failed: cannot read {uri('in/1/3 ü.parquet')}")
+    assert "503" in told
+    store.fault = lambda _request: None
+    done = command("classify", "x.knn", uri("in"), "--out", uri("e"), "--json")
+    assert files(done) == {"written": 1, "skipped": FILES - 1, "failed": 0}
+
+
+def test_an_output_that_the_store_will_not_take_is_told_and_no_object_is_made(store, command):
+    store.fault = lambda request: "refuse" if request.startswith("PUT") and "/f/1/" in request else None
+    done = command("classify", "x.knn", uri("in"), "--out", uri("f"))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: cannot write {uri('f/1/1 ü.parquet')}: ")
+    assert done.stderr.rstrip().endswith("mend that and run the same command again")
+    store.fault = lambda _request: None
+    assert all(name.startswith("0/") for name in stored_outputs(store, "f"))
+    assert files(command("classify", "x.knn", uri("in"), "--out", uri("f"), "--json"))["written"] == FILES // 2
+
+
+def test_another_job_that_takes_the_folder_meanwhile_ends_this_one(store, command):
+    """Without a lock, the record in the folder says whose it is, and is read again before each output is put."""
+
+    def take(request):
+        if request.startswith("GET") and "/in/" in request:
+            other = {"index": "0" * 64, "options": {}, "inputs": {}}
+            store.put("g/_knnvote/job.json", json.dumps(other).encode())
+
+    store.fault = take
+    done = command("classify", "x.knn", uri("in"), "--out", uri("g"))
+    assert done.returncode == 1
+    assert f"{uri('g')} was made by another job: the index was 000000000000" in done.stderr
+    assert stored_outputs(store, "g") == {}
+
+
+def test_the_outputs_of_a_job_in_the_store_are_inspected_and_verified(store, command):
+    assert command("classify", "x.knn", uri("in"), "--out", uri("h")).returncode == 0
+    assert command("verify", uri("h")).returncode == 0
+    facts = json.loads(command("inspect", uri("h"), "--json").stdout)
+    assert (facts["type"], facts["files"], facts["rows"]) == ("job", FILES, FILES * ROWS)
+    content = bytearray(store.objects("h/0/")["h/0/2 ü.parquet"])
+    content[100] ^= 1
+    store.put("h/0/2 ü.parquet", bytes(content))
+    store.put("h/0/foreign.parquet", b"")
+    done = command("verify", uri("h"))
+    assert done.returncode == 1
+    changed, foreign = done.stderr.splitlines()
+    assert changed.startswith(f"{uri('h/0/2 ü.parquet')} was changed")
+    assert foreign.startswith(f"{uri('h/0/foreign.parquet')} is foreign")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["x.knn", uri("nothing"), "--out", "o"], f"{uri('nothing')} does not exist"),
+        (["x.knn", uri("in"), "--out", "s3://no-such-bucket/o"], "cannot write s3://no-such-bucket/o/"),
+        (["x.knn", uri("in"), "--out", uri("in/o")], "lies inside the input"),
+        (["x.knn", f"s3://{KEY}:{SECRET.replace('/', '%2F')}@{BUCKET}/nothing", "--out", "o"], uri("nothing")),
+        (["x.knn", f"s3://{KEY}:{SECRET.replace('/', '%2F')}@{BUCKET}/in?no=1", "--out", "o"], uri("in")),
+        (["x.knn", "s5://x/y", "--out", "o"], "cannot open s5://x/y"),
+        ([uri("nothing.knn"), uri("in"), "--out", "o"], f"{uri('nothing.knn')} is not an index folder"),
+    ],
+)
+def test_what_is_wrong_with_a_uri_is_told_in_one_line_without_credentials(command, arguments, told):
+    done = command("classify", *arguments)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert told in done.stderr
+    assert KEY not in done.stderr
+    assert SECRET not in done.stderr
+
+
+def test_an_index_in_the_store_is_copied_once_and_checked_by_its_hashes(store, work, command, tmp_path):
+    assert files(command("classify", uri("x.knn"), "in", "--out", tmp_path / "o", "--json"))["written"] == FILES
+    assert {str(f.relative_to(tmp_path / "o")): f.read_bytes() for f in (tmp_path / "o").rglob("*.parquet")} == (
+        local_outputs(work)
+    )
+    store.requests.clear()
+    for command_line in (
+        ["classify", uri("x.knn"), "in", "--out", tmp_path / "p"],
+        ["compare", "in/0", "--index", uri("x.knn")],
+        ["choose-k", uri("x.knn"), "--max-k", "2"],
+        ["inspect", uri("x.knn")],
+        ["verify", uri("x.knn")],
+    ):
+        assert command(*command_line).returncode == 0, command_line
+    read_again = {request for request in store.requests if request.startswith("GET") and "/x.knn/" in request}
+    assert all("manifest.json" in request for request in read_again)
+
+
+def test_an_index_that_was_changed_in_the_store_or_in_the_cache_is_not_used(store, work, command, tmp_path):
+    names = [file.name for file in (work / "x.knn").glob("*.faiss")]
+    content = bytearray((work / "x.knn" / names[0]).read_bytes())
+    content[-1] ^= 1
+    for file in (work / "x.knn").iterdir():
+        store.put(f"y.knn/{file.name}", bytes(content) if file.name == names[0] else file.read_bytes())
+    done = command("classify", uri("y.knn"), "in", "--out", tmp_path / "o")
+    assert done.returncode == 1
+    assert f"{uri('y.knn')}/{names[0]} was changed: its SHA-256 differs from the manifest's" in done.stderr
+    store.put(f"y.knn/{names[0]}", (work / "x.knn" / names[0]).read_bytes())
+    assert command("classify", uri("y.knn"), "in", "--out", tmp_path / "o").returncode == 0
+    (cached,) = (tmp_path / "cache").rglob("*.faiss")
+    cached.write_bytes(bytes(content))
+    shutil.rmtree(tmp_path / "o")
+    done = command("classify", uri("y.knn"), "in", "--out", tmp_path / "o")
+    assert done.returncode == 0, done.stderr
+    assert cached.read_bytes() == (work / "x.knn" / names[0]).read_bytes()
