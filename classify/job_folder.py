@@ -51,7 +51,7 @@ def plan_outputs(inputs: Sequence[InputFile], out: Location) -> list[tuple[Input
     for source in inputs:
         name = PurePosixPath(source.relative)
         target = out / str(name)
-        if name.is_absolute() or ".." in name.parts or name.parts[0] == RECORDS:
+        if name.is_absolute() or ".." in name.parts or name.parts[:1] in ((), (RECORDS,)):
             raise KnnvoteError(
                 f"{source} has no place of its own below {out}: name it, or a folder above it, otherwise"
             )

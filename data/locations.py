@@ -160,4 +160,5 @@ def hash_stream(stream: Any) -> str:
 
 def describe_os_error(error: OSError) -> str:
     """The reason alone, without errno or a path that the message around it already names."""
-    return error.strerror or str(error).splitlines()[0]
+    reason = (error.strerror or str(error)).splitlines()[0]
+    return re.sub(r"^.*Detail: \[errno \d+\] ", "", reason)  # so PyArrow tells the system's own words

@@ -1,0 +1,227 @@
+"""Finding inputs, describing them, and seeing that they stay as they are."""
+
+import hashlib
+import os
+import shutil
+
+import pytest
+
+from data.errors import ImageFileError, KnnvoteError
+from data.inputs import find_inputs
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The working folder, with files in folders."""
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "in/b.parquet",
+        "in/a.parquet",
+        "in/deep/er/c.parquet",
+        "in/notes.txt",
+        "in/.hidden.parquet",
+        "in/_knnvote/d.parquet",
+        "in/.git/e.parquet",
+        "in/deep/_tmp.parquet",
+        "other/z.parquet",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path
+
+
+def relative(*arguments):
+    return [file.relative for file in find_inputs([str(argument) for argument in arguments])]
+
+
+def test_a_folder_gives_every_visible_parquet_file_below_it_in_order(here):
+    assert relative("in") == ["a.parquet", "b.parquet", "deep/er/c.parquet"]
+    found = find_inputs(["in"])
+    assert [file.shown for file in found] == ["in/a.parquet", "in/b.parquet", "in/deep/er/c.parquet"]
+    assert [file.size for file in found] == [len("in/a.parquet"), len("in/b.parquet"), len("in/deep/er/c.parquet")]
+    assert {file.root for file in found} == {str(here / "in")}
+
+
+def test_a_folder_below_a_hidden_one_is_searched_when_it_is_named(here):
+    assert relative("in/.git") == ["e.parquet"]
+    assert relative(here / "in" / "_knnvote") == ["d.parquet"]
+
+
+def test_a_file_is_taken_whatever_its_name(here):
+    (file,) = find_inputs(["in/notes.txt"])
+    assert (file.relative, file.shown, file.root, file.is_local) == ("notes.txt", "in/notes.txt", None, True)
+    with file.open() as stream:
+        assert stream.read() == b"in/notes.txt"
+    assert file.describe() == {
+        "path": "notes.txt",
+        "size": len(b"in/notes.txt"),
+        "sha256": hashlib.sha256(b"in/notes.txt").hexdigest(),
+    }
+    assert relative("in/.hidden.parquet") == [".hidden.parquet"]
+    assert here.is_dir()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_trailing_slash_changes_nothing():
+    assert [file.shown for file in find_inputs(["in/"])] == [file.shown for file in find_inputs(["in"])]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_glob_gives_paths_relative_to_what_stands_before_it():
+    assert relative("in/*.parquet") == ["a.parquet", "b.parquet"]
+    assert relative("in/deep/**/c.parquet") == ["er/c.parquet"]
+    assert relative("*/z.parquet") == ["other/z.parquet"]
+    assert relative("i?/[ab].parquet") == ["in/a.parquet", "in/b.parquet"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_glob_that_matches_folders_searches_them():
+    assert relative("oth*") == ["other/z.parquet"]
+    assert relative("in/de*") == ["deep/er/c.parquet"]
+
+
+def test_a_path_with_glob_characters_that_exists_is_itself(here):
+    (here / "odd[1]").mkdir()
+    (here / "odd[1]" / "x*.parquet").write_bytes(b"")
+    (here / "odd1").mkdir()
+    (here / "odd1" / "wrong.parquet").write_bytes(b"")
+    assert relative("odd[1]") == ["x*.parquet"]
+    assert relative("odd[1]/x*.parquet") == ["x*.parquet"]
+
+
+def test_a_file_uri_gives_the_same_files_as_the_path(here):
+    assert relative(f"file://{here}/in") == relative("in")
+    assert relative(f"file://{here}/in/") == relative("in")
+    (file,) = find_inputs([f"file://{here}/in/a.parquet"])
+    assert (file.relative, file.shown, file.is_local) == ("a.parquet", f"file://{here}/in/a.parquet", True)
+
+
+def test_a_uri_may_hold_a_space(here):
+    (here / "a b").mkdir()
+    (here / "a b" / "x.parquet").write_bytes(b"")
+    assert relative(f"file://{here}/a%20b") == ["x.parquet"]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        "in/a.parquet",
+        "./in/a.parquet",
+        "in//a.parquet",
+        "in/deep/../a.parquet",
+        "{here}/in/a.parquet",
+        "in",
+        "in/a*.parquet",
+        "file://{here}/in/a.parquet",
+        "linked/a.parquet",
+    ],
+)
+def test_a_file_named_twice_is_taken_once(here, again):
+    (here / "linked").symlink_to("in")
+    assert relative("in/a.parquet", again.format(here=here)).count("a.parquet") == 1
+
+
+def test_a_link_to_a_file_is_a_file_of_its_own(here):
+    (here / "in" / "link.parquet").symlink_to("a.parquet")
+    assert relative("in/a.parquet", "in/link.parquet") == ["a.parquet", "link.parquet"]
+
+
+@pytest.mark.usefixtures("here")
+def test_arguments_keep_their_order():
+    assert relative("other", "in/b.parquet", "in") == ["z.parquet", "b.parquet", "a.parquet", "deep/er/c.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("gone.parquet", r"^gone\.parquet does not exist: give the path of a Parquet file, a folder or a glob$"),
+        ("in/gone", r"^in/gone does not exist"),
+        ("empty", r"^empty is a folder without any \*\.parquet file"),
+        ("in/*.csv", r"^no file matches in/\*\.csv: give"),
+        ("nowhere/*.parquet", r"^no file matches nowhere/\*\.parquet"),
+        ("gopher://host/x", r"^cannot open gopher://host/x: "),
+        ("file:///nowhere/x.parquet", r"^file:///nowhere/x\.parquet does not exist"),
+    ],
+)
+def test_what_is_not_there_is_named(here, argument, message):
+    (here / "empty").mkdir()
+    with pytest.raises(KnnvoteError, match=message):
+        find_inputs(["in", argument])
+
+
+def test_a_file_that_vanished_is_named(here):
+    (file,) = find_inputs(["in/a.parquet"])
+    (here / "in" / "a.parquet").unlink()
+    with pytest.raises(KnnvoteError, match=r"^cannot read in/a\.parquet: "):
+        file.open()
+    with pytest.raises(KnnvoteError, match=r"^cannot read in/a\.parquet: "):
+        file.describe()
+
+
+def change_size(path):
+    path.write_bytes(path.read_bytes() + b"!")
+
+
+def change_content(path):
+    path.write_bytes(path.read_bytes()[::-1])
+
+
+def replace_by_its_like(path):
+    """By another file of the same size and times."""
+    shutil.copy2(path, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+def set_back(path):
+    change_content(path)
+    os.utime(path, ns=(0, 0))
+
+
+@pytest.mark.parametrize("change", [change_size, change_content, replace_by_its_like, set_back])
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_input_that_changes_while_it_is_read_is_told_whether_reading_fails_or_not(here, change, fails):
+    os.utime(here / "in" / "a.parquet", ns=(0, 0))
+    (file,) = find_inputs(["in/a.parquet"])
+    with pytest.raises(ImageFileError, match=r"^in/a\.parquet changed while it was read"), file.steady():  # noqa: PT012
+        change(here / "in" / "a.parquet")
+        if fails:
+            raise ImageFileError("no Parquet")
+
+
+def test_an_input_that_vanishes_while_it_is_read_is_told(here):
+    (file,) = find_inputs(["in/a.parquet"])
+    with pytest.raises(ImageFileError, match=r"^cannot read in/a\.parquet: No such file"), file.steady():
+        (here / "in" / "a.parquet").unlink()
+
+
+@pytest.mark.usefixtures("here")
+def test_what_is_wrong_with_an_input_that_stays_as_it_is_is_told_as_it_is():
+    (file,) = find_inputs(["in/a.parquet"])
+    with pytest.raises(ImageFileError, match="no Parquet"), file.steady():
+        raise ImageFileError("no Parquet")
+    with file.steady():
+        assert file.describe() == file.describe()
+
+
+def test_an_index_folder_among_the_inputs_is_passed_over(here):
+    (here / "in" / "x.knn").mkdir()
+    (here / "in" / "x.knn" / "manifest.json").write_text("{}")
+    (here / "in" / "x.knn" / "labels-1.parquet").write_bytes(b"")
+    assert relative("in") == ["a.parquet", "b.parquet", "deep/er/c.parquet"]
+
+
+def test_outputs_of_a_job_among_the_inputs_are_passed_over(here):
+    (here / "in" / "out" / "_knnvote").mkdir(parents=True)
+    (here / "in" / "out" / "_knnvote" / "job.json").write_text("{}")
+    (here / "in" / "out" / "deep").mkdir()
+    for name in ("a", "deep/b"):
+        (here / "in" / "out" / f"{name}.parquet").write_bytes(b"")
+    assert relative("in") == ["a.parquet", "b.parquet", "deep/er/c.parquet"]
+    with pytest.raises(KnnvoteError, match="without any"):
+        find_inputs(["in/out"])
+
+
+def test_a_manifest_of_somebody_else_hides_nothing(here):
+    (here / "in" / "manifest.json").write_text("{}")
+    assert relative("in") == ["a.parquet", "b.parquet", "deep/er/c.parquet"]

@@ -1,0 +1,53 @@
+"""Paths and URIs, and reasons of the system in one line."""
+
+import errno
+import hashlib
+
+import pytest
+
+from data import locations
+from data.errors import KnnvoteError
+from data.locations import describe_os_error, locate
+
+
+@pytest.mark.parametrize("uri", ["s5://user:secret@host/x", "s3://user:sec/ret@bucket/x?no=secret", "s3://u:%zz@b"])
+def test_a_uri_that_cannot_be_opened_is_told_without_what_gives_access(uri):
+    with pytest.raises(KnnvoteError, match=r"^cannot open s") as error:
+        locate(uri)
+    assert not any(part in str(error.value) for part in ("user", "sec", "%zz"))
+
+
+def test_a_location_is_shown_without_what_gives_access():
+    location = locate("s3://user:secret@bucket/a b/?region=us-east-1")
+    assert (location.shown, location.path, location.is_local) == ("s3://bucket/a b", "bucket/a b", False)
+    assert (location / "x/y").shown == "s3://bucket/a b/x/y"
+
+
+def test_files_and_folders_are_told_apart_listed_read_and_removed(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "b").write_bytes(b"content")
+    (tmp_path / "a").write_bytes(b"")
+    folder = locate(tmp_path)
+    assert [*folder.below()] == ["a", "deep", "deep/b"]
+    assert [*folder.below(recursive=False)] == ["a", "deep"]
+    assert (folder.is_folder, folder.is_file) == (True, False)
+    assert ((folder / "a").is_file, (folder / "c").is_file) == (True, False)
+    assert (folder / "deep/b").read() == b"content"
+    (folder / "a").remove()
+    (folder / "a").remove()
+    assert [*folder.below(recursive=False)] == ["deep"]
+    with pytest.raises(KnnvoteError, match=r"^cannot read .*/a: No such file"):
+        (folder / "a").read()
+
+
+def test_reasons_come_without_errno_or_path():
+    assert describe_os_error(OSError(errno.ENOSPC, "No space left on device", "/x")) == "No space left on device"
+    assert describe_os_error(OSError("Failed to open.\nDetail: none")) == "Failed to open."
+
+
+def test_a_hash_does_not_depend_on_how_a_file_is_cut(tmp_path, monkeypatch):
+    content = bytes(range(256)) * 20
+    (tmp_path / "x").write_bytes(content)
+    monkeypatch.setattr(locations, "_CHUNK", 7)
+    with (tmp_path / "x").open("rb") as stream:
+        assert locations.hash_stream(stream) == hashlib.sha256(content).hexdigest()
