@@ -1,6 +1,7 @@
 """The output folder of a job: which file goes where, whose it is, and the records beside the outputs."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
@@ -89,16 +90,16 @@ def claimed(out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile
         KnnvoteError: it is not a job's output folder, was made by another job, or is in use.
     """
     records = out / RECORDS
-    if out.is_file:
-        raise KnnvoteError(f"{out} is a file: give --out a folder")
+    if out.is_file or (out.is_local and os.path.lexists(out.path) and not out.is_folder):
+        raise KnnvoteError(f"{out} is not a folder: give --out a folder, or a path where nothing is")
     if (out / MANIFEST).is_file:
         raise KnnvoteError(f"{out} is an index folder: give --out a folder of its own")
     if out.is_folder and not records.is_folder and out.below(recursive=False):
         raise KnnvoteError(f"{out} holds files that knnvote did not make: give --out a new or empty folder")
     with _locked(records):
-        if records.is_local:
-            for unfinished in Path(records.path).glob(".*.tmp"):  # what a killed job left
-                unfinished.unlink(missing_ok=True)
+        for name in records.below(recursive=False) if records.is_folder else ():
+            if name.endswith(".tmp"):  # what a killed job left
+                (records / name).remove()
         before = read_job_record(out)
         if before is not None:
             _refuse_other_job(out, before, made_from)

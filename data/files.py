@@ -1,6 +1,7 @@
 """Writing files so that they appear whole or not at all, and locks."""
 
 import fcntl
+import hashlib
 import mmap
 import os
 import tempfile
@@ -14,6 +15,8 @@ import pyarrow as pa
 
 from data.errors import KnnvoteError
 from data.locations import Location, describe_os_error
+
+_LONG = 200  # bytes of a name; file systems take 255
 
 
 @contextmanager
@@ -49,7 +52,10 @@ def atomic_write(target: Path | Location, *, scratch: Path | None = None) -> Ite
 
 @contextmanager
 def _renamed(target: Path, scratch: Path) -> Iterator[BinaryIO]:
-    unfinished = scratch / f".{target.name}.{os.getpid()}.tmp"
+    name = os.fsencode(target.name)
+    if len(name) > _LONG:  # it has no room for more
+        name = hashlib.sha256(name).hexdigest().encode()
+    unfinished = scratch / f".{os.fsdecode(name)}.{os.getpid()}.tmp"
     try:
         scratch.mkdir(parents=True, exist_ok=True)
         with unfinished.open("w+b") as stream:

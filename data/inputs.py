@@ -143,7 +143,7 @@ def _select(location: Location, *, base: str | None = None) -> list[InputFile]:
             root,
         )
         for name, entry in entries.items()
-        if entry.type == pafs.FileType.File
+        if entry.type != pafs.FileType.Directory  # a link to nothing fails when its turn comes
         and _is_visible_parquet(name)
         and made_by_knnvote.isdisjoint(PurePosixPath(name).parents)
     ]

@@ -1,7 +1,9 @@
 """Files and folders of this machine and of object stores: the one place that opens a file system."""
 
+import errno
 import hashlib
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -85,9 +87,11 @@ class Location:
         """Open for random access, as a pyarrow file.
 
         Raises:
-            KnnvoteError: it is gone, or may not be read.
+            KnnvoteError: it is gone, may not be read, or is a pipe, a device or a folder.
         """
         with self.errors_told():
+            if self.is_local and not stat.S_ISREG(Path(self.path).stat().st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file")  # to open a pipe would wait for its other end
             return self.filesystem.open_input_file(self.path)
 
     def read(self) -> bytes:
@@ -114,7 +118,7 @@ class Location:
         """Tell an error of the file system as one of this file."""
         try:
             yield
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter of a name that is not UTF-8, which PyArrow cannot take
             raise KnnvoteError(f"cannot {verb} {self.shown}: {describe_os_error(error)}") from error
 
 
@@ -158,7 +162,9 @@ def hash_stream(stream: Any) -> str:
     return digest.hexdigest()
 
 
-def describe_os_error(error: OSError) -> str:
+def describe_os_error(error: OSError | UnicodeError) -> str:
     """The reason alone, without errno or a path that the message around it already names."""
+    if isinstance(error, UnicodeError):
+        return "its name is not UTF-8; rename it"
     reason = (error.strerror or str(error)).splitlines()[0]
     return re.sub(r"^.*Detail: \[errno \d+\] ", "", reason)  # so PyArrow tells the system's own words

@@ -83,7 +83,11 @@ MISTAKES = {
     "index exists": ("index good.parquet --out x.knn", 1, "x.knn exists: pass --overwrite to replace it"),
     "index over other files": ("index good.parquet --out foreign", 1, "foreign exists and is not an index folder"),
     "output over other files": ("classify x.knn good.parquet --out foreign", 1, "foreign holds files that knnvote did"),
-    "output is a file": ("classify x.knn good.parquet --out good.parquet", 1, "good.parquet is a file: give --out a"),
+    "output is a file": (
+        "classify x.knn good.parquet --out good.parquet",
+        1,
+        "good.parquet is not a folder: give --out",
+    ),
     "output in input": ("classify x.knn in --out in/out", 1, "the output folder in/out lies inside the input"),
     "column to keep": ("classify x.knn good.parquet --out o --keep y", 1, "no column 'y' for --keep; beside the image"),
     "inspect nothing": ("inspect nothing", 1, "nothing does not exist"),

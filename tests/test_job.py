@@ -340,7 +340,7 @@ def test_an_output_that_would_replace_its_input_is_refused(classifier, source):
 
 def test_an_output_that_is_a_file_is_refused(classifier, source, tmp_path):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(KnnvoteError, match="is a file: give --out a folder"):
+    with pytest.raises(KnnvoteError, match="is not a folder: give --out a folder"):
         run(classifier, source, tmp_path / "out")
     with pytest.raises(KnnvoteError, match="cannot write"):
         run(classifier, source, tmp_path / "out" / "below")
