@@ -1,0 +1,467 @@
+"""Faults of disks, inputs and machines while the real command runs: each is told, and nothing finished is lost."""
+
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import kill
+import pyarrow.parquet as pq
+import pytest
+
+FILES = 6
+MAIN = "from classify.cli import main; main()"
+NOBODY = 65534
+CARRY_ON = "; mend that and run the same command again\n"
+
+
+@pytest.fixture(scope="module")
+def forks():
+    started = kill.Forks()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def work(forks, tmp_path_factory):
+    """An index, inputs, and what an undisturbed job makes of them. Tests only read them."""
+    folder = tmp_path_factory.mktemp("work")
+    kill.write_images(folder / "train.parquet", 300, 0)
+    for i in range(FILES):
+        kill.write_images(folder / "in" / str(i % 2) / f"{i}.parquet", 100 + i, i)
+    kill.succeed(forks.run, ["index", str(folder / "train.parquet"), "--out", str(folder / "x.knn")])
+    kill.succeed(forks.run, classify(folder, folder / "undisturbed"))
+    return folder
+
+
+@pytest.fixture
+def inputs(work, tmp_path):
+    """Inputs that a test may harm."""
+    return shutil.copytree(work / "in", tmp_path / "in")
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A folder on another file system."""
+    memory = Path("/dev/shm")  # noqa: S108  # a file system, not a name to guess
+    if not os.access(memory, os.W_OK) or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other file system")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def shared():
+    """A folder that a process without privileges owns, and the user that it runs as."""
+    if os.getuid() != 0:
+        user = os.getuid()
+    elif subprocess.run([sys.executable, "-c", "import classify"], user=NOBODY, check=False, cwd="/").returncode == 0:
+        user = NOBODY
+    else:
+        pytest.skip("permissions do not count for root, and no other user can run knnvote")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, user, -1)
+        yield Path(folder), user
+
+
+def classify(work, out, *options, images=None):
+    return ["classify", str(work / "x.knn"), str(images or work / "in"), "--out", str(out), "--threads", "1", *options]
+
+
+def prepared(code, arguments):
+    """A command line that runs some Python before the command."""
+    return [sys.executable, "-c", f"{code}\n{MAIN}", *arguments]
+
+
+def finish(command, **named):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, errors="replace", **named)
+    return kill.Done(done.returncode, done.stdout, done.stderr)
+
+
+def in_namespace(tmp_path, script):
+    """Run a shell script that may mount file systems; its stdout."""
+    unshare = shutil.which("unshare")
+    (tmp_path / "disk").mkdir()
+    if unshare is None or finish([unshare, "-rm", "mount", "-t", "tmpfs", "tmpfs", tmp_path / "disk"]).code != 0:
+        pytest.skip("no file system can be mounted here")
+    done = finish([unshare, "-rm", "sh", "-ec", script], cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    return done.stdout
+
+
+def command(*arguments):
+    return shlex.join(map(str, [kill.SCRIPT, *arguments]))
+
+
+def check_told(done, *told, code=1):
+    """One message, that names what it is about, and no traceback."""
+    assert done.code == code, done.stderr
+    assert "Traceback" not in done.stderr
+    messages = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "failed: "))]
+    assert len(messages) == 1, done.stderr
+    for part in told:
+        assert str(part) in messages[0]
+
+
+def check_completed(forks, work, out, arguments, *, skipped=None):
+    """The rerun after mending completes, with the bytes of an undisturbed run."""
+    record = json.loads(kill.succeed(forks.run, [*arguments, "--json"]))
+    assert kill.outputs(out) == kill.outputs(work / "undisturbed")
+    assert sum(record["files"].values()) == FILES
+    assert skipped is None or record["files"]["skipped"] == skipped
+    assert kill.names(out) == kill.names(work / "undisturbed")
+
+
+def check_alone(forks, work, tmp_path, inputs, harmed, told):
+    """One input is at fault: it alone fails, and once it is as it was the job completes."""
+    out = tmp_path / "out"
+    done = forks.run(classify(work, out, images=inputs))
+    check_told(done, harmed, told)
+    expected = kill.outputs(work / "undisturbed")
+    name = str(harmed.relative_to(inputs))
+    assert kill.outputs(out) == {key: value for key, value in expected.items() if key != name}
+    harmed.unlink(missing_ok=True)
+    shutil.copy(work / "in" / name, harmed)
+    check_completed(forks, work, out, classify(work, out, images=inputs), skipped=FILES - 1)
+
+
+# Inputs
+
+
+def truncate(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def overwrite_middle(path):
+    """Bytes of the second of three row groups are overwritten, footer and the rest are whole."""
+    pq.write_table(pq.read_table(path), path, row_group_size=40, compression="zstd")
+    chunk = pq.read_metadata(path).row_group(1).column(0)
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    with path.open("r+b") as stream:
+        stream.seek(start + chunk.total_compressed_size // 4)
+        stream.write(bytes(range(256)) * (chunk.total_compressed_size // 512))
+
+
+def name_an_unknown_codec(path):
+    """The footer says LZO, which PyArrow cannot read, of the images."""
+    content = path.read_bytes()
+    assert content.count(b"\x18\x05image\x15\x02") == 1
+    path.write_bytes(content.replace(b"\x18\x05image\x15\x02", b"\x18\x05image\x15\x06"))
+
+
+def hide(path):
+    path.unlink()
+    path.mkdir()
+
+
+def break_link(path):
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (truncate, "cannot read"),
+        (overwrite_middle, "cannot read"),
+        (name_an_unknown_codec, "LZO"),
+        (lambda path: path.write_bytes(b""), "cannot read"),
+    ],
+    ids=["truncated", "corrupt row group", "codec", "empty"],
+)
+def test_a_damaged_input_fails_alone(forks, work, inputs, tmp_path, harm, told):
+    harm(inputs / "1" / "3.parquet")
+    check_alone(forks, work, tmp_path, inputs, inputs / "1" / "3.parquet", told)
+
+
+def test_training_images_that_are_damaged_are_refused_by_name(forks, work, tmp_path):
+    for number, harm in enumerate((truncate, overwrite_middle, name_an_unknown_codec)):
+        train = tmp_path / f"{number}.parquet"
+        shutil.copy(work / "train.parquet", train)
+        harm(train)
+        check_told(forks.run(["index", str(train), "--out", str(tmp_path / "x.knn")]), train, "cannot read")
+        assert not (tmp_path / "x.knn").exists()
+
+
+def run_stopped(arguments, is_time, change):
+    """Run a command, stop it once `is_time`, make a change, let it go on."""
+    with subprocess.Popen([kill.SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+        deadline = time.monotonic() + 60
+        while not is_time() and job.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        job.send_signal(signal.SIGSTOP)
+        change()
+        job.send_signal(signal.SIGCONT)
+        stdout, stderr = job.communicate(timeout=60)
+    return kill.Done(job.returncode, stdout, stderr)
+
+
+def test_an_input_that_is_deleted_after_it_was_listed_fails_alone(forks, work, inputs, tmp_path):
+    out, gone = tmp_path / "out", inputs / "1" / "5.parquet"
+    arguments = classify(work, out, "--batch-size", "1", images=inputs)
+    done = run_stopped(arguments, lambda: (out / "0" / "0.parquet").exists(), gone.unlink)
+    check_told(done, gone, "cannot read")
+    assert len(kill.outputs(out)) == FILES - 1
+    shutil.copy(work / "in" / "1" / "5.parquet", gone)
+    check_completed(forks, work, out, arguments, skipped=FILES - 1)
+
+
+def shrink(path):
+    os.truncate(path, 5000)
+
+
+def change_in_place(path):
+    newer = path.with_name("newer")
+    kill.write_images(newer, 30_000, 9)
+    path.write_bytes(newer.read_bytes())
+    newer.unlink()
+
+
+def change_to_another(path):
+    kill.write_images(path.with_name("newer"), 30_000, 9)
+    path.with_name("newer").rename(path)
+
+
+@pytest.mark.parametrize("harm", [shrink, change_in_place, change_to_another, Path.unlink])
+def test_an_input_that_changes_while_it_is_read_is_classified_as_it_is_in_the_end(forks, work, tmp_path, harm):
+    source, out, fresh = tmp_path / "in" / "a.parquet", tmp_path / "out", tmp_path / "fresh"
+    kill.write_images(source, 30_000, 8)
+    original = source.read_bytes()
+    arguments = classify(work, out, "--batch-size", "64", images=source)
+    done = run_stopped(arguments, lambda: any((out / kill.RECORDS).glob(".*.tmp")), lambda: harm(source))
+    if done.code:
+        check_told(done, source)
+        assert kill.outputs(out) == {}
+    if harm in (shrink, Path.unlink):
+        source.write_bytes(original)
+    kill.succeed(forks.run, arguments)
+    kill.succeed(forks.run, classify(work, fresh, images=source))
+    assert kill.outputs(out) == kill.outputs(fresh)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "two\nlines.parquet",
+        "tab\t 'quote\" $HOME.parquet",
+        "n" * 247 + ".parquet",
+        "é" * 123 + ".parquet",
+        b"latin-\xe9.parquet",
+    ],
+    ids=["newline", "quotes", "255 bytes", "254 bytes of UTF-8", "not UTF-8"],
+)
+def test_an_input_of_any_name_is_classified(forks, work, inputs, tmp_path, name):
+    out = tmp_path / "out"
+    path = inputs / os.fsdecode(name)
+    shutil.copy(work / "in" / "0" / "0.parquet", path)
+    kill.succeed(forks.run, classify(work, out, images=inputs))
+    assert (out / path.name).exists()
+    assert len(kill.outputs(out)) == FILES + 1
+
+
+def test_a_pipe_among_the_inputs_is_not_waited_for(work, inputs, tmp_path):
+    os.mkfifo(inputs / "pipe.parquet")
+    done = finish([kill.SCRIPT, *classify(work, tmp_path / "out", images=inputs)])
+    assert len(kill.outputs(tmp_path / "out")) == FILES
+    assert done.code == 0
+    done = finish([kill.SCRIPT, *classify(work, tmp_path / "other", images=inputs / "pipe.parquet")])
+    check_told(done, "pipe.parquet")
+
+
+def test_times_of_inputs_and_a_clock_that_jumps_change_nothing(forks, work, inputs, tmp_path):
+    for i, path in enumerate(sorted(inputs.rglob("*.parquet"))):
+        os.utime(path, (0, 0) if i % 2 else (2**33, 2**33))
+    jumps = "import itertools, time; jumps = itertools.cycle([0, 2**31, 1e9, -5]); time.time = lambda: next(jumps)"
+    arguments = classify(work, tmp_path / "out", images=inputs)
+    done = finish(prepared(jumps, arguments))
+    assert done.code == 0, done.stderr
+    check_completed(forks, work, tmp_path / "out", arguments, skipped=FILES)
+
+
+# Outputs
+
+
+def a_file(path):
+    path.write_text("mine")
+
+
+@pytest.mark.parametrize("make", [a_file, os.mkfifo, lambda path: path.symlink_to("nowhere")])
+@pytest.mark.parametrize("verb", ["classify", "index"])
+def test_an_output_that_is_no_folder_is_refused_and_left_as_it_is(forks, work, tmp_path, verb, make):
+    out = tmp_path / "out"
+    make(out)
+    before = out.lstat()
+    index = ["index", str(work / "train.parquet"), "--out", str(out)]
+    check_told(forks.run(classify(work, out) if verb == "classify" else index), out, "give --out")
+    assert out.lstat() == before
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_an_output_file_whose_place_is_taken_is_told_and_done_once_it_is_free(forks, work, tmp_path, make):
+    out = tmp_path / "out"
+    (out / kill.RECORDS).mkdir(parents=True)
+    (out / "1").mkdir()
+    make(out / "1" / "3.parquet")
+    done = finish([kill.SCRIPT, *classify(work, out)])
+    if make is Path.mkdir:
+        check_told(done, out / "1" / "3.parquet")
+        (out / "1" / "3.parquet").rmdir()
+    else:
+        assert done.code == 0  # a pipe is replaced, as any file is
+    check_completed(forks, work, out, classify(work, out))
+
+
+def test_an_output_on_another_file_system_than_inputs_and_working_folder(forks, work, elsewhere):
+    kill.succeed(forks.run, classify(work, elsewhere / "out"))
+    check_completed(forks, work, elsewhere / "out", classify(work, elsewhere / "out"), skipped=FILES)
+    kill.succeed(forks.run, ["index", str(work / "train.parquet"), "--out", str(elsewhere / "y.knn")])
+    assert kill.index_state(elsewhere / "y.knn") == kill.index_state(work / "x.knn")
+
+
+def test_a_subfolder_of_the_output_on_another_file_system_is_told_and_done_once_it_is_a_folder(
+    forks, work, tmp_path, elsewhere
+):
+    out = tmp_path / "out"
+    (out / kill.RECORDS).mkdir(parents=True)
+    (out / "1").symlink_to(elsewhere)
+    check_told(forks.run(classify(work, out)), out / "1" / "1.parquet", "Invalid cross-device link")
+    assert list(elsewhere.iterdir()) == []
+    (out / "1").unlink()
+    check_completed(forks, work, out, classify(work, out), skipped=3)
+
+
+def test_a_folder_that_becomes_unwritable_midway_is_told_and_the_job_carries_on_once_it_is_mended(forks, work, shared):
+    folder, user = shared
+    out = folder / "out"
+    shutil.copytree(work, folder, dirs_exist_ok=True)
+    arguments = classify(folder, out, "--batch-size", "1")
+    limited = prepared(f"import os; os.setuid({user})", arguments)
+    with subprocess.Popen(limited, stderr=subprocess.PIPE, text=True) as job:
+        while not (out / "1").exists() and job.poll() is None:
+            time.sleep(0.001)
+        job.send_signal(signal.SIGSTOP)
+        finished = kill.outputs(out)
+        (out / "1").chmod(0o555)
+        (out / "0").chmod(0o555)
+        job.send_signal(signal.SIGCONT)
+        told = job.communicate(timeout=60)[1]
+    check_told(kill.Done(job.returncode, "", told), out / "1", f"Permission denied{CARRY_ON}".strip())
+    assert kill.outputs(out) == finished
+    (out / "1").chmod(0o755)
+    (out / "0").chmod(0o755)
+    check_completed(forks, work, out, arguments, skipped=len(finished))
+
+
+@pytest.mark.parametrize("rights", [0o000, 0o444, 0o555])
+@pytest.mark.parametrize("verb", ["classify", "index"])
+def test_a_folder_without_rights_is_told(work, shared, verb, rights):
+    folder, user = shared
+    shutil.copytree(work, folder, dirs_exist_ok=True)
+    out = folder / "out"
+    out.mkdir()
+    os.chown(out, user, -1)
+    out.chmod(rights)
+    index = ["index", str(folder / "train.parquet"), "--out", str(out)]
+    arguments = classify(folder, out) if verb == "classify" else index
+    done = finish(prepared(f"import os; os.setuid({user})", arguments))
+    out.chmod(0o755)
+    check_told(done, out, "Permission denied")
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["classify", "index"])
+def test_a_read_only_file_system_is_told(work, tmp_path, verb):
+    index = ["index", work / "train.parquet", "--out", "disk/out"]
+    arguments = classify(work, "disk/out") if verb == "classify" else index
+    stderr = in_namespace(tmp_path, f"mount -t tmpfs -o ro tmpfs disk; {command(*arguments)} 2>&1 || true")
+    check_told(kill.Done(1, "", stderr), "disk/out", "Read-only file system")
+
+
+@pytest.mark.parametrize("kilobytes", [4, 12, 20, 24])
+def test_a_disk_that_fills_up_leaves_the_index_as_it_was_and_the_next_build_completes(work, tmp_path, kilobytes):
+    """Rooms that fill up at one file after the other: index, labels, timing and manifest."""
+    kill.write_images(tmp_path / "other.parquet", 200, 7)
+    build = command("index", work / "train.parquet", "--overwrite", "--out", "disk/x.knn")
+    script = f"""
+        mount -t tmpfs -o size=100m tmpfs disk
+        {command("index", "other.parquet", "--out", "disk/x.knn")}
+        used=$(du -sk disk/x.knn | cut -f 1)
+        cp -r disk/x.knn before
+        mount -o remount,size=$((used + {kilobytes}))k disk
+        {build} 2> stderr && echo 0 > code || echo $? > code
+        cp -r disk/x.knn full
+        {command("verify", "disk/x.knn")}
+        mount -o remount,size=100m disk
+        {build} && cp -r disk/x.knn after
+    """
+    in_namespace(tmp_path, script)
+    full = tmp_path / "full"
+    check_told(kill.Done(int((tmp_path / "code").read_text()), "", (tmp_path / "stderr").read_text()), "No space left")
+    assert kill.names(full) == kill.names(tmp_path / "before")
+    assert kill.index_state(full) == kill.index_state(tmp_path / "before")
+    assert kill.index_state(tmp_path / "after") == kill.index_state(work / "x.knn")
+    assert kill.generation_names(tmp_path / "after") == kill.generation_names(work / "x.knn")
+
+
+# The machine and other processes
+
+
+@pytest.mark.parametrize("limit", range(4, 11))
+def test_too_many_open_files_are_told_and_the_job_carries_on_once_it_may(forks, work, tmp_path, limit):
+    out = tmp_path / "out"
+    warm = "import classify.job, classify.classifier, pandas, resource"
+    code = f"{warm}; resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))"
+    done = finish(prepared(code, classify(work, out)))
+    assert "Traceback" not in done.stderr
+    if done.code:
+        assert "Too many open files" in done.stderr
+    assert kill.outputs(out).items() <= kill.outputs(work / "undisturbed").items()
+    check_completed(forks, work, out, classify(work, out), skipped=len(kill.outputs(out)))
+
+
+def test_a_lock_that_a_dead_process_left_holds_nobody_up(forks, work, tmp_path):
+    out = tmp_path / "out"
+    (out / kill.RECORDS).mkdir(parents=True)
+    (out / kill.RECORDS / "lock").write_text("1")
+    check_completed(forks, work, out, classify(work, out), skipped=0)
+    shutil.copytree(work / "x.knn", tmp_path / "x.knn")
+    (tmp_path / "x.knn" / "lock").write_text("1")
+    kill.succeed(forks.run, ["index", str(work / "train.parquet"), "--overwrite", "--out", str(tmp_path / "x.knn")])
+    assert kill.generation_names(tmp_path / "x.knn") == kill.generation_names(work / "x.knn")
+
+
+@pytest.mark.parametrize("verb", ["classify", "index"])
+def test_of_two_started_at_once_into_one_output_one_wins_and_the_other_says_so(forks, work, tmp_path, verb):
+    other = kill.Forks()
+    rng = random.Random(0)  # noqa: S311  # delays are no secrets
+    other.run(["--help"])
+    for _ in range(8):
+        out = tmp_path / "out"
+        index = ["index", str(work / "train.parquet"), "--threads", "1", "--out", str(out)]
+        arguments = classify(work, out) if verb == "classify" else index
+        ended = []
+        late = threading.Thread(target=lambda: ended.append(other.run(arguments)))  # noqa: B023  # joined below
+        late.start()
+        time.sleep(rng.uniform(0, 0.01))
+        ended.append(forks.run(arguments))
+        late.join()
+        refused = [done for done in ended if done.code]
+        assert len(refused) < 2, ended
+        for done in refused:
+            check_told(done, out)
+        if verb == "classify":
+            assert kill.outputs(out) == kill.outputs(work / "undisturbed")
+            assert kill.names(out) == kill.names(work / "undisturbed")
+        else:
+            assert kill.index_state(out) == kill.index_state(work / "x.knn")
+            assert kill.names(out) == kill.names(work / "x.knn")
+        shutil.rmtree(out)
+    other.close()
