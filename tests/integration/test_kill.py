@@ -19,7 +19,7 @@ def forks():
 @pytest.fixture(scope="module")
 def tasks(forks, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kill")
-    made = {task.name: task for task in kill.tasks(folder / "work", forks.run, files=3, rows=100)}
+    made = {task.name: task for task in kill.tasks(folder / "work", forks.run, files=2, rows=100)}
     for name, task in made.items():
         task.run_undisturbed(folder / name, forks.run)
     return made
@@ -33,7 +33,7 @@ def test_whatever_change_a_command_is_killed_at_nothing_is_lost_and_the_next_run
     task.start(out)
     done, changes = forks.kill(task.command(out), out, at=0)
     assert done.code == 0, done.stderr
-    assert changes > 10
+    assert changes >= 10
     for at in range(1, changes + 1):
         task.start(out)
         done, before = forks.kill(task.command(out), out, at=at)
