@@ -350,7 +350,7 @@ def _kill_at_change(folder: str, at: int, changes: int) -> None:
     os.fsync = watched_sync  # type: ignore[assignment]
 
 
-# Kills by strace, for hours
+# Kills by strace, for as long as it takes
 
 
 @dataclass(frozen=True)
