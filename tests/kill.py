@@ -2,17 +2,15 @@
 
 ``python tests/kill.py`` kills real processes with SIGKILL, through strace, at every call of the system by which a
 command changes its folder, and at random moments besides. It takes some minutes a task; ``--task`` takes one,
-``--every 5`` each fifth call. The suite takes `Forks`, which needs no strace: a process that kills itself.
+``--every 5`` each fifth call. The suite takes `forks.Forks`, which needs no strace: a process that kills itself.
 
 After each kill what is there must be whole, and the same command must complete with what an undisturbed run makes.
 The command line alone is used, so that a new command is one more line in `tasks`.
 """
 
 import argparse
-import builtins
 import contextlib
 import hashlib
-import io
 import json
 import os
 import random
@@ -25,14 +23,14 @@ import sysconfig
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from forks import Done, Forks, Run
 
 SCRIPT = Path(sysconfig.get_path("scripts")) / "knnvote"
 RECORDS = "_knnvote"
@@ -43,17 +41,6 @@ NAMES = (
     *("openat", "mkdir", "mkdirat", "rmdir"),
 )
 _STEADY = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}  # so that calls can be counted
-
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-Run = Callable[[Sequence[str]], Done]
 
 
 def run_command(arguments: Sequence[str]) -> Done:
@@ -241,115 +228,6 @@ def tell(what: object) -> None:
     print(what, flush=True)  # noqa: T201  # a script that reports
 
 
-# Kills from within, for the suite
-
-
-class Forks:
-    """A process that has imported everything and run nothing; each command is a fork of it, which starts at once."""
-
-    def __init__(self) -> None:
-        """Start it."""
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def close(self) -> None:
-        """End it."""
-        self._process.communicate()
-
-    def run(self, arguments: Sequence[str]) -> Done:
-        """A command, undisturbed."""
-        return self.kill(arguments, None, 0)[0]
-
-    def kill(self, arguments: Sequence[str], folder: Path | None, at: int) -> tuple[Done, int]:
-        """A command that kills itself just before it changes `folder` for the at-th time; how it ended, and changes."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with tempfile.TemporaryDirectory() as kept:
-            request = {"arguments": [*arguments], "folder": str(folder) if folder else None, "at": at, "kept": kept}
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            code = int(self._process.stdout.readline())
-            told, changes = (Path(kept, name).read_text() for name in ("stderr", "changes"))
-            return Done(code, Path(kept, "stdout").read_text(), told), len(changes)
-
-
-def serve() -> None:
-    """Fork and run each command that a line of stdin gives; its exit code on stdout."""
-    import pandas as pd  # noqa: F401  # PyArrow imports it at work
-
-    import classify.choose_k
-    import classify.classifier
-    import classify.cli
-    import classify.inspection
-    import classify.job
-    import classify.render
-    import classify.tune  # noqa: F401  # whatever a command imports when it runs
-
-    for line in sys.stdin:
-        request = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            _run_forked(request)
-        tell(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-
-
-def _run_forked(request: dict[str, Any]) -> None:
-    from classify.cli import main
-
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        os.dup2(os.open(Path(request["kept"], name), os.O_WRONLY | os.O_CREAT), descriptor)
-    changes = os.open(Path(request["kept"], "changes"), os.O_WRONLY | os.O_CREAT)
-    if request["folder"]:
-        _kill_at_change(request["folder"], request["at"], changes)
-    sys.argv = ["knnvote", *request["arguments"]]
-    code: Any = 1
-    try:
-        main()
-    except SystemExit as end:
-        code = end.code or 0
-    finally:
-        sys.stdout.flush()
-        os._exit(code)
-
-
-def _kill_at_change(folder: str, at: int, changes: int) -> None:
-    """Have this process kill itself just before the at-th change of a folder, and count the ones before."""
-    count = 0
-
-    def change(path: Any) -> None:
-        nonlocal count
-        if not str(path).startswith(folder):
-            return
-        count += 1
-        if count == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        os.write(changes, b".")
-
-    def audit(event: str, arguments: tuple[Any, ...]) -> None:
-        is_write = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        if is_write or event in {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link"}:
-            change(arguments[0])
-
-    class Watched(io.FileIO):
-        def write(self, data: Any) -> int:
-            change(self.name)
-            return super().write(data)
-
-    plain, sync = io.open, os.fsync
-
-    def watched_open(path: Any, mode: str = "r", *rest: Any, **named: Any) -> Any:
-        return io.BufferedWriter(Watched(path, "w")) if mode == "wb" else plain(path, mode, *rest, **named)
-
-    def watched_sync(descriptor: int) -> None:
-        change(folder)  # all that is synced lies there
-        sync(descriptor)
-
-    sys.addaudithook(audit)
-    io.open = builtins.open = watched_open  # type: ignore[assignment]
-    os.fsync = watched_sync  # type: ignore[assignment]
-
-
 # Kills by strace, for as long as it takes
 
 
@@ -471,11 +349,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--files", type=int, default=20, help="inputs of the job")
     parser.add_argument("--folder", type=Path, help="to work in; what failed is left there")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.serve:
-        serve()
-        return
     folder = (given.folder or Path(tempfile.mkdtemp())).resolve()
     failed, run = 0, Forks().run  # the killed ones are processes of their own, what mends them are forks
     for task in tasks(folder / "work", run, files=given.files):

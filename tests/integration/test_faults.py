@@ -16,6 +16,7 @@ from pathlib import Path
 import kill
 import pyarrow.parquet as pq
 import pytest
+from forks import Done, Forks
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process that has imported much forks well on Linux")
 FILES = 6
@@ -31,7 +32,7 @@ def failing(reason, *values):
 
 @pytest.fixture(scope="module")
 def forks():
-    started = kill.Forks()
+    started = Forks()
     yield started
     started.close()
 
@@ -89,7 +90,7 @@ def finish(command, *, timeout=60, cwd=None):
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=timeout, check=False, errors="replace", cwd=cwd
     )
-    return kill.Done(done.returncode, done.stdout, done.stderr)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def in_namespace(tmp_path, script):
@@ -202,7 +203,7 @@ def run_stopped(arguments, is_time, change, *, prefix=()):
         change()
         job.send_signal(signal.SIGCONT)
         stdout, stderr = job.communicate(timeout=60)
-    return kill.Done(job.returncode, stdout, stderr)
+    return Done(job.returncode, stdout, stderr)
 
 
 def test_an_input_that_is_deleted_after_it_was_listed_fails_alone(forks, work, inputs, tmp_path):
@@ -442,7 +443,7 @@ def test_a_read_only_file_system_is_told(work, tmp_path, verb):
     index = ["index", work / "train.parquet", "--out", "disk/out"]
     arguments = classify(work, "disk/out") if verb == "classify" else index
     stderr = in_namespace(tmp_path, f"mount -t tmpfs -o ro tmpfs disk; {quoted(*arguments)} 2>&1 || true")
-    check_told(kill.Done(1, "", stderr), "disk/out", "Read-only file system")
+    check_told(Done(1, "", stderr), "disk/out", "Read-only file system")
 
 
 @pytest.mark.parametrize("kilobytes", [4, 24])
@@ -462,7 +463,7 @@ def test_a_disk_that_fills_up_leaves_the_index_as_it_was_and_the_next_build_comp
         {build} && cp -r disk/x.knn after
     """
     in_namespace(tmp_path, script)
-    done = kill.Done(int((tmp_path / "code").read_text()), "", (tmp_path / "stderr").read_text())
+    done = Done(int((tmp_path / "code").read_text()), "", (tmp_path / "stderr").read_text())
     check_told(done, "disk/x.knn", "No space left")
     assert kill.outputs(tmp_path / "full") == kill.outputs(before)
     assert kill.index_state(after) == kill.index_state(work / "x.knn")
@@ -499,7 +500,7 @@ def test_a_lock_that_a_dead_process_left_holds_nobody_up(forks, work, tmp_path):
 
 @pytest.mark.parametrize("verb", ["classify", "index"])
 def test_of_two_started_at_once_into_one_output_one_wins_and_the_other_says_so(forks, work, tmp_path, verb):
-    other = kill.Forks()
+    other = Forks()
     rng = random.Random(0)  # noqa: S311  # delays are no secrets
     other.run(["--help"])
     for _ in range(5):

@@ -8,13 +8,14 @@ import sys
 
 import kill
 import pytest
+from forks import Forks
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process that has imported much forks well on Linux")
 
 
 @pytest.fixture(scope="module")
 def forks():
-    started = kill.Forks()
+    started = Forks()
     yield started
     started.close()
 
