@@ -1,0 +1,66 @@
+"""A command killed just before each change that it makes to its folder: nothing is lost, and it can be run again.
+
+`kill.py`, run by itself, does the same to real processes with strace.
+"""
+
+import signal
+import sys
+
+import kill
+import pytest
+from forks import Forks
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process that has imported much forks well on Linux")
+
+
+@pytest.fixture(scope="module")
+def forks():
+    started = Forks()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def tasks(forks, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kill")
+    made = {task.name: task for task in kill.tasks(folder / "work", forks.run, files=2, rows=100)}
+    for name, task in made.items():
+        task.run_undisturbed(folder / name, forks.run)
+    return made
+
+
+# An adaptive index is written as an exact one is, in more pieces: too many for here.
+@pytest.mark.parametrize("name", ["classify", "classify-changed", "index", "index-overwrite"])
+def test_whatever_change_a_command_is_killed_at_nothing_is_lost_and_the_next_run_completes_it(
+    forks, tasks, tmp_path, name
+):
+    task, out = tasks[name], tmp_path / "out"
+    task.start(out)
+    done, changes = forks.kill(task.command(out), out, at=0)
+    assert done.code == 0, done.stderr
+    assert changes >= 10
+    for at in range(1, changes + 1):
+        task.start(out)
+        done, before = forks.kill(task.command(out), out, at=at)
+        assert (done, before) == ((-signal.SIGKILL, "", ""), at - 1)
+        task.check(out, forks.run)
+
+
+def test_the_checks_find_what_is_lost_torn_or_left_behind(forks, tasks, tmp_path):
+    """A check that finds nothing has to be one that would."""
+    job, index = tasks["classify"], tasks["index"]
+    damages = {
+        "strays": (job, lambda out: (out / "stray.tmp").touch()),
+        "not whole": (job, lambda out: (out / "00.parquet").write_bytes(b"PAR1")),
+        "left over": (job, lambda out: (out / kill.RECORDS / "stray").touch()),
+        "neither the old index": (index, lambda out: (out / "manifest.json").write_text('{"files": {}}')),
+        "was changed": (index, lambda out: (out / "labels-1.parquet").write_bytes(b"PAR1")),
+        "left over:": (index, lambda out: (out / "stray").touch()),
+    }
+    for told, (task, damage) in damages.items():
+        out = tmp_path / "out"
+        task.start(out)
+        kill.succeed(forks.run, task.command(out))
+        damage(out)
+        with pytest.raises(AssertionError, match=told):
+            task.check(out, forks.run)
