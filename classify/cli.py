@@ -49,6 +49,14 @@ class _Interruption:
 _interruption = _Interruption()
 
 
+class _Interrupted(BaseException):
+    """By Ctrl-C or SIGTERM; click has words of its own for KeyboardInterrupt."""
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    raise _Interrupted
+
+
 def _parse_shape(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """An image's shape, such as 28x28."""
     if value is None:
@@ -482,7 +490,7 @@ def _run() -> int:
     except BrokenPipeError:
         sys.stdout = None  # who reads it is gone: nothing is left to flush
         return 1
-    except (click.Abort, KeyboardInterrupt):
+    except (_Interrupted, KeyboardInterrupt, click.Abort):
         sys.stdout.flush()
         _exit_interrupted()  # a batch still at work in a thread is not waited for
     return code if isinstance(code, int) else 0
@@ -496,8 +504,11 @@ def _heed_signals() -> None:
     """
     signals = (signal.SIGINT, signal.SIGTERM)
     for number in signals:
-        signal.signal(number, signal.default_int_handler)
-    woken, wake = os.pipe()
+        signal.signal(number, _interrupt)
+    try:
+        woken, wake = os.pipe()
+    except OSError:  # without it, Python sees a signal when it can; what is wrong will be told
+        return
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
 

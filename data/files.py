@@ -57,12 +57,12 @@ def _renamed(target: Path, scratch: Path) -> Iterator[BinaryIO]:
         name = hashlib.sha256(name).hexdigest().encode()
     unfinished = scratch / f".{os.fsdecode(name)}.{os.getpid()}.tmp"
     try:
-        scratch.mkdir(parents=True, exist_ok=True)
+        make_folder(scratch)
         with unfinished.open("w+b") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         unfinished.replace(target)
         sync(target.parent)
     finally:
@@ -96,7 +96,7 @@ def hold_lock(path: Path, refusal: str) -> Iterator[None]:
         KnnvoteError: with the refusal, if another process holds it.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         stream = path.open("w")
     except OSError as error:
         raise KnnvoteError(f"cannot write {path}: {describe_os_error(error)}") from error
@@ -111,6 +111,18 @@ def hold_lock(path: Path, refusal: str) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it where there are none, and have the disk hold them.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        sync(folder.parent)
 
 
 def sync(path: Path) -> None:

@@ -79,9 +79,13 @@ class Location:
         Raises:
             KnnvoteError: they cannot be listed.
         """
-        with self.errors_told():
+        try:
             entries = self.filesystem.get_file_info(pafs.FileSelector(self.path, recursive=recursive))
-        return {relative_path(entry.path, self.path): entry for entry in sorted(entries, key=lambda entry: entry.path)}
+            return {relative_path(path, self.path): entry for path, entry in sorted((e.path, e) for e in entries)}
+        except UnicodeError as error:
+            raise KnnvoteError(f"cannot list {self.shown}: a name is not UTF-8; rename it") from error
+        except OSError as error:  # perhaps of a folder below, which its own words name
+            raise KnnvoteError(f"cannot list {self.shown}: {(error.strerror or str(error)).splitlines()[0]}") from error
 
     def open(self) -> Any:
         """Open for random access, as a pyarrow file.

@@ -28,11 +28,12 @@ def map_single_threaded(work: Callable[[Item], Result], items: Sequence[Item], t
     """
     if threads == 1 or len(items) < 2:
         return [work(item) for item in items]
-    with (
-        threadpool_limits(limits=1, user_api="blas"),
-        ThreadPoolExecutor(threads, "", faiss.omp_set_num_threads, (1,)) as pool,
-    ):
-        return list(pool.map(work, items))
+    pool = ThreadPoolExecutor(threads, "", faiss.omp_set_num_threads, (1,))
+    with threadpool_limits(limits=1, user_api="blas"):
+        try:
+            return list(pool.map(work, items))
+        finally:  # an interrupted command does not wait for what is at work
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def available_processors() -> int:
