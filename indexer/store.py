@@ -296,7 +296,7 @@ def load_index(path: Path, manifest: dict[str, Any]) -> Index:
         bounds = _map_array(names["bounds"]) if "bounds" in names else None
         provenance = pq.ParquetFile(names["labels"])
         labels = provenance.read(["label"])["label"].combine_chunks()
-    except (ValueError, KeyError, OSError, pa.ArrowException) as error:
+    except (ValueError, KeyError, OSError, OverflowError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise KnnvoteError(f"its files cannot be read ({reason})") from error
     expected = (manifest["n"], manifest["d"])
@@ -307,7 +307,8 @@ def load_index(path: Path, manifest: dict[str, Any]) -> Index:
 
 def _map_array(path: Path) -> NDArray[Any]:
     """A .npy file mapped: nothing is read but its header, and never more than the file holds."""
-    array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    with np.errstate(over="ignore"):  # of a shape that no file can hold, which is refused next
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     return array
 
 

@@ -119,10 +119,10 @@ def _check_proposer(index: Index) -> None:
         _check_centring(faiss.downcast_VectorTransform(root.chain.at(0)), index.d)
         root = faiss.downcast_index(root.index)
         _check_size(root, root.d, index.n)
+    _expect(root.metric_type == metric, f"its FAISS index is not of metric {index.metric}")
     if index.kind == "hnsw":
         is_bytes = index.manifest["factory"].endswith("SQ8_direct")
         _expect_class(root, faiss.IndexHNSWSQ if is_bytes else faiss.IndexHNSWFlat)
-        _expect(root.metric_type == metric, f"its FAISS index is not of metric {index.metric}")
         _check_holder(faiss.downcast_index(root.storage), np.dtype(np.uint8 if is_bytes else np.float32), metric)
     for part in _parts(root):
         _check_part(part)

@@ -16,6 +16,13 @@ from indexer.structure import check_labels, check_structure
 
 _TRIED = 16  # stored vectors that are searched for, as queries
 _NEIGHBORS = 16
+_UNTOUCHED = np.iinfo(np.int64).max  # where a search leaves what was there
+
+# What FAISS, its Python classes, NumPy and Arrow raise about content that they cannot use.
+_MISFITS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError),
+    pa.ArrowException,
+)
 
 
 def try_folder(path: str) -> None:
@@ -31,9 +38,7 @@ def try_folder(path: str) -> None:
         check_structure(index)
         if index.faiss_index is not None:
             _search(index)
-    except (ArithmeticError, AssertionError, AttributeError, IndexError, LookupError, OSError, RuntimeError) as error:
-        raise KnnvoteError(f"its content does not fit together ({faiss_reason(error)})") from error
-    except (TypeError, ValueError, pa.ArrowException) as error:
+    except _MISFITS as error:
         raise KnnvoteError(f"its content does not fit together ({faiss_reason(error)})") from error
 
 
@@ -46,7 +51,10 @@ def _search(index: Index) -> None:
         ivf.search(projection(queries), k, params=faiss.SearchParametersIVF(nprobe=ivf.nlist))
     elif "is_centred" in index.manifest["search"]:
         for query in queries.astype(np.float32):
-            index.faiss_index.search(query[None], k)
+            I = np.full((1, k), _UNTOUCHED)
+            index.faiss_index.search(query[None], k, I=I)
+            if not ((I >= -1) & (index.n > I)).all():
+                raise KnnvoteError("its search finds rows that it does not have")
 
 
 if __name__ == "__main__":

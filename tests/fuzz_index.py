@@ -21,7 +21,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ from classify.vote import Rule
 from data.errors import KnnvoteError
 from indexer import apart, faiss_index, store
 from indexer.build import IndexOptions, index_arrays
+from indexer.factory import build
 from indexer.manifest import MANIFEST, TIMING, seal
 from indexer.threads import limit_threads
 from indexer.trial import try_folder
@@ -54,7 +55,7 @@ KINDS = {
 } | {
     name: {"factory": name}
     for name in (
-        *("Flat", "SQ8", "PQ4x4", "PQ4x4fs", "LSH", "RQ2x4", "NSG8,Flat", "HNSW8,PQ4", "PCA4,IVF4,SQ8"),
+        *("Flat", "SQ8", "PQ4x4", "PQ4x4fs", "LSH", "RQ2x4", "NSG8,Flat", "HNSW8,SQ8", "PCA4,IVF4,SQ8"),
         *("IVF4,Flat", "IVF4_HNSW4,Flat", "IVF4,PQ4x4fs,RFlat", "OPQ4,IVF4,PQ4x4", "IVF4,RaBitQ", "ITQ8,LSH"),
     )
 }
@@ -68,6 +69,7 @@ JUNK = (
 
 def build_seeds(folder: Path) -> None:
     """A small index folder of each of KINDS."""
+    faiss_index.run_apart = run_forked
     rng = np.random.default_rng(0)
     labels = np.sort(np.arange(N) % 3)
     images = (rng.integers(0, 100, (N, 4, 4)) + 70 * labels[:, None, None]).astype(np.uint8)
@@ -86,7 +88,8 @@ def damage(folder: Path, seeds: Path, rng: random.Random) -> str:
     done = []
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         ways = (damage_manifest, damage_manifest, damage_file, damage_file, damage_file, damage_table, swap_file)
-        done.append(rng.choice(ways)(folder, rng, seeds))
+        with suppress(RecursionError, ValueError):  # of a manifest that an earlier change left no JSON to change
+            done.append(rng.choice(ways)(folder, rng, seeds))
     return "; ".join(done)
 
 
@@ -296,7 +299,7 @@ def in_fork(work: Callable[[], str | None], seconds: int) -> str | None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             outcome = json.dumps(work())
         except BaseException:  # noqa: BLE001  # that is what is looked for
-            outcome = json.dumps(f"raise: {traceback.format_exc()}")
+            outcome = json.dumps(f"raise: {' '.join(traceback.format_exc().splitlines()[-9:])}")
         os.write(writer, outcome.encode()[:60_000])
         os._exit(0)
     os.close(writer)
@@ -308,12 +311,12 @@ def in_fork(work: Callable[[], str | None], seconds: int) -> str | None:
     return json.loads(outcome)
 
 
-def run_forked(_module: str, *arguments: str, memory: int, seconds: float) -> list[str]:
+def run_forked(module: str, *arguments: str, memory: int, seconds: float) -> list[str]:
     """What stands for `apart.run_apart`: the same work in a fork."""
 
     def work() -> str | None:
         apart.limit_resources(memory, int(seconds))
-        return apart.refusal(try_folder, *arguments)
+        return apart.refusal({"indexer.trial": try_folder, "indexer.factory": build}[module], *arguments)
 
     refused = in_fork(work, SECONDS)
     if refused is not None:
