@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -307,8 +308,11 @@ def load_index(path: Path, manifest: dict[str, Any]) -> Index:
 
 def _map_array(path: Path) -> NDArray[Any]:
     """A .npy file mapped: nothing is read but its header, and never more than the file holds."""
-    with np.errstate(over="ignore"):  # of a shape that no file can hold, which is refused next
-        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    try:
+        with np.errstate(over="ignore"):  # of a shape that no file can hold, which is refused next
+            array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except (SyntaxError, TokenError) as error:  # of a header, which NumPy reads as Python
+        raise ValueError(str(error)) from error
     return array
 
 
