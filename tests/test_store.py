@@ -243,7 +243,7 @@ def test_a_pickle_in_place_of_the_vectors_is_not_loaded(folder):
         manifest["files"]["vectors"] = store._describe_file(folder / "vectors-1.npy")
 
     edit_manifest(folder, adopt)
-    with pytest.raises(KnnvoteError, match="is damaged"):
+    with pytest.raises(KnnvoteError, match="its files cannot be read"):
         open_index(folder)
 
 
