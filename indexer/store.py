@@ -345,6 +345,8 @@ def _changed_files(path: Path, manifest: dict[str, Any]) -> list[str]:
             with file.open("rb") as stream:
                 if hash_stream(stream) != entry["sha256"]:
                     problems.append(f"{file} was changed: its SHA-256 differs from the manifest's")
+                elif stream.tell() != entry["size"]:
+                    problems.append(f"{file} has {stream.tell():,} bytes, and the manifest says {entry['size']:,}")
         except OSError as error:
             problems.append(f"cannot read {file}: {describe_os_error(error)}")
     return problems

@@ -356,6 +356,18 @@ def test_a_sealed_manifest_of_absurd_values_is_refused_by_its_key(key, stranger,
         assert key in line
 
 
+def test_a_size_that_a_file_does_not_have_is_told_by_verify_and_on_opening(stranger):
+    folder = stranger("exact")
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    manifest["files"]["index"]["size"] = 2**62
+    (folder / MANIFEST).write_bytes(seal(manifest))
+    (problem,) = verify_folder(folder)
+    assert problem.startswith(f"{folder}/index-1.faiss has ")
+    assert problem.endswith(" bytes, and the manifest says 4,611,686,018,427,387,904")
+    with pytest.raises(KnnvoteError, match=problem):
+        open_index(folder)
+
+
 def test_a_manifest_nested_deeper_than_any_is_refused(stranger):
     folder = stranger("exact")
     manifest = json.loads((folder / MANIFEST).read_bytes())
