@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -387,14 +385,6 @@ def test_a_sealed_timing_without_seconds_is_told_by_inspect_and_verify(timing, s
         result = invoke(command, folder)
         assert result.code == 1
         assert "timing-1.json is not one that knnvote writes: it does not hold seconds" in result.stderr
-
-
-def test_hostile_folders_by_the_dozen_end_in_an_answer_or_a_refusal():
-    """A short run of the harness, in a process that has run no threads, from which it can fork."""
-    for options in (["--cases", "100", "--seed", "7"], ["--cases", "4", "--seed", "8", "--real"]):
-        command = [sys.executable, "-P", str(Path(__file__).parent / "fuzz_index.py"), *options]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_manifest_is_read_for_no_more_than_any_could_be(stranger, monkeypatch):
