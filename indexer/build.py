@@ -19,7 +19,8 @@ from data.errors import KnnvoteError, OptionError
 from data.files import hold_lock
 from data.inputs import InputFile
 from indexer.faiss_index import KINDS, Built, Kind, build_faiss, held_vectors, write_faiss
-from indexer.manifest import VECTOR_STEP, is_index_folder
+from indexer.fields import VECTOR_STEP
+from indexer.manifest import is_index_folder
 from indexer.space import METRICS, Metric
 from indexer.store import LOCK, Content, Index, is_leftover, write_folder
 from indexer.threads import limit_threads

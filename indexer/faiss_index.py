@@ -1,11 +1,10 @@
 """FAISS indexes: built for each kind, written, opened mapped, and read for the vectors that they hold without loss."""
 
-import os
 import re
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import KnnvoteError, OptionError
+from data.locations import describe_os_error
+from indexer.apart import run_apart
 from indexer.bounds import bound_table
 from indexer.projection import Projection, fit_projection, projection_from_faiss
 from indexer.rungs import Rung
@@ -29,6 +30,8 @@ BOUNDS_FROM = 4096  # stored vectors: a scan of fewer costs less than to rule th
 _AXES_FROM = 16_384  # rows at most: the covariance of more does not change the axes noticeably
 _CENTROID_FROM = 24  # rows for each centroid at most, likewise
 _BLOCK = 16_384  # rows converted to floats at a time
+_FACTORY_ROOM = 32  # bytes that an index and its building may take for each byte of the floats
+_FACTORY_SECONDS = 1e-4  # of one processor that they may take for each: a hundred times what slow kinds do
 _LARGEST = {np.dtype(np.uint8): 2**8 - 1, np.dtype(np.uint16): 2**16 - 1}  # of pixels that the grid takes as they are
 # Of the metric's own space, in which cosine is l2.
 FAISS_METRIC = {"l2": faiss.METRIC_L2, "cosine": faiss.METRIC_L2, "l1": faiss.METRIC_L1}
@@ -158,30 +161,20 @@ def _chain(transforms: list[faiss.VectorTransform], index: faiss.Index) -> faiss
 
 
 def _from_factory(x: NDArray[np.generic], metric: Metric, factory: str | None) -> Built:
-    """Any FAISS index, HNSW if none is named, over the vectors as they are where they are uint8, else centred.
-
-    HNSW is built by one thread: with more, the graph depends on which thread comes first.
-    """
+    """Any FAISS index, HNSW if none is named, over the vectors as they are where they are uint8, else centred."""
     d = x.shape[1]
     as_stored = x.dtype == np.uint8 and metric != "cosine"
-    if factory is None:
-        factory = "HNSW32,SQ8_direct" if as_stored and metric == "l2" else "HNSW32,Flat"
     mean = metric_space(x[:_BLOCK], metric).mean(axis=0)
     centre = np.zeros(d) if as_stored else mean.astype(np.float32).astype(np.float64)
-    floats = np.empty(x.shape, dtype=np.float32)
-    for start in range(0, len(x), _BLOCK):
-        floats[start : start + _BLOCK] = metric_space(x[start : start + _BLOCK], metric) - centre
-    try:
-        index = faiss.index_factory(d, factory, FAISS_METRIC[metric])
-        with limit_threads(1) if "HNSW" in factory else nullcontext(), _warnings_of_faiss():
-            index.train(floats)
-            index.add(floats)
-            index.search(floats[:1], 1)  # some can be built but not searched
-    except (RuntimeError, MemoryError) as error:
-        raise OptionError(
-            f"FAISS cannot build --factory {factory!r} over {len(x):,} vectors of {d} dimensions with metric {metric}: "
-            f"{_faiss_reason(error)}; try --kind adaptive, or another factory string"
-        ) from error
+    blocks = (
+        (metric_space(x[start : start + _BLOCK], metric) - centre).astype(np.float32)
+        for start in range(0, len(x), _BLOCK)
+    )
+    if factory is None:
+        factory = "HNSW32,SQ8_direct" if as_stored and metric == "l2" else "HNSW32,Flat"
+        index = fill_index(np.concatenate(list(blocks)), factory, FAISS_METRIC[metric])
+    else:
+        index = _build_apart(blocks, x.shape, factory, metric)
     if as_stored:
         return Built(index, factory, {"candidates_per_neighbor": 2, "is_centred": False})
     centring = faiss.CenteringTransform(d)
@@ -190,23 +183,57 @@ def _from_factory(x: NDArray[np.generic], metric: Metric, factory: str | None) -
     return Built(_chain([centring], index), factory, {"candidates_per_neighbor": 2, "is_centred": True})
 
 
-@contextmanager
-def _warnings_of_faiss() -> Iterator[None]:
-    """Turn what FAISS writes to the process's stderr into Python warnings, each once."""
-    with tempfile.TemporaryFile() as talk:
-        stderr = os.dup(2)
-        os.dup2(talk.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-        talk.seek(0)
-        for line in dict.fromkeys(talk.read().decode(errors="replace").splitlines()):
-            warnings.warn(f"FAISS says: {line.removeprefix('WARNING ')}", stacklevel=2)
+def fill_index(floats: NDArray[np.float32], factory: str, metric_type: int) -> faiss.Index:
+    """The index that a factory string describes, trained on floats (n, d) and holding them.
+
+    HNSW is built by one thread: with more, the graph depends on which thread comes first.
+    """
+    index = faiss.index_factory(floats.shape[1], factory, metric_type)
+    with limit_threads(1) if "HNSW" in factory else nullcontext():
+        index.train(floats)
+        index.add(floats)
+    return index
 
 
-def _faiss_reason(error: Exception) -> str:
+def _build_apart(
+    blocks: Iterator[NDArray[np.float32]], shape: tuple[int, ...], factory: str, metric: Metric
+) -> faiss.Index:
+    """What `fill_index` gives, built and tried in a process of its own, which some strings end.
+
+    The floats (n, d) go there by a file, so that they are in memory once, and the index comes back by another.
+    """
+    n, d = shape
+    try:
+        with tempfile.TemporaryDirectory(prefix="knnvote-") as folder:
+            floats, built = Path(folder) / "floats.npy", Path(folder) / "index"
+            with floats.open("wb") as stream:
+                np.lib.format.write_array_header_1_0(
+                    stream, {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
+                )
+                for block in blocks:
+                    stream.write(block.data)
+            threads = faiss.omp_get_max_threads()
+            arguments = (floats, built, factory, FAISS_METRIC[metric], threads)
+            size = floats.stat().st_size
+            talk = run_apart(
+                "indexer.factory", *map(str, arguments), memory=_FACTORY_ROOM * size, seconds=_FACTORY_SECONDS * size
+            )
+            for line in dict.fromkeys(talk):
+                warnings.warn(f"FAISS says: {line.removeprefix('WARNING ')}", stacklevel=2)
+            return read_faiss(built)
+    except KnnvoteError as error:
+        raise OptionError(
+            f"FAISS cannot build --factory {factory!r} over {n:,} vectors of {d} dimensions with metric {metric}: "
+            f"{error}; try --kind adaptive, or another factory string"
+        ) from error
+    except OSError as error:
+        raise KnnvoteError(
+            f"cannot write {n:,} vectors to a temporary file: {describe_os_error(error)}; "
+            "set TMPDIR to a folder that has room"
+        ) from error
+
+
+def faiss_reason(error: Exception) -> str:
     """The sentence in a FAISS exception, without the C++ function and file around it."""
     sentence = re.split(r"\.(?:cpp|h):\d+: ", str(error))[-1].splitlines()[0]
     return re.sub(r"^(Error: )?('.*' failed: )?", "", sentence).strip()
@@ -217,7 +244,7 @@ def write_faiss(index: faiss.Index, path: Path) -> None:
     try:
         faiss.write_index(index, str(path))
     except RuntimeError as error:
-        raise KnnvoteError(f"cannot write {path}: {_faiss_reason(error)}") from error
+        raise KnnvoteError(f"cannot write {path}: {faiss_reason(error)}") from error
 
 
 def read_faiss(path: Path) -> faiss.Index:
@@ -225,9 +252,7 @@ def read_faiss(path: Path) -> faiss.Index:
     try:
         return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
-        raise KnnvoteError(
-            f"FAISS cannot read {path}: {_faiss_reason(error)}; run knnvote verify on the index folder"
-        ) from error
+        raise KnnvoteError(f"FAISS cannot read {path}: {faiss_reason(error)}") from error
 
 
 def held_vectors(index: faiss.Index | None, dtype: np.dtype[Any]) -> NDArray[np.generic] | None:

@@ -4,49 +4,18 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from types import UnionType
 from typing import Any
 
 from data.errors import KnnvoteError
 from data.files import atomic_write
 from data.locations import describe_os_error
-from indexer.faiss_index import KINDS
-from indexer.rungs import read_rung, read_tuned
-from indexer.space import METRICS
+from indexer.fields import is_number, wrong_fields
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-VECTOR_STEP = "pixels"  # between an image and its vector stands one named step: today flattening
 TIMING = "timing"
 GENERATION_NAME = re.compile(r"(index|vectors|bounds|labels|timing)-(\d+)\.(faiss|npy|parquet|json)")
-_DTYPES = ("uint8", "uint16", "uint32", "float32", "float64")
-# What a manifest of this format holds; a seal says that it was not damaged since, not that it was ever right.
-_FIELDS: dict[str, type | UnionType] = {
-    "format": int,
-    "generation": int,
-    "kind": str,
-    "factory": str,
-    "metric": str,
-    "n": int,
-    "d": int,
-    "shape": list,
-    "dtype": str,
-    "range": list,
-    "vector": dict,
-    "task": str,
-    "classes": list,
-    "class_names": list | None,
-    "label_type": str,
-    "image_column": str | None,
-    "label_column": str | None,
-    "sources": list,
-    "skipped": int,
-    "search": dict,
-    "seed": int,
-    "data_sha256": str,
-    "versions": dict,
-    "files": dict,
-}
+_LARGEST = 1 << 28  # bytes of a JSON file: many times what a million classes take
 
 
 def is_index_folder(path: Path) -> bool:
@@ -65,12 +34,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not is_index_folder(path):
         raise KnnvoteError(f"{path} is not an index folder: it has no {MANIFEST}; give one that knnvote index made")
     manifest = _read_sealed(path / MANIFEST)
-    if isinstance(manifest.get("format"), int) and manifest["format"] > FORMAT:
+    if type(manifest.get("format")) is int and manifest["format"] > FORMAT:
         raise KnnvoteError(
             f"{path} has index format {manifest['format']}, and this knnvote reads up to {FORMAT}: "
             "upgrade with pip install --upgrade knnvote"
         )
-    wrong = _wrong_fields(manifest)
+    wrong = wrong_fields(manifest)
     if wrong:
         raise KnnvoteError(
             f"{path / MANIFEST} is not one that knnvote writes: missing or unusable are {', '.join(wrong)}; "
@@ -79,52 +48,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _wrong_fields(manifest: dict[str, Any]) -> list[str]:
-    """Entries of a manifest that are missing, of another type or, for files, name anything outside the folder."""
-    wrong = [key for key, kind in _FIELDS.items() if not isinstance(manifest.get(key), kind) or key not in manifest]
-    if wrong:
-        return wrong
-    if manifest["dtype"] not in _DTYPES:
-        wrong.append("dtype")
-    if manifest["metric"] not in METRICS:
-        wrong.append("metric")
-    if manifest["kind"] not in KINDS:
-        wrong.append("kind")
-    if manifest["kind"] == "adaptive" and not _has_rungs(manifest["search"]):
-        wrong.append("search")
-    if "grayscale" not in manifest["vector"] or manifest["vector"].get("step") != VECTOR_STEP:
-        wrong.append("vector")
-    if not all(isinstance(source, dict) and isinstance(source.get("path"), str) for source in manifest["sources"]):
-        wrong.append("sources")
-    files = manifest["files"]
-    if "labels" not in files or not all(map(_is_file_entry, files.values())):
-        wrong.append("files")
-    return wrong
-
-
-def _has_rungs(search: dict[str, Any]) -> bool:
-    """Whether the search settings of an adaptive index can be read."""
-    try:
-        read_rung(search["careful"])
-        if search["tuned"] is not None:
-            read_tuned(search["tuned"])
-    except (KeyError, TypeError, ValueError):
-        return False
-    return True
-
-
-def _is_file_entry(entry: Any) -> bool:
-    kinds = {"name": str, "size": int, "sha256": str}
-    return (
-        isinstance(entry, dict)
-        and all(isinstance(entry.get(key), kind) for key, kind in kinds.items())
-        and GENERATION_NAME.fullmatch(entry["name"]) is not None
-    )
-
-
 def read_timing(path: Path, manifest: dict[str, Any]) -> dict[str, float]:
-    """Seconds that each step of the build took."""
-    return _read_sealed(path / f"{TIMING}-{manifest['generation']}.json")
+    """Seconds that each step of the build took.
+
+    Raises:
+        KnnvoteError: the file is not there, was changed, or holds anything else.
+    """
+    file = path / f"{TIMING}-{manifest['generation']}.json"
+    timing = _read_sealed(file)
+    seconds = {name: value for name, value in timing.items() if name != "checksum"}
+    if not {"read_seconds", "build_seconds"} <= seconds.keys() or not all(map(is_number, seconds.values())):
+        raise KnnvoteError(f"{file} is not one that knnvote writes: it does not hold seconds; build the index again")
+    return timing
 
 
 def fingerprint(manifest: dict[str, Any]) -> str:
@@ -154,7 +89,8 @@ def write_sealed(path: Path, record: dict[str, Any]) -> None:
 
 def _read_sealed(path: Path) -> dict[str, Any]:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as stream:
+            content = stream.read(_LARGEST)
         record = json.loads(content)
         is_sealed = isinstance(record, dict) and seal(record) == content
     except OSError as error:

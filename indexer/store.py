@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data.errors import KnnvoteError
-from data.files import atomic_write, sync
+from data.files import atomic_write, make_folder, sync
 from data.locations import describe_os_error, hash_stream
+from indexer.apart import run_apart
 from indexer.bounds import Bounds
 from indexer.faiss_index import base_ivf, held_vectors, read_faiss
+from indexer.known import describe_files, is_known, remember
 from indexer.manifest import (
     FORMAT,
     GENERATION_NAME,
     MANIFEST,
     TIMING,
     fingerprint,
+    folder_bytes,
     is_index_folder,
     read_manifest,
     read_timing,
@@ -38,6 +42,9 @@ from indexer.rungs import EXACT, Rung, Tuned, read_rung, read_tuned
 from indexer.space import Metric
 
 LOCK = "lock"
+PROVENANCE = {"label": "", "id": "string", "file": "string", "row": "int64"}  # columns and types; the label's varies
+_TRIAL_ROOM = 8  # bytes that opening a folder may take for each byte of it
+_TRIAL_SECONDS = 1e-6  # of one processor that opening it may take for each byte: a hundred times what it does
 _LEAST_CANDIDATES = 64
 _UNFINISHED_NAME = re.compile(r"\.(manifest|(index|vectors|bounds|labels|timing)-\d+)\.[a-z]+\.\d+\.tmp")
 
@@ -184,12 +191,13 @@ def write_folder(folder: Path, content: Content) -> None:
         KnnvoteError: it cannot be written; what the folder held before is untouched.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         try:
             _write_generation(folder, content)
         except BaseException:
             _remove_uncommitted(folder)
             raise
+        remember(folder, describe_files(folder, read_manifest(folder)))
     except OSError as error:
         raise KnnvoteError(f"cannot write {folder}: {describe_os_error(error)}") from error
 
@@ -225,10 +233,13 @@ def _write_generation(folder: Path, content: Content) -> None:
 
 
 def open_index(path: Path) -> Index:
-    """Open an index folder, after checking its manifest's checksum, its format and the sizes of its files.
+    """Open an index folder, after checking its manifest and the sizes of its files.
+
+    One that this user neither built nor checked before is checked first: every byte against the manifest, and its
+    content in a process of its own, because FAISS trusts what it reads.
 
     Raises:
-        KnnvoteError: it is no index folder, is of a newer format, or is damaged.
+        KnnvoteError: it is no index folder, is of a newer format, is damaged, or is not one that knnvote writes.
     """
     manifest = read_manifest(path)
     try:
@@ -249,45 +260,96 @@ def _open_generation(path: Path, manifest: dict[str, Any]) -> Index:
             raise KnnvoteError(
                 f"{file} {found}, and the manifest says {entry['size']:,}: the index is damaged; build it again"
             )
+    if not is_known(path, manifest):
+        problems = _check_content(path, manifest)
+        if problems:
+            raise KnnvoteError(f"{problems[0]}; build the index again, or get it again from where it came")
+    try:
+        return load_index(path, manifest)
+    except KnnvoteError as error:  # a file that was well when it was checked
+        raise KnnvoteError(f"{path} is damaged: {error}; run knnvote verify {path}") from error
+
+
+def _check_content(path: Path, manifest: dict[str, Any]) -> list[str]:
+    """Hash a folder's files and, if they are the manifest's, try them apart; remember it if all is well."""
+    description = describe_files(path, manifest)
+    problems = _changed_files(path, manifest)
+    if not problems:
+        size = folder_bytes(manifest)
+        try:
+            run_apart("indexer.trial", str(path.resolve()), memory=_TRIAL_ROOM * size, seconds=_TRIAL_SECONDS * size)
+        except KnnvoteError as error:
+            return [f"{path} is not an index that knnvote writes: {error}"]
+        remember(path, description)
+    return problems
+
+
+def load_index(path: Path, manifest: dict[str, Any]) -> Index:
+    """Open the files of an index folder, which must be trusted.
+
+    Raises:
+        KnnvoteError: they do not hold what the manifest says.
+    """
     dtype = np.dtype(manifest["dtype"])
     names = {role: path / entry["name"] for role, entry in manifest["files"].items()}
-    faiss_index = read_faiss(names["index"]) if "index" in names else None
     try:
-        if "vectors" in names:
-            vectors = np.load(names["vectors"], mmap_mode="r", allow_pickle=False)
-        else:
-            vectors = held_vectors(faiss_index, dtype)
-        bounds = np.load(names["bounds"], mmap_mode="r", allow_pickle=False) if "bounds" in names else None
+        faiss_index = read_faiss(names["index"]) if "index" in names else None
+        vectors = _map_array(names["vectors"]) if "vectors" in names else held_vectors(faiss_index, dtype)
+        bounds = _map_array(names["bounds"]) if "bounds" in names else None
         provenance = pq.ParquetFile(names["labels"])
         labels = provenance.read(["label"])["label"].combine_chunks()
-    except (ValueError, KeyError, OSError, pa.ArrowException) as error:
-        raise KnnvoteError(f"{path} is damaged: {str(error).splitlines()[0]}; run knnvote verify {path}") from error
+    except (ValueError, KeyError, OSError, OverflowError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise KnnvoteError(f"its files cannot be read ({reason})") from error
     expected = (manifest["n"], manifest["d"])
     if vectors is None or vectors.shape != expected or vectors.dtype != dtype or len(labels) != expected[0]:
-        raise KnnvoteError(f"{path} does not hold the vectors that its manifest describes; build it again")
+        raise KnnvoteError("it does not hold the vectors that its manifest describes")
     return Index(path, manifest, faiss_index, vectors, labels, provenance, bounds)
+
+
+def _map_array(path: Path) -> NDArray[Any]:
+    """A .npy file mapped: nothing is read but its header, and never more than the file holds."""
+    try:
+        with np.errstate(over="ignore"):  # of a shape that no file can hold, which is refused next
+            array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except (SyntaxError, TokenError) as error:  # of a header, which NumPy reads as Python
+        raise ValueError(str(error)) from error
+    return array
 
 
 def verify_folder(path: Path) -> list[str]:
     """Check every byte of an index folder; one line for each thing that is wrong, none if all is well.
 
+    What is not known to be ours is also tried as `open_index` does.
+
     Raises:
         KnnvoteError: it is no index folder, or its manifest was changed.
     """
     manifest = read_manifest(path)
+    problems = _changed_files(path, manifest) if is_known(path, manifest) else _check_content(path, manifest)
+    try:
+        read_timing(path, manifest)
+    except KnnvoteError as error:
+        problems.append(str(error))
+    return problems
+
+
+def _changed_files(path: Path, manifest: dict[str, Any]) -> list[str]:
+    """A line for each file that is not the manifest's."""
     problems = []
     for entry in manifest["files"].values():
         file = path / entry["name"]
         if not file.is_file():
             problems.append(f"{file} is missing")
             continue
-        with file.open("rb") as stream:
-            if hash_stream(stream) != entry["sha256"]:
-                problems.append(f"{file} was changed: its SHA-256 differs from the manifest's")
-    try:
-        read_timing(path, manifest)
-    except KnnvoteError as error:
-        problems.append(str(error))
+        try:
+            with file.open("rb") as stream:
+                if hash_stream(stream) != entry["sha256"]:
+                    problems.append(f"{file} was changed: its SHA-256 differs from the manifest's")
+                elif stream.tell() != entry["size"]:
+                    problems.append(f"{file} has {stream.tell():,} bytes, and the manifest says {entry['size']:,}")
+        except OSError as error:
+            problems.append(f"cannot read {file}: {describe_os_error(error)}")
     return problems
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from data.errors import KnnvoteError
 from data.sample import digits, split_digits
+from indexer import fields, store
 from indexer import manifest as manifest_module
-from indexer import store
 from indexer.build import IndexOptions, index_arrays
 from indexer.manifest import MANIFEST, fingerprint, read_manifest, read_timing
 from indexer.store import open_index, verify_folder
@@ -205,10 +205,10 @@ def test_every_damaged_file_is_told_of_at_once(folder):
     assert len(verify_folder(folder)) == 3
 
 
-@pytest.mark.parametrize("name", ["vectors-1.npy", "labels-1.parquet"])
-def test_damage_that_keeps_the_size_is_an_error_and_no_traceback_where_it_shows_on_opening(folder, name):
+@pytest.mark.parametrize("name", ["index-1.faiss", "vectors-1.npy", "labels-1.parquet"])
+def test_damage_that_keeps_the_size_is_found_on_opening(folder, name):
     (folder / name).write_bytes(b"\0" * (folder / name).stat().st_size)
-    with pytest.raises(KnnvoteError, match=f"{folder} is damaged: .*; run knnvote verify {folder}"):
+    with pytest.raises(KnnvoteError, match=f"{folder / name} was changed: its SHA-256 differs from the manifest's; "):
         open_index(folder)
 
 
@@ -237,13 +237,13 @@ def test_every_file_is_of_a_plain_format_and_none_a_pickle(pristine):
 
 def test_a_pickle_in_place_of_the_vectors_is_not_loaded(folder):
     with (folder / "vectors-1.npy").open("wb") as stream:
-        np.save(stream, np.array([{"x": 1}], dtype=object), allow_pickle=True)
+        np.save(stream, np.array([{"x": 1}] * 5000, dtype=object), allow_pickle=True)
 
     def adopt(manifest):
         manifest["files"]["vectors"] = store._describe_file(folder / "vectors-1.npy")
 
     edit_manifest(folder, adopt)
-    with pytest.raises(KnnvoteError, match="is damaged"):
+    with pytest.raises(KnnvoteError, match="its files cannot be read"):
         open_index(folder)
 
 
@@ -285,7 +285,7 @@ def test_a_manifest_that_names_anything_outside_the_folder_is_refused(folder, na
             call(folder)
 
 
-@pytest.mark.parametrize("key", manifest_module._FIELDS)
+@pytest.mark.parametrize("key", fields._FIELDS)
 @pytest.mark.parametrize("damage", ["missing", 1.5, {"x": []}])
 def test_a_sealed_manifest_that_is_not_complete_is_refused_naming_what_is_wrong(pristine, key, damage):
     content = (pristine / MANIFEST).read_bytes()
@@ -296,8 +296,6 @@ def test_a_sealed_manifest_that_is_not_complete_is_refused_naming_what_is_wrong(
         else:
             manifest[key] = damage
 
-    if damage == {"x": []} and key in {"search", "versions"}:
-        return  # objects may hold anything here
     try:
         edit_manifest(pristine, change)
         for call in (open_index, verify_folder):

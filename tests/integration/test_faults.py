@@ -337,13 +337,10 @@ def a_dangling_link(path):
     [
         ("classify", a_file),
         ("classify", os.mkfifo),
-        "classify",
-        a_dangling_link,
+        ("classify", a_dangling_link),
         ("index", a_file),
-        "index",
-        os.mkfifo,
-        "index",
-        a_dangling_link,
+        ("index", os.mkfifo),
+        ("index", a_dangling_link),
     ],
 )
 def test_an_output_that_is_no_folder_is_refused_and_left_as_it_is(forks, work, tmp_path, verb, make):

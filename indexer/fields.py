@@ -1,0 +1,219 @@
+"""What each entry of a manifest may hold; a seal says that it was not damaged since, not that it was ever right."""
+
+import math
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+from indexer.faiss_index import KINDS
+from indexer.rungs import read_tuned
+from indexer.space import METRICS
+
+VECTOR_STEP = "pixels"  # between an image and its vector stands one named step: today flattening
+_DTYPES = ("uint8", "uint16", "uint32", "float32", "float64")
+_LABEL_TYPES: dict[str, type] = {
+    **{f"{sign}int{bits}": int for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    "string": str,
+    "bool": bool,
+    "double": float,
+}
+_SUFFIXES = {"index": "faiss", "vectors": "npy", "bounds": "npy", "labels": "parquet"}
+_DEEPEST = 8  # JSON inside JSON: the rungs of `search` lie five deep
+_MOST = 2**63
+
+
+def wrong_fields(manifest: dict[str, Any]) -> list[str]:
+    """Entries of a manifest that are missing, of another type, absurd, or that name anything outside the folder."""
+    wrong = [key for key, is_right in _FIELDS.items() if key not in manifest or not is_right(manifest[key])]
+    wrong += [key for key, value in manifest.items() if key not in wrong and not _is_shallow(value, _DEEPEST)]
+    return wrong or [key for key, fits in _TOGETHER.items() if not fits(manifest)]
+
+
+def is_number(value: Any) -> bool:
+    """A finite number, which JSON's NaN and huge ones are not, nor Python's booleans."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf and _is_float(value)
+
+
+def _is_float(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # of a whole number too large for one
+        return False
+
+
+def _is_count(value: Any, least: int = 0, most: int = _MOST) -> bool:
+    return type(value) is int and least <= value < most
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_count(value, 1)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _one_of(*allowed: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in allowed
+
+
+def _list_of(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(is_right, value))
+
+
+def _record_of(**fields: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """An object with these entries at least."""
+    return lambda value: (
+        isinstance(value, dict) and all(key in value and is_right(value[key]) for key, is_right in fields.items())
+    )
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(is_number, value)) and value[0] <= value[1]
+
+
+def _is_share(value: Any) -> bool:
+    return is_number(value) and 0 <= value <= 1
+
+
+def _is_grid(value: Any) -> bool:
+    return isinstance(value, float) and is_number(value) and value > 0 and math.frexp(value)[0] == 0.5
+
+
+def _are_files(value: Any) -> bool:
+    is_file = _record_of(name=_is_text, size=_is_count, sha256=_is_hash)
+    return isinstance(value, dict) and all(
+        role in _SUFFIXES and is_file(entry) and re.fullmatch(rf"{role}-[0-9]+\.{_SUFFIXES[role]}", entry["name"])
+        for role, entry in value.items()
+    )
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_shallow(child, levels - 1) for child in children)
+
+
+_is_rung = _record_of(
+    nprobe=lambda value: value is None or _is_positive(value),
+    candidates_per_neighbor=lambda value: value is None or _is_positive(value),
+    confidence=lambda value: value is None or _is_share(value),
+)
+_are_answers = _record_of(
+    rungs=_list_of(lambda value: _is_rung(value) and _is_share(value.get("settled"))),
+    agreement=_record_of(value=_is_share, low=_is_share, high=_is_share),
+    reached=lambda value: isinstance(value, bool),
+)
+_is_tuned = _record_of(
+    k=_is_positive,
+    weights=_one_of("uniform", "distance"),
+    target_agreement=_is_share,
+    tolerance=lambda value: value is None or (is_number(value) and value >= 0),
+    queries=_is_count,
+    label=_are_answers,
+    confidence=_are_answers,
+)
+_is_proposing = _record_of(candidates_per_neighbor=_is_positive, is_centred=lambda value: isinstance(value, bool))
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "format": _is_positive,
+    "generation": _is_positive,
+    "kind": _one_of(*KINDS),
+    "factory": _is_text,
+    "metric": _one_of(*METRICS),
+    "n": _is_positive,
+    "d": _is_positive,
+    "shape": _list_of(_is_positive),
+    "dtype": _one_of(*_DTYPES),
+    "range": _is_range,
+    "vector": _record_of(step=_one_of(VECTOR_STEP), grayscale=_is_text_or_none),
+    "task": _one_of("classification", "regression"),
+    "classes": _list_of(lambda value: isinstance(value, int | str)),
+    "class_names": lambda value: value is None or _list_of(_is_text)(value),
+    "label_type": _one_of(*_LABEL_TYPES),
+    "image_column": _is_text_or_none,
+    "label_column": _is_text_or_none,
+    "sources": _list_of(_record_of(path=_is_text)),
+    "skipped": _is_count,
+    "search": lambda value: isinstance(value, dict),
+    "seed": lambda value: _is_count(value, most=2**31),
+    "data_sha256": _is_hash,
+    "versions": lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
+    "files": _are_files,
+}
+
+
+def _shape_fits(manifest: dict[str, Any]) -> bool:
+    return len(manifest["shape"]) > 0 and math.prod(manifest["shape"]) == manifest["d"]
+
+
+def _label_type_fits(manifest: dict[str, Any]) -> bool:
+    return bool((manifest["label_type"] == "double") == (manifest["task"] == "regression"))
+
+
+def _classes_fit(manifest: dict[str, Any]) -> bool:
+    """Of the labels' type, sorted, each once; none for regression."""
+    classes, kind = manifest["classes"], _LABEL_TYPES[manifest["label_type"]]
+    if manifest["task"] == "regression":
+        return not classes
+    return (
+        0 < len(classes) <= manifest["n"]
+        and all(type(label) is kind for label in classes)
+        and all(before < after for before, after in pairwise(classes))
+    )
+
+
+def _search_fits(manifest: dict[str, Any]) -> bool:
+    """As the kind of index is searched, and with bounds only where there is a grid for them."""
+    search, kind = manifest["search"], manifest["kind"]
+    has_grid = _is_grid(search.get("grid"))
+    if kind in ("hnsw", "factory"):
+        return "grid" not in search and _is_proposing(search)
+    if kind == "exact":
+        return (has_grid and search.keys() == {"grid"}) or not search
+    return has_grid and _is_rung(search.get("careful")) and "tuned" in search and _tuned_fits(manifest)
+
+
+def _tuned_fits(manifest: dict[str, Any]) -> bool:
+    tuned = manifest["search"]["tuned"]
+    if tuned is None:
+        return True
+    if not _is_tuned(tuned) or (tuned["tolerance"] is None) == (manifest["task"] == "regression"):
+        return False
+    try:
+        read_tuned(tuned)
+    except ValueError:
+        return False
+    return True
+
+
+def _files_fit(manifest: dict[str, Any]) -> bool:
+    """Labels and vectors are there, an index where the kind has one, and all have room for what they are to hold."""
+    files, has_grid = manifest["files"], "grid" in manifest["search"]
+    needs_index = manifest["kind"] != "exact" or has_grid
+    values = manifest["n"] * manifest["d"]
+    holder = files.get("vectors") or files.get("index")
+    return (
+        "labels" in files
+        and ("index" in files or not needs_index)
+        and ("bounds" not in files or has_grid)
+        and holder is not None
+        and holder["size"] >= values
+    )
+
+
+_TOGETHER: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "shape": _shape_fits,
+    "label_type": _label_type_fits,
+    "classes": _classes_fit,
+    "search": _search_fits,
+    "files": _files_fit,
+}
