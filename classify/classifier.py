@@ -107,12 +107,12 @@ class Classifier:
 
     @classmethod
     def open(cls, path: Path | str, rule: Rule | None = None) -> "Classifier":
-        """Open an index folder.
+        """Open an index folder, by its path or by its URI on an object store.
 
         Raises:
             KnnvoteError: it is no index folder, of a newer format, or damaged.
         """
-        return cls(open_index(Path(path)), rule or Rule())
+        return cls(open_index(path), rule or Rule())
 
     def __call__(self, images: NDArray[Any] | pa.Table | pa.RecordBatch) -> Answer:
         """Classify images.

@@ -359,7 +359,6 @@ def classify(  # noqa: PLR0917  # click passes options by name
     "index_folders",
     required=True,
     multiple=True,
-    type=click.Path(path_type=Path),
     help="An index folder to compare; may be repeated.",
 )
 @_vote_options
@@ -369,7 +368,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
 @_as_json
 def compare(  # noqa: PLR0917  # click passes options by name
     images: tuple[str, ...],
-    index_folders: tuple[Path, ...],
+    index_folders: tuple[str, ...],
     image_column: str | None,
     shape: tuple[int, ...] | None,
     label_column: str | None,
@@ -404,13 +403,13 @@ def compare(  # noqa: PLR0917  # click passes options by name
 
 
 @cli.command(epilog=_example("knnvote choose-k digits.knn"))
-@click.argument("index_folder", metavar="INDEX", type=click.Path(path_type=Path))
+@click.argument("index_folder", metavar="INDEX")
 @click.option(
     "--max-k", type=_positive, help="The most neighbours to try; by default 30, or all others of fewer images."
 )
 @_threads
 @_as_json
-def choose_k(index_folder: Path, max_k: int | None, threads: int | None, as_json: bool) -> None:
+def choose_k(index_folder: str, max_k: int | None, threads: int | None, as_json: bool) -> None:
     """Measure the accuracy of every k and weighting, each stored image left out in turn."""
     from classify.choose_k import choose_k as choose
     from indexer.store import open_index

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,8 +16,9 @@ from classify.receipt import Counts, read_receipt
 from data.errors import ImageFileError
 from data.inputs import InputFile, find_inputs
 from data.layout import ImageOptions, Layout, recognise_images
-from data.locations import Location, is_uri, locate
+from data.locations import Location, locate
 from data.parquet import open_parquet, read_head
+from indexer.cache import local_folder
 from indexer.labels import recognise_label
 from indexer.manifest import fingerprint, folder_bytes, is_index_folder, read_manifest, read_timing
 
@@ -31,8 +31,9 @@ def inspect_path(path: str) -> dict[str, Any]:
     Raises:
         KnnvoteError: it does not exist, or is none of the three.
     """
-    folder = Path(path)
-    if not is_uri(path) and is_index_folder(folder):
+    location = locate(path)
+    if is_index_folder(location):
+        folder = local_folder(path)
         manifest = read_manifest(folder)
         timing = read_timing(folder, manifest)
         return {
@@ -43,7 +44,6 @@ def inspect_path(path: str) -> dict[str, Any]:
             **manifest,
             "timing": timing,
         }
-    location = locate(path)
     record = read_job_record(location)
     if record is not None:
         return {"type": "job", "path": path, **_inspect_job(location, record)}

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from classify.classifier import ABSTAINED, BAD_IMAGE, OK
@@ -12,7 +11,8 @@ from classify.output import count_values, read_answers
 from classify.receipt import Counts, is_sealed, read_receipt
 from data.errors import KnnvoteError
 from data.inputs import InputFile
-from data.locations import Location, is_uri, locate
+from data.locations import Location, locate
+from indexer.cache import local_folder
 from indexer.manifest import MANIFEST, is_index_folder
 from indexer.store import verify_folder
 
@@ -38,9 +38,9 @@ def verify_path(path: str) -> Verification:
     Raises:
         KnnvoteError: it is neither, or cannot be read.
     """
-    if not is_uri(path) and is_index_folder(Path(path)):
-        return Verification("every byte is as it was written", verify_folder(Path(path)))
     out = locate(path)
+    if is_index_folder(out):
+        return Verification("every byte is as it was written", verify_folder(local_folder(path)))
     record = read_job_record(out)
     if record is None:
         raise KnnvoteError(

@@ -126,12 +126,14 @@ class Location:
             raise KnnvoteError(f"cannot {verb} {self.shown}: {describe_os_error(error)}") from error
 
 
-def locate(argument: str | Path) -> Location:
+def locate(argument: str | Path | Location) -> Location:
     """Where a path or URI leads; access to an object store is taken from the environment, as its own tools do.
 
     Raises:
         KnnvoteError: no file system of this kind can be opened.
     """
+    if isinstance(argument, Location):
+        return argument
     text = str(argument)
     if not is_uri(argument):
         return Location(pafs.LocalFileSystem(), str(Path(text)), str(Path(text)))

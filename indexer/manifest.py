@@ -8,32 +8,32 @@ from typing import Any
 
 from data.errors import KnnvoteError
 from data.files import atomic_write
-from data.locations import describe_os_error
+from data.locations import Location, locate
 from indexer.fields import is_number, wrong_fields
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-TIMING = "timing"
 GENERATION_NAME = re.compile(r"(index|vectors|bounds|labels|timing)-(\d+)\.(faiss|npy|parquet|json)")
 _LARGEST = 1 << 28  # bytes of a JSON file: many times what a million classes take
 
 
-def is_index_folder(path: Path) -> bool:
+def is_index_folder(path: Path | Location) -> bool:
     """Whether there is a manifest at path."""
-    return (path / MANIFEST).is_file()
+    return (locate(path) / MANIFEST).is_file
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path | Location) -> dict[str, Any]:
     """The manifest of an index folder, checked against its own checksum.
 
     Raises:
         KnnvoteError: there is none, it is of a newer format, or it was changed.
     """
-    if not path.exists():
+    folder = locate(path)
+    if not is_index_folder(folder):
+        if folder.is_folder or folder.is_file:
+            raise KnnvoteError(f"{path} is not an index folder: it has no {MANIFEST}; give one that knnvote index made")
         raise KnnvoteError(f"{path} does not exist: give an index folder that knnvote index made")
-    if not is_index_folder(path):
-        raise KnnvoteError(f"{path} is not an index folder: it has no {MANIFEST}; give one that knnvote index made")
-    manifest = _read_sealed(path / MANIFEST)
+    manifest = _read_sealed(folder / MANIFEST)
     if type(manifest.get("format")) is int and manifest["format"] > FORMAT:
         raise KnnvoteError(
             f"{path} has index format {manifest['format']}, and this knnvote reads up to {FORMAT}: "
@@ -42,10 +42,15 @@ def read_manifest(path: Path) -> dict[str, Any]:
     wrong = wrong_fields(manifest)
     if wrong:
         raise KnnvoteError(
-            f"{path / MANIFEST} is not one that knnvote writes: missing or unusable are {', '.join(wrong)}; "
+            f"{folder / MANIFEST} is not one that knnvote writes: missing or unusable are {', '.join(wrong)}; "
             "build the index again"
         )
     return manifest
+
+
+def timing_name(generation: int) -> str:
+    """The file that tells what a build took: not among those that the manifest names, whose bytes the input settles."""
+    return f"timing-{generation}.json"
 
 
 def read_timing(path: Path, manifest: dict[str, Any]) -> dict[str, float]:
@@ -54,7 +59,7 @@ def read_timing(path: Path, manifest: dict[str, Any]) -> dict[str, float]:
     Raises:
         KnnvoteError: the file is not there, was changed, or holds anything else.
     """
-    file = path / f"{TIMING}-{manifest['generation']}.json"
+    file = locate(path / timing_name(manifest["generation"]))
     timing = _read_sealed(file)
     seconds = {name: value for name, value in timing.items() if name != "checksum"}
     if not {"read_seconds", "build_seconds"} <= seconds.keys() or not all(map(is_number, seconds.values())):
@@ -87,17 +92,15 @@ def write_sealed(path: Path, record: dict[str, Any]) -> None:
         stream.write(seal(record))
 
 
-def _read_sealed(path: Path) -> dict[str, Any]:
+def _read_sealed(file: Location) -> dict[str, Any]:
+    with file.open() as stream, file.errors_told():
+        content = stream.read(_LARGEST)
     try:
-        with path.open("rb") as stream:
-            content = stream.read(_LARGEST)
         record = json.loads(content)
         is_sealed = isinstance(record, dict) and seal(record) == content
-    except OSError as error:
-        raise KnnvoteError(f"cannot read {path}: {describe_os_error(error)}") from error
     except (ValueError, RecursionError) as error:  # of what is no JSON, or holds half a surrogate pair
-        raise KnnvoteError(f"{path} is damaged: it is not JSON; build the index again") from error
+        raise KnnvoteError(f"{file} is damaged: it is not JSON; build the index again") from error
     if not is_sealed:
-        raise KnnvoteError(f"{path} was changed: its checksum does not fit its content; build the index again")
+        raise KnnvoteError(f"{file} was changed: its checksum does not fit its content; build the index again")
     sealed: dict[str, Any] = record
     return sealed

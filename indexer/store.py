@@ -23,18 +23,19 @@ from data.files import atomic_write, make_folder, sync
 from data.locations import describe_os_error, hash_stream
 from indexer.apart import run_apart
 from indexer.bounds import Bounds
+from indexer.cache import local_folder
 from indexer.faiss_index import base_ivf, held_vectors, read_faiss
 from indexer.known import describe_files, is_known, remember
 from indexer.manifest import (
     FORMAT,
     GENERATION_NAME,
     MANIFEST,
-    TIMING,
     fingerprint,
     folder_bytes,
     is_index_folder,
     read_manifest,
     read_timing,
+    timing_name,
     write_sealed,
 )
 from indexer.projection import Projection
@@ -220,7 +221,7 @@ def _write_generation(folder: Path, content: Content) -> None:
     files["labels"] = folder / f"labels-{generation}.parquet"
     with atomic_write(files["labels"]) as stream:
         pq.write_table(content.provenance, stream, compression="zstd")
-    timing = folder / f"{TIMING}-{generation}.json"
+    timing = folder / timing_name(generation)
     write_sealed(timing, content.timing)
     manifest = {
         "format": FORMAT,
@@ -232,8 +233,8 @@ def _write_generation(folder: Path, content: Content) -> None:
     _remove_others(folder, {*(path.name for path in files.values()), timing.name})
 
 
-def open_index(path: Path) -> Index:
-    """Open an index folder, after checking its manifest and the sizes of its files.
+def open_index(path: Path | str) -> Index:
+    """Open an index folder, or the copy of one on an object store, after checking its manifest and its files' sizes.
 
     One that this user neither built nor checked before is checked first: every byte against the manifest, and its
     content in a process of its own, because FAISS trusts what it reads.
@@ -241,14 +242,15 @@ def open_index(path: Path) -> Index:
     Raises:
         KnnvoteError: it is no index folder, is of a newer format, is damaged, or is not one that knnvote writes.
     """
-    manifest = read_manifest(path)
+    folder = local_folder(path)
+    manifest = read_manifest(folder)
     try:
-        return _open_generation(path, manifest)
+        return _open_generation(folder, manifest)
     except KnnvoteError:
-        newer = read_manifest(path)
+        newer = read_manifest(folder)
         if newer["generation"] == manifest["generation"]:
             raise
-        return _open_generation(path, newer)  # it was replaced while we opened it
+        return _open_generation(folder, newer)  # it was replaced while we opened it
 
 
 def _open_generation(path: Path, manifest: dict[str, Any]) -> Index:
@@ -375,7 +377,7 @@ def _remove_uncommitted(folder: Path) -> None:
         kept: set[str] = set()
         if is_index_folder(folder):
             manifest = read_manifest(folder)
-            kept = {entry["name"] for entry in manifest["files"].values()} | {f"{TIMING}-{manifest['generation']}.json"}
+            kept = {entry["name"] for entry in manifest["files"].values()} | {timing_name(manifest["generation"])}
         _remove_others(folder, kept)
 
 

@@ -380,6 +380,7 @@ def count_syncs(monkeypatch, path):
 
 
 def test_whenever_a_build_ends_too_early_the_folder_holds_the_old_index_or_the_new_one(tmp_path, monkeypatch):
+    (tmp_path / "counted.knn").mkdir()  # as the others are there
     steps = count_syncs(monkeypatch, tmp_path / "counted.knn")
     assert steps >= 7  # of the index, and of file and folder for labels, timing and manifest
     outcomes = []

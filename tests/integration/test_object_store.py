@@ -255,7 +255,7 @@ def test_the_outputs_of_a_job_in_the_store_are_inspected_and_verified(store, com
         (["x.knn", f"s3://{KEY}:{SECRET.replace('/', '%2F')}@{BUCKET}/nothing", "--out", "o"], uri("nothing")),
         (["x.knn", f"s3://{KEY}:{SECRET.replace('/', '%2F')}@{BUCKET}/in?no=1", "--out", "o"], uri("in")),
         (["x.knn", "s5://x/y", "--out", "o"], "cannot open s5://x/y"),
-        ([uri("nothing.knn"), uri("in"), "--out", "o"], f"{uri('nothing.knn')} is not an index folder"),
+        ([uri("nothing.knn"), uri("in"), "--out", "o"], f"{uri('nothing.knn')} does not exist"),
     ],
 )
 def test_what_is_wrong_with_a_uri_is_told_in_one_line_without_credentials(command, arguments, told):
