@@ -38,6 +38,7 @@ _FIELDS: dict[str, type | UnionType] = {
     "label_type": str,
     "image_column": str | None,
     "label_column": str | None,
+    "id_column": str | None,
     "sources": list,
     "skipped": int,
     "search": dict,
@@ -93,7 +94,7 @@ def _wrong_fields(manifest: dict[str, Any]) -> list[str]:
         wrong.append("search")
     if "grayscale" not in manifest["vector"] or manifest["vector"].get("step") != VECTOR_STEP:
         wrong.append("vector")
-    if not all(isinstance(source, dict) and isinstance(source.get("path"), str) for source in manifest["sources"]):
+    if not all(map(_is_source, manifest["sources"])):
         wrong.append("sources")
     files = manifest["files"]
     if "labels" not in files or not all(map(_is_file_entry, files.values())):
@@ -110,6 +111,10 @@ def _has_rungs(search: dict[str, Any]) -> bool:
     except (KeyError, TypeError, ValueError):
         return False
     return True
+
+
+def _is_source(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("path"), str) and entry.get("dtype") in (None, *_DTYPES)
 
 
 def _is_file_entry(entry: Any) -> bool:
