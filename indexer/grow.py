@@ -168,8 +168,8 @@ def _refuse_stored_ids(index: Index, ids: pa.Array) -> None:
     if len(again):
         raise KnnvoteError(
             f"{index.path} stores {len(again):,} of the {len(new):,} ids already, the first {again[0].as_py()!r}; "
-            "nothing was added: remove these first with knnvote remove or, if they are other images, rename their files or "
-            "name a column of ids with --id-column"
+            "nothing was added: remove these first with knnvote remove or, if they are other images, rename their files "
+            "or name a column of ids with --id-column"
         )
 
 
