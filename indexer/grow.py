@@ -59,10 +59,10 @@ def add_files(
     start = time.perf_counter()
     with _claimed(Path(path)) as index:
         options = _like_stored(index, training or TrainingOptions())
-        examples = read_training_set(
-            inputs, options, metric=index.metric, stored=_training_set(index), progress=progress
-        )
+        stored = _training_set(index)
+        examples = read_training_set(inputs, options, metric=index.metric, stored=stored, progress=progress)
         _refuse_stored_ids(index, examples.provenance["id"].combine_chunks())
+        _refuse_stored_files(index, stored, examples.sources[len(stored.sources) :])
         _build_again(index, examples, tuning, threads, start=start)
         return len(examples.vectors) - index.n
 
@@ -168,9 +168,20 @@ def _refuse_stored_ids(index: Index, ids: pa.Array) -> None:
     if len(again):
         raise KnnvoteError(
             f"{index.path} stores {len(again):,} of the {len(new):,} ids already, the first {again[0].as_py()!r}; "
-            "nothing was added: remove these first with knnvote remove or, if they are other images, rename their files "
-            "or name a column of ids with --id-column"
+            "nothing was added: remove these first with knnvote remove or, if they are other images, rename their "
+            "files or name a column of ids with --id-column"
         )
+
+
+def _refuse_stored_files(index: Index, stored: TrainingSet, new: Sequence[dict[str, Any]]) -> None:
+    """Refuse a file that is stored under another path, which gives its images other ids."""
+    paths = {source["sha256"]: source["path"] for source in _with_rows(stored.sources, stored.provenance)}
+    for source in new:
+        if source["sha256"] in paths:
+            raise KnnvoteError(
+                f"{index.path} stores images of a file with the same bytes as {source['path']} already, then named "
+                f"{paths[source['sha256']]}; nothing was added: leave it out, or remove those images first"
+            )
 
 
 def _other_rows(index: Index, ids: pa.Array) -> NDArray[np.bool_]:
@@ -196,18 +207,20 @@ def _keep(index: Index, kept: NDArray[np.bool_]) -> TrainingSet:
     """Some of the stored images, in the type that they and the files they are from need; other files are forgotten."""
     stored = _training_set(index)
     provenance = stored.provenance.filter(pa.array(kept)).combine_chunks()
-    files = set(provenance["file"].unique().to_pylist())
-    sources = tuple(source for source in stored.sources if source["path"] in files)
+    sources = _with_rows(stored.sources, provenance)
     vectors = stored.vectors[kept]
-    if {source["path"] for source in sources} == files:  # what is from arrays may need the type it has
-        vectors = vectors.astype(_type_of_files(sources), copy=False)
+    if len(provenance["file"].unique()) == len({source["path"] for source in sources}):  # none are from arrays
+        types = [np.dtype(source["dtype"]) for source in sources if source["dtype"] is not None]
+        vectors = vectors.astype(common_type(types), copy=False)
     blocks = range(0, len(vectors), _BLOCK)
     dtype = common_type([smallest_type(vectors[start : start + _BLOCK]).dtype for start in blocks])
     return replace(stored, vectors=vectors.astype(dtype, copy=False), provenance=provenance, sources=sources)
 
 
-def _type_of_files(sources: Sequence[dict[str, Any]]) -> np.dtype[Any]:
-    return common_type([np.dtype(source["dtype"]) for source in sources if source["dtype"] is not None])
+def _with_rows(sources: Sequence[dict[str, Any]], provenance: pa.Table) -> tuple[dict[str, Any], ...]:
+    """The sources of which any row is stored."""
+    files = set(provenance["file"].unique().to_pylist())
+    return tuple(source for source in sources if source["path"] in files)
 
 
 def _build_again(index: Index, examples: TrainingSet, tuning: Tuner, threads: int | None, *, start: float) -> None:

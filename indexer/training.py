@@ -118,7 +118,6 @@ def read_training_set(
     parts: list[_Part] = [] if stored is None else [_as_part(stored)]
     names = None if stored is None else stored.class_names
     sources: list[dict[str, Any]] = [] if stored is None else [*stored.sources]
-    known = len(parts)
     # Where ids are file#row, a file of a stored one's name stays so: its ids tell whether it was added before.
     inputs = _distinctly_named(inputs, {source["path"] for source in sources} if options.id_column else set())
     # Before the rows are read: an input that changes meanwhile then differs from what is noted of it.
@@ -131,12 +130,7 @@ def read_training_set(
                 part = _read_part(source, file, layout, label_column, options, metric=metric, progress=progress)
                 parts.append(_same_labels(source, parts[0] if parts else part, part))
         sources.append({**note, "dtype": str(parts[-1].dtype) if file.metadata.num_rows else None})
-    skipped = sum(part.skipped for part in parts[known:])
-    if not any(len(block) for part in parts[known:] for block in part.vectors):
-        raise KnnvoteError(
-            f"{', '.join(source.shown for source in inputs)}: no labelled image in {len(inputs)} file(s)"
-            f"{f', {skipped:,} bad rows left out' if skipped else ''}; an index needs at least one"
-        )
+    _require_images(inputs, parts if stored is None else parts[1:])
     return TrainingSet(
         vectors=np.concatenate(
             [block for part in parts for block in part.vectors], dtype=common_type([part.dtype for part in parts])
@@ -163,6 +157,15 @@ def _as_part(stored: TrainingSet) -> _Part:
         stored.image_column,
         stored.label_column,
     )
+
+
+def _require_images(inputs: Sequence[InputFile], parts: Sequence[_Part]) -> None:
+    if not any(len(block) for part in parts for block in part.vectors):
+        skipped = sum(part.skipped for part in parts)
+        raise KnnvoteError(
+            f"{', '.join(source.shown for source in inputs)}: no labelled image in {len(inputs)} file(s)"
+            f"{f', {skipped:,} bad rows left out' if skipped else ''}; an index needs at least one"
+        )
 
 
 def _distinctly_named(inputs: Sequence[InputFile], taken: Set[str]) -> list[InputFile]:

@@ -202,6 +202,21 @@ def test_any_order_of_adding_and_removing_ends_as_the_index_of_what_is_left(tmp_
     assert open_index(folder / "x").ids.to_pylist() == ids
 
 
+@pytest.mark.parametrize(
+    "labels", [LABELS.astype(str), LABELS > 4, LABELS.astype(np.int8)], ids=["text", "bool", "int8"]
+)
+def test_labels_of_every_type_are_joined(tmp_path, labels):
+    old, new = (write(tmp_path / f"{rows.start}.parquet", IMAGES[rows], labels[rows]) for rows in (OLD, NEW))
+    for name, files in {"x": [old], "fresh": [old, new]}.items():
+        index_files(inputs(*files), tmp_path / name, options=options())
+    add(tmp_path / "x", new)
+    assert open_index(tmp_path / "x").fingerprint == open_index(tmp_path / "fresh").fingerprint
+    stay = np.flatnonzero(labels != labels[0])
+    remove(tmp_path / "x", np.array(open_index(tmp_path / "x").ids)[labels == labels[0]].tolist())
+    assert open_index(tmp_path / "x").labels.to_pylist() == labels[stay].tolist()
+    assert open_index(tmp_path / "x").classes.to_pylist() == sorted(set(labels[stay].tolist()))
+
+
 # New files are read as the old ones were
 
 
@@ -279,9 +294,9 @@ def test_files_are_added_to_an_index_of_arrays(tmp_path):
 
 def test_bad_rows_are_left_out_only_when_told_to_and_counted_with_the_older_ones(tmp_path):
     holed = pa.array([None if row < 5 else row for row in LABELS.tolist()])
-    old, new = (write(tmp_path / f"{name}.parquet", labels=holed) for name in ("old", "new"))
+    old, new = (write(tmp_path / f"{n}.parquet", IMAGES ^ n, holed) for n in (0, 1))
     index_files(inputs(old), tmp_path / "x", training=TrainingOptions(skip_bad=True), options=options())
-    with pytest.raises(KnnvoteError, match=r"new\.parquet, row 0: no label; mend it, or pass --skip-bad"):
+    with pytest.raises(KnnvoteError, match=r"1\.parquet, row 0: no label; mend it, or pass --skip-bad"):
         add(tmp_path / "x", new)
     assert add(tmp_path / "x", new, skip_bad=True) == 160 - holed.null_count
     assert read_manifest(tmp_path / "x")["skipped"] == 2 * holed.null_count
@@ -355,6 +370,16 @@ def test_what_was_added_cannot_be_added_again(grown, tmp_path):
     with pytest.raises(KnnvoteError, match=r"stores 60 of the 60 ids already, the first 'new\.parquet#0'"):
         add(grown, tmp_path / "new.parquet")
     assert state(grown) == before
+
+
+def test_a_file_that_was_added_under_another_path_cannot_be_added_again(grown, tmp_path):
+    add(grown, tmp_path / "new.parquet")
+    shutil.copy(tmp_path / "new.parquet", tmp_path / "copy.parquet")
+    message = r"stores images of a file with the same bytes as copy\.parquet already, then named new\.parquet; nothing"
+    with pytest.raises(KnnvoteError, match=message):
+        add(grown, tmp_path / "copy.parquet")
+    remove(grown, [f"new.parquet#{row}" for row in range(60)])
+    assert add(grown, tmp_path / "copy.parquet") == 60
 
 
 def test_new_files_without_the_ids_of_the_index_are_refused(tmp_path):
