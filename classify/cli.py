@@ -90,8 +90,13 @@ _images = click.argument("images", nargs=-1, required=True)
 _positive = click.IntRange(min=1)
 _threads = click.option("--threads", type=_positive, help="Threads of the search; all processors by default.")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+_image_column = click.option(
+    "--image-column", metavar="NAME", help="Column of the images, or the prefix of one column a pixel."
+)
+_label_column = click.option("--label-column", metavar="NAME", help="Column of the labels.")
+_skip_bad = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
 _image_options = _options(
-    click.option("--image-column", metavar="NAME", help="Column of the images, or the prefix of one column a pixel."),
+    _image_column,
     click.option("--shape", metavar="HxW", callback=_parse_shape, help="Shape of an image, if the file does not tell."),
 )
 
@@ -203,10 +208,10 @@ def convert(sources: tuple[Path, ...], destination: Path, images_key: str | None
     help="Share of images that an adaptive index is tuned to give the label of exact search.",
 )
 @_image_options
-@click.option("--label-column", metavar="NAME", help="Column of the labels.")
+@_label_column
 @click.option("--id-column", metavar="NAME", help="Column of ids; file#row otherwise.")
 @click.option("--grayscale", is_flag=True, help="Convert colour images to grey.")
-@click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
+@_skip_bad
 @click.option("--overwrite", is_flag=True, help="Replace an index folder that exists.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of everything random.")
 @_threads
@@ -268,6 +273,70 @@ def index(  # noqa: PLR0917  # click passes options by name
     with _progress("indexing", inputs) as progress:
         index_files(inputs, out, training=training, options=options, tune=tune, progress=progress)
     _talk_index(out)
+
+
+@cli.command(epilog=_example("knnvote add digits.knn digits/test.parquet"))
+@click.argument("index_folder", metavar="INDEX", type=click.Path(path_type=Path))
+@_images
+@_image_column
+@_label_column
+@click.option("--id-column", metavar="NAME", help="Column of ids; that of the index otherwise.")
+@_skip_bad
+@_threads
+def add(  # noqa: PLR0917  # click passes options by name
+    index_folder: Path,
+    images: tuple[str, ...],
+    image_column: str | None,
+    label_column: str | None,
+    id_column: str | None,
+    skip_bad: bool,
+    threads: int | None,
+) -> None:
+    """Add labelled images to an index folder."""
+    from classify.tune import Tuning
+    from data.files import find_inputs
+    from data.layout import ImageOptions
+    from indexer.grow import add_files
+    from indexer.training import TrainingOptions
+
+    training = TrainingOptions(
+        images=ImageOptions(image_column=image_column),
+        label_column=label_column,
+        id_column=id_column,
+        skip_bad=skip_bad,
+    )
+    inputs = find_inputs(images)
+    with _progress("adding", inputs) as progress:
+        added = add_files(index_folder, inputs, tuning=Tuning, training=training, threads=threads, progress=progress)
+    _talk(f"{index_folder}: {added:,} images added")
+    _talk_index(index_folder)
+
+
+@cli.command(epilog=_example("knnvote remove digits.knn test.parquet#0 test.parquet#1"))
+@click.argument("index_folder", metavar="INDEX", type=click.Path(path_type=Path))
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--ids", "id_file", metavar="FILE", help="A Parquet file of ids.")
+@click.option("--id-column", metavar="NAME", help="Column of ids in FILE; its only one, or id, otherwise.")
+@_threads
+def remove(
+    index_folder: Path, ids: tuple[str, ...], id_file: str | None, id_column: str | None, threads: int | None
+) -> None:
+    """Remove images from an index folder by their ids."""
+    import pyarrow as pa
+
+    from classify.tune import Tuning
+    from data.files import find_inputs
+    from indexer.grow import read_id_column, remove_ids
+
+    if not ids and id_file is None:
+        raise click.UsageError("nothing to remove is named: give IDs, or a Parquet file of them with --ids")
+    if id_column is not None and id_file is None:
+        raise click.UsageError("--id-column is of a file of ids: give one with --ids")
+    from_file = [] if id_file is None else read_id_column(find_inputs([id_file]), id_column).chunks
+    all_ids = pa.chunked_array([pa.array(ids, pa.string()), *from_file])
+    removed = remove_ids(index_folder, all_ids, tuning=Tuning, threads=threads)
+    _talk(f"{index_folder}: {removed:,} images removed")
+    _talk_index(index_folder)
 
 
 @cli.command(epilog=_example("knnvote classify digits.knn digits/test.parquet --out predictions"))

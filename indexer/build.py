@@ -91,15 +91,7 @@ def index_files(
     start = time.perf_counter()
     with _claimed(out, overwrite=options.overwrite):
         examples = read_training_set(inputs, training, metric=options.metric, progress=progress)
-        _build(
-            examples,
-            out,
-            options,
-            tune,
-            is_regression=training.is_regression,
-            grayscale=training.images.grayscale,
-            start=start,
-        )
+        build(examples, out, options, tune, start=start)
 
 
 def index_arrays(
@@ -128,7 +120,7 @@ def index_arrays(
     start = time.perf_counter()
     with _claimed(Path(out), overwrite=options.overwrite):
         examples = training_set_from_arrays(images, labels, metric=options.metric, is_regression=is_regression)
-        _build(examples, Path(out), options, tune, is_regression=is_regression, grayscale=False, start=start)
+        build(examples, Path(out), options, tune, start=start)
 
 
 @contextmanager
@@ -155,21 +147,24 @@ def _check_destination(out: Path, *, overwrite: bool) -> None:
         raise KnnvoteError(f"{out} exists and is not an index folder: give --out a new path, such as {out}.knn")
 
 
-def _build(
-    examples: TrainingSet,
-    out: Path,
-    options: IndexOptions,
-    tune: Tune | None,
-    *,
-    is_regression: bool,
-    grayscale: bool,
-    start: float,
-) -> None:
+def build(examples: TrainingSet, out: Path, options: IndexOptions, tune: Tune | None, *, start: float) -> None:
+    """Build the index of a training set and commit it at `out`, whose lock the caller holds.
+
+    Args:
+        examples: what to store.
+        out: the index folder.
+        options: what kind of index to build.
+        tune: finds the rungs of an adaptive index.
+        start: `time.perf_counter()` when the reading of examples began.
+
+    Raises:
+        KnnvoteError: it cannot be built or written; what is at `out` is not changed.
+    """
     read = time.perf_counter()
     x = examples.vectors
     with limit_threads(options.threads):
         built = build_faiss(x, kind=options.kind, metric=options.metric, factory=options.factory, seed=options.seed)
-    facts = _facts(examples, options, built, is_regression=is_regression, grayscale=grayscale)
+    facts = _facts(examples, options, built)
     untuned = time.perf_counter()
     if tune is not None and options.kind == "adaptive":
         labels = examples.provenance["label"].combine_chunks()
@@ -192,9 +187,7 @@ def _build(
     )
 
 
-def _facts(
-    examples: TrainingSet, options: IndexOptions, built: Built, *, is_regression: bool, grayscale: bool
-) -> dict[str, Any]:
+def _facts(examples: TrainingSet, options: IndexOptions, built: Built) -> dict[str, Any]:
     """What the manifest says of the index."""
     x = examples.vectors
     labels = examples.provenance["label"]
@@ -207,13 +200,14 @@ def _facts(
         "shape": list(examples.shape),
         "dtype": str(x.dtype),
         "range": [x.min().item(), x.max().item()],
-        "vector": {"step": VECTOR_STEP, "grayscale": GRAYSCALE_FORMULA if grayscale else None},
-        "task": "regression" if is_regression else "classification",
-        "classes": [] if is_regression else sorted(labels.unique().to_pylist()),
+        "vector": {"step": VECTOR_STEP, "grayscale": GRAYSCALE_FORMULA if examples.grayscale else None},
+        "task": "regression" if examples.is_regression else "classification",
+        "classes": [] if examples.is_regression else sorted(labels.unique().to_pylist()),
         "class_names": examples.class_names,
         "label_type": str(labels.type),
-        "image_column": examples.layout.name if examples.layout else None,
+        "image_column": examples.image_column,
         "label_column": examples.label_column,
+        "id_column": examples.id_column,
         "sources": list(examples.sources),
         "skipped": examples.skipped,
         "search": built.search,

@@ -1,7 +1,7 @@
 """Labelled images: read from Parquet files or taken from arrays, checked row by row, with where each row came from."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,30 +50,49 @@ class TrainingSet:
         vectors: (n, d) in the smallest type that holds all of them without loss.
         provenance: (n rows) columns label, id, file, row.
         shape: of one image.
-        layout: how the first file holds its images; None for arrays.
-        label_column: where the labels were found; None for arrays.
+        image_column: where the first file holds its images; None for arrays.
+        label_column: where it holds the labels; None for arrays.
+        id_column: where ids were looked for; None where they are ``file#row``.
         class_names: names that a Hugging Face data set gives its integer classes.
-        sources: path, size and SHA-256 of each file.
+        is_regression: labels are numbers to be averaged.
+        grayscale: colour images are converted to grey.
+        sources: path, size and SHA-256 of each file, and the type that its own images need; None without a row.
         skipped: rows left out as bad.
     """
 
     vectors: NDArray[np.generic]
     provenance: pa.Table
     shape: tuple[int, ...]
-    layout: Layout | None = None
+    image_column: str | None = None
     label_column: str | None = None
+    id_column: str | None = None
     class_names: list[str] | None = None
+    is_regression: bool = False
+    grayscale: bool = False
     sources: tuple[dict[str, Any], ...] = ()
     skipped: int = 0
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What one file gives: vectors (m, d), provenance (m rows), rows left out."""
+    """What one file gives, or an index that files are added to: vectors (m, d), provenance (m rows), rows left out."""
 
     vectors: list[NDArray[np.generic]]
     provenance: list[pa.Table]
     skipped: int
+    shape: tuple[int, ...]
+    image_column: str | None
+    label_column: str | None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That holds all vectors without loss."""
+        return common_type([block.dtype for block in self.vectors])
+
+    @property
+    def label_type(self) -> pa.DataType:
+        """Of the labels."""
+        return self.provenance[0].schema.field("label").type
 
 
 def read_training_set(
@@ -81,6 +100,7 @@ def read_training_set(
     options: TrainingOptions,
     *,
     metric: Metric = "l2",
+    stored: TrainingSet | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
 ) -> TrainingSet:
     """Read labelled images.
@@ -89,65 +109,110 @@ def read_training_set(
         inputs: Parquet files; all must hold images of one shape.
         options: overrides and checks.
         metric: rows that have no place in its space are bad.
+        stored: what an index holds; the files must fit it, and the result is of its rows and then theirs.
         progress: told the rows of each batch.
 
     Raises:
         KnnvoteError: a file or row does not fit; the message names it and what to do.
     """
-    parts: list[_Part] = []
-    layouts: list[Layout] = []
-    label_columns: list[str] = []
-    names: list[str] | None = None
-    inputs = _distinctly_named(inputs)
-    sources: list[dict[str, Any]] = []
+    parts: list[_Part] = [] if stored is None else [_as_part(stored)]
+    names = None if stored is None else stored.class_names
+    sources: list[dict[str, Any]] = [] if stored is None else [*stored.sources]
+    # Where ids are file#row, a file of a stored one's name stays so: its ids tell whether it was added before.
+    inputs = _distinctly_named(inputs, {source["path"] for source in sources} if options.id_column else set())
     for source in inputs:
         with source.steady(), open_parquet(source) as file:
-            sources.append(source.describe())
-            head = read_head(source, file)
-            try:
-                layout = recognise_images(head, options.images, expected=layouts[0].shape if layouts else None)
-                label_column = recognise_label(head.schema, layout.columns, options.label_column, options.id_column)
-            except ImageFileError as error:
-                raise ImageFileError(f"{source.shown}: {error}") from error
-            names = _same_names(source, names, class_names(head.schema, label_column))
+            described = source.describe()
+            layout, label_column, found = _recognise(source, file, options, parts[0] if parts else None, stored)
+            names = _same_names(source, names, found)
             if file.metadata.num_rows:
-                layouts.append(layout)
-                label_columns.append(label_column)
-                parts.append(_read_part(source, file, layout, label_column, options, metric=metric, progress=progress))
-    vectors = [block for part in parts for block in part.vectors]
-    skipped = sum(part.skipped for part in parts)
-    if not any(map(len, vectors)):
+                part = _read_part(source, file, layout, label_column, options, metric=metric, progress=progress)
+                parts.append(_same_labels(source, parts[0] if parts else part, part))
+        sources.append({**described, "dtype": str(parts[-1].dtype) if file.metadata.num_rows else None})
+    _require_images(inputs, parts if stored is None else parts[1:])
+    return TrainingSet(
+        vectors=np.concatenate(
+            [block for part in parts for block in part.vectors], dtype=common_type([part.dtype for part in parts])
+        ),
+        provenance=pa.concat_tables([table for part in parts for table in part.provenance]).combine_chunks(),
+        shape=parts[0].shape,
+        image_column=parts[0].image_column or parts[-1].image_column,
+        label_column=parts[0].label_column or parts[-1].label_column,
+        id_column=options.id_column if stored is None else stored.id_column,
+        class_names=names,
+        is_regression=options.is_regression,
+        grayscale=options.images.grayscale,
+        sources=tuple(sources),
+        skipped=sum(part.skipped for part in parts),
+    )
+
+
+def _as_part(stored: TrainingSet) -> _Part:
+    return _Part(
+        [stored.vectors],
+        [stored.provenance],
+        stored.skipped,
+        stored.shape,
+        stored.image_column,
+        stored.label_column,
+    )
+
+
+def _require_images(inputs: Sequence[InputFile], parts: Sequence[_Part]) -> None:
+    if not any(len(block) for part in parts for block in part.vectors):
+        skipped = sum(part.skipped for part in parts)
         raise KnnvoteError(
             f"{', '.join(source.shown for source in inputs)}: no labelled image in {len(inputs)} file(s)"
             f"{f', {skipped:,} bad rows left out' if skipped else ''}; an index needs at least one"
         )
-    provenance = _one_table([table for part in parts for table in part.provenance])
-    return TrainingSet(
-        vectors=np.concatenate(vectors, dtype=common_type([block.dtype for block in vectors])),
-        provenance=provenance,
-        shape=layouts[0].shape,
-        layout=layouts[0],
-        label_column=label_columns[0],
-        class_names=names,
-        sources=tuple(sources),
-        skipped=skipped,
-    )
 
 
-def _distinctly_named(inputs: Sequence[InputFile]) -> list[InputFile]:
+def _distinctly_named(inputs: Sequence[InputFile], taken: Set[str]) -> list[InputFile]:
     """Inputs whose relative paths tell them apart in provenance; where they do not, the path as given stands."""
-    times = Counter(source.relative for source in inputs)
+    times = Counter([*(source.relative for source in inputs), *taken])
     return [source if times[source.relative] == 1 else replace(source, relative=source.shown) for source in inputs]
+
+
+def _recognise(
+    source: InputFile,
+    file: pq.ParquetFile,
+    options: TrainingOptions,
+    first: _Part | None,
+    stored: TrainingSet | None,
+) -> tuple[Layout, str, list[str] | None]:
+    """How a file holds its images, which must have the first part's shape; its label column; its classes' names.
+
+    Of columns that could be meant, the one that the stored images or labels were read from is taken.
+    """
+    head = read_head(source, file)
+    image_column, label_column = (None, None) if stored is None else (stored.image_column, stored.label_column)
+    try:
+        layout = recognise_images(head, options.images, expected=first.shape if first else None, preferred=image_column)
+        preferred = label_column if label_column in head.schema.names else None
+        label = recognise_label(head.schema, layout.columns, options.label_column or preferred, options.id_column)
+    except ImageFileError as error:
+        raise ImageFileError(f"{source.shown}: {error}") from error
+    return layout, label, class_names(head.schema, label)
 
 
 def _same_names(source: InputFile, names: list[str] | None, found: list[str] | None) -> list[str] | None:
     """Names of the classes, of which all files that give any must give the same: their labels are numbers alone."""
     if names is not None and found is not None and names != found:
         raise ImageFileError(
-            f"{source.shown}: class names are {', '.join(found)}, and {', '.join(names)} in a file before it: "
-            "give both files the same classes in the same order"
+            f"{source.shown}: class names are {', '.join(found)}, and {', '.join(names)} in what comes before it: "
+            "give all the same classes in the same order"
         )
     return found if names is None else names
+
+
+def _same_labels(source: InputFile, first: _Part, part: _Part) -> _Part:
+    """The part, if its labels have the type of the first one's."""
+    if part.label_type != first.label_type:
+        raise ImageFileError(
+            f"{source.shown}, column {part.label_column!r}: labels are {part.label_type}, and {first.label_type} in "
+            "what comes before it: give all labels one type"
+        )
+    return part
 
 
 def training_set_from_arrays(
@@ -188,7 +253,9 @@ def training_set_from_arrays(
     if label.null_count:
         raise KnnvoteError(f"{label.null_count} labels are missing: leave those images out")
     provenance = _provenance(label, None, "array", np.arange(len(images)))
-    return TrainingSet(vectors=smallest_type(flat), provenance=provenance, shape=images.shape[1:])
+    return TrainingSet(
+        vectors=smallest_type(flat), provenance=provenance, shape=images.shape[1:], is_regression=is_regression
+    )
 
 
 def _read_part(
@@ -225,11 +292,11 @@ def _read_part(
             labels = label_array(label.take(good), is_regression=options.is_regression)
         except KnnvoteError as error:
             raise KnnvoteError(f"{source.shown}, column {label_column!r}: {error}") from error
-        ids = _ids(source, batch, options.id_column)
-        tables.append(_provenance(labels, None if ids is None else ids.take(good), source.relative, first_row + good))
+        ids = None if options.id_column is None else read_ids(source, batch, options.id_column).take(good)
+        tables.append(_provenance(labels, ids, source.relative, first_row + good))
         skipped += len(bad)
         progress(len(block))
-    return _Part(vectors, tables, skipped)
+    return _Part(vectors, tables, skipped, layout.shape, layout.name, label_column)
 
 
 def _label_batches(
@@ -256,10 +323,12 @@ def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.Recor
         first += batch.num_rows
 
 
-def _ids(source: InputFile, batch: pa.RecordBatch, id_column: str | None) -> pa.Array | None:
-    """The ids of a batch as strings, if there is a column of them."""
-    if id_column is None:
-        return None
+def read_ids(source: InputFile, batch: pa.RecordBatch, id_column: str) -> pa.Array:
+    """The ids of a batch as strings.
+
+    Raises:
+        KnnvoteError: they cannot be written so.
+    """
     ids = batch.column(batch.schema.get_field_index(id_column))
     try:
         return ids.cast(pa.string())
@@ -278,11 +347,3 @@ def _provenance(labels: pa.Array, ids: pa.Array | None, file: str, rows: NDArray
         default = pc.binary_join_element_wise(files, row_numbers.cast(pa.string()), "#")
         ids = default if ids is None else pc.coalesce(ids, default)
     return pa.table({"label": labels, "id": ids, "file": files, "row": row_numbers})
-
-
-def _one_table(tables: list[pa.Table]) -> pa.Table:
-    """All rows as one table; files whose labels differ in type are refused."""
-    types = {str(table.schema.field("label").type) for table in tables}
-    if len(types) > 1:
-        raise KnnvoteError(f"labels are {' in one file, '.join(sorted(types))} in another: give them one type")
-    return pa.concat_tables(tables).combine_chunks()

@@ -171,6 +171,7 @@ def test_the_manifest_says_what_the_index_was_made_of_and_how(exact_index, digit
         "label_type": "int64",
         "image_column": "image",
         "label_column": "label",
+        "id_column": None,
         "skipped": 0,
         "seed": 0,
     }

@@ -313,6 +313,8 @@ def test_a_sealed_manifest_that_is_not_complete_is_refused_naming_what_is_wrong(
         ("metric", "hamming"),
         ("sources", [3]),
         ("sources", [{}]),
+        ("sources", [{"path": "a.parquet", "dtype": "object"}]),
+        ("id_column", 3),
         ("files", {}),
         ("files", {"labels": "labels-1.parquet"}),
         ("files", {"labels": {"name": "labels-1.parquet", "size": "1", "sha256": ""}}),

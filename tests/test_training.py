@@ -50,7 +50,7 @@ def test_every_row_is_stored_with_its_label_id_file_and_row(tmp_path):
     assert examples.provenance["file"].to_pylist() == ["a.parquet"] * 5 + ["b.parquet"] * 7
     assert examples.provenance["row"].to_pylist() == [*range(5), *range(7)]
     assert examples.provenance["id"].to_pylist()[4:6] == ["a.parquet#4", "b.parquet#0"]
-    assert (examples.shape, examples.label_column, examples.layout.name) == ((4, 4), "label", "image")
+    assert (examples.shape, examples.label_column, examples.image_column) == ((4, 4), "label", "image")
 
 
 def test_rows_are_numbered_through_batches_and_row_groups(tmp_path):
@@ -66,7 +66,8 @@ def test_each_source_is_kept_with_its_size_and_hash(tmp_path):
     table = image_table(IMAGES, LABELS)
     (source,) = read(tmp_path, table).sources
     content = (tmp_path / "a.parquet").read_bytes()
-    assert source == {"path": "a.parquet", "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert source == {"path": "a.parquet", "size": len(content), "sha256": sha256, "dtype": "uint8"}
 
 
 def test_an_input_given_twice_is_stored_once(tmp_path):
@@ -120,7 +121,7 @@ def test_hugging_face_class_names_are_kept(tmp_path):
 
 
 def test_files_whose_numbers_name_other_classes_are_refused_and_not_mixed(tmp_path):
-    with pytest.raises(ImageFileError, match=r"b\.parquet: class names are dog, cat, emu, and cat, dog, emu in a file"):
+    with pytest.raises(ImageFileError, match=r"b\.parquet: class names are dog, cat, emu, and cat, dog, emu in what"):
         read(tmp_path, hugging_face(["cat", "dog", "emu"]), hugging_face(["dog", "cat", "emu"]))
     plain = image_table(IMAGES, LABELS)
     assert read(tmp_path / "one", plain, hugging_face(["a", "b", "c"])).class_names == ["a", "b", "c"]
@@ -275,7 +276,9 @@ def test_files_of_other_layouts_are_read_together(tmp_path):
 
 
 def test_files_of_other_label_types_are_refused(tmp_path):
-    with pytest.raises(KnnvoteError, match="labels are int64 in one file, string in another: give them one type"):
+    with pytest.raises(
+        KnnvoteError, match=r"b\.parquet, column 'label': labels are string, and int64 in what comes before"
+    ):
         read(tmp_path, image_table(IMAGES, LABELS), image_table(IMAGES, LABELS.astype(str)))
 
 

@@ -27,7 +27,7 @@ from indexer.build import index_arrays
 SCRIPT = Path(sysconfig.get_path("scripts")) / "knnvote"
 MAIN = "from classify.cli import main; main()"
 FILES = 40
-EXAMPLES = ("sample", "index", "classify", "compare", "inspect", "verify", "demo", "convert")
+EXAMPLES = ("sample", "index", "classify", "compare", "inspect", "verify", "add", "remove", "demo", "convert")
 
 
 def python(code, *arguments):

@@ -1,0 +1,245 @@
+"""An index folder that grows and shrinks: built again, as `knnvote index` does, from the stored images that stay.
+
+FAISS cannot remove from every index, and one that was added to would answer otherwise than one built at once. So the
+folder is that of an index built afresh from the same rows in the same order, committed as a generation of its own.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from data.errors import ImageFileError, KnnvoteError
+from data.files import hold_lock
+from data.images import common_type, smallest_type
+from data.inputs import InputFile
+from data.parquet import open_parquet, read_batches
+from indexer.build import IndexOptions, Tune, build
+from indexer.manifest import read_manifest
+from indexer.store import LOCK, Index, open_index, verify_folder
+from indexer.training import TrainingOptions, TrainingSet, read_ids, read_training_set
+
+Tuner = Callable[..., Tune]  # called with k, weights and target_agreement: `classify.tune.Tuning`
+_BLOCK = 4096
+_ID_BATCH = 1 << 16
+
+
+def add_files(
+    path: Path | str,
+    inputs: Sequence[InputFile],
+    *,
+    tuning: Tuner,
+    training: TrainingOptions | None = None,
+    threads: int | None = None,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> int:
+    """Add labelled images in Parquet files to an index, after the images that it stores.
+
+    Args:
+        path: the index folder.
+        inputs: Parquet files of images and labels like those stored.
+        tuning: `classify.tune.Tuning`; an index that was tuned is tuned again for the same k, weights and target.
+        training: what the user says of the new images. Task and grayscale are the index's, and so is the id column
+            unless one is given.
+        threads: that build it; None for as many as there are processors.
+        progress: told the rows of each batch.
+
+    Returns:
+        How many images were added.
+
+    Raises:
+        KnnvoteError: a file does not fit, or ids of its images are stored already; nothing is changed.
+    """
+    start = time.perf_counter()
+    with _claimed(Path(path)) as index:
+        options = _like_stored(index, training or TrainingOptions())
+        stored = _training_set(index)
+        examples = read_training_set(inputs, options, metric=index.metric, stored=stored, progress=progress)
+        _refuse_stored_ids(index, examples.provenance["id"].combine_chunks())
+        _refuse_stored_files(index, stored, examples.sources[len(stored.sources) :])
+        _build_again(index, examples, tuning, threads, start=start)
+        return len(examples.vectors) - index.n
+
+
+def remove_ids(
+    path: Path | str, ids: Sequence[str] | pa.ChunkedArray, *, tuning: Tuner, threads: int | None = None
+) -> int:
+    """Remove every image that has one of some ids from an index.
+
+    Args:
+        path: the index folder.
+        ids: strings.
+        tuning: `classify.tune.Tuning`; an index that was tuned is tuned again for the same k, weights and target.
+        threads: that build it; None for as many as there are processors.
+
+    Returns:
+        How many images were removed.
+
+    Raises:
+        KnnvoteError: an id is not stored, or no image would be left; nothing is changed.
+    """
+    start = time.perf_counter()
+    with _claimed(Path(path)) as index:
+        kept = _other_rows(index, pc.unique(ids if isinstance(ids, pa.ChunkedArray) else pa.array(ids, pa.string())))
+        examples = _keep(index, kept)
+        _build_again(index, examples, tuning, threads, start=start)
+        return index.n - len(examples.vectors)
+
+
+def read_id_column(inputs: Sequence[InputFile], id_column: str | None = None) -> pa.ChunkedArray:
+    """Ids from Parquet files, as strings.
+
+    Args:
+        inputs: Parquet files.
+        id_column: that holds the ids; without it the only column, or else the one named ``id``.
+
+    Raises:
+        KnnvoteError: a file has no such column, or an id is null.
+    """
+    chunks: list[pa.Array] = []
+    for source in inputs:
+        with open_parquet(source) as file:
+            names = file.schema_arrow.names
+            name = id_column or (names[0] if len(names) == 1 else "id")
+            if name not in names:
+                raise ImageFileError(
+                    f"{source.shown}: no column {name!r} of ids; there are {', '.join(names)}: "
+                    "name one with --id-column"
+                )
+            batches = read_batches(source, file, columns=[name], batch_size=_ID_BATCH)
+            found = [read_ids(source, batch, name) for batch in batches]
+        null = sum(ids.null_count for ids in found)
+        if null:
+            raise ImageFileError(f"{source.shown}, column {name!r}: {null:,} ids are null: leave those rows out")
+        chunks += found
+    return pa.chunked_array(chunks, pa.string())
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[Index]:
+    """An index whose every byte was checked, held against other builds until its successor is committed."""
+    read_manifest(path)  # before the lock is written into a folder that is no index
+    with hold_lock(path / LOCK, f"another build is writing to {path}: wait for it, and run the same command again"):
+        problems = verify_folder(path)
+        if problems:  # a new generation would seal the damage
+            raise KnnvoteError(f"{problems[0]}; nothing was changed: build the index again from its images")
+        yield open_index(path)
+
+
+def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
+    """Options that read new images as the stored ones were read."""
+    grayscale = index.manifest["vector"]["grayscale"] is not None
+    return replace(
+        training,
+        images=replace(training.images, grayscale=grayscale),
+        id_column=training.id_column or index.manifest["id_column"],
+        is_regression=index.is_regression,
+    )
+
+
+def _training_set(index: Index) -> TrainingSet:
+    """What an index stores, its vectors still mapped."""
+    manifest = index.manifest
+    return TrainingSet(
+        vectors=index.vectors,
+        provenance=index.provenance.read(),
+        shape=index.shape,
+        image_column=manifest["image_column"],
+        label_column=manifest["label_column"],
+        id_column=manifest["id_column"],
+        class_names=manifest["class_names"],
+        is_regression=index.is_regression,
+        grayscale=manifest["vector"]["grayscale"] is not None,
+        sources=tuple(manifest["sources"]),
+        skipped=manifest["skipped"],
+    )
+
+
+def _refuse_stored_ids(index: Index, ids: pa.Array) -> None:
+    """Refuse ids of new images, those from the n-th, that are among the ids before."""
+    new = ids[index.n :]
+    again = new.filter(pc.is_in(new, value_set=ids[: index.n]))
+    if len(again):
+        raise KnnvoteError(
+            f"{index.path} stores {len(again):,} of the {len(new):,} ids already, the first {again[0].as_py()!r}; "
+            "nothing was added: remove these first with knnvote remove or, if they are other images, rename their "
+            "files or name a column of ids with --id-column"
+        )
+
+
+def _refuse_stored_files(index: Index, stored: TrainingSet, new: Sequence[dict[str, Any]]) -> None:
+    """Refuse a file that is stored under another path, which gives its images other ids."""
+    paths = {_mark(source): source["path"] for source in _with_rows(stored.sources, stored.provenance)}
+    for source in new:
+        if _mark(source) in paths:
+            raise KnnvoteError(
+                f"{index.path} stores images of a file with the same bytes as {source['path']} already, then named "
+                f"{paths[_mark(source)]}; nothing was added: leave it out, or remove those images first"
+            )
+
+
+def _mark(source: dict[str, Any]) -> str | None:
+    """What tells a file's content from any other."""
+    return source.get("sha256", source.get("etag"))
+
+
+def _other_rows(index: Index, ids: pa.Array) -> NDArray[np.bool_]:
+    """(n,) whether a stored image stays when those of some distinct ids go."""
+    if not len(ids):
+        raise KnnvoteError(f"no id is given of an image to remove from {index.path}: give one at least")
+    unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=index.ids)))
+    if len(unknown):
+        raise KnnvoteError(
+            f"{index.path} does not store {len(unknown):,} of the {len(ids):,} ids, the first "
+            f"{unknown[0].as_py()!r}; nothing was removed: give ids as knnvote classify --neighbors shows them"
+        )
+    kept: NDArray[np.bool_] = ~pc.is_in(index.ids, value_set=ids).to_numpy(zero_copy_only=False)
+    if not kept.any():
+        raise KnnvoteError(
+            f"all {index.n:,} images of {index.path} would be removed, and an index needs at least one: "
+            "delete the folder instead"
+        )
+    return kept
+
+
+def _keep(index: Index, kept: NDArray[np.bool_]) -> TrainingSet:
+    """Some of the stored images, in the type that they and the files they are from need; other files are forgotten."""
+    stored = _training_set(index)
+    provenance = stored.provenance.filter(pa.array(kept)).combine_chunks()
+    sources = _with_rows(stored.sources, provenance)
+    vectors = stored.vectors[kept]
+    if len(provenance["file"].unique()) == len({source["path"] for source in sources}):  # none are from arrays
+        types = [np.dtype(source["dtype"]) for source in sources if source["dtype"] is not None]
+        vectors = vectors.astype(common_type(types), copy=False)
+    blocks = range(0, len(vectors), _BLOCK)
+    dtype = common_type([smallest_type(vectors[start : start + _BLOCK]).dtype for start in blocks])
+    return replace(stored, vectors=vectors.astype(dtype, copy=False), provenance=provenance, sources=sources)
+
+
+def _with_rows(sources: Sequence[dict[str, Any]], provenance: pa.Table) -> tuple[dict[str, Any], ...]:
+    """The sources of which any row is stored."""
+    files = set(provenance["file"].unique().to_pylist())
+    return tuple(source for source in sources if source["path"] in files)
+
+
+def _build_again(index: Index, examples: TrainingSet, tuning: Tuner, threads: int | None, *, start: float) -> None:
+    """Build an index of the same kind from other images, and commit it in its place."""
+    manifest = index.manifest
+    options = IndexOptions(
+        kind=manifest["kind"],
+        factory=manifest["factory"] if index.kind == "factory" else None,
+        metric=index.metric,
+        seed=manifest["seed"],
+        threads=threads,
+    )
+    tuned = manifest["search"].get("tuned")
+    names = ("k", "weights", "target_agreement")
+    tune = None if tuned is None else tuning(**{name: tuned[name] for name in names})
+    build(examples, index.path, options, tune, start=start)

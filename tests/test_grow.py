@@ -1,0 +1,570 @@
+"""Indexes that grow and shrink: what they answer, what they keep, what they refuse, and what a kill leaves."""
+
+import io
+import shutil
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made_sets import clusters
+from PIL import Image
+
+from classify.classifier import Classifier
+from classify.tune import Tuning
+from classify.vote import Rule
+from data.errors import KnnvoteError
+from data.files import hold_lock
+from data.inputs import find_inputs
+from data.layout import ImageOptions
+from data.sample import digits
+from data.tables import image_table, write_table
+from indexer.build import IndexOptions, index_arrays, index_files
+from indexer.grow import add_files, read_id_column, remove_ids
+from indexer.manifest import read_manifest
+from indexer.space import METRICS
+from indexer.store import open_index, verify_folder
+from indexer.training import TrainingOptions
+
+IMAGES, LABELS = (array[:160] for array in digits())
+OLD, NEW = slice(0, 100), slice(100, 160)
+KINDS = {
+    "exact": {"kind": "exact"},
+    "adaptive": {"kind": "adaptive"},
+    "hnsw": {"kind": "hnsw"},
+    "factory": {"kind": "factory", "factory": "PCA8,Flat"},
+}
+WIDER = {
+    "uint8": lambda images: images,
+    "uint16": lambda images: images.astype(np.uint16) * 1000,
+    "float32": lambda images: images.astype(np.float32) + np.float32(0.5),
+    "float64": lambda images: images / 7,
+}
+
+
+def write(path, images=IMAGES, labels=LABELS, *, ids=None):
+    table = image_table(images, labels)
+    write_table(table if ids is None else table.append_column("key", ids), path)
+    return path
+
+
+def inputs(*paths):
+    return find_inputs([str(path) for path in paths])
+
+
+def png(pixels):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def options(kind="exact", **more):
+    return IndexOptions(**{"threads": 1, **KINDS[kind], **more})
+
+
+def add(index, *paths, **training):
+    return add_files(index, inputs(*paths), tuning=Tuning, training=TrainingOptions(**training), threads=1)
+
+
+def remove(index, ids):
+    return remove_ids(index, ids, tuning=Tuning, threads=1)
+
+
+def state(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def content(folder):
+    """All that a manifest says but where rows came from, with the hash of each file that shapes an answer."""
+    manifest = read_manifest(folder)
+    files = {role: entry["sha256"] for role, entry in manifest["files"].items() if role != "labels"}
+    origin = ("generation", "checksum", "files", "sources", "skipped", "image_column", "label_column", "id_column")
+    return {key: value for key, value in manifest.items() if key not in origin} | {"files": files}
+
+
+@pytest.fixture
+def grown(tmp_path):
+    """An index of old.parquet, and new.parquet beside it."""
+    write(tmp_path / "old.parquet", IMAGES[OLD], LABELS[OLD])
+    write(tmp_path / "new.parquet", IMAGES[NEW], LABELS[NEW])
+    index_files(inputs(tmp_path / "old.parquet"), tmp_path / "x.knn", options=options())
+    return tmp_path / "x.knn"
+
+
+# Like an index built afresh
+
+
+@pytest.mark.parametrize("dtype", WIDER)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_added_to_it_is_the_index_of_all_and_what_was_added_can_be_taken_back(tmp_path, kind, metric, dtype):
+    old = write(tmp_path / "old.parquet", IMAGES[OLD], LABELS[OLD])
+    new = write(tmp_path / "new.parquet", WIDER[dtype](IMAGES[NEW]), LABELS[NEW])
+    for name, files in {"x": [old], "fresh": [old, new]}.items():
+        index_files(inputs(*files), tmp_path / name, options=options(kind, metric=metric, seed=3))
+    before, fresh = open_index(tmp_path / "x").fingerprint, open_index(tmp_path / "fresh")
+    assert add(tmp_path / "x", new) == 60
+    index = open_index(tmp_path / "x")
+    assert index.vectors.dtype == dtype
+    assert index.fingerprint == fresh.fingerprint
+    assert verify_folder(tmp_path / "x") == []
+    assert remove(tmp_path / "x", [f"new.parquet#{row}" for row in range(60)]) == 60
+    assert open_index(tmp_path / "x").fingerprint == before
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_after_a_removal_it_is_the_index_of_the_images_that_stay(tmp_path, kind, metric):
+    images = IMAGES.astype(np.uint16)
+    images[10:20] *= 4000  # they alone need 16 bits
+    index_files(inputs(write(tmp_path / "all.parquet", images)), tmp_path / "x", options=options(kind, metric=metric))
+    kept = np.setdiff1d(np.arange(160), [*range(10, 20), 0, 77, 159])
+    index_files(
+        inputs(write(tmp_path / "kept.parquet", images[kept], LABELS[kept])),
+        tmp_path / "fresh",
+        options=options(kind, metric=metric),
+    )
+    assert remove(tmp_path / "x", [f"all.parquet#{row}" for row in [159, *range(10, 20), 77, 0, 77]]) == 13
+    assert open_index(tmp_path / "x").vectors.dtype == np.uint8
+    assert content(tmp_path / "x") == content(tmp_path / "fresh")
+    xq = IMAGES[:50] ^ 1
+    one, other = (Classifier.open(tmp_path / name)(xq) for name in ("x", "fresh"))
+    assert one.prediction.equals(other.prediction)
+    assert (one.D.tobytes(), one.I.tobytes()) == (other.D.tobytes(), other.I.tobytes())
+    provenance = pq.read_table(tmp_path / "x" / "labels-2.parquet")
+    assert provenance["row"].to_pylist() == kept.tolist()
+    assert provenance["id"].to_pylist() == [f"all.parquet#{row}" for row in kept]
+    assert provenance["label"].to_pylist() == LABELS[kept].tolist()
+
+
+@pytest.mark.parametrize("kind", ["exact", "adaptive"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_an_index_with_bounds_and_tuned_rungs_is_tuned_again_for_what_it_was(tmp_path, kind, dtype):
+    made = clusters(dtype, n=4500, d=160, nq=1)
+    old, new, kept = slice(0, 4200), slice(4200, 4500), slice(300, 4500)
+    tune = Tuning(k=3, weights="distance", target_agreement=0.97)
+    files = {
+        name: write(tmp_path / f"{name}.parquet", made.x[rows], made.y[rows])
+        for name, rows in {"old": old, "new": new, "kept": kept}.items()
+    }
+    for name, names in {"x": ["old"], "both": ["old", "new"], "left": ["kept"]}.items():
+        index_files(inputs(*(files[n] for n in names)), tmp_path / name, options=options(kind), tune=tune)
+    add(tmp_path / "x", files["new"])
+    assert open_index(tmp_path / "x").fingerprint == open_index(tmp_path / "both").fingerprint
+    remove(tmp_path / "x", [f"old.parquet#{row}" for row in range(300)])
+    assert content(tmp_path / "x") == content(tmp_path / "left")
+    assert "bounds" in read_manifest(tmp_path / "x")["files"]
+    if kind == "adaptive":
+        tuned = read_manifest(tmp_path / "x")["search"]["tuned"]
+        assert (tuned["k"], tuned["weights"], tuned["target_agreement"]) == (3, "distance", 0.97)
+
+
+def test_an_adaptive_index_that_was_never_tuned_stays_so(tmp_path):
+    index_arrays(IMAGES[OLD], LABELS[OLD], tmp_path / "x", options=options("adaptive"))
+    add(tmp_path / "x", write(tmp_path / "new.parquet", IMAGES[NEW], LABELS[NEW]))
+    remove(tmp_path / "x", ["array#3"])
+    assert read_manifest(tmp_path / "x")["search"]["tuned"] is None
+
+
+def test_an_index_tuned_for_more_neighbours_than_stay_is_exact_search(tmp_path):
+    index_arrays(IMAGES, LABELS, tmp_path / "x", options=options("adaptive"), tune=Tuning(k=9))
+    remove(tmp_path / "x", [f"array#{row}" for row in range(152)])
+    index = open_index(tmp_path / "x")
+    assert (index.n, index.tuned.k, index.is_exact(1)) == (8, 9, True)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_order_of_adding_and_removing_ends_as_the_index_of_what_is_left(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("any")
+    rows = np.arange(12)
+    index_files(inputs(write(folder / "0.parquet", IMAGES[:12], LABELS[:12])), folder / "x", options=options())
+    ids = [f"0.parquet#{row}" for row in range(12)]
+    for step in range(1, 4):
+        if len(ids) == 1 or data.draw(st.booleans(), "adds"):
+            drawn = np.array(data.draw(st.lists(st.integers(12, 159), min_size=1, max_size=9)))
+            add(folder / "x", write(folder / f"{step}.parquet", IMAGES[drawn], LABELS[drawn]))
+            rows = np.append(rows, drawn)
+            ids += [f"{step}.parquet#{row}" for row in range(len(drawn))]
+        else:
+            gone = set(data.draw(st.lists(st.sampled_from(ids), min_size=1, max_size=len(ids) - 1, unique=True)))
+            remove(folder / "x", sorted(gone))
+            rows = rows[[name not in gone for name in ids]]
+            ids = [name for name in ids if name not in gone]
+    index_files(inputs(write(folder / "left.parquet", IMAGES[rows], LABELS[rows])), folder / "fresh", options=options())
+    assert content(folder / "x") == content(folder / "fresh")
+    assert open_index(folder / "x").ids.to_pylist() == ids
+
+
+@pytest.mark.parametrize(
+    "labels", [LABELS.astype(str), LABELS > 4, LABELS.astype(np.int8)], ids=["text", "bool", "int8"]
+)
+def test_labels_of_every_type_are_joined(tmp_path, labels):
+    old, new = (write(tmp_path / f"{rows.start}.parquet", IMAGES[rows], labels[rows]) for rows in (OLD, NEW))
+    for name, files in {"x": [old], "fresh": [old, new]}.items():
+        index_files(inputs(*files), tmp_path / name, options=options())
+    add(tmp_path / "x", new)
+    assert open_index(tmp_path / "x").fingerprint == open_index(tmp_path / "fresh").fingerprint
+    stay = np.flatnonzero(labels != labels[0])
+    remove(tmp_path / "x", np.array(open_index(tmp_path / "x").ids)[labels == labels[0]].tolist())
+    assert open_index(tmp_path / "x").labels.to_pylist() == labels[stay].tolist()
+    assert open_index(tmp_path / "x").classes.to_pylist() == sorted(set(labels[stay].tolist()))
+
+
+# New files are read as the old ones were
+
+
+def test_where_each_image_came_from_is_kept_and_the_new_file_joins_the_sources(grown, tmp_path):
+    before = read_manifest(grown)
+    add(grown, tmp_path / "new.parquet")
+    table = pq.read_table(grown / "labels-2.parquet")
+    assert table["id"].to_pylist() == [f"old.parquet#{i}" for i in range(100)] + [f"new.parquet#{i}" for i in range(60)]
+    assert table["label"].to_pylist() == LABELS.tolist()
+    sources = read_manifest(grown)["sources"]
+    assert sources[0] == before["sources"][0]
+    assert (sources[1]["path"], sources[1]["size"]) == ("new.parquet", (tmp_path / "new.parquet").stat().st_size)
+    remove(grown, [f"old.parquet#{i}" for i in range(100)])
+    assert [source["path"] for source in read_manifest(grown)["sources"]] == ["new.parquet"]
+
+
+def test_a_regression_stays_one_and_takes_whole_numbers_too(tmp_path):
+    training = TrainingOptions(is_regression=True)
+    old = write(tmp_path / "old.parquet", IMAGES[OLD], LABELS[OLD] / 3)
+    new = write(tmp_path / "new.parquet", IMAGES[NEW], LABELS[NEW])
+    for name, files in {"x": [old], "fresh": [old, new]}.items():
+        index_files(inputs(*files), tmp_path / name, training=training, options=options())
+    add(tmp_path / "x", new)
+    assert open_index(tmp_path / "x").fingerprint == open_index(tmp_path / "fresh").fingerprint
+    remove(tmp_path / "x", ["old.parquet#0", "new.parquet#0"])
+    kept = np.setdiff1d(np.arange(160), [0, 100])
+    assert open_index(tmp_path / "x").targets.tolist() == [
+        *(LABELS[kept[kept < 100]] / 3).tolist(),
+        *LABELS[kept[kept >= 100]].tolist(),
+    ]
+
+
+def test_columns_ids_and_grey_are_as_the_index_has_them(tmp_path):
+    colour = np.stack([IMAGES * 15, IMAGES * 5, IMAGES], axis=-1)
+    training = TrainingOptions(
+        images=ImageOptions(image_column="picture", grayscale=True), label_column="kind", id_column="key"
+    )
+    encoded = [png(image) for image in colour]
+    for name, rows in {"old": OLD, "new": NEW}.items():
+        keys = pa.array(np.arange(160)[rows] + 1000)
+        columns = {"picture": encoded[rows], "thumb": encoded[rows], "kind": LABELS[rows], "fold": LABELS[rows] % 2}
+        pq.write_table(pa.table({**columns, "key": keys}), tmp_path / f"{name}.parquet")
+    old, new = tmp_path / "old.parquet", tmp_path / "new.parquet"
+    for name, files in {"x": [old], "fresh": [old, new]}.items():
+        index_files(inputs(*files), tmp_path / name, training=training, options=options())
+    add(tmp_path / "x", new)
+    assert open_index(tmp_path / "x").fingerprint == open_index(tmp_path / "fresh").fingerprint
+    assert open_index(tmp_path / "x").ids.to_pylist()[-1] == "1159"
+    with pytest.raises(KnnvoteError, match="stores 100 of the 100 ids already, the first '1000'"):
+        add(tmp_path / "x", old)
+
+
+def test_options_of_one_addition_stand_above_the_index(grown, tmp_path):
+    table = image_table(IMAGES[NEW], LABELS[NEW] % 2, image_column="picture", label_column="kind")
+    table = table.append_column("label", pa.array(LABELS[NEW])).append_column("key", pa.array(map(str, range(60))))
+    pq.write_table(table.append_column("image", table["picture"]), tmp_path / "b.parquet")
+    add(
+        grown, tmp_path / "b.parquet", images=ImageOptions(image_column="picture"), label_column="kind", id_column="key"
+    )
+    index = open_index(grown)
+    assert index.ids.to_pylist()[100:] == [str(i) for i in range(60)]
+    assert index.labels.to_pylist()[100:] == (LABELS[NEW] % 2).tolist()
+    assert [index.manifest[key] for key in ("image_column", "label_column", "id_column")] == ["image", "label", None]
+
+
+def test_files_are_added_to_an_index_of_arrays(tmp_path):
+    index_arrays(IMAGES[OLD], LABELS[OLD], tmp_path / "x", options=options())
+    add(tmp_path / "x", write(tmp_path / "new.parquet", IMAGES[NEW] / 7, LABELS[NEW]))
+    index = open_index(tmp_path / "x")
+    assert np.array_equal(index.vectors, np.concatenate([IMAGES[OLD], IMAGES[NEW] / 7]).reshape(160, 64))
+    assert (index.manifest["image_column"], index.manifest["label_column"]) == ("image", "label")
+    remove(tmp_path / "x", ["array#0"])
+    assert open_index(tmp_path / "x").ids.to_pylist()[:2] == ["array#1", "array#2"]
+
+
+def test_bad_rows_are_left_out_only_when_told_to_and_counted_with_the_older_ones(tmp_path):
+    holed = pa.array([None if row < 5 else row for row in LABELS.tolist()])
+    old, new = (write(tmp_path / f"{n}.parquet", IMAGES ^ n, holed) for n in (0, 1))
+    index_files(inputs(old), tmp_path / "x", training=TrainingOptions(skip_bad=True), options=options())
+    with pytest.raises(KnnvoteError, match=r"1\.parquet, row 0: no label; mend it, or pass --skip-bad"):
+        add(tmp_path / "x", new)
+    assert add(tmp_path / "x", new, skip_bad=True) == 160 - holed.null_count
+    assert read_manifest(tmp_path / "x")["skipped"] == 2 * holed.null_count
+
+
+def test_a_file_of_a_stored_ones_name_is_told_apart_where_ids_are_its_own(tmp_path):
+    files = [
+        write(tmp_path / name / "part.parquet", IMAGES[rows], LABELS[rows], ids=pa.array(np.arange(160)[rows]))
+        for name, rows in {"a": OLD, "b": NEW}.items()
+    ]
+    training = TrainingOptions(id_column="key")
+    index_files(inputs(files[0]), tmp_path / "x", training=training, options=options())
+    add(tmp_path / "x", files[1])
+    table = pq.read_table(tmp_path / "x" / "labels-2.parquet")
+    assert table["file"].unique().to_pylist() == ["part.parquet", str(files[1])]
+
+
+def test_a_repeated_id_is_stored_each_time_and_removed_each_time(tmp_path):
+    keys = pa.array(["a", "b", "a", "c"])
+    old = write(tmp_path / "old.parquet", IMAGES[:4], LABELS[:4], ids=keys)
+    index_files(inputs(old), tmp_path / "x", training=TrainingOptions(id_column="key"), options=options())
+    add(tmp_path / "x", write(tmp_path / "new.parquet", IMAGES[4:8], LABELS[4:8], ids=pa.array(["d", "e", "d", "d"])))
+    assert remove(tmp_path / "x", ["a", "d"]) == 5
+    assert open_index(tmp_path / "x").ids.to_pylist() == ["b", "c", "e"]
+
+
+# What is refused changes nothing
+
+
+def refused_files(folder):
+    """Files that cannot be added to an index of old.parquet, each with what is said of it."""
+    names = '{"info": {"features": {"label": {"names": ["b", "a"], "_type": "ClassLabel"}}}}'
+    named = image_table(IMAGES[NEW], LABELS[NEW] % 2).replace_schema_metadata({"huggingface": names})
+    write_table(named, folder / "names.parquet")
+    write(folder / "shape.parquet", np.zeros((3, 5, 5), np.uint8), LABELS[:3])
+    write(folder / "text.parquet", labels=LABELS.astype(str))
+    write(folder / "floats.parquet", labels=LABELS / 3)
+    write(folder / "short.parquet", labels=LABELS.astype(np.uint8))
+    write(folder / "none.parquet", IMAGES[:0], LABELS[:0])
+    return {
+        "names.parquet": "class names are b, a, and a, b in what comes before",
+        "shape.parquet": "images are 5 x 5, the index stores 8 x 8",
+        "text.parquet": "column 'label': labels are string, and int64 in what comes before it: give all labels one",
+        "floats.parquet": "labels of type double are numbers to be averaged",
+        "short.parquet": "labels are uint8, and int64",
+        "none.parquet": r"no labelled image in 1 file\(s\)",
+        "old.parquet": r"stores 100 of the 100 ids already, the first 'old\.parquet#0'; nothing was added: remove",
+    }
+
+
+def test_a_file_that_does_not_fit_is_refused_by_name_and_nothing_is_changed(tmp_path):
+    names = '{"info": {"features": {"label": {"names": ["a", "b"], "_type": "ClassLabel"}}}}'
+    table = image_table(IMAGES[OLD], LABELS[OLD] % 2).replace_schema_metadata({"huggingface": names})
+    write_table(table, tmp_path / "old.parquet")
+    write(tmp_path / "new.parquet", IMAGES[NEW], LABELS[NEW])
+    index_files(inputs(tmp_path / "old.parquet"), tmp_path / "x", options=options())
+    before = state(tmp_path / "x")
+    for name, message in refused_files(tmp_path).items():
+        with pytest.raises(KnnvoteError, match=message) as refusal:
+            add(tmp_path / "x", tmp_path / name)
+        assert name in str(refusal.value)
+        assert state(tmp_path / "x") == before
+    with pytest.raises(KnnvoteError, match=r"shape\.parquet"):  # with one that does
+        add(tmp_path / "x", tmp_path / "new.parquet", tmp_path / "shape.parquet")
+    assert state(tmp_path / "x") == before
+
+
+def test_what_was_added_cannot_be_added_again(grown, tmp_path):
+    add(grown, tmp_path / "new.parquet")
+    before = state(grown)
+    with pytest.raises(KnnvoteError, match=r"stores 60 of the 60 ids already, the first 'new\.parquet#0'"):
+        add(grown, tmp_path / "new.parquet")
+    assert state(grown) == before
+
+
+def test_a_file_that_was_added_under_another_path_cannot_be_added_again(grown, tmp_path):
+    add(grown, tmp_path / "new.parquet")
+    shutil.copy(tmp_path / "new.parquet", tmp_path / "copy.parquet")
+    message = r"stores images of a file with the same bytes as copy\.parquet already, then named new\.parquet; nothing"
+    with pytest.raises(KnnvoteError, match=message):
+        add(grown, tmp_path / "copy.parquet")
+    remove(grown, [f"new.parquet#{row}" for row in range(60)])
+    assert add(grown, tmp_path / "copy.parquet") == 60
+
+
+def test_new_files_without_the_ids_of_the_index_are_refused(tmp_path):
+    old = write(tmp_path / "old.parquet", ids=pa.array(np.arange(160)))
+    index_files(inputs(old), tmp_path / "x", training=TrainingOptions(id_column="key"), options=options())
+    with pytest.raises(KnnvoteError, match=r"new\.parquet: no column 'key' for --id-column"):
+        add(tmp_path / "x", write(tmp_path / "new.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (["old.parquet#1", "here", "there", "here"], r"does not store 2 of the 3 ids, the first 'here'; nothing was"),
+        ([], "no id is given"),
+        ([f"old.parquet#{row}" for row in range(100)], "all 100 images of .* would be removed"),
+    ],
+)
+def test_ids_that_cannot_be_removed_are_refused_and_nothing_is_changed(grown, ids, message):
+    before = state(grown)
+    with pytest.raises(KnnvoteError, match=message):
+        remove(grown, ids)
+    assert state(grown) == before
+
+
+def test_a_damaged_index_is_refused_and_its_damage_never_sealed(grown, tmp_path):
+    file = grown / "index-1.faiss"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    for change in (lambda: add(grown, tmp_path / "new.parquet"), lambda: remove(grown, ["old.parquet#0"])):
+        with pytest.raises(KnnvoteError, match=r"index-1\.faiss was changed: .*; nothing was changed: build the index"):
+            change()
+    assert read_manifest(grown)["generation"] == 1
+
+
+def test_no_folder_or_lock_is_made_where_there_is_no_index(tmp_path):
+    (tmp_path / "other").mkdir()
+    with pytest.raises(KnnvoteError, match="is not an index folder"):
+        remove(tmp_path / "other", ["a"])
+    with pytest.raises(KnnvoteError, match="does not exist"):
+        remove(tmp_path / "none", ["a"])
+    assert [*tmp_path.rglob("*")] == [tmp_path / "other"]
+
+
+def test_a_change_is_refused_while_another_build_is_at_work(grown, tmp_path):
+    with hold_lock(grown / "lock", "held"), pytest.raises(KnnvoteError, match="another build is writing to"):
+        add(grown, tmp_path / "new.parquet")
+    add(grown, tmp_path / "new.parquet")
+    assert not (grown / "lock").exists()
+
+
+# Commits
+
+
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@pytest.mark.parametrize("change", ["add", "remove"])
+def test_at_every_moment_the_folder_is_the_old_whole_or_the_new_whole(tmp_path, monkeypatch, kind, change):
+    """Each step on disk is preceded by a copy of the folder: what a kill at that moment would leave."""
+    folder, copies = tmp_path / "x", []
+    new = write(tmp_path / "new.parquet", IMAGES[NEW] / 7, LABELS[NEW])
+    index_files(inputs(write(tmp_path / "old.parquet")), folder, options=options(kind))
+    old = open_index(folder).fingerprint
+
+    def copying(step):
+        def copy_first(path, *rest, **named):
+            copies.append(tmp_path / f"copy{len(copies)}")
+            shutil.copytree(folder, copies[-1])
+            return step(path, *rest, **named)
+
+        return copy_first
+
+    with monkeypatch.context() as patched:
+        for step in ("replace", "unlink"):
+            patched.setattr(Path, step, copying(getattr(Path, step)))
+        add(folder, new) if change == "add" else remove(folder, ["old.parquet#0"])
+    assert len(state(folder)) == len(read_manifest(folder)["files"]) + 2
+    fingerprints = [open_index(copy).fingerprint for copy in copies]
+    assert all(verify_folder(copy) == [] for copy in copies)
+    assert list(dict.fromkeys(fingerprints)) == [old, open_index(folder).fingerprint]
+    for copy in (copies[fingerprints.count(old) - 1], copies[-1]):  # the next run clears away what is left
+        remove(copy, ["old.parquet#1"])
+        assert len(state(copy)) == len(read_manifest(copy)["files"]) + 2
+
+
+def test_a_killed_addition_leaves_the_old_index_and_the_same_command_completes_it(grown, tmp_path):
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "replace = Path.replace\n"
+        "def die(path, target):\n"
+        "  if Path(target).name == 'manifest.json':\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "  return replace(path, target)\n"
+        "Path.replace = die\n"
+        "from classify.cli import main\n"
+        "main()\n"
+    )
+    before = state(grown)
+    arguments = ["add", grown, tmp_path / "new.parquet"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert state(grown).items() > before.items()
+    assert open_index(grown).n == 100
+    assert add(grown, tmp_path / "new.parquet") == 60
+    assert sorted(state(grown)) == ["index-3.faiss", "labels-3.parquet", "manifest.json", "timing-3.json"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_index_opened_before_answers_as_before_in_every_thread(tmp_path, kind):
+    for name in ("x", "quiet"):
+        index_files(inputs(write(tmp_path / "old.parquet")), tmp_path / name, options=options(kind))
+    new = write(tmp_path / "new.parquet", IMAGES[NEW] / 7, LABELS[NEW])
+    opened = Classifier.open(tmp_path / "x", Rule(k=3))
+    add(tmp_path / "x", new)
+    remove(tmp_path / "x", [f"old.parquet#{row}" for row in range(90)])
+    assert not (tmp_path / "x" / "labels-1.parquet").exists()
+    with ThreadPoolExecutor(2) as threads:
+        answers = [*threads.map(opened, [IMAGES[:80], IMAGES[80:]])]
+        found = [*threads.map(lambda answer: answer.neighbors(), answers)]
+    expected = Classifier.open(tmp_path / "quiet", Rule(k=3))(IMAGES)
+    assert pa.concat_arrays(found).equals(expected.neighbors())
+    assert pa.concat_arrays([answer.prediction for answer in answers]).equals(expected.prediction)
+
+
+# The commands
+
+
+def test_the_commands_tell_what_they_did_and_what_the_index_now_is(grown, tmp_path, invoke):
+    done = invoke("add", "x.knn", "new.parquet", "--threads", "1")
+    assert (done.code, done.stdout) == (0, "")
+    assert done.stderr.startswith("x.knn: 60 images added\nx.knn: 160 images of 8 x 8, exact, ")
+    again = invoke("add", "x.knn", "new.parquet")
+    assert again.code == 1
+    assert again.stderr.startswith("error: x.knn stores 60 of the 60 ids already, the first 'new.parquet#0'; nothing")
+    pq.write_table(pa.table({"id": [f"new.parquet#{row}" for row in range(9)]}), tmp_path / "gone.parquet")
+    done = invoke("remove", "x.knn", "old.parquet#7", "--ids", "gone.parquet")
+    assert (done.code, done.stdout) == (0, "")
+    assert done.stderr.startswith("x.knn: 10 images removed\nx.knn: 150 images of 8 x 8, exact, ")
+    assert open_index(grown).n == 150
+    unknown = invoke("remove", "x.knn", "old.parquet#7")
+    assert unknown.code == 1
+    assert "x.knn does not store 1 of the 1 ids, the first 'old.parquet#7'" in unknown.stderr
+
+
+def test_removing_tells_tuning_as_index_does(tmp_path, invoke):
+    write(tmp_path / "old.parquet")
+    built = invoke("index", "old.parquet", "--out", "x.knn", "--kind", "adaptive", "--k", "3")
+    done = invoke("remove", "x.knn", "old.parquet#0")
+    assert done.code == 0
+    assert done.stderr.splitlines()[2:] == built.stderr.splitlines()[1:]
+    assert "tuned for k 3 and uniform weights" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("a", "--id-column", "key")])
+def test_a_removal_that_names_nothing_is_wrong_usage(grown, invoke, arguments):
+    done = invoke("remove", grown, *arguments)
+    assert done.code == 2
+    assert "--ids" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("columns", "name", "ids"),
+    [
+        ({"anything": ["a", "b"]}, None, ["a", "b"]),
+        ({"x": [1.5], "id": [7]}, None, ["7"]),
+        ({"id": ["a"], "key": ["b"]}, "key", ["b"]),
+        ({"id": pa.array(["b"]).dictionary_encode()}, None, ["b"]),
+    ],
+)
+def test_ids_are_read_from_the_only_column_or_id_or_the_one_named(tmp_path, columns, name, ids):
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert read_id_column(inputs(tmp_path / "a.parquet"), name).to_pylist() == ids
+
+
+@pytest.mark.parametrize(
+    ("columns", "name", "message"),
+    [
+        ({"x": ["a"], "y": ["b"]}, None, r"a\.parquet: no column 'id' of ids; there are x, y: name one with"),
+        ({"id": ["a"]}, "key", r"a\.parquet: no column 'key' of ids; there are id: name one"),
+        ({"id": ["a", None, None]}, None, r"a\.parquet, column 'id': 2 ids are null: leave those rows out"),
+        ({"id": [[1]]}, None, r"a\.parquet, column 'id': ids of type list"),
+    ],
+)
+def test_a_file_without_usable_ids_is_refused_by_name(tmp_path, columns, name, message):
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(KnnvoteError, match=message):
+        read_id_column(inputs(tmp_path / "a.parquet"), name)
