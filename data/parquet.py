@@ -14,7 +14,7 @@ from data.files import InputFile, describe_os_error
 HEAD_ROWS = 64
 _BUFFER = 1 << 20
 _BUDGET = 1 << 24  # pixels of a batch: as float64, the widest form they pass through, 128 MiB
-_BATCH_BYTES = 1 << 28  # of a batch as Arrow holds it
+_BATCH_BYTES = 1 << 27  # of a batch as Arrow holds it
 _ROW_BYTES = 1 << 30  # a row that may be larger is no image
 _NUMBER_BYTES = 12  # of a number in a list: itself, and its two levels
 # What PyArrow raises for damaged files: its own errors (some are only MemoryError, ValueError or KeyError too), those

@@ -6,7 +6,7 @@ number; `--only N --keep FILE` runs one case here, with its traceback, and keeps
 
 import argparse
 import os
-import pickle  # noqa: S403 - between this process and its own children
+import pickle
 import resource
 import shutil
 import signal
@@ -187,6 +187,8 @@ def _main() -> int:
         counts: Counter[str] = Counter()
         for outcome in fuzz(options.seed, range(options.first, options.first + options.cases), index, Path(scratch)):
             counts[outcome.outcome] += 1
+            if not counts.total() % 100:
+                print(dict(counts), flush=True)
             if outcome.is_failure:
                 print(f"seed {options.seed} case {outcome.number}, {outcome.what}: {outcome.outcome}", flush=True)
                 print(outcome.detail, flush=True)

@@ -276,9 +276,9 @@ def _odd_labels(rng: np.random.Generator) -> pa.Table:
 
 
 def _large_values(rng: np.random.Generator) -> pa.Table:
-    value = b"\0" * int(rng.choice([1 << 20, 1 << 24]))
-    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(3000, np.int32)), pa.array([value]))
-    return pa.table({str(rng.choice(["image", "text"])): column, "image2": pa.array([b"\1" * 64] * 3000)})
+    value = b"\0" * int(rng.choice([1 << 10, 1 << 20]))
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(300, np.int32)), pa.array([value]))
+    return pa.table({str(rng.choice(["image", "text"])): column, "image2": pa.array([b"\1" * 64] * 300)})
 
 
 CONTENTS: dict[str, Callable[[np.random.Generator], pa.Table]] = {
@@ -395,7 +395,7 @@ def _claim_png(png: bytes, rng: np.random.Generator) -> bytes:
 
 
 def _bomb_png(png: bytes, rng: np.random.Generator) -> bytes:
-    """Few bytes that inflate to 16 MB, where a decoder may inflate them."""
+    """Few bytes that inflate to 4 MB, where a decoder may inflate them."""
     bomb = _bomb()
     header, *rest = _chunks(png)
     name, prefix = [(b"iCCP", b"icc\0\0"), (b"zTXt", b"text\0\0"), (b"iTXt", b"text\0\1\0\0\0"), (b"IDAT", b"")][
@@ -406,7 +406,7 @@ def _bomb_png(png: bytes, rng: np.random.Generator) -> bytes:
 
 @cache
 def _bomb() -> bytes:
-    return zlib.compress(bytes(16 << 20), 9)
+    return zlib.compress(bytes(4 << 20), 9)
 
 
 def _claim_jpeg(jpeg: bytes, rng: np.random.Generator) -> bytes:
