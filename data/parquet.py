@@ -65,7 +65,7 @@ def read_head(source: InputFile, file: pq.ParquetFile) -> pa.Table:
     Raises:
         ImageFileError: they cannot be read.
     """
-    rows = _bounded_rows(source, file, file.schema_arrow.names, HEAD_ROWS)
+    rows = _bounded_rows(source, file, file.schema_arrow.names, HEAD_ROWS, first_only=True)
     with _told_by_name(source):
         for batch in file.iter_batches(rows, use_threads=False):
             return pa.Table.from_batches([batch])
@@ -91,17 +91,24 @@ def read_batches(
         yield from file.iter_batches(rows, columns=list(columns), use_threads=False)
 
 
-def _bounded_rows(source: InputFile, file: pq.ParquetFile, names: Collection[str], rows: int) -> int:
+def _bounded_rows(
+    source: InputFile, file: pq.ParquetFile, names: Collection[str], rows: int, *, first_only: bool = False
+) -> int:
     """As many rows, or fewer where those of some row group may be large, to hold at a time.
+
+    Where only the first rows are wanted, only the row groups that hold them count.
 
     Raises:
         ImageFileError: a row may be larger than any image, or the footer cannot be read.
     """
-    largest = 0
+    largest = seen = 0
     with _told_by_name(source):
         leaves = [leaf for leaf, path in enumerate(file.reader.column_paths) if path[0] in names]
         for group in range(file.metadata.num_row_groups):
             largest = max(largest, sum(_row_bytes(source, file, group, leaf, rows) for leaf in leaves))
+            seen += file.metadata.row_group(group).num_rows
+            if first_only and seen >= rows:
+                break
     if largest > _ROW_BYTES:
         raise ImageFileError(
             f"{source.shown}: a row may take {largest:,} bytes, and at most {_ROW_BYTES:,} are read: "
