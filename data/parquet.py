@@ -29,6 +29,7 @@ _UNREADABLE = (
     OverflowError,
     MemoryError,
     RecursionError,
+    NotImplementedError,
 )
 
 
@@ -69,7 +70,7 @@ def read_head(source: InputFile, file: pq.ParquetFile) -> pa.Table:
     with _told_by_name(source):
         for batch in file.iter_batches(rows, use_threads=False):
             return pa.Table.from_batches([batch])
-        return file.schema_arrow.empty_table()
+        return pa.Table.from_batches([], file.schema_arrow)  # empty_table() takes no permuted tensors
 
 
 def read_batches(

@@ -12,6 +12,7 @@ import pytest
 
 from data.errors import ImageFileError, KnnvoteError
 from data.files import find_inputs
+from data.layout import ImageOptions, recognise_images
 from data.parquet import open_parquet, read_batches, read_head
 from indexer.labels import class_names
 
@@ -112,3 +113,13 @@ def test_class_names_of_half_a_character_or_of_endless_brackets_stop_nothing():
     halves = json.dumps({"info": {"features": {"label": {"names": ["\ud800", "b"]}}}})
     assert class_names(schema(halves), "label") == ["?", "b"]
     assert class_names(schema("[" * 100_000), "label") is None
+
+
+def test_a_file_of_no_rows_with_a_permuted_tensor_has_an_empty_head(tmp_path):
+    schema = pa.schema([("image", pa.fixed_shape_tensor(pa.uint8(), (2, 3), permutation=[1, 0]))])
+    pq.write_table(pa.Table.from_batches([], schema), tmp_path / "x.parquet")
+    (source,) = find_inputs([str(tmp_path / "x.parquet")])
+    with open_parquet(source) as file:
+        head = read_head(source, file)
+    assert (head.num_rows, head.schema.names) == (0, ["image"])
+    assert recognise_images(head, ImageOptions()).shape == (3, 2)
