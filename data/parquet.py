@@ -106,6 +106,9 @@ def _bounded_rows(
     with _told_by_name(source):
         leaves = [leaf for leaf, path in enumerate(file.reader.column_paths) if path[0] in names]
         for group in range(file.metadata.num_row_groups):
+            # PyArrow ends the process if Python asks for a chunk whose figures make no sense. No rows of it, asked for
+            # first, raise instead.
+            next(file.reader.iter_batches(0, [group], use_threads=False), None)
             largest = max(largest, sum(_row_bytes(source, file, group, leaf, rows) for leaf in leaves))
             seen += file.metadata.row_group(group).num_rows
             if first_only and seen >= rows:
