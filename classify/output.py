@@ -123,7 +123,7 @@ def row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Tab
             for start in range(0, full, ROW_GROUP):
                 yield joined.slice(start, ROW_GROUP).combine_chunks()
             held = [joined.slice(full)]
-    rest = pa.concat_tables(held) if held else schema.empty_table()
+    rest = pa.concat_tables(held) if held else pa.Table.from_batches([], schema)
     if len(rest):
         yield rest.combine_chunks()
 

@@ -191,7 +191,7 @@ def _declared_images(schema: pa.Schema) -> set[str]:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name for name, feature in features.items() if feature.get("_type") == "Image"}
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         return set()
 
 

@@ -1,10 +1,11 @@
 """Streaming Parquet files: a few batches in memory, whatever the size of files and row groups."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.errors import ImageFileError
@@ -14,6 +15,23 @@ from data.locations import describe_os_error
 HEAD_ROWS = 64
 _BUFFER = 1 << 20
 _BUDGET = 1 << 24  # pixels of a batch: as float64, the widest form they pass through, 128 MiB
+_BATCH_BYTES = 1 << 27  # of a batch as Arrow holds it
+_ROW_BYTES = 1 << 30  # a row that may be larger is no image
+_NUMBER_BYTES = 12  # of a number in a list: itself, and its two levels
+# What PyArrow raises for damaged files: its own errors (some are only MemoryError, ValueError or KeyError too), those
+# of decoding names that are not UTF-8, and those of an extension type that cannot be made from what the file says.
+_UNREADABLE = (
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    NotImplementedError,
+)
 
 
 @contextmanager
@@ -28,6 +46,7 @@ def open_parquet(source: InputFile) -> Iterator[pq.ParquetFile]:
     with source.open() as stream:
         with _told_by_name(source):
             file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=_BUFFER)
+            _ = file.schema_arrow.names  # which fails where they are not UTF-8
         yield file
 
 
@@ -35,8 +54,8 @@ def open_parquet(source: InputFile) -> Iterator[pq.ParquetFile]:
 def _told_by_name(source: InputFile) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
-        reason = describe_os_error(error) if isinstance(error, OSError) else str(error).splitlines()[0]
+    except _UNREADABLE as error:
+        reason = describe_os_error(error) if isinstance(error, OSError) else _one_line(error)
         raise ImageFileError(
             f"cannot read {source.shown} as Parquet: {reason}; for IDX, CSV and NPZ files there is knnvote convert"
         ) from error
@@ -48,10 +67,11 @@ def read_head(source: InputFile, file: pq.ParquetFile) -> pa.Table:
     Raises:
         ImageFileError: they cannot be read.
     """
+    rows = _bounded_rows(source, file, file.schema_arrow.names, HEAD_ROWS, first_only=True)
     with _told_by_name(source):
-        for batch in file.iter_batches(HEAD_ROWS, use_threads=False):
+        for batch in file.iter_batches(rows, use_threads=False):
             return pa.Table.from_batches([batch])
-    return file.schema_arrow.empty_table()
+        return pa.Table.from_batches([], file.schema_arrow)  # empty_table() takes no permuted tensors
 
 
 def read_batches(
@@ -68,8 +88,68 @@ def read_batches(
             raise ImageFileError(
                 f"{source.shown} has {found} columns named {name!r}, and one was expected: write the file again so"
             )
+    rows = _bounded_rows(source, file, columns, batch_size)
     with _told_by_name(source):
-        yield from file.iter_batches(batch_size, columns=list(columns), use_threads=False)
+        yield from file.iter_batches(rows, columns=list(columns), use_threads=False)
+
+
+def _bounded_rows(
+    source: InputFile, file: pq.ParquetFile, names: Collection[str], rows: int, *, first_only: bool = False
+) -> int:
+    """As many rows, or fewer where those of some row group may be large, to hold at a time.
+
+    Where only the first rows are wanted, only the row groups that hold them count.
+
+    Raises:
+        ImageFileError: a row may be larger than any image, or the footer cannot be read.
+    """
+    largest = seen = 0
+    with _told_by_name(source):
+        leaves = [leaf for leaf, path in enumerate(file.reader.column_paths) if path[0] in names]
+        for group in range(file.metadata.num_row_groups):
+            # PyArrow ends the process if Python asks for a chunk whose figures make no sense. No rows of it, asked for
+            # first, raise instead.
+            next(file.reader.iter_batches(0, [group], use_threads=False), None)
+            largest = max(largest, sum(_row_bytes(source, file, group, leaf, rows) for leaf in leaves))
+            seen += file.metadata.row_group(group).num_rows
+            if first_only and seen >= rows:
+                break
+    if largest > _ROW_BYTES:
+        raise ImageFileError(
+            f"{source.shown}: a row may take {largest:,} bytes, and at most {_ROW_BYTES:,} are read: "
+            "leave out the column that is so large"
+        )
+    return max(1, min(rows, _BATCH_BYTES // max(1, largest)))
+
+
+def _row_bytes(source: InputFile, file: pq.ParquetFile, group: int, leaf: int, rows: int) -> int:
+    """What a row of a column chunk takes on average, or may take where a dictionary holds values that repeat."""
+    n, chunk = file.metadata.row_group(group).num_rows, file.metadata.row_group(group).column(leaf)
+    values = -(-chunk.num_values // max(1, n))
+    if chunk.physical_type != "BYTE_ARRAY":
+        return int(values * max(_NUMBER_BYTES, file.metadata.schema.column(leaf).length))
+    held = int(chunk.total_uncompressed_size // max(1, n))
+    # A dictionary is at most as large as its chunk: small ones need no look.
+    if chunk.has_dictionary_page and chunk.total_uncompressed_size * min(rows, n) > _BATCH_BYTES:
+        held = max(held, values * _longest_in_dictionary(source, file, group, chunk.path_in_schema))
+    return held
+
+
+def _longest_in_dictionary(source: InputFile, file: pq.ParquetFile, group: int, path: str) -> int:
+    """Bytes of the longest value in the dictionary of a column chunk of binary or text."""
+    with source.open() as stream:
+        as_dictionary = pq.ParquetFile(stream, metadata=file.metadata, read_dictionary=[path], pre_buffer=False)
+        for batch in as_dictionary.iter_batches(1, row_groups=[group], columns=[path], use_threads=False):
+            column = batch.column(0)
+            while not pa.types.is_dictionary(column.type) and column.type.num_fields:
+                column = column.field(0) if pa.types.is_struct(column.type) else column.flatten()
+            values = column.dictionary if pa.types.is_dictionary(column.type) else column
+            return int(pc.max(pc.binary_length(values)).as_py() or 0)
+    return 0
+
+
+def _one_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def rows_within_budget(d: int, rows: int) -> int:

@@ -63,9 +63,12 @@ def class_names(schema: pa.Schema, label_column: str) -> list[str] | None:
     try:
         described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         names = described["info"]["features"][label_column]["names"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return [str(name) for name in names] if isinstance(names, list) else None
+    if not isinstance(names, list):
+        return None
+    # JSON may escape half a character, which no file takes.
+    return [str(name).encode(errors="replace").decode() for name in names]
 
 
 def label_array(labels: pa.Array, *, is_regression: bool) -> pa.Array:
