@@ -294,7 +294,7 @@ def add(  # noqa: PLR0917  # click passes options by name
 ) -> None:
     """Add labelled images to an index folder."""
     from classify.tune import Tuning
-    from data.files import find_inputs
+    from data.inputs import find_inputs
     from data.layout import ImageOptions
     from indexer.grow import add_files
     from indexer.training import TrainingOptions
@@ -325,7 +325,7 @@ def remove(
     import pyarrow as pa
 
     from classify.tune import Tuning
-    from data.files import find_inputs
+    from data.inputs import find_inputs
     from indexer.grow import read_id_column, remove_ids
 
     if not ids and id_file is None:
