@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 GRAYSCALE_FORMULA = "(19595 R + 38470 G + 7471 B + 32768) >> 16 (ITU-R BT.601 luma)"
 MAX_PIXELS = 1 << 26
+_CONVERTED = 1 << 20  # pixels converted to grey at a time
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
@@ -142,9 +143,13 @@ def _grey(image: NDArray[Any], *, grayscale: bool) -> NDArray[Any]:
     if not grayscale:
         mode = "RGB" if channels == 3 else "RGBA"
         raise CodecError(f"colour image ({mode}, {height} x {width}): pass --grayscale to convert it")
-    # 65535 * 65536 + 32768 is below 2**32.
-    weighted = 19595 * red.astype(np.uint32) + 38470 * green.astype(np.uint32) + 7471 * blue.astype(np.uint32)
-    return ((weighted + 32768) >> 16).astype(image.dtype)
+    grey = np.empty((height, width), image.dtype)
+    rows = max(1, _CONVERTED // width)
+    for start in range(0, height, rows):
+        red, green, blue = (image[start : start + rows, :, channel].astype(np.uint32) for channel in range(3))
+        # 65535 * 65536 + 32768 is below 2**32.
+        grey[start : start + rows] = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
+    return grey
 
 
 def _one_line(error: Exception) -> str:

@@ -26,7 +26,7 @@ from classify.compare import read_test_images
 from classify.inspection import inspect_path
 from classify.job import JobOptions, run_job
 from data.errors import KnnvoteError
-from data.files import find_inputs
+from data.inputs import find_inputs
 from data.layout import ImageOptions
 from indexer.build import index_arrays
 from indexer.training import TrainingOptions, read_training_set
@@ -34,7 +34,7 @@ from indexer.training import TrainingOptions, read_training_set
 _SHARE = 250  # cases a child runs before another takes its place
 _SECONDS = 60
 _ADDRESS_SPACE = 4 << 30
-_GROWTH = 1 << 29  # resident bytes that a case may add
+_GROWTH = 5 << 29  # resident bytes that a case may add: PyArrow takes what a page's header claims, up to 2 GiB
 
 
 @dataclass(frozen=True)

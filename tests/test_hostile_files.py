@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import ImageFileError, KnnvoteError
-from data.files import find_inputs
+from data.inputs import find_inputs
 from data.layout import ImageOptions, recognise_images
 from data.parquet import open_parquet, read_batches, read_head
 from indexer.labels import class_names
@@ -19,7 +19,7 @@ from indexer.labels import class_names
 _MEASURE = """
 import itertools, sys
 from pathlib import Path
-from data.files import find_inputs
+from data.inputs import find_inputs
 from data.parquet import open_parquet, read_batches, read_head
 
 def peak():
