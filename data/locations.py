@@ -17,6 +17,7 @@ from pyarrow import fs as pafs
 from data.errors import KnnvoteError
 
 _CHUNK = 1 << 20
+_NOT_UTF8 = (UnicodeDecodeError, UnicodeEncodeError)  # of a name, which PyArrow cannot give or take then
 _OF_A_URI = "%/:?#[]@!$&'()*+,;=~"
 
 
@@ -81,9 +82,13 @@ class Location:
         """
         try:
             entries = self.filesystem.get_file_info(pafs.FileSelector(self.path, recursive=recursive))
+            if self.is_local:  # PyArrow passes over links to nothing
+                below = Path(self.path).rglob("*") if recursive else Path(self.path).iterdir()
+                links = [path for path in below if path.is_symlink()]
+                entries += self.filesystem.get_file_info([str(link) for link in links if not link.exists()])
             return {relative_path(path, self.path): entry for path, entry in sorted((e.path, e) for e in entries)}
-        except UnicodeError as error:
-            raise KnnvoteError(f"cannot list {self.shown}: a name is not UTF-8; rename it") from error
+        except _NOT_UTF8 as error:
+            raise KnnvoteError(f"cannot list {self.shown}: {describe_os_error(error)}") from error
         except OSError as error:  # perhaps of a folder below, which its own words name
             raise KnnvoteError(f"cannot list {self.shown}: {(error.strerror or str(error)).splitlines()[0]}") from error
 
@@ -122,7 +127,7 @@ class Location:
         """Tell an error of the file system as one of this file."""
         try:
             yield
-        except (OSError, UnicodeError) as error:  # the latter of a name that is not UTF-8, which PyArrow cannot take
+        except (OSError, *_NOT_UTF8) as error:
             raise KnnvoteError(f"cannot {verb} {self.shown}: {describe_os_error(error)}") from error
 
 
@@ -168,9 +173,9 @@ def hash_stream(stream: Any) -> str:
     return digest.hexdigest()
 
 
-def describe_os_error(error: OSError | UnicodeError) -> str:
+def describe_os_error(error: OSError | UnicodeDecodeError | UnicodeEncodeError) -> str:
     """The reason alone, without errno or a path that the message around it already names."""
-    if isinstance(error, UnicodeError):
-        return "its name is not UTF-8; rename it"
+    if isinstance(error, _NOT_UTF8):
+        return f"the name {error.object!a} is not UTF-8; rename it"
     reason = (error.strerror or str(error)).splitlines()[0]
     return re.sub(r"^.*Detail: \[errno \d+\] ", "", reason)  # so PyArrow tells the system's own words

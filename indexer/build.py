@@ -1,6 +1,7 @@
 """Labelled images to an index folder."""
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from data.codec import GRAYSCALE_FORMULA
 from data.errors import KnnvoteError, OptionError
 from data.files import hold_lock
 from data.inputs import InputFile
+from data.locations import locate
 from indexer.faiss_index import KINDS, Built, Kind, build_faiss, held_vectors, write_faiss
 from indexer.fields import VECTOR_STEP
 from indexer.manifest import is_index_folder
@@ -143,7 +145,7 @@ def _check_destination(out: Path, *, overwrite: bool) -> None:
     if is_index_folder(out):
         if not overwrite:
             raise KnnvoteError(f"{out} exists: pass --overwrite to replace it, or give another --out")
-    elif out.is_file() or (out.is_dir() and not all(is_leftover(file.name) for file in out.iterdir())):
+    elif os.path.lexists(out) and not (out.is_dir() and all(map(is_leftover, locate(out).below(recursive=False)))):
         raise KnnvoteError(f"{out} exists and is not an index folder: give --out a new path, such as {out}.knn")
 
 

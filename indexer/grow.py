@@ -23,7 +23,7 @@ from data.inputs import InputFile
 from data.parquet import open_parquet, read_batches
 from indexer.build import IndexOptions, Tune, build
 from indexer.manifest import read_manifest
-from indexer.store import LOCK, Index, open_index, verify_folder
+from indexer.store import LOCK, Index, open_index, remove_leftovers, verify_folder
 from indexer.training import TrainingOptions, TrainingSet, read_ids, read_training_set
 
 Tuner = Callable[..., Tune]  # called with k, weights and target_agreement: `classify.tune.Tuning`
@@ -127,6 +127,7 @@ def _claimed(path: Path) -> Iterator[Index]:
     """An index whose every byte was checked, held against other builds until its successor is committed."""
     read_manifest(path)  # before the lock is written into a folder that is no index
     with hold_lock(path / LOCK, f"another build is writing to {path}: wait for it, and run the same command again"):
+        remove_leftovers(path)
         problems = verify_folder(path)
         if problems:  # a new generation would seal the damage
             raise KnnvoteError(f"{problems[0]}; nothing was changed: build the index again from its images")

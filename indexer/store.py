@@ -196,7 +196,7 @@ def write_folder(folder: Path, content: Content) -> None:
         try:
             _write_generation(folder, content)
         except BaseException:
-            _remove_uncommitted(folder)
+            remove_leftovers(folder)
             raise
         remember(folder, describe_files(folder, read_manifest(folder)))
     except OSError as error:
@@ -371,8 +371,8 @@ def _last_generation(folder: Path) -> int:
     return max((int(match[2]) for match in matches if match), default=0)
 
 
-def _remove_uncommitted(folder: Path) -> None:
-    """After a write that failed: remove what it wrote, and leave what the manifest names, if there is one."""
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a writer that failed or was killed left, and keep what the manifest names, if there is one."""
     with suppress(KnnvoteError, OSError):
         kept: set[str] = set()
         if is_index_folder(folder):

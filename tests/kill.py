@@ -210,6 +210,8 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
     one = ("--threads", "1")  # more wait for each other where processors are busy
     index, older = ("index", str(work / "train.parquet"), *one), ("index", str(work / "older.parquet"), *one)
     adaptive = (*index, "--kind", "adaptive")
+    add = ("add", str(work / "older.parquet"), *one)
+    remove = ("remove", *(f"train.parquet#{row}" for row in range(100)), *one)
     succeed(run, [*index, "--out", str(work / "x.knn")])
     succeed(run, [*older, "--out", str(work / "older.knn")])
     succeed(run, ["classify", str(work / "x.knn"), str(work / "changed" / "in"), "--out", str(work / "stale")])
@@ -220,6 +222,9 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
         IndexTask(name="index", arguments=index, repeat=(*index, "--overwrite")),
         IndexTask(name="index-overwrite", arguments=(*index, "--overwrite"), before=work / "older.knn"),
         IndexTask(name="index-adaptive", arguments=adaptive, repeat=(*adaptive, "--overwrite")),
+        # What was added or removed is refused when it is asked for again.
+        IndexTask(name="add", arguments=add, before=work / "x.knn", out=(), repeat=("verify",)),
+        IndexTask(name="remove", arguments=remove, before=work / "x.knn", out=(), repeat=("verify",)),
     ]
 
 
