@@ -1,5 +1,6 @@
 """PNG and JPEG images to grey pixels, in bounded memory whatever the bytes claim."""
 
+import logging
 import struct
 from typing import Any
 
@@ -17,6 +18,9 @@ _JPEG_SCAN = b"\xff\xda"
 _JPEG_END = b"\xff\xd9"
 # Start-of-frame markers; 0xC4, 0xC8 and 0xCC among them mean something else.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+# libpng warns of what it reads all the same; a program that wants to see it can ask for it.
+logging.getLogger("imagecodecs").addHandler(logging.NullHandler())
 
 
 class CodecError(Exception):

@@ -39,7 +39,7 @@ from data.errors import KnnvoteError
 from indexer import apart, faiss_index, store
 from indexer.build import IndexOptions, index_arrays
 from indexer.factory import build
-from indexer.manifest import MANIFEST, TIMING, seal
+from indexer.manifest import MANIFEST, seal
 from indexer.threads import limit_threads
 from indexer.trial import try_folder
 
@@ -99,7 +99,7 @@ def damage(folder: Path, seeds: Path, rng: random.Random) -> str:
 
 def damage_manifest(folder: Path, rng: random.Random, _seeds: Path) -> str:
     """Change values of one of the JSON files, and seal it again, mostly."""
-    file = rng.choice([folder / MANIFEST] * 6 + sorted(folder.glob(f"{TIMING}-*.json")))
+    file = rng.choice([folder / MANIFEST] * 6 + sorted(folder.glob("timing-*.json")))
     if rng.random() < 0.05:
         return damage_bytes(file, rng)
     record = json.loads(file.read_bytes())

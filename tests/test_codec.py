@@ -1,6 +1,8 @@
 """PNG and JPEG decoding."""
 
 import io
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -139,3 +141,14 @@ def test_an_image_that_does_not_fit_the_array_comes_back_as_another(data):
     image = decode_into(data, out)
     assert image is not out
     np.testing.assert_array_equal(image, decode(data))
+
+
+def test_what_libpng_warns_of_is_not_printed():
+    """A chunk of text whose checksum is wrong, which libpng passes over."""
+    data = encode(np.arange(16, dtype=np.uint8).reshape(4, 4))
+    at = data.index(b"IDAT") - 4
+    data = data[:at] + (4).to_bytes(4, "big") + b"tEXt" + b"abcd" + bytes(4) + data[at:]
+    code = "import sys; from data.codec import decode; print(decode(sys.stdin.buffer.read()).tolist())"
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == str(np.arange(16).reshape(4, 4).tolist())
+    assert done.stderr == b""
