@@ -177,10 +177,11 @@ def _search_fits(manifest: dict[str, Any]) -> bool:
     search, kind = manifest["search"], manifest["kind"]
     has_grid = _is_grid(search.get("grid"))
     if kind in ("hnsw", "factory"):
-        return "grid" not in search and _is_proposing(search)
+        return _is_proposing(search) and search.keys() == {"candidates_per_neighbor", "is_centred"}
     if kind == "exact":
         return (has_grid and search.keys() == {"grid"}) or not search
-    return has_grid and _is_rung(search.get("careful")) and "tuned" in search and _tuned_fits(manifest)
+    is_adaptive = has_grid and search.keys() == {"grid", "careful", "tuned"}
+    return is_adaptive and _is_rung(search["careful"]) and _tuned_fits(manifest)
 
 
 def _tuned_fits(manifest: dict[str, Any]) -> bool:
