@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import faiss
 import numpy as np
@@ -113,7 +113,7 @@ def run_job(
         OptionError: an option does not fit the index.
     """
     start = time.perf_counter()
-    out = locate(out) if isinstance(out, Path) else out
+    out = locate(out)
     answer_fields(classifier.index, options.output)
     targets = plan_outputs(inputs, out)
     made_from = _made_from(classifier, options)
@@ -121,6 +121,16 @@ def run_job(
     failed: dict[str, str] = {}
     bad_examples: list[str] = []
     with claimed(out, made_from, inputs), _stages(threads) as stages:
+        job = Job(
+            classifier=classifier,
+            options=options,
+            out=out,
+            made_from=made_from,
+            stages=stages,
+            batch_size=batch_size,
+            progress=progress,
+            tell_bad=bad_examples.append,
+        )
         tell_done(0, len(targets))
         for number, (source, target) in enumerate(targets, start=1):
             try:
@@ -129,18 +139,7 @@ def run_job(
                     skipped += 1
                     progress(done.rows)
                 else:
-                    done = classify_file(
-                        classifier,
-                        source,
-                        target,
-                        options,
-                        stages=stages,
-                        batch_size=batch_size,
-                        out=out,
-                        made_from=made_from,
-                        progress=progress,
-                        tell_bad=bad_examples.append,
-                    )
+                    done = classify_file(job, source, target)
                     written += 1
                     new_rows += done.rows
                 counts += done
@@ -194,59 +193,78 @@ def _stages(threads: int | None) -> Iterator[Stages]:
                 stage.shutdown(wait=False, cancel_futures=True)
 
 
-def classify_file(
-    classifier: Classifier,
-    source: InputFile,
-    target: Location,
-    options: JobOptions,
-    *,
-    stages: Stages,
-    batch_size: int,
-    out: Location,
-    made_from: dict[str, Any],
-    progress: Callable[[int], None] = lambda _rows: None,
-    tell_bad: Callable[[str], None] = lambda _example: None,
-) -> Counts:
-    """Classify one file into one file that appears whole or not at all; of its bad images the first is told.
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What all files of a job have in common.
+
+    Attributes:
+        classifier: an opened index with its rule.
+        options: what shapes the answers.
+        out: the output folder.
+        made_from: the part of every receipt that all files share.
+        stages: threads that read and search.
+        batch_size: rows searched at a time.
+        progress: told the rows of each batch.
+        tell_bad: told the first bad image of each file.
+    """
+
+    classifier: Classifier
+    options: JobOptions
+    out: Location
+    made_from: dict[str, Any]
+    stages: Stages
+    batch_size: int
+    progress: Callable[[int], None]
+    tell_bad: Callable[[str], None]
+
+
+def classify_file(job: Job, source: InputFile, target: Location) -> Counts:
+    """Classify one file into one file that appears whole or not at all.
 
     Raises:
         ImageFileError: the input as a whole does not fit, or changes while it is read.
         KnnvoteError: the output cannot be written.
     """
-    scratch = Path(out.path) / RECORDS if out.is_local else None
+    scratch = Path(job.out.path) / RECORDS if job.out.is_local else None
     with atomic_write(target, scratch=scratch) as stream, source.steady():
         described = source.describe()
         with open_parquet(source) as file:
-            layout, columns, schema = _plan(classifier, source, file, options)
-            rows = rows_within_budget(layout.d, batch_size)
-            batches = read_batches(source, file, columns=[*layout.columns, *columns], batch_size=rows)
-            decoded = prefetch(_decoded(classifier, layout, batches), stages.reading)
-            counts = Counts()
-
-            def tables() -> Iterator[pa.Table]:
-                nonlocal counts
-                for batch, answer in map_ahead(
-                    partial(_answer, classifier), decoded, stages.searching, stages.searches
-                ):
-                    bad = np.flatnonzero(answer.status == BAD_IMAGE)
-                    if len(bad) and not counts.bad_image:
-                        tell_bad(f"{source.shown}, row {counts.rows + bad[0]}: {answer.reason[bad[0]]}")
-                    counts += _count(answer)
-                    kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
-                    yield pa.Table.from_arrays([*kept, *answer_columns(answer, options.output)], schema=schema)
-                    progress(batch.num_rows)
-
-            try:
-                with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-                    for group in row_groups(tables(), schema):
-                        writer.write_table(group)
-                    receipt = Receipt(**made_from, input=described, counts=counts)
-                    writer.add_key_value_metadata(receipt.to_metadata())
-            except Exception:
-                stages.drain()
-                raise
+            counts = _write_answers(job, source, file, described, stream)
         seal(stream)
-        check_claim(out, made_from)
+        check_claim(job.out, job.made_from)
+    return counts
+
+
+def _write_answers(
+    job: Job, source: InputFile, file: pq.ParquetFile, described: dict[str, Any], stream: BinaryIO
+) -> Counts:
+    """Write the answers to a file's rows, and its receipt, which is not sealed yet."""
+    layout, columns, schema = _plan(job.classifier, source, file, job.options)
+    rows = rows_within_budget(layout.d, job.batch_size)
+    batches = read_batches(source, file, columns=[*layout.columns, *columns], batch_size=rows)
+    decoded = prefetch(_decoded(job.classifier, layout, batches), job.stages.reading)
+    answered = map_ahead(partial(_answer, job.classifier), decoded, job.stages.searching, job.stages.searches)
+    counts = Counts()
+
+    def tables() -> Iterator[pa.Table]:
+        nonlocal counts
+        for batch, answer in answered:
+            bad = np.flatnonzero(answer.status == BAD_IMAGE)
+            if len(bad) and not counts.bad_image:
+                job.tell_bad(f"{source}, row {counts.rows + bad[0]}: {answer.reason[bad[0]]}")
+            counts += _count(answer)
+            kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
+            yield pa.Table.from_arrays([*kept, *answer_columns(answer, job.options.output)], schema=schema)
+            job.progress(batch.num_rows)
+
+    try:
+        with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+            for group in row_groups(tables(), schema):
+                writer.write_table(group)
+            writer.add_key_value_metadata(Receipt(**job.made_from, input=described, counts=counts).to_metadata())
+    except Exception:
+        job.stages.drain()
+        raise
     return counts
 
 
