@@ -253,7 +253,7 @@ def _rows(values: Numbers, counts: Numbers, bad: Reasons, d: int) -> Numbers:
     good = np.ones(len(counts), np.bool_)
     good[list(bad)] = False
     rows = np.zeros((len(counts), d), values.dtype)
-    rows[good] = values[np.repeat(good, counts)].reshape(-1, d)
+    rows[good] = values[np.repeat(good, counts)].reshape(np.count_nonzero(good), d)
     return rows
 
 

@@ -80,7 +80,7 @@ def read_batches(
     """All rows of some columns, in order, `batch_size` at a time (the last batch, and some others, may be shorter).
 
     Raises:
-        ImageFileError: a column's name is not there once and only once, or rows cannot be read.
+        ImageFileError: a column's name is not there once and only once, or rows cannot be read or are not all there.
     """
     for name in columns:
         found = file.schema_arrow.names.count(name)
@@ -88,9 +88,15 @@ def read_batches(
             raise ImageFileError(
                 f"{source.shown} has {found} columns named {name!r}, and one was expected: write the file again so"
             )
-    rows = _bounded_rows(source, file, columns, batch_size)
+    rows, seen = _bounded_rows(source, file, columns, batch_size), 0
     with _told_by_name(source):
-        yield from file.iter_batches(rows, columns=list(columns), use_threads=False)
+        for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):
+            seen += batch.num_rows
+            yield batch
+    if seen != file.metadata.num_rows:
+        raise ImageFileError(
+            f"{source.shown} holds {seen:,} rows, and its footer says {file.metadata.num_rows:,}: write the file again"
+        )
 
 
 def _bounded_rows(
