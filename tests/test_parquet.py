@@ -114,3 +114,19 @@ def test_a_name_that_two_columns_have_is_refused(tmp_path):
 @pytest.mark.parametrize(("d", "rows"), [(64, 4096), (784, 4096), (800 * 800, 26), (10**9, 1), (0, 4096)])
 def test_fewer_of_large_images_are_held_at_a_time(d, rows):
     assert rows_within_budget(d, 4096) == rows
+
+
+def test_a_footer_that_tells_other_rows_than_there_are_is_told_and_none_is_lost_without_a_word(tmp_path):
+    path = tmp_path / "x.parquet"
+    write(path, pa.table({"n": range(77)}))
+    content = path.read_bytes()
+    # The footer's number of rows, a zigzag varint between the headers of two fields.
+    told, changed = (b"\x16" + bytes([2 * n & 0x7F | 0x80, 1]) + b"\x19" for n in (77, 78))
+    assert content.count(told) == 1
+    path.write_bytes(content.replace(told, changed))
+    (source,) = find_inputs([str(path)])
+    with (
+        open_parquet(source) as file,
+        pytest.raises(ImageFileError, match="holds 77 rows, and its footer says 78"),
+    ):
+        list(read_batches(source, file, columns=["n"], batch_size=10))
