@@ -276,7 +276,7 @@ def index(  # noqa: PLR0917  # click passes options by name
 
 
 @cli.command(epilog=_example("knnvote add digits.knn digits/test.parquet"))
-@click.argument("index_folder", metavar="INDEX", type=click.Path(path_type=Path))
+@click.argument("index_folder", metavar="INDEX", callback=_parse_local)
 @_images
 @_image_column
 @_label_column
@@ -306,6 +306,7 @@ def add(  # noqa: PLR0917  # click passes options by name
         skip_bad=skip_bad,
     )
     inputs = find_inputs(images)
+    _interruption.tell_index()
     with _progress("adding", inputs) as progress:
         added = add_files(index_folder, inputs, tuning=Tuning, training=training, threads=threads, progress=progress)
     _talk(f"{index_folder}: {added:,} images added")
@@ -313,7 +314,7 @@ def add(  # noqa: PLR0917  # click passes options by name
 
 
 @cli.command(epilog=_example("knnvote remove digits.knn test.parquet#0 test.parquet#1"))
-@click.argument("index_folder", metavar="INDEX", type=click.Path(path_type=Path))
+@click.argument("index_folder", metavar="INDEX", callback=_parse_local)
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--ids", "id_file", metavar="FILE", help="A Parquet file of ids.")
 @click.option("--id-column", metavar="NAME", help="Column of ids in FILE; its only one, or id, otherwise.")
@@ -334,6 +335,7 @@ def remove(
         raise click.UsageError("--id-column is of a file of ids: give one with --ids")
     from_file = [] if id_file is None else read_id_column(find_inputs([id_file]), id_column).chunks
     all_ids = pa.chunked_array([pa.array(ids, pa.string()), *from_file])
+    _interruption.tell_index()
     removed = remove_ids(index_folder, all_ids, tuning=Tuning, threads=threads)
     _talk(f"{index_folder}: {removed:,} images removed")
     _talk_index(index_folder)

@@ -112,7 +112,8 @@ def claimed(out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile
             yield
         finally:
             with suppress(KnnvoteError):  # what stands in the way has been told
-                if [*out.below(recursive=False)] == [RECORDS]:  # nothing was written that another job could mix with
+                # Nothing was written that another job could mix with.
+                if [*out.below(recursive=False)] == [RECORDS] and read_job_record(out) == now:
                     (records / _JOB).remove()
 
 

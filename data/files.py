@@ -37,17 +37,16 @@ def atomic_write(target: Path | Location, *, scratch: Path | None = None) -> Ite
         KnnvoteError: it cannot be written (disk full, no permission); an older target stays as it was.
     """
     if isinstance(target, Location) and not target.is_local:
-        writing = _put(target)
+        writing, disk = _put(target), f" in {tempfile.gettempdir()}"
     else:
         path = Path(target.path) if isinstance(target, Location) else target
-        writing = _renamed(path, scratch or path.parent)
+        writing, disk = _renamed(path, scratch or path.parent), ""
     try:
         with writing as stream:
             yield stream
     except OSError as error:
-        raise KnnvoteError(
-            f"cannot write {target}: {describe_os_error(error)}; mend that and run the same command again"
-        ) from error
+        reason = describe_os_error(error) + (disk if error.errno else "")  # a store's errors have no number
+        raise KnnvoteError(f"cannot write {target}: {reason}; mend that and run the same command again") from error
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import sysconfig
 from dataclasses import asdict
 from pathlib import Path
@@ -215,6 +216,24 @@ def test_an_output_that_the_store_will_not_take_is_told_and_no_object_is_made(st
     assert files(command("classify", "x.knn", uri("in"), "--out", uri("f"), "--json"))["written"] == FILES // 2
 
 
+def test_a_disk_that_is_full_before_an_output_can_be_put_is_told(store, work, tmp_path):
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY)); "
+        "from classify.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "classify", "x.knn", "in", "--out", uri("full"), "--neighbors"],
+        cwd=work,
+        env={**os.environ, **store.environment, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"cannot write {uri('full/0/0 ü.parquet')}: File too large in {tmp_path}; mend" in done.stderr
+    assert stored_outputs(store, "full") == {}
+
+
 def test_another_job_that_takes_the_folder_meanwhile_ends_this_one(store, command):
     """Without a lock, the record in the folder says whose it is, and is read again before each output is put."""
 
@@ -228,6 +247,7 @@ def test_another_job_that_takes_the_folder_meanwhile_ends_this_one(store, comman
     assert done.returncode == 1
     assert f"{uri('g')} was made by another job: the index was 000000000000" in done.stderr
     assert stored_outputs(store, "g") == {}
+    assert json.loads(store.objects("g/_knnvote/")["g/_knnvote/job.json"])["index"] == "0" * 64
 
 
 def test_the_outputs_of_a_job_in_the_store_are_inspected_and_verified(store, command):
