@@ -102,6 +102,8 @@ def _decode_jpeg(data: bytes) -> NDArray[Any]:
         raise CodecError(f"JPEG image of {bits} bits a channel: only 8 are read")
     if channels == 4:
         raise CodecError(f"CMYK image (JPEG, {height} x {width}): convert it to grey or RGB first")
+    if channels not in (1, 3):
+        raise CodecError(f"JPEG image of {channels} channels: only 1 and 3 are read")
     _check_size("JPEG", height, width)
     # Coded pixels never hold a marker, so one must follow the last scan. libjpeg would fill up with grey.
     if data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):

@@ -152,3 +152,11 @@ def test_what_libpng_warns_of_is_not_printed():
     done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
     assert done.stdout.decode().strip() == str(np.arange(16).reshape(4, 4).tolist())
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize("channels", [0, 2, 5, 255])
+def test_a_jpeg_that_claims_channels_that_none_has_is_refused_before_memory_is_given_to_it(channels):
+    data = encode(GREY, form="JPEG")
+    at = data.index(b"\xff\xc0") + 5  # height, width and channels of the frame
+    with pytest.raises(CodecError, match=f"of {channels} channels: only 1 and 3 are read"):
+        decode(data[:at] + b"\xff\xff\xff\xff" + bytes([channels]) + data[at + 5 :])
