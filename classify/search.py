@@ -193,6 +193,7 @@ def exact_by_bounds(
         columns, counts, given_up = bounds.survivors(
             metric_space(queries, index.metric), squared, _MOST_SURVIVORS, max(k, index.n // _USEFUL)
         )
+        given_up |= counts < k  # no bound rules out so many: the index is not one that knnvote built
         if given_up.all():  # these data leave a bound nothing to work with
             doubtful.append(np.arange(start, len(xq)))
             break
