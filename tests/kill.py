@@ -262,7 +262,9 @@ def traced(task: Task, out: Path) -> list[Call]:
         ordinals[thread, name] += 1
         place = text if name in NAMES else text.split(",")[0]  # what is written is no place
         is_change = name != "openat" or re.search("O_WRONLY|O_RDWR|O_CREAT", text)
-        if is_change and str(out) in place:
+        if is_change and (
+            str(out) in place or f"<{out.parent}>" in place
+        ):  # the latter is synced when it gets the folder
             calls.append(Call(name, ordinals[thread, name], thread, text))
     return calls
 
