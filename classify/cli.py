@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,8 +72,10 @@ def _parse_shape(_ctx: click.Context, _param: click.Parameter, value: str | None
 
 def _parse_local(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
     """A path on this machine, which a URI is not."""
-    if "://" in value:
-        raise click.BadParameter(f"{value!r} is a URI, and an index is written to a local folder")
+    from data.locations import is_uri, without_secrets
+
+    if is_uri(value):
+        raise click.BadParameter(f"{without_secrets(value)!r} is a URI, and what is needed is a path of this machine")
     return Path(value)
 
 
@@ -142,7 +144,7 @@ def cli() -> None:
 
 
 @cli.command(epilog=_example("knnvote demo"))
-@click.argument("folder", type=click.Path(path_type=Path), default="knnvote-demo")
+@click.argument("folder", callback=_parse_local, default="knnvote-demo")
 def demo(folder: Path) -> None:
     """Walk the whole tour on scikit-learn's digits."""
     from classify.demo import run_demo
@@ -152,7 +154,7 @@ def demo(folder: Path) -> None:
 
 @cli.command(epilog=_example("knnvote sample digits digits"))
 @click.argument("name", type=click.Choice(["digits"]))
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", callback=_parse_local)
 def sample(name: str, folder: Path) -> None:  # noqa: ARG001  # digits are the only sample there is
     """Write a sample data set to FOLDER as Parquet."""
     from data.sample import write_digits
@@ -163,7 +165,7 @@ def sample(name: str, folder: Path) -> None:  # noqa: ARG001  # digits are the o
 
 @cli.command(epilog=_example("knnvote convert images-idx3-ubyte.gz labels-idx1-ubyte.gz images.parquet"))
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SRC...")
-@click.argument("destination", type=click.Path(path_type=Path), metavar="DEST")
+@click.argument("destination", metavar="DEST", callback=_parse_local)
 @click.option("--images-key", metavar="NAME", help="Array of the images in an NPZ file that holds several.")
 @click.option("--labels-key", metavar="NAME", help="Array of the labels in an NPZ file that holds several.")
 def convert(sources: tuple[Path, ...], destination: Path, images_key: str | None, labels_key: str | None) -> None:
@@ -488,7 +490,7 @@ def choose_k(index_folder: str, max_k: int | None, threads: int | None, as_json:
     opened = open_index(index_folder)
     if not opened.is_exact(1):
         _talk(
-            f"note: the search of {index_folder} is approximate, and so are accuracies: an exact index gives exact ones"
+            f"note: the search of {opened.path} is approximate, and so are accuracies: an exact index gives exact ones"
         )
     with _progress("leaving one out", total=opened.n) as progress:
         choice = choose(opened, max_k=max_k, threads=threads, progress=progress)
@@ -529,7 +531,7 @@ def verify(path: str) -> None:
         _talk(f"note: {len(found.gone):,} inputs are gone and could not be compared, the first {found.gone[0]}")
     if found.problems:
         click.get_current_context().exit(1)
-    _talk(f"{path}: {found.summary}")
+    _talk(f"{found.shown}: {found.summary}")
 
 
 def main() -> None:
@@ -619,8 +621,7 @@ def _rule(options: dict[str, Any]) -> "Rule":
 def _progress(label: str, inputs: Any = (), *, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """A progress bar where a person is looking; `total` rows, or those of the inputs."""
     if not sys.stderr.isatty():
-        with nullcontext():
-            yield lambda _rows: None
+        yield lambda _rows: None
         return
     from classify.render import row_progress
     from data.parquet import count_rows

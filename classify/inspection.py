@@ -18,7 +18,6 @@ from data.inputs import InputFile, find_inputs
 from data.layout import ImageOptions, Layout, recognise_images
 from data.locations import Location, locate
 from data.parquet import open_parquet, read_head
-from indexer.cache import local_folder
 from indexer.labels import recognise_label
 from indexer.manifest import fingerprint, folder_bytes, is_index_folder, read_manifest, read_timing
 
@@ -33,12 +32,11 @@ def inspect_path(path: str) -> dict[str, Any]:
     """
     location = locate(path)
     if is_index_folder(location):
-        folder = local_folder(path)
-        manifest = read_manifest(folder)
-        timing = read_timing(folder, manifest)
+        manifest = read_manifest(location)
+        timing = read_timing(location, manifest)
         return {
             "type": "index",
-            "path": path,
+            "path": location.shown,
             "bytes": folder_bytes(manifest),
             "fingerprint": fingerprint(manifest),
             **manifest,
@@ -46,8 +44,8 @@ def inspect_path(path: str) -> dict[str, Any]:
         }
     record = read_job_record(location)
     if record is not None:
-        return {"type": "job", "path": path, **_inspect_job(location, record)}
-    return {"type": "images", "path": path, "files": _inspect_images(find_inputs([path]))}
+        return {"type": "job", "path": location.shown, **_inspect_job(location, record)}
+    return {"type": "images", "path": location.shown, "files": _inspect_images(find_inputs([path]))}
 
 
 def _inspect_job(out: Location, record: JobRecord) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def run_job(
         batch_size: rows searched at a time; it changes speed and memory, never an answer.
         fail_fast: stop at the first file that fails.
         progress: told the rows of each batch, and of each skipped file.
-        tell_done: told after each file how many are done or have failed, and how many there are.
+        tell_done: told after each file how many are done, and how many there are.
 
     Raises:
         KnnvoteError: the output folder is another job's or in use, two inputs have one output, or the output cannot
@@ -132,7 +132,7 @@ def run_job(
             tell_bad=bad_examples.append,
         )
         tell_done(0, len(targets))
-        for number, (source, target) in enumerate(targets, start=1):
+        for source, target in targets:
             try:
                 done = _finished(source, target, made_from)
                 if done is not None:
@@ -147,7 +147,7 @@ def run_job(
                 if fail_fast:
                     raise
                 failed[source.shown] = str(error)
-            tell_done(number, len(targets))
+            tell_done(written + skipped, len(targets))
         record_failures(out, failed)
     return Summary(
         counts=counts,

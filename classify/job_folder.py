@@ -13,7 +13,7 @@ from pyarrow import fs as pafs
 from data.errors import KnnvoteError
 from data.files import atomic_write, hold_lock
 from data.inputs import InputFile
-from data.locations import Location
+from data.locations import Location, locate
 from indexer.manifest import MANIFEST
 
 RECORDS = "_knnvote"
@@ -28,7 +28,7 @@ class JobRecord:
     Attributes:
         index: fingerprint of the index.
         options: everything that shapes the answers.
-        inputs: by the relative path of each output file, where its input lies: a path from the root, or a URI.
+        inputs: by the relative path of each output file, the address of its input.
     """
 
     index: str
@@ -104,7 +104,9 @@ def claimed(out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile
         if before is not None:
             _refuse_other_job(out, before, made_from)
         known = {} if before is None else before.inputs
-        now = JobRecord(**made_from, inputs=known | {source.relative: _where(source) for source in inputs})
+        for source in inputs:
+            _refuse_replacing(out, known.get(source.relative), source)
+        now = JobRecord(**made_from, inputs=known | {source.relative: source.address for source in inputs})
         if now != before:
             _write_json(records / _JOB, asdict(now))
         check_claim(out, made_from)
@@ -115,6 +117,7 @@ def claimed(out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile
                 # Nothing was written that another job could mix with.
                 if [*out.below(recursive=False)] == [RECORDS] and read_job_record(out) == now:
                     (records / _JOB).remove()
+                    (records / _FAILURES).remove()
 
 
 def check_claim(out: Location, made_from: dict[str, Any]) -> None:
@@ -125,8 +128,17 @@ def check_claim(out: Location, made_from: dict[str, Any]) -> None:
     """
     if not out.is_local:
         record = read_job_record(out)
-        if record is not None:
-            _refuse_other_job(out, record, made_from)
+        if record is None:
+            raise KnnvoteError(f"{out} is no longer this job's, its record is gone: run the same command again")
+        _refuse_other_job(out, record, made_from)
+
+
+def _refuse_replacing(out: Location, before: str | None, source: InputFile) -> None:
+    """Refuse to replace the output of one input by that of another."""
+    if before not in (None, source.address) and locate(before).is_file:
+        raise KnnvoteError(
+            f"{out / source.relative} is the output of {before}, and {source} would replace it: give another --out"
+        )
 
 
 def _locked(records: Location) -> AbstractContextManager[None]:
@@ -136,10 +148,6 @@ def _locked(records: Location) -> AbstractContextManager[None]:
     return hold_lock(
         Path(records.path) / "lock", f"another job is writing to {out}: wait for it, or give another --out"
     )
-
-
-def _where(source: InputFile) -> str:
-    return source.place if source.is_local else source.shown
 
 
 def read_job_record(out: Location) -> JobRecord | None:

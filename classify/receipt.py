@@ -8,13 +8,11 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.errors import KnnvoteError
-from data.locations import Location, hash_stream
+from data.locations import CHUNK, Location, hash_stream
 
 KEY = b"knnvote"
 _UNSEALED = "0" * 64
 _AFTER_SEAL = len('"}')
-_CHUNK = 1 << 20
 _MAGIC_AND_LENGTH = 8  # the last bytes of a Parquet file: the footer's length, and PAR1
 
 
@@ -62,13 +60,26 @@ class Receipt:
 
 
 def read_receipt(output: Location) -> Receipt | None:
-    """The receipt in an output file's footer; None if the file or the receipt cannot be read."""
-    try:
-        with output.open() as stream:
-            record = json.loads(_raw_receipt(stream))
-        return Receipt(record["index"], record["options"], record["input"], Counts(**record["counts"]), record["seal"])
-    except (KnnvoteError, OSError, pa.ArrowException, ValueError, KeyError, TypeError):
+    """The receipt in an output file's footer; None if there is no file, or none with a receipt.
+
+    Raises:
+        KnnvoteError: the file cannot be read.
+    """
+    if not output.exists:
         return None
+    with output.open() as stream:
+        try:
+            record = json.loads(_raw_receipt(stream))
+            receipt = Receipt(
+                index=str(record["index"]),
+                options=dict(record["options"]),
+                input=dict(record["input"]),
+                counts=Counts(**{status: int(rows) for status, rows in record["counts"].items()}),
+                seal=str(record["seal"]),
+            )
+        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+    return receipt
 
 
 def seal(stream: BinaryIO) -> None:
@@ -90,7 +101,7 @@ def is_sealed(output: Location, receipt: Receipt) -> bool:
     with output.open() as stream, output.errors_told():
         place = _place_of_seal(stream)
         stream.seek(0)
-        while chunk := stream.read(_CHUNK):
+        while chunk := stream.read(CHUNK):
             first, last = (min(max(edge - at, 0), len(chunk)) for edge in (place, place + len(_UNSEALED)))
             digest.update(chunk[:first] + b"0" * (last - first) + chunk[last:])
             at += len(chunk)

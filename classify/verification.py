@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from classify.classifier import ABSTAINED, BAD_IMAGE, OK
 from classify.job_folder import RECORDS, JobRecord, output_files, read_job_record
@@ -12,7 +11,6 @@ from classify.receipt import Counts, is_sealed, read_receipt
 from data.errors import KnnvoteError
 from data.inputs import InputFile
 from data.locations import Location, locate
-from indexer.cache import local_folder
 from indexer.manifest import MANIFEST, is_index_folder
 from indexer.store import verify_folder
 
@@ -22,11 +20,13 @@ class Verification:
     """What a check found.
 
     Attributes:
+        shown: what was checked, as users know it.
         summary: what was found to be right, in a few words.
         problems: one line for each thing that is wrong, none if all is well.
         gone: inputs of a job that are no longer there to be compared.
     """
 
+    shown: str
     summary: str
     problems: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
@@ -40,48 +40,60 @@ def verify_path(path: str) -> Verification:
     """
     out = locate(path)
     if is_index_folder(out):
-        return Verification("every byte is as it was written", verify_folder(local_folder(path)))
+        return Verification(out.shown, "every byte is as it was written", verify_folder(out))
     record = read_job_record(out)
     if record is None:
         raise KnnvoteError(
-            f"{path} is neither an index folder, with a {MANIFEST}, nor the output folder of a job, with a {RECORDS}/: "
-            "give one of these"
+            f"{out} is neither an index folder, which has a {MANIFEST}, nor the output folder of a job, which has a "
+            f"{RECORDS}: give one of these"
         )
     return _verify_job(out, record)
 
 
 def _verify_job(out: Location, record: JobRecord) -> Verification:
     outputs = output_files(out)
-    problems: list[str] = []
-    for name, where in record.inputs.items():
-        if name in outputs:
-            problems += _problems_of(outputs[name], name, where, record)
-        else:
-            problems.append(f"{out / name} is missing: {where} failed or was not classified yet; run the job again")
-    foreign = outputs.keys() - record.inputs.keys()
-    problems += [f"{outputs[name]} is foreign: this job has no input of that name" for name in sorted(foreign)]
-    gone = [where for where in record.inputs.values() if not locate(where).is_file]
-    return Verification(f"{len(outputs):,} files are as they were written", problems, gone)
+    found = Verification(out.shown, f"{len(outputs):,} files are as they were written")
+    for name in sorted(outputs.keys() | record.inputs.keys()):
+        try:
+            source = _input(name, record)
+            if name in record.inputs and source is None:
+                found.gone.append(record.inputs[name])
+            if name in outputs:
+                found.problems.extend(_problems_of(outputs[name], name, source, record))
+            elif source is not None:
+                found.problems.append(
+                    f"{out / name} is missing: {source} failed or was not classified yet; run the job again"
+                )
+        except KnnvoteError as error:
+            found.problems.append(str(error))
+    return found
 
 
-def _problems_of(output: Location, name: str, where: str, record: JobRecord) -> Iterator[str]:
+def _input(name: str, record: JobRecord) -> InputFile | None:
+    """The input of an output's name, if it is known and still there."""
+    if name not in record.inputs:
+        return None
+    location = locate(record.inputs[name])
+    return InputFile(location.filesystem, location.path, location.shown, name, 0) if location.is_file else None
+
+
+def _problems_of(output: Location, name: str, source: InputFile | None, record: JobRecord) -> Iterator[str]:
     """What is wrong with one output file, or with its input since."""
     receipt = read_receipt(output)
-    if receipt is None:
+    if receipt is None and name not in record.inputs:
+        yield f"{output} is foreign: this job has no input of that name"
+    elif receipt is None:
         yield f"{output} is damaged, or was not made by this job: it has no receipt; run the job again"
     elif (receipt.index, receipt.options) != (record.index, record.options):
         yield f"{output} was made with another index or other options: run the job again"
-    else:
-        try:
-            if not is_sealed(output, receipt):
-                yield f"{output} was changed: its SHA-256 differs from its receipt's; remove it and run the job again"
-            elif _count(output, record.prefix) != receipt.counts:
-                yield f"{output} does not hold the rows that its receipt tells: remove it and run the job again"
-            source = locate(where)
-            if source.is_file and _describe(source, name) != receipt.input:
-                yield f"{source} was changed since {output} was made from it: run the job again"
-        except KnnvoteError as error:
-            yield str(error)
+    elif receipt.input.get("path") != name:
+        yield f"{output} was made from another input, {receipt.input.get('path')}: remove it and run the job again"
+    elif not is_sealed(output, receipt):
+        yield f"{output} was changed: its SHA-256 differs from its receipt's; remove it and run the job again"
+    elif _count(output, record.prefix) != receipt.counts:
+        yield f"{output} does not hold the rows that its receipt tells: remove it and run the job again"
+    elif source is not None and source.describe() != receipt.input:
+        yield f"{source} was changed since {output} was made from it: run the job again"
 
 
 def _count(output: Location, prefix: str) -> Counts:
@@ -89,7 +101,3 @@ def _count(output: Location, prefix: str) -> Counts:
     for (status,) in read_answers(output, prefix, "status"):
         statuses.update(count_values(status))
     return Counts(rows=statuses.total(), **{status: statuses[status] for status in (OK, ABSTAINED, BAD_IMAGE)})
-
-
-def _describe(source: Location, name: str) -> dict[str, Any]:
-    return InputFile(source.filesystem, source.path, source.shown, name, 0).describe()

@@ -102,9 +102,12 @@ def hold_lock(path: Path, refusal: str) -> Iterator[None]:
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            is_current = os.path.samestat(path.stat(), os.fstat(stream.fileno()))
+        except (BlockingIOError, FileNotFoundError) as error:
             raise KnnvoteError(refusal) from error
-        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(stream.fileno())):
+        except OSError as error:
+            raise KnnvoteError(f"cannot lock {path}: {describe_os_error(error)}; give a folder that can be") from error
+        if not is_current:
             raise KnnvoteError(refusal)  # its last holder removed it between our opening and locking it
         try:
             yield

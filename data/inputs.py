@@ -1,5 +1,6 @@
 """Input files: found on any file system, described, and watched while they are read."""
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -93,17 +94,26 @@ def find_inputs(arguments: Sequence[str]) -> list[InputFile]:
     Raises:
         KnnvoteError: a path does not exist, a folder or glob holds no Parquet file.
     """
-    found: dict[tuple[str, str], InputFile] = {}
-    for argument in arguments:
-        for file in _expand(argument):
-            found.setdefault((file.filesystem.type_name, file.place), file)
-    return list(found.values())
+    found: list[InputFile] = []
+    by_place: dict[str, list[Any]] = {}
+    for file in itertools.chain.from_iterable(map(_expand, arguments)):
+        filesystems = by_place.setdefault(file.place, [])
+        if file.filesystem not in filesystems:
+            filesystems.append(file.filesystem)
+            found.append(file)
+    return found
 
 
 def _expand(argument: str) -> list[InputFile]:
     if not is_uri(argument) and not _exists(argument) and _GLOB_CHARACTERS & set(argument):
         return _expand_glob(argument)
-    return _select(locate(argument))
+    location = locate(argument)
+    files = _select(location)
+    if not files:
+        raise KnnvoteError(
+            f"{location} is a folder without any *.parquet file but what knnvote made: give one that holds some"
+        )
+    return files
 
 
 def _exists(path: str) -> bool:
@@ -135,7 +145,7 @@ def _select(location: Location, *, base: str | None = None) -> list[InputFile]:
     entries = location.below()
     made_by_knnvote = _folders_of_knnvote([PurePosixPath(name) for name in entries])
     root = str(Path(location.path).resolve()) if location.is_local else location.path
-    files = [
+    return [
         _input(
             location / name,
             name if base is None else relative_path((location / name).path, base),
@@ -147,9 +157,6 @@ def _select(location: Location, *, base: str | None = None) -> list[InputFile]:
         and _is_visible_parquet(name)
         and made_by_knnvote.isdisjoint(PurePosixPath(name).parents)
     ]
-    if not files:
-        raise KnnvoteError(f"{location} is a folder without any *.parquet file: give one that holds some")
-    return files
 
 
 def _input(location: Location, relative: str, info: Any, root: str | None = None) -> InputFile:

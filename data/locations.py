@@ -16,7 +16,7 @@ from pyarrow import fs as pafs
 
 from data.errors import KnnvoteError
 
-_CHUNK = 1 << 20
+CHUNK = 1 << 20
 _NOT_UTF8 = (UnicodeDecodeError, UnicodeEncodeError)  # of a name, which PyArrow cannot give or take then
 _OF_A_URI = "%/:?#[]@!$&'()*+,;=~"
 
@@ -50,6 +50,11 @@ class Location:
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
     @property
+    def address(self) -> str:
+        """What `locate` finds it by from anywhere, given the same access: a path from the root, or a URI."""
+        return self.place if self.is_local else f"{self.shown.split('://')[0]}://{quote(self.path)}"
+
+    @property
     def place(self) -> str:
         """A path that is the same in whatever words it is named; a link is a place of its own."""
         path = Path(self.path)
@@ -63,6 +68,11 @@ class Location:
         """
         with self.errors_told():
             return self.filesystem.get_file_info(self.path)
+
+    @property
+    def exists(self) -> bool:
+        """Anything is there."""
+        return bool(self.info().type != pafs.FileType.NotFound)
 
     @property
     def is_file(self) -> bool:
@@ -86,8 +96,10 @@ class Location:
                 below = Path(self.path).rglob("*") if recursive else Path(self.path).iterdir()
                 links = [path for path in below if path.is_symlink()]
                 entries += self.filesystem.get_file_info([str(link) for link in links if not link.exists()])
-            return {relative_path(path, self.path): entry for path, entry in sorted((e.path, e) for e in entries)}
-        except _NOT_UTF8 as error:
+            # An object store may hold a file and a folder of one name: then the file counts.
+            entries.sort(key=lambda entry: (entry.path, entry.type == pafs.FileType.File))
+            return {relative_path(entry.path, self.path): entry for entry in entries}
+        except (pa.ArrowInvalid, *_NOT_UTF8) as error:
             raise KnnvoteError(f"cannot list {self.shown}: {describe_os_error(error)}") from error
         except OSError as error:  # perhaps of a folder below, which its own words name
             raise KnnvoteError(f"cannot list {self.shown}: {(error.strerror or str(error)).splitlines()[0]}") from error
@@ -127,7 +139,7 @@ class Location:
         """Tell an error of the file system as one of this file."""
         try:
             yield
-        except (OSError, *_NOT_UTF8) as error:
+        except (OSError, pa.ArrowInvalid, *_NOT_UTF8) as error:
             raise KnnvoteError(f"cannot {verb} {self.shown}: {describe_os_error(error)}") from error
 
 
@@ -142,11 +154,16 @@ def locate(argument: str | Path | Location) -> Location:
     text = str(argument)
     if not is_uri(argument):
         return Location(pafs.LocalFileSystem(), str(Path(text)), str(Path(text)))
+    uri = text
     try:
-        filesystem, path = pafs.FileSystem.from_uri(quote(text, safe=_OF_A_URI))
+        uri = quote(text, safe=_OF_A_URI)
+        filesystem, path = pafs.FileSystem.from_uri(uri)
+    except UnicodeEncodeError as error:
+        raise KnnvoteError(f"cannot open {without_secrets(text)!a}: it is not UTF-8; rename it") from error
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise KnnvoteError(f"cannot open {_without_secrets(text)}: {_without_secrets(reason)}") from error
+        shown = without_secrets(text)
+        reason = describe_os_error(error).replace(uri, shown).replace(text, shown)
+        raise KnnvoteError(f"cannot open {shown}: {reason}") from error
     return Location(filesystem, path.rstrip("/") or path, f"{text.split('://', maxsplit=1)[0]}://{path}".rstrip("/"))
 
 
@@ -155,9 +172,10 @@ def is_uri(argument: str | Path) -> bool:
     return isinstance(argument, str) and "://" in argument
 
 
-def _without_secrets(text: str) -> str:
-    """A URI, or text with one in it, less user, password and query."""
-    return re.sub(r"://[^\s']*@", "://", re.sub(r"\?[^\s']*", "", text))
+def without_secrets(uri: str) -> str:
+    """A URI less user, password and query."""
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 def relative_path(path: str, base: str) -> str:
@@ -168,14 +186,14 @@ def relative_path(path: str, base: str) -> str:
 def hash_stream(stream: Any) -> str:
     """SHA-256 of what a binary stream still holds, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    while chunk := stream.read(_CHUNK):
+    while chunk := stream.read(CHUNK):
         digest.update(chunk)
     return digest.hexdigest()
 
 
-def describe_os_error(error: OSError | UnicodeDecodeError | UnicodeEncodeError) -> str:
+def describe_os_error(error: Exception) -> str:
     """The reason alone, without errno or a path that the message around it already names."""
     if isinstance(error, _NOT_UTF8):
         return f"the name {error.object!a} is not UTF-8; rename it"
-    reason = (error.strerror or str(error)).splitlines()[0]
+    reason = ((getattr(error, "strerror", None) or str(error)).splitlines() or [type(error).__name__])[0]
     return re.sub(r"^.*Detail: \[errno \d+\] ", "", reason)  # so PyArrow tells the system's own words

@@ -7,11 +7,9 @@ from platformdirs import user_cache_path
 
 from data.errors import KnnvoteError
 from data.files import atomic_write
-from data.locations import Location, hash_stream, locate
+from data.locations import CHUNK, Location, hash_stream, locate
 from indexer.known import is_known
 from indexer.manifest import MANIFEST, is_index_folder, read_manifest, timing_name
-
-_CHUNK = 1 << 20
 
 
 def local_folder(index: Path | str) -> Path:
@@ -42,7 +40,7 @@ def _copy(source: Location, target: Path, *, sha256: str | None = None) -> None:
                 return
     with atomic_write(target) as stream:
         with source.open() as origin, source.errors_told():
-            shutil.copyfileobj(origin, stream, _CHUNK)
+            shutil.copyfileobj(origin, stream, CHUNK)
         stream.seek(0)
         if sha256 is not None and hash_stream(stream) != sha256:
             raise KnnvoteError(f"{source} was changed: its SHA-256 differs from the manifest's; copy the index again")

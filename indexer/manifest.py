@@ -53,13 +53,13 @@ def timing_name(generation: int) -> str:
     return f"timing-{generation}.json"
 
 
-def read_timing(path: Path, manifest: dict[str, Any]) -> dict[str, float]:
+def read_timing(path: Path | Location, manifest: dict[str, Any]) -> dict[str, float]:
     """Seconds that each step of the build took.
 
     Raises:
         KnnvoteError: the file is not there, was changed, or holds anything else.
     """
-    file = locate(path / timing_name(manifest["generation"]))
+    file = locate(path) / timing_name(manifest["generation"])
     timing = _read_sealed(file)
     seconds = {name: value for name, value in timing.items() if name != "checksum"}
     if not {"read_seconds", "build_seconds"} <= seconds.keys() or not all(map(is_number, seconds.values())):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from data.errors import KnnvoteError
 from data.files import atomic_write, make_folder, sync
-from data.locations import describe_os_error, hash_stream
+from data.locations import Location, describe_os_error, hash_stream, locate
 from indexer.apart import run_apart
 from indexer.bounds import Bounds
 from indexer.cache import local_folder
@@ -275,7 +275,7 @@ def _open_generation(path: Path, manifest: dict[str, Any]) -> Index:
 def _check_content(path: Path, manifest: dict[str, Any]) -> list[str]:
     """Hash a folder's files and, if they are the manifest's, try them apart; remember it if all is well."""
     description = describe_files(path, manifest)
-    problems = _changed_files(path, manifest)
+    problems = _changed_files(locate(path), manifest)
     if not problems:
         size = folder_bytes(manifest)
         try:
@@ -319,39 +319,43 @@ def _map_array(path: Path) -> NDArray[Any]:
     return array
 
 
-def verify_folder(path: Path) -> list[str]:
+def verify_folder(index: Path | Location) -> list[str]:
     """Check every byte of an index folder; one line for each thing that is wrong, none if all is well.
 
-    What is not known to be ours is also tried as `open_index` does.
+    What is not known to be ours is also tried as `open_index` does; one on an object store is when it is opened.
 
     Raises:
         KnnvoteError: it is no index folder, or its manifest was changed.
     """
-    manifest = read_manifest(path)
-    problems = _changed_files(path, manifest) if is_known(path, manifest) else _check_content(path, manifest)
+    folder = locate(index)
+    manifest = read_manifest(folder)
+    if folder.is_local and not is_known(Path(folder.path), manifest):
+        problems = _check_content(Path(folder.path), manifest)
+    else:
+        problems = _changed_files(folder, manifest)
     try:
-        read_timing(path, manifest)
+        read_timing(folder, manifest)
     except KnnvoteError as error:
         problems.append(str(error))
     return problems
 
 
-def _changed_files(path: Path, manifest: dict[str, Any]) -> list[str]:
+def _changed_files(folder: Location, manifest: dict[str, Any]) -> list[str]:
     """A line for each file that is not the manifest's."""
     problems = []
     for entry in manifest["files"].values():
-        file = path / entry["name"]
-        if not file.is_file():
-            problems.append(f"{file} is missing")
-            continue
+        file = folder / entry["name"]
         try:
-            with file.open("rb") as stream:
+            if not file.is_file:
+                problems.append(f"{file} is missing")
+                continue
+            with file.open() as stream, file.errors_told():
                 if hash_stream(stream) != entry["sha256"]:
                     problems.append(f"{file} was changed: its SHA-256 differs from the manifest's")
                 elif stream.tell() != entry["size"]:
                     problems.append(f"{file} has {stream.tell():,} bytes, and the manifest says {entry['size']:,}")
-        except OSError as error:
-            problems.append(f"cannot read {file}: {describe_os_error(error)}")
+        except KnnvoteError as error:
+            problems.append(str(error))
     return problems
 
 

@@ -215,6 +215,7 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
     succeed(run, [*index, "--out", str(work / "x.knn")])
     succeed(run, [*older, "--out", str(work / "older.knn")])
     succeed(run, ["classify", str(work / "x.knn"), str(work / "changed" / "in"), "--out", str(work / "stale")])
+    shutil.rmtree(work / "changed")  # outputs of files that are still there are not replaced by those of others
     job = ("classify", str(work / "x.knn"), str(work / "in"), "--json", *one)
     return [
         JobTask(name="classify", arguments=job),

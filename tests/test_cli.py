@@ -327,5 +327,9 @@ def test_help_names_every_command(invoke):
 def test_an_index_on_another_machine_is_refused(invoke, tmp_path):
     result = invoke("index", "x.parquet", "--out", "s3://bucket/out")
     assert (result.code, result.stdout) == (2, "")
-    assert "'s3://bucket/out' is a URI, and an index is written to a local folder" in result.stderr
+    assert "'s3://bucket/out' is a URI, and what is needed is a path of this machine" in result.stderr
+    for command in ("add s3://KEY:SEC@b/x.knn x.parquet", "sample digits s3://b/x", "convert x.csv s3://b/x.parquet"):
+        result = invoke(*command.split())
+        assert result.code == 2
+        assert "'s3://b/x" in result.stderr
     assert list(tmp_path.iterdir()) == []

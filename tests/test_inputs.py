@@ -222,6 +222,13 @@ def test_outputs_of_a_job_among_the_inputs_are_passed_over(here):
         find_inputs(["in/out"])
 
 
+def test_a_glob_passes_over_what_knnvote_made(here):
+    (here / "in" / "x.knn").mkdir()
+    (here / "in" / "x.knn" / "manifest.json").write_text("{}")
+    (here / "in" / "x.knn" / "labels-1.parquet").write_bytes(b"")
+    assert relative("in/[ax]*") == ["a.parquet"]
+
+
 def test_a_manifest_of_somebody_else_hides_nothing(here):
     (here / "in" / "manifest.json").write_text("{}")
     assert relative("in") == ["a.parquet", "b.parquet", "deep/er/c.parquet"]

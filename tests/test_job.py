@@ -685,3 +685,28 @@ def test_the_first_bad_image_is_told_by_file_row_and_reason(classifier, tmp_path
     summary = run(classifier, tmp_path / "x.parquet", tmp_path / "out", batch_size=1)
     assert summary.counts.bad_image == 2
     assert summary.bad_example == f"{tmp_path}/x.parquet, row 1: pixel 0 is NaN"
+
+
+def test_an_input_that_changes_while_it_is_classified_fails_alone_and_leaves_no_output(classifier, source, tmp_path):
+    write_table(image_table(QUERIES[:5]), tmp_path / "in" / "b.parquet")
+
+    def change(_rows):
+        write_table(image_table(QUERIES[::-1], np.arange(20)), source)
+
+    summary = run(classifier, tmp_path / "in", tmp_path / "out", progress=change, batch_size=7)
+    assert list(summary.failed) == [str(source)]
+    assert "changed while it was read: run the same command again" in summary.failed[str(source)]
+    assert list(written(tmp_path / "out")) == ["b.parquet"]
+    assert run(classifier, tmp_path / "in", tmp_path / "out").failed == {}
+
+
+def test_the_output_of_one_input_is_not_replaced_by_that_of_another_of_its_name(classifier, source, tmp_path):
+    write_table(image_table(QUERIES[:5]), tmp_path / "other" / "a.parquet")
+    run(classifier, source, tmp_path / "out")
+    before = written(tmp_path / "out")
+    with pytest.raises(KnnvoteError, match=r"is the output of .*/in/a\.parquet, and .*/other/a\.parquet would replace"):
+        run(classifier, tmp_path / "other" / "a.parquet", tmp_path / "out")
+    assert written(tmp_path / "out") == before
+    source.unlink()
+    run(classifier, tmp_path / "other" / "a.parquet", tmp_path / "out")
+    assert written(tmp_path / "out") != before

@@ -10,11 +10,22 @@ from data.errors import KnnvoteError
 from data.locations import describe_os_error, locate
 
 
-@pytest.mark.parametrize("uri", ["s5://user:secret@host/x", "s3://user:sec/ret@bucket/x?no=secret", "s3://u:%zz@b"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s5://USER:SECRET@host/x",
+        "s3://USER:SEC/RET@bucket/x?no=SECRET",
+        "s3://USER:%zz@b",
+        "s3://USER:SE?CRET@bucket/x",
+        "s5://USER:SE'CRET@bucket/x",
+        "s3://USER:SE CRET@bucket/x?no=1",
+        "s3://USER:SE\udcffCRET@bucket/x",
+    ],
+)
 def test_a_uri_that_cannot_be_opened_is_told_without_what_gives_access(uri):
-    with pytest.raises(KnnvoteError, match=r"^cannot open s") as error:
+    with pytest.raises(KnnvoteError, match=r"^cannot open '?s") as error:
         locate(uri)
-    assert not any(part in str(error.value) for part in ("user", "sec", "%zz"))
+    assert not any(part in str(error.value) for part in ("USER", "SE", "CRET", "%zz"))
 
 
 def test_a_location_is_shown_without_what_gives_access():
@@ -48,6 +59,18 @@ def test_reasons_come_without_errno_or_path():
 def test_a_hash_does_not_depend_on_how_a_file_is_cut(tmp_path, monkeypatch):
     content = bytes(range(256)) * 20
     (tmp_path / "x").write_bytes(content)
-    monkeypatch.setattr(locations, "_CHUNK", 7)
+    monkeypatch.setattr(locations, "CHUNK", 7)
     with (tmp_path / "x").open("rb") as stream:
         assert locations.hash_stream(stream) == hashlib.sha256(content).hexdigest()
+
+
+def test_an_address_leads_back_to_where_it_is_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert locate("a b#c").address == str(tmp_path / "a b#c")
+    location = locate("s3://user:secret@bucket/a%23b%20c%25?region=us-east-1")
+    assert (location.path, location.address) == ("bucket/a#b c%", "s3://bucket/a%23b%20c%25")
+
+
+def test_a_path_that_the_file_system_does_not_take_is_told():
+    with pytest.raises(KnnvoteError, match=r"^cannot read s3://bucket//x: "):
+        locate("s3://bucket//x?region=us-east-1").info()

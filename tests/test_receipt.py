@@ -52,7 +52,7 @@ def test_a_seal_does_not_depend_on_how_the_file_is_cut_into_pieces(tmp_path, mon
         seal(stream)
     receipt = read_receipt(locate(path))
     for size in (1, 63, 64, 65, 1000):
-        monkeypatch.setattr("classify.receipt._CHUNK", size)
+        monkeypatch.setattr("classify.receipt.CHUNK", size)
         assert is_sealed(locate(path), receipt)
 
 
@@ -63,7 +63,17 @@ def test_counts_add_up():
 
 @pytest.mark.parametrize(
     "metadata",
-    [{}, {"knnvote": "{"}, {"knnvote": "[]"}, {"knnvote": "{}"}, {"knnvote": '{"index": "", "options": {}}'}],
+    [
+        {"knnvote": "[" * 100_000},
+        {"knnvote": '{"index": "", "options": {}, "input": 3, "counts": {}, "seal": ""}'},
+        {"knnvote": '{"index": "", "options": {}, "input": {}, "counts": {"rows": []}, "seal": ""}'},
+        {"knnvote": '{"index": "", "options": {}, "input": {}, "counts": [], "seal": ""}'},
+        {},
+        {"knnvote": "{"},
+        {"knnvote": "[]"},
+        {"knnvote": "{}"},
+        {"knnvote": '{"index": "", "options": {}}'},
+    ],
 )
 def test_a_file_without_a_whole_receipt_has_none(tmp_path, metadata):
     write(tmp_path / "a.parquet", metadata)

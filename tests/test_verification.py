@@ -11,10 +11,12 @@ from classify.classifier import Classifier
 from classify.inspection import inspect_path
 from classify.job import JobOptions, run_job
 from classify.output import OutputOptions
+from classify.receipt import Counts
 from classify.verification import verify_path
 from classify.vote import Rule
 from data.errors import KnnvoteError
 from data.inputs import find_inputs
+from data.locations import Location
 from data.tables import image_table, write_table
 from indexer.build import index_arrays
 
@@ -75,11 +77,47 @@ def test_an_output_of_another_job_is_told(job, classifier, tmp_path):
     assert told.startswith("out/a.parquet was made with another index or other options")
 
 
-@pytest.mark.usefixtures("job")
-def test_a_receipt_that_does_not_tell_the_rows_that_are_there_is_told(monkeypatch):
-    monkeypatch.setattr("classify.verification._count", lambda *_arguments: None)
-    assert len(problems()) == 3
+def test_a_receipt_that_does_not_tell_the_rows_that_are_there_is_told(job, classifier, tmp_path, monkeypatch):
+    shutil.rmtree(job)
+    with monkeypatch.context() as patched:
+        patched.setattr("classify.job._count", lambda _answer: Counts(20, 19, 1, 0))
+        run_job(classifier, find_inputs(["in"]), tmp_path / "out", OPTIONS)
+    assert [line.split()[0] for line in problems()] == ["out/a.parquet", "out/b/c.parquet", "out/bad.parquet"]
     assert all("does not hold the rows that its receipt tells" in line for line in problems())
+
+
+def test_outputs_that_were_exchanged_are_told_even_when_their_inputs_are_gone(job, tmp_path):
+    (job / "a.parquet").rename(job / "x")
+    (job / "b" / "c.parquet").rename(job / "a.parquet")
+    (job / "x").rename(job / "b" / "c.parquet")
+    shutil.rmtree(tmp_path / "in")
+    found = verify_path("out")
+    assert [line.split()[0] for line in found.problems] == ["out/a.parquet", "out/b/c.parquet"]
+    assert all("was made from another input" in line for line in found.problems)
+    assert len(found.gone) == 3
+
+
+def test_an_input_that_failed_and_is_gone_is_no_problem_for_ever(job, classifier, tmp_path):
+    (tmp_path / "in" / "junk.parquet").write_bytes(b"junk")
+    run_job(classifier, find_inputs(["in"]), job, OPTIONS)
+    (told,) = problems()
+    assert told.startswith("out/junk.parquet is missing")
+    (tmp_path / "in" / "junk.parquet").unlink()
+    assert problems() == []
+    assert verify_path("out").gone == [str(tmp_path / "in" / "junk.parquet")]
+
+
+def test_an_output_that_may_not_be_read_is_told_as_that(job, monkeypatch):
+    real = Location.open
+
+    def open_other(location):
+        if location.path.endswith("a.parquet"):
+            raise KnnvoteError("cannot read out/a.parquet: Permission denied")
+        return real(location)
+
+    monkeypatch.setattr(Location, "open", open_other)
+    assert problems() == ["cannot read out/a.parquet: Permission denied"]
+    assert job.exists()
 
 
 def test_an_input_that_changed_since_is_told_and_one_that_is_gone_is_noted(job, tmp_path):

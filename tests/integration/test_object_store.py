@@ -275,6 +275,8 @@ def test_the_outputs_of_a_job_in_the_store_are_inspected_and_verified(store, com
         (["x.knn", f"s3://{KEY}:{SECRET.replace('/', '%2F')}@{BUCKET}/nothing", "--out", "o"], uri("nothing")),
         (["x.knn", f"s3://{KEY}:{SECRET.replace('/', '%2F')}@{BUCKET}/in?no=1", "--out", "o"], uri("in")),
         (["x.knn", "s5://x/y", "--out", "o"], "cannot open s5://x/y"),
+        (["x.knn", "s3:/bucket/in", "--out", "o"], "s3:/bucket/in"),
+        (["x.knn", "s3://bucket//in", "--out", "o"], "cannot read s3://bucket//in"),
         ([uri("nothing.knn"), uri("in"), "--out", "o"], f"{uri('nothing.knn')} does not exist"),
     ],
 )
@@ -298,11 +300,19 @@ def test_an_index_in_the_store_is_copied_once_and_checked_by_its_hashes(store, w
         ["compare", "in/0", "--index", uri("x.knn")],
         ["choose-k", uri("x.knn"), "--max-k", "2"],
         ["inspect", uri("x.knn")],
-        ["verify", uri("x.knn")],
     ):
         assert command(*command_line).returncode == 0, command_line
     read_again = {request for request in store.requests if request.startswith("GET") and "/x.knn/" in request}
-    assert all("manifest.json" in request for request in read_again)
+    assert all("manifest.json" in request or "timing-1.json" in request for request in read_again)
+
+
+def test_an_index_in_the_store_is_verified_there(store, work, command):
+    assert command("verify", uri("x.knn")).returncode == 0
+    for file in (work / "x.knn").iterdir():
+        store.put(f"z.knn/{file.name}", file.read_bytes()[: -1 if file.suffix == ".parquet" else None])
+    done = command("verify", uri("z.knn"))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{uri('z.knn')}/labels-1.parquet was changed")
 
 
 def test_an_index_that_was_changed_in_the_store_or_in_the_cache_is_not_used(store, work, command, tmp_path):
