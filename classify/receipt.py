@@ -65,7 +65,7 @@ def read_receipt(output: Location) -> Receipt | None:
     Raises:
         KnnvoteError: the file cannot be read.
     """
-    if not output.exists:
+    if not output.is_file:
         return None
     with output.open() as stream:
         try:

@@ -70,11 +70,6 @@ class Location:
             return self.filesystem.get_file_info(self.path)
 
     @property
-    def exists(self) -> bool:
-        """Anything is there."""
-        return bool(self.info().type != pafs.FileType.NotFound)
-
-    @property
     def is_file(self) -> bool:
         """A file is there."""
         return bool(self.info().type == pafs.FileType.File)
