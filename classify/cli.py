@@ -562,6 +562,10 @@ def _run() -> int:
     except BrokenPipeError:
         sys.stdout = None  # who reads it is gone: nothing is left to flush
         return 1
+    except OSError as error:
+        sys.stdout = None  # what it still holds cannot be written either
+        _talk(f"error: cannot write {error.filename or 'to stdout'}: {error.strerror}")
+        return 1
     except (_Interrupted, KeyboardInterrupt, click.Abort):
         sys.stdout.flush()
         _exit_interrupted()  # a batch still at work in a thread is not waited for

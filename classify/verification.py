@@ -42,6 +42,8 @@ def verify_path(path: str) -> Verification:
     if is_index_folder(out):
         return Verification(out.shown, "every byte is as it was written", verify_folder(out))
     record = read_job_record(out)
+    if record is None and not out.is_folder:
+        raise KnnvoteError(f"{out} does not exist, or is a file: give an index folder or the output folder of a job")
     if record is None:
         raise KnnvoteError(
             f"{out} is neither an index folder, which has a {MANIFEST}, nor the output folder of a job, which has a "

@@ -147,6 +147,8 @@ def locate(argument: str | Path | Location) -> Location:
     if isinstance(argument, Location):
         return argument
     text = str(argument)
+    if not text:
+        raise KnnvoteError("an empty path is given: give that of a file or folder, or . for the folder at work")
     if not is_uri(argument):
         return Location(pafs.LocalFileSystem(), str(Path(text)), str(Path(text)))
     uri = text

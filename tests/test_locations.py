@@ -74,3 +74,8 @@ def test_an_address_leads_back_to_where_it_is_from(tmp_path, monkeypatch):
 def test_a_path_that_the_file_system_does_not_take_is_told():
     with pytest.raises(KnnvoteError, match=r"^cannot read s3://bucket//x: "):
         locate("s3://bucket//x?region=us-east-1").info()
+
+
+def test_an_empty_path_is_not_the_folder_at_work():
+    with pytest.raises(KnnvoteError, match="an empty path is given"):
+        locate("")

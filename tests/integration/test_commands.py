@@ -335,6 +335,12 @@ def test_a_reader_that_leaves_early_gets_no_traceback(work):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
+def test_a_stdout_that_takes_nothing_is_told_in_one_line(work):
+    done = finish(["sh", "-c", f"{shlex.quote(str(SCRIPT))} inspect x.knn --json > /dev/full"], work)
+    assert (done.returncode, done.stderr) == (1, "error: cannot write to stdout: No space left on device\n")
+
+
 def test_work_in_a_folder_of_any_name(tmp_path):
     folder = tmp_path / "naïve ☃ [x] 100% *"
     write_table(image_table(np.arange(64, dtype=np.uint8).reshape(4, 4, 4), np.arange(4)), folder / "a b.parquet")
