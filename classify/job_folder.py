@@ -175,8 +175,16 @@ def output_files(out: Location) -> dict[str, Location]:
 
 
 def read_failures(out: Location) -> dict[str, str]:
-    """The reason of each input that failed when the job last ran."""
-    return _read_json(out / RECORDS / _FAILURES) or {}
+    """The reason of each input that failed when the job last ran.
+
+    Raises:
+        KnnvoteError: the record is damaged.
+    """
+    record = out / RECORDS / _FAILURES
+    failed = _read_json(record) or {}
+    if not isinstance(failed, dict):
+        raise KnnvoteError(f"{record} is damaged: remove it, and the files that fit are kept")
+    return failed
 
 
 def record_failures(out: Location, failed: dict[str, str]) -> None:

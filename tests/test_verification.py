@@ -178,3 +178,9 @@ def test_a_damaged_record_is_told(job):
     (job / "_knnvote" / "job.json").write_text(json.dumps({"index": "x", "options": {}}))
     with pytest.raises(KnnvoteError, match=r"job\.json is damaged"):
         verify_path("out")
+
+
+def test_a_damaged_record_of_failures_is_told(job):
+    (job / "_knnvote" / "failures.json").write_text('["a"]')
+    with pytest.raises(KnnvoteError, match=r"failures\.json is damaged"):
+        inspect_path(str(job))
