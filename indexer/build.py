@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,7 +22,7 @@ from data.inputs import InputFile
 from data.locations import locate
 from indexer.faiss_index import KINDS, Built, Kind, build_faiss, held_vectors, write_faiss
 from indexer.fields import VECTOR_STEP
-from indexer.manifest import is_index_folder
+from indexer.manifest import ENVELOPE, is_index_folder
 from indexer.space import METRICS, Metric
 from indexer.store import LOCK, Content, Index, is_leftover, write_folder
 from indexer.threads import limit_threads
@@ -30,6 +30,21 @@ from indexer.training import TrainingOptions, TrainingSet, read_training_set, tr
 
 MAX_SEED = 2**31 - 1  # what FAISS takes
 Tune = Callable[[Index], dict[str, Any]]  # an index that is not yet on disk -> the entry `tuned` of its manifest
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """An index that is built and not written, or not where it is to be.
+
+    Attributes:
+        index: that searches as an opened one does.
+        provenance: one row a stored vector, columns label, id, file, row.
+        timing: seconds by step.
+    """
+
+    index: Index
+    provenance: pa.Table
+    timing: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,31 +177,63 @@ def build(examples: TrainingSet, out: Path, options: IndexOptions, tune: Tune | 
     Raises:
         KnnvoteError: it cannot be built or written; what is at `out` is not changed.
     """
+    write_folder(out, content(build_in_memory(examples, out, options, tune, start=start)))
+
+
+def build_in_memory(
+    examples: TrainingSet, path: Path, options: IndexOptions, tune: Tune | None, *, start: float
+) -> InMemory:
+    """Build the index of a training set; nothing is written.
+
+    Args:
+        examples: what to store.
+        path: where the index will be, or what messages call it.
+        options: what kind of index to build.
+        tune: finds the rungs of an adaptive index.
+        start: `time.perf_counter()` when the reading of examples began.
+
+    Raises:
+        KnnvoteError: it cannot be built.
+    """
     read = time.perf_counter()
     x = examples.vectors
     with limit_threads(options.threads):
         built = build_faiss(x, kind=options.kind, metric=options.metric, factory=options.factory, seed=options.seed)
-    facts = _facts(examples, options, built)
+    labels = examples.provenance["label"].combine_chunks()
+    index = Index(path, _facts(examples, options, built), built.index, x, labels, None, built.bounds)
     untuned = time.perf_counter()
     if tune is not None and options.kind == "adaptive":
-        labels = examples.provenance["label"].combine_chunks()
         with limit_threads(options.threads):
-            facts["search"]["tuned"] = tune(Index(out, facts, built.index, x, labels, None, built.bounds))
-    held = held_vectors(built.index, x.dtype)
-    is_held = held is not None and np.array_equal(held, x)
+            index.manifest["search"]["tuned"] = tune(index)
+        index = replace(index)  # one that has not been asked yet how it is tuned
     end = time.perf_counter()
     timing = {"read_seconds": read - start, "build_seconds": end - read, "tune_seconds": end - untuned}
-    write_folder(
-        out,
-        Content(
-            facts=facts,
-            provenance=examples.provenance,
-            write_index=partial(write_faiss, built.index) if built.index is not None else None,
-            vectors=None if is_held else x,
-            bounds=built.bounds,
-            timing={name: round(seconds, 3) for name, seconds in timing.items()},
-        ),
+    return InMemory(index, examples.provenance, {name: round(seconds, 3) for name, seconds in timing.items()})
+
+
+def content(made: InMemory) -> Content:
+    """What the folder of an index in memory is written from."""
+    index = made.index
+    held = held_vectors(index.faiss_index, index.vectors.dtype)
+    is_held = held is not None and np.array_equal(held, index.vectors)
+    return Content(
+        facts={name: value for name, value in index.manifest.items() if name not in ENVELOPE},
+        provenance=made.provenance,
+        write_index=partial(write_faiss, index.faiss_index) if index.faiss_index is not None else None,
+        vectors=None if is_held else index.vectors,
+        bounds=None if index.bounds is None else index.bounds.table,
+        timing=made.timing,
     )
+
+
+def write_in_memory(made: InMemory, out: Path, *, overwrite: bool = False) -> None:
+    """Commit an index in memory at `out`.
+
+    Raises:
+        KnnvoteError: `out` cannot be written or is in use; nothing there is changed.
+    """
+    with _claimed(out, overwrite=overwrite):
+        write_folder(out, content(made))
 
 
 def _facts(examples: TrainingSet, options: IndexOptions, built: Built) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from indexer.fields import is_number, wrong_fields
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+ENVELOPE = ("format", "generation", "checksum", "files")  # entries that the writer of the folder adds
 GENERATION_NAME = re.compile(r"(index|vectors|bounds|labels|timing)-(\d+)\.(faiss|npy|parquet|json)")
 _LARGEST = 1 << 28  # bytes of a JSON file: many times what a million classes take
 

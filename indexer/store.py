@@ -7,7 +7,7 @@ is the one step that commits; what an interrupted writer left is removed by the 
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from tokenize import TokenError
@@ -70,6 +70,10 @@ class Index:
     labels: pa.Array
     provenance: Any
     _bounds: NDArray[np.float32] | None = None
+
+    def __reduce__(self) -> tuple[type["Index"], tuple[Any, ...]]:
+        """Pickled without what it computed from the rest, some of which points into FAISS's memory."""
+        return Index, tuple(getattr(self, field.name) for field in fields(self))
 
     @property
     def n(self) -> int:

@@ -1,0 +1,347 @@
+"""scikit-learn estimators over knnvote's own search: for pipelines, cross-validation and grid search."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+from joblib import effective_n_jobs
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from classify.distances import final_distances
+from classify.ladder import climb
+from classify.search import exact, in_blocks, search
+from classify.tune import Tuning
+from classify.vote import Rule, Ties, Weights, class_shares, mean_target, vote
+from data.errors import KnnvoteError
+from data.images import convert_queries
+from indexer.build import MAX_SEED, IndexOptions, InMemory, build_in_memory, write_in_memory
+from indexer.labels import label_array
+from indexer.manifest import read_timing
+from indexer.space import Metric, unusable_rows
+from indexer.store import Index, open_index
+from indexer.threads import limit_threads
+from indexer.training import training_set_from_arrays
+
+Neighbors = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+
+class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """What classifier and regressor share: the index in memory, and the search."""
+
+    _is_regression: bool
+
+    def __init__(
+        self,
+        n_neighbors: int = 5,
+        *,
+        weights: Weights = "uniform",
+        metric: Metric = "l2",
+        kind: Literal["exact", "adaptive"] = "exact",
+        target_agreement: float = 0.999,
+        random_state: int | np.random.RandomState | None = 0,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_neighbors = n_neighbors
+        self.weights = weights
+        self.metric = metric
+        self.kind = kind
+        self.target_agreement = target_agreement
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    @classmethod
+    def open(cls, path: Path | str, **parameters: Any) -> Self:
+        """A fitted estimator that answers from an index folder.
+
+        Args:
+            path: of the folder, or its URI on an object store.
+            parameters: of the estimator but kind and metric, which are the index's.
+
+        Raises:
+            KnnvoteError: it is no index folder, is damaged, or was built for the other task.
+        """
+        index = open_index(path)
+        if index.is_regression != cls._is_regression:
+            task, other = ("regression", "KNNVoteRegressor"), ("classification", "KNNVoteClassifier")
+            built_for, name = task if index.is_regression else other
+            raise KnnvoteError(f"{path} was built for {built_for}: open it with {name}")
+        estimator = cls(**{**parameters, "kind": index.kind, "metric": index.metric})
+        timing = read_timing(index.path, index.manifest)
+        seconds = {name: value for name, value in timing.items() if name != "checksum"}
+        estimator._take(InMemory(replace(index, provenance=None), index.provenance.read(), seconds))
+        return estimator
+
+    def save(self, path: Path | str, *, overwrite: bool = False) -> None:
+        """Write the fitted index as an index folder, which every knnvote command takes.
+
+        Args:
+            path: the folder to make.
+            overwrite: replace an index folder that is there.
+
+        Raises:
+            KnnvoteError: classes are of a type that no index folder holds, or the folder cannot be written.
+        """
+        check_is_fitted(self)
+        write_in_memory(self._made, Path(path), overwrite=overwrite)
+
+    def kneighbors(
+        self, X: ArrayLike | None = None, n_neighbors: int | None = None, return_distance: bool = True
+    ) -> Neighbors | NDArray[np.int64]:
+        """The nearest stored rows of each query.
+
+        An adaptive index searches with its most careful rung here, which finds more of the true neighbours than what
+        settles a label.
+
+        Args:
+            X: (nq, d) queries; None for the stored rows, each of which is then no neighbour of itself.
+            n_neighbors: of each; None for the estimator's own.
+            return_distance: whether to return distances.
+
+        Returns:
+            Distances (nq, k) float64, ascending, and rows (nq, k) int64 of what was fitted; or the rows alone.
+        """
+        check_is_fitted(self)
+        D, I = self._neighbors(X, self.n_neighbors if n_neighbors is None else n_neighbors)
+        return (D, I) if return_distance else I
+
+    def _fit(self, X: NDArray[Any], labels: Any) -> Self:
+        start = time.perf_counter()
+        options = IndexOptions(
+            kind=self.kind, metric=self.metric, seed=self._seed(), threads=effective_n_jobs(self.n_jobs)
+        )
+        tune = Tuning(k=self.n_neighbors, weights=self.weights, target_agreement=self.target_agreement)
+        examples = training_set_from_arrays(X, labels, metric=self.metric, is_regression=self._is_regression)
+        self._take(build_in_memory(examples, Path(type(self).__name__), options, tune, start=start))
+        return self
+
+    def _take(self, made: InMemory) -> None:
+        self._made = made
+        self.n_features_in_ = made.index.d
+        self.n_samples_fit_ = made.index.n
+
+    def _seed(self) -> int:
+        """A whole number stands as it is, so that a saved index is the one that ``knnvote index --seed`` builds."""
+        if isinstance(self.random_state, int | np.integer):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(MAX_SEED))
+
+    def _neighbors(self, X: ArrayLike | None, k: int, rule: Rule | None = None) -> Neighbors:
+        """Distances and rows (nq, k): of the rungs for a rule, or as near as the index finds them."""
+        index = self._made.index
+        if X is None:
+            self._check_k(k, index.n - 1, index.n)
+            return _without_self(*self._search(index.vectors, k + 1, None))
+        xq = validate_data(self, X, reset=False)
+        self._check_k(k, index.n, len(xq))
+        for row, reason in unusable_rows(xq, index.metric).items():
+            raise KnnvoteError(f"row {row} of X cannot be compared: {reason}; leave it out")
+        return self._search(xq, k, rule)
+
+    def _check_k(self, k: int, most: int, nq: int) -> None:
+        if not isinstance(k, int | np.integer):
+            raise TypeError(f"n_neighbors is {k!r}: give a whole number")
+        if not 1 <= k <= most:
+            raise ValueError(
+                f"n_neighbors is {k}: give from 1 to {most}, as n_samples_fit = {self.n_samples_fit_}, n_samples = {nq}"
+            )
+
+    def _search(self, xq: NDArray[Any], k: int, rule: Rule | None) -> Neighbors:
+        """Queries that the stored type does not hold are compared with the stored vectors as float64."""
+        index = self._made.index
+        queries, other = convert_queries(xq, index.vectors.dtype)
+        if other and index.vectors.dtype.kind == "f":
+            row = min(other)
+            raise KnnvoteError(f"row {row} of X cannot be compared: {other[row]}")
+        D, I = np.empty((len(xq), k)), np.empty((len(xq), k), dtype=np.int64)
+        fits = np.ones(len(xq), dtype=np.bool_)
+        fits[list(other)] = False
+        with limit_threads(effective_n_jobs(self.n_jobs)):
+            if fits.any():
+                D[fits], I[fits] = self._find(index, queries[fits], k, rule)
+            if other:
+                D[~fits], I[~fits] = _exact_in_floats(index, xq[~fits].astype(np.float64), k)
+        return D, I
+
+    @staticmethod
+    def _find(index: Index, xq: NDArray[Any], k: int, rule: Rule | None) -> Neighbors:
+        if rule is not None and index.kind == "adaptive":
+            D, I, _ = climb(index, xq, rule)
+            return D, I
+        return search(index, xq, k)
+
+
+class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # scikit-learn ships no types
+    """Classification by the vote of the nearest neighbours, as a scikit-learn estimator.
+
+    Args:
+        n_neighbors: that vote.
+        weights: ``uniform``, or ``distance`` for 1 / distance.
+        metric: ``l2``, ``cosine`` or ``l1``.
+        kind: of search: ``exact``, or ``adaptive``, which is tuned for n_neighbors and weights while it is fitted.
+        ties: of classes with equal votes ``first-class`` takes the first in order, as scikit-learn demands: `predict`
+            is then where `predict_proba` is largest. ``nearest``, the default of ``knnvote classify``, takes the one
+            with the smaller summed distance.
+        target_agreement: with exact search, that the lower end of the 95% interval must reach in tuning.
+        random_state: of what is random in building an index.
+        n_jobs: threads; None for one, -1 for as many as there are processors.
+
+    Attributes:
+        classes_: (c,) distinct labels, sorted.
+        n_features_in_: columns of X.
+        n_samples_fit_: rows that are stored.
+    """
+
+    _is_regression = False
+
+    def __init__(
+        self,
+        n_neighbors: int = 5,
+        *,
+        weights: Weights = "uniform",
+        metric: Metric = "l2",
+        kind: Literal["exact", "adaptive"] = "exact",
+        ties: Ties = "first-class",
+        target_agreement: float = 0.999,
+        random_state: int | np.random.RandomState | None = 0,
+        n_jobs: int | None = None,
+    ) -> None:
+        """Set parameters, which `fit` and `predict` check."""
+        super().__init__(
+            n_neighbors,
+            weights=weights,
+            metric=metric,
+            kind=kind,
+            target_agreement=target_agreement,
+            random_state=random_state,
+            n_jobs=n_jobs,
+        )
+        self.ties = ties
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Build the index of labelled rows.
+
+        Args:
+            X: (n, d) finite numbers.
+            y: (n,) classes of any type that can be sorted.
+
+        Raises:
+            ValueError: X or y is not such.
+            KnnvoteError: a parameter or a row cannot be used.
+        """
+        self._rule()
+        rows, labels = validate_data(self, X, y)
+        check_classification_targets(labels)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        self._has_own_labels = _is_storable(labels)
+        return self._fit(rows, labels if self._has_own_labels else codes)
+
+    def predict(self, X: ArrayLike | None) -> NDArray[Any]:
+        """The class (nq,) of each row of X (nq, d); of each stored row, by the others, for None."""
+        check_is_fitted(self)
+        rule = self._rule()
+        D, I = self._neighbors(X, rule.k, rule)
+        winner, _ = vote(self._made.index.class_codes[I], D, rule)
+        classes: NDArray[Any] = self.classes_[winner]
+        return classes
+
+    def predict_proba(self, X: ArrayLike | None) -> NDArray[np.float64]:
+        """Each class's share of the vote (nq, c) for rows of X (nq, d); of each stored row, by the others, for None."""
+        check_is_fitted(self)
+        rule = replace(self._rule(), min_confidence=0.0)  # an adaptive index answers by the rungs for confidences
+        D, I = self._neighbors(X, rule.k, rule)
+        return class_shares(self._made.index.class_codes[I], D, len(self.classes_), rule.weights)
+
+    def save(self, path: Path | str, *, overwrite: bool = False) -> None:
+        """As of `_KNNVote.save`."""
+        check_is_fitted(self)
+        if not self._has_own_labels:
+            raise KnnvoteError(
+                f"classes of type {self.classes_.dtype} ({self.classes_[0]!r}, ...) have no place in an index folder: "
+                "fit integers, strings or booleans"
+            )
+        super().save(path, overwrite=overwrite)
+
+    def _take(self, made: InMemory) -> None:
+        super()._take(made)
+        if not hasattr(self, "classes_"):  # it was opened, not fitted
+            classes = made.index.classes
+            values = classes.to_pylist() if pa.types.is_string(classes.type) else classes.to_numpy(zero_copy_only=False)
+            self.classes_, self._has_own_labels = np.array(values), True
+
+    def _rule(self) -> Rule:
+        return Rule(k=self.n_neighbors, weights=self.weights, ties=self.ties)
+
+
+class KNNVoteRegressor(RegressorMixin, _KNNVote):  # type: ignore[misc]  # scikit-learn ships no types
+    """Regression by the mean of the nearest neighbours' targets, as a scikit-learn estimator.
+
+    Args:
+        n_neighbors: that are averaged.
+        weights: ``uniform``, or ``distance`` for 1 / distance.
+        metric: ``l2``, ``cosine`` or ``l1``.
+        kind: of search: ``exact``, or ``adaptive``, which is tuned for n_neighbors and weights while it is fitted.
+        target_agreement: with exact search, that the lower end of the 95% interval must reach in tuning.
+        random_state: of what is random in building an index.
+        n_jobs: threads; None for one, -1 for as many as there are processors.
+
+    Attributes:
+        n_features_in_: columns of X.
+        n_samples_fit_: rows that are stored.
+    """
+
+    _is_regression = True
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Build the index of rows with their targets.
+
+        Args:
+            X: (n, d) finite numbers.
+            y: (n,) finite numbers.
+
+        Raises:
+            ValueError: X or y is not such.
+            KnnvoteError: a parameter or a row cannot be used.
+        """
+        self._rule()
+        return self._fit(*validate_data(self, X, y, y_numeric=True))
+
+    def predict(self, X: ArrayLike | None) -> NDArray[np.float64]:
+        """The mean target (nq,) for each row of X (nq, d); for each stored row, of the others, for None."""
+        check_is_fitted(self)
+        rule = self._rule()
+        D, I = self._neighbors(X, rule.k, rule)
+        return mean_target(self._made.index.targets[I], D, rule.weights)
+
+    def _rule(self) -> Rule:
+        return Rule(k=self.n_neighbors, weights=self.weights)
+
+
+def _is_storable(labels: NDArray[Any]) -> bool:
+    """Whether an index folder holds labels of this type as they are."""
+    try:
+        return bool(label_array(pa.array(labels), is_regression=False).null_count == 0)
+    except (pa.ArrowException, KnnvoteError, ValueError, TypeError, OverflowError):
+        return False
+
+
+def _exact_in_floats(index: Index, xq: NDArray[np.float64], k: int) -> Neighbors:
+    x = index.vectors.astype(np.float64)
+    D, I = in_blocks(lambda queries: exact(queries, x, k, index.metric), xq)
+    return final_distances(D, index.metric), I
+
+
+def _without_self(D: NDArray[np.float64], I: NDArray[np.int64]) -> Neighbors:
+    """Neighbours (n, k + 1) of every stored row -> (n, k) without the row itself, or else the farthest.
+
+    A row that has more than k exact copies before it is not among its own neighbours.
+    """
+    left_out = np.arange(len(I))[:, None] == I
+    left_out[~left_out.any(axis=1), -1] = True
+    return D[~left_out].reshape(len(I), -1), I[~left_out].reshape(len(I), -1)

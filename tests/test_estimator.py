@@ -1,0 +1,299 @@
+import copy
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+from brute_force import neighbors
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_sets import clusters
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from classify.classifier import Classifier
+from classify.estimator import KNNVoteClassifier, KNNVoteRegressor
+from classify.vote import Rule
+from data.errors import KnnvoteError, OptionError
+from indexer.build import index_arrays
+
+X, Y = load_digits(return_X_y=True)
+TRAIN, TEST = np.s_[:1400], np.s_[1400:]
+KINDS, METRICS = ("exact", "adaptive"), ("l2", "cosine", "l1")
+SKLEARN_METRIC = {"l2": "euclidean", "cosine": "cosine", "l1": "manhattan"}
+BOTH = pytest.mark.parametrize("estimator", [KNNVoteClassifier(), KNNVoteRegressor()], ids=["classifier", "regressor"])
+
+
+def without_ties(k, metric="euclidean"):
+    """Digits of the test part whose k-th neighbour is nearer than the one after it."""
+    D, _ = KNeighborsClassifier(metric=metric, algorithm="brute").fit(X[TRAIN], Y[TRAIN]).kneighbors(X[TEST], k + 1)
+    return X[TEST][(np.diff(D, axis=1) > 1e-9).all(axis=1)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("made", [KNNVoteClassifier, KNNVoteRegressor])
+def test_scikit_learn_finds_an_estimator_that_does_what_it_expects(made, kind):
+    checked = check_estimator(made(kind=kind), on_skip=None, on_fail=None)
+    failed = [(check["check_name"], check["exception"]) for check in checked if check["status"] == "failed"]
+    skipped = {check["check_name"] for check in checked if check["status"] == "skipped"}
+    assert not failed
+    assert skipped <= {"check_array_api_input"}  # which is for arrays of other libraries
+    assert len(checked) > 40
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 4, 5])
+def test_answers_are_those_of_scikit_learn(k, metric, weights):
+    xq = without_ties(k, SKLEARN_METRIC[metric])
+    assert len(xq) > 150
+    theirs = partial(KNeighborsClassifier, k, weights=weights, metric=SKLEARN_METRIC[metric], algorithm="brute")
+    expected = theirs().fit(X[TRAIN], Y[TRAIN])
+    found = KNNVoteClassifier(k, weights=weights, metric=metric).fit(X[TRAIN], Y[TRAIN])
+    for mine, other in zip(found.kneighbors(xq), expected.kneighbors(xq), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(found.predict(xq), expected.predict(xq))
+    np.testing.assert_allclose(found.predict_proba(xq), expected.predict_proba(xq), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_means_are_those_of_scikit_learn(weights):
+    xq, targets = without_ties(5), X[:, 20] + Y / 7
+    expected = KNeighborsRegressor(5, weights=weights, algorithm="brute").fit(X[TRAIN], targets[TRAIN])
+    found = KNNVoteRegressor(5, weights=weights).fit(X[TRAIN], targets[TRAIN])
+    np.testing.assert_allclose(found.predict(xq), expected.predict(xq), rtol=1e-9)
+    assert found.score(xq, found.predict(xq)) == 1.0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64, np.bool_])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_neighbours_are_those_of_brute_force(kind, metric, dtype):
+    x = (np.random.default_rng(0).normal(size=(300, 12)) * 40 + 100).clip(1, 250).astype(dtype)
+    x[:, 0] = 1
+    found = KNNVoteClassifier(kind=kind, metric=metric).fit(x[:250], np.arange(250) % 3)
+    stored = found._made.index.vectors.dtype
+    as_stored = stored if stored.kind == "u" else np.float64
+    D, I = found.kneighbors(x[250:])
+    expected_D, expected_I = neighbors(x[250:].astype(as_stored), x[:250].astype(as_stored), 5, metric)
+    np.testing.assert_array_equal(I, expected_I)
+    np.testing.assert_allclose(D, expected_D, rtol=1e-12, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**31), metric=st.sampled_from(METRICS), far=st.sampled_from([0.1, 300.0, 1e6]))
+def test_queries_that_the_stored_type_does_not_hold_get_their_true_neighbours(seed, metric, far):
+    rng = np.random.default_rng(seed)
+    x, xq = rng.integers(1, 200, (60, 5)), rng.normal(size=(9, 5)) * far
+    xq[::2] = np.rint(xq[::2])
+    xq[0] = x[0]
+    found = KNNVoteClassifier(metric=metric).fit(x, np.arange(60) % 2)
+    assert found._made.index.vectors.dtype == np.uint8
+    D, I = found.kneighbors(xq[np.any(xq != 0, axis=1)])
+    expected_D, _ = neighbors(xq[np.any(xq != 0, axis=1)], x.astype(np.float64), 5, metric)
+    np.testing.assert_allclose(D, expected_D, rtol=1e-9, atol=1e-9)
+    assert I.min() >= 0
+
+
+def test_stored_rows_are_no_neighbours_of_themselves():
+    x = np.repeat(np.arange(10.0), 2)[:, None]
+    found = KNNVoteClassifier(1).fit(x, np.arange(20) % 2)
+    D, I = found.kneighbors()
+    np.testing.assert_array_equal(I[:, 0], np.arange(20) ^ 1)
+    assert not D.any()
+    np.testing.assert_array_equal(found.predict(None), (np.arange(20) ^ 1) % 2)
+    with pytest.raises(ValueError, match="from 1 to 19"):
+        found.kneighbors(n_neighbors=20)
+
+
+def test_stored_rows_have_the_neighbours_that_scikit_learn_finds():
+    expected = KNeighborsClassifier(3, algorithm="brute").fit(X, Y)
+    found = KNNVoteClassifier(3).fit(X, Y)
+    np.testing.assert_allclose(found.kneighbors()[0], expected.kneighbors()[0], rtol=1e-9)
+
+
+def test_it_stands_in_a_pipeline_a_grid_search_and_a_cross_validation():
+    pipeline = make_pipeline(StandardScaler(), KNNVoteClassifier())
+    names = ("knnvoteclassifier__n_neighbors", "knnvoteclassifier__weights")
+    grid = GridSearchCV(pipeline, dict(zip(names, ([1, 3, 30], ["uniform", "distance"]), strict=True)), cv=3)
+    grid.fit(X[TRAIN], Y[TRAIN])
+    theirs = make_pipeline(StandardScaler(), KNeighborsClassifier())
+    names = ("kneighborsclassifier__n_neighbors", "kneighborsclassifier__weights")
+    expected = GridSearchCV(theirs, dict(zip(names, ([1, 3, 30], ["uniform", "distance"]), strict=True)), cv=3)
+    expected.fit(X[TRAIN], Y[TRAIN])
+    np.testing.assert_allclose(grid.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"], atol=2e-3)
+    assert grid.score(X[TEST], Y[TEST]) > 0.93
+    assert cross_val_score(KNNVoteClassifier(3), X, Y, cv=3).mean() > 0.96
+
+
+@pytest.mark.parametrize("again", [lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy], ids=["pickle", "copy"])  # noqa: S301  # our own bytes
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_a_pickled_or_copied_one_answers_the_same(again, kind, dtype):
+    data = clusters(dtype)
+    fitted = KNNVoteClassifier(kind=kind, target_agreement=0.9).fit(data.x, data.y)
+    expected = fitted.predict_proba(data.xq)
+    other = again(fitted)
+    del fitted
+    np.testing.assert_array_equal(other.predict_proba(data.xq), expected)
+
+
+@BOTH
+def test_a_clone_is_not_fitted(estimator):
+    unfitted = clone(clone(estimator).fit(X, Y))
+    for ask in (unfitted.predict, unfitted.kneighbors):
+        with pytest.raises(NotFittedError):
+            ask(X)
+    with pytest.raises(NotFittedError):
+        unfitted.save("never.knn")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_a_saved_one_is_an_index_folder_and_opens_with_equal_answers(tmp_path, invoke, kind, dtype):
+    data = clusters(dtype)
+    names = np.array([f"class {label}" for label in data.y])
+    fitted = KNNVoteClassifier(kind=kind, target_agreement=0.9).fit(data.x, names)
+    fitted.save(tmp_path / "saved.knn")
+    opened = KNNVoteClassifier.open(tmp_path / "saved.knn", n_neighbors=5)
+    assert (opened.kind, opened.metric) == (kind, "l2")
+    for ask in ("predict", "predict_proba", "kneighbors"):
+        np.testing.assert_array_equal(getattr(opened, ask)(data.xq), getattr(fitted, ask)(data.xq))
+    answer = Classifier.open(tmp_path / "saved.knn", Rule(ties="first-class"))(data.xq)
+    assert answer.prediction.to_pylist() == opened.predict(data.xq).tolist()
+    assert invoke("verify", tmp_path / "saved.knn").code == 0
+    assert invoke("inspect", tmp_path / "saved.knn").code == 0
+    pickle.loads(pickle.dumps(opened)).save(tmp_path / "again.knn")  # noqa: S301  # our own bytes
+    again = KNNVoteClassifier.open(tmp_path / "again.knn")
+    np.testing.assert_array_equal(again.predict(data.xq), opened.predict(data.xq))
+
+
+def test_a_saved_one_is_the_index_that_index_arrays_builds(tmp_path):
+    index_arrays(X, Y, tmp_path / "built.knn")
+    KNNVoteClassifier().fit(X, Y).save(tmp_path / "saved.knn")
+    files = [
+        {file.name: file.read_bytes() for file in (tmp_path / name).iterdir() if not file.name.startswith("timing")}
+        for name in ("built.knn", "saved.knn")
+    ]
+    assert files[0] == files[1]
+
+
+def test_a_saved_regressor_opens_with_equal_answers_and_not_as_a_classifier(tmp_path):
+    fitted = KNNVoteRegressor(3, weights="distance").fit(X[TRAIN], Y[TRAIN] / 3)
+    fitted.save(tmp_path / "saved.knn")
+    opened = KNNVoteRegressor.open(tmp_path / "saved.knn", n_neighbors=3, weights="distance")
+    np.testing.assert_array_equal(opened.predict(X[TEST]), fitted.predict(X[TEST]))
+    with pytest.raises(KnnvoteError, match="open it with KNNVoteRegressor"):
+        KNNVoteClassifier.open(tmp_path / "saved.knn")
+    KNNVoteClassifier().fit(X, Y).save(tmp_path / "classes.knn")
+    with pytest.raises(KnnvoteError, match="open it with KNNVoteClassifier"):
+        KNNVoteRegressor.open(tmp_path / "classes.knn")
+
+
+def test_a_folder_that_is_there_is_replaced_only_when_told(tmp_path):
+    fitted = KNNVoteClassifier().fit(X, Y)
+    fitted.save(tmp_path / "saved.knn")
+    with pytest.raises(KnnvoteError, match="exists"):
+        fitted.save(tmp_path / "saved.knn")
+    KNNVoteClassifier.open(tmp_path / "saved.knn").save(tmp_path / "saved.knn", overwrite=True)
+    opened = KNNVoteClassifier.open(tmp_path / "saved.knn")
+    np.testing.assert_array_equal(opened.predict(X[TEST]), fitted.predict(X[TEST]))
+
+
+LABELS = {
+    "integers": Y - 3,
+    "bytes": Y.astype(np.uint8),
+    "booleans": Y > 4,
+    "strings": Y.astype(str),
+    "objects": np.array([f"é{label}" for label in Y], dtype=object),
+    "whole objects": Y.astype(object),
+    "floats": Y.astype(float),
+    "byte strings": Y.astype("S2"),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_labels_keep_their_type_and_are_saved_where_an_index_folder_holds_it(tmp_path, name):
+    labels = LABELS[name]
+    fitted = KNNVoteClassifier(1).fit(X, labels)
+    assert fitted.predict(X[:50]).dtype == labels.dtype
+    np.testing.assert_array_equal(fitted.predict(X[:50]), labels[:50])
+    np.testing.assert_array_equal(fitted.classes_, np.unique(labels))
+    if name in ("floats", "byte strings"):
+        with pytest.raises(KnnvoteError, match="have no place in an index folder"):
+            fitted.save(tmp_path / "x.knn")
+        assert not (tmp_path / "x.knn").exists()
+    else:
+        fitted.save(tmp_path / "x.knn")
+        np.testing.assert_array_equal(
+            KNNVoteClassifier.open(tmp_path / "x.knn", n_neighbors=1).classes_, fitted.classes_
+        )
+
+
+def test_an_estimator_opened_and_then_fitted_has_the_classes_that_it_was_fitted_to(tmp_path):
+    KNNVoteClassifier().fit(X, Y).save(tmp_path / "x.knn")
+    opened = KNNVoteClassifier.open(tmp_path / "x.knn").fit(X, Y.astype(str))
+    np.testing.assert_array_equal(opened.predict(X[:9]), Y[:9].astype(str))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"weights": "none"}, "none"),
+        ({"metric": "l3"}, "l3"),
+        ({"kind": "fast"}, "fast"),
+        ({"n_neighbors": 0}, "0"),
+        ({"target_agreement": 2.0}, "2.0"),
+        ({"random_state": -1}, "-1"),
+    ],
+)
+@BOTH
+def test_a_parameter_without_a_meaning_is_refused_by_name(estimator, parameters, named):
+    with pytest.raises(OptionError, match=named):
+        clone(estimator).set_params(**parameters).fit(X, Y)
+
+
+def test_more_neighbours_than_rows_and_what_is_no_number_are_errors_of_scikit_learn():
+    found = KNNVoteClassifier(11).fit(X[:10], Y[:10])
+    with pytest.raises(ValueError, match="n_samples_fit = 10"):
+        found.predict(X)
+    with pytest.raises(TypeError, match="whole number"):
+        found.kneighbors(X, n_neighbors=2.5)
+    with pytest.raises(ValueError, match="NaN"):
+        found.fit(np.full((3, 2), np.nan), [0, 1, 1])
+
+
+def test_rows_without_a_direction_are_refused_by_their_number():
+    with pytest.raises(KnnvoteError, match="image 1 "):
+        KNNVoteClassifier(metric="cosine").fit([[1.0, 2.0], [0.0, 0.0]], [0, 1])
+    found = KNNVoteClassifier(1, metric="cosine").fit([[1.0, 2.0], [2.0, 1.0]], [0, 1])
+    with pytest.raises(KnnvoteError, match="row 1 of X"):
+        found.predict([[1.0, 1.0], [0.0, 0.0]])
+
+
+def test_answers_do_not_depend_on_threads():
+    data = clusters(np.float64)
+    expected = KNNVoteClassifier(n_jobs=1).fit(data.x, data.y).kneighbors(data.xq)
+    for mine, other in zip(KNNVoteClassifier(n_jobs=-1).fit(data.x, data.y).kneighbors(data.xq), expected, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_adaptive_search_is_tuned_for_its_parameters():
+    data = clusters(np.uint8)
+    fitted = KNNVoteClassifier(3, weights="distance", kind="adaptive", target_agreement=0.9).fit(data.x, data.y)
+    tuned = fitted._made.index.tuned
+    assert (tuned.k, tuned.weights) == (3, "distance")
+    exact = KNNVoteClassifier(3, weights="distance").fit(data.x, data.y).predict(data.xq)
+    assert (fitted.predict(data.xq) == exact).mean() >= 0.9
+
+
+def test_a_random_state_that_is_no_number_gives_a_seed():
+    state = np.random.RandomState(3)
+    found = KNNVoteClassifier(random_state=state).fit(X, Y)._made.index.manifest["seed"]
+    assert found == np.random.RandomState(3).randint(2**31 - 1)
