@@ -236,7 +236,7 @@ class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # sci
             KnnvoteError: a parameter or a row cannot be used.
         """
         self._rule()
-        rows, labels = validate_data(self, X, y)
+        rows, labels = validate_data(self, X, y, copy=True)
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         self._has_own_labels = _is_storable(labels)
@@ -310,7 +310,7 @@ class KNNVoteRegressor(RegressorMixin, _KNNVote):  # type: ignore[misc]  # sciki
             KnnvoteError: a parameter or a row cannot be used.
         """
         self._rule()
-        return self._fit(*validate_data(self, X, y, y_numeric=True))
+        return self._fit(*validate_data(self, X, y, copy=True, y_numeric=True))
 
     def predict(self, X: ArrayLike | None) -> NDArray[np.float64]:
         """The mean target (nq,) for each row of X (nq, d); for each stored row, of the others, for None."""

@@ -205,7 +205,10 @@ def build_in_memory(
     if tune is not None and options.kind == "adaptive":
         with limit_threads(options.threads):
             index.manifest["search"]["tuned"] = tune(index)
-        index = replace(index)  # one that has not been asked yet how it is tuned
+    held = held_vectors(built.index, x.dtype)
+    if held is not None and np.array_equal(held, x):
+        x = held  # in memory once
+    index = replace(index, vectors=x)  # one that has not been asked yet how it is tuned
     end = time.perf_counter()
     timing = {"read_seconds": read - start, "build_seconds": end - read, "tune_seconds": end - untuned}
     return InMemory(index, examples.provenance, {name: round(seconds, 3) for name, seconds in timing.items()})
@@ -214,13 +217,11 @@ def build_in_memory(
 def content(made: InMemory) -> Content:
     """What the folder of an index in memory is written from."""
     index = made.index
-    held = held_vectors(index.faiss_index, index.vectors.dtype)
-    is_held = held is not None and np.array_equal(held, index.vectors)
     return Content(
         facts={name: value for name, value in index.manifest.items() if name not in ENVELOPE},
         provenance=made.provenance,
         write_index=partial(write_faiss, index.faiss_index) if index.faiss_index is not None else None,
-        vectors=None if is_held else index.vectors,
+        vectors=None if index.is_held else index.vectors,
         bounds=None if index.bounds is None else index.bounds.table,
         timing=made.timing,
     )

@@ -71,9 +71,16 @@ class Index:
     provenance: Any
     _bounds: NDArray[np.float32] | None = None
 
-    def __reduce__(self) -> tuple[type["Index"], tuple[Any, ...]]:
-        """Pickled without what it computed from the rest, some of which points into FAISS's memory."""
-        return Index, tuple(getattr(self, field.name) for field in fields(self))
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without what it computed from the rest, and with its vectors once."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _restored, ({**values, "vectors": None} if self.is_held else values,)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the vectors are a view into the FAISS index."""
+        held = held_vectors(self.faiss_index, self.vectors.dtype)
+        return held is not None and np.may_share_memory(held, self.vectors)
 
     @property
     def n(self) -> int:
@@ -166,6 +173,13 @@ class Index:
     def ids(self) -> pa.Array:
         """(n,) each row's id, a string."""
         return self.provenance.read(["id"])["id"].combine_chunks()
+
+
+def _restored(values: dict[str, Any]) -> Index:
+    """The index that was pickled as these values of its fields."""
+    if values["vectors"] is None:
+        values["vectors"] = held_vectors(values["faiss_index"], np.dtype(values["manifest"]["dtype"]))
+    return Index(**values)
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,20 @@ def test_a_pickled_or_copied_one_answers_the_same(again, kind, dtype):
     np.testing.assert_array_equal(other.predict_proba(data.xq), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_vectors_that_faiss_holds_are_pickled_once(dtype):
+    fitted = KNNVoteClassifier().fit(np.ones((2000, 100), dtype=dtype), np.arange(2000) % 2)
+    assert len(pickle.dumps(fitted)) < 1.5 * 2000 * 100 * np.dtype(dtype).itemsize
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_what_was_fitted_stays_when_the_array_is_changed(dtype):
+    x = X.astype(dtype)
+    fitted = KNNVoteClassifier(1).fit(x, Y)
+    x[:] = 0
+    np.testing.assert_array_equal(fitted.predict(X), Y)
+
+
 @BOTH
 def test_a_clone_is_not_fitted(estimator):
     unfitted = clone(clone(estimator).fit(X, Y))
@@ -212,9 +226,7 @@ LABELS = {
     "booleans": Y > 4,
     "strings": Y.astype(str),
     "objects": np.array([f"é{label}" for label in Y], dtype=object),
-    "whole objects": Y.astype(object),
     "floats": Y.astype(float),
-    "byte strings": Y.astype("S2"),
 }
 
 
@@ -225,7 +237,7 @@ def test_labels_keep_their_type_and_are_saved_where_an_index_folder_holds_it(tmp
     assert fitted.predict(X[:50]).dtype == labels.dtype
     np.testing.assert_array_equal(fitted.predict(X[:50]), labels[:50])
     np.testing.assert_array_equal(fitted.classes_, np.unique(labels))
-    if name in ("floats", "byte strings"):
+    if name == "floats":
         with pytest.raises(KnnvoteError, match="have no place in an index folder"):
             fitted.save(tmp_path / "x.knn")
         assert not (tmp_path / "x.knn").exists()
@@ -238,7 +250,7 @@ def test_labels_keep_their_type_and_are_saved_where_an_index_folder_holds_it(tmp
 
 def test_an_estimator_opened_and_then_fitted_has_the_classes_that_it_was_fitted_to(tmp_path):
     KNNVoteClassifier().fit(X, Y).save(tmp_path / "x.knn")
-    opened = KNNVoteClassifier.open(tmp_path / "x.knn").fit(X, Y.astype(str))
+    opened = KNNVoteClassifier.open(tmp_path / "x.knn", n_neighbors=1).fit(X, Y.astype(str))
     np.testing.assert_array_equal(opened.predict(X[:9]), Y[:9].astype(str))
 
 
