@@ -66,13 +66,14 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
 
         Raises:
             KnnvoteError: it is no index folder, is damaged, or was built for the other task.
+            TypeError: kind or metric is given.
         """
         index = open_index(path)
         if index.is_regression != cls._is_regression:
-            task, other = ("regression", "KNNVoteRegressor"), ("classification", "KNNVoteClassifier")
-            built_for, name = task if index.is_regression else other
-            raise KnnvoteError(f"{path} was built for {built_for}: open it with {name}")
-        estimator = cls(**{**parameters, "kind": index.kind, "metric": index.metric})
+            name = "KNNVoteRegressor" if index.is_regression else "KNNVoteClassifier"
+            raise KnnvoteError(f"{path} was built for {index.manifest['task']}: open it with {name}")
+        found: dict[str, Any] = {"kind": index.kind, "metric": index.metric}
+        estimator = cls(**parameters, **found)
         timing = read_timing(index.path, index.manifest)
         seconds = {name: value for name, value in timing.items() if name != "checksum"}
         estimator._take(InMemory(replace(index, provenance=None), index.provenance.read(), seconds))
@@ -86,7 +87,7 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
             overwrite: replace an index folder that is there.
 
         Raises:
-            KnnvoteError: classes are of a type that no index folder holds, or the folder cannot be written.
+            KnnvoteError: the folder cannot be written.
         """
         check_is_fitted(self)
         write_in_memory(self._made, Path(path), overwrite=overwrite)
@@ -259,7 +260,15 @@ class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # sci
         return class_shares(self._made.index.class_codes[I], D, len(self.classes_), rule.weights)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
-        """As of `_KNNVote.save`."""
+        """Write the fitted index as an index folder, which every knnvote command takes.
+
+        Args:
+            path: the folder to make.
+            overwrite: replace an index folder that is there.
+
+        Raises:
+            KnnvoteError: classes are of a type that no index folder holds, or the folder cannot be written.
+        """
         check_is_fitted(self)
         if not self._has_own_labels:
             raise KnnvoteError(
@@ -332,6 +341,7 @@ def _is_storable(labels: NDArray[Any]) -> bool:
 
 
 def _exact_in_floats(index: Index, xq: NDArray[np.float64], k: int) -> Neighbors:
+    """Exact search of whole stored vectors for queries that are not whole, or beyond the stored type."""
     x = index.vectors.astype(np.float64)
     D, I = in_blocks(lambda queries: exact(queries, x, k, index.metric), xq)
     return final_distances(D, index.metric), I

@@ -20,7 +20,7 @@ from data.errors import KnnvoteError, OptionError
 from data.files import hold_lock
 from data.inputs import InputFile
 from data.locations import locate
-from indexer.faiss_index import KINDS, Built, Kind, build_faiss, held_vectors, write_faiss
+from indexer.faiss_index import KINDS, Built, Kind, build_faiss, held_vectors, holds, write_faiss
 from indexer.fields import VECTOR_STEP
 from indexer.manifest import ENVELOPE, is_index_folder
 from indexer.space import METRICS, Metric
@@ -221,7 +221,7 @@ def content(made: InMemory) -> Content:
         facts={name: value for name, value in index.manifest.items() if name not in ENVELOPE},
         provenance=made.provenance,
         write_index=partial(write_faiss, index.faiss_index) if index.faiss_index is not None else None,
-        vectors=None if index.is_held else index.vectors,
+        vectors=None if holds(index.faiss_index, index.vectors) else index.vectors,
         bounds=None if index.bounds is None else index.bounds.table,
         timing=made.timing,
     )

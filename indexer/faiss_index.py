@@ -277,6 +277,12 @@ def held_vectors(index: faiss.Index | None, dtype: np.dtype[Any]) -> NDArray[np.
     return vectors
 
 
+def holds(index: faiss.Index | None, vectors: NDArray[np.generic]) -> bool:
+    """Whether vectors are a view into a FAISS index, as `held_vectors` gives it."""
+    held = held_vectors(index, vectors.dtype)
+    return held is not None and np.may_share_memory(held, vectors)
+
+
 class _OwnedMemory:
     """Memory of a FAISS index as NumPy takes it: an array of it keeps the index from being freed."""
 

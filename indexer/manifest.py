@@ -49,6 +49,12 @@ def read_manifest(path: Path | Location) -> dict[str, Any]:
     return manifest
 
 
+def last_generation(folder: Path) -> int:
+    """The highest generation that any file here has, committed or not."""
+    matches = [GENERATION_NAME.fullmatch(file.name) for file in folder.iterdir()]
+    return max((int(match[2]) for match in matches if match), default=0)
+
+
 def timing_name(generation: int) -> str:
     """The file that tells what a build took: not among those that the manifest names, whose bytes the input settles."""
     return f"timing-{generation}.json"

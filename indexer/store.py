@@ -24,7 +24,7 @@ from data.locations import Location, describe_os_error, hash_stream, locate
 from indexer.apart import run_apart
 from indexer.bounds import Bounds
 from indexer.cache import local_folder
-from indexer.faiss_index import base_ivf, held_vectors, read_faiss
+from indexer.faiss_index import base_ivf, held_vectors, holds, read_faiss
 from indexer.known import describe_files, is_known, remember
 from indexer.manifest import (
     FORMAT,
@@ -33,6 +33,7 @@ from indexer.manifest import (
     fingerprint,
     folder_bytes,
     is_index_folder,
+    last_generation,
     read_manifest,
     read_timing,
     timing_name,
@@ -74,13 +75,7 @@ class Index:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without what it computed from the rest, and with its vectors once."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return _restored, ({**values, "vectors": None} if self.is_held else values,)
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the vectors are a view into the FAISS index."""
-        held = held_vectors(self.faiss_index, self.vectors.dtype)
-        return held is not None and np.may_share_memory(held, self.vectors)
+        return _restored, ({**values, "vectors": None} if holds(self.faiss_index, self.vectors) else values,)
 
     @property
     def n(self) -> int:
@@ -222,7 +217,7 @@ def write_folder(folder: Path, content: Content) -> None:
 
 
 def _write_generation(folder: Path, content: Content) -> None:
-    generation = _last_generation(folder) + 1
+    generation = last_generation(folder) + 1
     files: dict[str, Path] = {}
     if content.write_index is not None:
         files["index"] = folder / f"index-{generation}.faiss"
@@ -385,12 +380,6 @@ def _describe_file(path: Path) -> dict[str, Any]:
 def is_leftover(name: str) -> bool:
     """Whether a file of this name is one that a writer of index folders made, finished or not."""
     return bool(GENERATION_NAME.fullmatch(name) or _UNFINISHED_NAME.fullmatch(name) or name == LOCK)
-
-
-def _last_generation(folder: Path) -> int:
-    """The highest generation that any file here has, committed or not."""
-    matches = [GENERATION_NAME.fullmatch(file.name) for file in folder.iterdir()]
-    return max((int(match[2]) for match in matches if match), default=0)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -206,6 +206,8 @@ def test_a_saved_regressor_opens_with_equal_answers_and_not_as_a_classifier(tmp_
     with pytest.raises(KnnvoteError, match="open it with KNNVoteRegressor"):
         KNNVoteClassifier.open(tmp_path / "saved.knn")
     KNNVoteClassifier().fit(X, Y).save(tmp_path / "classes.knn")
+    with pytest.raises(TypeError, match="metric"):
+        KNNVoteClassifier.open(tmp_path / "classes.knn", metric="l1")
     with pytest.raises(KnnvoteError, match="open it with KNNVoteClassifier"):
         KNNVoteRegressor.open(tmp_path / "classes.knn")
 
