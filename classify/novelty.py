@@ -5,7 +5,8 @@ far is. Each stored image is left out and its nearest neighbour among the others
 these distances that a new image of the same kind exceeds with a stated probability: conformal prediction (Vovk,
 Gammerman and Shafer 2005, Algorithmic Learning in a Random World) with the distance to the nearest neighbour as the
 measure of nonconformity, as for anomalies by Laxhammar and Falkman (2015, Inductive Conformal Anomaly Detection for
-Sequential Detection of Anomalous Sub-trajectories).
+Sequential Detection of Anomalous Sub-trajectories). Leaving one out at a time stands for their split into stored and
+calibrating images, so that none is lost to the index; the rate is then not proven but measured by the tests.
 """
 
 import math
