@@ -67,6 +67,15 @@ def test_every_kind_gives_the_limit_for_any_number_of_threads_and_for_regression
         assert limits == {expected}
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_of_floats_the_limit_is_the_same_bits_for_any_number_of_threads(tmp_path, metric):
+    x = RNG.normal(size=(300, 9)) / 3
+    index = made(tmp_path, x, RNG.integers(0, 3, 300), metric=metric)
+    first, *others = (distance_limit(index, Rule(), false_alarms=0.1, threads=threads).limit for threads in (1, 2, 3))
+    assert others == [first, first]
+    assert first == pytest.approx(np.sort(plain_distances(x, metric))[math.ceil(301 * 0.9) - 1], rel=1e-12)
+
+
 def test_of_many_images_an_even_sample_is_asked_against_all(exact_index, monkeypatch):
     monkeypatch.setattr(classify.novelty, "MAX_IMAGES", 200)
     monkeypatch.setattr(classify.novelty, "_BLOCK", 7)
