@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classify.search import finds_equal, search
+from classify.search import finds_equal, neighbors_left_out
 from classify.vote import WEIGHTS, Weights, neighbor_weights
 from data.errors import KnnvoteError, OptionError
 from indexer.store import Index
@@ -168,24 +168,6 @@ def _check_targets(index: Index) -> None:
             f"labels of {index.path} go from {low:g} to {high:g}, and squared errors would overflow: "
             f"scale them to a range below {_WIDEST_TARGETS:g}"
         )
-
-
-def neighbors_left_out(index: Index, rows: NDArray[np.int64], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The k nearest stored vectors of some stored vectors, each without itself; its copies stay.
-
-    Args:
-        index: an opened index.
-        rows: (nq,) which stored vectors, a range without gaps.
-        k: neighbours, at most n - 1.
-
-    Returns:
-        D (nq, k) float64 and I (nq, k) int64, as of `search`.
-    """
-    D, I = search(index, index.vectors[rows[0] : rows[-1] + 1], k + 1)
-    dropped = rows[:, None] == I
-    # A vector with more than k copies of lower rows is not found itself, nor need it be by an approximate index.
-    dropped[~dropped.any(axis=1), -1] = True
-    return D[~dropped].reshape(-1, k), I[~dropped].reshape(-1, k)
 
 
 def _values(

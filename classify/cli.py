@@ -14,14 +14,15 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from classify.classifier import Classifier
     from classify.vote import Rule
     from indexer.store import Index
 
@@ -77,6 +78,18 @@ def _parse_local(_ctx: click.Context, _param: click.Parameter, value: str) -> Pa
     if is_uri(value):
         raise click.BadParameter(f"{without_secrets(value)!r} is a URI, and what is needed is a path of this machine")
     return Path(value)
+
+
+def _parse_distance(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | Literal["auto"] | None:
+    """A distance, or auto for one that is yet to be found."""
+    if value is None:
+        return None
+    if value == "auto":
+        return "auto"
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no distance: give a number, or auto") from None
 
 
 def _options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -349,7 +362,19 @@ def remove(
 @click.option("--out", required=True, help="The output folder, or its URI on an object store.")
 @_vote_options
 @click.option("--min-confidence", type=float, help="Abstain where the winner's share of the vote is smaller.")
-@click.option("--max-distance", type=float, help="Abstain where the nearest neighbour is farther.")
+@click.option(
+    "--max-distance",
+    metavar="NUMBER|auto",
+    callback=_parse_distance,
+    help="Abstain where the nearest neighbour is farther; auto finds the limit from the stored images.",
+)
+@click.option(
+    "--false-alarms",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="Share of images of the stored kind that --max-distance auto lets abstain.",
+)
 @click.option("--neighbors", is_flag=True, help="Add each voter's row, id, label and distance.")
 @click.option("--probabilities", is_flag=True, help="Add the share of each class.")
 @click.option(
@@ -379,17 +404,17 @@ def classify(  # noqa: PLR0917  # click passes options by name
     batch_size: int | None,
     threads: int | None,
     as_json: bool,
+    false_alarms: float,
     **rule: Any,
 ) -> None:
     """Classify images, one output file for each input."""
-    from classify.classifier import Classifier
     from classify.job import BATCH_SIZE, JobOptions, run_job
     from classify.output import OutputOptions
     from data.inputs import find_inputs
     from data.layout import ImageOptions
     from data.locations import locate
 
-    classifier = Classifier.open(index_folder, _rule(rule))
+    classifier = _classifier(index_folder, rule, false_alarms, threads)
     options = JobOptions(
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale),
         output=OutputOptions(neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix),
@@ -619,6 +644,28 @@ def _rule(options: dict[str, Any]) -> "Rule":
     from classify.vote import Rule
 
     return Rule(**options)
+
+
+def _classifier(index_folder: str, rule: dict[str, Any], false_alarms: float, threads: int | None) -> "Classifier":
+    """A classifier whose rule has its distance limit as a number."""
+    from classify.classifier import Classifier
+    from classify.novelty import MAX_IMAGES, distance_limit
+
+    if rule["max_distance"] != "auto":
+        default = click.core.ParameterSource.DEFAULT
+        if click.get_current_context().get_parameter_source("false_alarms") is not default:
+            raise click.UsageError("--false-alarms is of --max-distance auto: give that too")
+        return Classifier.open(index_folder, _rule(rule))
+    classifier = Classifier.open(index_folder, _rule({**rule, "max_distance": None}))
+    index = classifier.index
+    with _progress("leaving one out", total=min(index.n, MAX_IMAGES)) as progress:
+        found = distance_limit(index, classifier.rule, false_alarms=false_alarms, threads=threads, progress=progress)
+    _talk(
+        f"--max-distance is {found.limit}, which about {false_alarms:.4g} of images of the stored kind exceed: "
+        f"from {found.images:,} stored images, each left out"
+        + (f"; {found.with_copies:,} have an exact copy stored, so it is too narrow" if found.has_many_copies else "")
+    )
+    return Classifier(index, replace(classifier.rule, max_distance=found.limit))
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from indexer.space import Metric, metric_space, projectable
 from indexer.store import Index
 from indexer.threads import map_single_threaded
 
+Search = Callable[[Index, NDArray[np.generic], int], tuple[NDArray[np.float64], NDArray[np.int64]]]
+
 _FIRST_CANDIDATES = 3  # for each neighbour: their k-th distance is nearly the true one
 _FIRST_ROOM = 30  # stored vectors probed for each of them
 _SPARE = 16  # candidates beyond k of the first scan: room for ties and for float32's rounding
@@ -64,6 +66,27 @@ def exact_search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray
     """The k nearest stored vectors of each query, of any kind of index; arguments and results as of `search`."""
     D, I = in_blocks(lambda queries: exact_block(index, queries, k), xq)
     return final_distances(D, index.metric), I
+
+
+def neighbors_left_out(
+    index: Index, rows: NDArray[np.int64], k: int, search_by: Search = search
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The k nearest stored vectors of some stored vectors, each without itself; its copies stay.
+
+    Args:
+        index: an opened index.
+        rows: (nq,) which stored vectors.
+        k: neighbours, at most n - 1.
+        search_by: `search` or `exact_search`.
+
+    Returns:
+        D (nq, k) float64 and I (nq, k) int64, as of `search`.
+    """
+    D, I = search_by(index, index.vectors[rows], k + 1)
+    dropped = rows[:, None] == I
+    # A vector with more than k copies of lower rows is not found itself, nor need it be by an approximate index.
+    dropped[~dropped.any(axis=1), -1] = True
+    return D[~dropped].reshape(-1, k), I[~dropped].reshape(-1, k)
 
 
 def check_k(index: Index, k: int) -> None:

@@ -14,7 +14,8 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 import classify.choose_k
-from classify.choose_k import Choice, Score, choose_k, mean_targets, neighbors_left_out, votes
+from classify.choose_k import Choice, Score, choose_k, mean_targets, votes
+from classify.search import neighbors_left_out
 from classify.vote import WEIGHTS, Rule, mean_target, vote
 from data.errors import KnnvoteError, OptionError
 from data.sample import split_digits
