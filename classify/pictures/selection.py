@@ -125,8 +125,11 @@ class Job:
             )
         if index.is_regression:
             raise OptionError(f"{index.path} was built for regression, where no class is wrong: leave out --errors")
-        names = {field.name for field in fields(Rule)}
-        return Classifier(index, Rule(**{name: v for name, v in self.record.options.items() if name in names}))
+        try:
+            rule = Rule(**{field.name: self.record.options[field.name] for field in fields(Rule)})
+        except (KeyError, TypeError) as error:
+            raise KnnvoteError(f"the record of {self.out} is damaged: classify into another folder") from error
+        return Classifier(index, rule)
 
     def answers(self, source: InputFile, rows: int | None) -> tuple[pa.Array, pa.Array]:
         """Prediction and status of an input's first rows, or of all.

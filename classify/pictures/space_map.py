@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import NearestNeighbors
 
 from classify.pictures.figures import INK, new_figure, outlined, plain, style
 from classify.search import check_k
-from classify.vote import Weights
+from classify.vote import Weights, class_shares
 from data.errors import KnnvoteError, OptionError
 from indexer.space import metric_space
 from indexer.store import Index
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _FITTED = 20_000  # images, and
 _FITTED_VALUES = 1 << 25  # numbers of them, 256 MiB as float64, that axes and regions are found from
-_DRAWN = 2_000
+_DRAWN = 1_500  # more hide the regions
 _SIDES = (480, 360)  # points that are asked for their region
 _TINT = 0.3
 _MOST_NAMED = 30
@@ -66,14 +66,17 @@ def find_map(index: Index, *, k: int, weights: Weights, seed: int) -> SpaceMap:
     codes = index.class_codes[rows]
     extent = _extent(points)
     across, up = (np.linspace(extent[2 * axis], extent[2 * axis + 1], _SIDES[axis]) for axis in (0, 1))
-    places = np.stack(np.meshgrid(across, up), axis=-1).reshape(-1, 2)
-    regions = KNeighborsClassifier(k, weights=weights).fit(points, codes).predict(places)
+    regions = np.empty(_SIDES[::-1], np.int32)
+    neighbors = NearestNeighbors(n_neighbors=k).fit(points)
+    for line, y in enumerate(up):
+        D, I = neighbors.kneighbors(np.stack([across, np.full_like(across, y)], axis=1))
+        regions[line] = class_shares(codes[I], D, len(index.classes), weights).argmax(axis=1)
     return SpaceMap(
         points=points,
         codes=codes,
         shares=fitted.explained_variance_ratio_,
         extent=extent,
-        regions=regions.reshape(_SIDES[::-1]),
+        regions=regions,
     )
 
 
@@ -149,7 +152,7 @@ def _draw_points(axes: "Axes", points: NDArray[np.float64], codes: NDArray[np.in
     for code in np.unique(codes).tolist():
         colour, marker = style(code)
         of_class = points[codes == code]
-        options: dict[str, Any] = {"color": colour, "marker": marker, "s": 18, "linewidths": 0.3, "edgecolors": INK}
+        options: dict[str, Any] = {"color": colour, "marker": marker, "s": 12, "linewidths": 0.3, "edgecolors": INK}
         axes.scatter(of_class[:, 0], of_class[:, 1], label=str(code), **options)
     if len(names) <= _MOST_NAMED:
         legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9, markerscale=1.5)
