@@ -79,17 +79,6 @@ def _parse_local(_ctx: click.Context, _param: click.Parameter, value: str) -> Pa
     return Path(value)
 
 
-def _parse_picture(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
-    """The path of a picture, which is checked before any work."""
-    if value is None:
-        return None
-    from classify.pictures.figures import check_picture
-
-    path = _parse_local(ctx, param, value)
-    check_picture(path)
-    return path
-
-
 def _options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for decorator in reversed(decorators):
@@ -137,6 +126,17 @@ _vote_options = _options(
         help="Among equal votes the nearer class, or the first in class order as scikit-learn has it.",
     ),
 )
+
+
+def _parse_picture(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """The path of a picture, which is checked before any work."""
+    if value is None:
+        return None
+    from classify.pictures.figures import check_picture
+
+    path = _parse_local(ctx, param, value)
+    check_picture(path)
+    return path
 
 
 def _picture_out(default: str) -> Callable[[Command], Command]:

@@ -216,12 +216,12 @@ def test_the_map_names_classes_says_what_its_axes_carry_and_claims_no_accuracy(e
     figure = draw_map(index, k=15)
     (axes,) = figure.axes
     shares = find_map(index, k=15, weights="uniform", seed=0).shares
-    assert axes.get_title().startswith("Regions of 15 nearest neighbours")
-    assert f"{shares.sum():.1%} of the variance" in axes.get_title()
+    assert figure.get_suptitle().startswith("Regions of 15 nearest neighbours")
+    assert f"{shares.sum():.1%} of the variance" in figure.get_suptitle()
     assert {text.get_text() for text in axes.texts} == set("0123456789")
     assert [text.get_text() for text in axes.get_legend().get_texts()] == list("0123456789")
     assert sum(len(points.get_offsets()) for points in axes.collections) == 1347
-    assert "accuracy" not in axes.get_title()
+    assert "accuracy" not in figure.get_suptitle()
 
 
 def test_the_regions_are_the_votes_of_neighbours_in_the_plane(exact_index):

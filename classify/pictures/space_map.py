@@ -98,7 +98,7 @@ def draw_map(index: Index, *, k: int = 15, weights: Weights = "uniform", seed: i
     for axis, share in zip(("x", "y"), found.shares, strict=True):
         order = "first" if axis == "x" else "second"
         axes.set(**{f"{axis}label": f"{order} principal component, {share:.1%} of the variance"})
-    axes.set_title(
+    figure.suptitle(
         f"Regions of {k} nearest neighbours ({weights} weights) on two axes that carry {found.shares.sum():.1%} "
         "of the variance",
         fontsize=11,
