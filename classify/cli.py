@@ -141,6 +141,23 @@ _vote_options = _options(
 )
 
 
+def _parse_picture(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """The path of a picture, which is checked before any work."""
+    if value is None:
+        return None
+    from classify.pictures.figures import check_picture
+
+    path = _parse_local(ctx, param, value)
+    check_picture(path)
+    return path
+
+
+def _picture_out(default: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--out", metavar="FILE", default=default, show_default=True, callback=_parse_picture, help="A PNG or SVG."
+    )
+
+
 def _example(text: str) -> str:
     return f"\b\nExample:\n  {text}"
 
@@ -505,9 +522,17 @@ def compare(  # noqa: PLR0917  # click passes options by name
 @click.option(
     "--max-k", type=_positive, help="The most neighbours to try; by default 30, or all others of fewer images."
 )
+@click.option(
+    "--plot",
+    metavar="FILE",
+    is_flag=False,
+    flag_value="choose-k.png",
+    callback=_parse_picture,
+    help="Draw them too, as PNG or SVG; to choose-k.png if no FILE is given.",
+)
 @_threads
 @_as_json
-def choose_k(index_folder: str, max_k: int | None, threads: int | None, as_json: bool) -> None:
+def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: int | None, as_json: bool) -> None:
     """Measure the accuracy of every k and weighting, each stored image left out in turn."""
     from classify.choose_k import choose_k as choose
     from indexer.store import open_index
@@ -519,12 +544,95 @@ def choose_k(index_folder: str, max_k: int | None, threads: int | None, as_json:
         )
     with _progress("leaving one out", total=opened.n) as progress:
         choice = choose(opened, max_k=max_k, threads=threads, progress=progress)
+    if plot is not None:
+        from classify.pictures.accuracy import draw_choice
+        from classify.pictures.figures import save
+
+        save(draw_choice(choice), plot)
     if as_json:
         click.echo(json.dumps(choice.to_json(), ensure_ascii=False))
         return
     from classify.render import print_choice
 
     print_choice(choice)
+
+
+@cli.command(epilog=_example("knnvote show digits/test.parquet"))
+@_images
+@click.option(
+    "--grid", metavar="RxC", default="2x5", show_default=True, callback=_parse_shape, help="Rows and columns."
+)
+@click.option("--predictions", metavar="DIR", help="A job's outputs for these images: each prediction above the truth.")
+@click.option("--errors", is_flag=True, help="Only wrong predictions, each in a row with its neighbours.")
+@click.option("--index", "index_folder", metavar="INDEX", help="The job's index, to find neighbours in for --errors.")
+@_image_options
+@click.option("--grayscale", is_flag=True, help="Convert colour images to grey.")
+@_label_column
+@_picture_out("show.png")
+def show(  # noqa: PLR0917  # click passes options by name
+    images: tuple[str, ...],
+    grid: tuple[int, ...],
+    predictions: str | None,
+    errors: bool,
+    index_folder: str | None,
+    image_column: str | None,
+    shape: tuple[int, ...] | None,
+    grayscale: bool,
+    label_column: str | None,
+    out: Path,
+) -> None:
+    """Draw images with their labels, or those that a job got wrong beside their neighbours."""
+    from classify.pictures.figures import save
+    from classify.pictures.grid import check_grid, draw_errors, draw_grid
+    from classify.pictures.selection import Job, Selection, select_images
+    from data.inputs import find_inputs
+    from data.layout import ImageOptions
+    from data.locations import locate
+    from indexer.store import open_index
+
+    if errors and (predictions is None or index_folder is None):
+        raise click.UsageError("--errors needs the job's outputs and its index: give --predictions and --index")
+    if index_folder is not None and not errors:
+        raise click.UsageError("--index is for --errors alone: give both, or none")
+    rows, columns = check_grid(grid)
+    job = None if predictions is None else Job.open(locate(predictions))
+    options = ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale)
+    selection = Selection(
+        count=rows if errors else rows * columns,
+        images=options if job is None else job.image_options(options),
+        label_column=label_column,
+        job=job,
+        classifier=None if job is None or index_folder is None else job.classifier(open_index(index_folder)),
+    )
+    shown, total = select_images(find_inputs(images), selection)
+    if errors and not shown:
+        _talk("no prediction is wrong: nothing is drawn")
+        return
+    save(draw_errors(shown) if errors else draw_grid(shown, columns), out)
+    more = f" of {total:,} wrong ones; a larger --grid shows more" if total > len(shown) else ""
+    _talk(f"{out}: {len(shown):,} images{more}")
+
+
+@cli.command("map", epilog=_example("knnvote map digits.knn"))
+@click.argument("index_folder", metavar="INDEX")
+@click.option("--k", type=_positive, default=15, show_default=True, help="Neighbours that vote for a region.")
+@click.option(
+    "--weights",
+    type=click.Choice(["uniform", "distance"]),
+    default="uniform",
+    show_default=True,
+    help="One vote each, or 1 / distance.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the images drawn.")
+@_picture_out("map.png")
+def map_space(index_folder: str, k: int, weights: Any, seed: int, out: Path) -> None:
+    """Draw stored images on two principal components, and the regions of nearest neighbours there."""
+    from classify.pictures.figures import save
+    from classify.pictures.space_map import draw_map
+    from indexer.store import open_index
+
+    save(draw_map(open_index(index_folder), k=k, weights=weights, seed=seed), out)
+    _talk(f"{out}: written")
 
 
 @cli.command(epilog=_example("knnvote inspect digits.knn"))

@@ -27,7 +27,20 @@ from indexer.build import index_arrays
 SCRIPT = Path(sysconfig.get_path("scripts")) / "knnvote"
 MAIN = "from classify.cli import main; main()"
 FILES = 40
-EXAMPLES = ("sample", "index", "classify", "compare", "inspect", "verify", "add", "remove", "demo", "convert")
+EXAMPLES = (
+    "sample",
+    "index",
+    "classify",
+    "compare",
+    "inspect",
+    "show",
+    "map",
+    "verify",
+    "add",
+    "remove",
+    "demo",
+    "convert",
+)
 
 
 def python(code, *arguments):

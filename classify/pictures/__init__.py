@@ -1,0 +1,1 @@
+"""Pictures, drawn with matplotlib, which the extra ``plot`` installs."""

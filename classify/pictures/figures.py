@@ -1,0 +1,86 @@
+"""What all pictures share: figures without a window, colours, text as it is, and files of the same bytes each time."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.errors import KnnvoteError, OptionError
+from data.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_KINDS = (".png", ".svg")
+_LONGEST = 24  # characters of a label in a picture
+DPI = 120
+INK, WRONG = "#222222", "#882255"
+# Paul Tol's muted scheme and a dark grey, which colour-blind people can tell apart.
+_COLOURS = (
+    "#332288",
+    "#88CCEE",
+    "#CC6677",
+    "#117733",
+    "#DDCC77",
+    "#AA4499",
+    "#44AA99",
+    "#882255",
+    "#999933",
+    "#555555",
+)
+_MARKERS = "osD^vP*X<>"  # of classes that share a colour, none is the same
+
+
+def style(place: int) -> tuple[str, str]:
+    """Colour and marker of a class by its place in class order; of 90 classes no two have both in common."""
+    turn = place // len(_COLOURS)
+    return _COLOURS[place % len(_COLOURS)], _MARKERS[(place + turn) % len(_MARKERS)]
+
+
+def check_picture(path: Path) -> None:
+    """Refuse, before any work, a picture that could not be written.
+
+    Raises:
+        OptionError: the path ends in neither .png nor .svg.
+        KnnvoteError: matplotlib is not installed.
+    """
+    if path.suffix.lower() not in _KINDS:
+        raise OptionError(f"{path} is no name of a picture: give one that ends in {' or '.join(_KINDS)}")
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise KnnvoteError("pictures need matplotlib, which is not installed: pip install 'knnvote[plot]'") from error
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of so many inches, known to no window; matplotlib lays it out without overlaps."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+
+
+def outlined() -> list[Any]:
+    """Path effects that set text off from what is behind it."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=3, foreground="white")]
+
+
+def plain(value: Any) -> str:
+    """A label as text of one line, and not too long."""
+    text = "".join(char if char.isprintable() else " " for char in str(value))
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG or SVG, whole or not at all; the same figure gives the same bytes.
+
+    Raises:
+        OptionError: the path ends in neither .png nor .svg.
+        KnnvoteError: it cannot be written.
+    """
+    import matplotlib as mpl
+
+    check_picture(path)
+    kind = path.suffix.lower()[1:]
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    with mpl.rc_context({"svg.hashsalt": "knnvote"}), atomic_write(path) as stream:
+        figure.savefig(stream, format=kind, metadata=metadata)

@@ -1,0 +1,315 @@
+"""Which images of input files are shown, with labels and predictions: only the pixels that are shown are kept."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from classify.classifier import Answer, Classifier
+from classify.job_folder import RECORDS, JobRecord, read_job_record
+from classify.output import read_answers
+from classify.receipt import read_receipt
+from classify.vote import Rule
+from data.columns import read_column
+from data.errors import ImageFileError, KnnvoteError, OptionError
+from data.images import decode_images
+from data.inputs import InputFile
+from data.layout import ImageOptions, Layout, recognise_images, show_shape
+from data.locations import Location
+from data.parquet import open_parquet, read_batches, read_head, rows_within_budget
+from indexer.labels import find_label, label_array
+from indexer.store import Index
+
+_BATCH = 2048
+_LABELS = 1 << 16  # rows of a batch without images
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownImage:
+    """An image of an input file.
+
+    Attributes:
+        source: the file.
+        row: in the file, from 0.
+        pixels: (height, width) as the file holds them; None where it cannot be read.
+        truth: its label in the file, None without one.
+        status: what a job made of it, ``ok``, ``abstained`` or ``bad_image``; None without a job.
+        prediction: of that job, None unless the status is ok.
+        is_wrong: whether the prediction is another class than the truth.
+        answer: of the one image with its neighbours, where these were asked for.
+    """
+
+    source: InputFile
+    row: int
+    pixels: NDArray[Any] | None
+    truth: Any = None
+    status: str | None = None
+    prediction: Any = None
+    is_wrong: bool = False
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The rows of a file as a job and the file's labels have them, each (n,); None where there are none."""
+
+    truth: pa.Array | None = None
+    prediction: pa.Array | None = None
+    status: pa.Array | None = None
+
+    @cached_property
+    def is_wrong(self) -> NDArray[np.bool_]:
+        """(n,) rows with a truth and a prediction of another class; numbers that were averaged are never wrong."""
+        if self.truth is None or self.prediction is None or pa.types.is_floating(self.prediction.type):
+            return np.zeros(0 if self.status is None else len(self.status), np.bool_)
+        # As text: the types of integers, of strings too, may differ.
+        truth, prediction = (column.cast(pa.string()) for column in (self.truth, self.prediction))
+        wrong: NDArray[np.bool_] = pc.fill_null(pc.not_equal(truth, prediction), False).to_numpy(zero_copy_only=False)
+        return wrong
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The outputs of a job.
+
+    Attributes:
+        out: their folder.
+        record: whose it is.
+    """
+
+    out: Location
+    record: JobRecord
+
+    @classmethod
+    def open(cls, out: Location) -> "Job":
+        """Read the record of an output folder.
+
+        Raises:
+            KnnvoteError: it is not the output folder of a job.
+        """
+        record = read_job_record(out)
+        if record is None:
+            raise KnnvoteError(
+                f"{out} is not the output folder of a job, which has a {RECORDS}: give what classify had as --out"
+            )
+        return cls(out=out, record=record)
+
+    def image_options(self, given: ImageOptions) -> ImageOptions:
+        """How the job found its images, where nothing else is given."""
+        options = self.record.options
+        shape = given.shape or tuple(options.get("shape") or ()) or None
+        return ImageOptions(
+            image_column=given.image_column or options.get("image_column"),
+            shape=shape,
+            grayscale=given.grayscale or bool(options.get("grayscale")),
+        )
+
+    def classifier(self, index: Index) -> Classifier:
+        """The classifier that answered, opened again.
+
+        Raises:
+            KnnvoteError: the job's index is another one.
+            OptionError: the index has no classes.
+        """
+        if self.record.index != index.fingerprint:
+            raise KnnvoteError(
+                f"{self.out} was made with another index than {index.path}: its fingerprint is "
+                f"{self.record.index[:12]}..., and that of the index {index.fingerprint[:12]}...; give --index the one "
+                "that classified"
+            )
+        if index.is_regression:
+            raise OptionError(f"{index.path} was built for regression, where no class is wrong: leave out --errors")
+        try:
+            rule = Rule(**{field.name: self.record.options[field.name] for field in fields(Rule)})
+        except (KeyError, TypeError) as error:
+            raise KnnvoteError(f"the record of {self.out} is damaged: classify into another folder") from error
+        return Classifier(index, rule)
+
+    def answers(self, source: InputFile, rows: int | None) -> tuple[pa.Array, pa.Array]:
+        """Prediction and status of an input's first rows, or of all.
+
+        Raises:
+            KnnvoteError: the job has no output of this input, or one of other content.
+        """
+        output = self.out / source.relative
+        receipt = read_receipt(output)
+        made_by = None if receipt is None else (receipt.index, receipt.options)
+        if receipt is None or made_by != (self.record.index, self.record.options):
+            raise KnnvoteError(f"{output} is not what this job made of {source}: classify it into {self.out} first")
+        if receipt.input != source.describe():
+            raise KnnvoteError(f"{output} was made of another content than {source} has now: classify it again")
+        prediction, status = _first(read_answers(output, self.record.prefix, "prediction", "status"), rows)
+        return prediction, status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """How images are found and which are shown.
+
+    Attributes:
+        count: images that are shown, at most.
+        images: overrides of how they are recognised.
+        label_column: their labels; by default the only column with a usual name.
+        job: whose predictions are shown beside the labels.
+        classifier: shows only images that the job gave a wrong label, with the neighbours that it finds.
+    """
+
+    count: int
+    images: ImageOptions
+    label_column: str | None = None
+    job: Job | None = None
+    classifier: Classifier | None = None
+
+
+def select_images(inputs: Sequence[InputFile], selection: Selection) -> tuple[list[ShownImage], int]:
+    """The first images that are to be shown, and how many there are in all.
+
+    Without a classifier no more rows are read than are shown, and these are counted.
+
+    Raises:
+        ImageFileError: a file holds no images that are pictures, or no such label column.
+        KnnvoteError: the job's outputs are not those of the inputs.
+    """
+    shown: list[ShownImage] = []
+    total = 0
+    for source in inputs:
+        left = selection.count - len(shown)
+        if not left and selection.classifier is None:
+            break
+        with source.steady(), open_parquet(source) as file:
+            if not file.metadata.num_rows:
+                continue
+            layout, label = _recognise(source, file, selection)
+            rows = _read_rows(source, file, label, selection, None if selection.classifier else left)
+            if selection.classifier is None:
+                wanted = np.arange(min(left, file.metadata.num_rows))
+            else:
+                wanted = np.flatnonzero(rows.is_wrong)
+            total += len(wanted)
+            shown += _read_images(source, file, layout=layout, rows=rows, wanted=wanted[:left], selection=selection)
+    return shown, total
+
+
+def _recognise(source: InputFile, file: pq.ParquetFile, selection: Selection) -> tuple[Layout, str | None]:
+    """How the file holds its images, and its label column, if it has one."""
+    head = read_head(source, file)
+    try:
+        if selection.classifier is None:
+            layout = recognise_images(head, selection.images)
+        else:
+            layout = selection.classifier.recognise(head, selection.images)
+    except ImageFileError as error:
+        raise ImageFileError(f"{source.shown}: {error}") from error
+    if len(layout.shape) != 2:
+        raise ImageFileError(
+            f"{source.shown} holds {show_shape(layout.shape)} a row in column {layout.name!r}, and what is shown are "
+            "pictures of height x width: give --shape if they are some"
+        )
+    asked = selection.label_column
+    label = find_label(head.schema, layout.columns, asked)
+    if asked is not None and label != asked:
+        raise ImageFileError(f"{source.shown} has no column {asked!r} for --label-column")
+    if selection.classifier is not None and label is None:
+        raise ImageFileError(f"{source.shown} has no labels to tell errors by: name their column with --label-column")
+    return layout, label
+
+
+def _read_rows(
+    source: InputFile, file: pq.ParquetFile, label: str | None, selection: Selection, rows: int | None
+) -> _Rows:
+    """Labels and answers of the first rows, or of all."""
+    truth = prediction = status = None
+    if label is not None:
+        batches = read_batches(source, file, columns=[label], batch_size=min(rows or _LABELS, _LABELS))
+        truth = _first(([read_column(batch, label)] for batch in batches), rows)[0]
+    if selection.job is not None:
+        prediction, status = selection.job.answers(source, rows)
+        if truth is not None and not pa.types.is_floating(prediction.type):
+            try:
+                truth = label_array(truth, is_regression=False)
+            except KnnvoteError as error:
+                raise ImageFileError(f"{source.shown}, column {label!r}: {error}") from error
+    return _Rows(truth=truth, prediction=prediction, status=status)
+
+
+def _first(batches: Iterable[list[pa.Array]], rows: int | None) -> list[pa.Array]:
+    """The first rows of columns that come batch by batch; all of them for None."""
+    kept: list[list[pa.Array]] = []
+    left = rows
+    for columns in batches:
+        kept.append([column[:left] for column in columns])
+        if left is not None:
+            left -= len(kept[-1][0])
+            if not left:
+                break
+    return [pa.concat_arrays(parts) for parts in zip(*kept, strict=True)]
+
+
+def _read_images(
+    source: InputFile,
+    file: pq.ParquetFile,
+    *,
+    layout: Layout,
+    rows: _Rows,
+    wanted: NDArray[np.int64],
+    selection: Selection,
+) -> list[ShownImage]:
+    """The images of some rows, ascending; batches behind the last are not read."""
+    shown: list[ShownImage] = []
+    start = 0
+    if not len(wanted):
+        return shown
+    size = rows_within_budget(layout.d, min(_BATCH, int(wanted[-1]) + 1))
+    for batch in read_batches(source, file, columns=layout.columns, batch_size=size):
+        here = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
+        if len(here):
+            table = pa.Table.from_batches([batch]).take(pa.array(here - start))
+            shown += _decode(source, table, layout=layout, rows=rows, wanted=here, classifier=selection.classifier)
+        start += batch.num_rows
+        if start > wanted[-1]:
+            break
+    return shown
+
+
+def _decode(
+    source: InputFile,
+    table: pa.Table,
+    *,
+    layout: Layout,
+    rows: _Rows,
+    wanted: NDArray[np.int64],
+    classifier: Classifier | None,
+) -> list[ShownImage]:
+    pixels, bad = decode_images(table, layout)
+    shown = []
+    for place, row in enumerate(wanted.tolist()):
+        truth, prediction, status = (
+            None if column is None else column[row].as_py() for column in (rows.truth, rows.prediction, rows.status)
+        )
+        answer = None
+        if classifier is not None:
+            answer = classifier.classify_table(table.slice(place, 1), layout)
+            if answer.prediction[0].as_py() != prediction:
+                raise KnnvoteError(
+                    f"{source}, row {row} is {answer.prediction[0]} now, and the job wrote {prediction}: give the "
+                    "images as the job had them"
+                )
+        shown.append(
+            ShownImage(
+                source=source,
+                row=row,
+                pixels=None if place in bad else pixels[place].reshape(layout.shape),
+                truth=truth,
+                status=status,
+                prediction=prediction,
+                is_wrong=rows.status is not None and bool(rows.is_wrong[row]),
+                answer=answer,
+            )
+        )
+    return shown

@@ -1,0 +1,181 @@
+"""A map of the stored images: two principal components, and the regions that nearest neighbours give there."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+
+from classify.pictures.figures import INK, new_figure, outlined, plain, style
+from classify.search import check_k
+from classify.vote import Weights, class_shares
+from data.errors import KnnvoteError, OptionError
+from indexer.space import metric_space
+from indexer.store import Index
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_FITTED = 20_000  # images, and
+_FITTED_VALUES = 1 << 25  # numbers of them, 256 MiB as float64, that axes and regions are found from
+_DRAWN = 1_500  # more hide the regions
+_SIDES = (480, 360)  # points that are asked for their region
+_TINT = 0.3
+_MOST_NAMED = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceMap:
+    """Stored images in the plane of their first two principal components.
+
+    Attributes:
+        points: (n, 2) places.
+        codes: (n,) the class of each, as its place in class order.
+        shares: of variance that each axis carries.
+        extent: left, right, bottom and top of the map.
+        regions: (360, 480) the class that neighbours give each place of the map, from bottom and left.
+    """
+
+    points: NDArray[np.float64]
+    codes: NDArray[np.int32]
+    shares: NDArray[np.float64]
+    extent: tuple[float, float, float, float]
+    regions: NDArray[np.int32]
+
+
+def find_map(index: Index, *, k: int, weights: Weights, seed: int) -> SpaceMap:
+    """Place stored images, all or a random sample of them, and find the regions.
+
+    Raises:
+        OptionError: the index is one for regression, or has fewer than k images.
+        KnnvoteError: its images do not differ along two axes.
+    """
+    if index.is_regression:
+        raise OptionError(f"{index.path} was built for regression, which has no classes and so no regions to map")
+    check_k(index, k)
+    rows = _sample(index.n, max(k, min(_FITTED, _FITTED_VALUES // index.d)), seed)
+    x = metric_space(index.vectors[rows], index.metric)
+    if index.d < 2 or (x == x[0]).all():
+        raise KnnvoteError(f"{index.path} holds images that are all alike, or of one pixel: there is nothing to map")
+    x /= np.abs(x).max()  # so that squares neither overflow nor vanish
+    fitted = PCA(2, svd_solver="randomized", random_state=seed).fit(x)
+    points = fitted.transform(x)
+    codes = index.class_codes[rows]
+    extent = _extent(points)
+    across, up = (np.linspace(extent[2 * axis], extent[2 * axis + 1], _SIDES[axis]) for axis in (0, 1))
+    regions = np.empty(_SIDES[::-1], np.int32)
+    neighbors = NearestNeighbors(n_neighbors=k).fit(points)
+    for line, y in enumerate(up):
+        D, I = neighbors.kneighbors(np.stack([across, np.full_like(across, y)], axis=1))
+        regions[line] = class_shares(codes[I], D, len(index.classes), weights).argmax(axis=1)
+    return SpaceMap(
+        points=points,
+        codes=codes,
+        shares=fitted.explained_variance_ratio_,
+        extent=extent,
+        regions=regions,
+    )
+
+
+def draw_map(index: Index, *, k: int = 15, weights: Weights = "uniform", seed: int = 0) -> "Figure":
+    """Regions as tints, images as points, and the name of each class at the median of its images.
+
+    Raises:
+        OptionError, KnnvoteError: as `find_map`.
+    """
+    found = find_map(index, k=k, weights=weights, seed=seed)
+    names = [plain(name) for name in index.classes.to_pylist()]
+    figure = new_figure(9, 6.6)
+    axes = figure.subplots()
+    axes.imshow(_tints(found.regions), origin="lower", extent=found.extent, interpolation="nearest", aspect="equal")
+    drawn = _sample(len(found.points), _DRAWN, seed)
+    _draw_points(axes, found.points[drawn], found.codes[drawn], names)
+    _name_classes(axes, found, names)
+    axes.set(xlim=found.extent[:2], ylim=found.extent[2:], xticks=[], yticks=[])
+    for axis, share in zip(("x", "y"), found.shares, strict=True):
+        order = "first" if axis == "x" else "second"
+        axes.set(**{f"{axis}label": f"{order} principal component, {share:.1%} of the variance"})
+    figure.suptitle(
+        f"Regions of {k} nearest neighbours ({weights} weights) on two axes that carry {found.shares.sum():.1%} "
+        "of the variance",
+        fontsize=11,
+        color=INK,
+    )
+    of_all = "" if len(found.points) == index.n else f" of {index.n:,}, drawn at random"
+    shown = "all shown" if len(drawn) == len(found.points) else f"{len(drawn):,} of them shown"
+    figure.supxlabel(
+        f"Axes and regions from {len(found.points):,} images{of_all}; {shown} as points. "
+        f"Classification itself uses all {index.d:,} dimensions.",
+        fontsize=8,
+        color=INK,
+    )
+    return figure
+
+
+def _sample(n: int, most: int, seed: int) -> NDArray[np.int64]:
+    """All of n rows, or at most so many of them, in order."""
+    if n <= most:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
+
+
+def _extent(points: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """A frame around all points, of the proportions of the map, with a little room."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    half = max(1.04 * np.max((high - low) / 2 / _SIDES), np.finfo(float).tiny) * np.array(_SIDES)
+    left, bottom = (low + high) / 2 - half
+    right, top = (low + high) / 2 + half
+    return float(left), float(right), float(bottom), float(top)
+
+
+def _tints(regions: NDArray[np.int32]) -> NDArray[np.float64]:
+    """(height, width, 3) light colours of regions, a little darker along their borders."""
+    strong = _colours(int(regions.max()) + 1)[regions]
+    border = np.zeros(regions.shape, np.bool_)
+    border[1:] |= regions[1:] != regions[:-1]
+    border[:, 1:] |= regions[:, 1:] != regions[:, :-1]
+    tint = np.where(border, 2 * _TINT, _TINT)[..., None]
+    light: NDArray[np.float64] = 1 - tint * (1 - strong)
+    return light
+
+
+def _colours(classes: int) -> NDArray[np.float64]:
+    """(classes, 3) red, green and blue from 0 to 1."""
+    codes = [style(place)[0] for place in range(classes)]
+    return np.array([[int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)] for code in codes])
+
+
+def _draw_points(axes: "Axes", points: NDArray[np.float64], codes: NDArray[np.int32], names: list[str]) -> None:
+    for code in np.unique(codes).tolist():
+        colour, marker = style(code)
+        of_class = points[codes == code]
+        options: dict[str, Any] = {"color": colour, "marker": marker, "s": 12, "linewidths": 0.3, "edgecolors": INK}
+        axes.scatter(of_class[:, 0], of_class[:, 1], label=str(code), **options)
+    if len(names) <= _MOST_NAMED:
+        legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9, markerscale=1.5)
+        for text, code in zip(legend.get_texts(), np.unique(codes).tolist(), strict=True):
+            text.set_parse_math(False)
+            text.set_text(names[code])
+
+
+def _name_classes(axes: "Axes", found: SpaceMap, names: list[str]) -> None:
+    """Write the names of the classes, of the largest ones where there are many, at the medians of their images."""
+    sizes = np.bincount(found.codes, minlength=len(names))
+    for code in np.argsort(-sizes, kind="stable")[:_MOST_NAMED].tolist():
+        if sizes[code]:
+            x, y = np.median(found.points[found.codes == code], axis=0)
+            axes.text(
+                x,
+                y,
+                names[code],
+                ha="center",
+                va="center",
+                fontsize=13,
+                fontweight="bold",
+                color=INK,
+                path_effects=outlined(),
+                parse_math=False,
+            )

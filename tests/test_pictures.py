@@ -1,0 +1,353 @@
+import builtins
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from classify.choose_k import Choice, Score, choose_k
+from classify.pictures.accuracy import draw_choice
+from classify.pictures.figures import check_picture, new_figure, plain, save, style
+from classify.pictures.grid import check_grid, draw_errors, draw_grid
+from classify.pictures.selection import Job, Selection, select_images
+from classify.pictures.space_map import draw_map, find_map
+from data.errors import KnnvoteError, OptionError
+from data.inputs import find_inputs
+from data.layout import ImageOptions
+from data.locations import locate
+from data.tables import image_table, write_table
+from indexer.build import index_arrays
+from indexer.store import open_index
+
+
+@pytest.fixture
+def job(tmp_path, digits_folder, exact_index, invoke):
+    """The digits' test images classified: the folder of the job, which is named otherwise than usual."""
+    done = invoke("classify", exact_index, digits_folder / "test.parquet", "--out", "out", "--prefix", "knn_", "--k", 7)
+    assert done.code == 0, done.stderr
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def wrong(digits_folder, job):
+    """Rows whose prediction is wrong, found in plain Python."""
+    truth = pq.read_table(digits_folder / "test.parquet")["label"].to_pylist()
+    predicted = pq.read_table(job / "test.parquet")["knn_prediction"].to_pylist()
+    return [(row, *pair) for row, pair in enumerate(zip(truth, predicted, strict=True)) if pair[0] != pair[1]]
+
+
+def selected(*paths, count=10, **options):
+    images = options.pop("images", ImageOptions())
+    return select_images(find_inputs(list(map(str, paths))), Selection(count=count, images=images, **options))
+
+
+def titles(figure):
+    return [axes.get_title() for axes in figure.axes]
+
+
+def pixels(figure):
+    return [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+
+
+# Grids
+
+
+def test_the_grid_holds_the_pixels_and_labels_of_the_file(digits_folder):
+    table = pq.read_table(digits_folder / "test.parquet")
+    shown, total = selected(digits_folder / "test.parquet")
+    figure = draw_grid(shown, 5)
+    assert total == 10
+    assert titles(figure) == [str(label) for label in table["label"][:10].to_pylist()]
+    images = table["image"].combine_chunks().to_numpy_ndarray()
+    np.testing.assert_array_equal(pixels(figure), images[:10])
+    drawn = [axes.images[0] for axes in figure.axes]
+    assert {image.get_cmap().name for image in drawn} == {"gray_r"}
+    assert {image.get_clim() for image in drawn} == {(0, images[:10].max())}
+    assert {image.get_interpolation() for image in drawn} == {"nearest"}
+    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 5)
+
+
+def test_images_without_labels_are_named_by_their_rows_through_all_files(tmp_path):
+    images = np.arange(3 * 12, dtype=np.uint8).reshape(3, 4, 3)
+    for name in "ab":
+        write_table(image_table(images), tmp_path / f"{name}.parquet")
+    figure = draw_grid(selected(tmp_path, count=5)[0], 3)
+    assert titles(figure) == ["row 0", "row 1", "row 2", "row 0", "row 1"]
+    np.testing.assert_array_equal(pixels(figure)[3], images[0])
+
+
+def test_an_image_that_cannot_be_read_has_its_place(tmp_path):
+    png = imagecodecs.png_encode(np.eye(5, dtype=np.uint8))
+    pq.write_table(pa.table({"image": [png, b"no image", None], "label": ["a", "b", None]}), tmp_path / "x.parquet")
+    figure = draw_grid(selected(tmp_path / "x.parquet")[0], 5)
+    assert titles(figure) == ["a", "unreadable\nb", "unreadable\nrow 2"]
+    assert [len(axes.images) for axes in figure.axes] == [1, 0, 0]
+
+
+def test_labels_are_shown_as_they_are_and_on_one_line(tmp_path):
+    labels = pa.array(["$x_1$", "two\nlines", "l" * 99])
+    write_table(image_table(np.ones((3, 4, 4), np.uint8), labels), tmp_path / "x.parquet")
+    figure = draw_grid(selected(tmp_path / "x.parquet")[0], 5)
+    save(figure, tmp_path / "x.png")  # where mathematics would be set, or fail to be
+    assert titles(figure) == ["$x_1$", "two lines", f"{'l' * 23}…"]
+    assert not figure.axes[0].title.get_parse_math()
+
+
+def test_embeddings_are_refused(tmp_path, invoke):
+    write_table(image_table(np.full((4, 64), 0.5, np.float32)), tmp_path / "x.parquet")
+    done = invoke("show", "x.parquet")
+    assert (done.code, done.stdout) == (1, "")
+    assert "x.parquet holds 64 values a row in column 'image', and what is shown are pictures" in done.stderr
+    assert invoke("show", "x.parquet", "--shape", "8x8").code == 0
+
+
+def test_a_label_column_that_is_not_there_is_told(digits_folder, invoke):
+    done = invoke("show", digits_folder / "test.parquet", "--label-column", "nothing")
+    assert (done.code, done.stderr.count("\n")) == (1, 1)
+    assert "no column 'nothing' for --label-column" in done.stderr
+
+
+def test_files_without_rows_give_no_picture(tmp_path, invoke):
+    write_table(image_table(np.zeros((0, 4, 4), np.uint8)), tmp_path / "x.parquet")
+    done = invoke("show", "x.parquet")
+    assert (done.code, done.stderr) == (1, "error: the files hold no rows: there is no image to show\n")
+    assert not Path("show.png").exists()
+
+
+@pytest.mark.parametrize("grid", [(2,), (2, 5, 1), (1, 21)])
+def test_a_grid_is_rows_and_columns(grid):
+    with pytest.raises(OptionError, match="--grid is "):
+        check_grid(grid)
+
+
+# Predictions
+
+
+def test_predictions_stand_above_the_truth_and_wrong_ones_have_a_cross_and_a_frame(digits_folder, job, wrong):
+    count = wrong[1][0] + 1
+    shown, _ = selected(digits_folder / "test.parquet", count=count, job=Job.open(locate(job)))
+    figure = draw_grid(shown, 20)
+    rows = [row for row, title in enumerate(titles(figure)) if title.startswith("✗")]
+    assert rows == [row for row, _, _ in wrong[:2]]
+    assert titles(figure)[rows[0]] == f"✗ {wrong[0][2]}\ntruth {wrong[0][1]}"
+    widths = [axes.spines["left"].get_linewidth() for axes in figure.axes]
+    assert min(widths[row] for row in rows) > 2 * max(widths[row] for row in range(count) if row not in rows)
+
+
+def test_rows_without_a_label_say_why(tmp_path, invoke):
+    images = [imagecodecs.png_encode(np.full((4, 4), value, np.uint8)) for value in (0, 9)]
+    pq.write_table(pa.table({"image": [*images, b"?"], "label": [0, 1, 1]}), tmp_path / "x.parquet")
+    pq.write_table(pa.table({"image": images, "label": [0, 1]}), tmp_path / "train.parquet")
+    assert invoke("index", "train.parquet", "--out", "x.knn").code == 0
+    assert invoke("classify", "x.knn", "x.parquet", "--out", "out", "--k", 2, "--min-confidence", 0.9).code == 0
+    figure = draw_grid(selected("x.parquet", job=Job.open(locate("out")))[0], 5)
+    assert titles(figure) == ["abstained\ntruth 0", "abstained\ntruth 1", "bad image\ntruth 1"]
+
+
+def test_outputs_of_other_inputs_are_refused(digits_folder, job, invoke):
+    done = invoke("show", digits_folder / "train.parquet", "--predictions", job)
+    assert done.code == 1
+    assert f"{job}/train.parquet is not what this job made of {digits_folder}/train.parquet" in done.stderr
+    table = pq.read_table(digits_folder / "test.parquet")
+    write_table(table.slice(1), Path("test.parquet"))
+    done = invoke("show", "test.parquet", "--predictions", job)
+    assert done.code == 1
+    assert "was made of another content than test.parquet has now: classify it again" in done.stderr
+    done = invoke("show", "test.parquet", "--predictions", digits_folder)
+    assert "is not the output folder of a job" in done.stderr
+
+
+def test_errors_show_the_voters_of_the_job_and_who_outvoted_the_truth(digits_folder, exact_index, job, wrong, invoke):
+    done = invoke("classify", exact_index, digits_folder / "test.parquet", "--out", "told", "--k", 7, "--neighbors")
+    assert done.code == 0
+    neighbors = pq.read_table("told/test.parquet")["neighbors"].to_pylist()
+    opened = Job.open(locate(job))
+    index = open_index(exact_index)
+    shown, total = selected(digits_folder / "test.parquet", count=3, job=opened, classifier=opened.classifier(index))
+    assert total == len(wrong) > 3
+    figure = draw_errors(shown)
+    assert len(figure.axes) == 3 * 8
+    for place, (row, truth, predicted) in enumerate(wrong[:3]):
+        cells = figure.axes[8 * place : 8 * place + 8]
+        assert cells[0].get_title() == f"✗ {predicted}\ntruth {truth}"
+        for axes, voter in zip(cells[1:], neighbors[row], strict=True):
+            cross = "✗ " if voter["label"] == predicted else ""
+            assert axes.get_title() == f"{cross}{voter['label']}\n{voter['distance']:.4g}"
+            np.testing.assert_array_equal(axes.images[0].get_array().ravel(), index.vectors[voter["row"]])
+            assert (axes.spines["top"].get_linewidth() > 1) == bool(cross)
+
+
+def test_more_errors_than_rows_of_the_grid_are_told(digits_folder, exact_index, job, wrong, invoke):
+    options = ("--predictions", job, "--errors", "--index", exact_index)
+    done = invoke("show", digits_folder / "test.parquet", *options, "--grid", "2x1")
+    assert (done.code, done.stdout) == (0, "")
+    assert done.stderr == f"show.png: 2 images of {len(wrong)} wrong ones; a larger --grid shows more\n"
+
+
+def test_no_errors_draw_nothing(digits_folder, exact_index, invoke):
+    table = pq.read_table(digits_folder / "train.parquet").slice(0, 50)
+    pq.write_table(table, "known.parquet")
+    assert invoke("classify", exact_index, "known.parquet", "--out", "out", "--k", 1).code == 0
+    done = invoke("show", "known.parquet", "--predictions", "out", "--errors", "--index", exact_index)
+    assert (done.code, done.stderr) == (0, "no prediction is wrong: nothing is drawn\n")
+    assert not Path("show.png").exists()
+
+
+def test_errors_of_another_index_are_refused(digits_folder, job, invoke):
+    index_arrays(np.arange(128, dtype=np.uint8).reshape(2, 8, 8), np.arange(2), Path("other.knn"))
+    done = invoke("show", digits_folder / "test.parquet", "--predictions", job, "--errors", "--index", "other.knn")
+    assert done.code == 1
+    assert f"{job} was made with another index than other.knn: its fingerprint is" in done.stderr
+
+
+def test_errors_need_a_job_and_its_index(digits_folder, job, invoke):
+    assert invoke("show", digits_folder / "test.parquet", "--errors").code == 2
+    assert invoke("show", digits_folder / "test.parquet", "--errors", "--predictions", job).code == 2
+    assert invoke("show", digits_folder / "test.parquet", "--index", "x.knn").code == 2
+
+
+# Map
+
+
+def test_the_map_names_classes_says_what_its_axes_carry_and_claims_no_accuracy(exact_index):
+    index = open_index(exact_index)
+    figure = draw_map(index, k=15)
+    (axes,) = figure.axes
+    shares = find_map(index, k=15, weights="uniform", seed=0).shares
+    assert figure.get_suptitle().startswith("Regions of 15 nearest neighbours")
+    assert f"{shares.sum():.1%} of the variance" in figure.get_suptitle()
+    assert {text.get_text() for text in axes.texts} == set("0123456789")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list("0123456789")
+    assert sum(len(points.get_offsets()) for points in axes.collections) == 1347
+    assert "accuracy" not in figure.get_suptitle()
+
+
+def test_the_regions_are_the_votes_of_neighbours_in_the_plane(exact_index):
+    found = find_map(open_index(exact_index), k=5, weights="uniform", seed=0)
+    left, right, bottom, top = found.extent
+    height, width = found.regions.shape
+    for row, column in ((30, 40), (180, 240), (300, 400)):
+        place = (left + (right - left) * column / (width - 1), bottom + (top - bottom) * row / (height - 1))
+        nearest = np.argsort(np.square(found.points - place).sum(axis=1))[:5]
+        assert found.regions[row, column] == np.bincount(found.codes[nearest]).argmax()
+    assert (found.points > (left, bottom)).all()
+    assert (found.points < (right, top)).all()
+
+
+def test_regression_has_no_map(tmp_path, invoke):
+    images = np.random.default_rng(0).integers(0, 255, (20, 4, 4), np.uint8)
+    index_arrays(images, np.arange(20) / 2, tmp_path / "x.knn", is_regression=True)
+    done = invoke("map", "x.knn")
+    assert (done.code, done.stdout) == (2, "")
+    assert "x.knn was built for regression, which has no classes and so no regions to map" in done.stderr
+
+
+def test_equal_images_have_no_map(tmp_path, invoke):
+    index_arrays(np.ones((20, 4, 4), np.uint8), np.arange(20), tmp_path / "x.knn")
+    done = invoke("map", "x.knn")
+    assert (done.code, done.stderr.count("\n")) == (1, 1)
+    assert "all alike" in done.stderr
+
+
+def test_hundreds_of_classes_of_any_name_are_mapped(tmp_path):
+    rng = np.random.default_rng(0)
+    names = pa.array([f"_${i}$" for i in range(200)])
+    index_arrays(rng.integers(0, 255, (200, 4, 4), np.uint8), names, tmp_path / "x.knn")
+    figure = draw_map(open_index(tmp_path / "x.knn"), k=3, weights="distance")
+    save(figure, tmp_path / "x.png")
+    assert len(figure.axes[0].texts) == 30
+
+
+# Accuracy against k
+
+
+def test_accuracy_is_drawn_against_k_with_its_band(exact_index):
+    choice = choose_k(open_index(exact_index), max_k=6)
+    figure = draw_choice(choice)
+    (axes,) = figure.axes
+    for line, weights in zip(axes.lines[:2], ("uniform", "distance"), strict=True):
+        scores = [score for score in choice.scores if score.weights == weights]
+        np.testing.assert_array_equal(line.get_xdata(), range(1, 7))
+        np.testing.assert_array_equal(line.get_ydata(), [score.value for score in scores])
+    lowest = axes.collections[0].get_paths()[0].vertices[:, 1].min()
+    assert lowest == min(s.value - s.standard_error for s in choice.scores if s.weights == "uniform")
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert f"best: k = {choice.best.k}, {choice.best.weights}" in told
+    assert "± one standard error, uniform" in told
+    assert any(text.startswith("smallest k within one\nstandard error of it: k = 1") for text in told)
+
+
+def test_a_regression_shows_its_squared_error():
+    scores = [Score(k=k, weights=w, value=1 / k, standard_error=0.1) for k in (1, 2) for w in ("uniform", "distance")]
+    choice = Choice(images=9, search="exact", measure="mean_squared_error", with_copies=0, scores=scores)
+    assert draw_choice(choice).axes[0].get_ylabel() == "mean squared error, leaving one out"
+
+
+def test_choose_k_prints_the_same_with_a_plot(exact_index, invoke):
+    plain_run = invoke("choose-k", exact_index, "--max-k", 3)
+    assert invoke("choose-k", exact_index, "--max-k", 3, "--plot") == plain_run
+    assert invoke("choose-k", exact_index, "--max-k", 3, "--plot", "own.svg") == plain_run
+    assert Path("own.svg").read_bytes().startswith(b"<?xml")
+    assert imagecodecs.png_decode(Path("choose-k.png").read_bytes()).shape[:2] == (600, 960)
+
+
+# Files
+
+
+def test_the_file_is_a_png_of_the_figures_size_and_the_same_bytes_twice(digits_folder, invoke):
+    shown, _ = selected(digits_folder / "test.parquet")
+    width, height = draw_grid(shown, 5).get_size_inches() * 120
+    for name in ("a.png", "b.png", "a.svg", "b.svg"):
+        done = invoke("show", digits_folder / "test.parquet", "--out", name)
+        assert (done.code, done.stdout, done.stderr) == (0, "", f"{name}: 10 images\n")
+    assert imagecodecs.png_decode(Path("a.png").read_bytes()).shape[:2] == (int(height), int(width))
+    for kind in ("png", "svg"):
+        assert Path(f"a.{kind}").read_bytes() == Path(f"b.{kind}").read_bytes()
+
+
+def test_the_map_has_the_same_bytes_twice(exact_index, invoke):
+    for name in ("a.png", "b.png"):
+        assert invoke("map", exact_index, "--out", name, "--k", 3).code == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "command", [("show", "x.parquet", "--out"), ("map", "x", "--out"), ("choose-k", "x", "--plot")]
+)
+def test_another_suffix_is_refused_before_any_work(invoke, command):
+    done = invoke(*command, "x.jpg")
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr == "error: x.jpg is no name of a picture: give one that ends in .png or .svg\n"
+
+
+def test_a_place_that_takes_no_file_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KnnvoteError, match=r"cannot write .*file/x.png"):
+        save(new_figure(1, 1), tmp_path / "file" / "x.png")
+
+
+def test_without_matplotlib_the_command_to_install_it_is_told(monkeypatch, digits_folder, invoke):
+    importing = builtins.__import__
+
+    def without(name, *arguments, **named):
+        if name.startswith("matplotlib"):
+            raise ModuleNotFoundError(name)
+        return importing(name, *arguments, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    done = invoke("show", digits_folder / "test.parquet")
+    assert (done.code, done.stdout) == (1, "")
+    assert done.stderr == ("error: pictures need matplotlib, which is not installed: pip install 'knnvote[plot]'\n")
+    with pytest.raises(KnnvoteError):
+        check_picture(Path("x.png"))
+
+
+def test_styles_tell_ninety_classes_apart():
+    assert len({style(place)[0] for place in range(10)}) == 10
+    assert len({style(place) for place in range(90)}) == 90
+
+
+def test_short_labels_stay_as_they_are():
+    assert [plain(label) for label in (3, True, "seven")] == ["3", "True", "seven"]
