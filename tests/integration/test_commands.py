@@ -27,7 +27,19 @@ from indexer.build import index_arrays
 SCRIPT = Path(sysconfig.get_path("scripts")) / "knnvote"
 MAIN = "from classify.cli import main; main()"
 FILES = 40
-EXAMPLES = ("sample", "index", "classify", "compare", "inspect", "verify", "add", "remove", "demo", "convert")
+EXAMPLES = (
+    "sample",
+    "index",
+    "classify",
+    "compare",
+    "suspects",
+    "inspect",
+    "verify",
+    "add",
+    "remove",
+    "demo",
+    "convert",
+)
 
 
 def python(code, *arguments):
