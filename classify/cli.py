@@ -504,7 +504,11 @@ def choose_k(index_folder: str, max_k: int | None, threads: int | None, as_json:
 
 @cli.command(epilog=_example("knnvote suspects digits.knn"))
 @click.argument("index_folder", metavar="INDEX")
-@click.option("--k", type=_positive, help="Neighbours that vote; by default 20, or all others of fewer images.")
+@click.option(
+    "--k",
+    type=_positive,
+    help="Neighbours that vote; by default 20, or all others of fewer images. Classes of fewer than 10 need less.",
+)
 @click.option("--top", type=_positive, default=20, show_default=True, help="Suspects in the table; --json has all.")
 @_threads
 @_as_json
