@@ -635,6 +635,36 @@ def map_space(index_folder: str, k: int, weights: Any, seed: int, out: Path) -> 
     _talk(f"{out}: written")
 
 
+@cli.command(epilog=_example("knnvote suspects digits.knn"))
+@click.argument("index_folder", metavar="INDEX")
+@click.option(
+    "--k",
+    type=_positive,
+    help="Neighbours that vote; by default 20, or all others of fewer images. Classes of fewer than 10 need less.",
+)
+@click.option("--top", type=_positive, default=20, show_default=True, help="Suspects in the table; --json has all.")
+@_threads
+@_as_json
+def suspects(index_folder: str, k: int | None, top: int, threads: int | None, as_json: bool) -> None:
+    """List stored images whose neighbours disagree with their label."""
+    from classify.suspects import find_suspects
+    from indexer.store import open_index
+
+    opened = open_index(index_folder)
+    if not opened.is_exact(1):
+        _talk(
+            f"note: the search of {opened.path} is approximate, and so are neighbours: an exact index gives exact ones"
+        )
+    with _progress("leaving one out", total=opened.n) as progress:
+        found = find_suspects(opened, k=k, threads=threads, progress=progress)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), ensure_ascii=False))
+        return
+    from classify.render import print_suspects
+
+    print_suspects(found, top)
+
+
 @cli.command(epilog=_example("knnvote inspect digits.knn"))
 @click.argument("path")
 @_as_json

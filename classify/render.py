@@ -11,6 +11,7 @@ from rich.text import Text
 
 from classify.choose_k import Choice, Score
 from classify.compare import Comparison, IndexReport
+from classify.suspects import Suspect, Suspects
 from classify.vote import WEIGHTS
 
 _FLIPS_SHOWN = 10
@@ -137,6 +138,40 @@ def _show_score(choice: Choice, score: Score) -> str:
 
 def _show_value(choice: Choice, value: float) -> str:
     return f"{value:.4f}" if choice.measure == "accuracy" else f"{value:.5g}"
+
+
+def print_suspects(found: Suspects, top: int) -> None:
+    """The first suspects on stdout, most suspicious first, and below them how many there are."""
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    console.print(f"{found.images:,} images, each left out in turn, {found.search} search, k = {found.k}")
+    shown = found.suspects[:top]
+    if shown:
+        headers = ("id", "label", "votes against", "neighbours say", "their share", "nearest distance", "equal image")
+        table = _table("", "rank", *headers)
+        digits = len(str(len(shown)))
+        for rank, suspect in enumerate(shown, 1):
+            table.add_row(f"{rank:{digits}}", *_suspect_row(suspect, found.class_names))
+        _print(table)
+    console.print(
+        f"{found.losing_the_vote:,} of the {found.images:,} images ({found.losing_the_vote / found.images:.2%}) are "
+        "suspect: their neighbours say another label"
+    )
+    if found.with_equal:
+        console.print(f"{found.with_equal:,} are contradicted by an equal image with another label: these come first")
+    if len(found.suspects) > len(shown):
+        console.print(f"{len(found.suspects) - len(shown):,} more are not shown: --top shows more, --json lists all")
+
+
+def _suspect_row(suspect: Suspect, names: list[str] | None) -> list[str]:
+    return [
+        suspect.id,
+        _show_class(suspect.label, names),
+        f"{suspect.against:.0%}",
+        _show_class(suspect.neighbors_say, names),
+        f"{suspect.share:.0%}",
+        f"{suspect.neighbors[0].distance:.4g}",
+        ", ".join(f"{equal.id}: {_show_class(equal.label, names)}" for equal in suspect.equal),
+    ]
 
 
 def print_inspection(facts: dict[str, Any]) -> None:
