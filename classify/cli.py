@@ -7,29 +7,46 @@ what it needs when it runs, so that ``--help`` answers at once.
 import json
 import os
 import shutil
-import signal
 import sys
-import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+from classify.interruption import Interrupted, heed_signals
+from classify.options import (
+    POSITIVE,
+    grayscale_option,
+    image_column_option,
+    image_options,
+    images_argument,
+    index_argument,
+    json_option,
+    label_column_option,
+    local_index_argument,
+    neighbor_options,
+    parse_distance,
+    parse_local,
+    parse_picture,
+    parse_shape,
+    picture_option,
+    seed_option,
+    skip_bad_option,
+    threads_option,
+    vote_options,
+)
 
 if TYPE_CHECKING:
     from classify.classifier import Classifier
     from classify.vote import Rule
     from indexer.store import Index
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 _INTERRUPTED = 130
-_PATIENCE = 1.5  # seconds from a signal to the end of the process, whatever it is at
-_SHOW_CURSOR = "\x1b[?25h"
 
 
 @dataclass
@@ -50,114 +67,6 @@ class _Interruption:
 _interruption = _Interruption()
 
 
-class _Interrupted(BaseException):
-    """By Ctrl-C or SIGTERM; click has words of its own for KeyboardInterrupt."""
-
-
-def _interrupt(_number: int, _frame: object) -> NoReturn:
-    raise _Interrupted
-
-
-def _parse_shape(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """An image's shape, such as 28x28."""
-    if value is None:
-        return None
-    try:
-        shape = tuple(int(side) for side in value.lower().split("x"))
-    except ValueError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise click.BadParameter(f"{value!r} is not a shape: give height and width, such as 28x28")
-    return shape
-
-
-def _parse_local(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
-    """A path on this machine, which a URI is not."""
-    from data.locations import is_uri, without_secrets
-
-    if is_uri(value):
-        raise click.BadParameter(f"{without_secrets(value)!r} is a URI, and what is needed is a path of this machine")
-    return Path(value)
-
-
-def _parse_distance(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | Literal["auto"] | None:
-    """A distance, or auto for one that is yet to be found."""
-    if value is None:
-        return None
-    if value == "auto":
-        return "auto"
-    try:
-        return float(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no distance: give a number, or auto") from None
-
-
-def _options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return decorate
-
-
-_images = click.argument("images", nargs=-1, required=True)
-_positive = click.IntRange(min=1)
-_threads = click.option("--threads", type=_positive, help="Threads of the search; all processors by default.")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-_image_column = click.option(
-    "--image-column", metavar="NAME", help="Column of the images, or the prefix of one column a pixel."
-)
-_label_column = click.option("--label-column", metavar="NAME", help="Column of the labels.")
-_skip_bad = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
-_image_options = _options(
-    _image_column,
-    click.option("--shape", metavar="HxW", callback=_parse_shape, help="Shape of an image, if the file does not tell."),
-)
-
-
-def _neighbor_options(why: str) -> Callable[[Command], Command]:
-    return _options(
-        click.option("--k", type=_positive, default=5, show_default=True, help=f"Neighbours that vote{why}."),
-        click.option(
-            "--weights",
-            type=click.Choice(["uniform", "distance"]),
-            default="uniform",
-            show_default=True,
-            help=f"One vote each, or 1 / distance{why}.",
-        ),
-    )
-
-
-_vote_options = _options(
-    _neighbor_options(""),
-    click.option(
-        "--ties",
-        type=click.Choice(["nearest", "first-class"]),
-        default="nearest",
-        show_default=True,
-        help="Among equal votes the nearer class, or the first in class order as scikit-learn has it.",
-    ),
-)
-
-
-def _parse_picture(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
-    """The path of a picture, which is checked before any work."""
-    if value is None:
-        return None
-    from classify.pictures.figures import check_picture
-
-    path = _parse_local(ctx, param, value)
-    check_picture(path)
-    return path
-
-
-def _picture_out(default: str) -> Callable[[Command], Command]:
-    return click.option(
-        "--out", metavar="FILE", default=default, show_default=True, callback=_parse_picture, help="A PNG or SVG."
-    )
-
-
 def _example(text: str) -> str:
     return f"\b\nExample:\n  {text}"
 
@@ -174,7 +83,7 @@ def cli() -> None:
 
 
 @cli.command(epilog=_example("knnvote demo"))
-@click.argument("folder", callback=_parse_local, default="knnvote-demo")
+@click.argument("folder", callback=parse_local, default="knnvote-demo")
 def demo(folder: Path) -> None:
     """Walk the whole tour on scikit-learn's digits."""
     from classify.demo import run_demo
@@ -184,7 +93,7 @@ def demo(folder: Path) -> None:
 
 @cli.command(epilog=_example("knnvote sample digits digits"))
 @click.argument("name", type=click.Choice(["digits"]))
-@click.argument("folder", callback=_parse_local)
+@click.argument("folder", callback=parse_local)
 def sample(name: str, folder: Path) -> None:  # noqa: ARG001  # digits are the only sample there is
     """Write a sample data set to FOLDER as Parquet."""
     from data.sample import write_digits
@@ -195,7 +104,7 @@ def sample(name: str, folder: Path) -> None:  # noqa: ARG001  # digits are the o
 
 @cli.command(epilog=_example("knnvote convert images-idx3-ubyte.gz labels-idx1-ubyte.gz images.parquet"))
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SRC...")
-@click.argument("destination", metavar="DEST", callback=_parse_local)
+@click.argument("destination", metavar="DEST", callback=parse_local)
 @click.option("--images-key", metavar="NAME", help="Array of the images in an NPZ file that holds several.")
 @click.option("--labels-key", metavar="NAME", help="Array of the labels in an NPZ file that holds several.")
 def convert(sources: tuple[Path, ...], destination: Path, images_key: str | None, labels_key: str | None) -> None:
@@ -207,8 +116,8 @@ def convert(sources: tuple[Path, ...], destination: Path, images_key: str | None
 
 
 @cli.command(epilog=_example("knnvote index digits/train.parquet --out digits.knn"))
-@_images
-@click.option("--out", required=True, callback=_parse_local, help="The index folder to make.")
+@images_argument
+@click.option("--out", required=True, callback=parse_local, help="The index folder to make.")
 @click.option(
     "--kind",
     type=click.Choice(["exact", "adaptive", "hnsw"]),
@@ -231,7 +140,7 @@ def convert(sources: tuple[Path, ...], destination: Path, images_key: str | None
     show_default=True,
     help="Vote for a class, or average numbers.",
 )
-@_neighbor_options(", for which an adaptive index is tuned")
+@neighbor_options(", for which an adaptive index is tuned")
 @click.option(
     "--target-agreement",
     type=float,
@@ -239,14 +148,14 @@ def convert(sources: tuple[Path, ...], destination: Path, images_key: str | None
     show_default=True,
     help="Share of images that an adaptive index is tuned to give the label of exact search.",
 )
-@_image_options
-@_label_column
+@image_options
+@label_column_option
 @click.option("--id-column", metavar="NAME", help="Column of ids; file#row otherwise.")
-@click.option("--grayscale", is_flag=True, help="Convert colour images to grey.")
-@_skip_bad
+@grayscale_option
+@skip_bad_option
 @click.option("--overwrite", is_flag=True, help="Replace an index folder that exists.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of everything random.")
-@_threads
+@seed_option("Of everything random.")
+@threads_option
 def index(  # noqa: PLR0917  # click passes options by name
     images: tuple[str, ...],
     out: Path,
@@ -278,9 +187,9 @@ def index(  # noqa: PLR0917  # click passes options by name
         if click.get_current_context().get_parameter_source("kind") is not click.core.ParameterSource.DEFAULT:
             raise click.UsageError("--factory names a kind of its own: leave out --kind")
         kind = "factory"
-    image_options = ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale)
+    of_images = ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale)
     training = TrainingOptions(
-        images=image_options,
+        images=of_images,
         label_column=label_column,
         id_column=id_column,
         is_regression=task == "regression",
@@ -308,13 +217,13 @@ def index(  # noqa: PLR0917  # click passes options by name
 
 
 @cli.command(epilog=_example("knnvote add digits.knn digits/test.parquet"))
-@click.argument("index_folder", metavar="INDEX", callback=_parse_local)
-@_images
-@_image_column
-@_label_column
+@local_index_argument
+@images_argument
+@image_column_option
+@label_column_option
 @click.option("--id-column", metavar="NAME", help="Column of ids; that of the index otherwise.")
-@_skip_bad
-@_threads
+@skip_bad_option
+@threads_option
 def add(  # noqa: PLR0917  # click passes options by name
     index_folder: Path,
     images: tuple[str, ...],
@@ -346,11 +255,11 @@ def add(  # noqa: PLR0917  # click passes options by name
 
 
 @cli.command(epilog=_example("knnvote remove digits.knn test.parquet#0 test.parquet#1"))
-@click.argument("index_folder", metavar="INDEX", callback=_parse_local)
+@local_index_argument
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--ids", "id_file", metavar="FILE", help="A Parquet file of ids.")
 @click.option("--id-column", metavar="NAME", help="Column of ids in FILE; its only one, or id, otherwise.")
-@_threads
+@threads_option
 def remove(
     index_folder: Path, ids: tuple[str, ...], id_file: str | None, id_column: str | None, threads: int | None
 ) -> None:
@@ -374,15 +283,15 @@ def remove(
 
 
 @cli.command(epilog=_example("knnvote classify digits.knn digits/test.parquet --out predictions"))
-@click.argument("index_folder", metavar="INDEX")
-@_images
+@index_argument
+@images_argument
 @click.option("--out", required=True, help="The output folder, or its URI on an object store.")
-@_vote_options
+@vote_options
 @click.option("--min-confidence", type=float, help="Abstain where the winner's share of the vote is smaller.")
 @click.option(
     "--max-distance",
     metavar="NUMBER|auto",
-    callback=_parse_distance,
+    callback=parse_distance,
     help="Abstain where the nearest neighbour is farther; auto finds the limit from the stored images.",
 )
 @click.option(
@@ -398,14 +307,14 @@ def remove(
     "--keep", multiple=True, metavar="NAME", help="Keep only this input column (not the image); may be repeated."
 )
 @click.option("--prefix", default="", metavar="TEXT", help="Before the names of the columns that are added.")
-@_image_options
-@click.option("--grayscale", is_flag=True, help="Convert colour images to grey.")
+@image_options
+@grayscale_option
 @click.option("--fail-fast", is_flag=True, help="Stop at the first file that fails.")
 @click.option(
     "--batch-size", type=click.IntRange(1, 2**20), help="Rows searched at a time; it never changes an answer."
 )
-@_threads
-@_as_json
+@threads_option
+@json_option
 def classify(  # noqa: PLR0917  # click passes options by name
     index_folder: str,
     images: tuple[str, ...],
@@ -468,7 +377,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
 
 
 @cli.command(epilog=_example("knnvote compare digits/test.parquet --index digits.knn"))
-@_images
+@images_argument
 @click.option(
     "--index",
     "index_folders",
@@ -476,11 +385,11 @@ def classify(  # noqa: PLR0917  # click passes options by name
     multiple=True,
     help="An index folder to compare; may be repeated.",
 )
-@_vote_options
-@_image_options
+@vote_options
+@image_options
 @click.option("--label-column", metavar="NAME", help="Column of the true labels.")
-@_threads
-@_as_json
+@threads_option
+@json_option
 def compare(  # noqa: PLR0917  # click passes options by name
     images: tuple[str, ...],
     index_folders: tuple[str, ...],
@@ -518,30 +427,27 @@ def compare(  # noqa: PLR0917  # click passes options by name
 
 
 @cli.command(epilog=_example("knnvote choose-k digits.knn"))
-@click.argument("index_folder", metavar="INDEX")
+@index_argument
 @click.option(
-    "--max-k", type=_positive, help="The most neighbours to try; by default 30, or all others of fewer images."
+    "--max-k", type=POSITIVE, help="The most neighbours to try; by default 30, or all others of fewer images."
 )
 @click.option(
     "--plot",
     metavar="FILE",
     is_flag=False,
     flag_value="choose-k.png",
-    callback=_parse_picture,
+    callback=parse_picture,
     help="Draw them too, as PNG or SVG; to choose-k.png if no FILE is given.",
 )
-@_threads
-@_as_json
+@threads_option
+@json_option
 def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: int | None, as_json: bool) -> None:
     """Measure the accuracy of every k and weighting, each stored image left out in turn."""
     from classify.choose_k import choose_k as choose
     from indexer.store import open_index
 
     opened = open_index(index_folder)
-    if not opened.is_exact(1):
-        _talk(
-            f"note: the search of {opened.path} is approximate, and so are accuracies: an exact index gives exact ones"
-        )
+    _talk_approximate(opened, "accuracies")
     with _progress("leaving one out", total=opened.n) as progress:
         choice = choose(opened, max_k=max_k, threads=threads, progress=progress)
     if plot is not None:
@@ -558,17 +464,15 @@ def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: i
 
 
 @cli.command(epilog=_example("knnvote show digits/test.parquet"))
-@_images
-@click.option(
-    "--grid", metavar="RxC", default="2x5", show_default=True, callback=_parse_shape, help="Rows and columns."
-)
+@images_argument
+@click.option("--grid", metavar="RxC", default="2x5", show_default=True, callback=parse_shape, help="Rows and columns.")
 @click.option("--predictions", metavar="DIR", help="A job's outputs for these images: each prediction above the truth.")
 @click.option("--errors", is_flag=True, help="Only wrong predictions, each in a row with its neighbours.")
 @click.option("--index", "index_folder", metavar="INDEX", help="The job's index, to find neighbours in for --errors.")
-@_image_options
-@click.option("--grayscale", is_flag=True, help="Convert colour images to grey.")
-@_label_column
-@_picture_out("show.png")
+@image_options
+@grayscale_option
+@label_column_option
+@picture_option("show.png")
 def show(  # noqa: PLR0917  # click passes options by name
     images: tuple[str, ...],
     grid: tuple[int, ...],
@@ -614,17 +518,10 @@ def show(  # noqa: PLR0917  # click passes options by name
 
 
 @cli.command("map", epilog=_example("knnvote map digits.knn"))
-@click.argument("index_folder", metavar="INDEX")
-@click.option("--k", type=_positive, default=15, show_default=True, help="Neighbours that vote for a region.")
-@click.option(
-    "--weights",
-    type=click.Choice(["uniform", "distance"]),
-    default="uniform",
-    show_default=True,
-    help="One vote each, or 1 / distance.",
-)
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the images drawn.")
-@_picture_out("map.png")
+@index_argument
+@neighbor_options(" for a region", k=15)
+@seed_option("Of the images drawn.")
+@picture_option("map.png")
 def map_space(index_folder: str, k: int, weights: Any, seed: int, out: Path) -> None:
     """Draw stored images on two principal components, and the regions of nearest neighbours there."""
     from classify.pictures.figures import save
@@ -636,25 +533,22 @@ def map_space(index_folder: str, k: int, weights: Any, seed: int, out: Path) -> 
 
 
 @cli.command(epilog=_example("knnvote suspects digits.knn"))
-@click.argument("index_folder", metavar="INDEX")
+@index_argument
 @click.option(
     "--k",
-    type=_positive,
+    type=POSITIVE,
     help="Neighbours that vote; by default 20, or all others of fewer images. Classes of fewer than 10 need less.",
 )
-@click.option("--top", type=_positive, default=20, show_default=True, help="Suspects in the table; --json has all.")
-@_threads
-@_as_json
+@click.option("--top", type=POSITIVE, default=20, show_default=True, help="Suspects in the table; --json has all.")
+@threads_option
+@json_option
 def suspects(index_folder: str, k: int | None, top: int, threads: int | None, as_json: bool) -> None:
     """List stored images whose neighbours disagree with their label."""
     from classify.suspects import find_suspects
     from indexer.store import open_index
 
     opened = open_index(index_folder)
-    if not opened.is_exact(1):
-        _talk(
-            f"note: the search of {opened.path} is approximate, and so are neighbours: an exact index gives exact ones"
-        )
+    _talk_approximate(opened, "neighbours")
     with _progress("leaving one out", total=opened.n) as progress:
         found = find_suspects(opened, k=k, threads=threads, progress=progress)
     if as_json:
@@ -667,7 +561,7 @@ def suspects(index_folder: str, k: int | None, top: int, threads: int | None, as
 
 @cli.command(epilog=_example("knnvote inspect digits.knn"))
 @click.argument("path")
-@_as_json
+@json_option
 def inspect(path: str, as_json: bool) -> None:
     """Show what an index, a job's output or images hold."""
     from classify.inspection import inspect_path
@@ -700,7 +594,7 @@ def verify(path: str) -> None:
 def main() -> None:
     """Run the command line and exit with its code."""
     warnings.showwarning = lambda message, *_rest, **_named: _talk(f"note: {message}")
-    _heed_signals()
+    heed_signals(_exit_interrupted)
     foreign = _foreign_package()
     if foreign is not None:
         _talk(f"error: {foreign} hides a package of knnvote's: rename it, or take it off PYTHONPATH")
@@ -729,37 +623,10 @@ def _run() -> int:
         sys.stdout = None  # what it still holds cannot be written either
         _talk(f"error: cannot write {error.filename or 'to stdout'}: {error.strerror}")
         return 1
-    except (_Interrupted, KeyboardInterrupt, click.Abort):
+    except (Interrupted, KeyboardInterrupt, click.Abort):
         sys.stdout.flush()
         _exit_interrupted()  # a batch still at work in a thread is not waited for
     return code if isinstance(code, int) else 0
-
-
-def _heed_signals() -> None:
-    """Have Ctrl-C and SIGTERM end the process cleanly, and soon.
-
-    Python sees a signal only between two of its own steps, and a library's call may take minutes. So a thread that is
-    woken at once waits a little, and then ends the process itself: whatever is being written is not yet in its place.
-    """
-    signals = (signal.SIGINT, signal.SIGTERM)
-    for number in signals:
-        signal.signal(number, _interrupt)
-    try:
-        woken, wake = os.pipe()
-    except OSError:  # without it, Python sees a signal when it can; what is wrong will be told
-        return
-    os.set_blocking(wake, False)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-
-    def wait() -> None:
-        while os.read(woken, 1)[0] not in signals:
-            pass
-        time.sleep(_PATIENCE)
-        if sys.stderr.isatty():
-            click.echo(_SHOW_CURSOR, err=True, nl=False)
-        _exit_interrupted()
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _exit_interrupted() -> NoReturn:
@@ -851,6 +718,11 @@ def _talk_promise(index: "Index", rule: "Rule") -> None:
     reason = why_no_promise(index, rule)
     if reason is not None:
         _talk(f"note: {reason}")
+
+
+def _talk_approximate(index: "Index", what: str) -> None:
+    if not index.is_exact(1):
+        _talk(f"note: the search of {index.path} is approximate, and so are {what}: an exact index gives exact ones")
 
 
 def _program() -> str:

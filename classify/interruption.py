@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM end the process cleanly, and soon, whatever a library is at."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+_PATIENCE = 1.5  # seconds from a signal to the end of the process
+_SHOW_CURSOR = b"\x1b[?25h"
+
+
+class Interrupted(BaseException):
+    """By Ctrl-C or SIGTERM; click has words of its own for KeyboardInterrupt."""
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    raise Interrupted
+
+
+def heed_signals(end: Callable[[], NoReturn]) -> None:
+    """Raise `Interrupted` at a signal, and call `end` a little later if the process is still there.
+
+    Python sees a signal only between two of its own steps, and a library's call may take minutes. So a thread that is
+    woken at once waits a little, and then ends the process itself: whatever is being written is not yet in its place.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        signal.signal(number, _interrupt)
+    try:
+        woken, wake = os.pipe()
+    except OSError:  # without it, Python sees a signal when it can; what is wrong will be told
+        return
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while os.read(woken, 1)[0] not in signals:
+            pass
+        time.sleep(_PATIENCE)
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), _SHOW_CURSOR)
+        end()
+
+    threading.Thread(target=wait, daemon=True).start()
