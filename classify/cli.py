@@ -32,6 +32,7 @@ from classify.options import (
     neighbor_options,
     parse_distance,
     parse_local,
+    parse_page,
     parse_picture,
     parse_shape,
     picture_option,
@@ -389,6 +390,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
 @image_options
 @click.option("--label-column", metavar="NAME", help="Column of the true labels.")
 @threads_option
+@click.option("--report", metavar="FILE", callback=parse_page, help="Write a page too: figures, plots and every flip.")
 @json_option
 def compare(  # noqa: PLR0917  # click passes options by name
     images: tuple[str, ...],
@@ -397,6 +399,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
     shape: tuple[int, ...] | None,
     label_column: str | None,
     threads: int | None,
+    report: Path | None,
     as_json: bool,
     **rule: Any,
 ) -> None:
@@ -406,18 +409,33 @@ def compare(  # noqa: PLR0917  # click passes options by name
     from data.layout import ImageOptions
     from indexer.store import open_index
 
+    inputs, of_images = find_inputs(images), ImageOptions(image_column=image_column, shape=shape)
     indexes = [open_index(folder) for folder in index_folders]
     for index in indexes:
         _talk_promise(index, _rule(rule))
     comparison = compare_indexes(
-        find_inputs(images),
+        inputs,
         indexes,
         _rule(rule),
-        images=ImageOptions(image_column=image_column, shape=shape),
+        images=of_images,
         label_column=label_column,
         threads=threads,
         progress=_talk if sys.stderr.isatty() else lambda _step: None,
     )
+    if report is not None:
+        from classify.pages.comparison import write_comparison
+
+        write_comparison(
+            report,
+            comparison,
+            inputs,
+            indexes,
+            _rule(rule),
+            images=of_images,
+            label_column=label_column,
+            threads=threads,
+        )
+        _talk(f"{report}: written")
     if as_json:
         click.echo(json.dumps(comparison.to_json(), ensure_ascii=False))
         return

@@ -1,6 +1,5 @@
 """What an approximate index costs in accuracy and buys in speed, beside exact search over the same stored images."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
+from classify.accuracy import Judgement, has_label, judge
 from classify.classifier import Answer, Classifier
 from classify.interval import Interval, share_interval
 from classify.search import exact_search, finds_equal
@@ -53,11 +53,19 @@ class TestImages:
 
 @dataclass(frozen=True, kw_only=True)
 class Recall:
-    """Share of the true k neighbours that were found: mean, 5th percentile and minimum over queries."""
+    """Share of the true k neighbours that were found, over queries.
+
+    Attributes:
+        mean: of the shares.
+        p5: their 5th percentile.
+        min: the least.
+        found: k + 1 numbers of queries, of which none, one and so on up to all of the k were found.
+    """
 
     mean: float
     p5: float
     min: float
+    found: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +88,7 @@ class IndexReport:
         recall: of the true neighbours.
         agreement: share of images that get the label exact search gives them.
         accuracy: against true labels; for regression the coefficient of determination; None without labels.
+        judgement: of predicted classes by true ones; None without labels and for regression.
         relative_speed: search and vote, in queries per processor-second over those of FAISS's flat index and a plain
         vote.
         bytes: of the index folder.
@@ -93,6 +102,7 @@ class IndexReport:
     recall: Recall
     agreement: Interval
     accuracy: float | None
+    judgement: Judgement | None
     relative_speed: float
     bytes: int
     build_seconds: float
@@ -143,7 +153,7 @@ def compare(
             shared = (index.manifest["data_sha256"], index.metric)
             if shared not in truths or not np.array_equal(truths[shared][0].xq, tests.xq):
                 progress(f"exact search over {index.path}")
-                truths[shared] = (tests, _exact_answer(classifier, tests.xq))
+                truths[shared] = (tests, exact_answer(classifier, tests.xq))
             if reports and len(tests.xq) != queries:
                 raise KnnvoteError(
                     f"{index.path} reads {len(tests.xq):,} of the test images and {indexes[0].path} {queries:,}: "
@@ -217,23 +227,33 @@ def _label_column(source: InputFile, schema: pa.Schema, layout: Layout, index: I
     return found
 
 
-def _exact_answer(classifier: Classifier, xq: NDArray[np.generic]) -> Answer:
+def exact_answer(classifier: Classifier, xq: NDArray[np.generic]) -> Answer:
+    """What exact search answers, whatever the kind of the index."""
     return classifier.answer_neighbors(*exact_search(classifier.index, xq, classifier.rule.k))
 
 
 def _report(classifier: Classifier, tests: TestImages, truth: Answer) -> IndexReport:
     index = classifier.index
     answer = truth if index.kind == "exact" else classifier.answer(tests.xq, {})
-    found = (answer.I[:, :, None] == truth.I[:, None, :]).any(axis=1).mean(axis=1)
+    found = (answer.I[:, :, None] == truth.I[:, None, :]).any(axis=1).sum(axis=1)
+    k = classifier.rule.k
     labels, exact_labels = answer.prediction.to_pylist(), truth.prediction.to_pylist()
     different = [row for row, pair in enumerate(zip(labels, exact_labels, strict=True)) if pair[0] != pair[1]]
     true_labels = tests.truth if tests.truth is not None else [None] * len(labels)
     return IndexReport(
         path=str(index.path),
         kind=index.kind,
-        recall=Recall(mean=float(found.mean()), p5=float(np.percentile(found, 5)), min=float(found.min())),
+        recall=Recall(
+            mean=float((found / k).mean()),
+            p5=float(np.percentile(found / k, 5)),
+            min=float((found / k).min()),
+            found=np.bincount(found, minlength=k + 1).tolist(),
+        ),
         agreement=share_interval(len(labels) - len(different), len(labels)),
         accuracy=_accuracy(index, labels, true_labels),
+        judgement=None
+        if index.is_regression
+        else judge(labels, true_labels, answer.confidence, index.classes.to_pylist()),
         relative_speed=_relative_speed(classifier, tests.xq),
         bytes=folder_bytes(index.manifest),
         build_seconds=read_timing(index.path, index.manifest)["build_seconds"],
@@ -247,11 +267,7 @@ def _report(classifier: Classifier, tests: TestImages, truth: Answer) -> IndexRe
 
 def _accuracy(index: Index, labels: list[Any], truth: list[Any]) -> float | None:
     """Over the images that have a true label; None if none has one."""
-    pairs = [
-        (label, true)
-        for label, true in zip(labels, truth, strict=True)
-        if true is not None and not (isinstance(true, float) and math.isnan(true))
-    ]
+    pairs = [(label, true) for label, true in zip(labels, truth, strict=True) if has_label(true)]
     if not pairs:
         return None
     if index.is_regression:

@@ -56,6 +56,17 @@ def parse_picture(ctx: click.Context, param: click.Parameter, value: str | None)
     return path
 
 
+def parse_page(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """The path of a page, which is checked before any work."""
+    if value is None:
+        return None
+    from classify.pages.page import check_page
+
+    path = parse_local(ctx, param, value)
+    check_page(path)
+    return path
+
+
 def together(*decorators: Decorator[Any]) -> Decorator[Any]:
     """Several options as one decorator, in the order of the help."""
 

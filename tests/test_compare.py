@@ -232,8 +232,8 @@ def test_json_has_the_documented_keys(folder):
         "path", "kind", "recall", "agreement", "accuracy", "relative_speed", "bytes", "build_seconds", "flips"
     }  # fmt: skip
     for index in record["indexes"]:
-        assert index.keys() == documented | {"stored"}
-        assert index["recall"].keys() == {"mean", "p5", "min"}
+        assert index.keys() == documented | {"stored", "judgement"}
+        assert index["recall"].keys() == {"mean", "p5", "min", "found"}
         assert index["agreement"].keys() == {"value", "low", "high"}
         assert all(flip.keys() == {"row", "exact", "label", "truth"} for flip in index["flips"])
     exact, rough = record["indexes"]

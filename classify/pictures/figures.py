@@ -44,6 +44,15 @@ def check_picture(path: Path) -> None:
     """
     if path.suffix.lower() not in _KINDS:
         raise OptionError(f"{path} is no name of a picture: give one that ends in {' or '.join(_KINDS)}")
+    check_plot_extra()
+
+
+def check_plot_extra() -> None:
+    """Refuse to draw without matplotlib.
+
+    Raises:
+        KnnvoteError: it is not installed.
+    """
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:

@@ -1,0 +1,132 @@
+"""Pages in headless Chromium: real clicks, at the widths of a phone and a desktop, light and dark."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+import classify.compare
+from classify.compare import compare
+from classify.pages.comparison import write_comparison
+from classify.vote import Rule
+from data.inputs import find_inputs
+from data.tables import image_table, write_table
+from indexer.build import IndexOptions, index_arrays
+from indexer.store import open_index
+
+CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+WIDTHS = {"phone": 390, "desktop": 1200}
+_ALONE = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="Chromium is not installed: apt-get install chromium chromium-driver"
+)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A comparison in which labels differ."""
+    folder = tmp_path_factory.mktemp("page")
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 256, (600, 10, 10), dtype=np.uint8)
+    labels = images[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
+    rough = IndexOptions(kind="factory", factory="IVF12,Flat")
+    index_arrays(images[:500], labels[:500], folder / "exact.knn")
+    index_arrays(images[:500], labels[:500], folder / "rough.knn", options=rough)
+    write_table(image_table(images[500:], labels[500:]), folder / "test.parquet")
+    inputs = find_inputs([str(folder / "test.parquet")])
+    indexes = [open_index(folder / "exact.knn"), open_index(folder / "rough.knn")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classify.compare, "_LEAST_SECONDS", 0.0)
+        patch.setattr(classify.compare, "_TURNS", 1)
+        comparison = compare(inputs, indexes, Rule())
+    assert comparison.indexes[1].flips
+    write_comparison(folder / "report.html", comparison, inputs, indexes, Rule())
+    return folder / "report.html", comparison
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tmp_path_factory.mktemp("profile")
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        *_ALONE,
+        f"--user-data-dir={profile}",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def show(browser, path, width, scheme="light"):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)  # what was told before is read away
+    browser.get(path.as_uri())
+
+
+def ink_and_paper(browser):
+    """Mean brightness of the colours of text and page."""
+    script = "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
+    return [np.mean([int(part) for part in found[4:-1].split(",")]) for found in browser.execute_script(script)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_page_fits_is_readable_and_asks_for_nothing(browser, page, width, scheme):
+    path, _ = page
+    show(browser, path, width, scheme)
+    ink, paper = ink_and_paper(browser)
+    assert ink - paper > 150 if scheme == "dark" else paper - ink > 150
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert path.as_uri() in urls
+    assert [url for url in urls if url != path.as_uri() and not url.startswith("data:")] == []
+
+
+def test_a_click_on_a_flip_shows_both_neighbour_lists(browser, page):
+    path, comparison = page
+    show(browser, path, WIDTHS["phone"])
+    flips = browser.find_elements(By.CSS_SELECTOR, "details.flip")
+    assert len(flips) == len(comparison.indexes[1].flips)
+    first, told = flips[0], comparison.indexes[1].flips[0]
+    voters = first.find_elements(By.CSS_SELECTOR, "ul.voters li")
+    assert len(voters) == 10
+    assert not any(voter.is_displayed() for voter in voters)
+    summary = first.find_element(By.TAG_NAME, "summary")
+    assert f"row {told.row}: {told.label}, exact search says {told.exact}, true label {told.truth}" in summary.text
+    summary.click()
+    assert all(voter.is_displayed() for voter in voters)
+    drawn = first.find_elements(By.TAG_NAME, "img")
+    assert len(drawn) == 11
+    assert all(browser.execute_script("return arguments[0].naturalWidth", image) == 10 for image in drawn)
+    summary.click()
+    assert not any(voter.is_displayed() for voter in voters)
+
+
+def test_who_does_not_see_is_told_what_pictures_show(browser, page):
+    path, comparison = page
+    show(browser, path, WIDTHS["desktop"])
+    assert all(image.get_attribute("alt") for image in browser.find_elements(By.TAG_NAME, "img"))
+    chart = browser.find_element(By.CSS_SELECTOR, "figure[role=img]")
+    assert f"agreement {comparison.indexes[1].agreement.value:.4f}" in chart.get_attribute("aria-label")
+    assert browser.find_element(By.TAG_NAME, "html").get_attribute("lang") == "en"
+    levels = [int(heading.tag_name[1]) for heading in browser.find_elements(By.CSS_SELECTOR, "h1, h2, h3, h4")]
+    assert levels[0] == 1
+    assert max(np.diff(levels)) == 1  # no level is left out

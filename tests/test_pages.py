@@ -1,0 +1,163 @@
+"""Pages as text: what they say, and that nothing in an input can speak as the page."""
+
+import builtins
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import classify.compare
+from classify.compare import Flip, compare
+from classify.interval import share_interval
+from classify.pages.comparison import summary_sentence, write_comparison
+from classify.pages.page import check_page
+from classify.vote import Rule
+from data.errors import KnnvoteError, OptionError
+from data.inputs import find_inputs
+from data.tables import image_table, write_table
+from indexer.build import IndexOptions, index_arrays
+from indexer.store import open_index
+
+RNG = np.random.default_rng(5)
+IMAGES = RNG.integers(0, 256, (300, 10, 10), dtype=np.uint8)
+CODES = IMAGES[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
+ROUGH = IndexOptions(kind="factory", factory="IVF5,Flat")
+
+
+@pytest.fixture(autouse=True)
+def no_timing(monkeypatch):
+    monkeypatch.setattr(classify.compare, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(classify.compare, "_TURNS", 1)
+
+
+def make(folder, images, labels):
+    """A page of a rough index of 200 images asked for 100, and what was compared."""
+    index_arrays(images[:200], labels[:200], folder / "rough.knn", options=ROUGH)
+    write_table(image_table(images[200:], labels[200:]), folder / "test.parquet")
+    inputs, indexes = find_inputs([str(folder / "test.parquet")]), [open_index(folder / "rough.knn")]
+    comparison = compare(inputs, indexes, Rule())
+    write_comparison(folder / "page.html", comparison, inputs, indexes, Rule())
+    return (folder / "page.html").read_text(), comparison
+
+
+class Tags(HTMLParser):
+    """Names of all tags, and those that are left open or closed unopened."""
+
+    VOID = frozenset({"meta", "link", "img", "br"})
+
+    def __init__(self):
+        super().__init__()
+        self.names, self.open, self.wrong = [], [], []
+
+    def handle_starttag(self, tag, _attrs):
+        self.names.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, _attrs):
+        self.names.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+
+def read_tags(page):
+    tags = Tags()
+    tags.feed(page)
+    return tags
+
+
+def test_labels_cannot_speak_as_the_page(tmp_path):
+    labels = np.array(["<script>alert(1)</script>", '"><img src=x>', "&amp;", "$x$"])[CODES]
+    page, comparison = make(tmp_path, IMAGES, labels)
+    assert comparison.indexes[0].flips
+    tags = read_tags(page)
+    assert (tags.open, tags.wrong) == ([], [])
+    assert "script" not in tags.names
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert set(re.findall(r'<img src="(data:|[^"]*)', page)) == {"data:"}
+
+
+def test_every_flip_and_every_judgement_is_there(tmp_path):
+    page, comparison = make(tmp_path, IMAGES, CODES)
+    report = comparison.indexes[0]
+    assert page.count('<details class="flip">') == len(report.flips)
+    assert page.count("<img ") == len(report.flips) * 11
+    for band in report.judgement.confidence:
+        assert f'<th scope="row">{band.low:.2f}</th><td>{band.images}</td><td>{band.accuracy.value:.4f}</td>' in page
+    for images in filter(None, report.recall.found):
+        assert f"<td>{images}</td>" in page
+
+
+def test_same_comparison_gives_the_same_bytes(tmp_path):
+    page, comparison = make(tmp_path, IMAGES, CODES)
+    inputs, indexes = find_inputs([str(tmp_path / "test.parquet")]), [open_index(tmp_path / "rough.knn")]
+    write_comparison(tmp_path / "again.html", comparison, inputs, indexes, Rule())
+    assert (tmp_path / "again.html").read_text() == page
+
+
+def test_vectors_that_are_no_pictures_have_none(tmp_path):
+    page, comparison = make(tmp_path, RNG.normal(size=(300, 40)).astype(np.float32), CODES)
+    assert comparison.indexes[0].flips
+    assert "<img" not in page
+
+
+def test_images_without_labels_are_not_judged(tmp_path):
+    index_arrays(IMAGES[:200], CODES[:200], tmp_path / "rough.knn", options=ROUGH)
+    write_table(image_table(IMAGES[200:]), tmp_path / "test.parquet")
+    inputs, indexes = find_inputs([str(tmp_path / "test.parquet")]), [open_index(tmp_path / "rough.knn")]
+    write_comparison(tmp_path / "page.html", compare(inputs, indexes, Rule()), inputs, indexes, Rule())
+    page = (tmp_path / "page.html").read_text()
+    assert "How far its confidence" not in page
+    assert "true label" not in page
+
+
+def test_summary_counts_flips_by_what_they_do(tmp_path):
+    _, comparison = make(tmp_path, IMAGES, CODES)
+    flips = [Flip(row=row, exact=1, label=2, truth=truth) for row, truth in enumerate([1, 2, 3])]
+    report = replace(comparison.indexes[0], path="a.knn", kind="adaptive", relative_speed=31.04, flips=flips)
+    assert summary_sentence(report, 10_000) == (
+        "a.knn (adaptive) is 31 times as fast as FAISS's flat index; 3 labels of 10,000 differ from exact search, "
+        "1 of them for the worse, 1 of them for the better, 1 of them wrong either way."
+    )
+    alone = replace(report, relative_speed=0.5, flips=[replace(flips[0], truth=None)])
+    assert summary_sentence(alone, 10) == (
+        "a.knn (adaptive) is 2 times as slow as FAISS's flat index; 1 label of 10 differs from exact search."
+    )
+    same = replace(report, flips=[], agreement=share_interval(10, 10))
+    assert summary_sentence(same, 10).endswith("none of 10 labels differs from exact search.")
+
+
+def test_command_writes_the_page_and_the_table(tmp_path, invoke):
+    make(tmp_path, IMAGES, CODES)
+    asked = ("compare", tmp_path / "test.parquet", "--index", tmp_path / "rough.knn", "--report")
+    done = invoke(*asked, tmp_path / "report.html")
+    assert done.code == 0, done.stderr
+    assert done.stderr.endswith(f"{tmp_path / 'report.html'}: written\n")
+    assert "rough.knn" in done.stdout
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+    done = invoke(*asked, tmp_path / "nowhere.pdf")
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr == f"error: {tmp_path / 'nowhere.pdf'} is no name of a page: give one that ends in .html\n"
+
+
+@pytest.mark.parametrize(("library", "told"), [("jinja2", "Jinja2"), ("matplotlib", "matplotlib")])
+def test_without_a_library_the_command_to_install_it_is_told(monkeypatch, tmp_path, library, told):
+    importing = builtins.__import__
+
+    def without(name, *arguments, **named):
+        if name.startswith(library):
+            raise ModuleNotFoundError(name)
+        return importing(name, *arguments, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(KnnvoteError, match=rf"{told}, which is not installed: pip install 'knnvote\[plot\]'"):
+        check_page(tmp_path / "page.html")
+
+
+def test_a_page_ends_in_html(tmp_path):
+    with pytest.raises(OptionError, match=r"page.png is no name of a page"):
+        check_page(tmp_path / "page.png")
