@@ -30,9 +30,9 @@ from classify.options import (
     label_column_option,
     local_index_argument,
     neighbor_options,
+    page_option,
     parse_distance,
     parse_local,
-    parse_page,
     parse_picture,
     parse_shape,
     picture_option,
@@ -390,7 +390,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
 @image_options
 @click.option("--label-column", metavar="NAME", help="Column of the true labels.")
 @threads_option
-@click.option("--report", metavar="FILE", callback=parse_page, help="Write a page too: figures, plots and every flip.")
+@page_option("figures, plots and every flip")
 @json_option
 def compare(  # noqa: PLR0917  # click passes options by name
     images: tuple[str, ...],
@@ -557,10 +557,15 @@ def map_space(index_folder: str, k: int, weights: Any, seed: int, out: Path) -> 
     type=POSITIVE,
     help="Neighbours that vote; by default 20, or all others of fewer images. Classes of fewer than 10 need less.",
 )
-@click.option("--top", type=POSITIVE, default=20, show_default=True, help="Suspects in the table; --json has all.")
+@click.option(
+    "--top", type=POSITIVE, default=20, show_default=True, help="Suspects in the table and the page; --json has all."
+)
+@page_option("suspects as pictures, with their neighbours")
 @threads_option
 @json_option
-def suspects(index_folder: str, k: int | None, top: int, threads: int | None, as_json: bool) -> None:
+def suspects(  # noqa: PLR0917  # click passes options by name
+    index_folder: str, k: int | None, top: int, report: Path | None, threads: int | None, as_json: bool
+) -> None:
     """List stored images whose neighbours disagree with their label."""
     from classify.suspects import find_suspects
     from indexer.store import open_index
@@ -569,6 +574,11 @@ def suspects(index_folder: str, k: int | None, top: int, threads: int | None, as
     _talk_approximate(opened, "neighbours")
     with _progress("leaving one out", total=opened.n) as progress:
         found = find_suspects(opened, k=k, threads=threads, progress=progress)
+    if report is not None:
+        from classify.pages.suspects import write_suspects
+
+        write_suspects(report, found, opened, top)
+        _talk(f"{report}: written")
     if as_json:
         click.echo(json.dumps(found.to_json(), ensure_ascii=False))
         return

@@ -131,3 +131,8 @@ def picture_option(default: str) -> Decorator[Any]:
     return click.option(
         "--out", metavar="FILE", default=default, show_default=True, callback=parse_picture, help="A PNG or SVG."
     )
+
+
+def page_option(what: str) -> Decorator[Any]:
+    """Where a page goes."""
+    return click.option("--report", metavar="FILE", callback=parse_page, help=f"Write a page too: {what}.")

@@ -13,6 +13,7 @@ from classify.choose_k import Choice, Score
 from classify.compare import Comparison, IndexReport
 from classify.suspects import Suspect, Suspects
 from classify.vote import WEIGHTS
+from indexer.labels import show_class
 
 _FLIPS_SHOWN = 10
 _TALLIED = 20
@@ -165,12 +166,12 @@ def print_suspects(found: Suspects, top: int) -> None:
 def _suspect_row(suspect: Suspect, names: list[str] | None) -> list[str]:
     return [
         suspect.id,
-        _show_class(suspect.label, names),
+        show_class(suspect.label, names),
         f"{suspect.against:.0%}",
-        _show_class(suspect.neighbors_say, names),
+        show_class(suspect.neighbors_say, names),
         f"{suspect.share:.0%}",
         f"{suspect.neighbors[0].distance:.4g}",
-        ", ".join(f"{equal.id}: {_show_class(equal.label, names)}" for equal in suspect.equal),
+        ", ".join(f"{equal.id}: {show_class(equal.label, names)}" for equal in suspect.equal),
     ]
 
 
@@ -194,7 +195,7 @@ def print_inspection(facts: dict[str, Any]) -> None:
 
 def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     shape = " x ".join(map(str, facts["shape"]))
-    classes = [_show_class(label, facts["class_names"]) for label in facts["classes"][:20]]
+    classes = [show_class(label, facts["class_names"]) for label in facts["classes"][:20]]
     more = [f"... {len(facts['classes'])} in all"] if len(facts["classes"]) > len(classes) else []
     low, high = facts["range"]
     bad = f"{facts['skipped']:,}"
@@ -255,12 +256,6 @@ def _promise(tuned: dict[str, Any], answers: str) -> str:
     agreement = found["agreement"]
     settled = ", ".join(f"{rung['settled']:.1%}" for rung in found["rungs"])
     return f"{agreement['value']:.4f}, of a 95% interval from {agreement['low']:.4f}; rungs settle {settled}"
-
-
-def _show_class(label: Any, names: list[str] | None) -> str:
-    is_named = isinstance(label, int) and 0 <= label < len(names or [])
-    name = names[label] if names and is_named else str(label)
-    return str(label) if name == str(label) else f"{label} ({name})"
 
 
 def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

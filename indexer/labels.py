@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -114,3 +115,10 @@ def _may_be_label(kind: pa.DataType) -> bool:
 def _shown(schema: pa.Schema, names: Sequence[str]) -> str:
     shown = [f"{name} ({schema.field(schema.names.index(name)).type})" for name in names[:12]]
     return ", ".join(shown + (["..."] if len(names) > len(shown) else []))
+
+
+def show_class(label: Any, names: list[str] | None) -> str:
+    """A label for people, with its name where integer labels have names."""
+    is_named = isinstance(label, int) and 0 <= label < len(names or [])
+    name = names[label] if names and is_named else str(label)
+    return str(label) if name == str(label) else f"{label} ({name})"

@@ -13,6 +13,8 @@ from classify.compare import Flip, compare
 from classify.interval import share_interval
 from classify.pages.comparison import summary_sentence, write_comparison
 from classify.pages.page import check_page
+from classify.pages.suspects import write_suspects
+from classify.suspects import find_suspects
 from classify.vote import Rule
 from data.errors import KnnvoteError, OptionError
 from data.inputs import find_inputs
@@ -142,6 +144,29 @@ def test_command_writes_the_page_and_the_table(tmp_path, invoke):
     done = invoke(*asked, tmp_path / "nowhere.pdf")
     assert (done.code, done.stdout) == (2, "")
     assert done.stderr == f"error: {tmp_path / 'nowhere.pdf'} is no name of a page: give one that ends in .html\n"
+
+
+def test_suspects_have_their_pictures_neighbours_and_equal_images(tmp_path):
+    images = np.concatenate([IMAGES[:100], IMAGES[:1]])
+    index_arrays(images, [f"<{code}>" for code in CODES[:100]] + ["<other>"], tmp_path / "x.knn")
+    index = open_index(tmp_path / "x.knn")
+    found = find_suspects(index, k=4)
+    write_suspects(tmp_path / "page.html", found, index, 3)
+    page = (tmp_path / "page.html").read_text()
+    tags = read_tags(page)
+    assert (tags.open, tags.wrong) == ([], [])
+    assert page.count('<details class="suspect">') == 3
+    assert page.count("<img ") == sum(1 + 4 + len(suspect.equal) for suspect in found.suspects[:3])
+    assert "an equal image is &lt;other&gt;" in page
+    assert f"The first 3 of {len(found.suspects)} are shown" in page
+
+
+def test_suspects_command_writes_the_page_and_the_table(tmp_path, invoke):
+    index_arrays(IMAGES, CODES, tmp_path / "x.knn")
+    done = invoke("suspects", tmp_path / "x.knn", "--top", "2", "--report", tmp_path / "s.html")
+    assert (done.code, done.stderr) == (0, f"{tmp_path / 's.html'}: written\n")
+    assert "neighbours say" in done.stdout
+    assert (tmp_path / "s.html").read_text().count('<details class="suspect">') == 2
 
 
 @pytest.mark.parametrize(("library", "told"), [("jinja2", "Jinja2"), ("matplotlib", "matplotlib")])

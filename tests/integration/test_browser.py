@@ -12,6 +12,8 @@ from selenium.webdriver.common.by import By
 import classify.compare
 from classify.compare import compare
 from classify.pages.comparison import write_comparison
+from classify.pages.suspects import write_suspects
+from classify.suspects import find_suspects
 from classify.vote import Rule
 from data.inputs import find_inputs
 from data.tables import image_table, write_table
@@ -46,6 +48,7 @@ def page(tmp_path_factory):
         comparison = compare(inputs, indexes, Rule())
     assert comparison.indexes[1].flips
     write_comparison(folder / "report.html", comparison, inputs, indexes, Rule())
+    write_suspects(folder / "suspects.html", find_suspects(indexes[0]), indexes[0], 10)
     return folder / "report.html", comparison
 
 
@@ -85,10 +88,11 @@ def ink_and_paper(browser):
     return [np.mean([int(part) for part in found[4:-1].split(",")]) for found in browser.execute_script(script)]
 
 
+@pytest.mark.parametrize("name", ["report.html", "suspects.html"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
-def test_page_fits_is_readable_and_asks_for_nothing(browser, page, width, scheme):
-    path, _ = page
+def test_page_fits_is_readable_and_asks_for_nothing(browser, page, name, width, scheme):
+    path = page[0].with_name(name)
     show(browser, path, width, scheme)
     ink, paper = ink_and_paper(browser)
     assert ink - paper > 150 if scheme == "dark" else paper - ink > 150
@@ -118,6 +122,15 @@ def test_a_click_on_a_flip_shows_both_neighbour_lists(browser, page):
     assert all(browser.execute_script("return arguments[0].naturalWidth", image) == 10 for image in drawn)
     summary.click()
     assert not any(voter.is_displayed() for voter in voters)
+
+
+def test_a_click_on_a_suspect_shows_its_neighbours(browser, page):
+    show(browser, page[0].with_name("suspects.html"), WIDTHS["phone"])
+    first, *others = browser.find_elements(By.CSS_SELECTOR, "details.suspect")
+    assert len(others) == 9
+    first.find_element(By.TAG_NAME, "summary").click()
+    assert [voter.is_displayed() for voter in first.find_elements(By.TAG_NAME, "li")] == [True] * 20
+    assert not any(voter.is_displayed() for voter in others[0].find_elements(By.TAG_NAME, "li"))
 
 
 def test_who_does_not_see_is_told_what_pictures_show(browser, page):

@@ -1,0 +1,61 @@
+"""The page of ``knnvote suspects --report``: stored images whose label is likely wrong, beside what contradicts it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from classify.pages.page import write_page
+from classify.pages.thumbnails import Thumbnail, thumbnail
+from classify.suspects import Neighbor, Suspect, Suspects
+from indexer.labels import show_class
+from indexer.store import Index
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speaker:
+    """A stored image that speaks of a suspect, and whether it has its label."""
+
+    neighbor: Neighbor
+    picture: Thumbnail
+    agrees: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownSuspect:
+    """A suspect with its picture, and those of its neighbours and of equal images with another label."""
+
+    suspect: Suspect
+    picture: Thumbnail
+    neighbors: list[Speaker]
+    equal: list[Speaker]
+
+
+def write_suspects(path: Path, found: Suspects, index: Index, top: int) -> None:
+    """Write the page of the first suspects that `find_suspects` found in an index.
+
+    Raises:
+        KnnvoteError: the page cannot be written.
+    """
+    shown = [
+        ShownSuspect(
+            suspect=suspect,
+            picture=thumbnail(index, index.vectors[suspect.row], f"the image stored as {suspect.label}"),
+            neighbors=_speakers(index, suspect, suspect.neighbors),
+            equal=_speakers(index, suspect, suspect.equal),
+        )
+        for suspect in found.suspects[:top]
+    ]
+    name = partial(show_class, names=found.class_names)
+    write_page(path, "suspects.html.j2", index=index, found=found, shown=shown, name=name)
+
+
+def _speakers(index: Index, suspect: Suspect, neighbors: Sequence[Neighbor]) -> list[Speaker]:
+    return [
+        Speaker(
+            neighbor=neighbor,
+            picture=thumbnail(index, index.vectors[neighbor.row], f"a stored {neighbor.label}"),
+            agrees=neighbor.label == suspect.label,
+        )
+        for neighbor in neighbors
+    ]
