@@ -31,6 +31,7 @@ from classify.options import (
     local_index_argument,
     neighbor_options,
     page_option,
+    parse_algorithms,
     parse_distance,
     parse_local,
     parse_picture,
@@ -390,6 +391,13 @@ def classify(  # noqa: PLR0917  # click passes options by name
 @image_options
 @click.option("--label-column", metavar="NAME", help="Column of the true labels.")
 @threads_option
+@click.option(
+    "--with",
+    "algorithms",
+    metavar="NAMES",
+    callback=parse_algorithms,
+    help="Searches of scikit-learn too: some of brute,kd_tree,ball_tree.",
+)
 @page_option("figures, plots and every flip")
 @json_option
 def compare(  # noqa: PLR0917  # click passes options by name
@@ -399,6 +407,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
     shape: tuple[int, ...] | None,
     label_column: str | None,
     threads: int | None,
+    algorithms: Any,
     report: Path | None,
     as_json: bool,
     **rule: Any,
@@ -419,6 +428,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
         _rule(rule),
         images=of_images,
         label_column=label_column,
+        algorithms=algorithms,
         threads=threads,
         progress=_talk if sys.stderr.isatty() else lambda _step: None,
     )

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import faiss
 import numpy as np
@@ -15,6 +15,7 @@ from classify.accuracy import Judgement, has_label, judge
 from classify.classifier import Answer, Classifier
 from classify.interval import Interval, share_interval
 from classify.search import exact_search, finds_equal
+from classify.sklearn_search import Algorithm, SklearnSearch
 from classify.vote import Rule, vote
 from data.errors import ImageFileError, KnnvoteError
 from data.inputs import InputFile
@@ -30,6 +31,8 @@ from indexer.threads import limit_threads
 _BATCH = 4096
 _SPEED_QUERIES = (200, 2000)  # at least and at most: a full batch, and no more than a steady figure takes
 _SPEED_DISTANCES = 120_000_000
+_SLOW_QUERIES = 200  # of a search that is slow, and
+_SLOW_DISTANCES = 12_000_000  # more where there are few images
 _TURNS = 3
 _LEAST_SECONDS = 0.2  # of processor time in a turn: below it the clock's own steps show
 
@@ -83,8 +86,9 @@ class IndexReport:
     """How one index does.
 
     Attributes:
-        path: the index folder.
-        kind: of index.
+        path: the index folder, or what another search is called.
+        kind: of index, or the algorithm of another search.
+        judged: images that it was asked for: all, or a sample of them for searches that are slow.
         recall: of the true neighbours.
         agreement: share of images that get the label exact search gives them.
         accuracy: against true labels; for regression the coefficient of determination; None without labels.
@@ -99,6 +103,7 @@ class IndexReport:
 
     path: str
     kind: str
+    judged: int
     recall: Recall
     agreement: Interval
     accuracy: float | None
@@ -131,12 +136,14 @@ def compare(
     *,
     images: ImageOptions | None = None,
     label_column: str | None = None,
+    algorithms: Sequence[Algorithm] = (),
     threads: int | None = None,
     progress: Callable[[str], None] = lambda _step: None,
 ) -> Comparison:
     """Compare indexes on the same test images with exact search.
 
-    Exact search is run once for all indexes that store the same images under the same metric.
+    Exact search is run once for all indexes that store the same images under the same metric. Searches of scikit-learn
+    over the images of the first index may follow, which are asked for an even sample of the test images.
 
     Raises:
         KnnvoteError: an input or index does not fit, or there is no image to compare on.
@@ -161,7 +168,13 @@ def compare(
                 )
             queries = len(tests.xq)
             progress(f"searching {index.path}")
-            reports.append(_report(classifier, tests, truths[shared][1]))
+            reports.append(_report(_IndexSearch(classifier), tests, truths[shared][1]))
+        for algorithm in algorithms:
+            progress(f"searching by scikit-learn {algorithm}")
+            classifier = Classifier(indexes[0], rule)
+            sample = _sample(read_test_images(inputs, classifier, images or ImageOptions(), label_column), indexes[0].n)
+            truth = exact_answer(classifier, sample.xq)
+            reports.append(_report(SklearnSearch(classifier, algorithm), sample, truth))
     return Comparison(queries=queries, k=rule.k, bad_images=tests.bad, indexes=reports)
 
 
@@ -232,17 +245,54 @@ def exact_answer(classifier: Classifier, xq: NDArray[np.generic]) -> Answer:
     return classifier.answer_neighbors(*exact_search(classifier.index, xq, classifier.rule.k))
 
 
-def _report(classifier: Classifier, tests: TestImages, truth: Answer) -> IndexReport:
+class _Search(Protocol):
+    """What finds neighbours in the images of an index, and has them vote."""
+
+    classifier: Classifier
+    path: str
+    kind: str
+    bytes: int
+    build_seconds: float
+
+    def answer(self, xq: NDArray[np.generic]) -> Answer: ...
+
+
+class _IndexSearch:
+    """An index's own search."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        index = classifier.index
+        self.classifier = classifier
+        self.path = str(index.path)
+        self.kind = index.kind
+        self.bytes = folder_bytes(index.manifest)
+        self.build_seconds = read_timing(index.path, index.manifest)["build_seconds"]
+
+    def answer(self, xq: NDArray[np.generic]) -> Answer:
+        return self.classifier.answer(xq, {})
+
+
+def _sample(tests: TestImages, n: int) -> TestImages:
+    """An even sample of the test images, for searches that compare each with most of n stored ones, slowly."""
+    nq = len(tests.xq)
+    places = np.linspace(0, nq - 1, min(nq, max(_SLOW_QUERIES, _SLOW_DISTANCES // n))).astype(int)
+    truth = None if tests.truth is None else [tests.truth[place] for place in places]
+    return TestImages(tests.xq[places], truth, tests.rows[places], tests.bad)
+
+
+def _report(search: _Search, tests: TestImages, truth: Answer) -> IndexReport:
+    classifier = search.classifier
     index = classifier.index
-    answer = truth if index.kind == "exact" else classifier.answer(tests.xq, {})
+    answer = truth if search.kind == "exact" else search.answer(tests.xq)
     found = (answer.I[:, :, None] == truth.I[:, None, :]).any(axis=1).sum(axis=1)
     k = classifier.rule.k
     labels, exact_labels = answer.prediction.to_pylist(), truth.prediction.to_pylist()
     different = [row for row, pair in enumerate(zip(labels, exact_labels, strict=True)) if pair[0] != pair[1]]
     true_labels = tests.truth if tests.truth is not None else [None] * len(labels)
     return IndexReport(
-        path=str(index.path),
-        kind=index.kind,
+        path=search.path,
+        kind=search.kind,
+        judged=len(labels),
         recall=Recall(
             mean=float((found / k).mean()),
             p5=float(np.percentile(found / k, 5)),
@@ -254,9 +304,9 @@ def _report(classifier: Classifier, tests: TestImages, truth: Answer) -> IndexRe
         judgement=None
         if index.is_regression
         else judge(labels, true_labels, answer.confidence, index.classes.to_pylist()),
-        relative_speed=_relative_speed(classifier, tests.xq),
-        bytes=folder_bytes(index.manifest),
-        build_seconds=read_timing(index.path, index.manifest)["build_seconds"],
+        relative_speed=_relative_speed(search, tests.xq),
+        bytes=search.bytes,
+        build_seconds=search.build_seconds,
         stored=int(finds_equal(index, tests.xq, truth.D, truth.I).sum()),
         flips=[
             Flip(row=int(tests.rows[i]), exact=exact_labels[i], label=labels[i], truth=true_labels[i])
@@ -278,9 +328,9 @@ def _accuracy(index: Index, labels: list[Any], truth: list[Any]) -> float | None
     return float(np.mean([label == true for label, true in pairs]))
 
 
-def _relative_speed(classifier: Classifier, xq: NDArray[np.generic]) -> float:
+def _relative_speed(search: _Search, xq: NDArray[np.generic]) -> float:
     """Processor time of FAISS's flat index and a plain vote over ours, in turns on the same queries; the median."""
-    index, rule = classifier.index, classifier.rule
+    index, rule = search.classifier.index, search.classifier.rule
     queries = int(np.clip(_SPEED_DISTANCES // index.n, *_SPEED_QUERIES))
     sample = xq[np.linspace(0, len(xq) - 1, min(len(xq), queries)).astype(int)]
     flat = faiss.IndexFlat(index.d, FAISS_METRIC[index.metric])
@@ -293,9 +343,7 @@ def _relative_speed(classifier: Classifier, xq: NDArray[np.generic]) -> float:
         if not index.is_regression:
             vote(index.class_codes[I], np.sqrt(np.maximum(D, 0)).astype(np.float64), rule)
 
-    ratios = [
-        _processor_seconds(plain) / _processor_seconds(lambda: classifier.answer(sample, {})) for _ in range(_TURNS)
-    ]
+    ratios = [_processor_seconds(plain) / _processor_seconds(lambda: search.answer(sample)) for _ in range(_TURNS)]
     return float(np.median(ratios))
 
 

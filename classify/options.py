@@ -67,6 +67,17 @@ def parse_page(ctx: click.Context, param: click.Parameter, value: str | None) ->
     return path
 
 
+def parse_algorithms(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Names of scikit-learn's searches, separated by commas."""
+    from classify.sklearn_search import ALGORITHMS
+
+    names = tuple(name.strip() for name in value.split(",")) if value is not None else ()
+    unknown = [name for name in names if name not in ALGORITHMS]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r} is no search of scikit-learn: give some of {', '.join(ALGORITHMS)}")
+    return tuple(dict.fromkeys(names))
+
+
 def together(*decorators: Decorator[Any]) -> Decorator[Any]:
     """Several options as one decorator, in the order of the help."""
 

@@ -74,7 +74,9 @@ def print_comparison(comparison: Comparison) -> None:
     _print(table)
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     for report in comparison.indexes:
-        _print_notes(console, report, comparison.queries)
+        if report.judged < comparison.queries:
+            console.print(f"{report.path}: asked for an even sample of {report.judged:,} of the images, as it is slow")
+        _print_notes(console, report)
     for reason, rows in comparison.bad_images.items():
         console.print(f"left out: {rows:,} rows ({reason})")
 
@@ -96,10 +98,10 @@ def _comparison_row(report: IndexReport) -> list[str]:
     ]
 
 
-def _print_notes(console: Console, report: IndexReport, queries: int) -> None:
+def _print_notes(console: Console, report: IndexReport) -> None:
     if report.stored:
         console.print(
-            f"{report.path}: {report.stored:,} of the {queries:,} test images are stored in the index, "
+            f"{report.path}: {report.stored:,} of the {report.judged:,} test images are stored in the index, "
             "and find themselves: accuracy on them says nothing"
         )
     if report.flips:

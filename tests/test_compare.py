@@ -14,7 +14,8 @@ from sklearn.neighbors import KNeighborsRegressor
 
 import classify.compare
 from classify.classifier import Classifier
-from classify.compare import compare, share_interval
+from classify.compare import compare, exact_answer, share_interval
+from classify.sklearn_search import SklearnSearch
 from classify.vote import Rule
 from data.errors import ImageFileError, KnnvoteError, OptionError
 from data.inputs import find_inputs
@@ -232,7 +233,7 @@ def test_json_has_the_documented_keys(folder):
         "path", "kind", "recall", "agreement", "accuracy", "relative_speed", "bytes", "build_seconds", "flips"
     }  # fmt: skip
     for index in record["indexes"]:
-        assert index.keys() == documented | {"stored", "judgement"}
+        assert index.keys() == documented | {"stored", "judged", "judgement"}
         assert index["recall"].keys() == {"mean", "p5", "min", "found"}
         assert index["agreement"].keys() == {"value", "low", "high"}
         assert all(flip.keys() == {"row", "exact", "label", "truth"} for flip in index["flips"])
@@ -288,3 +289,48 @@ def test_indexes_that_read_other_rows_of_the_test_images_are_not_compared(tmp_pa
         indexes.append(open_index(path))
     with pytest.raises(KnnvoteError, match=r"reads 3 of the test images and .* 4: compare them one by one"):
         compare(find_inputs([str(tmp_path / "test.parquet")]), indexes, Rule(k=1))
+
+
+# scikit-learn's searches
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "l1"])
+def test_searches_of_scikit_learn_find_what_exact_search_finds(tmp_path, metric):
+    index_arrays(IMAGES[TRAIN], LABELS[TRAIN], tmp_path / "x.knn", options=IndexOptions(metric=metric))
+    write_table(image_table(IMAGES[TEST], LABELS[TEST]), tmp_path / "test.parquet")
+    exact, *others = run(tmp_path, "x", images="test.parquet", algorithms=["brute", "kd_tree", "ball_tree"]).indexes
+    assert [(report.path, report.kind) for report in others] == [
+        ("scikit-learn brute", "brute"),
+        ("scikit-learn kd_tree", "kd_tree"),
+        ("scikit-learn ball_tree", "ball_tree"),
+    ]
+    for report in others:
+        assert report.recall.mean == 1
+        assert (report.accuracy, report.flips, report.judged) == (exact.accuracy, [], 100)
+        assert report.bytes == 500 * 100 * 8
+        assert report.relative_speed > 0
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "l1"])
+def test_distances_of_scikit_learn_are_in_the_metric_of_the_index(tmp_path, metric):
+    index_arrays(IMAGES[TRAIN], LABELS[TRAIN], tmp_path / "x.knn", options=IndexOptions(metric=metric))
+    classifier = Classifier(open_index(tmp_path / "x.knn"), Rule(k=5))
+    xq = IMAGES[TEST].reshape(100, -1)
+    found, exact = SklearnSearch(classifier, "kd_tree").answer(xq), exact_answer(classifier, xq)
+    np.testing.assert_allclose(found.D, exact.D, rtol=1e-9)
+
+
+def test_slow_searches_are_asked_for_an_even_sample(folder, monkeypatch, invoke):
+    monkeypatch.setattr(classify.compare, "_SLOW_QUERIES", 10)
+    monkeypatch.setattr(classify.compare, "_SLOW_DISTANCES", 0)
+    done = invoke("compare", folder / "test", "--index", folder / "exact.knn", "--with", "brute, kd_tree", "--json")
+    assert (done.code, done.stderr) == (0, "")
+    assert [report["judged"] for report in json.loads(done.stdout)["indexes"]] == [100, 10, 10]
+    told = invoke("compare", folder / "test", "--index", folder / "exact.knn", "--with", "brute").stdout
+    assert "scikit-learn brute: asked for an even sample of 10 of the images, as it is slow" in told
+
+
+def test_another_name_of_a_search_is_wrong_usage(folder, invoke):
+    done = invoke("compare", folder / "test", "--index", folder / "exact.knn", "--with", "brute,tree")
+    assert (done.code, done.stdout) == (2, "")
+    assert "'tree' is no search of scikit-learn: give some of brute, kd_tree, ball_tree" in done.stderr

@@ -121,16 +121,16 @@ def test_summary_counts_flips_by_what_they_do(tmp_path):
     _, comparison = make(tmp_path, IMAGES, CODES)
     flips = [Flip(row=row, exact=1, label=2, truth=truth) for row, truth in enumerate([1, 2, 3])]
     report = replace(comparison.indexes[0], path="a.knn", kind="adaptive", relative_speed=31.04, flips=flips)
-    assert summary_sentence(report, 10_000) == (
+    assert summary_sentence(replace(report, judged=10_000)) == (
         "a.knn (adaptive) is 31 times as fast as FAISS's flat index; 3 labels of 10,000 differ from exact search, "
         "1 of them for the worse, 1 of them for the better, 1 of them wrong either way."
     )
     alone = replace(report, relative_speed=0.5, flips=[replace(flips[0], truth=None)])
-    assert summary_sentence(alone, 10) == (
+    assert summary_sentence(replace(alone, judged=10)) == (
         "a.knn (adaptive) is 2 times as slow as FAISS's flat index; 1 label of 10 differs from exact search."
     )
     same = replace(report, flips=[], agreement=share_interval(10, 10))
-    assert summary_sentence(same, 10).endswith("none of 10 labels differs from exact search.")
+    assert summary_sentence(replace(same, judged=10)).endswith("none of 10 labels differs from exact search.")
 
 
 def test_command_writes_the_page_and_the_table(tmp_path, invoke):

@@ -74,20 +74,21 @@ def write_comparison(
     Raises:
         KnnvoteError: an input cannot be read any more, or the page cannot be written.
     """
-    shown = []
+    shown: list[tuple[IndexReport, list[ShownFlip]]] = []
     with limit_threads(threads):
-        for report, index in zip(comparison.indexes, indexes, strict=True):
+        for report, index in zip(comparison.indexes, indexes, strict=False):  # searches of no index follow
             flips = report.flips[:_MOST_FLIPS]
             classifier = Classifier(index, rule)
             asked = _show_flips(flips, inputs, classifier, images or ImageOptions(), label_column) if flips else []
             shown.append((report, asked))
+    shown += [(report, []) for report in comparison.indexes[len(indexes) :]]
     write_page(
         path,
         "comparison.html.j2",
         comparison=comparison,
         rule=rule,
         files=[source.shown for source in inputs],
-        summary=[summary_sentence(report, comparison.queries) for report in comparison.indexes],
+        summary=[summary_sentence(report) for report in comparison.indexes],
         chart=inline_svg(draw_agreement(comparison.indexes)),
         shown=shown,
         most_flips=_MOST_FLIPS,
@@ -95,7 +96,7 @@ def write_comparison(
     )
 
 
-def summary_sentence(report: IndexReport, queries: int) -> str:
+def summary_sentence(report: IndexReport) -> str:
     """What one index costs and buys, in one plain sentence."""
     speed = report.relative_speed
     pace = f"{speed:.3g} times as fast as" if speed >= 1 else f"{1 / speed:.3g} times as slow as"
@@ -103,13 +104,13 @@ def summary_sentence(report: IndexReport, queries: int) -> str:
     if report.kind == "exact":
         return f"{sentence}; its labels are exact search's own."
     if not report.flips:
-        return f"{sentence}; none of {queries:,} labels differs from exact search."
+        return f"{sentence}; none of {report.judged:,} labels differs from exact search."
     verdicts = [_verdict(flip) for flip in report.flips]
     told = [f"{verdicts.count(verdict):,} of them {verdict}" for verdict in _VERDICTS if verdict in verdicts]
     differ = "label of" if len(report.flips) == 1 else "labels of"
     verb = "differs" if len(report.flips) == 1 else "differ"
     return (
-        f"{sentence}; {len(report.flips):,} {differ} {queries:,} {verb} from exact search"
+        f"{sentence}; {len(report.flips):,} {differ} {report.judged:,} {verb} from exact search"
         f"{''.join(f', {words}' for words in told)}."
     )
 
