@@ -34,6 +34,7 @@ from classify.options import (
     parse_algorithms,
     parse_distance,
     parse_local,
+    parse_page,
     parse_picture,
     parse_shape,
     picture_option,
@@ -595,6 +596,23 @@ def suspects(  # noqa: PLR0917  # click passes options by name
     from classify.render import print_suspects
 
     print_suspects(found, top)
+
+
+@cli.command(epilog=_example("knnvote report predictions"))
+@click.argument("folder", metavar="OUT")
+@click.option("--index", "index_folder", metavar="INDEX", help="The job's index: shows the neighbours that voted.")
+@click.option("--out", metavar="FILE", default="report.html", show_default=True, callback=parse_page, help="The page.")
+def report(folder: str, index_folder: str | None, out: Path) -> None:
+    """Write a page of a finished job: how its answers spread, and the rows to look at."""
+    from classify.job_report import report_job
+    from classify.pages.job import write_job
+    from classify.pictures.selection import Job
+    from data.locations import locate
+    from indexer.store import open_index
+
+    index = None if index_folder is None else open_index(index_folder)
+    write_job(out, report_job(Job.open(locate(folder)), index), index)
+    _talk(f"{out}: written")
 
 
 @cli.command(epilog=_example("knnvote inspect digits.knn"))

@@ -31,8 +31,8 @@ from indexer.threads import limit_threads
 _BATCH = 4096
 _SPEED_QUERIES = (200, 2000)  # at least and at most: a full batch, and no more than a steady figure takes
 _SPEED_DISTANCES = 120_000_000
-_SLOW_QUERIES = 200  # of a search that is slow, and
-_SLOW_DISTANCES = 12_000_000  # more where there are few images
+_SLOW_QUERIES = 200  # at least, of a search that is slow
+_SLOW_DISTANCES = 12_000_000  # that it computes for all of them, if it computes all
 _TURNS = 3
 _LEAST_SECONDS = 0.2  # of processor time in a turn: below it the clock's own steps show
 
@@ -169,11 +169,12 @@ def compare(
             queries = len(tests.xq)
             progress(f"searching {index.path}")
             reports.append(_report(_IndexSearch(classifier), tests, truths[shared][1]))
-        for algorithm in algorithms:
-            progress(f"searching by scikit-learn {algorithm}")
+        if algorithms:
             classifier = Classifier(indexes[0], rule)
             sample = _sample(read_test_images(inputs, classifier, images or ImageOptions(), label_column), indexes[0].n)
             truth = exact_answer(classifier, sample.xq)
+        for algorithm in algorithms:
+            progress(f"searching by scikit-learn {algorithm}")
             reports.append(_report(SklearnSearch(classifier, algorithm), sample, truth))
     return Comparison(queries=queries, k=rule.k, bad_images=tests.bad, indexes=reports)
 
@@ -329,7 +330,7 @@ def _accuracy(index: Index, labels: list[Any], truth: list[Any]) -> float | None
 
 
 def _relative_speed(search: _Search, xq: NDArray[np.generic]) -> float:
-    """Processor time of FAISS's flat index and a plain vote over ours, in turns on the same queries; the median."""
+    """Processor time of FAISS's flat index and a plain vote over a search's, in turns; the median."""
     index, rule = search.classifier.index, search.classifier.rule
     queries = int(np.clip(_SPEED_DISTANCES // index.n, *_SPEED_QUERIES))
     sample = xq[np.linspace(0, len(xq) - 1, min(len(xq), queries)).astype(int)]

@@ -44,12 +44,12 @@ def inspect_path(path: str) -> dict[str, Any]:
         }
     record = read_job_record(location)
     if record is not None:
-        return {"type": "job", "path": location.shown, **_inspect_job(location, record)}
+        return {"type": "job", "path": location.shown, **inspect_job(location, record)}
     return {"type": "images", "path": location.shown, "files": _inspect_images(find_inputs([path]))}
 
 
-def _inspect_job(out: Location, record: JobRecord) -> dict[str, Any]:
-    """Sums over all output files: rows by status, by label, and by the reason for having none."""
+def inspect_job(out: Location, record: JobRecord) -> dict[str, Any]:
+    """Sums over all output files of a job: rows by status, by label, and by the reason for having none."""
     counts, files = Counts(), 0
     labels: Counter[Any] = Counter()
     reasons: dict[str, Counter[str]] = {ABSTAINED: Counter(), BAD_IMAGE: Counter()}

@@ -40,6 +40,13 @@ class JobRecord:
         """Before the names of the columns that the job added."""
         return str(self.options.get("prefix", ""))
 
+    def input(self, name: str) -> InputFile | None:
+        """The input of an output's relative path, if it is known and still there."""
+        if name not in self.inputs:
+            return None
+        location = locate(self.inputs[name])
+        return InputFile(location.filesystem, location.path, location.shown, name, 0) if location.is_file else None
+
 
 def plan_outputs(inputs: Sequence[InputFile], out: Location) -> list[tuple[InputFile, Location]]:
     """The output file of each input.

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classify.neighbors import Neighbor, neighbors_of
 from classify.search import neighbors_left_out
 from classify.vote import Rule, vote
 from data.errors import KnnvoteError, OptionError
@@ -30,16 +31,6 @@ from indexer.threads import limit_threads
 DEFAULT_K = 20
 _BLOCK = 8192
 _BLOCK_NEIGHBORS = 1 << 22
-
-
-@dataclass(frozen=True, kw_only=True)
-class Neighbor:
-    """A stored image that speaks of a suspect: its row in the index, its id, label and distance."""
-
-    row: int
-    id: str
-    label: Any
-    distance: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +218,7 @@ def _describe(index: Index, votes: _Votes, equal: dict[int, list[int]]) -> list[
     says = index.classes.take(votes.winner).to_pylist()
     suspects = []
     for i, row in enumerate(votes.rows.tolist()):
-        itself, *neighbors = _neighbors(index, [row, *votes.I[i].tolist()], [0.0, *votes.D[i].tolist()])
+        itself, *neighbors = neighbors_of(index, [row, *votes.I[i].tolist()], [0.0, *votes.D[i].tolist()])
         equals = equal.get(row, [])
         suspects.append(
             Suspect(
@@ -241,15 +232,7 @@ def _describe(index: Index, votes: _Votes, equal: dict[int, list[int]]) -> list[
                 against=float(votes.against[i]),
                 relative_distance=float(votes.relative_distance[i]),
                 neighbors=tuple(neighbors),
-                equal=tuple(_neighbors(index, equals, [0.0] * len(equals))),
+                equal=tuple(neighbors_of(index, equals, [0.0] * len(equals))),
             )
         )
     return suspects
-
-
-def _neighbors(index: Index, rows: list[int], distances: list[float]) -> list[Neighbor]:
-    ids, labels = (values.take(np.array(rows, np.int64)).to_pylist() for values in (index.ids, index.labels))
-    return [
-        Neighbor(row=row, id=name, label=label, distance=distance)
-        for row, name, label, distance in zip(rows, ids, labels, distances, strict=True)
-    ]

@@ -57,7 +57,7 @@ def _verify_job(out: Location, record: JobRecord) -> Verification:
     found = Verification(out.shown, f"{len(outputs):,} files are as they were written")
     for name in sorted(outputs.keys() | record.inputs.keys()):
         try:
-            source = _input(name, record)
+            source = record.input(name)
             if name in record.inputs and source is None:
                 found.gone.append(record.inputs[name])
             if name in outputs:
@@ -69,14 +69,6 @@ def _verify_job(out: Location, record: JobRecord) -> Verification:
         except KnnvoteError as error:
             found.problems.append(str(error))
     return found
-
-
-def _input(name: str, record: JobRecord) -> InputFile | None:
-    """The input of an output's name, if it is known and still there."""
-    if name not in record.inputs:
-        return None
-    location = locate(record.inputs[name])
-    return InputFile(location.filesystem, location.path, location.shown, name, 0) if location.is_file else None
 
 
 def _problems_of(output: Location, name: str, source: InputFile | None, record: JobRecord) -> Iterator[str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from classify.classifier import Answer, Classifier
 from classify.compare import Comparison, Flip, IndexReport, exact_answer, read_test_images
 from classify.pages.page import inline_svg, write_page
-from classify.pages.thumbnails import Thumbnail, thumbnail
+from classify.pages.thumbnails import Thumbnail, index_thumbnail
 from classify.pictures.agreement import draw_agreement
 from classify.vote import Rule
 from data.inputs import InputFile
@@ -137,7 +137,7 @@ def _show_flips(
     return [
         ShownFlip(
             flip=flip,
-            picture=thumbnail(classifier.index, xq[i], f"the image of row {flip.row}"),
+            picture=index_thumbnail(classifier.index, xq[i], f"the image of row {flip.row}"),
             voters=_voters(answer, i, exact.I[i]),
             exact_voters=_voters(exact, i, answer.I[i]),
         )
@@ -151,7 +151,7 @@ def _voters(answer: Answer, i: int, others: NDArray[np.int64]) -> list[Voter]:
     labels, ids = index.labels.take(rows).to_pylist(), index.ids.take(rows).to_pylist()
     return [
         Voter(
-            picture=thumbnail(index, index.vectors[row], f"a stored {label}"),
+            picture=index_thumbnail(index, index.vectors[row], f"a stored {label}"),
             label=label,
             distance=float(distance),
             id=name,

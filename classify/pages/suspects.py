@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from classify.neighbors import Neighbor
 from classify.pages.page import write_page
-from classify.pages.thumbnails import Thumbnail, thumbnail
-from classify.suspects import Neighbor, Suspect, Suspects
+from classify.pages.thumbnails import Thumbnail, index_thumbnail
+from classify.suspects import Suspect, Suspects
 from indexer.labels import show_class
 from indexer.store import Index
 
@@ -40,7 +41,7 @@ def write_suspects(path: Path, found: Suspects, index: Index, top: int) -> None:
     shown = [
         ShownSuspect(
             suspect=suspect,
-            picture=thumbnail(index, index.vectors[suspect.row], f"the image stored as {suspect.label}"),
+            picture=index_thumbnail(index, index.vectors[suspect.row], f"the image stored as {suspect.label}"),
             neighbors=_speakers(index, suspect, suspect.neighbors),
             equal=_speakers(index, suspect, suspect.equal),
         )
@@ -54,7 +55,7 @@ def _speakers(index: Index, suspect: Suspect, neighbors: Sequence[Neighbor]) -> 
     return [
         Speaker(
             neighbor=neighbor,
-            picture=thumbnail(index, index.vectors[neighbor.row], f"a stored {neighbor.label}"),
+            picture=index_thumbnail(index, index.vectors[neighbor.row], f"a stored {neighbor.label}"),
             agrees=neighbor.label == suspect.label,
         )
         for neighbor in neighbors

@@ -24,17 +24,23 @@ class Thumbnail:
     told: str
 
 
-def thumbnail(index: Index, vector: NDArray[np.generic], told: str) -> Thumbnail:
-    """One vector (d,) of an index's images as a grey picture, black where its pixels are greatest."""
-    if len(index.shape) != 2:
-        return Thumbnail("", told)
-    png: Any = imagecodecs.png_encode(_grey(vector, *index.manifest["range"]).reshape(index.shape))
+def thumbnail(pixels: NDArray[np.generic], ink: tuple[float, float], told: str) -> Thumbnail:
+    """An image (height, width) in grey.
+
+    Args:
+        pixels: of the image.
+        ink: the values of white and black; pixels beyond are cut off there.
+        told: what it shows.
+    """
+    low, high = ink
+    share = (pixels.astype(np.float64) - low) / ((high - low) or 1.0)
+    png: Any = imagecodecs.png_encode(np.rint(255 * (1 - np.clip(share, 0, 1))).astype(np.uint8))
     return Thumbnail("data:image/png;base64," + base64.b64encode(png).decode(), told)
 
 
-def _grey(vector: NDArray[np.generic], low: float, high: float) -> NDArray[np.uint8]:
-    """Pixels from 0, or low if that is less, to high as 255 to 0; a query may go beyond, and is cut off there."""
-    low = min(0.0, low)
-    share = (vector.astype(np.float64) - low) / ((high - low) or 1.0)
-    grey: NDArray[np.uint8] = np.rint(255 * (1 - np.clip(share, 0, 1))).astype(np.uint8)
-    return grey
+def index_thumbnail(index: Index, vector: NDArray[np.generic], told: str) -> Thumbnail:
+    """One vector (d,) as an index takes it, from 0, or the least stored pixel if that is less, to the greatest."""
+    if len(index.shape) != 2:
+        return Thumbnail("", told)
+    low, high = index.manifest["range"]
+    return thumbnail(vector.reshape(index.shape), (min(0.0, low), high), told)

@@ -1,6 +1,6 @@
 """Which images of input files are shown, with labels and predictions: only the pixels that are shown are kept."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -115,7 +115,6 @@ class Job:
 
         Raises:
             KnnvoteError: the job's index is another one.
-            OptionError: the index has no classes.
         """
         if self.record.index != index.fingerprint:
             raise KnnvoteError(
@@ -123,8 +122,6 @@ class Job:
                 f"{self.record.index[:12]}..., and that of the index {index.fingerprint[:12]}...; give --index the one "
                 "that classified"
             )
-        if index.is_regression:
-            raise OptionError(f"{index.path} was built for regression, where no class is wrong: leave out --errors")
         try:
             rule = Rule(**{field.name: self.record.options[field.name] for field in fields(Rule)})
         except (KeyError, TypeError) as error:
@@ -175,7 +172,12 @@ def select_images(inputs: Sequence[InputFile], selection: Selection) -> tuple[li
     Raises:
         ImageFileError: a file holds no images that are pictures, or no such label column.
         KnnvoteError: the job's outputs are not those of the inputs.
+        OptionError: the classifier's index has no classes.
     """
+    if selection.classifier is not None and selection.classifier.index.is_regression:
+        raise OptionError(
+            f"{selection.classifier.index.path} was built for regression, where no class is wrong: leave out --errors"
+        )
     shown: list[ShownImage] = []
     total = 0
     for source in inputs:
@@ -262,19 +264,26 @@ def _read_images(
 ) -> list[ShownImage]:
     """The images of some rows, ascending; batches behind the last are not read."""
     shown: list[ShownImage] = []
+    for here, table in take_rows(source, file, layout, wanted):
+        shown += _decode(source, table, layout=layout, rows=rows, wanted=here, classifier=selection.classifier)
+    return shown
+
+
+def take_rows(
+    source: InputFile, file: pq.ParquetFile, layout: Layout, wanted: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
+    """Images of some rows, ascending: which rows, and a table of them; batches behind the last are not read."""
     start = 0
     if not len(wanted):
-        return shown
+        return
     size = rows_within_budget(layout.d, min(_BATCH, int(wanted[-1]) + 1))
     for batch in read_batches(source, file, columns=layout.columns, batch_size=size):
         here = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
         if len(here):
-            table = pa.Table.from_batches([batch]).take(pa.array(here - start))
-            shown += _decode(source, table, layout=layout, rows=rows, wanted=here, classifier=selection.classifier)
+            yield here, pa.Table.from_batches([batch]).take(pa.array(here - start))
         start += batch.num_rows
         if start > wanted[-1]:
-            break
-    return shown
+            return
 
 
 def _decode(

@@ -10,12 +10,18 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 import classify.compare
+from classify.classifier import Classifier
 from classify.compare import compare
+from classify.job import JobOptions, run_job
+from classify.job_report import report_job
 from classify.pages.comparison import write_comparison
+from classify.pages.job import write_job
 from classify.pages.suspects import write_suspects
+from classify.pictures.selection import Job
 from classify.suspects import find_suspects
 from classify.vote import Rule
 from data.inputs import find_inputs
+from data.locations import locate
 from data.tables import image_table, write_table
 from indexer.build import IndexOptions, index_arrays
 from indexer.store import open_index
@@ -49,6 +55,8 @@ def page(tmp_path_factory):
     assert comparison.indexes[1].flips
     write_comparison(folder / "report.html", comparison, inputs, indexes, Rule())
     write_suspects(folder / "suspects.html", find_suspects(indexes[0]), indexes[0], 10)
+    run_job(Classifier(indexes[0], Rule()), inputs, locate(str(folder / "out")), JobOptions())
+    write_job(folder / "job.html", report_job(Job.open(locate(str(folder / "out"))), indexes[0]), indexes[0])
     return folder / "report.html", comparison
 
 
@@ -88,7 +96,7 @@ def ink_and_paper(browser):
     return [np.mean([int(part) for part in found[4:-1].split(",")]) for found in browser.execute_script(script)]
 
 
-@pytest.mark.parametrize("name", ["report.html", "suspects.html"])
+@pytest.mark.parametrize("name", ["report.html", "suspects.html", "job.html"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 def test_page_fits_is_readable_and_asks_for_nothing(browser, page, name, width, scheme):

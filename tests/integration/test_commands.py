@@ -35,6 +35,7 @@ EXAMPLES = (
     "show",
     "map",
     "suspects",
+    "report",
     "inspect",
     "verify",
     "add",

@@ -1,0 +1,70 @@
+"""The page of ``knnvote report``: a finished job without labels, and its rows to look at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from classify.job_report import JobReport, ReportedRow
+from classify.neighbors import Neighbor
+from classify.pages.page import write_page
+from classify.pages.thumbnails import Thumbnail, index_thumbnail, thumbnail
+from indexer.labels import show_class
+from indexer.store import Index
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voter:
+    """A neighbour that voted, with its picture."""
+
+    neighbor: Neighbor
+    picture: Thumbnail
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownRow:
+    """A row with its picture, which has no source where there is none, and those of its neighbours."""
+
+    row: ReportedRow
+    picture: Thumbnail
+    voters: list[Voter]
+
+
+def write_job(path: Path, report: JobReport, index: Index | None) -> None:
+    """Write the page of what `report_job` found.
+
+    Raises:
+        KnnvoteError: the page cannot be written.
+    """
+    names = None if index is None else index.manifest["class_names"]
+    write_page(
+        path,
+        "job.html.j2",
+        report=report,
+        facts=report.facts,
+        edge=_show(report.edge, index),
+        farthest=_show(report.farthest, index),
+        name=partial(show_class, names=names),
+    )
+
+
+def _show(rows: Sequence[ReportedRow], index: Index | None) -> list[ShownRow]:
+    held = [row.pixels for row in rows if row.pixels is not None]
+    low = min((float(np.min(pixels)) for pixels in held), default=0.0)
+    high = max((float(np.max(pixels)) for pixels in held), default=0.0)
+    shown = []
+    for row in rows:
+        told = f"the image of row {row.row} of {row.file}"
+        picture = Thumbnail("", told) if row.pixels is None else thumbnail(row.pixels, (min(0.0, low), high), told)
+        voters = [
+            Voter(
+                neighbor=neighbor,
+                picture=index_thumbnail(index, index.vectors[neighbor.row], f"a stored {neighbor.label}"),
+            )
+            for neighbor in row.neighbors
+            if index is not None
+        ]
+        shown.append(ShownRow(row=row, picture=picture, voters=voters))
+    return shown

@@ -1,0 +1,151 @@
+"""The report of a finished job, against what its output files hold."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import classify.job_report
+from classify.job_report import report_job
+from classify.pages.job import write_job
+from classify.pictures.selection import Job
+from data.errors import KnnvoteError
+from data.locations import locate
+from data.tables import image_table, write_table
+from indexer.build import index_arrays
+from indexer.store import open_index
+
+RNG = np.random.default_rng(8)
+IMAGES = RNG.integers(0, 256, (500, 6, 6), dtype=np.uint8)
+LABELS = IMAGES[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
+FILES = {"a.parquet": slice(200, 310), "below/b.parquet": slice(310, 500)}
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch, invoke):
+    """A job of two files without labels, some of whose rows abstain, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    index_arrays(IMAGES[:200], LABELS[:200], Path("x.knn"))
+    for name, rows in FILES.items():
+        write_table(image_table(IMAGES[rows]), Path("in") / name)
+    done = invoke("classify", "x.knn", "in", "--out", "out", "--min-confidence", "0.6")
+    assert done.code == 0, done.stderr
+    return Job.open(locate("out"))
+
+
+def written():
+    """Confidence, distance, file and row of every row of the outputs."""
+    found = []
+    for name in FILES:
+        table = pq.read_table(Path("out") / name)
+        columns = zip(table["confidence"].to_pylist(), table["distance"].to_pylist(), strict=True)
+        found += [(confidence, distance, name, row) for row, (confidence, distance) in enumerate(columns)]
+    return found
+
+
+def test_rows_to_look_at_are_the_closest_votes_and_the_farthest(job):
+    report = report_job(job, None)
+    edge = sorted((row for row in written() if row[0] < 1), key=lambda row: (row[0], -row[1]))[:20]
+    assert [(row.confidence, row.distance, row.file, row.row) for row in report.edge] == edge
+    farthest = sorted(written(), key=lambda row: -row[1])[:20]
+    assert [(row.confidence, row.distance, row.file, row.row) for row in report.farthest] == farthest
+    for row in report.edge + report.farthest:
+        assert (row.pixels == IMAGES[FILES[row.file]][row.row]).all()
+        assert (row.status == "abstained") == (row.confidence < 0.6)
+        assert row.neighbors == []
+
+
+def test_distributions_count_every_row_once(job):
+    report = report_job(job, None)
+    confidences = [row[0] for row in written()]
+    assert [(one.low, one.rows) for one in report.confidence] == [
+        (value, confidences.count(value)) for value in sorted(set(confidences))
+    ]
+    assert sum(one.rows for one in report.distance) == 300
+    distances = np.array([row[1] for row in written()])
+    for one in report.distance:
+        is_last = one is report.distance[-1]
+        inside = (distances >= one.low) & ((distances <= one.high) if is_last else (distances < one.high))
+        assert one.rows == inside.sum()
+
+
+def test_with_the_index_each_row_has_the_neighbours_that_voted(job):
+    report = report_job(job, open_index("x.knn"))
+    x = IMAGES[:200].reshape(200, -1).astype(np.int64)
+    for row in report.edge:
+        D = ((x - IMAGES[FILES[row.file]][row.row].reshape(-1).astype(np.int64)) ** 2).sum(axis=1)
+        nearest = np.lexsort((np.arange(200), D))[:5]
+        assert [(n.row, n.label) for n in row.neighbors] == [(i, LABELS[i]) for i in nearest]
+        assert row.neighbors[0].distance == row.distance
+
+
+def test_another_index_is_refused(job):
+    index_arrays(IMAGES[:100], LABELS[:100], Path("y.knn"))
+    with pytest.raises(KnnvoteError, match=r"out was made with another index than y.knn"):
+        report_job(job, open_index("y.knn"))
+
+
+def test_inputs_that_are_gone_or_changed_are_told_and_leave_no_picture(job):
+    (Path("in") / "a.parquet").unlink()
+    write_table(image_table(IMAGES[:190]), Path("in") / "below" / "b.parquet")
+    report = report_job(job, None)
+    assert report.unread == ["a.parquet", "below/b.parquet"]
+    assert {row.pixels is None for row in report.edge + report.farthest} == {True}
+    write_job(Path("page.html"), report, None)
+    page = Path("page.html").read_text()
+    assert "<img" not in page
+    assert "2 of the files with rows to look at have an input that is gone or was changed" in page
+
+
+@pytest.mark.usefixtures("job")
+def test_page_has_counts_reasons_and_pictures(invoke):
+    done = invoke("report", "out", "--index", "x.knn", "--out", "page.html")
+    assert (done.code, done.stdout, done.stderr) == (0, "", "page.html: written\n")
+    page = Path("page.html").read_text()
+    facts = json.loads(invoke("inspect", "out", "--json").stdout)
+    assert f"{facts['ok']} of 300 rows have a label, {facts['abstained']} abstained, 0 are bad images." in page
+    for label, rows in facts["labels"].items():
+        assert f'<th scope="row">{label}</th><td>{rows}</td>' in page
+    assert f"<li>{facts['abstained']}: " in page
+    assert page.count('<details class="row">') == 40
+    assert page.count("<img ") == 40 * 6
+
+
+def test_bad_rows_have_no_place_among_rows_to_look_at(tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(classify.job_report, "_SHOWN", 3)
+    index_arrays(IMAGES[:200].astype(np.float32), LABELS[:200], Path("x.knn"))
+    images = IMAGES[200:204].astype(np.float32)
+    images[1] = np.nan
+    write_table(image_table(images), Path("in.parquet"))
+    assert invoke("classify", "x.knn", "in.parquet", "--out", "out").code == 0
+    report = report_job(Job.open(locate("out")), None)
+    assert {row.row for row in report.farthest} == {0, 2, 3}
+    assert report.facts["bad_image"] == 1
+
+
+def test_a_regression_has_distances_and_no_edge(tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    index_arrays(IMAGES[:200], LABELS[:200] / 2, Path("x.knn"), is_regression=True)
+    write_table(image_table(IMAGES[200:260]), Path("in.parquet"))
+    assert invoke("classify", "x.knn", "in.parquet", "--out", "out").code == 0
+    report = report_job(Job.open(locate("out")), open_index("x.knn"))
+    assert (report.confidence, report.edge, len(report.farthest)) == ([], [], 20)
+    assert invoke("report", "out").code == 0
+    done = invoke("show", "in.parquet", "--predictions", "out", "--errors", "--index", "x.knn")
+    assert (done.code, done.stdout) == (2, "")
+    assert "x.knn was built for regression, where no class is wrong: leave out --errors" in done.stderr
+
+
+@pytest.mark.usefixtures("job")
+def test_a_folder_without_finished_outputs_is_told(invoke):
+    for name in FILES:
+        (Path("out") / name).unlink()
+    done = invoke("report", "out")
+    assert (done.code, done.stdout) == (1, "")
+    assert done.stderr == "error: out holds no finished output: classify into it first\n"
+    done = invoke("report", "in")
+    assert done.code == 1
+    assert "in is not the output folder of a job" in done.stderr
