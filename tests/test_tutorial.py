@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import PIL.Image
 
@@ -16,9 +17,11 @@ _BLOCK = re.compile(r"^```(console|python|text)\n(.*?)^```$", re.MULTILINE | re.
 _MAIN = "from classify.cli import main; main()"
 # Times, sizes on disk and speeds differ from run to run and machine to machine; so does which of two images at one
 # distance scikit-learn finds, and its figures with it.
-_VARIES = re.compile(r" +\d+(?:\.\d+)? (?:s\b|x(?= )|[kM]?B\b)|(?<=scikit-learn )(brute|kd_tree|ball_tree) .*")
-# Fonts are drawn a little differently by other versions of their library: of 255, and over the whole picture.
-_MOST_DIFFERENT = 6
+_VARIES = re.compile(r" +\d+(?:\.\d+)? (?:s\b|[kM]?B\b)| +\d+\.\d x\b|(?<=scikit-learn )(brute|kd_tree|ball_tree) .*")
+# Text of another matplotlib has another size and moves all else: 3.9 draws the right pictures up to 19 of 255 apart in
+# the mean, more than wrong ones of this version are (5 to 6). So pixels are compared where this version draws, closely.
+_DRAWN_BY = "3.11."
+_MOST_DIFFERENT = 1
 
 
 def mask(told):
@@ -77,4 +80,5 @@ def test_every_block_says_what_the_page_shows_and_draws_its_pictures(tmp_path, m
             for path in (DOCS / picture, tmp_path / Path(picture).name)
         )
         assert shown.shape == made.shape
-        assert np.abs(shown - made).mean() < _MOST_DIFFERENT
+        if mpl.__version__.startswith(_DRAWN_BY):
+            assert np.abs(shown - made).mean() < _MOST_DIFFERENT, picture
