@@ -515,9 +515,10 @@ def show(  # noqa: PLR0917  # click passes options by name
     out: Path,
 ) -> None:
     """Draw images with their labels, or those that a job got wrong beside their neighbours."""
+    from classify.finished_job import Job
     from classify.pictures.figures import save
     from classify.pictures.grid import check_grid, draw_errors, draw_grid
-    from classify.pictures.selection import Job, Selection, select_images
+    from classify.pictures.selection import Selection, select_images
     from data.inputs import find_inputs
     from data.layout import ImageOptions
     from data.locations import locate
@@ -604,9 +605,9 @@ def suspects(  # noqa: PLR0917  # click passes options by name
 @click.option("--out", metavar="FILE", default="report.html", show_default=True, callback=parse_page, help="The page.")
 def report(folder: str, index_folder: str | None, out: Path) -> None:
     """Write a page of a finished job: how its answers spread, and the rows to look at."""
+    from classify.finished_job import Job
     from classify.job_report import report_job
     from classify.pages.job import write_job
-    from classify.pictures.selection import Job
     from data.locations import locate
     from indexer.store import open_index
 

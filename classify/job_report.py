@@ -9,22 +9,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from classify.classifier import Classifier
+from classify.finished_job import Job
 from classify.inspection import inspect_job
 from classify.job_folder import JobRecord, output_files
 from classify.neighbors import Neighbor, neighbors_of
 from classify.output import read_answers
-from classify.pictures.selection import Job, take_rows
 from classify.receipt import read_receipt
 from data.errors import KnnvoteError
 from data.images import decode_images
 from data.inputs import InputFile
 from data.layout import ImageOptions, recognise_images
 from data.locations import Location
-from data.parquet import open_parquet, read_head
+from data.parquet import open_parquet, read_head, rows_within_budget, take_rows
 from indexer.store import Index
 
 _SHOWN = 20  # rows of each kind
 _BANDS = 20
+_BATCH = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,8 @@ def report_job(job: Job, index: Index | None) -> JobReport:
 
 
 def _read_answers(outputs: list[Location], record: JobRecord) -> _Answers:
-    parts: list[tuple[NDArray[Any], ...]] = []
+    no_rows, no_values = np.empty(0, np.int64), np.empty(0)
+    parts: list[tuple[NDArray[Any], ...]] = [(no_rows, no_rows, no_values, no_values)]
     for file, output in enumerate(outputs):
         first = 0
         for confidence, distance in read_answers(output, record.prefix, "confidence", "distance"):
@@ -180,7 +182,8 @@ def _look(
     with source.steady(), open_parquet(source) as file:
         head = read_head(source, file)
         layout = recognise_images(head, options) if classifier is None else classifier.recognise(head, options)
-        for here, table in take_rows(source, file, layout, wanted):
+        size = rows_within_budget(layout.d, _BATCH)
+        for here, table in take_rows(source, file, wanted, columns=layout.columns, batch_size=size):
             pixels, _ = decode_images(table, layout)
             answer = None if classifier is None else classifier.classify_table(table, layout)
             for place, row in enumerate(here.tolist()):

@@ -92,10 +92,15 @@ def _comparison_row(report: IndexReport) -> list[str]:
         f"{agreement.value:.4f}",
         f"{agreement.low:.4f}-{agreement.high:.4f}",
         "" if report.accuracy is None else f"{report.accuracy:.4f}",
-        f"{report.relative_speed:.1f} x",
+        show_speed(report.relative_speed),
         show_bytes(report.bytes),
         f"{report.build_seconds:.1f} s",
     ]
+
+
+def show_speed(ratio: float) -> str:
+    """Times the speed of something else; of what is much slower enough digits to tell how much."""
+    return f"{ratio:.1f} x" if ratio >= 0.1 else f"{ratio:.2g} x"
 
 
 def _print_notes(console: Console, report: IndexReport) -> None:

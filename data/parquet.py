@@ -4,9 +4,11 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from data.errors import ImageFileError
 from data.inputs import InputFile
@@ -177,3 +179,30 @@ def schema_metadata_without_images(schema: pa.Schema) -> pa.Schema:
     stale = (b"huggingface", b"pandas", b"knnvote")
     kept: dict[Any, Any] = {key: value for key, value in (schema.metadata or {}).items() if key not in stale}
     return schema.with_metadata(kept or None)
+
+
+def take_rows(
+    source: InputFile, file: pq.ParquetFile, wanted: NDArray[np.int64], *, columns: Sequence[str], batch_size: int
+) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
+    """Some rows of a file.
+
+    Args:
+        source: the file, for messages.
+        file: the same, open.
+        wanted: (m,) rows from 0, ascending; batches behind the last are not read.
+        columns: that are read.
+        batch_size: rows read at a time, at most.
+
+    Yields:
+        Which of the wanted rows these are, and a table of them.
+    """
+    start = 0
+    if not len(wanted):
+        return
+    for batch in read_batches(source, file, columns=columns, batch_size=min(batch_size, int(wanted[-1]) + 1)):
+        here = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
+        if len(here):
+            yield here, pa.Table.from_batches([batch]).take(pa.array(here - start))
+        start += batch.num_rows
+        if start > wanted[-1]:
+            return

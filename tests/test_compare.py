@@ -15,6 +15,7 @@ from sklearn.neighbors import KNeighborsRegressor
 import classify.compare
 from classify.classifier import Classifier
 from classify.compare import compare, exact_answer, share_interval
+from classify.render import show_speed
 from classify.sklearn_search import SklearnSearch
 from classify.vote import Rule
 from data.errors import ImageFileError, KnnvoteError, OptionError
@@ -334,3 +335,7 @@ def test_another_name_of_a_search_is_wrong_usage(folder, invoke):
     done = invoke("compare", folder / "test", "--index", folder / "exact.knn", "--with", "brute,tree")
     assert (done.code, done.stdout) == (2, "")
     assert "'tree' is no search of scikit-learn: give some of brute, kd_tree, ball_tree" in done.stderr
+
+
+def test_speeds_of_what_is_much_slower_are_told_too():
+    assert [show_speed(ratio) for ratio in (30.61, 1, 0.46, 0.0177)] == ["30.6 x", "1.0 x", "0.5 x", "0.018 x"]

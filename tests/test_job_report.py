@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import classify.job_report
+from classify.finished_job import Job
 from classify.job_report import report_job
 from classify.pages.job import write_job
-from classify.pictures.selection import Job
 from data.errors import KnnvoteError
 from data.locations import locate
 from data.tables import image_table, write_table
@@ -124,6 +124,16 @@ def test_bad_rows_have_no_place_among_rows_to_look_at(tmp_path, monkeypatch, inv
     report = report_job(Job.open(locate("out")), None)
     assert {row.row for row in report.farthest} == {0, 2, 3}
     assert report.facts["bad_image"] == 1
+
+
+def test_a_job_of_files_without_rows_has_an_empty_page(tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    index_arrays(IMAGES[:200], LABELS[:200], Path("x.knn"))
+    write_table(image_table(IMAGES[:5]).slice(0, 0), Path("in.parquet"))
+    assert invoke("classify", "x.knn", "in.parquet", "--out", "out").code == 0
+    done = invoke("report", "out")
+    assert (done.code, done.stderr) == (0, "report.html: written\n")
+    assert "0 of 0 rows have a label" in Path("report.html").read_text()
 
 
 def test_a_regression_has_distances_and_no_edge(tmp_path, monkeypatch, invoke):

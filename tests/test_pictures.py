@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from classify.choose_k import Choice, Score, choose_k
+from classify.finished_job import Job
 from classify.pictures.accuracy import draw_choice
 from classify.pictures.figures import check_picture, new_figure, plain, save, style
 from classify.pictures.grid import check_grid, draw_errors, draw_grid
-from classify.pictures.selection import Job, Selection, select_images
+from classify.pictures.selection import Selection, select_images
 from classify.pictures.space_map import draw_map, find_map
 from data.errors import KnnvoteError, OptionError
 from data.inputs import find_inputs

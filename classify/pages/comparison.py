@@ -1,21 +1,25 @@
 """The page of ``knnvote compare --report``: what approximate search costs, in words, figures and pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from classify.classifier import Answer, Classifier
+from classify.classifier import Classifier
 from classify.compare import Comparison, Flip, IndexReport, exact_answer, read_test_images
+from classify.neighbors import neighbors_of
 from classify.pages.page import inline_svg, write_page
 from classify.pages.thumbnails import Thumbnail, index_thumbnail
+from classify.pages.voters import Voter, show_voters
 from classify.pictures.agreement import draw_agreement
+from classify.render import show_speed
 from classify.vote import Rule
 from data.inputs import InputFile
 from data.layout import ImageOptions
+from indexer.labels import show_class
 from indexer.store import Index
 from indexer.threads import limit_threads
 
@@ -25,32 +29,28 @@ _MOST_CLASSES = 60  # of a matrix: no screen shows more
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voter:
-    """A neighbour that voted.
+class ShownFlip:
+    """A label that differs from exact search's.
 
     Attributes:
-        picture: of the stored image.
-        label: that it votes for.
-        distance: from the image that is classified, in the index's metric.
-        id: of the stored image.
-        is_shared: whether the other search found it too.
+        flip: the labels.
+        picture: of the image.
+        voters: neighbours that the index's own search found.
+        exact_voters: those that exact search found.
+        name: how a label is shown.
     """
-
-    picture: Thumbnail
-    label: Any
-    distance: float
-    id: str
-    is_shared: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShownFlip:
-    """A label that differs from exact search's, with the neighbours that each search found."""
 
     flip: Flip
     picture: Thumbnail
     voters: list[Voter]
     exact_voters: list[Voter]
+    name: Callable[[Any], str]
+
+    @property
+    def shared(self) -> set[int]:
+        """Rows that both searches found."""
+        found, exact = ({voter.neighbor.row for voter in voters} for voters in (self.voters, self.exact_voters))
+        return found & exact
 
     @property
     def verdict(self) -> str:
@@ -91,6 +91,7 @@ def write_comparison(
         summary=[summary_sentence(report) for report in comparison.indexes],
         chart=inline_svg(draw_agreement(comparison.indexes)),
         shown=shown,
+        show_speed=show_speed,
         most_flips=_MOST_FLIPS,
         most_classes=_MOST_CLASSES,
     )
@@ -134,28 +135,15 @@ def _show_flips(
     tests = read_test_images(inputs, classifier, images, label_column)
     xq = tests.xq[np.searchsorted(tests.rows, [flip.row for flip in flips])]
     answer, exact = classifier.answer(xq, {}), exact_answer(classifier, xq)
+    index = classifier.index
+    name = partial(show_class, names=index.manifest["class_names"])
     return [
         ShownFlip(
             flip=flip,
-            picture=index_thumbnail(classifier.index, xq[i], f"the image of row {flip.row}"),
-            voters=_voters(answer, i, exact.I[i]),
-            exact_voters=_voters(exact, i, answer.I[i]),
+            picture=index_thumbnail(index, xq[i], f"the image of row {flip.row}"),
+            voters=show_voters(index, neighbors_of(index, answer.I[i], answer.D[i])),
+            exact_voters=show_voters(index, neighbors_of(index, exact.I[i], exact.D[i])),
+            name=name,
         )
         for i, flip in enumerate(flips)
-    ]
-
-
-def _voters(answer: Answer, i: int, others: NDArray[np.int64]) -> list[Voter]:
-    index = answer.index
-    rows = answer.I[i]
-    labels, ids = index.labels.take(rows).to_pylist(), index.ids.take(rows).to_pylist()
-    return [
-        Voter(
-            picture=index_thumbnail(index, index.vectors[row], f"a stored {label}"),
-            label=label,
-            distance=float(distance),
-            id=name,
-            is_shared=bool(row in others),
-        )
-        for row, label, name, distance in zip(rows, labels, ids, answer.D[i], strict=True)
     ]

@@ -8,19 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from classify.job_report import JobReport, ReportedRow
-from classify.neighbors import Neighbor
 from classify.pages.page import write_page
-from classify.pages.thumbnails import Thumbnail, index_thumbnail, thumbnail
+from classify.pages.thumbnails import Thumbnail, thumbnail
+from classify.pages.voters import Voter, show_voters
 from indexer.labels import show_class
 from indexer.store import Index
-
-
-@dataclass(frozen=True, kw_only=True)
-class Voter:
-    """A neighbour that voted, with its picture."""
-
-    neighbor: Neighbor
-    picture: Thumbnail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +50,6 @@ def _show(rows: Sequence[ReportedRow], index: Index | None) -> list[ShownRow]:
     for row in rows:
         told = f"the image of row {row.row} of {row.file}"
         picture = Thumbnail("", told) if row.pixels is None else thumbnail(row.pixels, (min(0.0, low), high), told)
-        voters = [
-            Voter(
-                neighbor=neighbor,
-                picture=index_thumbnail(index, index.vectors[neighbor.row], f"a stored {neighbor.label}"),
-            )
-            for neighbor in row.neighbors
-            if index is not None
-        ]
+        voters = [] if index is None else show_voters(index, row.neighbors)
         shown.append(ShownRow(row=row, picture=picture, voters=voters))
     return shown

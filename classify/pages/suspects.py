@@ -1,25 +1,15 @@
 """The page of ``knnvote suspects --report``: stored images whose label is likely wrong, beside what contradicts it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from classify.neighbors import Neighbor
 from classify.pages.page import write_page
 from classify.pages.thumbnails import Thumbnail, index_thumbnail
+from classify.pages.voters import Voter, show_voters
 from classify.suspects import Suspect, Suspects
 from indexer.labels import show_class
 from indexer.store import Index
-
-
-@dataclass(frozen=True, kw_only=True)
-class Speaker:
-    """A stored image that speaks of a suspect, and whether it has its label."""
-
-    neighbor: Neighbor
-    picture: Thumbnail
-    agrees: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +18,8 @@ class ShownSuspect:
 
     suspect: Suspect
     picture: Thumbnail
-    neighbors: list[Speaker]
-    equal: list[Speaker]
+    neighbors: list[Voter]
+    equal: list[Voter]
 
 
 def write_suspects(path: Path, found: Suspects, index: Index, top: int) -> None:
@@ -42,21 +32,10 @@ def write_suspects(path: Path, found: Suspects, index: Index, top: int) -> None:
         ShownSuspect(
             suspect=suspect,
             picture=index_thumbnail(index, index.vectors[suspect.row], f"the image stored as {suspect.label}"),
-            neighbors=_speakers(index, suspect, suspect.neighbors),
-            equal=_speakers(index, suspect, suspect.equal),
+            neighbors=show_voters(index, suspect.neighbors),
+            equal=show_voters(index, suspect.equal),
         )
         for suspect in found.suspects[:top]
     ]
     name = partial(show_class, names=found.class_names)
     write_page(path, "suspects.html.j2", index=index, found=found, shown=shown, name=name)
-
-
-def _speakers(index: Index, suspect: Suspect, neighbors: Sequence[Neighbor]) -> list[Speaker]:
-    return [
-        Speaker(
-            neighbor=neighbor,
-            picture=index_thumbnail(index, index.vectors[neighbor.row], f"a stored {neighbor.label}"),
-            agrees=neighbor.label == suspect.label,
-        )
-        for neighbor in neighbors
-    ]

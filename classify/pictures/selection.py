@@ -1,7 +1,7 @@
 """Which images of input files are shown, with labels and predictions: only the pixels that are shown are kept."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,19 +12,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from classify.classifier import Answer, Classifier
-from classify.job_folder import RECORDS, JobRecord, read_job_record
-from classify.output import read_answers
-from classify.receipt import read_receipt
-from classify.vote import Rule
+from classify.finished_job import Job, first_rows
 from data.columns import read_column
 from data.errors import ImageFileError, KnnvoteError, OptionError
 from data.images import decode_images
 from data.inputs import InputFile
 from data.layout import ImageOptions, Layout, recognise_images, show_shape
-from data.locations import Location
-from data.parquet import open_parquet, read_batches, read_head, rows_within_budget
+from data.parquet import open_parquet, read_batches, read_head, rows_within_budget, take_rows
 from indexer.labels import find_label, label_array
-from indexer.store import Index
 
 _BATCH = 2048
 _LABELS = 1 << 16  # rows of a batch without images
@@ -72,77 +67,6 @@ class _Rows:
         truth, prediction = (column.cast(pa.string()) for column in (self.truth, self.prediction))
         wrong: NDArray[np.bool_] = pc.fill_null(pc.not_equal(truth, prediction), False).to_numpy(zero_copy_only=False)
         return wrong
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """The outputs of a job.
-
-    Attributes:
-        out: their folder.
-        record: whose it is.
-    """
-
-    out: Location
-    record: JobRecord
-
-    @classmethod
-    def open(cls, out: Location) -> "Job":
-        """Read the record of an output folder.
-
-        Raises:
-            KnnvoteError: it is not the output folder of a job.
-        """
-        record = read_job_record(out)
-        if record is None:
-            raise KnnvoteError(
-                f"{out} is not the output folder of a job, which has a {RECORDS}: give what classify had as --out"
-            )
-        return cls(out=out, record=record)
-
-    def image_options(self, given: ImageOptions) -> ImageOptions:
-        """How the job found its images, where nothing else is given."""
-        options = self.record.options
-        shape = given.shape or tuple(options.get("shape") or ()) or None
-        return ImageOptions(
-            image_column=given.image_column or options.get("image_column"),
-            shape=shape,
-            grayscale=given.grayscale or bool(options.get("grayscale")),
-        )
-
-    def classifier(self, index: Index) -> Classifier:
-        """The classifier that answered, opened again.
-
-        Raises:
-            KnnvoteError: the job's index is another one.
-        """
-        if self.record.index != index.fingerprint:
-            raise KnnvoteError(
-                f"{self.out} was made with another index than {index.path}: its fingerprint is "
-                f"{self.record.index[:12]}..., and that of the index {index.fingerprint[:12]}...; give --index the one "
-                "that classified"
-            )
-        try:
-            rule = Rule(**{field.name: self.record.options[field.name] for field in fields(Rule)})
-        except (KeyError, TypeError) as error:
-            raise KnnvoteError(f"the record of {self.out} is damaged: classify into another folder") from error
-        return Classifier(index, rule)
-
-    def answers(self, source: InputFile, rows: int | None) -> tuple[pa.Array, pa.Array]:
-        """Prediction and status of an input's first rows, or of all.
-
-        Raises:
-            KnnvoteError: the job has no output of this input, or one of other content.
-        """
-        output = self.out / source.relative
-        receipt = read_receipt(output)
-        made_by = None if receipt is None else (receipt.index, receipt.options)
-        if receipt is None or made_by != (self.record.index, self.record.options):
-            raise KnnvoteError(f"{output} is not what this job made of {source}: classify it into {self.out} first")
-        if receipt.input != source.describe():
-            raise KnnvoteError(f"{output} was made of another content than {source} has now: classify it again")
-        prediction, status = _first(read_answers(output, self.record.prefix, "prediction", "status"), rows)
-        return prediction, status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +153,7 @@ def _read_rows(
     truth = prediction = status = None
     if label is not None:
         batches = read_batches(source, file, columns=[label], batch_size=min(rows or _LABELS, _LABELS))
-        truth = _first(([read_column(batch, label)] for batch in batches), rows)[0]
+        truth = first_rows(([read_column(batch, label)] for batch in batches), rows)[0]
     if selection.job is not None:
         prediction, status = selection.job.answers(source, rows)
         if truth is not None and not pa.types.is_floating(prediction.type):
@@ -238,19 +162,6 @@ def _read_rows(
             except KnnvoteError as error:
                 raise ImageFileError(f"{source.shown}, column {label!r}: {error}") from error
     return _Rows(truth=truth, prediction=prediction, status=status)
-
-
-def _first(batches: Iterable[list[pa.Array]], rows: int | None) -> list[pa.Array]:
-    """The first rows of columns that come batch by batch; all of them for None."""
-    kept: list[list[pa.Array]] = []
-    left = rows
-    for columns in batches:
-        kept.append([column[:left] for column in columns])
-        if left is not None:
-            left -= len(kept[-1][0])
-            if not left:
-                break
-    return [pa.concat_arrays(parts) for parts in zip(*kept, strict=True)]
 
 
 def _read_images(
@@ -264,26 +175,10 @@ def _read_images(
 ) -> list[ShownImage]:
     """The images of some rows, ascending; batches behind the last are not read."""
     shown: list[ShownImage] = []
-    for here, table in take_rows(source, file, layout, wanted):
+    size = rows_within_budget(layout.d, _BATCH)
+    for here, table in take_rows(source, file, wanted, columns=layout.columns, batch_size=size):
         shown += _decode(source, table, layout=layout, rows=rows, wanted=here, classifier=selection.classifier)
     return shown
-
-
-def take_rows(
-    source: InputFile, file: pq.ParquetFile, layout: Layout, wanted: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
-    """Images of some rows, ascending: which rows, and a table of them; batches behind the last are not read."""
-    start = 0
-    if not len(wanted):
-        return
-    size = rows_within_budget(layout.d, min(_BATCH, int(wanted[-1]) + 1))
-    for batch in read_batches(source, file, columns=layout.columns, batch_size=size):
-        here = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
-        if len(here):
-            yield here, pa.Table.from_batches([batch]).take(pa.array(here - start))
-        start += batch.num_rows
-        if start > wanted[-1]:
-            return
 
 
 def _decode(

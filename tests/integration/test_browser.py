@@ -12,12 +12,12 @@ from selenium.webdriver.common.by import By
 import classify.compare
 from classify.classifier import Classifier
 from classify.compare import compare
+from classify.finished_job import Job
 from classify.job import JobOptions, run_job
 from classify.job_report import report_job
 from classify.pages.comparison import write_comparison
 from classify.pages.job import write_job
 from classify.pages.suspects import write_suspects
-from classify.pictures.selection import Job
 from classify.suspects import find_suspects
 from classify.vote import Rule
 from data.inputs import find_inputs

@@ -1,0 +1,101 @@
+"""The outputs of a job that has run: whose they are, what was answered, and the classifier that answered."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+import pyarrow as pa
+
+from classify.classifier import Classifier
+from classify.job_folder import RECORDS, JobRecord, read_job_record
+from classify.output import read_answers
+from classify.receipt import read_receipt
+from classify.vote import Rule
+from data.errors import KnnvoteError
+from data.inputs import InputFile
+from data.layout import ImageOptions
+from data.locations import Location
+from indexer.store import Index
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The outputs of a job.
+
+    Attributes:
+        out: their folder.
+        record: whose it is.
+    """
+
+    out: Location
+    record: JobRecord
+
+    @classmethod
+    def open(cls, out: Location) -> "Job":
+        """Read the record of an output folder.
+
+        Raises:
+            KnnvoteError: it is not the output folder of a job.
+        """
+        record = read_job_record(out)
+        if record is None:
+            raise KnnvoteError(
+                f"{out} is not the output folder of a job, which has a {RECORDS}: give what classify had as --out"
+            )
+        return cls(out=out, record=record)
+
+    def image_options(self, given: ImageOptions) -> ImageOptions:
+        """How the job found its images, where nothing else is given."""
+        options = self.record.options
+        shape = given.shape or tuple(options.get("shape") or ()) or None
+        return ImageOptions(
+            image_column=given.image_column or options.get("image_column"),
+            shape=shape,
+            grayscale=given.grayscale or bool(options.get("grayscale")),
+        )
+
+    def classifier(self, index: Index) -> Classifier:
+        """The classifier that answered, opened again.
+
+        Raises:
+            KnnvoteError: the job's index is another one.
+        """
+        if self.record.index != index.fingerprint:
+            raise KnnvoteError(
+                f"{self.out} was made with another index than {index.path}: its fingerprint is "
+                f"{self.record.index[:12]}..., and that of the index {index.fingerprint[:12]}...; give --index the one "
+                "that classified"
+            )
+        try:
+            rule = Rule(**{field.name: self.record.options[field.name] for field in fields(Rule)})
+        except (KeyError, TypeError) as error:
+            raise KnnvoteError(f"the record of {self.out} is damaged: classify into another folder") from error
+        return Classifier(index, rule)
+
+    def answers(self, source: InputFile, rows: int | None) -> tuple[pa.Array, pa.Array]:
+        """Prediction and status of an input's first rows, or of all.
+
+        Raises:
+            KnnvoteError: the job has no output of this input, or one of other content.
+        """
+        output = self.out / source.relative
+        receipt = read_receipt(output)
+        made_by = None if receipt is None else (receipt.index, receipt.options)
+        if receipt is None or made_by != (self.record.index, self.record.options):
+            raise KnnvoteError(f"{output} is not what this job made of {source}: classify it into {self.out} first")
+        if receipt.input != source.describe():
+            raise KnnvoteError(f"{output} was made of another content than {source} has now: classify it again")
+        prediction, status = first_rows(read_answers(output, self.record.prefix, "prediction", "status"), rows)
+        return prediction, status
+
+
+def first_rows(batches: Iterable[list[pa.Array]], rows: int | None) -> list[pa.Array]:
+    """The first rows of columns that come batch by batch; all of them for None."""
+    kept: list[list[pa.Array]] = []
+    left = rows
+    for columns in batches:
+        kept.append([column[:left] for column in columns])
+        if left is not None:
+            left -= len(kept[-1][0])
+            if not left:
+                break
+    return [pa.concat_arrays(parts) for parts in zip(*kept, strict=True)]

@@ -1,0 +1,27 @@
+"""Stored images that speak of another one, with their pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from classify.neighbors import Neighbor
+from classify.pages.thumbnails import Thumbnail, index_thumbnail
+from indexer.store import Index
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voter:
+    """A neighbour that voted, with its picture."""
+
+    neighbor: Neighbor
+    picture: Thumbnail
+
+
+def show_voters(index: Index, neighbors: Sequence[Neighbor]) -> list[Voter]:
+    """Neighbours with the pictures of their images."""
+    return [
+        Voter(
+            neighbor=neighbor,
+            picture=index_thumbnail(index, index.vectors[neighbor.row], f"a stored {neighbor.label}"),
+        )
+        for neighbor in neighbors
+    ]
