@@ -56,15 +56,19 @@ class Forks:
 
 def serve() -> None:
     """Fork and run each command that a line of stdin gives; its exit code on stdout."""
-    import pandas as pd  # noqa: F401  # PyArrow imports it at work
+    import jinja2  # noqa: F401  # pages do
+    import matplotlib.figure  # noqa: F401  # pictures do
+    import pandas as pd  # noqa: F401  # PyArrow does
 
     import classify.choose_k
     import classify.classifier
     import classify.cli
     import classify.inspection
     import classify.job
+    import classify.pages.comparison
+    import classify.pages.job
     import classify.render
-    import classify.tune  # noqa: F401  # whatever a command imports when it runs
+    import classify.tune  # noqa: F401  # whatever else a command imports when it runs
 
     for line in sys.stdin:
         request = json.loads(line)

@@ -94,11 +94,17 @@ def main() -> None:
         exact, adaptive = str(Path(folder, "exact.knn")), str(Path(folder, "adaptive.knn"))
         kill.succeed(kill.run_command, ["index", str(train), "--out", exact])
         kill.succeed(kill.run_command, ["index", str(train), "--out", adaptive, "--kind", "adaptive"])
+        predictions, page = Path(folder, "predictions"), str(out / "page.html")
+        kill.succeed(kill.run_command, ["classify", adaptive, str(test), "--out", str(predictions)])
         commands = {
             "index": ["index", str(train), "--kind", "adaptive", "--out", str(out)],
             "classify": ["classify", exact, str(test), "--out", str(out)],
             "compare": ["compare", str(test), "--index", exact, "--index", adaptive],
+            "compare --report": ["compare", str(test), "--index", adaptive, "--report", page],
             "choose-k": ["choose-k", exact],
+            "suspects": ["suspects", exact, "--report", page],
+            "map": ["map", exact, "--out", str(out / "map.png")],
+            "report": ["report", str(predictions), "--index", exact, "--out", page],
         }
         for name, arguments in commands.items():
             if given.command not in (None, name):

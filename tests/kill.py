@@ -40,6 +40,7 @@ NAMES = (
     *("rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat"),
     *("openat", "mkdir", "mkdirat", "rmdir"),
 )
+_OLDER = b"older"
 _STEADY = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}  # so that calls can be counted
 
 
@@ -155,6 +156,39 @@ class IndexTask(Task):
         assert generation_names(out) == generation_names(self.undisturbed), f"left over: {names(out)}"
 
 
+@dataclass(kw_only=True)
+class FileTask(Task):
+    """A writer of a single file beside others: it is whole, old or new.
+
+    Attributes:
+        file: its name.
+        varies: whether speeds stand in it, which differ from run to run.
+    """
+
+    file: str
+    varies: bool = False
+
+    def command(self, out: Path) -> list[str]:
+        return super().command(out / self.file)
+
+    def start(self, out: Path) -> None:
+        super().start(out)
+        out.mkdir()
+        (out / self.file).write_bytes(_OLDER)
+
+    def check(self, out: Path, run: Run) -> None:
+        strays = [name for name in names(out) if not re.fullmatch(rf"(\.{self.file}\.\d+\.tmp|{self.file})", name)]
+        assert not strays, f"strays: {strays}"
+        assert self.is_whole(out, _OLDER), "neither the old file nor the new one"
+        succeed(run, self.command(out))
+        assert self.is_whole(out), "the file differs from an undisturbed run's"
+
+    def is_whole(self, out: Path, older: bytes | None = None) -> bool:
+        """Whether the file is the one that an undisturbed run makes, or the older one."""
+        found, after = (Path(folder, self.file).read_bytes() for folder in (out, self.undisturbed))
+        return found in (after, older) or (self.varies and found.endswith(after[-100:]))
+
+
 def outputs(folder: Path) -> dict[str, str]:
     """Each output file's hash, by its path."""
     return {
@@ -217,6 +251,9 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
     succeed(run, ["classify", str(work / "x.knn"), str(work / "changed" / "in"), "--out", str(work / "stale")])
     shutil.rmtree(work / "changed")  # outputs of files that are still there are not replaced by those of others
     job = ("classify", str(work / "x.knn"), str(work / "in"), "--json", *one)
+    x, train, of_older = str(work / "x.knn"), str(work / "train.parquet"), str(work / "older")
+    succeed(run, ["classify", x, str(work / "older.parquet"), "--out", of_older])
+    compared = ("compare", str(work / "older.parquet"), "--index", x, *one)
     return [
         JobTask(name="classify", arguments=job),
         JobTask(name="classify-changed", arguments=job, before=work / "stale"),
@@ -226,6 +263,12 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
         # What was added or removed is refused when it is asked for again.
         IndexTask(name="add", arguments=add, before=work / "x.knn", out=(), repeat=("verify",)),
         IndexTask(name="remove", arguments=remove, before=work / "x.knn", out=(), repeat=("verify",)),
+        FileTask(name="show", arguments=("show", train), file="show.png"),
+        FileTask(name="map", arguments=("map", x), file="map.png"),
+        FileTask(name="choose-k", arguments=("choose-k", x, *one), out=("--plot",), file="choose-k.svg"),
+        FileTask(name="suspects", arguments=("suspects", x, *one), out=("--report",), file="suspects.html"),
+        FileTask(name="compare", arguments=compared, out=("--report",), file="compare.html", varies=True),
+        FileTask(name="report", arguments=("report", of_older, "--index", x), file="report.html"),
     ]
 
 

@@ -1,5 +1,6 @@
 """What all pictures share: figures without a window, colours, text as it is, and files of the same bytes each time."""
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,5 +92,8 @@ def save(figure: "Figure", path: Path) -> None:
     check_picture(path)
     kind = path.suffix.lower()[1:]
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with mpl.rc_context({"svg.hashsalt": "knnvote"}), atomic_write(path) as stream:
-        figure.savefig(stream, format=kind, metadata=metadata)
+    drawn = io.BytesIO()  # whole before the file is begun, of which a killed process leaves no part then
+    with mpl.rc_context({"svg.hashsalt": "knnvote"}):
+        figure.savefig(drawn, format=kind, metadata=metadata)
+    with atomic_write(path) as stream:
+        stream.write(drawn.getbuffer())
