@@ -104,7 +104,7 @@ def main() -> None:
             "choose-k": ["choose-k", exact],
             "suspects": ["suspects", exact, "--report", page],
             "map": ["map", exact, "--out", str(out / "map.png")],
-            "report": ["report", str(predictions), "--index", exact, "--out", page],
+            "report": ["report", str(predictions), "--index", adaptive, "--out", page],
         }
         for name, arguments in commands.items():
             if given.command not in (None, name):

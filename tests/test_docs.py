@@ -1,20 +1,18 @@
-"""The tutorial: every block is run in its order, and says and draws what the page shows."""
+"""The tutorial and the tour of the README: every block is run in its order, and says and draws what the page shows."""
 
 import contextlib
 import io
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import PIL.Image
+import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
-_BLOCK = re.compile(r"^```(console|python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_MAIN = "from classify.cli import main; main()"
+README = Path(__file__).parents[1] / "README.md"
+DOCS = README.parent / "docs"
+_BLOCK = re.compile(r"^```(console|python|sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Times, sizes on disk and speeds differ from run to run and machine to machine; so does which of two images at one
 # distance scikit-learn finds, and its figures with it.
 _VARIES = re.compile(r" +\d+(?:\.\d+)? (?:s\b|[kM]?B\b)| +\d+\.\d+ x\b|(?<=scikit-learn )(brute|kd_tree|ball_tree) .*")
@@ -29,37 +27,38 @@ def mask(told):
     return [re.sub(r" +", " ", _VARIES.sub(" *", line)).strip() for line in told.splitlines()]
 
 
-def run_console(block, folder):
+@pytest.fixture
+def run_command(invoke, monkeypatch):
+    """Run a command, which must succeed: what it tells, then what it gives."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run_line(line):
+        program, *arguments = line.split()
+        assert program == "knnvote"
+        done = invoke(*arguments)
+        assert done.code == 0, done.stderr
+        return done.stderr + done.stdout
+
+    return run_line
+
+
+def run_console(block, run_command):
     """Run the commands of a block, each of which tells what stands below it."""
     for told in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
         command, _, expected = told.partition("\n")
-        program, *arguments = command.split()
-        assert program == "knnvote"
-        done = subprocess.run(
-            [sys.executable, "-c", _MAIN, *arguments],
-            cwd=folder,
-            env={**os.environ, "COLUMNS": "200"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        assert mask(done.stdout) == mask(expected), command
+        assert mask(run_command(command)) == mask(expected), command
 
 
 def run_python(block, names):
     """Run a block, and give what it prints."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(block, "docs/tutorial.md", "exec"), names)  # noqa: S102  # these blocks are our own
+        exec(compile(block, "a block of Python", "exec"), names)  # noqa: S102  # these blocks are our own
     return printed.getvalue()
 
 
-def test_every_block_says_what_the_page_shows_and_draws_its_pictures(tmp_path, monkeypatch):
+def test_every_block_says_what_the_page_shows_and_draws_its_pictures(tmp_path, run_command):
     page = (DOCS / "tutorial.md").read_text()
-    monkeypatch.chdir(tmp_path)
     names, printed = {}, ""
     for kind, block in _BLOCK.findall(page):
         if kind == "text":
@@ -68,7 +67,7 @@ def test_every_block_says_what_the_page_shows_and_draws_its_pictures(tmp_path, m
             continue
         assert printed == "", f"the page does not show what is printed before:\n{block}"
         if kind == "console":
-            run_console(block, tmp_path)
+            run_console(block, run_command)
         else:
             printed = run_python(block, names)
     assert printed == ""
@@ -82,3 +81,24 @@ def test_every_block_says_what_the_page_shows_and_draws_its_pictures(tmp_path, m
         assert shown.shape == made.shape
         if mpl.__version__.startswith(_DRAWN_BY):
             assert np.abs(shown - made).mean() < _MOST_DIFFERENT, picture
+    for drawn, from_python in (("show.png", "again.png"), ("map.png", "map-again.png")):
+        assert Path(drawn).read_bytes() == Path(from_python).read_bytes()
+
+
+def test_the_tour_of_the_readme_says_and_gives_what_it_shows(run_command):
+    tour = README.read_text().partition("## A five-minute tour")[2].partition("## Commands")[0]
+    names = {}
+    for kind, block in _BLOCK.findall(tour):
+        if kind == "console":
+            run_console(block, run_command)
+        elif kind == "sh":
+            for command, picture in re.findall(r"^(.+?) +# (?:(\S+\.png): )?", block, re.MULTILINE):
+                run_command(command)
+                if picture:
+                    with PIL.Image.open(picture) as drawn:
+                        drawn.load()
+        else:
+            run_python(block, names)
+            for expression, shown in re.findall(r"^(.+?)  # ((?:\[|array\().*)$", block, re.MULTILINE):
+                value = repr(eval(expression, names))  # noqa: S307  # these blocks are our own
+                assert re.match(re.escape(shown).replace(r"\.\.\.", ".*"), value), expression
