@@ -343,13 +343,13 @@ def classify(  # noqa: PLR0917  # click passes options by name
     from data.layout import ImageOptions
     from data.locations import locate
 
+    inputs, folder = find_inputs(images), locate(out)
     classifier = _classifier(index_folder, rule, false_alarms, threads)
     options = JobOptions(
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale),
         output=OutputOptions(neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix),
     )
     _talk_promise(classifier.index, classifier.rule)
-    inputs, folder = find_inputs(images), locate(out)
     with _progress("classifying", inputs) as progress:
         summary = run_job(
             classifier,

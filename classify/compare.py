@@ -157,6 +157,8 @@ def compare(
             classifier = Classifier(index, rule)
             progress(f"reading test images for {index.path}")
             tests = read_test_images(inputs, classifier, images or ImageOptions(), label_column)
+            if index is indexes[0]:
+                sample = _sample(tests, index.n)
             shared = (index.manifest["data_sha256"], index.metric)
             if shared not in truths or not np.array_equal(truths[shared][0].xq, tests.xq):
                 progress(f"exact search over {index.path}")
@@ -171,7 +173,6 @@ def compare(
             reports.append(_report(_IndexSearch(classifier), tests, truths[shared][1]))
         if algorithms:
             classifier = Classifier(indexes[0], rule)
-            sample = _sample(read_test_images(inputs, classifier, images or ImageOptions(), label_column), indexes[0].n)
             truth = exact_answer(classifier, sample.xq)
         for algorithm in algorithms:
             progress(f"searching by scikit-learn {algorithm}")

@@ -94,6 +94,17 @@ def test_every_flip_and_every_judgement_is_there(tmp_path):
         assert f"<td>{images}</td>" in page
 
 
+def test_classes_have_their_names_in_every_table(tmp_path):
+    _, comparison = make(tmp_path, IMAGES, CODES)
+    inputs, index = find_inputs([str(tmp_path / "test.parquet")]), open_index(tmp_path / "rough.knn")
+    named = replace(index, manifest={**index.manifest, "class_names": ["ant", "bee", "cat", "dog"]})
+    write_comparison(tmp_path / "named.html", comparison, inputs, [named], Rule())
+    page = (tmp_path / "named.html").read_text()
+    assert page.count('<th scope="row">1 (bee)</th>') == 2  # accuracy by class, and what is taken for what
+    assert page.count('<th scope="col">1 (bee)</th>') == 1
+    assert "<strong>1 (bee)</strong>" in page
+
+
 def test_same_comparison_gives_the_same_bytes(tmp_path):
     page, comparison = make(tmp_path, IMAGES, CODES)
     inputs, indexes = find_inputs([str(tmp_path / "test.parquet")]), [open_index(tmp_path / "rough.knn")]

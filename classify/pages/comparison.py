@@ -37,14 +37,12 @@ class ShownFlip:
         picture: of the image.
         voters: neighbours that the index's own search found.
         exact_voters: those that exact search found.
-        name: how a label is shown.
     """
 
     flip: Flip
     picture: Thumbnail
     voters: list[Voter]
     exact_voters: list[Voter]
-    name: Callable[[Any], str]
 
     @property
     def shared(self) -> set[int]:
@@ -56,6 +54,21 @@ class ShownFlip:
     def verdict(self) -> str:
         """Whether the approximate search was worse, better or wrong otherwise, if the truth is known."""
         return _verdict(self.flip)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownReport:
+    """How one index, or another search over its images, does.
+
+    Attributes:
+        report: the figures.
+        flips: labels that differ, as far as they are shown.
+        name: how a label is shown.
+    """
+
+    report: IndexReport
+    flips: list[ShownFlip]
+    name: Callable[[Any], str]
 
 
 def write_comparison(
@@ -74,14 +87,19 @@ def write_comparison(
     Raises:
         KnnvoteError: an input cannot be read any more, or the page cannot be written.
     """
-    shown: list[tuple[IndexReport, list[ShownFlip]]] = []
+    shown: list[ShownReport] = []
     with limit_threads(threads):
-        for report, index in zip(comparison.indexes, indexes, strict=False):  # searches of no index follow
-            flips = report.flips[:_MOST_FLIPS]
-            classifier = Classifier(index, rule)
-            asked = _show_flips(flips, inputs, classifier, images or ImageOptions(), label_column) if flips else []
-            shown.append((report, asked))
-    shown += [(report, []) for report in comparison.indexes[len(indexes) :]]
+        for place, report in enumerate(comparison.indexes):
+            is_own = place < len(indexes)  # searches of scikit-learn follow, over the images of the first index
+            index = indexes[place] if is_own else indexes[0]
+            flips = report.flips[:_MOST_FLIPS] if is_own else []
+            shown.append(
+                ShownReport(
+                    report=report,
+                    flips=_show_flips(flips, inputs, Classifier(index, rule), images or ImageOptions(), label_column),
+                    name=partial(show_class, names=index.manifest["class_names"]),
+                )
+            )
     write_page(
         path,
         "comparison.html.j2",
@@ -132,18 +150,18 @@ def _show_flips(
     label_column: str | None,
 ) -> list[ShownFlip]:
     """Ask again for what differed: the answers are the same, and only they need their neighbours kept."""
+    if not flips:
+        return []
     tests = read_test_images(inputs, classifier, images, label_column)
     xq = tests.xq[np.searchsorted(tests.rows, [flip.row for flip in flips])]
     answer, exact = classifier.answer(xq, {}), exact_answer(classifier, xq)
     index = classifier.index
-    name = partial(show_class, names=index.manifest["class_names"])
     return [
         ShownFlip(
             flip=flip,
             picture=index_thumbnail(index, xq[i], f"the image of row {flip.row}"),
             voters=show_voters(index, neighbors_of(index, answer.I[i], answer.D[i])),
             exact_voters=show_voters(index, neighbors_of(index, exact.I[i], exact.D[i])),
-            name=name,
         )
         for i, flip in enumerate(flips)
     ]
