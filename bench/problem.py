@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify.classifier import Classifier
-from classify.compare import read_test_images
 from classify.distances import final_distances
 from classify.search import exact, in_blocks
+from classify.testset import read_test_set
 from classify.vote import Rule, vote
 from data.inputs import find_inputs
 from data.layout import ImageOptions
@@ -60,7 +60,7 @@ def read_problem(train: str, test: str, folder: Path) -> Problem:
     index_files(find_inputs([train]), folder / "train.knn", options=IndexOptions(kind="exact"))
     classifier = Classifier.open(folder / "train.knn", Rule(k=1))
     index = classifier.index
-    tests = read_test_images(find_inputs([test]), classifier, ImageOptions(), None)
+    tests = read_test_set(find_inputs([test]), classifier, ImageOptions(), None)
     classes = {label: code for code, label in enumerate(index.classes.to_pylist())}
     labels = [None] * len(tests.xq) if tests.truth is None else tests.truth
     truth = [NO_LABEL if label is None else classes.get(label, len(classes)) for label in labels]

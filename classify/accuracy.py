@@ -1,6 +1,6 @@
 """Predictions against true labels: over all, by class, by band of confidence, and what is taken for what."""
 
-import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,10 @@ class ClassAccuracy:
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-    """Images whose confidence is from low to high, both included, and the share of them whose label is right."""
+    """Images whose confidence is from low to below high, in the last band to high, and the share with the right label.
+
+    Where low is high, they have that very confidence.
+    """
 
     low: float
     high: float
@@ -34,10 +37,11 @@ class Band:
 
 @dataclass(frozen=True, kw_only=True)
 class Confusion:
-    """`counts[i][j]` images of true label `labels[i]` are predicted to be `labels[j]`."""
+    """So many images of one true label that are predicted to have one label, the same or another."""
 
-    labels: list[Any]
-    counts: list[list[int]]
+    truth: Any
+    label: Any
+    images: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +50,13 @@ class Judgement:
 
     Attributes:
         classes: by true label, in class order, labels that the index does not know last.
-        confusion: of the same labels.
+        confusion: by true label and then by predicted one, in the same order; what never occurs is left out.
         confidence: by band, ascending; each value a band of its own where there are no more than ten.
     """
 
     classes: list[ClassAccuracy]
-    confusion: Confusion
+    confusion: list[Confusion]
     confidence: list[Band]
-
-
-def has_label(truth: Any) -> bool:
-    """Whether a true label is known; numbers that are none are not."""
-    return truth is not None and not (isinstance(truth, float) and math.isnan(truth))
 
 
 def judge(
@@ -71,25 +70,25 @@ def judge(
         confidence: (nq,) of each prediction.
         classes: of the index, in order.
     """
-    places = [place for place, true in enumerate(truth) if has_label(true)]
+    places = [place for place, true in enumerate(truth) if true is not None]
     if not places:
         return None
     pairs = [(truth[place], predicted[place]) for place in places]
     unknown = sorted({true for true, _ in pairs} - set(classes), key=str)
-    labels = [*classes, *unknown]
-    code = {label: i for i, label in enumerate(labels)}
-    counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
-    np.add.at(counts, tuple(np.array([[code[true], code[label]] for true, label in pairs]).T), 1)
-    is_right = np.array([true == label for true, label in pairs])
-    images = counts.sum(axis=1)
+    order = {label: i for i, label in enumerate([*classes, *unknown])}
+    images, right = (Counter(true for true, label in pairs if either or true == label) for either in (True, False))
     return Judgement(
         classes=[
-            ClassAccuracy(label=label, images=int(n), accuracy=share_interval(int(right), int(n)))
-            for label, n, right in zip(labels, images, counts.diagonal(), strict=True)
-            if n
+            ClassAccuracy(label=true, images=images[true], accuracy=share_interval(right[true], images[true]))
+            for true in sorted(images, key=order.__getitem__)
         ],
-        confusion=Confusion(labels=labels, counts=counts.tolist()),
-        confidence=_bands(confidence[places], is_right),
+        confusion=[
+            Confusion(truth=true, label=label, images=n)
+            for (true, label), n in sorted(
+                Counter(pairs).items(), key=lambda counted: [order[label] for label in counted[0]]
+            )
+        ],
+        confidence=_bands(confidence[places], np.array([true == label for true, label in pairs])),
     )
 
 

@@ -397,9 +397,9 @@ def classify(  # noqa: PLR0917  # click passes options by name
     "algorithms",
     metavar="NAMES",
     callback=parse_algorithms,
-    help="Searches of scikit-learn too: some of brute,kd_tree,ball_tree.",
+    help="Searches of scikit-learn too, over the images of the first --index: some of brute,kd_tree,ball_tree.",
 )
-@page_option("figures, plots and every flip")
+@page_option("figures, plots, and the first 500 flips of each index")
 @json_option
 def compare(  # noqa: PLR0917  # click passes options by name
     images: tuple[str, ...],

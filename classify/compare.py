@@ -7,22 +7,20 @@ from typing import Any, Protocol
 
 import faiss
 import numpy as np
-import pyarrow as pa
-import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from classify.accuracy import Judgement, has_label, judge
+from classify.accuracy import Judgement, judge
 from classify.classifier import Answer, Classifier
 from classify.interval import Interval, share_interval
+from classify.ladder import answer_tolerance
 from classify.search import exact_search, finds_equal
-from classify.sklearn_search import Algorithm, SklearnSearch
+from classify.sklearn_search import ALGORITHMS, Algorithm, SklearnSearch
+from classify.testset import TestSet, read_test_set
 from classify.vote import Rule, vote
-from data.errors import ImageFileError, KnnvoteError
+from data.errors import KnnvoteError
 from data.inputs import InputFile
-from data.layout import ImageOptions, Layout
-from data.parquet import open_parquet, read_batches, read_head, rows_within_budget
+from data.layout import ImageOptions
 from indexer.faiss_index import FAISS_METRIC
-from indexer.labels import find_label
 from indexer.manifest import folder_bytes, read_timing
 from indexer.space import metric_space
 from indexer.store import Index
@@ -35,23 +33,6 @@ _SLOW_QUERIES = 200  # at least, of a search that is slow
 _SLOW_DISTANCES = 12_000_000  # that it computes for all of them, if it computes all
 _TURNS = 3
 _LEAST_SECONDS = 0.2  # of processor time in a turn: below it the clock's own steps show
-
-
-@dataclass(frozen=True)
-class TestImages:
-    """Test images as one index takes them.
-
-    Attributes:
-        xq: (nq, d) queries.
-        truth: (nq,) true labels, if there are any; None for an image without one.
-        rows: (nq,) place of each among all rows of the inputs.
-        bad: rows that could not be read, by reason.
-    """
-
-    xq: NDArray[np.generic]
-    truth: list[Any] | None
-    rows: NDArray[np.int64]
-    bad: dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +71,7 @@ class IndexReport:
         kind: of index, or the algorithm of another search.
         judged: images that it was asked for: all, or a sample of them for searches that are slow.
         recall: of the true neighbours.
+        tolerance: of a regression: labels no farther apart than this agree, in their unit; None for classes.
         agreement: share of images that get the label exact search gives them.
         accuracy: against true labels; for regression the coefficient of determination; None without labels.
         judgement: of predicted classes by true ones; None without labels and for regression.
@@ -105,6 +87,7 @@ class IndexReport:
     kind: str
     judged: int
     recall: Recall
+    tolerance: float | None
     agreement: Interval
     accuracy: float | None
     judgement: Judgement | None
@@ -123,6 +106,16 @@ class Comparison:
     k: int
     bad_images: dict[str, int]
     indexes: list[IndexReport]
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether labels are numbers, which agree where they are near each other."""
+        return self.indexes[0].tolerance is not None
+
+    @property
+    def stored_in(self) -> list[IndexReport]:
+        """Indexes that store some of the test images; searches of scikit-learn are over an index's images."""
+        return [report for report in self.indexes if report.stored and report.kind not in ALGORITHMS]
 
     def to_json(self) -> dict[str, Any]:
         """As plain objects."""
@@ -149,97 +142,38 @@ def compare(
         KnnvoteError: an input or index does not fit, or there is no image to compare on.
         OptionError: k is larger than an index.
     """
+    for index in indexes:
+        if index.is_regression != indexes[0].is_regression:
+            raise KnnvoteError(f"of {index.path} and {indexes[0].path} only one is for regression: compare them apart")
     reports: list[IndexReport] = []
-    queries = 0
-    truths: dict[tuple[str, str], tuple[TestImages, Answer]] = {}
+    truths: dict[tuple[str, str], tuple[TestSet, Answer]] = {}
     with limit_threads(threads):
         for index in indexes:
             classifier = Classifier(index, rule)
             progress(f"reading test images for {index.path}")
-            tests = read_test_images(inputs, classifier, images or ImageOptions(), label_column)
+            tests = read_test_set(inputs, classifier, images or ImageOptions(), label_column)
             if index is indexes[0]:
-                sample = _sample(tests, index.n)
+                first = tests
             shared = (index.manifest["data_sha256"], index.metric)
             if shared not in truths or not np.array_equal(truths[shared][0].xq, tests.xq):
                 progress(f"exact search over {index.path}")
                 truths[shared] = (tests, exact_answer(classifier, tests.xq))
-            if reports and len(tests.xq) != queries:
+            if not np.array_equal(tests.rows, first.rows):
+                odd = np.setxor1d(tests.rows, first.rows)
                 raise KnnvoteError(
-                    f"{index.path} reads {len(tests.xq):,} of the test images and {indexes[0].path} {queries:,}: "
-                    "compare them one by one, or leave out the rows that only one reads"
+                    f"only one of {indexes[0].path} and {index.path} reads row {odd[0]} of the test images, and "
+                    f"{len(odd):,} rows are such: leave them out, or compare these indexes one by one"
                 )
-            queries = len(tests.xq)
             progress(f"searching {index.path}")
             reports.append(_report(_IndexSearch(classifier), tests, truths[shared][1]))
         if algorithms:
             classifier = Classifier(indexes[0], rule)
+            sample = first.sample(max(_SLOW_QUERIES, _SLOW_DISTANCES // indexes[0].n))
             truth = exact_answer(classifier, sample.xq)
         for algorithm in algorithms:
             progress(f"searching by scikit-learn {algorithm}")
             reports.append(_report(SklearnSearch(classifier, algorithm), sample, truth))
-    return Comparison(queries=queries, k=rule.k, bad_images=tests.bad, indexes=reports)
-
-
-def read_test_images(
-    inputs: Sequence[InputFile], classifier: Classifier, images: ImageOptions, label_column: str | None
-) -> TestImages:
-    """All readable images of the inputs as queries, with their labels if every file has them.
-
-    Raises:
-        KnnvoteError: a file does not fit the index, or no image is left.
-    """
-    blocks: list[NDArray[np.generic]] = []
-    labels: list[Any] = []
-    numbers: list[NDArray[np.int64]] = []
-    reasons: dict[str, int] = {}
-    first = 0
-    for source in inputs:
-        with open_parquet(source) as file:
-            head = read_head(source, file)
-            try:
-                layout = classifier.recognise(head, images)
-            except ImageFileError as error:
-                raise ImageFileError(f"{source.shown}: {error}") from error
-            label = _label_column(source, head.schema, layout, classifier.index, label_column)
-            columns = [*layout.columns, *([label] if label else [])]
-            for batch in read_batches(source, file, columns=columns, batch_size=rows_within_budget(layout.d, _BATCH)):
-                xq, bad = classifier.vectors(batch, layout)
-                good = np.setdiff1d(np.arange(len(xq)), list(bad))
-                blocks.append(xq[good])
-                numbers.append(first + good)
-                if label:
-                    labels += batch.column(batch.schema.get_field_index(label)).take(good).to_pylist()
-                for reason in bad.values():
-                    reasons[reason] = reasons.get(reason, 0) + 1
-                first += len(xq)
-    if not sum(map(len, blocks)):
-        raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on")
-    truth = labels if len(labels) == sum(map(len, blocks)) else None
-    return TestImages(np.concatenate(blocks), truth, np.concatenate(numbers), reasons)
-
-
-def _label_column(source: InputFile, schema: pa.Schema, layout: Layout, index: Index, named: str | None) -> str | None:
-    """The column of true labels, if there is one; its labels must be of the index's kind."""
-    if named is not None and named not in schema.names:
-        raise ImageFileError(
-            f"{source.shown}: no column {named!r} for --label-column; there are {', '.join(schema.names)}"
-        )
-    found = find_label(schema, layout.columns, named or index.manifest["label_column"])
-    if found is None:
-        return None
-    kind = schema.field(found).type
-    kind = kind.value_type if pt.is_dictionary(kind) else kind
-    fits = (
-        pt.is_integer(kind) or pt.is_floating(kind)
-        if index.is_regression or pt.is_integer(index.labels.type)
-        else pt.is_boolean(kind) == pt.is_boolean(index.labels.type) and not pt.is_integer(kind)
-    )
-    if not fits:
-        raise ImageFileError(
-            f"{source.shown}: labels in column {found!r} are {kind}, those of {index.path} {index.labels.type}: "
-            "name the right column with --label-column"
-        )
-    return found
+    return Comparison(queries=len(first.xq), k=rule.k, bad_images=first.bad, indexes=reports)
 
 
 def exact_answer(classifier: Classifier, xq: NDArray[np.generic]) -> Answer:
@@ -274,22 +208,15 @@ class _IndexSearch:
         return self.classifier.answer(xq, {})
 
 
-def _sample(tests: TestImages, n: int) -> TestImages:
-    """An even sample of the test images, for searches that compare each with most of n stored ones, slowly."""
-    nq = len(tests.xq)
-    places = np.linspace(0, nq - 1, min(nq, max(_SLOW_QUERIES, _SLOW_DISTANCES // n))).astype(int)
-    truth = None if tests.truth is None else [tests.truth[place] for place in places]
-    return TestImages(tests.xq[places], truth, tests.rows[places], tests.bad)
-
-
-def _report(search: _Search, tests: TestImages, truth: Answer) -> IndexReport:
+def _report(search: _Search, tests: TestSet, truth: Answer) -> IndexReport:
     classifier = search.classifier
     index = classifier.index
     answer = truth if search.kind == "exact" else search.answer(tests.xq)
     found = (answer.I[:, :, None] == truth.I[:, None, :]).any(axis=1).sum(axis=1)
     k = classifier.rule.k
     labels, exact_labels = answer.prediction.to_pylist(), truth.prediction.to_pylist()
-    different = [row for row, pair in enumerate(zip(labels, exact_labels, strict=True)) if pair[0] != pair[1]]
+    tolerance = answer_tolerance(index)
+    different = [row for row, pair in enumerate(zip(labels, exact_labels, strict=True)) if not _agree(*pair, tolerance)]
     true_labels = tests.truth if tests.truth is not None else [None] * len(labels)
     return IndexReport(
         path=search.path,
@@ -301,6 +228,7 @@ def _report(search: _Search, tests: TestImages, truth: Answer) -> IndexReport:
             min=float((found / k).min()),
             found=np.bincount(found, minlength=k + 1).tolist(),
         ),
+        tolerance=tolerance,
         agreement=share_interval(len(labels) - len(different), len(labels)),
         accuracy=_accuracy(index, labels, true_labels),
         judgement=None
@@ -317,9 +245,14 @@ def _report(search: _Search, tests: TestImages, truth: Answer) -> IndexReport:
     )
 
 
+def _agree(label: Any, exact: Any, tolerance: float | None) -> bool:
+    """Whether two labels are the same, or those of a regression near enough."""
+    return bool(label == exact if tolerance is None else abs(label - exact) <= tolerance)
+
+
 def _accuracy(index: Index, labels: list[Any], truth: list[Any]) -> float | None:
     """Over the images that have a true label; None if none has one."""
-    pairs = [(label, true) for label, true in zip(labels, truth, strict=True) if has_label(true)]
+    pairs = [(label, true) for label, true in zip(labels, truth, strict=True) if true is not None]
     if not pairs:
         return None
     if index.is_regression:

@@ -17,6 +17,8 @@ from classify.vote import Rule, vote
 from indexer.rungs import Rung
 from indexer.store import Index
 
+_TOLERANCE = 0.05  # of a regression, in standard deviations of the stored labels
+
 
 def rungs_for(index: Index, rule: Rule) -> tuple[Rung, ...]:
     """The rungs that an adaptive index was tuned to for such a rule, else its most careful one alone."""
@@ -123,3 +125,8 @@ def agrees(index: Index, I: NDArray[np.int64], tolerance: float | None) -> NDArr
     codes = index.class_codes[I]
     same: NDArray[np.bool_] = (codes == codes[:, :1]).all(axis=1)
     return is_full & same
+
+
+def answer_tolerance(index: Index) -> float | None:
+    """How far apart two answers of a regression agree, in the unit of its labels; None for classes."""
+    return float(_TOLERANCE * index.targets.std()) if index.is_regression else None

@@ -63,7 +63,7 @@ def print_comparison(comparison: Comparison) -> None:
         "min",
         "agreement",
         "95% interval",
-        "accuracy",
+        "R²" if comparison.is_regression else "accuracy",
         "speed",
         "size",
         "build",
@@ -76,7 +76,12 @@ def print_comparison(comparison: Comparison) -> None:
     for report in comparison.indexes:
         if report.judged < comparison.queries:
             console.print(f"{report.path}: asked for an even sample of {report.judged:,} of the images, as it is slow")
-        _print_notes(console, report)
+        _print_flips(console, report)
+    for report in comparison.stored_in:
+        console.print(
+            f"{report.path}: {report.stored:,} of the {report.judged:,} test images are stored in the index, "
+            "and find themselves: accuracy on them says nothing"
+        )
     for reason, rows in comparison.bad_images.items():
         console.print(f"left out: {rows:,} rows ({reason})")
 
@@ -103,14 +108,10 @@ def show_speed(ratio: float) -> str:
     return f"{ratio:.1f} x" if ratio >= 0.1 else f"{ratio:.2g} x"
 
 
-def _print_notes(console: Console, report: IndexReport) -> None:
-    if report.stored:
-        console.print(
-            f"{report.path}: {report.stored:,} of the {report.judged:,} test images are stored in the index, "
-            "and find themselves: accuracy on them says nothing"
-        )
+def _print_flips(console: Console, report: IndexReport) -> None:
     if report.flips:
-        console.print(f"{report.path}: {len(report.flips):,} labels differ from exact search:")
+        apart = "" if report.tolerance is None else f" by more than {report.tolerance:.4g}"
+        console.print(f"{report.path}: {len(report.flips):,} labels differ from exact search{apart}:")
     for flip in report.flips[:_FLIPS_SHOWN]:
         truth = "" if flip.truth is None else f", true label {flip.truth}"
         console.print(f"  row {flip.row}: {flip.label}, exact search says {flip.exact}{truth}")

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify.interval import Interval, share_interval
+from classify.ladder import answer_tolerance
 from classify.trials import ANSWERS, Answers, Queries, Trials, ask, try_rungs
 from classify.vote import WEIGHTS, Rule, Weights
 from data.errors import OptionError
@@ -42,7 +43,6 @@ _ERROR = 10  # risk of a wrong answer
 _HOPE = 3  # times the errors that the target allows: a ladder with more risk is not tested
 _FIRST_PART = 10_000  # queries that choose the ladders to test
 _TESTED = (6000, 40_000)  # queries that test them, at least and at most
-_TOLERANCE = 0.05  # of a regression, in standard deviations of the stored labels
 
 
 _EXACT_ALONE = {
@@ -87,7 +87,7 @@ class Tuning:
             the rungs, each with the share of queries that it settles and their agreement, and the agreement of all;
             exact search alone where that is cheaper or, with ``reached`` false, where nothing else reached the target.
         """
-        tolerance = float(_TOLERANCE * index.targets.std()) if index.is_regression else None
+        tolerance = answer_tolerance(index)
         record = {**asdict(self), "tolerance": tolerance}
         firsts, middles, lasts = _rungs(index, self.k)
         is_exact_cheapest = self.k >= index.n or _cost(index, EXACT, self.k) <= min(firsts.values())

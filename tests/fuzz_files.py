@@ -22,9 +22,9 @@ import hostile_files
 import numpy as np
 
 from classify.classifier import Classifier
-from classify.compare import read_test_images
 from classify.inspection import inspect_path
 from classify.job import JobOptions, run_job
+from classify.testset import read_test_set
 from data.errors import KnnvoteError
 from data.inputs import find_inputs
 from data.layout import ImageOptions
@@ -142,7 +142,7 @@ def _inspect(folder: Path, _: Classifier) -> bool:
 
 
 def _compare(folder: Path, classifier: Classifier) -> bool:
-    read_test_images(find_inputs([str(folder / "x.parquet")]), classifier, ImageOptions(grayscale=True), None)
+    read_test_set(find_inputs([str(folder / "x.parquet")]), classifier, ImageOptions(grayscale=True), None)
     return False
 
 

@@ -234,7 +234,7 @@ def test_json_has_the_documented_keys(folder):
         "path", "kind", "recall", "agreement", "accuracy", "relative_speed", "bytes", "build_seconds", "flips"
     }  # fmt: skip
     for index in record["indexes"]:
-        assert index.keys() == documented | {"stored", "judged", "judgement"}
+        assert index.keys() == documented | {"stored", "judged", "judgement", "tolerance"}
         assert index["recall"].keys() == {"mean", "p5", "min", "found"}
         assert index["agreement"].keys() == {"value", "low", "high"}
         assert all(flip.keys() == {"row", "exact", "label", "truth"} for flip in index["flips"])
@@ -273,6 +273,77 @@ def test_labels_of_another_kind_are_refused_and_not_counted_as_wrong(folder, tmp
         run(folder, "exact", images=tmp_path / "words.parquet")
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pa.array([1.0, 2.0, 3.0]),
+        pa.array([[1], [2], [3]]),
+        pa.array([b"a", b"b", b"c"]),
+        pa.array([1, 2, 3], pa.date32()),
+        pa.array([True, False, True]),
+    ],
+)
+def test_labels_that_cannot_be_words_are_refused_beside_words(tmp_path, labels):
+    index_arrays(IMAGES[:9], [f"number {label}" for label in range(9)], tmp_path / "words.knn")
+    table = image_table(IMAGES[:3]).append_column("label", labels)
+    pq.write_table(table, tmp_path / "test.parquet")
+    with pytest.raises(ImageFileError, match=r"labels in column 'label' are .*, those of .*words\.knn string"):
+        compare(
+            find_inputs([str(tmp_path / "test.parquet")]),
+            [open_index(tmp_path / "words.knn")],
+            Rule(),
+            images=ImageOptions(image_column="image"),
+        )
+    words = pa.array(["number 0", None, "number 3"]).dictionary_encode()
+    pq.write_table(table.set_column(1, "label", words), tmp_path / "test.parquet")
+    report = run(tmp_path, "words", images="test.parquet", rule=Rule(k=1)).indexes[0]
+    assert report.accuracy == 0.5
+    pq.write_table(table.set_column(1, "label", pa.nulls(3)), tmp_path / "test.parquet")
+    assert run(tmp_path, "words", images="test.parquet", rule=Rule(k=1)).indexes[0].accuracy is None
+
+
+def test_nan_is_no_label_whole_floats_are_integers_and_infinity_is_refused(folder, tmp_path):
+    labels = LABELS[TEST].astype(float)
+    labels[::2] = np.nan
+    table = image_table(IMAGES[TEST]).append_column("label", pa.array(labels))
+    pq.write_table(table, tmp_path / "test.parquet")
+    report = run(folder, "rough", images=tmp_path / "test.parquet").indexes[0]
+    assert [flip.truth for flip in report.flips] == [
+        None if flip.row % 2 == 0 else LABELS[500 + flip.row] for flip in report.flips
+    ]
+    assert {type(row.label) for row in report.judgement.classes} == {int}
+    assert sum(row.images for row in report.judgement.classes) == 50
+    labels[3] = np.inf
+    pq.write_table(table.set_column(1, "label", pa.array(labels)), tmp_path / "test.parquet")
+    with pytest.raises(ImageFileError, match=r"test\.parquet: labels in column 'label' hold infinity"):
+        run(folder, "rough", images=tmp_path / "test.parquet")
+
+
+def test_answers_of_a_regression_agree_within_a_twentieth_of_the_spread_of_labels(tmp_path, invoke):
+    targets = RNG.normal(0, 3, 500)
+    rough = IndexOptions(kind="factory", factory="IVF12,Flat")
+    index_arrays(IMAGES[TRAIN], targets, tmp_path / "rough.knn", is_regression=True, options=rough)
+    write_table(image_table(IMAGES[TEST], RNG.normal(0, 3, 100)), tmp_path / "test.parquet")
+    report = run(tmp_path, "rough", images="test.parquet").indexes[0]
+    classifier = Classifier(open_index(tmp_path / "rough.knn"), Rule())
+    xq = IMAGES[TEST].reshape(100, -1)
+    apart = np.abs(classifier.answer(xq, {}).prediction.to_numpy() - targets[brute_force()[0]].mean(axis=1))
+    assert report.tolerance == pytest.approx(0.05 * targets.std())
+    assert 0 < np.sum(apart > report.tolerance) < np.sum(apart > 0)
+    assert [flip.row for flip in report.flips] == np.flatnonzero(apart > report.tolerance).tolist()
+    assert report.agreement.value == pytest.approx(np.mean(apart <= report.tolerance))
+    told = invoke("compare", "test.parquet", "--index", "rough.knn").stdout
+    assert "R²" in told
+    assert "accuracy" not in told
+    assert f"labels differ from exact search by more than {report.tolerance:.4g}:" in told
+
+
+def test_indexes_of_classes_and_of_numbers_are_compared_apart(folder, tmp_path):
+    index_arrays(IMAGES[TRAIN], LABELS[TRAIN].astype(float), tmp_path / "r.knn", is_regression=True)
+    with pytest.raises(KnnvoteError, match=r"of .*r\.knn and .*exact\.knn only one is for regression: compare them"):
+        run(folder, "exact", tmp_path / "r")
+
+
 def test_indexes_that_read_other_rows_of_the_test_images_are_not_compared(tmp_path):
     colour = [io.BytesIO() for _ in range(4)]
     for i, stream in enumerate(colour):
@@ -288,7 +359,7 @@ def test_indexes_that_read_other_rows_of_the_test_images_are_not_compared(tmp_pa
         training = TrainingOptions(images=ImageOptions(grayscale=grayscale))
         index_files(find_inputs([str(tmp_path / "train.parquet")]), path, training=training)
         indexes.append(open_index(path))
-    with pytest.raises(KnnvoteError, match=r"reads 3 of the test images and .* 4: compare them one by one"):
+    with pytest.raises(KnnvoteError, match=r"only one of .* reads row 3 of the test images, and 1 rows are such"):
         compare(find_inputs([str(tmp_path / "test.parquet")]), indexes, Rule(k=1))
 
 
@@ -308,8 +379,10 @@ def test_searches_of_scikit_learn_find_what_exact_search_finds(tmp_path, metric)
     for report in others:
         assert report.recall.mean == 1
         assert (report.accuracy, report.flips, report.judged) == (exact.accuracy, [], 100)
-        assert report.bytes == 500 * 100 * 8
+        assert report.bytes > 500 * 100 * 8
         assert report.relative_speed > 0
+    brute, *trees = (report.bytes for report in others)
+    assert min(trees) > brute  # whose nodes are stored too
 
 
 @pytest.mark.parametrize("metric", ["l2", "cosine", "l1"])

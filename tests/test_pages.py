@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import classify.compare
+import classify.pages.comparison
 from classify.compare import Flip, compare
 from classify.interval import share_interval
 from classify.pages.comparison import summary_sentence, write_comparison
@@ -142,6 +143,31 @@ def test_summary_counts_flips_by_what_they_do(tmp_path):
     )
     same = replace(report, flips=[], agreement=share_interval(10, 10))
     assert summary_sentence(replace(same, judged=10)).endswith("none of 10 labels differs from exact search.")
+
+
+def test_numbers_have_no_better_or_worse(tmp_path):
+    targets = RNG.normal(0, 3, 300)
+    index_arrays(IMAGES[:200], targets[:200], tmp_path / "x.knn", is_regression=True, options=ROUGH)
+    write_table(image_table(IMAGES[200:], targets[200:]), tmp_path / "test.parquet")
+    inputs, indexes = find_inputs([str(tmp_path / "test.parquet")]), [open_index(tmp_path / "x.knn")]
+    comparison = compare(inputs, indexes, Rule())
+    report = comparison.indexes[0]
+    assert len(report.flips) > 1
+    assert summary_sentence(report).endswith(
+        f"{len(report.flips)} labels of 100 lie over {report.tolerance:.4g} from exact search's."
+    )
+    write_comparison(tmp_path / "page.html", comparison, inputs, indexes, Rule())
+    page = (tmp_path / "page.html").read_text()
+    assert page.count('<details class="flip">') == len(report.flips)
+    assert not re.search("for the (worse|better)|wrong either way|accuracy", page)
+    assert '<th scope="col">R²</th>' in page
+
+
+def test_a_matrix_of_too_many_classes_is_told_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(classify.pages.comparison, "_MOST_CLASSES", 3)
+    page, _ = make(tmp_path, IMAGES, CODES)
+    assert '<table class="matrix">' not in page
+    assert "More labels than a table here can show" in page
 
 
 def test_command_writes_the_page_and_the_table(tmp_path, invoke):

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from classify.accuracy import Judgement
 from classify.classifier import Classifier
-from classify.compare import Comparison, Flip, IndexReport, exact_answer, read_test_images
+from classify.compare import Comparison, Flip, IndexReport, exact_answer
 from classify.neighbors import neighbors_of
 from classify.pages.page import inline_svg, write_page
 from classify.pages.thumbnails import Thumbnail, index_thumbnail
 from classify.pages.voters import Voter, show_voters
 from classify.pictures.agreement import draw_agreement
 from classify.render import show_speed
+from classify.testset import read_test_set
 from classify.vote import Rule
 from data.inputs import InputFile
 from data.layout import ImageOptions
@@ -52,7 +54,7 @@ class ShownFlip:
 
     @property
     def verdict(self) -> str:
-        """Whether the approximate search was worse, better or wrong otherwise, if the truth is known."""
+        """Whether the approximate search was worse, better or wrong otherwise, if the true class is known."""
         return _verdict(self.flip)
 
 
@@ -63,12 +65,22 @@ class ShownReport:
     Attributes:
         report: the figures.
         flips: labels that differ, as far as they are shown.
+        matrix: of true labels by predicted ones; None without labels and where it is too large to be shown.
         name: how a label is shown.
     """
 
     report: IndexReport
     flips: list[ShownFlip]
+    matrix: "Matrix | None"
     name: Callable[[Any], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """`counts[i][j]` images of true label `labels[i]` are predicted to be `labels[j]`."""
+
+    labels: list[Any]
+    counts: list[list[int]]
 
 
 def write_comparison(
@@ -97,6 +109,7 @@ def write_comparison(
                 ShownReport(
                     report=report,
                     flips=_show_flips(flips, inputs, Classifier(index, rule), images or ImageOptions(), label_column),
+                    matrix=_matrix(report.judgement, index),
                     name=partial(show_class, names=index.manifest["class_names"]),
                 )
             )
@@ -111,8 +124,20 @@ def write_comparison(
         shown=shown,
         show_speed=show_speed,
         most_flips=_MOST_FLIPS,
-        most_classes=_MOST_CLASSES,
     )
+
+
+def _matrix(judgement: Judgement | None, index: Index) -> Matrix | None:
+    """Of the labels that occur, in class order, those that the index does not know last."""
+    if judgement is None:
+        return None
+    images = {(pair.truth, pair.label): pair.images for pair in judgement.confusion}
+    occur = {label for pair in images for label in pair}
+    known = [label for label in index.classes.to_pylist() if label in occur]
+    labels = list(dict.fromkeys([*known, *(true for true, _ in images)]))
+    if len(labels) > _MOST_CLASSES:
+        return None
+    return Matrix(labels=labels, counts=[[images.get((true, label), 0) for label in labels] for true in labels])
 
 
 def summary_sentence(report: IndexReport) -> str:
@@ -122,16 +147,14 @@ def summary_sentence(report: IndexReport) -> str:
     sentence = f"{report.path} ({report.kind}) is {pace} FAISS's flat index"
     if report.kind == "exact":
         return f"{sentence}; its labels are exact search's own."
-    if not report.flips:
-        return f"{sentence}; none of {report.judged:,} labels differs from exact search."
+    n, judged = len(report.flips), f"{report.judged:,}"
+    counted = {0: f"none of {judged} labels", 1: f"1 label of {judged}"}.get(n, f"{n:,} labels of {judged}")
+    ending = "" if n > 1 else "s"
+    if report.tolerance is not None:
+        return f"{sentence}; {counted} lie{ending} over {report.tolerance:.4g} from exact search's."
     verdicts = [_verdict(flip) for flip in report.flips]
-    told = [f"{verdicts.count(verdict):,} of them {verdict}" for verdict in _VERDICTS if verdict in verdicts]
-    differ = "label of" if len(report.flips) == 1 else "labels of"
-    verb = "differs" if len(report.flips) == 1 else "differ"
-    return (
-        f"{sentence}; {len(report.flips):,} {differ} {report.judged:,} {verb} from exact search"
-        f"{''.join(f', {words}' for words in told)}."
-    )
+    told = [f", {verdicts.count(verdict):,} of them {verdict}" for verdict in _VERDICTS if verdict in verdicts]
+    return f"{sentence}; {counted} differ{ending} from exact search{''.join(told)}."
 
 
 def _verdict(flip: Flip) -> str:
@@ -152,7 +175,7 @@ def _show_flips(
     """Ask again for what differed: the answers are the same, and only they need their neighbours kept."""
     if not flips:
         return []
-    tests = read_test_images(inputs, classifier, images, label_column)
+    tests = read_test_set(inputs, classifier, images, label_column)
     xq = tests.xq[np.searchsorted(tests.rows, [flip.row for flip in flips])]
     answer, exact = classifier.answer(xq, {}), exact_answer(classifier, xq)
     index = classifier.index
