@@ -278,6 +278,7 @@ def test_accuracy_is_drawn_against_k_with_its_band(exact_index):
     assert f"best: k = {choice.best.k}, {choice.best.weights}" in told
     assert "± one standard error, uniform" in told
     assert any(text.startswith("smallest k within one\nstandard error of it: k = 1") for text in told)
+    assert any(text.startswith("largest k within one\nstandard error of it: k = 6") for text in told)
 
 
 def test_a_regression_shows_its_squared_error():
