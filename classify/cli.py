@@ -35,7 +35,7 @@ from classify.options import (
     parse_distance,
     parse_local,
     parse_page,
-    parse_picture,
+    parse_plot,
     parse_shape,
     picture_option,
     seed_option,
@@ -465,7 +465,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
     metavar="FILE",
     is_flag=False,
     flag_value="choose-k.png",
-    callback=parse_picture,
+    callback=parse_plot,
     help="Draw them too, as PNG or SVG; to choose-k.png if no FILE is given.",
 )
 @threads_option
@@ -484,6 +484,7 @@ def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: i
         from classify.pictures.figures import save
 
         save(draw_choice(choice), plot)
+        _talk(f"{plot}: written")
     if as_json:
         click.echo(json.dumps(choice.to_json(), ensure_ascii=False))
         return

@@ -56,6 +56,16 @@ def parse_picture(ctx: click.Context, param: click.Parameter, value: str | None)
     return path
 
 
+def parse_plot(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """The path of a picture, after an option that needs none: what stands there may have been meant for another."""
+    from data.errors import OptionError
+
+    try:
+        return parse_picture(ctx, param, value)
+    except OptionError as error:
+        raise OptionError(f"{error}, or put {param.opts[0]} last") from None
+
+
 def parse_page(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
     """The path of a page, which is checked before any work."""
     if value is None:
