@@ -98,6 +98,7 @@ MISTAKES = {
     "factory and kind": ("index good.parquet --out o.knn --factory Flat --kind exact", 2, "leave out --kind"),
     "no such factory": ("index good.parquet --out o.knn --factory Flut", 2, "Flut"),
     "shape of nothing": ("index good.parquet --out o.knn --shape 4by4", 2, "'4by4' is not a shape: give height and"),
+    "grid of nothing": ("show good.parquet --grid abc", 2, "'abc' is not a grid: give rows and columns, such as 2x5"),
     "k of zero": ("classify x.knn good.parquet --out o --k 0", 2, "--k"),
     "no images": ("classify x.knn --out o", 2, "IMAGES"),
     "no output": ("classify x.knn good.parquet", 2, "--out"),

@@ -182,9 +182,14 @@ def test_errors_show_the_voters_of_the_job_and_who_outvoted_the_truth(digits_fol
 
 def test_more_errors_than_rows_of_the_grid_are_told(digits_folder, exact_index, job, wrong, invoke):
     options = ("--predictions", job, "--errors", "--index", exact_index)
-    done = invoke("show", digits_folder / "test.parquet", *options, "--grid", "2x1")
-    assert (done.code, done.stdout) == (0, "")
-    assert done.stderr == f"show.png: 2 images of {len(wrong)} wrong ones; a larger --grid shows more\n"
+    drawn = set()
+    for grid in ("2x1", "2x20"):  # an image and its neighbours fill a row, of whatever length
+        done = invoke("show", digits_folder / "test.parquet", *options, "--grid", grid)
+        assert (done.code, done.stdout) == (0, "")
+        assert done.stderr == f"show.png: 2 images of {len(wrong)} wrong ones; a larger --grid shows more\n"
+        drawn.add(Path("show.png").read_bytes())
+    assert len(drawn) == 1
+    assert "of --errors the rows alone count" in " ".join(invoke("show", "--help").stdout.split())
 
 
 def test_no_errors_draw_nothing(digits_folder, exact_index, invoke):
