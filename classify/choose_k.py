@@ -68,11 +68,23 @@ class Choice:
     def smallest_within_one_standard_error(self) -> Score:
         """The smallest k whose value is within one standard error of the best; of its weightings the better.
 
-        The one-standard-error rule of Breiman, Friedman, Olshen and Stone, Classification and Regression Trees (1984),
-        section 3.4.3, with fewer neighbours for fewer leaves.
+        The cheapest vote that comes so near the best by this measure, and no simpler model: the fewer neighbours, the
+        more does an answer depend on each.
         """
+        return min(self._within_one_standard_error(), key=lambda score: (score.k, self._loss(score)))
+
+    @property
+    def largest_within_one_standard_error(self) -> Score:
+        """The largest such k; of its weightings the better.
+
+        The smoothest vote, and so the simplest model, as the one-standard-error rule of Breiman, Friedman, Olshen and
+        Stone chooses it (Classification and Regression Trees, 1984, section 3.4.3). It may be the most that were tried.
+        """
+        return min(self._within_one_standard_error(), key=lambda score: (-score.k, self._loss(score)))
+
+    def _within_one_standard_error(self) -> list[Score]:
         limit = self._loss(self.best) + self.best.standard_error
-        return min((score for score in self.scores if self._loss(score) <= limit), key=lambda s: (s.k, self._loss(s)))
+        return [score for score in self.scores if self._loss(score) <= limit]
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``choose-k --json``."""
@@ -83,6 +95,7 @@ class Choice:
             "results": [self._score_to_json(score) for score in self.scores],
             "best": self._score_to_json(self.best),
             "smallest_within_one_standard_error": self._score_to_json(self.smallest_within_one_standard_error),
+            "largest_within_one_standard_error": self._score_to_json(self.largest_within_one_standard_error),
         }
 
     def _loss(self, score: Score) -> float:

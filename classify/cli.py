@@ -33,10 +33,10 @@ from classify.options import (
     page_option,
     parse_algorithms,
     parse_distance,
+    parse_grid,
     parse_local,
     parse_page,
-    parse_picture,
-    parse_shape,
+    parse_plot,
     picture_option,
     seed_option,
     skip_bad_option,
@@ -465,7 +465,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
     metavar="FILE",
     is_flag=False,
     flag_value="choose-k.png",
-    callback=parse_picture,
+    callback=parse_plot,
     help="Draw them too, as PNG or SVG; to choose-k.png if no FILE is given.",
 )
 @threads_option
@@ -484,6 +484,7 @@ def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: i
         from classify.pictures.figures import save
 
         save(draw_choice(choice), plot)
+        _talk(f"{plot}: written")
     if as_json:
         click.echo(json.dumps(choice.to_json(), ensure_ascii=False))
         return
@@ -494,7 +495,14 @@ def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: i
 
 @cli.command(epilog=_example("knnvote show digits/test.parquet"))
 @images_argument
-@click.option("--grid", metavar="RxC", default="2x5", show_default=True, callback=parse_shape, help="Rows and columns.")
+@click.option(
+    "--grid",
+    metavar="RxC",
+    default="2x5",
+    show_default=True,
+    callback=parse_grid,
+    help="Rows and columns; of --errors the rows alone count: an image and its neighbours fill a row.",
+)
 @click.option("--predictions", metavar="DIR", help="A job's outputs for these images: each prediction above the truth.")
 @click.option("--errors", is_flag=True, help="Only wrong predictions, each in a row with its neighbours.")
 @click.option("--index", "index_folder", metavar="INDEX", help="The job's index, to find neighbours in for --errors.")

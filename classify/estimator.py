@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classify.distances import final_distances
 from classify.ladder import climb
+from classify.parameters import ParameterError, check_to_answer, check_to_fit
 from classify.search import exact, in_blocks, search
 from classify.tune import Tuning
 from classify.vote import Rule, Ties, Weights, class_shares, mean_target, vote
@@ -117,7 +118,7 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
         options = IndexOptions(
             kind=self.kind, metric=self.metric, seed=self._seed(), threads=effective_n_jobs(self.n_jobs)
         )
-        tune = Tuning(k=self.n_neighbors, weights=self.weights, target_agreement=self.target_agreement)
+        tune = Tuning(k=int(self.n_neighbors), weights=self.weights, target_agreement=float(self.target_agreement))
         examples = training_set_from_arrays(X, labels, metric=self.metric, is_regression=self._is_regression)
         self._take(build_in_memory(examples, Path(type(self).__name__), options, tune, start=start))
         return self
@@ -137,21 +138,21 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
         """Distances and rows (nq, k): of the rungs for a rule, or as near as the index finds them."""
         index = self._made.index
         if X is None:
-            self._check_k(k, index.n - 1, index.n)
+            k = self._check_k(k, index.n - 1, index.n)
             return _without_self(*self._search(index.vectors, k + 1, None))
         xq = validate_data(self, X, reset=False)
-        self._check_k(k, index.n, len(xq))
+        k = self._check_k(k, index.n, len(xq))
         for row, reason in unusable_rows(xq, index.metric).items():
             raise KnnvoteError(f"row {row} of X cannot be compared: {reason}; leave it out")
         return self._search(xq, k, rule)
 
-    def _check_k(self, k: int, most: int, nq: int) -> None:
-        if not isinstance(k, int | np.integer):
-            raise TypeError(f"n_neighbors is {k!r}: give a whole number")
-        if not 1 <= k <= most:
-            raise ValueError(
+    def _check_k(self, k: int, most: int, nq: int) -> int:
+        check_to_answer({"n_neighbors": k, "n_jobs": self.n_jobs})
+        if k > most:
+            raise ParameterError(
                 f"n_neighbors is {k}: give from 1 to {most}, as n_samples_fit = {self.n_samples_fit_}, n_samples = {nq}"
             )
+        return int(k)
 
     def _search(self, xq: NDArray[Any], k: int, rule: Rule | None) -> Neighbors:
         """Queries that the stored type does not hold are compared with the stored vectors as float64."""
@@ -185,7 +186,8 @@ class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # sci
         n_neighbors: that vote.
         weights: ``uniform``, or ``distance`` for 1 / distance.
         metric: ``l2``, ``cosine`` or ``l1``.
-        kind: of search: ``exact``, or ``adaptive``, which is tuned for n_neighbors and weights while it is fitted.
+        kind: of search: ``exact``, or ``adaptive``, which is tuned for n_neighbors and weights while it is fitted. What
+            `open` makes has the kind of its index, which may be another one; it answers, and cannot be fitted again.
         ties: of classes with equal votes ``first-class`` takes the first in order, as scikit-learn demands: `predict`
             is then where `predict_proba` is largest. ``nearest``, the default of ``knnvote classify``, takes the one
             with the smaller summed distance.
@@ -234,9 +236,10 @@ class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # sci
 
         Raises:
             ValueError: X or y is not such.
-            KnnvoteError: a parameter or a row cannot be used.
+            ParameterError: a parameter cannot be used.
+            KnnvoteError: a row cannot be used.
         """
-        self._rule()
+        check_to_fit(self.get_params())
         rows, labels = validate_data(self, X, y, copy=True)
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
@@ -285,7 +288,8 @@ class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # sci
             self.classes_, self._has_own_labels = np.array(values), True
 
     def _rule(self) -> Rule:
-        return Rule(k=self.n_neighbors, weights=self.weights, ties=self.ties)
+        check_to_answer(self.get_params())
+        return Rule(k=int(self.n_neighbors), weights=self.weights, ties=self.ties)
 
 
 class KNNVoteRegressor(RegressorMixin, _KNNVote):  # type: ignore[misc]  # scikit-learn ships no types
@@ -295,7 +299,8 @@ class KNNVoteRegressor(RegressorMixin, _KNNVote):  # type: ignore[misc]  # sciki
         n_neighbors: that are averaged.
         weights: ``uniform``, or ``distance`` for 1 / distance.
         metric: ``l2``, ``cosine`` or ``l1``.
-        kind: of search: ``exact``, or ``adaptive``, which is tuned for n_neighbors and weights while it is fitted.
+        kind: of search: ``exact``, or ``adaptive``, which is tuned for n_neighbors and weights while it is fitted. What
+            `open` makes has the kind of its index, which may be another one; it answers, and cannot be fitted again.
         target_agreement: with exact search, that the lower end of the 95% interval must reach in tuning.
         random_state: of what is random in building an index.
         n_jobs: threads; None for one, -1 for as many as there are processors.
@@ -316,9 +321,10 @@ class KNNVoteRegressor(RegressorMixin, _KNNVote):  # type: ignore[misc]  # sciki
 
         Raises:
             ValueError: X or y is not such.
-            KnnvoteError: a parameter or a row cannot be used.
+            ParameterError: a parameter cannot be used.
+            KnnvoteError: a row cannot be used.
         """
-        self._rule()
+        check_to_fit(self.get_params())
         return self._fit(*validate_data(self, X, y, copy=True, y_numeric=True))
 
     def predict(self, X: ArrayLike | None) -> NDArray[np.float64]:
@@ -329,7 +335,8 @@ class KNNVoteRegressor(RegressorMixin, _KNNVote):  # type: ignore[misc]  # sciki
         return mean_target(self._made.index.targets[I], D, rule.weights)
 
     def _rule(self) -> Rule:
-        return Rule(k=self.n_neighbors, weights=self.weights)
+        check_to_answer(self.get_params())
+        return Rule(k=int(self.n_neighbors), weights=self.weights)
 
 
 def _is_storable(labels: NDArray[Any]) -> bool:

@@ -15,13 +15,27 @@ def parse_shape(_ctx: click.Context, _param: click.Parameter, value: str | None)
     """An image's shape, such as 28x28."""
     if value is None:
         return None
-    try:
-        shape = tuple(int(side) for side in value.lower().split("x"))
-    except ValueError:
-        shape = ()
-    if not shape or min(shape) < 1:
+    shape = _sides(value)
+    if not shape:
         raise click.BadParameter(f"{value!r} is not a shape: give height and width, such as 28x28")
     return shape
+
+
+def parse_grid(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, ...]:
+    """Rows and columns of a picture, such as 2x5."""
+    grid = _sides(value)
+    if not grid:
+        raise click.BadParameter(f"{value!r} is not a grid: give rows and columns, such as 2x5")
+    return grid
+
+
+def _sides(text: str) -> tuple[int, ...]:
+    """Numbers above 0 with x between them; none where the text is something else."""
+    try:
+        sides = tuple(int(side) for side in text.lower().split("x"))
+    except ValueError:
+        return ()
+    return sides if min(sides) >= 1 else ()
 
 
 def parse_local(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
@@ -54,6 +68,16 @@ def parse_picture(ctx: click.Context, param: click.Parameter, value: str | None)
     path = parse_local(ctx, param, value)
     check_picture(path)
     return path
+
+
+def parse_plot(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """The path of a picture, after an option that needs none: what stands there may have been meant for another."""
+    from data.errors import OptionError
+
+    try:
+        return parse_picture(ctx, param, value)
+    except OptionError as error:
+        raise OptionError(f"{error}, or put {param.opts[0]} last") from None
 
 
 def parse_page(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:

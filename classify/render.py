@@ -120,7 +120,7 @@ def _print_flips(console: Console, report: IndexReport) -> None:
 
 
 def print_choice(choice: Choice) -> None:
-    """The table of ``choose-k`` on stdout, a row for each k, and below it the best and the smallest."""
+    """The table of ``choose-k`` on stdout, a row for each k, and below it the best, the smallest and the largest."""
     measure = choice.measure.replace("_", " ")
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     console.print(f"{choice.images:,} images, each left out in turn, {choice.search} search")
@@ -131,8 +131,9 @@ def print_choice(choice: Choice) -> None:
         table.add_row(f"{scores[0].k:{digits}}", *(_show_value(choice, score.value) for score in scores))
     _print(table)
     console.print(f"best: {_show_score(choice, choice.best)}")
-    smallest = _show_score(choice, choice.smallest_within_one_standard_error)
-    console.print(f"smallest k within one standard error of it: {smallest}")
+    smallest, largest = choice.smallest_within_one_standard_error, choice.largest_within_one_standard_error
+    console.print(f"smallest k within one standard error of it: {_show_score(choice, smallest)}")
+    console.print(f"largest k within one standard error of it: {_show_score(choice, largest)}")
     if choice.with_copies:
         console.print(
             f"{choice.with_copies:,} of the {choice.images:,} images have an exact copy among the others, "

@@ -146,7 +146,7 @@ def _claimed(out: Path, *, overwrite: bool) -> Iterator[None]:
     _check_destination(out, overwrite=overwrite)
     is_new = not out.exists()
     try:
-        with hold_lock(out / LOCK, f"another build is writing to {out}: wait for it, or give another --out"):
+        with hold_lock(out / LOCK, f"another build is writing to {out}: wait for it, or give another path"):
             _check_destination(out, overwrite=overwrite)  # by now another build may have ended
             yield
     finally:
@@ -159,9 +159,11 @@ def _check_destination(out: Path, *, overwrite: bool) -> None:
     """Refuse to write an index where something else is, or over an index without being told to."""
     if is_index_folder(out):
         if not overwrite:
-            raise KnnvoteError(f"{out} exists: pass --overwrite to replace it, or give another --out")
+            raise KnnvoteError(
+                f"{out} exists: pass --overwrite (in Python overwrite=True) to replace it, or give another path"
+            )
     elif os.path.lexists(out) and not (out.is_dir() and all(map(is_leftover, locate(out).below(recursive=False)))):
-        raise KnnvoteError(f"{out} exists and is not an index folder: give --out a new path, such as {out}.knn")
+        raise KnnvoteError(f"{out} exists and is not an index folder: give a new path, such as {out}.knn")
 
 
 def build(examples: TrainingSet, out: Path, options: IndexOptions, tune: Tune | None, *, start: float) -> None:

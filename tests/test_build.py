@@ -234,7 +234,7 @@ def test_skipped_rows_are_counted(tmp_path):
 def test_an_index_that_exists_is_replaced_only_when_told_to(tmp_path):
     index_arrays(IMAGES, LABELS, tmp_path / "x")
     before = stable_files(tmp_path / "x")
-    with pytest.raises(KnnvoteError, match=r"/x exists: pass --overwrite to replace it, or give another --out"):
+    with pytest.raises(KnnvoteError, match=r"/x exists: pass --overwrite .* or give another path"):
         index_arrays(IMAGES[:9], LABELS[:9], tmp_path / "x")
     assert stable_files(tmp_path / "x") == before
     index_arrays(IMAGES[:9], LABELS[:9], tmp_path / "x", options=IndexOptions(overwrite=True))
@@ -249,7 +249,7 @@ def test_a_folder_of_other_things_is_never_written_into(tmp_path, name, overwrit
     file = tmp_path / "data" / name
     file.parent.mkdir(parents=True)
     file.write_text("mine")
-    with pytest.raises(KnnvoteError, match=r"/data exists and is not an index folder: give --out a new path, such as"):
+    with pytest.raises(KnnvoteError, match=r"/data exists and is not an index folder: give a new path, such as"):
         index_arrays(IMAGES, LABELS, tmp_path / "data", options=IndexOptions(overwrite=overwrite))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
     assert file.read_text() == "mine"

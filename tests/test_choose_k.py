@@ -237,6 +237,17 @@ def test_the_smallest_k_is_within_one_standard_error_and_the_better_of_its_two()
     assert named(choice.smallest_within_one_standard_error) == (1, "distance")
 
 
+def test_the_largest_k_is_within_one_standard_error_and_the_better_of_its_two():
+    choice = choice_of([(0.875, 0.5), (0.75, 0.8125), (0.5, 0.5)], error=0.125)
+    assert named(choice.largest_within_one_standard_error) == (2, "distance")
+    choice = choice_of([(0.875, 0.5), (0.5, 0.75), (0.5, 0.7)], error=0.125)
+    assert named(choice.largest_within_one_standard_error) == (2, "distance")  # at the limit is within
+    choice = choice_of([(0.5, 0.5), (0.875, 0.875), (0.7, 0.5)], error=0.125)
+    assert named(choice.largest_within_one_standard_error) == named(choice.best) == (2, "uniform")
+    choice = choice_of([(2.0, 9.0), (2.5, 2.25), (9.0, 9.0)], error=0.5, measure="mean_squared_error")
+    assert named(choice.largest_within_one_standard_error) == (2, "distance")
+
+
 @st.composite
 def neighbors(draw):
     """Some queries of k neighbours with many equal and zero distances: codes and D."""
@@ -272,7 +283,7 @@ def test_with_thousands_of_classes_every_k_has_the_label_that_the_vote_gives_it(
         assert np.array_equal(winners[:, k - 1], vote(codes[:, :k], D[:, :k], Rule(k=k, weights=weights))[0])
 
 
-def test_the_command_prints_a_row_for_each_k_then_the_best_and_the_smallest(invoke, exact_index):
+def test_the_command_prints_a_row_for_each_k_then_the_best_the_smallest_and_the_largest(invoke, exact_index):
     result = invoke("choose-k", exact_index, "--max-k", "10", "--threads", "1")
     assert (result.code, result.stderr) == (0, "")
     choice = choose_k(open_index(exact_index), max_k=10)
@@ -281,10 +292,14 @@ def test_the_command_prints_a_row_for_each_k_then_the_best_and_the_smallest(invo
     assert re.split(r"  +", headers.strip()) == ["k", "accuracy, uniform", "accuracy, distance"]
     found = {(int(k), w): v for k, *pair in map(str.split, rows[:10]) for w, v in zip(WEIGHTS, pair, strict=True)}
     assert found == {key: f"{value:.4f}" for key, value in accuracies(choice).items()}
-    best, smallest = choice.best, choice.smallest_within_one_standard_error
+    named = {
+        "best": choice.best,
+        "smallest k within one standard error of it": choice.smallest_within_one_standard_error,
+        "largest k within one standard error of it": choice.largest_within_one_standard_error,
+    }
     assert rows[10:] == [
         f"{told}: k = {s.k}, {s.weights}: accuracy {s.value:.4f}, standard error {s.standard_error:.4f}"
-        for told, s in (("best", best), ("smallest k within one standard error of it", smallest))
+        for told, s in named.items()
     ]
 
 
@@ -301,6 +316,7 @@ def test_the_command_gives_json_on_stdout(invoke, exact_index):
         "results",
         "best",
         "smallest_within_one_standard_error",
+        "largest_within_one_standard_error",
     ]
     assert [list(entry) for entry in record["results"]] == [["k", "weights", "accuracy", "standard_error"]] * 6
     assert record["best"] in record["results"]

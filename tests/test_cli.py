@@ -80,7 +80,7 @@ MISTAKES = {
         "--min-confidence is 2.0: give a share",
     ),
     "distance": ("classify x.knn good.parquet --out o --max-distance -1", 2, "--max-distance is -1.0: give a distance"),
-    "index exists": ("index good.parquet --out x.knn", 1, "x.knn exists: pass --overwrite to replace it"),
+    "index exists": ("index good.parquet --out x.knn", 1, "x.knn exists: pass --overwrite (in Python"),
     "index over other files": ("index good.parquet --out foreign", 1, "foreign exists and is not an index folder"),
     "output over other files": ("classify x.knn good.parquet --out foreign", 1, "foreign holds files that knnvote did"),
     "output is a file": (
@@ -98,6 +98,7 @@ MISTAKES = {
     "factory and kind": ("index good.parquet --out o.knn --factory Flat --kind exact", 2, "leave out --kind"),
     "no such factory": ("index good.parquet --out o.knn --factory Flut", 2, "Flut"),
     "shape of nothing": ("index good.parquet --out o.knn --shape 4by4", 2, "'4by4' is not a shape: give height and"),
+    "grid of nothing": ("show good.parquet --grid abc", 2, "'abc' is not a grid: give rows and columns, such as 2x5"),
     "k of zero": ("classify x.knn good.parquet --out o --k 0", 2, "--k"),
     "no images": ("classify x.knn --out o", 2, "IMAGES"),
     "no output": ("classify x.knn good.parquet", 2, "--out"),

@@ -21,7 +21,7 @@ from classify.classifier import Classifier
 from classify.estimator import KNNVoteClassifier, KNNVoteRegressor
 from classify.vote import Rule
 from data.errors import KnnvoteError, OptionError
-from indexer.build import index_arrays
+from indexer.build import IndexOptions, index_arrays
 
 X, Y = load_digits(return_X_y=True)
 TRAIN, TEST = np.s_[:1400], np.s_[1400:]
@@ -215,7 +215,7 @@ def test_a_saved_regressor_opens_with_equal_answers_and_not_as_a_classifier(tmp_
 def test_a_folder_that_is_there_is_replaced_only_when_told(tmp_path):
     fitted = KNNVoteClassifier().fit(X, Y)
     fitted.save(tmp_path / "saved.knn")
-    with pytest.raises(KnnvoteError, match="exists"):
+    with pytest.raises(KnnvoteError, match=r"saved.knn exists: .*overwrite=True.* or give another path"):
         fitted.save(tmp_path / "saved.knn")
     KNNVoteClassifier.open(tmp_path / "saved.knn").save(tmp_path / "saved.knn", overwrite=True)
     opened = KNNVoteClassifier.open(tmp_path / "saved.knn")
@@ -257,20 +257,58 @@ def test_an_estimator_opened_and_then_fitted_has_the_classes_that_it_was_fitted_
 
 
 @pytest.mark.parametrize(
-    ("parameters", "named"),
+    ("name", "value", "told"),
     [
-        ({"weights": "none"}, "none"),
-        ({"metric": "l3"}, "l3"),
-        ({"kind": "fast"}, "fast"),
-        ({"n_neighbors": 0}, "0"),
-        ({"target_agreement": 2.0}, "2.0"),
-        ({"random_state": -1}, "-1"),
+        ("n_neighbors", 0, "give a whole number"),
+        ("n_neighbors", 2.5, "give a whole number"),
+        ("n_neighbors", "5", "give a whole number"),
+        ("n_neighbors", None, "give a whole number"),
+        ("weights", "none", "give one of uniform, distance"),
+        ("weights", np.ones(3), "give one of uniform, distance"),
+        ("metric", "l3", "give one of l2, cosine, l1"),
+        ("kind", "fast", "give one of exact, adaptive "),
+        ("kind", "hnsw", "give one of exact, adaptive "),
+        ("target_agreement", 2.0, "give a share"),
+        ("target_agreement", "1", "give a share"),
+        ("random_state", -1, "give a whole number"),
+        ("n_jobs", 0, "give a number of threads"),
+        ("n_jobs", "2", "give a number of threads"),
     ],
 )
 @BOTH
-def test_a_parameter_without_a_meaning_is_refused_by_name(estimator, parameters, named):
-    with pytest.raises(OptionError, match=named):
-        clone(estimator).set_params(**parameters).fit(X, Y)
+def test_a_parameter_without_a_meaning_is_refused_by_fit_in_its_own_name(estimator, name, value, told):
+    with pytest.raises(OptionError) as refused:
+        clone(estimator).set_params(**{name: value}).fit(X, Y)
+    assert str(refused.value).startswith(f"{name} is {value!r}: {told}")
+    assert "--" not in str(refused.value)
+    assert isinstance(refused.value, ValueError)  # as scikit-learn's own error is, and
+    assert isinstance(refused.value, TypeError)
+
+
+def test_a_parameter_that_is_changed_later_is_refused_by_predict():
+    fitted = KNNVoteClassifier().fit(X, Y)
+    for name, value in {"n_neighbors": 2.5, "weights": "none", "ties": "none", "n_jobs": 0}.items():
+        with pytest.raises(OptionError, match=f"^{name} is "):
+            copy.deepcopy(fitted).set_params(**{name: value}).predict(X)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_of_numpy_are_taken_as_a_grid_search_gives_them(tmp_path, kind):
+    fitted = KNNVoteClassifier(np.int64(3), kind=kind, target_agreement=np.float32(0.5), n_jobs=np.int64(1)).fit(X, Y)
+    fitted.save(tmp_path / "x.knn")
+    np.testing.assert_array_equal(fitted.predict(X), KNNVoteClassifier(3).fit(X, Y).predict(X))
+    assert fitted.kneighbors(X[:2], np.int64(2), return_distance=False).shape == (2, 2)
+
+
+@pytest.mark.parametrize("options", [IndexOptions(kind="hnsw"), IndexOptions(kind="factory", factory="PCA8,Flat")])
+def test_an_index_of_another_kind_is_opened_and_answers_and_cannot_be_fitted_again(tmp_path, options):
+    index_arrays(X, Y, tmp_path / "x.knn", options=options)
+    opened = KNNVoteClassifier.open(tmp_path / "x.knn", n_neighbors=3)
+    assert opened.score(X, Y) > 0.95
+    opened.save(tmp_path / "again.knn")
+    with pytest.raises(OptionError, match=f"kind is '{options.kind}': .* can be opened, not fitted"):
+        clone(opened).fit(X, Y)
+    assert clone(opened).set_params(kind="exact").fit(X, Y).score(X, Y) > 0.95
 
 
 def test_more_neighbours_than_rows_and_what_is_no_number_are_errors_of_scikit_learn():

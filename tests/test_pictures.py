@@ -182,9 +182,14 @@ def test_errors_show_the_voters_of_the_job_and_who_outvoted_the_truth(digits_fol
 
 def test_more_errors_than_rows_of_the_grid_are_told(digits_folder, exact_index, job, wrong, invoke):
     options = ("--predictions", job, "--errors", "--index", exact_index)
-    done = invoke("show", digits_folder / "test.parquet", *options, "--grid", "2x1")
-    assert (done.code, done.stdout) == (0, "")
-    assert done.stderr == f"show.png: 2 images of {len(wrong)} wrong ones; a larger --grid shows more\n"
+    drawn = set()
+    for grid in ("2x1", "2x20"):  # an image and its neighbours fill a row, of whatever length
+        done = invoke("show", digits_folder / "test.parquet", *options, "--grid", grid)
+        assert (done.code, done.stdout) == (0, "")
+        assert done.stderr == f"show.png: 2 images of {len(wrong)} wrong ones; a larger --grid shows more\n"
+        drawn.add(Path("show.png").read_bytes())
+    assert len(drawn) == 1
+    assert "of --errors the rows alone count" in " ".join(invoke("show", "--help").stdout.split())
 
 
 def test_no_errors_draw_nothing(digits_folder, exact_index, invoke):
@@ -278,6 +283,7 @@ def test_accuracy_is_drawn_against_k_with_its_band(exact_index):
     assert f"best: k = {choice.best.k}, {choice.best.weights}" in told
     assert "± one standard error, uniform" in told
     assert any(text.startswith("smallest k within one\nstandard error of it: k = 1") for text in told)
+    assert any(text.startswith("largest k within one\nstandard error of it: k = 6") for text in told)
 
 
 def test_a_regression_shows_its_squared_error():
@@ -286,10 +292,11 @@ def test_a_regression_shows_its_squared_error():
     assert draw_choice(choice).axes[0].get_ylabel() == "mean squared error, leaving one out"
 
 
-def test_choose_k_prints_the_same_with_a_plot(exact_index, invoke):
+def test_choose_k_prints_the_same_with_a_plot_and_tells_its_file(exact_index, invoke):
     plain_run = invoke("choose-k", exact_index, "--max-k", 3)
-    assert invoke("choose-k", exact_index, "--max-k", 3, "--plot") == plain_run
-    assert invoke("choose-k", exact_index, "--max-k", 3, "--plot", "own.svg") == plain_run
+    for options, file in ((("--plot",), "choose-k.png"), (("--plot", "own.svg"), "own.svg")):
+        done = invoke("choose-k", exact_index, "--max-k", 3, *options)
+        assert (done.code, done.stdout, done.stderr) == (0, plain_run.stdout, f"{file}: written\n")
     assert Path("own.svg").read_bytes().startswith(b"<?xml")
     assert imagecodecs.png_decode(Path("choose-k.png").read_bytes()).shape[:2] == (600, 960)
 
@@ -314,13 +321,18 @@ def test_the_map_has_the_same_bytes_twice(exact_index, invoke):
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "command", [("show", "x.parquet", "--out"), ("map", "x", "--out"), ("choose-k", "x", "--plot")]
-)
+@pytest.mark.parametrize("command", [("show", "x.parquet", "--out"), ("map", "x", "--out")])
 def test_another_suffix_is_refused_before_any_work(invoke, command):
     done = invoke(*command, "x.jpg")
     assert (done.code, done.stdout) == (2, "")
     assert done.stderr == "error: x.jpg is no name of a picture: give one that ends in .png or .svg\n"
+
+
+def test_an_index_that_plot_took_for_its_file_is_told(exact_index, invoke):
+    done = invoke("choose-k", "--plot", exact_index)
+    assert (done.code, done.stdout) == (2, "")
+    told = f"{exact_index} is no name of a picture: give one that ends in .png or .svg, or put --plot last"
+    assert done.stderr == f"error: {told}\n"
 
 
 def test_a_place_that_takes_no_file_is_told(tmp_path):

@@ -17,7 +17,7 @@ _STYLES = {"uniform": ("#332288", "o", "-"), "distance": ("#CC6677", "s", "--")}
 def draw_choice(choice: Choice) -> "Figure":
     """Accuracy, or mean squared error, of every k and both weightings in bands of one standard error to either side.
 
-    The best is marked, and the smallest k within one standard error of it.
+    The best is marked, and the smallest and the largest k within one standard error of it.
     """
     figure = new_figure(8, 5)
     axes = figure.subplots()
@@ -35,19 +35,23 @@ def draw_choice(choice: Choice) -> "Figure":
             linewidth=0,
             label=f"± one standard error, {weights}",
         )
-    best, smallest = choice.best, choice.smallest_within_one_standard_error
+    best = choice.best
     axes.plot(best.k, best.value, "*", color=INK, markersize=15, label=f"best: {_shown(best)}", zorder=4)
-    axes.plot(
-        smallest.k,
-        smallest.value,
-        "o",
-        markerfacecolor="none",
-        markeredgecolor=INK,
-        markeredgewidth=1.5,
-        markersize=15,
-        label=f"smallest k within one\nstandard error of it: {_shown(smallest)}",
-        zorder=4,
-    )
+    for name, score, marker in (
+        ("smallest", choice.smallest_within_one_standard_error, "o"),
+        ("largest", choice.largest_within_one_standard_error, "D"),
+    ):
+        axes.plot(
+            score.k,
+            score.value,
+            marker,
+            markerfacecolor="none",
+            markeredgecolor=INK,
+            markeredgewidth=1.5,
+            markersize=15,
+            label=f"{name} k within one\nstandard error of it: {_shown(score)}",
+            zorder=4,
+        )
     measure = choice.measure.replace("_", " ")
     axes.set(xlabel="k, neighbours that vote", ylabel=f"{measure}, leaving one out")
     axes.locator_params(axis="x", integer=True)
