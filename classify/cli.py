@@ -530,10 +530,9 @@ def show(  # noqa: PLR0917  # click passes options by name
         raise click.UsageError("--index is for --errors alone: give both, or none")
     rows, columns = check_grid(grid)
     job = None if predictions is None else Job.open(locate(predictions))
-    options = ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale)
     selection = Selection(
         count=rows if errors else rows * columns,
-        images=options if job is None else job.image_options(options),
+        images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale),
         label_column=label_column,
         job=job,
         classifier=None if job is None or index_folder is None else job.classifier(open_index(index_folder)),

@@ -12,7 +12,7 @@ from classify.receipt import read_receipt
 from classify.vote import Rule
 from data.errors import KnnvoteError
 from data.inputs import InputFile
-from data.layout import ImageOptions
+from data.layout import ImageOptions, Layout
 from data.locations import Location
 from indexer.store import Index
 
@@ -43,15 +43,19 @@ class Job:
             )
         return cls(out=out, record=record)
 
-    def image_options(self, given: ImageOptions) -> ImageOptions:
-        """How the job found its images, where nothing else is given."""
-        options = self.record.options
-        shape = given.shape or tuple(options.get("shape") or ()) or None
-        return ImageOptions(
-            image_column=given.image_column or options.get("image_column"),
-            shape=shape,
-            grayscale=given.grayscale or bool(options.get("grayscale")),
+    def recognise(self, head: pa.Table, given: ImageOptions | None = None) -> Layout:
+        """How an input whose first rows these are holds its images: as the job found it, where nothing else is given.
+
+        Raises:
+            ImageFileError: it holds none, or of another shape than the index's.
+        """
+        options, given = self.record.image_options, given or ImageOptions()
+        options = ImageOptions(
+            image_column=given.image_column or options.image_column,
+            shape=given.shape or options.shape,
+            grayscale=given.grayscale or options.grayscale,
         )
+        return self.record.stored_images.recognise(head, options)
 
     def classifier(self, index: Index) -> Classifier:
         """The classifier that answered, opened again.

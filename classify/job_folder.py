@@ -13,6 +13,7 @@ from pyarrow import fs as pafs
 from data.errors import KnnvoteError
 from data.files import atomic_write, hold_lock
 from data.inputs import InputFile
+from data.layout import ImageOptions, StoredImages
 from data.locations import Location, locate
 from indexer.manifest import MANIFEST
 
@@ -28,12 +29,24 @@ class JobRecord:
     Attributes:
         index: fingerprint of the index.
         options: everything that shapes the answers.
+        stored_images: what the index says of its images, without which inputs are not recognised as the job did.
         inputs: by the relative path of each output file, the address of its input.
     """
 
     index: str
     options: dict[str, Any]
+    stored_images: StoredImages
     inputs: dict[str, str]
+
+    @property
+    def image_options(self) -> ImageOptions:
+        """What the user said about the images."""
+        shape = self.options["shape"]
+        return ImageOptions(
+            image_column=self.options["image_column"],
+            shape=None if shape is None else tuple(shape),
+            grayscale=self.options["grayscale"],
+        )
 
     @property
     def prefix(self) -> str:
@@ -90,7 +103,9 @@ def _real(location: Location) -> str:
 
 
 @contextmanager
-def claimed(out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile]) -> Iterator[None]:
+def claimed(
+    out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile], *, stored_images: StoredImages
+) -> Iterator[None]:
     """Hold the output folder for this job alone.
 
     Raises:
@@ -113,7 +128,8 @@ def claimed(out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile
         known = {} if before is None else before.inputs
         for source in inputs:
             _refuse_replacing(out, known.get(source.relative), source)
-        now = JobRecord(**made_from, inputs=known | {source.relative: source.address for source in inputs})
+        addresses = known | {source.relative: source.address for source in inputs}
+        now = JobRecord(**made_from, stored_images=stored_images, inputs=addresses)
         if now != before:
             _write_json(records / _JOB, asdict(now))
         check_claim(out, made_from)
@@ -167,7 +183,8 @@ def read_job_record(out: Location) -> JobRecord | None:
     if record is None:
         return None
     try:
-        return JobRecord(str(record["index"]), dict(record["options"]), dict(record["inputs"]))
+        stored = {**record["stored_images"], "shape": tuple(record["stored_images"]["shape"])}
+        return JobRecord(str(record["index"]), dict(record["options"]), StoredImages(**stored), dict(record["inputs"]))
     except (ValueError, KeyError, TypeError) as error:
         raise KnnvoteError(f"{out / RECORDS / _JOB} is damaged: remove it, and the files that fit are kept") from error
 

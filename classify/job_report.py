@@ -15,10 +15,9 @@ from classify.job_folder import JobRecord, output_files
 from classify.neighbors import Neighbor, neighbors_of
 from classify.output import read_answers
 from classify.receipt import read_receipt
-from data.errors import KnnvoteError
+from data.errors import ImageFileError, KnnvoteError
 from data.images import decode_images
 from data.inputs import InputFile
-from data.layout import ImageOptions, recognise_images
 from data.locations import Location
 from data.parquet import open_parquet, read_head, rows_within_budget, take_rows
 from indexer.store import Index
@@ -169,19 +168,21 @@ def _report_rows(
     columns = ("prediction", "confidence", "distance", "status")
     batches = [pa.table(batch, names=columns) for batch in read_answers(job.out / name, job.record.prefix, *columns)]
     told = pa.concat_tables(batches).take(pa.array(wanted)).to_pylist()
-    seen = {} if source is None else dict(_look(source, wanted, job.image_options(ImageOptions()), classifier))
+    seen = {} if source is None else dict(_look(source, wanted, job, classifier))
     for row, answer in zip(wanted.tolist(), told, strict=True):
         pixels, neighbors = seen.get(row, (None, []))
         yield ReportedRow(file=name, row=row, pixels=pixels, neighbors=neighbors, **answer)
 
 
 def _look(
-    source: InputFile, wanted: NDArray[np.int64], options: ImageOptions, classifier: Classifier | None
+    source: InputFile, wanted: NDArray[np.int64], job: Job, classifier: Classifier | None
 ) -> Iterator[tuple[int, tuple[NDArray[Any] | None, list[Neighbor]]]]:
     """Pixels and neighbours of some rows of an input, ascending."""
     with source.steady(), open_parquet(source) as file:
-        head = read_head(source, file)
-        layout = recognise_images(head, options) if classifier is None else classifier.recognise(head, options)
+        try:
+            layout = job.recognise(read_head(source, file))
+        except ImageFileError as error:
+            raise ImageFileError(f"{source.shown}: {error}") from error
         size = rows_within_budget(layout.d, _BATCH)
         for here, table in take_rows(source, file, wanted, columns=layout.columns, batch_size=size):
             pixels, _ = decode_images(table, layout)

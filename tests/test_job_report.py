@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -11,10 +12,11 @@ import classify.job_report
 from classify.finished_job import Job
 from classify.job_report import report_job
 from classify.pages.job import write_job
-from data.errors import KnnvoteError
+from data.errors import ImageFileError, KnnvoteError
+from data.inputs import find_inputs
 from data.locations import locate
 from data.tables import image_table, write_table
-from indexer.build import index_arrays
+from indexer.build import index_arrays, index_files
 from indexer.store import open_index
 
 RNG = np.random.default_rng(8)
@@ -43,6 +45,11 @@ def written():
         columns = zip(table["confidence"].to_pylist(), table["distance"].to_pylist(), strict=True)
         found += [(confidence, distance, name, row) for row, (confidence, distance) in enumerate(columns)]
     return found
+
+
+def write_one(table, name):
+    write_table(table, Path(name))
+    return find_inputs([name])[0]
 
 
 def test_rows_to_look_at_are_the_closest_votes_and_the_farthest(job):
@@ -147,6 +154,41 @@ def test_a_regression_has_distances_and_no_edge(tmp_path, monkeypatch, invoke):
     done = invoke("show", "in.parquet", "--predictions", "out", "--errors", "--index", "x.knn")
     assert (done.code, done.stdout) == (2, "")
     assert "x.knn was built for regression, where no class is wrong: leave out --errors" in done.stderr
+
+
+def pictured(folder):
+    """The pixels of each row that the report of a job shows, by row."""
+    report = report_job(Job.open(locate(folder)), None)
+    return {row.row: row.pixels for row in report.farthest}
+
+
+def test_raw_bytes_are_shown_in_the_shape_of_the_index(tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    wide = RNG.integers(0, 256, (60, 4, 16), dtype=np.uint8)
+    raw = pa.array([image.tobytes() for image in wide])
+    pq.write_table(pa.table({"image": raw[:50], "label": np.arange(50) % 3}), "train.parquet")
+    pq.write_table(pa.table({"image": raw[50:]}), "in.parquet")
+    assert invoke("index", "train.parquet", "--shape", "4x16", "--out", "x.knn").code == 0
+    assert invoke("classify", "x.knn", "in.parquet", "--out", "out").code == 0
+    shown = pictured("out")
+    assert len(shown) == 10
+    for row, pixels in shown.items():
+        np.testing.assert_array_equal(pixels, wide[50 + row])
+
+
+def test_of_two_image_columns_that_of_the_index_is_shown_and_drawn(tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    both = image_table(IMAGES[200:210]).append_column("mask", pa.array([b"\0" * 36] * 10))
+    index_files([write_one(image_table(IMAGES[:200], LABELS[:200]), "train.parquet")], Path("x.knn"))
+    write_table(both, Path("in.parquet"))
+    assert invoke("classify", "x.knn", "in.parquet", "--out", "out").code == 0
+    for row, pixels in pictured("out").items():
+        np.testing.assert_array_equal(pixels, IMAGES[200 + row])
+    assert invoke("show", "in.parquet", "--predictions", "out").code == 0
+    record = Path("out/_knnvote/job.json")
+    record.write_text(record.read_text().replace('"column": "image"', '"column": null'))
+    with pytest.raises(ImageFileError, match=r"in\.parquet: several columns could be the image: 'image', 'mask'"):
+        pictured("out")
 
 
 @pytest.mark.usefixtures("job")

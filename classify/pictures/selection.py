@@ -126,10 +126,10 @@ def _recognise(source: InputFile, file: pq.ParquetFile, selection: Selection) ->
     """How the file holds its images, and its label column, if it has one."""
     head = read_head(source, file)
     try:
-        if selection.classifier is None:
+        if selection.job is None:
             layout = recognise_images(head, selection.images)
         else:
-            layout = selection.classifier.recognise(head, selection.images)
+            layout = selection.job.recognise(head, selection.images)
     except ImageFileError as error:
         raise ImageFileError(f"{source.shown}: {error}") from error
     if len(layout.shape) != 2:
