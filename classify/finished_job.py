@@ -1,16 +1,15 @@
 """The outputs of a job that has run: whose they are, what was answered, and the classifier that answered."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from classify.classifier import Classifier
-from classify.job_folder import RECORDS, JobRecord, read_job_record
+from classify.job_folder import JOB, RECORDS, JobRecord, damaged, read_job_record
 from classify.output import read_answers
 from classify.receipt import read_receipt
-from classify.vote import Rule
-from data.errors import KnnvoteError
+from data.errors import KnnvoteError, OptionError
 from data.inputs import InputFile
 from data.layout import ImageOptions, Layout
 from data.locations import Location
@@ -61,7 +60,7 @@ class Job:
         """The classifier that answered, opened again.
 
         Raises:
-            KnnvoteError: the job's index is another one.
+            KnnvoteError: the job's index is another one, or the record is damaged.
         """
         if self.record.index != index.fingerprint:
             raise KnnvoteError(
@@ -70,10 +69,9 @@ class Job:
                 "that classified"
             )
         try:
-            rule = Rule(**{field.name: self.record.options[field.name] for field in fields(Rule)})
-        except (KeyError, TypeError) as error:
-            raise KnnvoteError(f"the record of {self.out} is damaged: classify into another folder") from error
-        return Classifier(index, rule)
+            return Classifier(index, self.record.rule)
+        except OptionError as error:  # of a rule that fits no job of this index
+            raise damaged(self.out / RECORDS / JOB) from error
 
     def answers(self, source: InputFile, rows: int | None) -> tuple[pa.Array, pa.Array]:
         """Prediction and status of an input's first rows, or of all.

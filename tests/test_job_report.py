@@ -191,6 +191,57 @@ def test_of_two_image_columns_that_of_the_index_is_shown_and_drawn(tmp_path, mon
         pictured("out")
 
 
+def damage(**changed):
+    """Change entries of the job's record; those that its options have there, others beside."""
+    file = Path("out/_knnvote/job.json")
+    record = json.loads(file.read_text())
+    for name, value in changed.items():
+        (record["options"] if name in record["options"] else record)[name] = value
+    file.write_text(json.dumps(record))
+
+
+@pytest.mark.usefixtures("job")
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"shape": 5},
+        {"shape": [0, 6]},
+        {"ties": "neerest"},
+        {"weights": ["uniform"]},
+        {"k": 2.5},
+        {"k": True},
+        {"min_confidence": "high"},
+        {"max_distance": -1},
+        {"image_column": 3},
+        {"grayscale": None},
+        {"prefix": None},
+        {"stored_images": {"shape": "6x6", "column": None, "grayscale": False}},
+        {"stored_images": {"shape": [6, 6], "column": None, "grayscale": 1}},
+        {"stored_images": {"shape": [6, 6]}},
+        {"index": 1},
+        {"inputs": {"a.parquet": 1}},
+        {"inputs": 7},
+    ],
+    ids=json.dumps,
+)
+def test_a_damaged_record_is_told_by_its_name_with_what_to_do(invoke, changed):
+    damage(**changed)
+    for command in (("report", "out"), ("show", "in", "--predictions", "out"), ("inspect", "out")):
+        done = invoke(*command)
+        assert (done.code, done.stdout) == (1, "")
+        assert done.stderr == (
+            "error: out/_knnvote/job.json is damaged: remove it and run the job again, which keeps the files that fit\n"
+        )
+
+
+@pytest.mark.usefixtures("job")
+def test_a_record_of_more_neighbours_than_the_index_has_is_damaged(invoke):
+    damage(k=201)
+    done = invoke("show", "in", "--predictions", "out", "--errors", "--index", "x.knn")
+    assert (done.code, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: out/_knnvote/job.json is damaged: remove it and run the job again")
+
+
 @pytest.mark.usefixtures("job")
 def test_a_folder_without_finished_outputs_is_told(invoke):
     for name in FILES:
