@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 
 from classify.classifier import Classifier
-from classify.job_folder import JOB, RECORDS, JobRecord, damaged, read_job_record
+from classify.job_folder import JOB, RECORDS, JobRecord, damaged, output_files, read_job_record
 from classify.output import read_answers
-from classify.receipt import read_receipt
+from classify.receipt import Receipt, read_receipt
 from data.errors import KnnvoteError, OptionError
 from data.inputs import InputFile
 from data.layout import ImageOptions, Layout
@@ -41,6 +42,29 @@ class Job:
                 f"{out} is not the output folder of a job, which has a {RECORDS}: give what classify had as --out"
             )
         return cls(out=out, record=record)
+
+    @cached_property
+    def receipts(self) -> dict[str, Receipt]:
+        """Of the outputs that this job made, by their path relative to the folder.
+
+        Raises:
+            KnnvoteError: a file cannot be read.
+        """
+        found = {name: self._receipt(name) for name in sorted(output_files(self.out))}
+        return {name: receipt for name, receipt in found.items() if receipt is not None}
+
+    @cached_property
+    def left_out(self) -> list[str]:
+        """The other files of the folder, which are of another job, damaged or foreign: verify says which."""
+        return sorted(output_files(self.out).keys() - self.receipts.keys())
+
+    def _receipt(self, name: str) -> Receipt | None:
+        """The receipt of an output, if it is this job's and of the input of that name."""
+        receipt = read_receipt(self.out / name)
+        own = (self.record.index, self.record.options, name)
+        if receipt is None or (receipt.index, receipt.options, receipt.input.get("path")) != own:
+            return None
+        return receipt
 
     def recognise(self, head: pa.Table, given: ImageOptions | None = None) -> Layout:
         """How an input whose first rows these are holds its images: as the job found it, where nothing else is given.
@@ -79,10 +103,8 @@ class Job:
         Raises:
             KnnvoteError: the job has no output of this input, or one of other content.
         """
-        output = self.out / source.relative
-        receipt = read_receipt(output)
-        made_by = None if receipt is None else (receipt.index, receipt.options)
-        if receipt is None or made_by != (self.record.index, self.record.options):
+        output, receipt = self.out / source.relative, self._receipt(source.relative)
+        if receipt is None:
             raise KnnvoteError(f"{output} is not what this job made of {source}: classify it into {self.out} first")
         if receipt.input != source.describe():
             raise KnnvoteError(f"{output} was made of another content than {source} has now: classify it again")

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from classify.classifier import ABSTAINED, BAD_IMAGE
-from classify.job_folder import JobRecord, output_files, read_failures, read_job_record
+from classify.finished_job import Job
+from classify.job_folder import read_failures, read_job_record
 from classify.output import count_values, read_answers
-from classify.receipt import Counts, read_receipt
+from classify.receipt import Counts
 from data.errors import ImageFileError
 from data.inputs import InputFile, find_inputs
 from data.layout import ImageOptions, Layout, recognise_images
@@ -44,30 +45,29 @@ def inspect_path(path: str) -> dict[str, Any]:
         }
     record = read_job_record(location)
     if record is not None:
-        return {"type": "job", "path": location.shown, **inspect_job(location, record)}
+        return {"type": "job", "path": location.shown, **inspect_job(Job(out=location, record=record))}
     return {"type": "images", "path": location.shown, "files": _inspect_images(find_inputs([path]))}
 
 
-def inspect_job(out: Location, record: JobRecord) -> dict[str, Any]:
-    """Sums over all output files of a job: rows by status, by label, and by the reason for having none."""
-    counts, files = Counts(), 0
+def inspect_job(job: Job) -> dict[str, Any]:
+    """Sums over all outputs of a job: rows by status, by label, and by the reason for having none."""
+    counts, record = Counts(), job.record
     labels: Counter[Any] = Counter()
     reasons: dict[str, Counter[str]] = {ABSTAINED: Counter(), BAD_IMAGE: Counter()}
-    for output in output_files(out).values():
-        receipt = read_receipt(output)
-        if receipt is not None:
-            counts += receipt.counts
-            files += 1
-            _tally(output, record.prefix, labels, reasons)
+    for name, receipt in job.receipts.items():
+        counts += receipt.counts
+        _tally(job.out / name, record.prefix, labels, reasons)
     return {
         "index": record.index,
         "options": record.options,
-        "files": files,
+        "files": len(job.receipts),
+        "inputs": len(record.inputs.keys() | job.receipts.keys()),
+        "left_out": job.left_out,
         **asdict(counts),
         "labels": dict(sorted(labels.items())),
         "abstained_because": dict(reasons[ABSTAINED].most_common()),
         "bad_because": dict(reasons[BAD_IMAGE].most_common()),
-        "failures": read_failures(out),
+        "failures": read_failures(job.out),
     }
 
 

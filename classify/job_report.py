@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from classify.classifier import Classifier
 from classify.finished_job import Job
 from classify.inspection import inspect_job
-from classify.job_folder import JobRecord, output_files
+from classify.job_folder import JobRecord
 from classify.neighbors import Neighbor, neighbors_of
 from classify.output import read_answers
-from classify.receipt import read_receipt
 from data.errors import ImageFileError, KnnvoteError
 from data.images import decode_images
 from data.inputs import InputFile
@@ -98,12 +97,12 @@ def report_job(job: Job, index: Index | None) -> JobReport:
     Raises:
         KnnvoteError: an output or an input cannot be read, or the index is not that of the job.
     """
-    outputs = {name: output for name, output in sorted(output_files(job.out).items()) if read_receipt(output)}
-    if not outputs:
-        raise KnnvoteError(f"{job.out} holds no finished output: classify into it first")
+    if not job.receipts:
+        others = f", but {job.left_out[0]}, of which knnvote verify says why it is none" if job.left_out else ""
+        raise KnnvoteError(f"{job.out} holds no finished output of its job{others}: classify into it first")
     classifier = None if index is None else job.classifier(index)
-    names = list(outputs)
-    answers = _read_answers(list(outputs.values()), job.record)
+    names = list(job.receipts)
+    answers = _read_answers([job.out / name for name in names], job.record)
     near_edge = np.flatnonzero(answers.confidence < 1)
     edge = near_edge[np.lexsort((-answers.distance[near_edge], answers.confidence[near_edge]))[:_SHOWN]]
     farthest = np.argsort(-answers.distance, kind="stable")[:_SHOWN]
@@ -113,14 +112,14 @@ def report_job(job: Job, index: Index | None) -> JobReport:
     for file in np.unique(answers.file[chosen]).tolist():
         name = names[file]
         here = np.sort(answers.row[chosen[answers.file[chosen] == file]])
-        source = _unchanged_input(job.record, name, outputs[name])
+        source = _unchanged_input(job, name)
         if source is None:
             unread.append(name)
         for row in _report_rows(name, here, job, source=source, classifier=classifier):
             rows[file, row.row] = row
     pick = [[rows[int(answers.file[i]), int(answers.row[i])] for i in places] for places in (edge, farthest)]
     return JobReport(
-        facts={"path": job.out.shown, **inspect_job(job.out, job.record)},
+        facts={"path": job.out.shown, **inspect_job(job)},
         confidence=_spread(answers.confidence[~np.isnan(answers.confidence)]),
         distance=_spread(answers.distance),
         edge=pick[0],
@@ -154,12 +153,10 @@ def _spread(values: NDArray[np.float64]) -> list[Bin]:
     ]
 
 
-def _unchanged_input(record: JobRecord, name: str, output: Location) -> InputFile | None:
+def _unchanged_input(job: Job, name: str) -> InputFile | None:
     """The input that an output was made from, if it is there as it was."""
-    source, receipt = record.input(name), read_receipt(output)
-    if source is None or receipt is None or source.describe() != receipt.input:
-        return None
-    return source
+    source = job.record.input(name)
+    return source if source is not None and source.describe() == job.receipts[name].input else None
 
 
 def _report_rows(

@@ -268,7 +268,7 @@ def _promise(tuned: dict[str, Any], answers: str) -> str:
 def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     options = {name: value for name, value in facts["options"].items() if value not in (None, False, "")}
     return [
-        ("files", f"{facts['files']:,} classified, {len(facts['failures']):,} failed"),
+        ("files", f"{facts['files']:,} of {facts['inputs']:,} classified, {len(facts['failures']):,} failed"),
         (
             "rows",
             f"{facts['rows']:,}: {facts['ok']:,} ok, {facts['abstained']:,} abstained, {facts['bad_image']:,} bad",
@@ -278,6 +278,7 @@ def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         *_tally_rows("bad images", facts["bad_because"]),
         ("index", facts["index"]),
         ("options", ", ".join(f"{name} {value}" for name, value in options.items())),
+        *(("left out", f"{name}, which is not of this job: knnvote verify says why") for name in facts["left_out"]),
         *((f"failed: {path}", reason) for path, reason in facts["failures"].items()),
     ]
 

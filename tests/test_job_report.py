@@ -1,6 +1,7 @@
 """The report of a finished job, against what its output files hold."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_inputs_that_are_gone_or_changed_are_told_and_leave_no_picture(job):
     write_job(Path("page.html"), report, None)
     page = Path("page.html").read_text()
     assert "<img" not in page
-    assert "2 of the files with rows to look at have an input that is gone or was changed" in page
+    assert "No picture of rows in 2 files whose input is gone or was changed, the first a.parquet." in page
 
 
 @pytest.mark.usefixtures("job")
@@ -112,7 +113,7 @@ def test_page_has_counts_reasons_and_pictures(invoke):
     assert (done.code, done.stdout, done.stderr) == (0, "", "page.html: written\n")
     page = Path("page.html").read_text()
     facts = json.loads(invoke("inspect", "out", "--json").stdout)
-    assert f"{facts['ok']} of 300 rows have a label, {facts['abstained']} abstained, 0 are bad images." in page
+    assert f"300 rows: {facts['ok']} with a label, {facts['abstained']} abstained, 0 bad images." in page
     for label, rows in facts["labels"].items():
         assert f'<th scope="row">{label}</th><td>{rows}</td>' in page
     assert f"<li>{facts['abstained']}: " in page
@@ -140,7 +141,7 @@ def test_a_job_of_files_without_rows_has_an_empty_page(tmp_path, monkeypatch, in
     assert invoke("classify", "x.knn", "in.parquet", "--out", "out").code == 0
     done = invoke("report", "out")
     assert (done.code, done.stderr) == (0, "report.html: written\n")
-    assert "0 of 0 rows have a label" in Path("report.html").read_text()
+    assert "0 rows: 0 with a label" in Path("report.html").read_text()
 
 
 def test_a_regression_has_distances_and_no_edge(tmp_path, monkeypatch, invoke):
@@ -189,6 +190,41 @@ def test_of_two_image_columns_that_of_the_index_is_shown_and_drawn(tmp_path, mon
     record.write_text(record.read_text().replace('"column": "image"', '"column": null'))
     with pytest.raises(ImageFileError, match=r"in\.parquet: several columns could be the image: 'image', 'mask'"):
         pictured("out")
+
+
+@pytest.mark.usefixtures("job")
+def test_outputs_of_another_job_are_left_out_and_told(invoke):
+    whole = invoke("inspect", "out", "--json").stdout
+    assert invoke("classify", "x.knn", "in", "--out", "other").code == 0
+    Path("other/a.parquet").rename("out/c.parquet")
+    Path("out/notes.txt").write_text("mine")
+    shutil.copy("out/a.parquet", "out/copied.parquet")
+    facts = json.loads(invoke("inspect", "out", "--json").stdout)
+    assert facts == json.loads(whole) | {"left_out": ["c.parquet", "copied.parquet", "notes.txt"]}
+    assert "c.parquet, which is not of this job" in " ".join(invoke("inspect", "out").stdout.split())
+    assert invoke("report", "out").code == 0
+    page = Path("report.html").read_text()
+    assert "2 of 2 inputs have an output." in page
+    assert "<li>300 rows: " in page
+    assert "<li>3 files of the folder left out" in page
+    assert "c.parquet, copied.parquet, notes.txt.</li>" in page
+    for name in FILES:
+        (Path("out") / name).unlink()
+    assert invoke("report", "out").stderr == (
+        "error: out holds no finished output of its job, but c.parquet, of which knnvote verify says why it is none: "
+        "classify into it first\n"
+    )
+
+
+@pytest.mark.usefixtures("job")
+def test_a_job_that_is_not_done_looks_so(invoke):
+    (Path("out") / "a.parquet").unlink()
+    assert invoke("report", "out").code == 0
+    page = Path("report.html").read_text()
+    assert "1 of 2 inputs has an output." in page
+    assert "<li>190 rows: " in page
+    assert "<li>1 input without an output: run the same job again.</li>" in page
+    assert "1 of 2 classified, 0 failed" in invoke("inspect", "out").stdout
 
 
 def damage(**changed):
@@ -248,7 +284,7 @@ def test_a_folder_without_finished_outputs_is_told(invoke):
         (Path("out") / name).unlink()
     done = invoke("report", "out")
     assert (done.code, done.stdout) == (1, "")
-    assert done.stderr == "error: out holds no finished output: classify into it first\n"
+    assert done.stderr == "error: out holds no finished output of its job: classify into it first\n"
     done = invoke("report", "in")
     assert done.code == 1
     assert "in is not the output folder of a job" in done.stderr
