@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +54,13 @@ def write_one(table, name):
     return find_inputs([name])[0]
 
 
-def test_rows_to_look_at_are_the_closest_votes_and_the_farthest(job):
+def test_rows_to_look_at_are_the_least_confident_and_the_farthest(job):
     report = report_job(job, None)
-    edge = sorted((row for row in written() if row[0] < 1), key=lambda row: (row[0], -row[1]))[:20]
-    assert [(row.confidence, row.distance, row.file, row.row) for row in report.edge] == edge
+    least_confident = sorted((row for row in written() if row[0] < 1), key=lambda row: (row[0], -row[1]))[:20]
+    assert [(row.confidence, row.distance, row.file, row.row) for row in report.least_confident] == least_confident
     farthest = sorted(written(), key=lambda row: -row[1])[:20]
     assert [(row.confidence, row.distance, row.file, row.row) for row in report.farthest] == farthest
-    for row in report.edge + report.farthest:
+    for row in report.least_confident + report.farthest:
         assert (row.pixels == IMAGES[FILES[row.file]][row.row]).all()
         assert (row.status == "abstained") == (row.confidence < 0.6)
         assert row.neighbors == []
@@ -79,10 +80,29 @@ def test_distributions_count_every_row_once(job):
         assert one.rows == inside.sum()
 
 
+def test_memory_of_a_report_does_not_grow_with_the_rows(job, monkeypatch):
+    read_answers = classify.job_report.read_answers
+
+    def repeated(*asked):
+        for columns in read_answers(*asked):
+            for _ in range(20):
+                yield [pa.concat_arrays([column] * 250) for column in columns]
+
+    monkeypatch.setattr(classify.job_report, "read_answers", repeated)
+    tracemalloc.start()
+    report = report_job(job, None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    rows = 300 * 20 * 250
+    assert sum(one.rows for one in report.distance) == rows
+    assert len({(row.file, row.row) for row in report.farthest}) == 20
+    assert peak < 8 * rows
+
+
 def test_with_the_index_each_row_has_the_neighbours_that_voted(job):
     report = report_job(job, open_index("x.knn"))
     x = IMAGES[:200].reshape(200, -1).astype(np.int64)
-    for row in report.edge:
+    for row in report.least_confident:
         D = ((x - IMAGES[FILES[row.file]][row.row].reshape(-1).astype(np.int64)) ** 2).sum(axis=1)
         nearest = np.lexsort((np.arange(200), D))[:5]
         assert [(n.row, n.label) for n in row.neighbors] == [(i, LABELS[i]) for i in nearest]
@@ -100,7 +120,7 @@ def test_inputs_that_are_gone_or_changed_are_told_and_leave_no_picture(job):
     write_table(image_table(IMAGES[:190]), Path("in") / "below" / "b.parquet")
     report = report_job(job, None)
     assert report.unread == ["a.parquet", "below/b.parquet"]
-    assert {row.pixels is None for row in report.edge + report.farthest} == {True}
+    assert {row.pixels is None for row in report.least_confident + report.farthest} == {True}
     write_job(Path("page.html"), report, None)
     page = Path("page.html").read_text()
     assert "<img" not in page
@@ -144,13 +164,13 @@ def test_a_job_of_files_without_rows_has_an_empty_page(tmp_path, monkeypatch, in
     assert "0 rows: 0 with a label" in Path("report.html").read_text()
 
 
-def test_a_regression_has_distances_and_no_edge(tmp_path, monkeypatch, invoke):
+def test_a_regression_has_distances_and_no_confidences(tmp_path, monkeypatch, invoke):
     monkeypatch.chdir(tmp_path)
     index_arrays(IMAGES[:200], LABELS[:200] / 2, Path("x.knn"), is_regression=True)
     write_table(image_table(IMAGES[200:260]), Path("in.parquet"))
     assert invoke("classify", "x.knn", "in.parquet", "--out", "out").code == 0
     report = report_job(Job.open(locate("out")), open_index("x.knn"))
-    assert (report.confidence, report.edge, len(report.farthest)) == ([], [], 20)
+    assert (report.confidence, report.least_confident, len(report.farthest)) == ([], [], 20)
     assert invoke("report", "out").code == 0
     done = invoke("show", "in.parquet", "--predictions", "out", "--errors", "--index", "x.knn")
     assert (done.code, done.stdout) == (2, "")

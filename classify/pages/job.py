@@ -36,7 +36,7 @@ def write_job(path: Path, report: JobReport, index: Index | None) -> None:
         "job.html.j2",
         report=report,
         facts=report.facts,
-        edge=_show(report.edge, index),
+        least_confident=_show(report.least_confident, index),
         farthest=_show(report.farthest, index),
         name=partial(show_class, names=names),
     )
