@@ -73,6 +73,9 @@ def test_distributions_count_every_row_once(job):
         (value, confidences.count(value)) for value in sorted(set(confidences))
     ]
     assert sum(one.rows for one in report.distance) == 300
+    write_job(Path("page.html"), report, None)
+    told = "Each band holds its lower end, and the last its upper end too.</p>"
+    assert Path("page.html").read_text().count(told) == 1  # of distances: confidences are few, each a band of its own
     distances = np.array([row[1] for row in written()])
     for one in report.distance:
         is_last = one is report.distance[-1]
