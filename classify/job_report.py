@@ -16,6 +16,7 @@ from classify.finished_job import Job
 from classify.inspection import inspect_job
 from classify.neighbors import Neighbor, neighbors_of
 from classify.output import read_answers
+from classify.vote import Rule
 from data.errors import ImageFileError, KnnvoteError
 from data.images import decode_images
 from data.inputs import InputFile
@@ -67,6 +68,7 @@ class JobReport:
 
     Attributes:
         facts: as of ``knnvote inspect``.
+        rule: how neighbours became answers.
         confidence: their distribution, ascending; each value a bin of its own where there are few.
         distance: likewise, of the distances to the nearest neighbour.
         least_confident: rows whose winner has the smallest share of the vote, below 1; the smallest first, and of equal
@@ -76,6 +78,7 @@ class JobReport:
     """
 
     facts: dict[str, Any]
+    rule: Rule
     confidence: list[Bin]
     distance: list[Bin]
     least_confident: list[ReportedRow]
@@ -100,6 +103,7 @@ def report_job(job: Job, index: Index | None) -> JobReport:
     seen, unread = _look_at([*least_confident, *farthest], job, classifier)
     return JobReport(
         facts={"path": job.out.shown, **inspect_job(job)},
+        rule=job.record.rule,
         confidence=_spread(lambda: _values(job, "confidence")),
         distance=_spread(lambda: _values(job, "distance")),
         least_confident=[replace(row, **seen.get((row.file, row.row), {})) for row in least_confident],

@@ -144,6 +144,36 @@ def test_page_has_counts_reasons_and_pictures(invoke):
     assert page.count("<img ") == 40 * 6
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), "5 neighbours of equal weight; of equal votes the nearer class wins; never abstains."),
+        (
+            ("--k", 1, "--ties", "first-class", "--max-distance", 250),
+            (
+                "1 neighbour of equal weight; of equal votes the first in class order wins; "
+                "abstains where the nearest neighbour is farther than 250."
+            ),
+        ),
+        (
+            ("--weights", "distance", "--max-distance", 250, "--min-confidence", 0.6),
+            (
+                "5 neighbours weighted by 1 / distance; of equal votes the nearer class wins; "
+                "abstains where the confidence is below 0.6 or the nearest neighbour is farther than 250."
+            ),
+        ),
+    ],
+)
+def test_the_rule_stands_in_plain_words_and_limits_with_their_numbers(job, invoke, options, told):
+    assert job.record.rule.k == 5
+    assert invoke("classify", "x.knn", "in", "--out", "limited", *options).code == 0
+    assert invoke("report", "limited").code == 0
+    page = Path("report.html").read_text()
+    assert told in page
+    assert (": nearest neighbour farther than 250</li>" in page) == ("--max-distance" in options)
+    assert "N stands for" not in page
+
+
 def test_bad_rows_have_no_place_among_rows_to_look_at(tmp_path, monkeypatch, invoke):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(classify.job_report, "_SHOWN", 3)
@@ -155,6 +185,10 @@ def test_bad_rows_have_no_place_among_rows_to_look_at(tmp_path, monkeypatch, inv
     report = report_job(Job.open(locate("out")), None)
     assert {row.row for row in report.farthest} == {0, 2, 3}
     assert report.facts["bad_image"] == 1
+    assert invoke("report", "out").code == 0
+    page = Path("report.html").read_text()
+    assert "<li>4 rows: 3 with a label, 0 abstained, 1 bad image.</li>" in page
+    assert "<li>1: pixel 0 is NaN</li>" in page
 
 
 def test_a_job_of_files_without_rows_has_an_empty_page(tmp_path, monkeypatch, invoke):
