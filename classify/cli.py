@@ -571,7 +571,7 @@ def map_space(index_folder: str, k: int, weights: Any, seed: int, out: Path) -> 
 @click.option(
     "--top", type=POSITIVE, default=20, show_default=True, help="Suspects in the table and the page; --json has all."
 )
-@page_option("suspects as pictures, with their neighbours")
+@page_option("suspects as pictures, with their neighbours", has_figures=False)
 @threads_option
 @json_option
 def suspects(  # noqa: PLR0917  # click passes options by name
