@@ -172,6 +172,17 @@ def test_suspects_have_their_pictures_neighbours_and_equal_images(tmp_path):
     assert f"The first 3 of {len(found.suspects)} are shown" in page
 
 
+def test_pictures_are_told_by_the_names_of_their_classes(tmp_path):
+    index_arrays(IMAGES[:100], CODES[:100], tmp_path / "x.knn")
+    index = open_index(tmp_path / "x.knn")
+    named = replace(index, manifest={**index.manifest, "class_names": ["ant", "bee", "cat", "dog"]})
+    write_suspects(tmp_path / "page.html", find_suspects(named, k=4), named, 100)
+    told = set(re.findall(r'alt="([^"]*)"', (tmp_path / "page.html").read_text()))
+    classes = {"1 (bee)", "2 (cat)"}
+    assert {f"{what} {name}" for what in ("the image stored as", "a stored") for name in classes} <= told
+    assert all(text.endswith(")") for text in told)
+
+
 def test_suspects_command_writes_the_page_and_the_table(tmp_path, invoke):
     index_arrays(IMAGES, CODES, tmp_path / "x.knn")
     done = invoke("suspects", tmp_path / "x.knn", "--top", "2", "--report", tmp_path / "s.html")
