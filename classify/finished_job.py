@@ -43,20 +43,23 @@ class Job:
             )
         return cls(out=out, record=record)
 
-    @cached_property
+    @property
     def receipts(self) -> dict[str, Receipt]:
         """Of the outputs that this job made, by their path relative to the folder.
 
         Raises:
             KnnvoteError: a file cannot be read.
         """
-        found = {name: self._receipt(name) for name in sorted(output_files(self.out))}
-        return {name: receipt for name, receipt in found.items() if receipt is not None}
+        return {name: receipt for name, receipt in self._files.items() if receipt is not None}
 
-    @cached_property
+    @property
     def left_out(self) -> list[str]:
         """The other files of the folder, which are of another job, damaged or foreign: verify says which."""
-        return sorted(output_files(self.out).keys() - self.receipts.keys())
+        return [name for name, receipt in self._files.items() if receipt is None]
+
+    @cached_property
+    def _files(self) -> dict[str, Receipt | None]:
+        return {name: self._receipt(name) for name in sorted(output_files(self.out))}
 
     def _receipt(self, name: str) -> Receipt | None:
         """The receipt of an output, if it is this job's and of the input of that name."""

@@ -278,9 +278,14 @@ def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         *_tally_rows("bad images", facts["bad_because"]),
         ("index", facts["index"]),
         ("options", ", ".join(f"{name} {value}" for name, value in options.items())),
-        *(("left out", f"{name}, which is not of this job: knnvote verify says why") for name in facts["left_out"]),
+        *([("left out", _left_out(facts["left_out"]))] if facts["left_out"] else []),
         *((f"failed: {path}", reason) for path, reason in facts["failures"].items()),
     ]
+
+
+def _left_out(names: list[str]) -> str:
+    files = "1 file that is" if len(names) == 1 else f"{len(names):,} files that are"
+    return f"{files} not of this job, the first {names[0]}: knnvote verify says why"
 
 
 def _tally_rows(title: str, counts: dict[Any, int]) -> list[tuple[str, str]]:

@@ -258,7 +258,9 @@ def test_outputs_of_another_job_are_left_out_and_told(invoke):
     shutil.copy("out/a.parquet", "out/copied.parquet")
     facts = json.loads(invoke("inspect", "out", "--json").stdout)
     assert facts == json.loads(whole) | {"left_out": ["c.parquet", "copied.parquet", "notes.txt"]}
-    assert "c.parquet, which is not of this job" in " ".join(invoke("inspect", "out").stdout.split())
+    assert "3 files that are not of this job, the first c.parquet: knnvote verify says why" in " ".join(
+        invoke("inspect", "out").stdout.split()
+    )
     assert invoke("report", "out").code == 0
     page = Path("report.html").read_text()
     assert "2 of 2 inputs have an output." in page
