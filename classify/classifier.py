@@ -15,7 +15,7 @@ from classify.search import check_k, search
 from classify.vote import Rule, class_shares, mean_target, vote
 from data.errors import KnnvoteError, OptionError
 from data.images import convert_queries, decode_images
-from data.layout import ImageOptions, Layout, recognise_images
+from data.layout import ImageOptions, Layout, StoredImages
 from data.tables import image_table
 from indexer.space import unusable_rows
 from indexer.store import Index, open_index
@@ -141,16 +141,16 @@ class Classifier:
         Raises:
             ImageFileError: it holds none, or of another shape than the index's.
         """
-        grayscale = self.index.manifest["vector"]["grayscale"] is not None
-        return recognise_images(
-            head,
-            ImageOptions(
-                image_column=options.image_column,
-                shape=options.shape,
-                grayscale=options.grayscale or grayscale,
-            ),
-            expected=self.index.shape,
-            preferred=self.index.manifest["image_column"],
+        return self.stored_images.recognise(head, options)
+
+    @property
+    def stored_images(self) -> StoredImages:
+        """What the index says of its images."""
+        manifest = self.index.manifest
+        return StoredImages(
+            shape=self.index.shape,
+            column=manifest["image_column"],
+            grayscale=manifest["vector"]["grayscale"] is not None,
         )
 
     def classify_table(self, table: pa.Table | pa.RecordBatch, layout: Layout) -> Answer:

@@ -538,10 +538,9 @@ def show(  # noqa: PLR0917  # click passes options by name
         raise click.UsageError("--index is for --errors alone: give both, or none")
     rows, columns = check_grid(grid)
     job = None if predictions is None else Job.open(locate(predictions))
-    options = ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale)
     selection = Selection(
         count=rows if errors else rows * columns,
-        images=options if job is None else job.image_options(options),
+        images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale),
         label_column=label_column,
         job=job,
         classifier=None if job is None or index_folder is None else job.classifier(open_index(index_folder)),
@@ -580,7 +579,7 @@ def map_space(index_folder: str, k: int, weights: Any, seed: int, out: Path) -> 
 @click.option(
     "--top", type=POSITIVE, default=20, show_default=True, help="Suspects in the table and the page; --json has all."
 )
-@page_option("suspects as pictures, with their neighbours")
+@page_option("suspects as pictures, with their neighbours", has_figures=False)
 @threads_option
 @json_option
 def suspects(  # noqa: PLR0917  # click passes options by name

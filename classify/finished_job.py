@@ -1,18 +1,18 @@
 """The outputs of a job that has run: whose they are, what was answered, and the classifier that answered."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 
 from classify.classifier import Classifier
-from classify.job_folder import RECORDS, JobRecord, read_job_record
+from classify.job_folder import JOB, RECORDS, JobRecord, damaged, output_files, read_job_record
 from classify.output import read_answers
-from classify.receipt import read_receipt
-from classify.vote import Rule
-from data.errors import KnnvoteError
+from classify.receipt import Receipt, read_receipt
+from data.errors import KnnvoteError, OptionError
 from data.inputs import InputFile
-from data.layout import ImageOptions
+from data.layout import ImageOptions, Layout
 from data.locations import Location
 from indexer.store import Index
 
@@ -43,21 +43,51 @@ class Job:
             )
         return cls(out=out, record=record)
 
-    def image_options(self, given: ImageOptions) -> ImageOptions:
-        """How the job found its images, where nothing else is given."""
-        options = self.record.options
-        shape = given.shape or tuple(options.get("shape") or ()) or None
-        return ImageOptions(
-            image_column=given.image_column or options.get("image_column"),
-            shape=shape,
-            grayscale=given.grayscale or bool(options.get("grayscale")),
+    @property
+    def receipts(self) -> dict[str, Receipt]:
+        """Of the outputs that this job made, by their path relative to the folder.
+
+        Raises:
+            KnnvoteError: a file cannot be read.
+        """
+        return {name: receipt for name, receipt in self._files.items() if receipt is not None}
+
+    @property
+    def left_out(self) -> list[str]:
+        """The other files of the folder, which are of another job, damaged or foreign: verify says which."""
+        return [name for name, receipt in self._files.items() if receipt is None]
+
+    @cached_property
+    def _files(self) -> dict[str, Receipt | None]:
+        return {name: self._receipt(name) for name in sorted(output_files(self.out))}
+
+    def _receipt(self, name: str) -> Receipt | None:
+        """The receipt of an output, if it is this job's and of the input of that name."""
+        receipt = read_receipt(self.out / name)
+        own = (self.record.index, self.record.options, name)
+        if receipt is None or (receipt.index, receipt.options, receipt.input.get("path")) != own:
+            return None
+        return receipt
+
+    def recognise(self, head: pa.Table, given: ImageOptions | None = None) -> Layout:
+        """How an input whose first rows these are holds its images: as the job found it, where nothing else is given.
+
+        Raises:
+            ImageFileError: it holds none, or of another shape than the index's.
+        """
+        options, given = self.record.image_options, given or ImageOptions()
+        options = ImageOptions(
+            image_column=given.image_column or options.image_column,
+            shape=given.shape or options.shape,
+            grayscale=given.grayscale or options.grayscale,
         )
+        return self.record.stored_images.recognise(head, options)
 
     def classifier(self, index: Index) -> Classifier:
         """The classifier that answered, opened again.
 
         Raises:
-            KnnvoteError: the job's index is another one.
+            KnnvoteError: the job's index is another one, or the record is damaged.
         """
         if self.record.index != index.fingerprint:
             raise KnnvoteError(
@@ -66,10 +96,9 @@ class Job:
                 "that classified"
             )
         try:
-            rule = Rule(**{field.name: self.record.options[field.name] for field in fields(Rule)})
-        except (KeyError, TypeError) as error:
-            raise KnnvoteError(f"the record of {self.out} is damaged: classify into another folder") from error
-        return Classifier(index, rule)
+            return Classifier(index, self.record.rule)
+        except OptionError as error:  # of a rule that fits no job of this index
+            raise damaged(self.out / RECORDS / JOB) from error
 
     def answers(self, source: InputFile, rows: int | None) -> tuple[pa.Array, pa.Array]:
         """Prediction and status of an input's first rows, or of all.
@@ -77,10 +106,8 @@ class Job:
         Raises:
             KnnvoteError: the job has no output of this input, or one of other content.
         """
-        output = self.out / source.relative
-        receipt = read_receipt(output)
-        made_by = None if receipt is None else (receipt.index, receipt.options)
-        if receipt is None or made_by != (self.record.index, self.record.options):
+        output, receipt = self.out / source.relative, self._receipt(source.relative)
+        if receipt is None:
             raise KnnvoteError(f"{output} is not what this job made of {source}: classify it into {self.out} first")
         if receipt.input != source.describe():
             raise KnnvoteError(f"{output} was made of another content than {source} has now: classify it again")

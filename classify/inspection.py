@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from classify.classifier import ABSTAINED, BAD_IMAGE
-from classify.job_folder import JobRecord, output_files, read_failures, read_job_record
+from classify.finished_job import Job
+from classify.job_folder import read_failures, read_job_record
 from classify.output import count_values, read_answers
-from classify.receipt import Counts, read_receipt
+from classify.receipt import Counts
 from data.errors import ImageFileError
 from data.inputs import InputFile, find_inputs
 from data.layout import ImageOptions, Layout, recognise_images
@@ -44,41 +45,62 @@ def inspect_path(path: str) -> dict[str, Any]:
         }
     record = read_job_record(location)
     if record is not None:
-        return {"type": "job", "path": location.shown, **inspect_job(location, record)}
+        return {"type": "job", "path": location.shown, **inspect_job(Job(out=location, record=record))}
     return {"type": "images", "path": location.shown, "files": _inspect_images(find_inputs([path]))}
 
 
-def inspect_job(out: Location, record: JobRecord) -> dict[str, Any]:
-    """Sums over all output files of a job: rows by status, by label, and by the reason for having none."""
-    counts, files = Counts(), 0
+class _Reasons:
+    """How often each reason is told; those that differ in numbers alone are one, with N for each that differs."""
+
+    def __init__(self) -> None:
+        self._rows: Counter[tuple[str, ...]] = Counter()
+        self._numbers: dict[tuple[str, ...], list[str]] = {}
+
+    def add(self, reason: str, rows: int) -> None:
+        """Count a reason."""
+        words, numbers = tuple(_NUMBER.split(reason)), _NUMBER.findall(reason)
+        self._rows[words] += rows
+        known = self._numbers.setdefault(words, numbers)
+        self._numbers[words] = [old if old == new else "N" for old, new in zip(known, numbers, strict=True)]
+
+    def most_common(self) -> dict[str, int]:
+        """The reasons with their rows, the commonest first."""
+        told: Counter[str] = Counter()
+        for words, rows in self._rows.items():
+            told["".join(map("".join, zip(words, [*self._numbers[words], ""], strict=True)))] += rows
+        return dict(told.most_common())
+
+
+def inspect_job(job: Job) -> dict[str, Any]:
+    """Sums over all outputs of a job: rows by status, by label, and by the reason for having none."""
+    counts, record = Counts(), job.record
     labels: Counter[Any] = Counter()
-    reasons: dict[str, Counter[str]] = {ABSTAINED: Counter(), BAD_IMAGE: Counter()}
-    for output in output_files(out).values():
-        receipt = read_receipt(output)
-        if receipt is not None:
-            counts += receipt.counts
-            files += 1
-            _tally(output, record.prefix, labels, reasons)
+    reasons = {ABSTAINED: _Reasons(), BAD_IMAGE: _Reasons()}
+    for name, receipt in job.receipts.items():
+        counts += receipt.counts
+        _tally(job.out / name, record.prefix, labels, reasons)
     return {
         "index": record.index,
         "options": record.options,
-        "files": files,
+        "files": len(job.receipts),
+        "inputs": len(record.inputs.keys() | job.receipts.keys()),
+        "left_out": job.left_out,
         **asdict(counts),
         "labels": dict(sorted(labels.items())),
-        "abstained_because": dict(reasons[ABSTAINED].most_common()),
-        "bad_because": dict(reasons[BAD_IMAGE].most_common()),
-        "failures": read_failures(out),
+        "abstained_because": reasons[ABSTAINED].most_common(),
+        "bad_because": reasons[BAD_IMAGE].most_common(),
+        "failures": read_failures(job.out),
     }
 
 
-def _tally(output: Location, prefix: str, labels: Counter[Any], reasons: dict[str, Counter[str]]) -> None:
-    """Count the labels of an output file (of a regression, none) and, by status, its reasons with N for each number."""
+def _tally(output: Location, prefix: str, labels: Counter[Any], reasons: dict[str, _Reasons]) -> None:
+    """Count the labels of an output file (of a regression, none) and, by status, its reasons."""
     for prediction, status, reason in read_answers(output, prefix, "prediction", "status", "reason"):
         if not pa.types.is_floating(prediction.type):
             labels.update(count_values(prediction.drop_null()))
         for name, counted in reasons.items():
             for text, times in count_values(reason.filter(pc.equal(status, name))).items():
-                counted[_NUMBER.sub("N", str(text))] += times
+                counted.add(str(text), times)
 
 
 def _inspect_images(inputs: Sequence[InputFile]) -> list[dict[str, Any]]:

@@ -120,7 +120,8 @@ def run_job(
     counts, new_rows, written, skipped = Counts(), 0, 0, 0
     failed: dict[str, str] = {}
     bad_examples: list[str] = []
-    with claimed(out, made_from, inputs), _stages(threads) as stages:
+    claim = claimed(out, made_from, inputs, stored_images=classifier.stored_images)
+    with claim, _stages(threads) as stages:
         job = Job(
             classifier=classifier,
             options=options,

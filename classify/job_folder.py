@@ -4,21 +4,33 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
+from types import NoneType
 from typing import Any
 
 from pyarrow import fs as pafs
 
-from data.errors import KnnvoteError
+from classify.vote import Rule
+from data.errors import KnnvoteError, OptionError
 from data.files import atomic_write, hold_lock
 from data.inputs import InputFile
+from data.layout import ImageOptions, StoredImages
 from data.locations import Location, locate
 from indexer.manifest import MANIFEST
 
 RECORDS = "_knnvote"
-_JOB = "job.json"
+JOB = "job.json"
 _FAILURES = "failures.json"
+# What JSON has for the options that are used again, as far as they do not check it themselves.
+_OPTION_TYPES: dict[str, tuple[type, ...]] = {
+    "k": (int,),
+    "min_confidence": (int, float, NoneType),
+    "max_distance": (int, float, NoneType),
+    "image_column": (str, NoneType),
+    "grayscale": (bool,),
+    "prefix": (str,),
+}
 
 
 @dataclass(frozen=True)
@@ -28,17 +40,35 @@ class JobRecord:
     Attributes:
         index: fingerprint of the index.
         options: everything that shapes the answers.
+        stored_images: what the index says of its images, without which inputs are not recognised as the job did.
         inputs: by the relative path of each output file, the address of its input.
     """
 
     index: str
     options: dict[str, Any]
+    stored_images: StoredImages
     inputs: dict[str, str]
+
+    @property
+    def rule(self) -> Rule:
+        """How the job's neighbours voted."""
+        return Rule(**{field.name: self.options[field.name] for field in fields(Rule)})
+
+    @property
+    def image_options(self) -> ImageOptions:
+        """What the user said about the images."""
+        shape = self.options["shape"]
+        return ImageOptions(
+            image_column=self.options["image_column"],
+            shape=None if shape is None else _to_shape(shape),
+            grayscale=self.options["grayscale"],
+        )
 
     @property
     def prefix(self) -> str:
         """Before the names of the columns that the job added."""
-        return str(self.options.get("prefix", ""))
+        prefix: str = self.options["prefix"]
+        return prefix
 
     def input(self, name: str) -> InputFile | None:
         """The input of an output's relative path, if it is known and still there."""
@@ -90,7 +120,9 @@ def _real(location: Location) -> str:
 
 
 @contextmanager
-def claimed(out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile]) -> Iterator[None]:
+def claimed(
+    out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile], *, stored_images: StoredImages
+) -> Iterator[None]:
     """Hold the output folder for this job alone.
 
     Raises:
@@ -113,9 +145,10 @@ def claimed(out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile
         known = {} if before is None else before.inputs
         for source in inputs:
             _refuse_replacing(out, known.get(source.relative), source)
-        now = JobRecord(**made_from, inputs=known | {source.relative: source.address for source in inputs})
+        addresses = known | {source.relative: source.address for source in inputs}
+        now = JobRecord(**made_from, stored_images=stored_images, inputs=addresses)
         if now != before:
-            _write_json(records / _JOB, asdict(now))
+            _write_json(records / JOB, asdict(now))
         check_claim(out, made_from)
         try:
             yield
@@ -123,7 +156,7 @@ def claimed(out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile
             with suppress(KnnvoteError):  # what stands in the way has been told
                 # Nothing was written that another job could mix with.
                 if [*out.below(recursive=False)] == [RECORDS] and read_job_record(out) == now:
-                    (records / _JOB).remove()
+                    (records / JOB).remove()
                     (records / _FAILURES).remove()
 
 
@@ -163,13 +196,41 @@ def read_job_record(out: Location) -> JobRecord | None:
     Raises:
         KnnvoteError: the record is damaged.
     """
-    record = _read_json(out / RECORDS / _JOB)
-    if record is None:
+    file = out / RECORDS / JOB
+    raw = _read_json(file)
+    if raw is None:
         return None
     try:
-        return JobRecord(str(record["index"]), dict(record["options"]), dict(record["inputs"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise KnnvoteError(f"{out / RECORDS / _JOB} is damaged: remove it, and the files that fit are kept") from error
+        return _to_record(raw)
+    except (OptionError, ValueError, LookupError, TypeError) as error:
+        raise damaged(file) from error
+
+
+def damaged(file: Location) -> KnnvoteError:
+    """The error of a record that is not as it was written."""
+    return KnnvoteError(f"{file} is damaged: remove it and run the job again, which keeps the files that fit")
+
+
+def _to_record(raw: Any) -> JobRecord:
+    """A job's record from JSON.
+
+    Raises:
+        OptionError, ValueError, LookupError, TypeError: it is none that a job writes.
+    """
+    stored = StoredImages(**{**raw["stored_images"], "shape": _to_shape(raw["stored_images"]["shape"])})
+    record = JobRecord(raw["index"], dict(raw["options"]), stored, dict(raw["inputs"]))
+    wrong = [name for name, types in _OPTION_TYPES.items() if type(record.options[name]) not in types]
+    texts = (record.index, stored.column or "", *record.inputs.values())
+    if wrong or type(stored.grayscale) is not bool or not all(isinstance(text, str) for text in texts):
+        raise TypeError
+    _ = record.rule, record.image_options  # which say what is wrong with them
+    return record
+
+
+def _to_shape(sides: Any) -> tuple[int, ...]:
+    if not isinstance(sides, list) or not sides or not all(type(side) is int and side > 0 for side in sides):
+        raise TypeError
+    return tuple(sides)
 
 
 def output_files(out: Location) -> dict[str, Location]:
@@ -190,7 +251,7 @@ def read_failures(out: Location) -> dict[str, str]:
     record = out / RECORDS / _FAILURES
     failed = _read_json(record) or {}
     if not isinstance(failed, dict):
-        raise KnnvoteError(f"{record} is damaged: remove it, and the files that fit are kept")
+        raise damaged(record)
     return failed
 
 
@@ -210,7 +271,7 @@ def _read_json(file: Location) -> Any:
     try:
         return json.loads(file.read())
     except (ValueError, RecursionError) as error:
-        raise KnnvoteError(f"{file} is damaged: remove it, and the files that fit are kept") from error
+        raise damaged(file) from error
 
 
 def _write_json(file: Location, content: Any) -> None:

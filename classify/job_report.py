@@ -1,36 +1,36 @@
 """What a finished job says of itself, without labels: how its answers spread, and the rows to look at."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from classify.classifier import Classifier
 from classify.finished_job import Job
 from classify.inspection import inspect_job
-from classify.job_folder import JobRecord, output_files
 from classify.neighbors import Neighbor, neighbors_of
 from classify.output import read_answers
-from classify.receipt import read_receipt
-from data.errors import KnnvoteError
+from classify.vote import Rule
+from data.errors import ImageFileError, KnnvoteError
 from data.images import decode_images
 from data.inputs import InputFile
-from data.layout import ImageOptions, recognise_images
-from data.locations import Location
 from data.parquet import open_parquet, read_head, rows_within_budget, take_rows
 from indexer.store import Index
 
 _SHOWN = 20  # rows of each kind
-_BANDS = 20
+_BINS = 20
 _BATCH = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """Rows whose value is from low to high."""
+    """Rows whose value is at least low and below high; in the last bin, and in one of a single value, high too."""
 
     low: float
     high: float
@@ -58,8 +58,8 @@ class ReportedRow:
     confidence: float | None
     distance: float
     status: str
-    pixels: NDArray[Any] | None
-    neighbors: list[Neighbor]
+    pixels: NDArray[Any] | None = None
+    neighbors: list[Neighbor] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,120 +68,142 @@ class JobReport:
 
     Attributes:
         facts: as of ``knnvote inspect``.
-        confidence: distribution; each value a bin of its own where there are few.
-        distance: distribution of the distances to the nearest neighbour.
-        edge: rows whose vote was the closest, the closest first.
+        rule: how neighbours became answers.
+        confidence: their distribution, ascending; each value a bin of its own where there are few.
+        distance: likewise, of the distances to the nearest neighbour.
+        least_confident: rows whose winner has the smallest share of the vote, below 1; the smallest first, and of equal
+            ones the farther first.
         farthest: rows that are least like anything stored, the farthest first.
         unread: outputs whose input is gone or was changed, so that their rows have no picture.
     """
 
     facts: dict[str, Any]
+    rule: Rule
     confidence: list[Bin]
     distance: list[Bin]
-    edge: list[ReportedRow]
+    least_confident: list[ReportedRow]
     farthest: list[ReportedRow]
     unread: list[str]
 
 
-@dataclass(frozen=True)
-class _Answers:
-    """Of n rows that have neighbours: which output (n,), its row (n,), confidence (n,) or NaN, and distance (n,)."""
-
-    file: NDArray[np.int64]
-    row: NDArray[np.int64]
-    confidence: NDArray[np.float64]
-    distance: NDArray[np.float64]
-
-
 def report_job(job: Job, index: Index | None) -> JobReport:
-    """Sum up the outputs of a job, and find its rows to look at; 32 bytes a row are held meanwhile.
+    """Sum up the outputs of a job, and find its rows to look at.
+
+    Outputs are read batch by batch: a report of 300,000 rows raised the memory of a process by 120 MiB, one of
+    3,000,000 by 150.
 
     Raises:
         KnnvoteError: an output or an input cannot be read, or the index is not that of the job.
     """
-    outputs = {name: output for name, output in sorted(output_files(job.out).items()) if read_receipt(output)}
-    if not outputs:
-        raise KnnvoteError(f"{job.out} holds no finished output: classify into it first")
+    if not job.receipts:
+        others = f", but {job.left_out[0]}, of which knnvote verify says why it is none" if job.left_out else ""
+        raise KnnvoteError(f"{job.out} holds no finished output of its job{others}: classify into it first")
     classifier = None if index is None else job.classifier(index)
-    names = list(outputs)
-    answers = _read_answers(list(outputs.values()), job.record)
-    near_edge = np.flatnonzero(answers.confidence < 1)
-    edge = near_edge[np.lexsort((-answers.distance[near_edge], answers.confidence[near_edge]))[:_SHOWN]]
-    farthest = np.argsort(-answers.distance, kind="stable")[:_SHOWN]
-    rows: dict[tuple[int, int], ReportedRow] = {}
-    unread = []
-    chosen = np.union1d(edge, farthest)
-    for file in np.unique(answers.file[chosen]).tolist():
-        name = names[file]
-        here = np.sort(answers.row[chosen[answers.file[chosen] == file]])
-        source = _unchanged_input(job.record, name, outputs[name])
-        if source is None:
-            unread.append(name)
-        for row in _report_rows(name, here, job, source=source, classifier=classifier):
-            rows[file, row.row] = row
-    pick = [[rows[int(answers.file[i]), int(answers.row[i])] for i in places] for places in (edge, farthest)]
+    least_confident, farthest = _rows_to_look_at(job)
+    seen, unread = _look_at([*least_confident, *farthest], job, classifier)
     return JobReport(
-        facts={"path": job.out.shown, **inspect_job(job.out, job.record)},
-        confidence=_spread(answers.confidence[~np.isnan(answers.confidence)]),
-        distance=_spread(answers.distance),
-        edge=pick[0],
-        farthest=pick[1],
+        facts={"path": job.out.shown, **inspect_job(job)},
+        rule=job.record.rule,
+        confidence=_spread(lambda: _values(job, "confidence")),
+        distance=_spread(lambda: _values(job, "distance")),
+        least_confident=[replace(row, **seen.get((row.file, row.row), {})) for row in least_confident],
+        farthest=[replace(row, **seen.get((row.file, row.row), {})) for row in farthest],
         unread=unread,
     )
 
 
-def _read_answers(outputs: list[Location], record: JobRecord) -> _Answers:
-    no_rows, no_values = np.empty(0, np.int64), np.empty(0)
-    parts: list[tuple[NDArray[Any], ...]] = [(no_rows, no_rows, no_values, no_values)]
-    for file, output in enumerate(outputs):
+def _rows_to_look_at(job: Job) -> tuple[list[ReportedRow], list[ReportedRow]]:
+    """The least confident rows and the farthest, without their images; equal ones by file and row."""
+    by_place = [("file", "ascending"), ("row", "ascending")]
+    by_distance = ("distance", "descending")
+    least_confident = farthest = None
+    for answers in _answers(job):
+        in_doubt = answers.filter(pc.less(answers["confidence"], 1))
+        least_confident = _first(least_confident, in_doubt, [("confidence", "ascending"), by_distance, *by_place])
+        farthest = _first(farthest, answers, [by_distance, *by_place])
+    least, far = ([] if rows is None else rows.to_pylist() for rows in (least_confident, farthest))
+    return [ReportedRow(**row) for row in least], [ReportedRow(**row) for row in far]
+
+
+def _first(before: pa.Table | None, more: pa.Table, order: list[tuple[str, str]]) -> pa.Table:
+    """The first of the rows so far and of more."""
+    rows = more if before is None else pa.concat_tables([before, more])
+    return rows.take(pc.select_k_unstable(rows, _SHOWN, order))  # no two rows are equal in all of an order
+
+
+def _answers(job: Job) -> Iterator[pa.Table]:
+    """Answers with neighbours, batch by batch, with file and row of each."""
+    names = ("prediction", "confidence", "distance", "status")
+    for file in job.receipts:
         first = 0
-        for confidence, distance in read_answers(output, record.prefix, "confidence", "distance"):
-            values = [column.cast(pa.float64()).to_numpy(zero_copy_only=False) for column in (confidence, distance)]
-            has_neighbors = ~np.isnan(values[1])
-            places = np.flatnonzero(has_neighbors)
-            parts.append((np.full(len(places), file), first + places, *(column[has_neighbors] for column in values)))
-            first += len(distance)
-    return _Answers(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        for columns in read_answers(job.out / file, job.record.prefix, *names):
+            n = len(columns[0])
+            place = {"file": pa.repeat(file, n), "row": pa.array(np.arange(first, first + n))}
+            answers = pa.table({**place, **dict(zip(names, columns, strict=True))})
+            yield answers.filter(answers["distance"].is_valid())
+            first += n
 
 
-def _spread(values: NDArray[np.float64]) -> list[Bin]:
-    distinct, rows = np.unique(values, return_counts=True)
-    if len(distinct) <= _BANDS:
-        return [Bin(low=float(value), high=float(value), rows=int(n)) for value, n in zip(distinct, rows, strict=True)]
-    counts, limits = np.histogram(values, bins=_BANDS)
+def _values(job: Job, name: str) -> Iterator[NDArray[np.float64]]:
+    """A column of all outputs without its nulls, batch by batch."""
+    for file in job.receipts:
+        for (column,) in read_answers(job.out / file, job.record.prefix, name):
+            yield column.drop_null().to_numpy(zero_copy_only=False)
+
+
+def _spread(read: Callable[[], Iterator[NDArray[np.float64]]]) -> list[Bin]:
+    """Count values that are read batch by batch: each of few by itself, of many in bins of equal width."""
+    counts: Counter[float] = Counter()
+    low, high = math.inf, -math.inf
+    for values in read():
+        if len(counts) <= _BINS:
+            distinct, rows = np.unique(values, return_counts=True)
+            counts.update(dict(zip(distinct.tolist(), rows.tolist(), strict=True)))
+        low, high = values.min(initial=low), values.max(initial=high)
+    if len(counts) <= _BINS:
+        return [Bin(low=value, high=value, rows=rows) for value, rows in sorted(counts.items())]
+    edges = np.histogram_bin_edges([], bins=_BINS, range=(low, high))
+    in_bins = np.zeros(_BINS, np.int64)
+    for values in read():
+        in_bins += np.histogram(values, bins=_BINS, range=(low, high))[0]
     return [
-        Bin(low=float(low), high=float(high), rows=int(n))
-        for low, high, n in zip(limits[:-1], limits[1:], counts, strict=True)
+        Bin(low=float(low), high=float(high), rows=int(rows))
+        for low, high, rows in zip(edges[:-1], edges[1:], in_bins, strict=True)
     ]
 
 
-def _unchanged_input(record: JobRecord, name: str, output: Location) -> InputFile | None:
+def _unchanged_input(job: Job, name: str) -> InputFile | None:
     """The input that an output was made from, if it is there as it was."""
-    source, receipt = record.input(name), read_receipt(output)
-    if source is None or receipt is None or source.describe() != receipt.input:
-        return None
-    return source
+    source = job.record.input(name)
+    return source if source is not None and source.describe() == job.receipts[name].input else None
 
 
-def _report_rows(
-    name: str, wanted: NDArray[np.int64], job: Job, *, source: InputFile | None, classifier: Classifier | None
-) -> Iterator[ReportedRow]:
-    columns = ("prediction", "confidence", "distance", "status")
-    batches = [pa.table(batch, names=columns) for batch in read_answers(job.out / name, job.record.prefix, *columns)]
-    told = pa.concat_tables(batches).take(pa.array(wanted)).to_pylist()
-    seen = {} if source is None else dict(_look(source, wanted, job.image_options(ImageOptions()), classifier))
-    for row, answer in zip(wanted.tolist(), told, strict=True):
-        pixels, neighbors = seen.get(row, (None, []))
-        yield ReportedRow(file=name, row=row, pixels=pixels, neighbors=neighbors, **answer)
+def _look_at(
+    rows: Sequence[ReportedRow], job: Job, classifier: Classifier | None
+) -> tuple[dict[tuple[str, int], dict[str, Any]], list[str]]:
+    """Pixels and neighbours of rows, by file and row, and the files whose inputs are not there as they were."""
+    seen: dict[tuple[str, int], dict[str, Any]] = {}
+    unread = []
+    for name in sorted({row.file for row in rows}):
+        source = _unchanged_input(job, name)
+        if source is None:
+            unread.append(name)
+            continue
+        wanted = np.unique([row.row for row in rows if row.file == name])
+        for row, pixels, neighbors in _look(source, wanted, job, classifier):
+            seen[name, row] = {"pixels": pixels, "neighbors": neighbors}
+    return seen, unread
 
 
 def _look(
-    source: InputFile, wanted: NDArray[np.int64], options: ImageOptions, classifier: Classifier | None
-) -> Iterator[tuple[int, tuple[NDArray[Any] | None, list[Neighbor]]]]:
-    """Pixels and neighbours of some rows of an input, ascending."""
+    source: InputFile, wanted: NDArray[np.int64], job: Job, classifier: Classifier | None
+) -> Iterator[tuple[int, NDArray[Any] | None, list[Neighbor]]]:
+    """Some rows of an input, ascending, each with its pixels and neighbours."""
     with source.steady(), open_parquet(source) as file:
-        head = read_head(source, file)
-        layout = recognise_images(head, options) if classifier is None else classifier.recognise(head, options)
+        try:
+            layout = job.recognise(read_head(source, file))
+        except ImageFileError as error:
+            raise ImageFileError(f"{source.shown}: {error}") from error
         size = rows_within_budget(layout.d, _BATCH)
         for here, table in take_rows(source, file, wanted, columns=layout.columns, batch_size=size):
             pixels, _ = decode_images(table, layout)
@@ -190,5 +212,6 @@ def _look(
                 picture = pixels[place].reshape(layout.shape) if len(layout.shape) == 2 else None
                 yield (
                     row,
-                    (picture, [] if answer is None else neighbors_of(answer.index, answer.I[place], answer.D[place])),
+                    picture,
+                    [] if answer is None else neighbors_of(answer.index, answer.I[place], answer.D[place]),
                 )

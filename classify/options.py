@@ -1,6 +1,7 @@
 """Options and arguments that commands share, and how their text is read."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -80,14 +81,16 @@ def parse_plot(ctx: click.Context, param: click.Parameter, value: str | None) ->
         raise OptionError(f"{error}, or put {param.opts[0]} last") from None
 
 
-def parse_page(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+def parse_page(
+    ctx: click.Context, param: click.Parameter, value: str | None, *, has_figures: bool = False
+) -> Path | None:
     """The path of a page, which is checked before any work."""
     if value is None:
         return None
     from classify.pages.page import check_page
 
     path = parse_local(ctx, param, value)
-    check_page(path)
+    check_page(path, has_figures=has_figures)
     return path
 
 
@@ -168,6 +171,7 @@ def picture_option(default: str) -> Decorator[Any]:
     )
 
 
-def page_option(what: str) -> Decorator[Any]:
+def page_option(what: str, *, has_figures: bool = True) -> Decorator[Any]:
     """Where a page goes."""
-    return click.option("--report", metavar="FILE", callback=parse_page, help=f"Write a page too: {what}.")
+    callback = partial(parse_page, has_figures=has_figures)
+    return click.option("--report", metavar="FILE", callback=callback, help=f"Write a page too: {what}.")

@@ -270,7 +270,7 @@ def _promise(tuned: dict[str, Any], answers: str) -> str:
 def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     options = {name: value for name, value in facts["options"].items() if value not in (None, False, "")}
     return [
-        ("files", f"{facts['files']:,} classified, {len(facts['failures']):,} failed"),
+        ("files", f"{facts['files']:,} of {facts['inputs']:,} classified, {len(facts['failures']):,} failed"),
         (
             "rows",
             f"{facts['rows']:,}: {facts['ok']:,} ok, {facts['abstained']:,} abstained, {facts['bad_image']:,} bad",
@@ -280,8 +280,14 @@ def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         *_tally_rows("bad images", facts["bad_because"]),
         ("index", facts["index"]),
         ("options", ", ".join(f"{name} {value}" for name, value in options.items())),
+        *([("left out", _left_out(facts["left_out"]))] if facts["left_out"] else []),
         *((f"failed: {path}", reason) for path, reason in facts["failures"].items()),
     ]
+
+
+def _left_out(names: list[str]) -> str:
+    files = "1 file that is" if len(names) == 1 else f"{len(names):,} files that are"
+    return f"{files} not of this job, the first {names[0]}: knnvote verify says why"
 
 
 def _tally_rows(title: str, counts: dict[Any, int]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -54,6 +54,30 @@ class ImageOptions:
     image_column: str | None = None
     shape: Shape | None = None
     grayscale: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredImages:
+    """What an index says of its images, by which others are recognised where the user says nothing.
+
+    Attributes:
+        shape: of one image.
+        column: the image column's name when the index was built, taken where several could be meant.
+        grayscale: colour images were converted.
+    """
+
+    shape: Shape
+    column: str | None
+    grayscale: bool
+
+    def recognise(self, head: pa.Table, options: ImageOptions) -> "Layout":
+        """How a table whose first rows these are holds its images.
+
+        Raises:
+            ImageFileError: it holds none, or of another shape than the index's.
+        """
+        options = replace(options, grayscale=options.grayscale or self.grayscale)
+        return recognise_images(head, options, expected=self.shape, preferred=self.column)
 
 
 @dataclass(frozen=True, kw_only=True)

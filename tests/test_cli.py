@@ -254,7 +254,7 @@ def test_inspect_tells_of_images_and_of_jobs(invoke):
     record = json.loads(invoke("inspect", "o", "--json").stdout)
     assert (record["type"], record["rows"], record["ok"], record["files"]) == ("job", 12, 12, 1)
     assert list(record["failures"]) == ["in/b.parquet"]
-    assert "1 classified, 1 failed" in invoke("inspect", "o").stdout
+    assert "1 of 2 classified, 1 failed" in invoke("inspect", "o").stdout
 
 
 @pytest.mark.usefixtures("work")

@@ -1,9 +1,12 @@
 """The report of a finished job, against what its output files hold."""
 
 import json
+import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -11,10 +14,11 @@ import classify.job_report
 from classify.finished_job import Job
 from classify.job_report import report_job
 from classify.pages.job import write_job
-from data.errors import KnnvoteError
+from data.errors import ImageFileError, KnnvoteError
+from data.inputs import find_inputs
 from data.locations import locate
 from data.tables import image_table, write_table
-from indexer.build import index_arrays
+from indexer.build import index_arrays, index_files
 from indexer.store import open_index
 
 RNG = np.random.default_rng(8)
@@ -45,13 +49,18 @@ def written():
     return found
 
 
-def test_rows_to_look_at_are_the_closest_votes_and_the_farthest(job):
+def write_one(table, name):
+    write_table(table, Path(name))
+    return find_inputs([name])[0]
+
+
+def test_rows_to_look_at_are_the_least_confident_and_the_farthest(job):
     report = report_job(job, None)
-    edge = sorted((row for row in written() if row[0] < 1), key=lambda row: (row[0], -row[1]))[:20]
-    assert [(row.confidence, row.distance, row.file, row.row) for row in report.edge] == edge
+    least_confident = sorted((row for row in written() if row[0] < 1), key=lambda row: (row[0], -row[1]))[:20]
+    assert [(row.confidence, row.distance, row.file, row.row) for row in report.least_confident] == least_confident
     farthest = sorted(written(), key=lambda row: -row[1])[:20]
     assert [(row.confidence, row.distance, row.file, row.row) for row in report.farthest] == farthest
-    for row in report.edge + report.farthest:
+    for row in report.least_confident + report.farthest:
         assert (row.pixels == IMAGES[FILES[row.file]][row.row]).all()
         assert (row.status == "abstained") == (row.confidence < 0.6)
         assert row.neighbors == []
@@ -64,6 +73,9 @@ def test_distributions_count_every_row_once(job):
         (value, confidences.count(value)) for value in sorted(set(confidences))
     ]
     assert sum(one.rows for one in report.distance) == 300
+    write_job(Path("page.html"), report, None)
+    told = "Each band holds its lower end, and the last its upper end too.</p>"
+    assert Path("page.html").read_text().count(told) == 1  # of distances: confidences are few, each a band of its own
     distances = np.array([row[1] for row in written()])
     for one in report.distance:
         is_last = one is report.distance[-1]
@@ -71,10 +83,29 @@ def test_distributions_count_every_row_once(job):
         assert one.rows == inside.sum()
 
 
+def test_memory_of_a_report_does_not_grow_with_the_rows(job, monkeypatch):
+    read_answers = classify.job_report.read_answers
+
+    def repeated(*asked):
+        for columns in read_answers(*asked):
+            for _ in range(20):
+                yield [pa.concat_arrays([column] * 250) for column in columns]
+
+    monkeypatch.setattr(classify.job_report, "read_answers", repeated)
+    tracemalloc.start()
+    report = report_job(job, None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    rows = 300 * 20 * 250
+    assert sum(one.rows for one in report.distance) == rows
+    assert len({(row.file, row.row) for row in report.farthest}) == 20
+    assert peak < 8 * rows
+
+
 def test_with_the_index_each_row_has_the_neighbours_that_voted(job):
     report = report_job(job, open_index("x.knn"))
     x = IMAGES[:200].reshape(200, -1).astype(np.int64)
-    for row in report.edge:
+    for row in report.least_confident:
         D = ((x - IMAGES[FILES[row.file]][row.row].reshape(-1).astype(np.int64)) ** 2).sum(axis=1)
         nearest = np.lexsort((np.arange(200), D))[:5]
         assert [(n.row, n.label) for n in row.neighbors] == [(i, LABELS[i]) for i in nearest]
@@ -92,11 +123,11 @@ def test_inputs_that_are_gone_or_changed_are_told_and_leave_no_picture(job):
     write_table(image_table(IMAGES[:190]), Path("in") / "below" / "b.parquet")
     report = report_job(job, None)
     assert report.unread == ["a.parquet", "below/b.parquet"]
-    assert {row.pixels is None for row in report.edge + report.farthest} == {True}
+    assert {row.pixels is None for row in report.least_confident + report.farthest} == {True}
     write_job(Path("page.html"), report, None)
     page = Path("page.html").read_text()
     assert "<img" not in page
-    assert "2 of the files with rows to look at have an input that is gone or was changed" in page
+    assert "No picture of rows in 2 files whose input is gone or was changed, the first a.parquet." in page
 
 
 @pytest.mark.usefixtures("job")
@@ -105,12 +136,42 @@ def test_page_has_counts_reasons_and_pictures(invoke):
     assert (done.code, done.stdout, done.stderr) == (0, "", "page.html: written\n")
     page = Path("page.html").read_text()
     facts = json.loads(invoke("inspect", "out", "--json").stdout)
-    assert f"{facts['ok']} of 300 rows have a label, {facts['abstained']} abstained, 0 are bad images." in page
+    assert f"300 rows: {facts['ok']} with a label, {facts['abstained']} abstained, 0 bad images." in page
     for label, rows in facts["labels"].items():
         assert f'<th scope="row">{label}</th><td>{rows}</td>' in page
     assert f"<li>{facts['abstained']}: " in page
     assert page.count('<details class="row">') == 40
     assert page.count("<img ") == 40 * 6
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), "5 neighbours of equal weight; of equal votes the nearer class wins; never abstains."),
+        (
+            ("--k", 1, "--ties", "first-class", "--max-distance", 250),
+            (
+                "1 neighbour of equal weight; of equal votes the first in class order wins; "
+                "abstains where the nearest neighbour is farther than 250."
+            ),
+        ),
+        (
+            ("--weights", "distance", "--max-distance", 250, "--min-confidence", 0.6),
+            (
+                "5 neighbours weighted by 1 / distance; of equal votes the nearer class wins; "
+                "abstains where the confidence is below 0.6 or the nearest neighbour is farther than 250."
+            ),
+        ),
+    ],
+)
+def test_the_rule_stands_in_plain_words_and_limits_with_their_numbers(job, invoke, options, told):
+    assert job.record.rule.k == 5
+    assert invoke("classify", "x.knn", "in", "--out", "limited", *options).code == 0
+    assert invoke("report", "limited").code == 0
+    page = Path("report.html").read_text()
+    assert told in page
+    assert (": nearest neighbour farther than 250</li>" in page) == ("--max-distance" in options)
+    assert "N stands for" not in page
 
 
 def test_bad_rows_have_no_place_among_rows_to_look_at(tmp_path, monkeypatch, invoke):
@@ -124,6 +185,10 @@ def test_bad_rows_have_no_place_among_rows_to_look_at(tmp_path, monkeypatch, inv
     report = report_job(Job.open(locate("out")), None)
     assert {row.row for row in report.farthest} == {0, 2, 3}
     assert report.facts["bad_image"] == 1
+    assert invoke("report", "out").code == 0
+    page = Path("report.html").read_text()
+    assert "<li>4 rows: 3 with a label, 0 abstained, 1 bad image.</li>" in page
+    assert "<li>1: pixel 0 is NaN</li>" in page
 
 
 def test_a_job_of_files_without_rows_has_an_empty_page(tmp_path, monkeypatch, invoke):
@@ -133,20 +198,143 @@ def test_a_job_of_files_without_rows_has_an_empty_page(tmp_path, monkeypatch, in
     assert invoke("classify", "x.knn", "in.parquet", "--out", "out").code == 0
     done = invoke("report", "out")
     assert (done.code, done.stderr) == (0, "report.html: written\n")
-    assert "0 of 0 rows have a label" in Path("report.html").read_text()
+    assert "0 rows: 0 with a label" in Path("report.html").read_text()
 
 
-def test_a_regression_has_distances_and_no_edge(tmp_path, monkeypatch, invoke):
+def test_a_regression_has_distances_and_no_confidences(tmp_path, monkeypatch, invoke):
     monkeypatch.chdir(tmp_path)
     index_arrays(IMAGES[:200], LABELS[:200] / 2, Path("x.knn"), is_regression=True)
     write_table(image_table(IMAGES[200:260]), Path("in.parquet"))
     assert invoke("classify", "x.knn", "in.parquet", "--out", "out").code == 0
     report = report_job(Job.open(locate("out")), open_index("x.knn"))
-    assert (report.confidence, report.edge, len(report.farthest)) == ([], [], 20)
+    assert (report.confidence, report.least_confident, len(report.farthest)) == ([], [], 20)
     assert invoke("report", "out").code == 0
     done = invoke("show", "in.parquet", "--predictions", "out", "--errors", "--index", "x.knn")
     assert (done.code, done.stdout) == (2, "")
     assert "x.knn was built for regression, where no class is wrong: leave out --errors" in done.stderr
+
+
+def pictured(folder):
+    """The pixels of each row that the report of a job shows, by row."""
+    report = report_job(Job.open(locate(folder)), None)
+    return {row.row: row.pixels for row in report.farthest}
+
+
+def test_raw_bytes_are_shown_in_the_shape_of_the_index(tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    wide = RNG.integers(0, 256, (60, 4, 16), dtype=np.uint8)
+    raw = pa.array([image.tobytes() for image in wide])
+    pq.write_table(pa.table({"image": raw[:50], "label": np.arange(50) % 3}), "train.parquet")
+    pq.write_table(pa.table({"image": raw[50:]}), "in.parquet")
+    assert invoke("index", "train.parquet", "--shape", "4x16", "--out", "x.knn").code == 0
+    assert invoke("classify", "x.knn", "in.parquet", "--out", "out").code == 0
+    shown = pictured("out")
+    assert len(shown) == 10
+    for row, pixels in shown.items():
+        np.testing.assert_array_equal(pixels, wide[50 + row])
+
+
+def test_of_two_image_columns_that_of_the_index_is_shown_and_drawn(tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    both = image_table(IMAGES[200:210]).append_column("mask", pa.array([b"\0" * 36] * 10))
+    index_files([write_one(image_table(IMAGES[:200], LABELS[:200]), "train.parquet")], Path("x.knn"))
+    write_table(both, Path("in.parquet"))
+    assert invoke("classify", "x.knn", "in.parquet", "--out", "out").code == 0
+    for row, pixels in pictured("out").items():
+        np.testing.assert_array_equal(pixels, IMAGES[200 + row])
+    assert invoke("show", "in.parquet", "--predictions", "out").code == 0
+    record = Path("out/_knnvote/job.json")
+    record.write_text(record.read_text().replace('"column": "image"', '"column": null'))
+    with pytest.raises(ImageFileError, match=r"in\.parquet: several columns could be the image: 'image', 'mask'"):
+        pictured("out")
+
+
+@pytest.mark.usefixtures("job")
+def test_outputs_of_another_job_are_left_out_and_told(invoke):
+    whole = invoke("inspect", "out", "--json").stdout
+    assert invoke("classify", "x.knn", "in", "--out", "other").code == 0
+    Path("other/a.parquet").rename("out/c.parquet")
+    Path("out/notes.txt").write_text("mine")
+    shutil.copy("out/a.parquet", "out/copied.parquet")
+    facts = json.loads(invoke("inspect", "out", "--json").stdout)
+    assert facts == json.loads(whole) | {"left_out": ["c.parquet", "copied.parquet", "notes.txt"]}
+    assert "3 files that are not of this job, the first c.parquet: knnvote verify says why" in " ".join(
+        invoke("inspect", "out").stdout.split()
+    )
+    assert invoke("report", "out").code == 0
+    page = Path("report.html").read_text()
+    assert "2 of 2 inputs have an output." in page
+    assert "<li>300 rows: " in page
+    assert "<li>3 files of the folder left out" in page
+    assert "c.parquet, copied.parquet, notes.txt.</li>" in page
+    for name in FILES:
+        (Path("out") / name).unlink()
+    assert invoke("report", "out").stderr == (
+        "error: out holds no finished output of its job, but c.parquet, of which knnvote verify says why it is none: "
+        "classify into it first\n"
+    )
+
+
+@pytest.mark.usefixtures("job")
+def test_a_job_that_is_not_done_looks_so(invoke):
+    (Path("out") / "a.parquet").unlink()
+    assert invoke("report", "out").code == 0
+    page = Path("report.html").read_text()
+    assert "1 of 2 inputs has an output." in page
+    assert "<li>190 rows: " in page
+    assert "<li>1 input without an output: run the same job again.</li>" in page
+    assert "1 of 2 classified, 0 failed" in invoke("inspect", "out").stdout
+
+
+def damage(**changed):
+    """Change entries of the job's record; those that its options have there, others beside."""
+    file = Path("out/_knnvote/job.json")
+    record = json.loads(file.read_text())
+    for name, value in changed.items():
+        (record["options"] if name in record["options"] else record)[name] = value
+    file.write_text(json.dumps(record))
+
+
+@pytest.mark.usefixtures("job")
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"shape": 5},
+        {"shape": [0, 6]},
+        {"ties": "neerest"},
+        {"weights": ["uniform"]},
+        {"k": 2.5},
+        {"k": True},
+        {"min_confidence": "high"},
+        {"max_distance": -1},
+        {"image_column": 3},
+        {"grayscale": None},
+        {"prefix": None},
+        {"stored_images": {"shape": "6x6", "column": None, "grayscale": False}},
+        {"stored_images": {"shape": [6, 6], "column": None, "grayscale": 1}},
+        {"stored_images": {"shape": [6, 6]}},
+        {"index": 1},
+        {"inputs": {"a.parquet": 1}},
+        {"inputs": 7},
+    ],
+    ids=json.dumps,
+)
+def test_a_damaged_record_is_told_by_its_name_with_what_to_do(invoke, changed):
+    damage(**changed)
+    for command in (("report", "out"), ("show", "in", "--predictions", "out"), ("inspect", "out")):
+        done = invoke(*command)
+        assert (done.code, done.stdout) == (1, "")
+        assert done.stderr == (
+            "error: out/_knnvote/job.json is damaged: remove it and run the job again, which keeps the files that fit\n"
+        )
+
+
+@pytest.mark.usefixtures("job")
+def test_a_record_of_more_neighbours_than_the_index_has_is_damaged(invoke):
+    damage(k=201)
+    done = invoke("show", "in", "--predictions", "out", "--errors", "--index", "x.knn")
+    assert (done.code, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: out/_knnvote/job.json is damaged: remove it and run the job again")
 
 
 @pytest.mark.usefixtures("job")
@@ -155,7 +343,7 @@ def test_a_folder_without_finished_outputs_is_told(invoke):
         (Path("out") / name).unlink()
     done = invoke("report", "out")
     assert (done.code, done.stdout) == (1, "")
-    assert done.stderr == "error: out holds no finished output: classify into it first\n"
+    assert done.stderr == "error: out holds no finished output of its job: classify into it first\n"
     done = invoke("report", "in")
     assert done.code == 1
     assert "in is not the output folder of a job" in done.stderr

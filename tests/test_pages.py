@@ -198,6 +198,17 @@ def test_suspects_have_their_pictures_neighbours_and_equal_images(tmp_path):
     assert f"The first 3 of {len(found.suspects)} are shown" in page
 
 
+def test_pictures_are_told_by_the_names_of_their_classes(tmp_path):
+    index_arrays(IMAGES[:100], CODES[:100], tmp_path / "x.knn")
+    index = open_index(tmp_path / "x.knn")
+    named = replace(index, manifest={**index.manifest, "class_names": ["ant", "bee", "cat", "dog"]})
+    write_suspects(tmp_path / "page.html", find_suspects(named, k=4), named, 100)
+    told = set(re.findall(r'alt="([^"]*)"', (tmp_path / "page.html").read_text()))
+    classes = {"1 (bee)", "2 (cat)"}
+    assert {f"{what} {name}" for what in ("the image stored as", "a stored") for name in classes} <= told
+    assert all(text.endswith(")") for text in told)
+
+
 def test_suspects_command_writes_the_page_and_the_table(tmp_path, invoke):
     index_arrays(IMAGES, CODES, tmp_path / "x.knn")
     done = invoke("suspects", tmp_path / "x.knn", "--top", "2", "--report", tmp_path / "s.html")
@@ -206,20 +217,41 @@ def test_suspects_command_writes_the_page_and_the_table(tmp_path, invoke):
     assert (tmp_path / "s.html").read_text().count('<details class="suspect">') == 2
 
 
-@pytest.mark.parametrize(("library", "told"), [("jinja2", "Jinja2"), ("matplotlib", "matplotlib")])
-def test_without_a_library_the_command_to_install_it_is_told(monkeypatch, tmp_path, library, told):
+@pytest.fixture
+def without(monkeypatch):
+    """Take a library away."""
     importing = builtins.__import__
 
-    def without(name, *arguments, **named):
-        if name.startswith(library):
-            raise ModuleNotFoundError(name)
-        return importing(name, *arguments, **named)
+    def take_away(library):
+        def import_others(name, *arguments, **named):
+            if name.startswith(library):
+                raise ModuleNotFoundError(name)
+            return importing(name, *arguments, **named)
 
-    monkeypatch.setattr(builtins, "__import__", without)
+        monkeypatch.setattr(builtins, "__import__", import_others)
+
+    return take_away
+
+
+@pytest.mark.parametrize(("library", "told"), [("jinja2", "Jinja2"), ("matplotlib", "matplotlib")])
+def test_without_a_library_the_command_to_install_it_is_told(without, tmp_path, library, told):
+    without(library)
     with pytest.raises(KnnvoteError, match=rf"{told}, which is not installed: pip install 'knnvote\[plot\]'"):
-        check_page(tmp_path / "page.html")
+        check_page(tmp_path / "page.html", has_figures=True)
+
+
+def test_pages_of_a_job_and_of_suspects_need_no_matplotlib(without, tmp_path, invoke):
+    index_arrays(IMAGES[:200], CODES[:200], tmp_path / "x.knn")
+    write_table(image_table(IMAGES[200:], CODES[200:]), tmp_path / "test.parquet")
+    assert invoke("classify", "x.knn", "test.parquet", "--out", "out").code == 0
+    without("matplotlib")
+    assert invoke("report", "out", "--index", "x.knn").code == 0
+    assert invoke("suspects", "x.knn", "--report", "suspects.html").code == 0
+    done = invoke("compare", "test.parquet", "--index", "x.knn", "--report", "comparison.html")
+    assert (done.code, done.stdout) == (1, "")
+    assert done.stderr == "error: pictures need matplotlib, which is not installed: pip install 'knnvote[plot]'\n"
 
 
 def test_a_page_ends_in_html(tmp_path):
     with pytest.raises(OptionError, match=r"page.png is no name of a page"):
-        check_page(tmp_path / "page.png")
+        check_page(tmp_path / "page.png", has_figures=False)

@@ -208,6 +208,34 @@ def test_errors_of_another_index_are_refused(digits_folder, job, invoke):
     assert f"{job} was made with another index than other.knn: its fingerprint is" in done.stderr
 
 
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_whole_labels_held_as_floats_are_compared_by_value(digits_folder, exact_index, invoke, missing):
+    table = pq.read_table(digits_folder / "test.parquet")
+    labels = [float(label) for label in table["label"].to_pylist()]
+    labels[0] = missing
+    write_table(table.set_column(table.schema.get_field_index("label"), "label", [labels]), Path("x.parquet"))
+    assert invoke("classify", exact_index, "x.parquet", "--out", "floats", "--k", 7).code == 0
+    predicted = pq.read_table("floats/x.parquet")["prediction"].to_pylist()
+    opened = Job.open(locate("floats"))
+    shown, total = selected("x.parquet", count=99, job=opened, classifier=opened.classifier(open_index(exact_index)))
+    wrong = [row for row in range(1, len(labels)) if labels[row] != predicted[row]]
+    assert [image.row for image in shown] == wrong
+    assert total == len(wrong) > 3
+
+
+def test_labels_of_another_kind_than_predictions_are_refused(digits_folder, exact_index, invoke):
+    table = pq.read_table(digits_folder / "test.parquet")
+    names = [str(label) for label in table["label"].to_pylist()]
+    write_table(table.set_column(table.schema.get_field_index("label"), "label", [names]), Path("x.parquet"))
+    assert invoke("classify", exact_index, "x.parquet", "--out", "named").code == 0
+    done = invoke("show", "x.parquet", "--predictions", "named")
+    assert (done.code, done.stdout) == (1, "")
+    assert done.stderr == (
+        "error: x.parquet, column 'label': labels of type string are not of the kind of the job's predictions, int64: "
+        "name another column with --label-column\n"
+    )
+
+
 def test_errors_need_a_job_and_its_index(digits_folder, job, invoke):
     assert invoke("show", digits_folder / "test.parquet", "--errors").code == 2
     assert invoke("show", digits_folder / "test.parquet", "--errors", "--predictions", job).code == 2

@@ -40,6 +40,7 @@ def job(tmp_path, classifier, monkeypatch):
         write_table(image_table(RNG.integers(0, 256, (20, 4, 4), dtype=np.uint8)), tmp_path / "in" / f"{name}.parquet")
     floats = RNG.integers(0, 256, (20, 4, 4)).astype(float)
     floats[3, 0, 0], floats[7, 1, 1], floats[9, 2, 2] = np.nan, np.nan, 300
+    floats[11, 3, 3] = 301
     write_table(image_table(floats), tmp_path / "in" / "bad.parquet")
     run_job(classifier, find_inputs(["in"]), tmp_path / "out", OPTIONS)
     return tmp_path / "out"
@@ -150,10 +151,10 @@ def test_an_inspection_sums_up_labels_and_reasons(job):
     assert (facts["rows"], facts["ok"], facts["abstained"]) == (60, statuses.count("ok"), statuses.count("abstained"))
     assert facts["abstained"] > 0
     assert facts["labels"] == {label: predictions.count(label) for label in sorted(set(predictions))}
-    assert facts["abstained_because"] == {"confidence below N": facts["abstained"]}
+    assert facts["abstained_because"] == {"confidence below 0.5": facts["abstained"]}
     assert facts["bad_because"] == {
         "pixel N is NaN": 2,
-        "pixel N is not a whole number from N to N, as the index stores; knnvote never rescales": 1,
+        "pixel N is not a whole number from 0 to 255, as the index stores; knnvote never rescales": 2,
     }
 
 

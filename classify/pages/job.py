@@ -36,10 +36,27 @@ def write_job(path: Path, report: JobReport, index: Index | None) -> None:
         "job.html.j2",
         report=report,
         facts=report.facts,
-        edge=_show(report.edge, index),
+        rule=rule_sentence(report),
+        least_confident=_show(report.least_confident, index),
         farthest=_show(report.farthest, index),
         name=partial(show_class, names=names),
     )
+
+
+def rule_sentence(report: JobReport) -> str:
+    """How neighbours became answers, in one plain sentence."""
+    rule = report.rule
+    weights = "of equal weight" if rule.weights == "uniform" else "weighted by 1 / distance"
+    told = f"{rule.k} {'neighbour' if rule.k == 1 else 'neighbours'} {weights}"
+    if report.confidence:
+        winner = "the nearer class" if rule.ties == "nearest" else "the first in class order"
+        told += f"; of equal votes {winner} wins"
+    limits = []
+    if rule.min_confidence is not None:
+        limits.append(f"the confidence is below {rule.min_confidence:g}")
+    if rule.max_distance is not None:
+        limits.append(f"the nearest neighbour is farther than {rule.max_distance:g}")
+    return f"{told}; abstains where {' or '.join(limits)}." if limits else f"{told}; never abstains."
 
 
 def _show(rows: Sequence[ReportedRow], index: Index | None) -> list[ShownRow]:

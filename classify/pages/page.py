@@ -14,16 +14,21 @@ if TYPE_CHECKING:
 _BLACK = "#000000"  # of axes and their numbers, unless told
 
 
-def check_page(path: Path) -> None:
+def check_page(path: Path, *, has_figures: bool) -> None:
     """Refuse, before any work, a page that could not be written.
+
+    Args:
+        path: of the page.
+        has_figures: whether matplotlib draws some of it.
 
     Raises:
         OptionError: its name does not end in .html.
-        KnnvoteError: Jinja2 or matplotlib is not installed.
+        KnnvoteError: Jinja2, or matplotlib for figures, is not installed.
     """
     if path.suffix.lower() != ".html":
         raise OptionError(f"{path} is no name of a page: give one that ends in .html")
-    check_plot_extra()
+    if has_figures:
+        check_plot_extra()
     try:
         import jinja2  # noqa: F401
     except ImportError as error:

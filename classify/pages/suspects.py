@@ -28,14 +28,14 @@ def write_suspects(path: Path, found: Suspects, index: Index, top: int) -> None:
     Raises:
         KnnvoteError: the page cannot be written.
     """
+    name = partial(show_class, names=found.class_names)
     shown = [
         ShownSuspect(
             suspect=suspect,
-            picture=index_thumbnail(index, index.vectors[suspect.row], f"the image stored as {suspect.label}"),
+            picture=index_thumbnail(index, index.vectors[suspect.row], f"the image stored as {name(suspect.label)}"),
             neighbors=show_voters(index, suspect.neighbors),
             equal=show_voters(index, suspect.equal),
         )
         for suspect in found.suspects[:top]
     ]
-    name = partial(show_class, names=found.class_names)
     write_page(path, "suspects.html.j2", index=index, found=found, shown=shown, name=name)

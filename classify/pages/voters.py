@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from classify.neighbors import Neighbor
 from classify.pages.thumbnails import Thumbnail, index_thumbnail
+from indexer.labels import show_class
 from indexer.store import Index
 
 
@@ -18,10 +19,13 @@ class Voter:
 
 def show_voters(index: Index, neighbors: Sequence[Neighbor]) -> list[Voter]:
     """Neighbours with the pictures of their images."""
+    names = index.manifest["class_names"]
     return [
         Voter(
             neighbor=neighbor,
-            picture=index_thumbnail(index, index.vectors[neighbor.row], f"a stored {neighbor.label}"),
+            picture=index_thumbnail(
+                index, index.vectors[neighbor.row], f"a stored {show_class(neighbor.label, names)}"
+            ),
         )
         for neighbor in neighbors
     ]

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pyarrow.types as pt
 from numpy.typing import NDArray
 
+from classify.accuracy import has_label
 from classify.classifier import Answer, Classifier
 from classify.finished_job import Job, first_rows
 from data.columns import read_column
@@ -19,7 +20,7 @@ from data.images import decode_images
 from data.inputs import InputFile
 from data.layout import ImageOptions, Layout, recognise_images, show_shape
 from data.parquet import open_parquet, read_batches, read_head, rows_within_budget, take_rows
-from indexer.labels import find_label, label_array
+from indexer.labels import find_label
 
 _BATCH = 2048
 _LABELS = 1 << 16  # rows of a batch without images
@@ -61,12 +62,12 @@ class _Rows:
     @cached_property
     def is_wrong(self) -> NDArray[np.bool_]:
         """(n,) rows with a truth and a prediction of another class; numbers that were averaged are never wrong."""
-        if self.truth is None or self.prediction is None or pa.types.is_floating(self.prediction.type):
+        if self.truth is None or self.prediction is None or pt.is_floating(self.prediction.type):
             return np.zeros(0 if self.status is None else len(self.status), np.bool_)
-        # As text: the types of integers, of strings too, may differ.
-        truth, prediction = (column.cast(pa.string()) for column in (self.truth, self.prediction))
-        wrong: NDArray[np.bool_] = pc.fill_null(pc.not_equal(truth, prediction), False).to_numpy(zero_copy_only=False)
-        return wrong
+        # By value: whole numbers may be held as floats, as pandas holds those that have nulls among them.
+        pairs = zip(self.truth.to_pylist(), self.prediction.to_pylist(), strict=True)
+        wrong = (has_label(true) and label is not None and label != true for true, label in pairs)
+        return np.fromiter(wrong, np.bool_, len(self.truth))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +127,10 @@ def _recognise(source: InputFile, file: pq.ParquetFile, selection: Selection) ->
     """How the file holds its images, and its label column, if it has one."""
     head = read_head(source, file)
     try:
-        if selection.classifier is None:
+        if selection.job is None:
             layout = recognise_images(head, selection.images)
         else:
-            layout = selection.classifier.recognise(head, selection.images)
+            layout = selection.job.recognise(head, selection.images)
     except ImageFileError as error:
         raise ImageFileError(f"{source.shown}: {error}") from error
     if len(layout.shape) != 2:
@@ -156,12 +157,19 @@ def _read_rows(
         truth = first_rows(([read_column(batch, label)] for batch in batches), rows)[0]
     if selection.job is not None:
         prediction, status = selection.job.answers(source, rows)
-        if truth is not None and not pa.types.is_floating(prediction.type):
-            try:
-                truth = label_array(truth, is_regression=False)
-            except KnnvoteError as error:
-                raise ImageFileError(f"{source.shown}, column {label!r}: {error}") from error
+        if truth is not None and _kind(truth.type) != _kind(prediction.type):
+            raise ImageFileError(
+                f"{source.shown}, column {label!r}: labels of type {truth.type} are not of the kind of the job's "
+                f"predictions, {prediction.type}: name another column with --label-column"
+            )
     return _Rows(truth=truth, prediction=prediction, status=status)
+
+
+def _kind(type_: pa.DataType) -> str:
+    """Labels of one kind can be equal, whatever their width."""
+    if pt.is_integer(type_) or pt.is_floating(type_):
+        return "number"
+    return "text" if pt.is_string(type_) or pt.is_large_string(type_) or pt.is_string_view(type_) else str(type_)
 
 
 def _read_images(

@@ -16,7 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from object_store import BUCKET, KEY, SECRET, serve
 
+from classify.output import OutputOptions
 from classify.receipt import read_receipt
+from classify.vote import Rule
+from data.layout import ImageOptions, StoredImages
 from data.locations import locate
 from data.tables import image_table, write_table
 from indexer.build import index_arrays
@@ -239,7 +242,9 @@ def test_another_job_that_takes_the_folder_meanwhile_ends_this_one(store, comman
 
     def take(request):
         if request.startswith("GET") and "/in/" in request:
-            other = {"index": "0" * 64, "options": {}, "inputs": {}}
+            options = asdict(Rule()) | asdict(ImageOptions()) | asdict(OutputOptions())
+            stored = asdict(StoredImages(shape=(8, 8), column=None, grayscale=False))
+            other = {"index": "0" * 64, "options": options, "stored_images": stored, "inputs": {}}
             store.put("g/_knnvote/job.json", json.dumps(other).encode())
 
     store.fault = take
