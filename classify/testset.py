@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from classify.classifier import Classifier
@@ -15,7 +13,7 @@ from data.errors import ImageFileError, KnnvoteError
 from data.inputs import InputFile
 from data.layout import ImageOptions, Layout
 from data.parquet import open_parquet, read_batches, read_head, rows_within_budget
-from indexer.labels import find_label
+from indexer.labels import find_label, true_labels
 from indexer.store import Index
 
 _BATCH = 4096
@@ -74,7 +72,7 @@ def read_test_set(
                 numbers.append(first + good)
                 if label:
                     found = batch.column(batch.schema.get_field_index(label)).take(good)
-                    labels += _true_labels(source, label, found, classifier.index)
+                    labels += read_true_labels(source, label, found, classifier.index.labels.type)
                 for reason in bad.values():
                     reasons[reason] = reasons.get(reason, 0) + 1
                 first += len(xq)
@@ -85,42 +83,23 @@ def read_test_set(
 
 
 def _label_column(source: InputFile, schema: pa.Schema, layout: Layout, index: Index, named: str | None) -> str | None:
-    """The column of true labels, if there is one; its labels must be of the index's kind."""
+    """The column of true labels, if there is one."""
     if named is not None and named not in schema.names:
         raise ImageFileError(
             f"{source.shown}: no column {named!r} for --label-column; there are {', '.join(schema.names)}"
         )
-    found = find_label(schema, layout.columns, named or index.manifest["label_column"])
-    if found is None:
-        return None
-    kind = schema.field(found).type
-    kind = kind.value_type if pt.is_dictionary(kind) else kind
-    if not (pt.is_null(kind) or _fits(kind, index)):
+    return find_label(schema, layout.columns, named or index.manifest["label_column"])
+
+
+def read_true_labels(source: InputFile, name: str, column: pa.Array, like: pa.DataType) -> list[Any]:
+    """Labels (n,) of a file's column, to be compared with labels of a type; None where there is none.
+
+    Raises:
+        ImageFileError: they cannot be compared.
+    """
+    try:
+        return true_labels(column, like)
+    except KnnvoteError as error:
         raise ImageFileError(
-            f"{source.shown}: labels in column {found!r} are {kind}, those of {index.path} {index.labels.type}: "
-            "name the right column with --label-column"
-        )
-    return found
-
-
-def _fits(kind: pa.DataType, index: Index) -> bool:
-    """Whether labels of a type can be equal to those of an index, or near them."""
-    if index.is_regression or pt.is_integer(index.labels.type):
-        return bool(pt.is_integer(kind) or pt.is_floating(kind))  # pandas turns integers with nulls into floats
-    if pt.is_boolean(index.labels.type):
-        return bool(pt.is_boolean(kind))
-    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
-
-
-def _true_labels(source: InputFile, name: str, column: pa.Array, index: Index) -> list[Any]:
-    """Labels (n,) of a column as Python values; None where there is none, as NaN says too."""
-    column = column.dictionary_decode() if pt.is_dictionary(column.type) else column
-    if not pt.is_floating(column.type):
-        return list(column.to_pylist())
-    column = column.cast(pa.float64())
-    if pc.any(pc.is_inf(column)).as_py():
-        raise ImageFileError(f"{source.shown}: labels in column {name!r} hold infinity: give finite numbers or nulls")
-    labels = pc.if_else(pc.is_nan(column), None, column).to_pylist()
-    if index.is_regression:
-        return list(labels)
-    return [int(label) if label is not None and label.is_integer() else label for label in labels]
+            f"{source.shown}: labels in column {name!r} are {error}: name the right column with --label-column"
+        ) from error

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from data.errors import ImageFileError, KnnvoteError
@@ -97,6 +98,41 @@ def label_array(labels: pa.Array, *, is_regression: bool) -> pa.Array:
     if not (pt.is_integer(labels.type) or pt.is_string(labels.type) or pt.is_boolean(labels.type)):
         raise KnnvoteError(f"labels of type {labels.type} cannot be used: give integers, strings or booleans")
     return labels
+
+
+def true_labels(column: pa.Array, like: pa.DataType) -> list[Any]:
+    """Labels (n,) of test images as Python values, to be compared with labels of a type; None where there is none.
+
+    NaN is no label, and whole numbers may be held as floats: so pandas holds integers that have nulls among them.
+
+    Raises:
+        KnnvoteError: they are of another kind, infinite, or fractions beside classes that are whole numbers.
+    """
+    if pt.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pt.is_null(column.type):
+        return [None] * len(column)
+    if _kind(column.type) != _kind(like):
+        raise KnnvoteError(f"{column.type}, and those to compare with are {like}")
+    if not pt.is_floating(column.type):
+        return list(column.to_pylist())
+    numbers = column.cast(pa.float64())
+    numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
+    if pc.any(pc.is_inf(numbers)).as_py():
+        raise KnnvoteError("infinite")
+    try:
+        return list((numbers if pt.is_floating(like) else numbers.cast(pa.int64())).to_pylist())
+    except pa.ArrowInvalid as error:
+        raise KnnvoteError(f"fractions, and those to compare with are {like}") from error
+
+
+def _kind(type_: pa.DataType) -> str:
+    """Labels of one kind can be equal, whatever their width."""
+    if pt.is_integer(type_) or pt.is_floating(type_):
+        return "number"
+    if pt.is_string(type_) or pt.is_large_string(type_) or pt.is_string_view(type_):
+        return "string"
+    return str(type_)
 
 
 def _may_be_label(kind: pa.DataType) -> bool:

@@ -269,7 +269,7 @@ def test_what_cannot_be_compared_is_refused(folder, tmp_path):
 def test_labels_of_another_kind_are_refused_and_not_counted_as_wrong(folder, tmp_path):
     words = [f"number {label}" for label in range(3)]
     write_table(image_table(IMAGES[:3], words), tmp_path / "words.parquet")
-    with pytest.raises(ImageFileError, match=r"words\.parquet: labels in column 'label' are string, those of .*int64"):
+    with pytest.raises(ImageFileError, match=r"words\.parquet: labels in column 'label' are string, and those .*int64"):
         run(folder, "exact", images=tmp_path / "words.parquet")
 
 
@@ -287,7 +287,9 @@ def test_labels_that_cannot_be_words_are_refused_beside_words(tmp_path, labels):
     index_arrays(IMAGES[:9], [f"number {label}" for label in range(9)], tmp_path / "words.knn")
     table = image_table(IMAGES[:3]).append_column("label", labels)
     pq.write_table(table, tmp_path / "test.parquet")
-    with pytest.raises(ImageFileError, match=r"labels in column 'label' are .*, those of .*words\.knn string"):
+    with pytest.raises(
+        ImageFileError, match=r"labels in column 'label' are .*, and those to compare with are string: name"
+    ):
         compare(
             find_inputs([str(tmp_path / "test.parquet")]),
             [open_index(tmp_path / "words.knn")],
@@ -315,7 +317,11 @@ def test_nan_is_no_label_whole_floats_are_integers_and_infinity_is_refused(folde
     assert sum(row.images for row in report.judgement.classes) == 50
     labels[3] = np.inf
     pq.write_table(table.set_column(1, "label", pa.array(labels)), tmp_path / "test.parquet")
-    with pytest.raises(ImageFileError, match=r"test\.parquet: labels in column 'label' hold infinity"):
+    with pytest.raises(ImageFileError, match=r"test\.parquet: labels in column 'label' are infinite: name"):
+        run(folder, "rough", images=tmp_path / "test.parquet")
+    labels[3] = 1.5
+    pq.write_table(table.set_column(1, "label", pa.array(labels)), tmp_path / "test.parquet")
+    with pytest.raises(ImageFileError, match=r"labels in column 'label' are fractions, and those .* int64: name"):
         run(folder, "rough", images=tmp_path / "test.parquet")
 
 

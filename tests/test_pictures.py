@@ -231,8 +231,8 @@ def test_labels_of_another_kind_than_predictions_are_refused(digits_folder, exac
     done = invoke("show", "x.parquet", "--predictions", "named")
     assert (done.code, done.stdout) == (1, "")
     assert done.stderr == (
-        "error: x.parquet, column 'label': labels of type string are not of the kind of the job's predictions, int64: "
-        "name another column with --label-column\n"
+        "error: x.parquet: labels in column 'label' are string, and those to compare with are int64: "
+        "name the right column with --label-column\n"
     )
 
 

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from classify.accuracy import has_label
 from classify.classifier import Answer, Classifier
 from classify.finished_job import Job, first_rows
+from classify.testset import read_true_labels
 from data.columns import read_column
 from data.errors import ImageFileError, KnnvoteError, OptionError
 from data.images import decode_images
@@ -64,9 +64,9 @@ class _Rows:
         """(n,) rows with a truth and a prediction of another class; numbers that were averaged are never wrong."""
         if self.truth is None or self.prediction is None or pt.is_floating(self.prediction.type):
             return np.zeros(0 if self.status is None else len(self.status), np.bool_)
-        # By value: whole numbers may be held as floats, as pandas holds those that have nulls among them.
+        # By value: the types of integers, of strings too, may differ.
         pairs = zip(self.truth.to_pylist(), self.prediction.to_pylist(), strict=True)
-        wrong = (has_label(true) and label is not None and label != true for true, label in pairs)
+        wrong = (None not in (true, label) and label != true for true, label in pairs)
         return np.fromiter(wrong, np.bool_, len(self.truth))
 
 
@@ -157,19 +157,9 @@ def _read_rows(
         truth = first_rows(([read_column(batch, label)] for batch in batches), rows)[0]
     if selection.job is not None:
         prediction, status = selection.job.answers(source, rows)
-        if truth is not None and _kind(truth.type) != _kind(prediction.type):
-            raise ImageFileError(
-                f"{source.shown}, column {label!r}: labels of type {truth.type} are not of the kind of the job's "
-                f"predictions, {prediction.type}: name another column with --label-column"
-            )
+        if label is not None and truth is not None:
+            truth = pa.array(read_true_labels(source, label, truth, prediction.type))
     return _Rows(truth=truth, prediction=prediction, status=status)
-
-
-def _kind(type_: pa.DataType) -> str:
-    """Labels of one kind can be equal, whatever their width."""
-    if pt.is_integer(type_) or pt.is_floating(type_):
-        return "number"
-    return "text" if pt.is_string(type_) or pt.is_large_string(type_) or pt.is_string_view(type_) else str(type_)
 
 
 def _read_images(
