@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from classify.interruption import Interrupted, heed_signals
+from classify.interruption import Interrupted, heed_signals, was_interrupted
 from classify.options import (
     POSITIVE,
     grayscale_option,
@@ -43,6 +43,7 @@ from classify.options import (
     threads_option,
     vote_options,
 )
+from classify.terminal import printable
 
 if TYPE_CHECKING:
     from classify.classifier import Classifier
@@ -110,11 +111,14 @@ def sample(name: str, folder: Path) -> None:  # noqa: ARG001  # digits are the o
 @click.argument("destination", metavar="DEST", callback=parse_local)
 @click.option("--images-key", metavar="NAME", help="Array of the images in an NPZ file that holds several.")
 @click.option("--labels-key", metavar="NAME", help="Array of the labels in an NPZ file that holds several.")
-def convert(sources: tuple[Path, ...], destination: Path, images_key: str | None, labels_key: str | None) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
+def convert(
+    sources: tuple[Path, ...], destination: Path, images_key: str | None, labels_key: str | None, overwrite: bool
+) -> None:
     """Convert IDX, CSV, NPY and NPZ files to Parquet."""
     from data.convert import convert as convert_files
 
-    rows = convert_files(sources, destination, images_key=images_key, labels_key=labels_key)
+    rows = convert_files(sources, destination, images_key=images_key, labels_key=labels_key, overwrite=overwrite)
     _talk(f"{destination}: {rows:,} rows")
 
 
@@ -618,8 +622,11 @@ def report(folder: str, index_folder: str | None, out: Path) -> None:
     from data.locations import locate
     from indexer.store import open_index
 
+    job = Job.open(locate(folder))
+    if job.out.is_local and out.resolve().is_relative_to(Path(job.out.path).resolve()):
+        raise click.UsageError(f"{out} lies inside the job's folder, which holds its outputs alone: give another --out")
     index = None if index_folder is None else open_index(index_folder)
-    write_job(out, report_job(Job.open(locate(folder)), index), index)
+    write_job(out, report_job(job, index), index)
     _talk(f"{out}: written")
 
 
@@ -633,10 +640,14 @@ def inspect(path: str, as_json: bool) -> None:
     facts = inspect_path(path)
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False))
-        return
-    from classify.render import print_inspection
+    if facts["type"] == "images" and all("error" in file for file in facts["files"]):
+        for name, error in (file.values() for file in facts["files"]):
+            _talk(f"error: {error if name in error else f'{name}: {error}'}")
+        click.get_current_context().exit(1)
+    if not as_json:
+        from classify.render import print_inspection
 
-    print_inspection(facts)
+        print_inspection(facts)
 
 
 @cli.command(epilog=_example("knnvote verify digits.knn"))
@@ -670,7 +681,7 @@ def _run() -> int:
     from data.errors import KnnvoteError, OptionError
 
     try:
-        code = cli.main(standalone_mode=False)
+        code = _call()
     except OptionError as error:
         _talk(f"error: {error}")
         return 2
@@ -691,6 +702,15 @@ def _run() -> int:
         sys.stdout.flush()
         _exit_interrupted()  # a batch still at work in a thread is not waited for
     return code if isinstance(code, int) else 0
+
+
+def _call() -> Any:
+    try:
+        return cli.main(standalone_mode=False)
+    except BaseException as error:
+        if was_interrupted():  # whatever a library made of it: an interrupted import, say, is an ImportError
+            raise Interrupted from error
+        raise
 
 
 def _exit_interrupted() -> NoReturn:
@@ -797,4 +817,4 @@ def _program() -> str:
 
 
 def _talk(message: str) -> None:
-    click.echo(message, err=True)
+    click.echo("\n".join(map(printable, message.split("\n"))), err=True)

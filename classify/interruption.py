@@ -10,13 +10,23 @@ from typing import NoReturn
 
 _PATIENCE = 1.5  # seconds from a signal to the end of the process
 _SHOW_CURSOR = b"\x1b[?25h"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_has_come = threading.Event()
 
 
 class Interrupted(BaseException):
     """By Ctrl-C or SIGTERM; click has words of its own for KeyboardInterrupt."""
 
 
+def was_interrupted() -> bool:
+    """Whether a signal has come; of the `Interrupted` that it raised, a library may have made another error."""
+    return _has_come.is_set()
+
+
 def _interrupt(_number: int, _frame: object) -> NoReturn:
+    _has_come.set()
+    for number in _SIGNALS:  # a second one must not break what the first has begun
+        signal.signal(number, signal.SIG_IGN)
     raise Interrupted
 
 
@@ -26,8 +36,7 @@ def heed_signals(end: Callable[[], NoReturn]) -> None:
     Python sees a signal only between two of its own steps, and a library's call may take minutes. So a thread that is
     woken at once waits a little, and then ends the process itself: whatever is being written is not yet in its place.
     """
-    signals = (signal.SIGINT, signal.SIGTERM)
-    for number in signals:
+    for number in _SIGNALS:
         signal.signal(number, _interrupt)
     try:
         woken, wake = os.pipe()
@@ -37,7 +46,7 @@ def heed_signals(end: Callable[[], NoReturn]) -> None:
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
 
     def wait() -> None:
-        while os.read(woken, 1)[0] not in signals:
+        while os.read(woken, 1)[0] not in _SIGNALS:
             pass
         time.sleep(_PATIENCE)
         if sys.stderr.isatty():

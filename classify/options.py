@@ -119,7 +119,11 @@ def together(*decorators: Decorator[Any]) -> Decorator[Any]:
 images_argument = click.argument("images", nargs=-1, required=True)
 index_argument = click.argument("index_folder", metavar="INDEX")
 local_index_argument = click.argument("index_folder", metavar="INDEX", callback=parse_local)
-threads_option = click.option("--threads", type=POSITIVE, help="Threads of the search; all processors by default.")
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),  # libraries crash where the system gives them fewer threads than they ask for
+    help="Threads of the search; all processors by default.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 image_column_option = click.option(
     "--image-column", metavar="NAME", help="Column of the images, or the prefix of one column a pixel."

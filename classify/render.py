@@ -12,6 +12,7 @@ from rich.text import Text
 from classify.choose_k import Choice, Score
 from classify.compare import Comparison, IndexReport
 from classify.suspects import Suspect, Suspects
+from classify.terminal import printable
 from classify.vote import WEIGHTS
 from indexer.labels import show_class
 
@@ -46,6 +47,14 @@ def _print(table: Table) -> None:
     console.print(table)
 
 
+def _add_row(table: Table, *cells: str) -> None:
+    table.add_row(*map(printable, cells))
+
+
+def _say(line: str) -> None:
+    Console(soft_wrap=True, highlight=False, markup=False, emoji=False).print(printable(line))
+
+
 def _table(title: str, *headers: str) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for i, header in enumerate(headers):
@@ -70,20 +79,19 @@ def print_comparison(comparison: Comparison) -> None:
     )
     table = _table(f"{comparison.queries:,} images, k = {comparison.k}", *headers)
     for report in comparison.indexes:
-        table.add_row(*_comparison_row(report))
+        _add_row(table, *_comparison_row(report))
     _print(table)
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     for report in comparison.indexes:
         if report.judged < comparison.queries:
-            console.print(f"{report.path}: asked for an even sample of {report.judged:,} of the images, as it is slow")
-        _print_flips(console, report)
+            _say(f"{report.path}: asked for an even sample of {report.judged:,} of the images, as it is slow")
+        _print_flips(report)
     for report in comparison.stored_in:
-        console.print(
+        _say(
             f"{report.path}: {report.stored:,} of the {report.judged:,} test images are stored in the index, "
             "and find themselves: accuracy on them says nothing"
         )
     for reason, rows in comparison.bad_images.items():
-        console.print(f"left out: {rows:,} rows ({reason})")
+        _say(f"left out: {rows:,} rows ({reason})")
 
 
 def _comparison_row(report: IndexReport) -> list[str]:
@@ -108,34 +116,33 @@ def show_speed(ratio: float) -> str:
     return f"{ratio:.1f} x" if ratio >= 0.1 else f"{ratio:.2g} x"
 
 
-def _print_flips(console: Console, report: IndexReport) -> None:
+def _print_flips(report: IndexReport) -> None:
     if report.flips:
         apart = "" if report.tolerance is None else f" by more than {report.tolerance:.4g}"
-        console.print(f"{report.path}: {len(report.flips):,} labels differ from exact search{apart}:")
+        _say(f"{report.path}: {len(report.flips):,} labels differ from exact search{apart}:")
     for flip in report.flips[:_FLIPS_SHOWN]:
         truth = "" if flip.truth is None else f", true label {flip.truth}"
-        console.print(f"  row {flip.row}: {flip.label}, exact search says {flip.exact}{truth}")
+        _say(f"  row {flip.row}: {flip.label}, exact search says {flip.exact}{truth}")
     if len(report.flips) > _FLIPS_SHOWN:
-        console.print(f"  and {len(report.flips) - _FLIPS_SHOWN:,} more: --json lists all")
+        _say(f"  and {len(report.flips) - _FLIPS_SHOWN:,} more: --json lists all")
 
 
 def print_choice(choice: Choice) -> None:
     """The table of ``choose-k`` on stdout, a row for each k, and below it the best, the smallest and the largest."""
     measure = choice.measure.replace("_", " ")
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    console.print(f"{choice.images:,} images, each left out in turn, {choice.search} search")
+    _say(f"{choice.images:,} images, each left out in turn, {choice.search} search")
     table = _table("", "k", *(f"{measure}, {weights}" for weights in WEIGHTS))  # a title would wrap: it is narrow
     digits = len(str(choice.scores[-1].k))
     for first in range(0, len(choice.scores), len(WEIGHTS)):
         scores = choice.scores[first : first + len(WEIGHTS)]
-        table.add_row(f"{scores[0].k:{digits}}", *(_show_value(choice, score.value) for score in scores))
+        _add_row(table, f"{scores[0].k:{digits}}", *(_show_value(choice, score.value) for score in scores))
     _print(table)
-    console.print(f"best: {_show_score(choice, choice.best)}")
+    _say(f"best: {_show_score(choice, choice.best)}")
     smallest, largest = choice.smallest_within_one_standard_error, choice.largest_within_one_standard_error
-    console.print(f"smallest k within one standard error of it: {_show_score(choice, smallest)}")
-    console.print(f"largest k within one standard error of it: {_show_score(choice, largest)}")
+    _say(f"smallest k within one standard error of it: {_show_score(choice, smallest)}")
+    _say(f"largest k within one standard error of it: {_show_score(choice, largest)}")
     if choice.with_copies:
-        console.print(
+        _say(
             f"{choice.with_copies:,} of the {choice.images:,} images have an exact copy among the others, "
             f"which flatters the {measure}"
         )
@@ -152,24 +159,23 @@ def _show_value(choice: Choice, value: float) -> str:
 
 def print_suspects(found: Suspects, top: int) -> None:
     """The first suspects on stdout, most suspicious first, and below them how many there are."""
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    console.print(f"{found.images:,} images, each left out in turn, {found.search} search, k = {found.k}")
+    _say(f"{found.images:,} images, each left out in turn, {found.search} search, k = {found.k}")
     shown = found.suspects[:top]
     if shown:
         headers = ("id", "label", "votes against", "neighbours say", "their share", "nearest distance", "equal image")
         table = _table("", "rank", *headers)
         digits = len(str(len(shown)))
         for rank, suspect in enumerate(shown, 1):
-            table.add_row(f"{rank:{digits}}", *_suspect_row(suspect, found.class_names))
+            _add_row(table, f"{rank:{digits}}", *_suspect_row(suspect, found.class_names))
         _print(table)
-    console.print(
+    _say(
         f"{found.losing_the_vote:,} of the {found.images:,} images ({found.losing_the_vote / found.images:.2%}) are "
         "suspect: their neighbours say another label"
     )
     if found.with_equal:
-        console.print(f"{found.with_equal:,} are contradicted by an equal image with another label: these come first")
+        _say(f"{found.with_equal:,} are contradicted by an equal image with another label: these come first")
     if len(found.suspects) > len(shown):
-        console.print(f"{len(found.suspects) - len(shown):,} more are not shown: --top shows more, --json lists all")
+        _say(f"{len(found.suspects) - len(shown):,} more are not shown: --top shows more, --json lists all")
 
 
 def _suspect_row(suspect: Suspect, names: list[str] | None) -> list[str]:
@@ -190,15 +196,15 @@ def print_inspection(facts: dict[str, Any]) -> None:
         table = _table(facts["path"], "file", "rows", "images", "label column")
         for file in facts["files"]:
             if "error" in file:
-                table.add_row(file["path"], "", file["error"], "")
+                _add_row(table, file["path"], "", file["error"], "")
             else:
-                table.add_row(file["path"], f"{file['rows']:,}", file["images"], file["label_column"] or "none")
+                _add_row(table, file["path"], f"{file['rows']:,}", file["images"], file["label_column"] or "none")
         _print(table)
         return
     table = Table(title=facts["path"], title_justify="left", box=None, show_header=False, pad_edge=False)
     rows = _index_rows(facts) if facts["type"] == "index" else _job_rows(facts)
     for name, value in rows:
-        table.add_row(name, value)
+        _add_row(table, name, value)
     _print(table)
 
 

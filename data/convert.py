@@ -51,6 +51,7 @@ def convert(
     *,
     images_key: str | None = None,
     labels_key: str | None = None,
+    overwrite: bool = False,
 ) -> int:
     """Convert images, and their labels if there are any, to one Parquet file.
 
@@ -61,18 +62,23 @@ def convert(
 
     Args:
         sources: one file, or one of images and one of labels.
-        destination: the .parquet file to make or replace.
+        destination: the .parquet file to make.
         images_key: the array that holds the images, where an NPZ file has several that could.
         labels_key: likewise the labels; (n, 1) is taken as (n,).
+        overwrite: replace a destination that is there.
 
     Returns:
         The number of rows written.
 
     Raises:
         OptionError: no source, a key that is not there, a destination that is a folder or a source.
-        KnnvoteError: a file that is damaged, ambiguous or of another format; an older destination stays.
+        KnnvoteError: a file that is damaged, ambiguous or of another format, or a destination that is there; it stays.
     """
     _check_paths(sources, destination)
+    if destination.exists() and not overwrite:
+        raise KnnvoteError(
+            f"{destination} exists: pass --overwrite (in Python overwrite=True) to replace it, or name another file"
+        )
     arrays: dict[str, NDArray[Any]] = {}
     for source in sources:
         found = _read_arrays(source, {images_key, labels_key})

@@ -368,7 +368,7 @@ def _settle(
     told = f"--shape says {show_shape(asked)}" if asked else f"the index stores {show_shape(expected or ())}"
     raise ImageFileError(
         f"images are {show_shape(_squeeze(measured[0]))}, {told}: "
-        + ("give the shape they have" if asked else "classify them with an index of images of their shape")
+        + ("give the shape they have" if asked else "they need an index of images of their shape")
     )
 
 

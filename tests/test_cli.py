@@ -15,7 +15,7 @@ import pytest
 import classify.compare
 from classify.cli import cli
 from data.tables import image_table, write_table
-from indexer.build import index_arrays
+from indexer.build import IndexOptions, index_arrays
 from indexer.manifest import MANIFEST, read_manifest, write_sealed
 
 COMMANDS = sorted(cli.commands)
@@ -23,7 +23,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.fixture
-def work(tmp_path, invoke):  # noqa: ARG001  # invoke makes this folder the working one
+def work(tmp_path, invoke):
     """A folder with small files of every sort that mistakes are made with."""
     images = np.arange(12 * 16, dtype=np.uint8).reshape(12, 4, 4)
     index_arrays(images, np.arange(12) % 2, Path("x.knn"))
@@ -41,6 +41,8 @@ def work(tmp_path, invoke):  # noqa: ARG001  # invoke makes this folder the work
     Path("empty").mkdir()
     Path("foreign").mkdir()
     Path("foreign/notes.txt").write_text("mine")
+    np.save("good.npy", images)
+    assert invoke("classify", "x.knn", "in", "--out", "job").code == 0
     index_arrays(images, np.arange(12) % 2, Path("new.knn"))
     write_sealed(Path("new.knn") / MANIFEST, {**read_manifest(Path("new.knn")), "format": 99})
     return tmp_path
@@ -91,9 +93,14 @@ MISTAKES = {
     "output in input": ("classify x.knn in --out in/out", 1, "the output folder in/out lies inside the input"),
     "column to keep": ("classify x.knn good.parquet --out o --keep y", 1, "no column 'y' for --keep; beside the image"),
     "inspect nothing": ("inspect nothing", 1, "nothing does not exist"),
+    "inspect no Parquet": ("inspect text.parquet", 1, "cannot read text.parquet as Parquet"),
+    "inspect no images": ("inspect numbers.parquet", 1, "numbers.parquet: no image column"),
     "verify no index": ("verify in", 1, "in is neither an index folder"),
     "compare no index": ("compare good.parquet --index in", 1, "in is not an index folder"),
     "convert nothing": ("convert nothing.npz o.parquet", 1, "cannot read nothing.npz"),
+    "convert over a file": ("convert good.npy good.parquet", 1, "good.parquet exists: pass --overwrite"),
+    "more threads than a system has": ("index good.parquet --out o.knn --threads 100000", 2, "1<=x<=1024"),
+    "page among outputs": ("report job --out job/a.html", 2, "job/a.html lies inside the job's folder"),
     "demo in a file": ("demo good.parquet", 1, "good.parquet is a file: give the demo a folder"),
     "factory and kind": ("index good.parquet --out o.knn --factory Flat --kind exact", 2, "leave out --kind"),
     "no such factory": ("index good.parquet --out o.knn --factory Flut", 2, "Flut"),
@@ -122,6 +129,23 @@ def test_a_mistake_is_told_on_stderr_in_a_line_and_never_as_a_traceback(invoke, 
         assert told in errors[0]
     assert not Path("o").exists() or not list(Path("o").glob("*.parquet"))
     assert not Path("o.knn/manifest.json").exists()
+
+
+def test_labels_cannot_command_the_terminal(invoke):
+    labels = np.array(["\x1b]0;owned\x07", "\u202eabc", "two\nlines"])[np.arange(12) % 3]
+    images = np.arange(12 * 16, dtype=np.uint8).reshape(12, 4, 4)
+    index_arrays(images, labels, Path("x.knn"))
+    write_table(image_table(images, labels), Path("test.parquet"))
+    index_arrays(images, labels, Path("rough.knn"), options=IndexOptions(kind="factory", factory="PCA1,Flat"))
+    told = [
+        invoke("inspect", "x.knn"),
+        invoke("suspects", "x.knn"),
+        invoke("compare", "test.parquet", "--index", "rough.knn"),
+    ]
+    for done in told:
+        assert done.code == 0
+        assert all(char.isprintable() or char == "\n" for char in done.stdout + done.stderr)
+    assert r"\x1b]0;owned\x07, two\nlines, \u202eabc" in told[0].stdout
 
 
 @pytest.mark.usefixtures("work")

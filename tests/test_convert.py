@@ -114,7 +114,7 @@ def test_gzip_is_told_by_content_and_not_by_name(tmp_path, out):
     convert([tmp_path / "images"], out)
     assert_same(read(out)[0], IMAGES)
     (tmp_path / "plain.gz").write_bytes(idx_bytes(IMAGES[:5]))
-    convert([tmp_path / "plain.gz"], out)
+    convert([tmp_path / "plain.gz"], out, overwrite=True)
     assert_same(read(out)[0], IMAGES[:5])
 
 
@@ -466,7 +466,7 @@ def test_a_file_with_a_changed_byte_gives_images_or_a_refusal_and_never_a_traceb
         changed = bytes([*content[:place], content[place] ^ 0x55, *content[place + 1 :]])
         (tmp_path / "images").write_bytes(changed)
         try:
-            rows = convert([tmp_path / "images"], out)
+            rows = convert([tmp_path / "images"], out, overwrite=True)
         except KnnvoteError as error:
             assert str(tmp_path / "images") in str(error)  # noqa: PT017
             refused += 1
@@ -508,21 +508,23 @@ def test_a_source_is_never_overwritten_even_by_another_name(tmp_path):
 def test_an_older_destination_is_replaced_by_success_and_kept_by_failure(tmp_path, out):
     convert([write_idx(tmp_path / "images", IMAGES)], out)
     before = out.read_bytes()
+    with pytest.raises(KnnvoteError, match=f"^{out} exists: pass --overwrite"):
+        convert([tmp_path / "images"], out)
     (tmp_path / "bad").write_bytes(idx_bytes(IMAGES)[:-1])
     with pytest.raises(KnnvoteError):
-        convert([tmp_path / "bad"], out)
+        convert([tmp_path / "bad"], out, overwrite=True)
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n1,2,3\n")
     with pytest.raises(KnnvoteError):
-        convert([tmp_path / "bad.csv"], out)
+        convert([tmp_path / "bad.csv"], out, overwrite=True)
     assert out.read_bytes() == before
-    assert convert([write_idx(tmp_path / "fewer", IMAGES[:5])], out) == 5
+    assert convert([write_idx(tmp_path / "fewer", IMAGES[:5])], out, overwrite=True) == 5
     assert_same(read(out)[0], IMAGES[:5])
 
 
 def test_the_same_sources_give_the_same_bytes(tmp_path):
     for source in (write_idx(tmp_path / "images", IMAGES), write_csv(tmp_path / "a.csv", wide_frame())):
-        convert([source], tmp_path / "1.parquet")
-        convert([source], tmp_path / "2.parquet")
+        convert([source], tmp_path / "1.parquet", overwrite=True)
+        convert([source], tmp_path / "2.parquet", overwrite=True)
         assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
 
 

@@ -124,6 +124,27 @@ def check_rerun(work, out):
     assert not list(out.rglob("*.tmp"))
 
 
+def test_what_a_library_makes_of_an_interruption_and_a_second_signal_change_nothing(work):
+    code = """
+import os, signal, sys
+from classify import cli
+import classify.pictures.figures as figures
+
+def interrupted():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException as error:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise ImportError("no module of this name") from error
+
+figures.check_plot_extra = interrupted
+sys.argv = ["knnvote", "map", "x.knn"]
+cli.main()
+"""
+    done = finish([sys.executable, "-c", code], work)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_job_says_so_exits_with_130_and_is_completed_by_the_same_command(work, tmp_path, number):
     code, stderr = start_and_interrupt(work, tmp_path / "out", number)
