@@ -354,7 +354,8 @@ def test_an_output_that_is_no_folder_is_refused_and_left_as_it_is(forks, work, t
     make(out)
     before = identity(out)
     index = ["index", str(work / "train.parquet"), "--out", str(out)]
-    check_told(forks.run(classify(work, out) if verb == "classify" else index), out, "give --out")
+    refusal = "give --out" if verb == "classify" else "give a new path"
+    check_told(forks.run(classify(work, out) if verb == "classify" else index), out, refusal)
     assert identity(out) == before
 
 
