@@ -102,6 +102,7 @@ MISTAKES = {
     "more threads than a system has": ("index good.parquet --out o.knn --threads 100000", 2, "1<=x<=1024"),
     "page among outputs": ("report job --out job/a.html", 2, "job/a.html lies inside the job's folder"),
     "demo in a file": ("demo good.parquet", 1, "good.parquet is a file: give the demo a folder"),
+    "demo in an index": ("demo x.knn", 1, "x.knn is an index folder: give the demo a folder of its own"),
     "factory and kind": ("index good.parquet --out o.knn --factory Flat --kind exact", 2, "leave out --kind"),
     "no such factory": ("index good.parquet --out o.knn --factory Flut", 2, "Flut"),
     "shape of nothing": ("index good.parquet --out o.knn --shape 4by4", 2, "'4by4' is not a shape: give height and"),
