@@ -1,5 +1,8 @@
 import builtins
+import itertools
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import imagecodecs
 import numpy as np
@@ -9,7 +12,9 @@ import pytest
 
 from classify.choose_k import Choice, Score, choose_k
 from classify.finished_job import Job
+from classify.interval import share_interval
 from classify.pictures.accuracy import draw_choice
+from classify.pictures.agreement import draw_agreement
 from classify.pictures.figures import check_picture, new_figure, plain, save, style
 from classify.pictures.grid import check_grid, draw_errors, draw_grid
 from classify.pictures.selection import Selection, select_images
@@ -92,7 +97,7 @@ def test_labels_are_shown_as_they_are_and_on_one_line(tmp_path):
     write_table(image_table(np.ones((3, 4, 4), np.uint8), labels), tmp_path / "x.parquet")
     figure = draw_grid(selected(tmp_path / "x.parquet")[0], 5)
     save(figure, tmp_path / "x.png")  # where mathematics would be set, or fail to be
-    assert titles(figure) == ["$x_1$", "two lines", f"{'l' * 23}…"]
+    assert titles(figure) == ["$x_1$", "two lines", f"{'l' * 12}…{'l' * 11}"]
     assert not figure.axes[0].title.get_parse_math()
 
 
@@ -294,6 +299,49 @@ def test_hundreds_of_classes_of_any_name_are_mapped(tmp_path):
     assert len(figure.axes[0].texts) == 30
 
 
+# Agreement against speed
+
+
+def speeds(**of):
+    """Reports of indexes, all as sure as can be, by path."""
+    agreement = share_interval(450, 450)
+    return [SimpleNamespace(path=path, relative_speed=speed, agreement=agreement) for path, speed in of.items()]
+
+
+def boxes(texts):
+    return [text.get_window_extent() for text in texts if text.get_text()]
+
+
+@pytest.mark.parametrize("fastest", [0.25, 0.9, 3.0, 40.0, 3000.0])
+def test_speeds_far_apart_have_plain_numbers_that_do_not_overlap(fastest):
+    figure = draw_agreement(speeds(**{"a.knn": 0.2, "b.knn": fastest}))
+    figure.draw_without_rendering()
+    labels = figure.axes[0].get_xticklabels()
+    drawn = boxes(labels)
+    assert not any(one.overlaps(other) for one, other in itertools.pairwise(drawn))
+    assert all(re.fullmatch(r"[0-9.]+", label.get_text()) for label in labels)
+    left, right = figure.axes[0].get_xlim()
+    assert sum(left <= float(label.get_text()) <= right for label in labels) >= 2
+
+
+def test_every_contender_of_equal_agreement_is_named_below_the_axes():
+    names = ["exact.knn", *(f"scikit-learn {name}" for name in ("brute", "kd_tree", "ball_tree")), "$x$.knn"]
+    figure = draw_agreement(speeds(**dict.fromkeys(names, 0.5)))
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == names
+    assert legend.get_window_extent().y1 <= figure.axes[0].get_tightbbox().y0
+    drawn = boxes(legend.get_texts())
+    assert not any(one.overlaps(other) for one, other in itertools.pairwise(drawn))
+    markers = {container.lines[0].get_marker() for container in figure.axes[0].containers}
+    assert len(markers) == len(names)
+
+
+def test_contenders_of_one_name_are_told_apart_by_their_folders():
+    (legend,) = draw_agreement(speeds(**{"a/x.knn": 1.0, "b/x.knn": 2.0})).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a/x.knn", "b/x.knn"]
+
+
 # Accuracy against k
 
 
@@ -392,3 +440,10 @@ def test_styles_tell_ninety_classes_apart():
 
 def test_short_labels_stay_as_they_are():
     assert [plain(label) for label in (3, True, "seven")] == ["3", "True", "seven"]
+
+
+def test_long_labels_that_start_alike_stay_apart_and_blank_ones_are_seen():
+    told = [plain(f"same_beginning_of_every_name_{end}") for end in ("a", "b")]
+    assert told == ["same_beginni…very_name_a", "same_beginni…very_name_b"]
+    assert max(map(len, told)) <= 24
+    assert [plain(label) for label in ("", " \n")] == ["(blank)", "(blank)"]

@@ -27,13 +27,13 @@ _COLOURS = (
     "#999933",
     "#555555",
 )
-_MARKERS = "osD^vP*X<>"  # of classes that share a colour, none is the same
+MARKERS = "osD^vP*X<>"  # of classes that share a colour, none is the same
 
 
 def style(place: int) -> tuple[str, str]:
     """Colour and marker of a class by its place in class order; of 90 classes no two have both in common."""
     turn = place // len(_COLOURS)
-    return _COLOURS[place % len(_COLOURS)], _MARKERS[(place + turn) % len(_MARKERS)]
+    return _COLOURS[place % len(_COLOURS)], MARKERS[(place + turn) % len(MARKERS)]
 
 
 def check_picture(path: Path) -> None:
@@ -74,10 +74,13 @@ def outlined() -> list[Any]:
     return [withStroke(linewidth=3, foreground="white")]
 
 
-def plain(value: Any) -> str:
-    """A label as text of one line, and not too long."""
+def plain(value: Any, longest: int = _LONGEST) -> str:
+    """A label as text of one line, never blank, and cut in the middle if it is too long: names often start alike."""
     text = "".join(char if char.isprintable() else " " for char in str(value))
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    if not text.strip():
+        return "(blank)"
+    kept = longest - 1
+    return text if len(text) <= longest else f"{text[: kept - kept // 2]}…{text[-(kept // 2) :]}"
 
 
 def save(figure: "Figure", path: Path) -> None:
