@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Of Okabe and Ito's colours those that show on white and on black.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# Of Okabe and Ito's colours those that show on white and on black, and a grey that does.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c")
 _DECADE = 10
 _LINE = 0.18  # inches, of the legend
 
@@ -49,11 +49,8 @@ def _names(reports: Sequence[IndexReport]) -> list[str]:
 
 def _scale(axes: "Axes", ratio: float) -> None:
     """Speeds that lie over a decade apart on a logarithmic axis, numbered at 1, 2 and 5 of each if there is room."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    if ratio <= _DECADE:
-        return
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < _DECADE**2 else (1,)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _place: f"{value:g}")
+    if ratio > _DECADE:
+        axes.set_xscale("log", subs=(2, 5) if ratio < _DECADE**2 else ())
+        axes.tick_params(which="both", length=3.5, pad=3.5)
+        for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            set_formatter(lambda value, _place: f"{value:g}")
