@@ -280,7 +280,7 @@ def test_regression_has_no_map(tmp_path, invoke):
     index_arrays(images, np.arange(20) / 2, tmp_path / "x.knn", is_regression=True)
     done = invoke("map", "x.knn")
     assert (done.code, done.stdout) == (2, "")
-    assert "x.knn was built for regression, which has no classes and so no regions to map" in done.stderr
+    assert "x.knn was built for regression, which has no classes and so no regions to map: give an" in done.stderr
 
 
 def test_equal_images_have_no_map(tmp_path, invoke):
@@ -296,7 +296,44 @@ def test_hundreds_of_classes_of_any_name_are_mapped(tmp_path):
     index_arrays(rng.integers(0, 255, (200, 4, 4), np.uint8), names, tmp_path / "x.knn")
     figure = draw_map(open_index(tmp_path / "x.knn"), k=3, weights="distance")
     save(figure, tmp_path / "x.png")
-    assert len(figure.axes[0].texts) == 30
+    named = len(figure.axes[0].texts)
+    assert 0 < named <= 30
+    assert f"{named} of 200 classes, those with room for it, are named" in figure.get_supxlabel()
+
+
+@pytest.mark.parametrize("longer", ["", "_and_so_on" * 9])
+def test_names_stand_in_their_own_regions_and_not_over_each_other(tmp_path, exact_index, longer):
+    digits = open_index(exact_index)
+    names = np.array([f"{digit}{longer}" for digit in digits.labels.to_pylist()])
+    index_arrays(digits.vectors.reshape(-1, 8, 8), names, tmp_path / "x.knn")
+    index = open_index(tmp_path / "x.knn")
+    (axes,) = draw_map(index).axes
+    found = find_map(index, k=15, weights="uniform", seed=0)
+    left, right, bottom, top = found.extent
+    assert len(axes.texts) >= 7
+    for text in axes.texts:
+        x, y = text.get_position()
+        line, column = int((y - bottom) / (top - bottom) * 360), int((x - left) / (right - left) * 480)
+        assert plain(index.classes[found.regions[line, column]], 12) == text.get_text()
+    drawn = boxes(axes.texts)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(drawn, 2))
+    assert all(axes.bbox.fully_contains(*corner) for box in drawn for corner in box.get_points())
+
+
+def test_few_images_are_mapped_and_one_is_told(digits_folder, invoke):
+    table = pq.read_table(digits_folder / "train.parquet")
+    for name, rows in (("three", 3), ("one", 1)):
+        pq.write_table(table.slice(0, rows), f"{name}.parquet")
+        assert invoke("index", f"{name}.parquet", "--out", f"{name}.knn").code == 0
+    done = invoke("map", "three.knn")
+    assert (done.code, done.stderr) == (0, "map.png: written\n")
+    done = invoke("map", "three.knn", "--k", 4)
+    assert (done.code, done.stderr.count("\n")) == (2, 1)
+    done = invoke("map", "one.knn")
+    assert (done.code, done.stderr) == (
+        1,
+        "error: one.knn holds one image, which cannot be spread on a map: index more images\n",
+    )
 
 
 # Agreement against speed
