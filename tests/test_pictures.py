@@ -405,6 +405,19 @@ def test_a_regression_shows_its_squared_error():
     assert draw_choice(choice).axes[0].get_ylabel() == "mean squared error, leaving one out"
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_the_axis_of_an_accuracy_has_no_number_beyond_0_to_1(value):
+    scores = [Score(k=k, weights=w, value=value, standard_error=0) for k in (1, 2) for w in ("uniform", "distance")]
+    choice = Choice(images=9, search="exact", measure="accuracy", with_copies=0, scores=scores)
+    (axes,) = draw_choice(choice).axes
+    axes.figure.draw_without_rendering()
+    ticks = [float(label.get_text()) for label in axes.get_yticklabels()]
+    assert min(ticks) >= 0
+    assert max(ticks) <= 1
+    assert value in ticks
+    assert len(ticks) >= 3
+
+
 def test_choose_k_prints_the_same_with_a_plot_and_tells_its_file(exact_index, invoke):
     plain_run = invoke("choose-k", exact_index, "--max-k", 3)
     for options, file in ((("--plot",), "choose-k.png"), (("--plot", "own.svg"), "own.svg")):
