@@ -13,6 +13,7 @@ import pytest
 from classify.choose_k import Choice, Score, choose_k
 from classify.finished_job import Job
 from classify.interval import share_interval
+from classify.pictures import figures
 from classify.pictures.accuracy import draw_choice
 from classify.pictures.agreement import draw_agreement
 from classify.pictures.figures import check_picture, new_figure, plain, save, style
@@ -99,6 +100,28 @@ def test_labels_are_shown_as_they_are_and_on_one_line(tmp_path):
     save(figure, tmp_path / "x.png")  # where mathematics would be set, or fail to be
     assert titles(figure) == ["$x_1$", "two lines", f"{'l' * 12}…{'l' * 11}"]
     assert not figure.axes[0].title.get_parse_math()
+
+
+def test_characters_that_no_font_has_are_told_of_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "_FONTS", ("No Such Font",))
+    labels = pa.array(["\u6570\u5b57", "\u6570", "plain"])
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 4, 4), np.uint8)
+    write_table(image_table(pixels, labels), tmp_path / "x.parquet")
+    index_arrays(pixels, labels, tmp_path / "x.knn")
+    grid, drawn_map = draw_grid(selected(tmp_path / "x.parquet")[0], 3), draw_map(open_index(tmp_path / "x.knn"), k=1)
+    for figure, name in ((grid, "x.png"), (grid, "x.svg"), (drawn_map, "map.png")):
+        with pytest.warns(UserWarning, match="boxes") as told:
+            save(figure, tmp_path / name)
+        (message,) = (str(warning.message) for warning in told)
+        assert message.startswith(f"{tmp_path / name} shows boxes for 2 characters that no font has, such as \u5b57: ")
+        assert "install a font that has them, of No Such Font" in message
+
+
+def test_characters_that_an_installed_font_has_are_drawn_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "_FONTS", ("No Such Font", "STIXGeneral"))
+    write_table(image_table(np.ones((1, 4, 4), np.uint8), pa.array(["\u20dd"])), tmp_path / "x.parquet")
+    save(draw_grid(selected(tmp_path / "x.parquet")[0], 1), tmp_path / "x.png")  # a warning would be an error
+    assert (tmp_path / "x.png").exists()
 
 
 def test_embeddings_are_refused(tmp_path, invoke):

@@ -9,7 +9,7 @@ from scipy.ndimage import distance_transform_edt
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from classify.pictures.figures import INK, new_figure, outlined, plain, style
+from classify.pictures.figures import INK, font_families, missing_characters, new_figure, outlined, plain, style
 from classify.search import check_k
 from classify.vote import Weights, class_shares
 from data.errors import KnnvoteError, OptionError
@@ -128,8 +128,10 @@ def draw_map(index: Index, *, k: int | None = None, weights: Weights = "uniform"
         f"Classification itself uses all {index.d:,} dimensions.\n"
     )
     caption = figure.supxlabel(f"{told} ", fontsize=8, color=INK)
-    figure.draw_without_rendering()  # lays it out
-    caption.set_text(told + _say_named(_name_classes(axes, found, names), len(names)))
+    with missing_characters():  # which are told of when the picture is saved
+        figure.draw_without_rendering()  # lays it out
+        named = _name_classes(axes, found, names)
+    caption.set_text(told + _say_named(named, len(names)))
     return figure
 
 
@@ -193,6 +195,7 @@ def _name_classes(axes: "Axes", found: SpaceMap, names: list[str]) -> int:
     The figure is laid out, so that the room that a name takes is known.
     """
     left, right, bottom, top = found.extent
+    families = font_families()
     boxes: list[Any] = []
     for name, line, column in _roomiest_places(found.regions, names):
         text = axes.text(
@@ -203,6 +206,7 @@ def _name_classes(axes: "Axes", found: SpaceMap, names: list[str]) -> int:
             va="center",
             fontsize=10,
             fontweight="bold",
+            fontfamily=families,
             color=INK,
             path_effects=outlined(),
             parse_math=False,
