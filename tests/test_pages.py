@@ -94,7 +94,7 @@ def test_labels_cannot_speak_as_the_page(tmp_path):
 def test_every_flip_and_every_judgement_is_there(tmp_path):
     page, comparison = make(tmp_path, IMAGES, CODES)
     report = comparison.indexes[0]
-    assert "Without pictures" not in page
+    assert "There are no pictures" not in page
     assert f"<td>{show_bytes(report.bytes)}</td>" in page
     assert page.count('<details class="flip">') == len(report.flips)
     assert page.count("<img ") == len(report.flips) * 11
@@ -131,7 +131,7 @@ def test_vectors_that_are_no_pictures_have_none(tmp_path):
     write_job(tmp_path / "job.html", report_job(Job.open(locate(str(tmp_path / "out"))), index), index)
     for text in (page, *((tmp_path / name).read_text() for name in ("suspects.html", "job.html"))):
         assert "<img" not in text
-        assert "Without pictures: these are of images of one height and width in grey." in text
+        assert "There are no pictures, as what is stored is not of a height and a width alone." in text
 
 
 def test_images_without_labels_are_not_judged(tmp_path):
