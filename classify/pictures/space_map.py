@@ -61,7 +61,7 @@ def find_map(index: Index, *, k: int, weights: Weights, seed: int) -> SpaceMap:
     if index.is_regression:
         raise OptionError(
             f"{index.path} was built for regression, which has no classes and so no regions to map: give an index of "
-            "classes (knnvote choose-k --plot draws one for regression)"
+            "classes (knnvote choose-k --plot draws a picture of one for regression)"
         )
     check_k(index, k)
     if index.n == 1:
