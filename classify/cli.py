@@ -560,10 +560,10 @@ def show(  # noqa: PLR0917  # click passes options by name
 
 @cli.command("map", epilog=_example("knnvote map digits.knn"))
 @index_argument
-@neighbor_options(" for a region", k=15)
+@neighbor_options(" for a region", k=None, default_k="; by default 15, or all images of fewer")
 @seed_option("Of the images drawn.")
 @picture_option("map.png")
-def map_space(index_folder: str, k: int, weights: Any, seed: int, out: Path) -> None:
+def map_space(index_folder: str, k: int | None, weights: Any, seed: int, out: Path) -> None:
     """Draw stored images on two principal components, and the regions of nearest neighbours there."""
     from classify.pictures.figures import save
     from classify.pictures.space_map import draw_map

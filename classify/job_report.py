@@ -73,7 +73,7 @@ class JobReport:
         distance: likewise, of the distances to the nearest neighbour.
         least_confident: rows whose winner has the smallest share of the vote, below 1; the smallest first, and of equal
             ones the farther first.
-        farthest: rows that are least like anything stored, the farthest first.
+        farthest: rows that are least like anything stored, the farthest first; none that equals something.
         unread: outputs whose input is gone or was changed, so that their rows have no picture.
     """
 
@@ -120,7 +120,8 @@ def _rows_to_look_at(job: Job) -> tuple[list[ReportedRow], list[ReportedRow]]:
     for answers in _answers(job):
         in_doubt = answers.filter(pc.less(answers["confidence"], 1))
         least_confident = _first(least_confident, in_doubt, [("confidence", "ascending"), by_distance, *by_place])
-        farthest = _first(farthest, answers, [by_distance, *by_place])
+        unlike = answers.filter(pc.greater(answers["distance"], 0))
+        farthest = _first(farthest, unlike, [by_distance, *by_place])
     least, far = ([] if rows is None else rows.to_pylist() for rows in (least_confident, farthest))
     return [ReportedRow(**row) for row in least], [ReportedRow(**row) for row in far]
 

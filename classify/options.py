@@ -142,10 +142,10 @@ def seed_option(what: str) -> Decorator[Any]:
     return click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help=what)
 
 
-def neighbor_options(why: str = "", k: int = 5) -> Decorator[Any]:
-    """How many neighbours vote, and with what weights."""
+def neighbor_options(why: str = "", k: int | None = 5, default_k: str = "") -> Decorator[Any]:
+    """How many neighbours vote, and with what weights; a default that depends on the index is told in words."""
     return together(
-        click.option("--k", type=POSITIVE, default=k, show_default=True, help=f"Neighbours that vote{why}."),
+        click.option("--k", type=POSITIVE, default=k, show_default=True, help=f"Neighbours that vote{why}{default_k}."),
         click.option(
             "--weights",
             type=click.Choice(["uniform", "distance"]),

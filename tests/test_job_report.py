@@ -138,7 +138,7 @@ def test_page_has_counts_reasons_and_pictures(invoke):
     facts = json.loads(invoke("inspect", "out", "--json").stdout)
     assert f"300 rows: {facts['ok']} with a label, {facts['abstained']} abstained, 0 bad images." in page
     for label, rows in facts["labels"].items():
-        assert f'<th scope="row">{label}</th><td>{rows}</td>' in page
+        assert f'<th scope="row"><bdi>{label}</bdi></th><td>{rows}</td>' in page
     assert f"<li>{facts['abstained']}: " in page
     assert page.count('<details class="row">') == 40
     assert page.count("<img ") == 40 * 6
@@ -189,6 +189,17 @@ def test_bad_rows_have_no_place_among_rows_to_look_at(tmp_path, monkeypatch, inv
     page = Path("report.html").read_text()
     assert "<li>4 rows: 3 with a label, 0 abstained, 1 bad image.</li>" in page
     assert "<li>1: pixel 0 is NaN</li>" in page
+
+
+def test_rows_that_equal_a_stored_image_are_not_unlike_anything(tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    index_arrays(IMAGES[:200], LABELS[:200], Path("x.knn"))
+    for first, farthest in ((0, 0), (195, 5)):
+        write_table(image_table(IMAGES[first : first + 10]), Path("in.parquet"))
+        assert invoke("classify", "x.knn", "in.parquet", "--out", f"out{first}").code == 0
+        assert len(report_job(Job.open(locate(f"out{first}")), None).farthest) == farthest
+        assert invoke("report", f"out{first}").code == 0
+        assert ("Unlike anything stored" in Path("report.html").read_text()) == bool(farthest)
 
 
 def test_a_job_of_files_without_rows_has_an_empty_page(tmp_path, monkeypatch, invoke):

@@ -10,15 +10,22 @@ import pytest
 
 import classify.compare
 import classify.pages.comparison
+from classify.classifier import Classifier
 from classify.compare import Flip, compare
+from classify.finished_job import Job
 from classify.interval import share_interval
+from classify.job import JobOptions, run_job
+from classify.job_report import report_job
 from classify.pages.comparison import summary_sentence, write_comparison
+from classify.pages.job import write_job
 from classify.pages.page import check_page
 from classify.pages.suspects import write_suspects
+from classify.render import show_bytes
 from classify.suspects import find_suspects
 from classify.vote import Rule
 from data.errors import KnnvoteError, OptionError
 from data.inputs import find_inputs
+from data.locations import locate
 from data.tables import image_table, write_table
 from indexer.build import IndexOptions, index_arrays
 from indexer.store import open_index
@@ -87,6 +94,8 @@ def test_labels_cannot_speak_as_the_page(tmp_path):
 def test_every_flip_and_every_judgement_is_there(tmp_path):
     page, comparison = make(tmp_path, IMAGES, CODES)
     report = comparison.indexes[0]
+    assert "There are no pictures" not in page
+    assert f"<td>{show_bytes(report.bytes)}</td>" in page
     assert page.count('<details class="flip">') == len(report.flips)
     assert page.count("<img ") == len(report.flips) * 11
     for band in report.judgement.confidence:
@@ -101,8 +110,8 @@ def test_classes_have_their_names_in_every_table(tmp_path):
     named = replace(index, manifest={**index.manifest, "class_names": ["ant", "bee", "cat", "dog"]})
     write_comparison(tmp_path / "named.html", comparison, inputs, [named], Rule())
     page = (tmp_path / "named.html").read_text()
-    assert page.count('<th scope="row">1 (bee)</th>') == 2  # accuracy by class, and what is taken for what
-    assert page.count('<th scope="col">1 (bee)</th>') == 1
+    assert page.count('<th scope="row"><bdi>1 (bee)</bdi></th>') == 2  # accuracy by class, and what is taken for what
+    assert page.count('<th scope="col"><bdi>1 (bee)</bdi></th>') == 1
     assert "<strong>1 (bee)</strong>" in page
 
 
@@ -116,7 +125,13 @@ def test_same_comparison_gives_the_same_bytes(tmp_path):
 def test_vectors_that_are_no_pictures_have_none(tmp_path):
     page, comparison = make(tmp_path, RNG.normal(size=(300, 40)).astype(np.float32), CODES)
     assert comparison.indexes[0].flips
-    assert "<img" not in page
+    index, inputs = open_index(tmp_path / "rough.knn"), find_inputs([str(tmp_path / "test.parquet")])
+    write_suspects(tmp_path / "suspects.html", find_suspects(index), index, 3)
+    run_job(Classifier(index, Rule()), inputs, locate(str(tmp_path / "out")), JobOptions())
+    write_job(tmp_path / "job.html", report_job(Job.open(locate(str(tmp_path / "out"))), index), index)
+    for text in (page, *((tmp_path / name).read_text() for name in ("suspects.html", "job.html"))):
+        assert "<img" not in text
+        assert "There are no pictures, as what is stored is not of a height and a width alone." in text
 
 
 def test_images_without_labels_are_not_judged(tmp_path):
@@ -194,7 +209,7 @@ def test_suspects_have_their_pictures_neighbours_and_equal_images(tmp_path):
     assert (tags.open, tags.wrong) == ([], [])
     assert page.count('<details class="suspect">') == 3
     assert page.count("<img ") == sum(1 + 4 + len(suspect.equal) for suspect in found.suspects[:3])
-    assert "an equal image is &lt;other&gt;" in page
+    assert "an equal image is <bdi>&lt;other&gt;</bdi>" in page
     assert f"The first 3 of {len(found.suspects)} are shown" in page
 
 

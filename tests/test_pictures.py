@@ -1,5 +1,8 @@
 import builtins
+import itertools
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import imagecodecs
 import numpy as np
@@ -9,7 +12,10 @@ import pytest
 
 from classify.choose_k import Choice, Score, choose_k
 from classify.finished_job import Job
+from classify.interval import share_interval
+from classify.pictures import figures
 from classify.pictures.accuracy import draw_choice
+from classify.pictures.agreement import draw_agreement
 from classify.pictures.figures import check_picture, new_figure, plain, save, style
 from classify.pictures.grid import check_grid, draw_errors, draw_grid
 from classify.pictures.selection import Selection, select_images
@@ -92,8 +98,30 @@ def test_labels_are_shown_as_they_are_and_on_one_line(tmp_path):
     write_table(image_table(np.ones((3, 4, 4), np.uint8), labels), tmp_path / "x.parquet")
     figure = draw_grid(selected(tmp_path / "x.parquet")[0], 5)
     save(figure, tmp_path / "x.png")  # where mathematics would be set, or fail to be
-    assert titles(figure) == ["$x_1$", "two lines", f"{'l' * 23}…"]
+    assert titles(figure) == ["$x_1$", "two lines", f"{'l' * 12}…{'l' * 11}"]
     assert not figure.axes[0].title.get_parse_math()
+
+
+def test_characters_that_no_font_has_are_told_of_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "_FONTS", ("No Such Font",))
+    labels = pa.array(["\u6570\u5b57", "\u6570", "plain"])
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 4, 4), np.uint8)
+    write_table(image_table(pixels, labels), tmp_path / "x.parquet")
+    index_arrays(pixels, labels, tmp_path / "x.knn")
+    grid, drawn_map = draw_grid(selected(tmp_path / "x.parquet")[0], 3), draw_map(open_index(tmp_path / "x.knn"), k=1)
+    for figure, name in ((grid, "x.png"), (grid, "x.svg"), (drawn_map, "map.png")):
+        with pytest.warns(UserWarning, match="boxes") as told:
+            save(figure, tmp_path / name)
+        (message,) = (str(warning.message) for warning in told)
+        assert message.startswith(f"{tmp_path / name} shows boxes for 2 characters that no font has, such as \u5b57: ")
+        assert "install a font that has them, of No Such Font" in message
+
+
+def test_characters_that_an_installed_font_has_are_drawn_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "_FONTS", ("No Such Font", "STIXGeneral"))
+    write_table(image_table(np.ones((1, 4, 4), np.uint8), pa.array(["\u20dd"])), tmp_path / "x.parquet")
+    save(draw_grid(selected(tmp_path / "x.parquet")[0], 1), tmp_path / "x.png")  # a warning would be an error
+    assert (tmp_path / "x.png").exists()
 
 
 def test_embeddings_are_refused(tmp_path, invoke):
@@ -275,7 +303,7 @@ def test_regression_has_no_map(tmp_path, invoke):
     index_arrays(images, np.arange(20) / 2, tmp_path / "x.knn", is_regression=True)
     done = invoke("map", "x.knn")
     assert (done.code, done.stdout) == (2, "")
-    assert "x.knn was built for regression, which has no classes and so no regions to map" in done.stderr
+    assert "x.knn was built for regression, which has no classes and so no regions to map: give an" in done.stderr
 
 
 def test_equal_images_have_no_map(tmp_path, invoke):
@@ -291,7 +319,87 @@ def test_hundreds_of_classes_of_any_name_are_mapped(tmp_path):
     index_arrays(rng.integers(0, 255, (200, 4, 4), np.uint8), names, tmp_path / "x.knn")
     figure = draw_map(open_index(tmp_path / "x.knn"), k=3, weights="distance")
     save(figure, tmp_path / "x.png")
-    assert len(figure.axes[0].texts) == 30
+    named = len(figure.axes[0].texts)
+    assert 0 < named <= 30
+    assert f"{named} of 200 classes, those with room for it, are named" in figure.get_supxlabel()
+
+
+@pytest.mark.parametrize("longer", ["", "_and_so_on" * 9])
+def test_names_stand_in_their_own_regions_and_not_over_each_other(tmp_path, exact_index, longer):
+    digits = open_index(exact_index)
+    names = np.array([f"{digit}{longer}" for digit in digits.labels.to_pylist()])
+    index_arrays(digits.vectors.reshape(-1, 8, 8), names, tmp_path / "x.knn")
+    index = open_index(tmp_path / "x.knn")
+    (axes,) = draw_map(index).axes
+    found = find_map(index, k=15, weights="uniform", seed=0)
+    left, right, bottom, top = found.extent
+    assert len(axes.texts) >= 7
+    for text in axes.texts:
+        x, y = text.get_position()
+        line, column = int((y - bottom) / (top - bottom) * 360), int((x - left) / (right - left) * 480)
+        assert plain(index.classes[found.regions[line, column]], 12) == text.get_text()
+    drawn = boxes(axes.texts)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(drawn, 2))
+    assert all(axes.bbox.fully_contains(*corner) for box in drawn for corner in box.get_points())
+
+
+def test_few_images_are_mapped_and_one_is_told(digits_folder, invoke):
+    table = pq.read_table(digits_folder / "train.parquet")
+    for name, rows in (("three", 3), ("one", 1)):
+        pq.write_table(table.slice(0, rows), f"{name}.parquet")
+        assert invoke("index", f"{name}.parquet", "--out", f"{name}.knn").code == 0
+    done = invoke("map", "three.knn")
+    assert (done.code, done.stderr) == (0, "map.png: written\n")
+    done = invoke("map", "three.knn", "--k", 4)
+    assert (done.code, done.stderr.count("\n")) == (2, 1)
+    done = invoke("map", "one.knn")
+    assert (done.code, done.stderr) == (
+        1,
+        "error: one.knn holds one image, which cannot be spread on a map: index more images\n",
+    )
+
+
+# Agreement against speed
+
+
+def speeds(**of):
+    """Reports of indexes, all as sure as can be, by path."""
+    agreement = share_interval(450, 450)
+    return [SimpleNamespace(path=path, relative_speed=speed, agreement=agreement) for path, speed in of.items()]
+
+
+def boxes(texts):
+    return [text.get_window_extent() for text in texts if text.get_text()]
+
+
+@pytest.mark.parametrize("fastest", [0.25, 0.9, 3.0, 40.0, 3000.0])
+def test_speeds_far_apart_have_plain_numbers_that_do_not_overlap(fastest):
+    figure = draw_agreement(speeds(**{"a.knn": 0.2, "b.knn": fastest}))
+    figure.draw_without_rendering()
+    labels = figure.axes[0].get_xticklabels(which="both")
+    drawn = boxes(labels)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(drawn, 2))
+    assert all(re.fullmatch(r"[0-9.]+", label.get_text()) for label in labels)
+    left, right = figure.axes[0].get_xlim()
+    assert sum(left <= float(label.get_text()) <= right for label in labels) >= 2
+
+
+def test_every_contender_of_equal_agreement_is_named_below_the_axes():
+    names = ["exact.knn", *(f"scikit-learn {name}" for name in ("brute", "kd_tree", "ball_tree")), "$x$.knn"]
+    figure = draw_agreement(speeds(**dict.fromkeys(names, 0.5)))
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == names
+    assert legend.get_window_extent().y1 <= figure.axes[0].get_tightbbox().y0
+    drawn = boxes(legend.get_texts())
+    assert not any(one.overlaps(other) for one, other in itertools.pairwise(drawn))
+    markers = {container.lines[0].get_marker() for container in figure.axes[0].containers}
+    assert len(markers) == len(names)
+
+
+def test_contenders_of_one_name_are_told_apart_by_their_folders():
+    (legend,) = draw_agreement(speeds(**{"a/x.knn": 1.0, "b/x.knn": 2.0})).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a/x.knn", "b/x.knn"]
 
 
 # Accuracy against k
@@ -318,6 +426,19 @@ def test_a_regression_shows_its_squared_error():
     scores = [Score(k=k, weights=w, value=1 / k, standard_error=0.1) for k in (1, 2) for w in ("uniform", "distance")]
     choice = Choice(images=9, search="exact", measure="mean_squared_error", with_copies=0, scores=scores)
     assert draw_choice(choice).axes[0].get_ylabel() == "mean squared error, leaving one out"
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_the_axis_of_an_accuracy_has_no_number_beyond_0_to_1(value):
+    scores = [Score(k=k, weights=w, value=value, standard_error=0) for k in (1, 2) for w in ("uniform", "distance")]
+    choice = Choice(images=9, search="exact", measure="accuracy", with_copies=0, scores=scores)
+    (axes,) = draw_choice(choice).axes
+    axes.figure.draw_without_rendering()
+    ticks = [float(label.get_text()) for label in axes.get_yticklabels()]
+    assert min(ticks) >= 0
+    assert max(ticks) <= 1
+    assert value in ticks
+    assert len(ticks) >= 3
 
 
 def test_choose_k_prints_the_same_with_a_plot_and_tells_its_file(exact_index, invoke):
@@ -392,3 +513,10 @@ def test_styles_tell_ninety_classes_apart():
 
 def test_short_labels_stay_as_they_are():
     assert [plain(label) for label in (3, True, "seven")] == ["3", "True", "seven"]
+
+
+def test_long_labels_that_start_alike_stay_apart_and_blank_ones_are_seen():
+    told = [plain(f"same_beginning_of_every_name_{end}") for end in ("a", "b")]
+    assert told == ["same_beginni…very_name_a", "same_beginni…very_name_b"]
+    assert max(map(len, told)) <= 24
+    assert [plain(label) for label in ("", " \n")] == ["(blank)", "(blank)"]

@@ -16,7 +16,7 @@ from classify.pages.page import inline_svg, write_page
 from classify.pages.thumbnails import Thumbnail, index_thumbnail
 from classify.pages.voters import Voter, show_voters
 from classify.pictures.agreement import draw_agreement
-from classify.render import show_speed
+from classify.render import show_bytes, show_speed
 from classify.testset import read_test_set
 from classify.vote import Rule
 from data.inputs import InputFile
@@ -122,6 +122,8 @@ def write_comparison(
         summary=[summary_sentence(report) for report in comparison.indexes],
         chart=inline_svg(draw_agreement(comparison.indexes)),
         shown=shown,
+        has_pictures=all(len(index.shape) == 2 for index in indexes),
+        show_bytes=show_bytes,
         show_speed=show_speed,
         most_flips=_MOST_FLIPS,
     )

@@ -30,6 +30,7 @@ def write_job(path: Path, report: JobReport, index: Index | None) -> None:
     Raises:
         KnnvoteError: the page cannot be written.
     """
+    rows = [*report.least_confident, *report.farthest]
     names = None if index is None else index.manifest["class_names"]
     write_page(
         path,
@@ -37,6 +38,7 @@ def write_job(path: Path, report: JobReport, index: Index | None) -> None:
         report=report,
         facts=report.facts,
         rule=rule_sentence(report),
+        has_pictures=not rows or bool(report.unread) or any(row.pixels is not None for row in rows),
         least_confident=_show(report.least_confident, index),
         farthest=_show(report.farthest, index),
         name=partial(show_class, names=names),

@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classify.pictures.figures import INK, check_plot_extra
+from classify.pictures.figures import INK, check_plot_extra, missing_characters
 from data.errors import KnnvoteError, OptionError
 from data.files import atomic_write
 
@@ -65,7 +65,10 @@ def inline_svg(figure: "Figure") -> str:
     import matplotlib as mpl
 
     stream = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "knnvote", "font.family": "sans-serif"}):
+    with (
+        mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "knnvote", "font.family": "sans-serif"}),
+        missing_characters(),
+    ):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]

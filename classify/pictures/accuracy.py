@@ -9,6 +9,7 @@ from classify.pictures.figures import INK, new_figure
 from classify.vote import WEIGHTS
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _STYLES = {"uniform": ("#332288", "o", "-"), "distance": ("#CC6677", "s", "--")}
@@ -53,6 +54,8 @@ def draw_choice(choice: Choice) -> "Figure":
             zorder=4,
         )
     measure = choice.measure.replace("_", " ")
+    if choice.measure == "accuracy":
+        _number_as_shares(axes)
     axes.set(xlabel="k, neighbours that vote", ylabel=f"{measure}, leaving one out")
     axes.locator_params(axis="x", integer=True)
     axes.set_title(f"{choice.images:,} images, each left out in turn, {choice.search} search", fontsize=11)
@@ -61,6 +64,12 @@ def draw_choice(choice: Choice) -> "Figure":
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
+
+
+def _number_as_shares(axes: "Axes") -> None:
+    """No number beyond 0 to 1, though the axis has room around these."""
+    low, high = axes.get_ylim()
+    axes.set_yticks([tick for tick in axes.get_yticks() if max(low, 0) <= round(tick, 9) <= min(high, 1)])
 
 
 def _shown(score: Score) -> str:

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from classify.pictures.figures import INK, new_figure, outlined, plain, style
+from classify.pictures.figures import INK, font_families, missing_characters, new_figure, outlined, plain, style
 from classify.search import check_k
 from classify.vote import Weights, class_shares
 from data.errors import KnnvoteError, OptionError
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+DEFAULT_K = 15
 _FITTED = 20_000  # images, and
 _FITTED_VALUES = 1 << 25  # numbers of them, 256 MiB as float64, that axes and regions are found from
 _DRAWN = 1_500  # more hide the regions
 _SIDES = (480, 360)  # points that are asked for their region
 _TINT = 0.3
 _MOST_NAMED = 30
+_LONGEST_NAME = 12  # characters within the map
+_ASPECT = 0.6  # width of a character, in heights
+_LEAST_ROOM = 4  # points from the middle of a name up or down to the border of its region
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +59,13 @@ def find_map(index: Index, *, k: int, weights: Weights, seed: int) -> SpaceMap:
         KnnvoteError: its images do not differ along two axes.
     """
     if index.is_regression:
-        raise OptionError(f"{index.path} was built for regression, which has no classes and so no regions to map")
+        raise OptionError(
+            f"{index.path} was built for regression, which has no classes and so no regions to map: give an index of "
+            "classes (knnvote choose-k --plot draws a picture of one for regression)"
+        )
     check_k(index, k)
+    if index.n == 1:
+        raise KnnvoteError(f"{index.path} holds one image, which cannot be spread on a map: index more images")
     rows = _sample(index.n, max(k, min(_FITTED, _FITTED_VALUES // index.d)), seed)
     x = metric_space(index.vectors[rows], index.metric)
     if index.d < 2 or (x == x[0]).all():
@@ -80,20 +90,27 @@ def find_map(index: Index, *, k: int, weights: Weights, seed: int) -> SpaceMap:
     )
 
 
-def draw_map(index: Index, *, k: int = 15, weights: Weights = "uniform", seed: int = 0) -> "Figure":
-    """Regions as tints, images as points, and the name of each class at the median of its images.
+def draw_map(index: Index, *, k: int | None = None, weights: Weights = "uniform", seed: int = 0) -> "Figure":
+    """Regions as tints, images as points, and names of classes within their regions.
+
+    Args:
+        index: of classes.
+        k: neighbours that vote for a region; by default 15, or all images of fewer.
+        weights: of their votes.
+        seed: of the images drawn.
 
     Raises:
         OptionError, KnnvoteError: as `find_map`.
     """
+    if k is None:
+        k = min(DEFAULT_K, index.n)
     found = find_map(index, k=k, weights=weights, seed=seed)
-    names = [plain(name) for name in index.classes.to_pylist()]
+    names = [str(name) for name in index.classes.to_pylist()]
     figure = new_figure(9, 6.6)
     axes = figure.subplots()
     axes.imshow(_tints(found.regions), origin="lower", extent=found.extent, interpolation="nearest", aspect="equal")
     drawn = _sample(len(found.points), _DRAWN, seed)
     _draw_points(axes, found.points[drawn], found.codes[drawn], names)
-    _name_classes(axes, found, names)
     axes.set(xlim=found.extent[:2], ylim=found.extent[2:], xticks=[], yticks=[])
     for axis, share in zip(("x", "y"), found.shares, strict=True):
         order = "first" if axis == "x" else "second"
@@ -106,13 +123,24 @@ def draw_map(index: Index, *, k: int = 15, weights: Weights = "uniform", seed: i
     )
     of_all = "" if len(found.points) == index.n else f" of {index.n:,}, drawn at random"
     shown = "all shown" if len(drawn) == len(found.points) else f"{len(drawn):,} of them shown"
-    figure.supxlabel(
+    told = (
         f"Axes and regions from {len(found.points):,} images{of_all}; {shown} as points. "
-        f"Classification itself uses all {index.d:,} dimensions.",
-        fontsize=8,
-        color=INK,
+        f"Classification itself uses all {index.d:,} dimensions.\n"
     )
+    caption = figure.supxlabel(f"{told} ", fontsize=8, color=INK)
+    with missing_characters():  # which are told of when the picture is saved
+        figure.draw_without_rendering()  # lays it out
+        named = _name_classes(axes, found, names)
+    caption.set_text(told + _say_named(named, len(names)))
     return figure
+
+
+def _say_named(named: int, classes: int) -> str:
+    """Which classes have a name in the map, and where the others are to be found."""
+    if named == classes:
+        return "Each class is named where its region has the most room."
+    rest = "the legend has all" if classes <= _MOST_NAMED else "the others share their colours and have no legend"
+    return f"{named:,} of {classes:,} classes, those with room for it, are named within their regions; {rest}."
 
 
 def _sample(n: int, most: int, seed: int) -> NDArray[np.int64]:
@@ -158,24 +186,48 @@ def _draw_points(axes: "Axes", points: NDArray[np.float64], codes: NDArray[np.in
         legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9, markerscale=1.5)
         for text, code in zip(legend.get_texts(), np.unique(codes).tolist(), strict=True):
             text.set_parse_math(False)
-            text.set_text(names[code])
+            text.set_text(plain(names[code]))
 
 
-def _name_classes(axes: "Axes", found: SpaceMap, names: list[str]) -> None:
-    """Write the names of the classes, of the largest ones where there are many, at the medians of their images."""
-    sizes = np.bincount(found.codes, minlength=len(names))
-    for code in np.argsort(-sizes, kind="stable")[:_MOST_NAMED].tolist():
-        if sizes[code]:
-            x, y = np.median(found.points[found.codes == code], axis=0)
-            axes.text(
-                x,
-                y,
-                names[code],
-                ha="center",
-                va="center",
-                fontsize=13,
-                fontweight="bold",
-                color=INK,
-                path_effects=outlined(),
-                parse_math=False,
-            )
+def _name_classes(axes: "Axes", found: SpaceMap, names: list[str]) -> int:
+    """Name classes within their regions, those with the most room first and no name over another; how many.
+
+    The figure is laid out, so that the room that a name takes is known.
+    """
+    left, right, bottom, top = found.extent
+    families = font_families()
+    boxes: list[Any] = []
+    for name, line, column in _roomiest_places(found.regions, names):
+        text = axes.text(
+            left + (right - left) * (column + 0.5) / _SIDES[0],
+            bottom + (top - bottom) * (line + 0.5) / _SIDES[1],
+            name,
+            ha="center",
+            va="center",
+            fontsize=10,
+            fontweight="bold",
+            fontfamily=families,
+            color=INK,
+            path_effects=outlined(),
+            parse_math=False,
+        )
+        box = text.get_window_extent()
+        is_inside = all(axes.bbox.contains(*corner) for corner in box.get_points())
+        if len(boxes) == _MOST_NAMED or not is_inside or any(box.overlaps(other) for other in boxes):
+            text.remove()
+        else:
+            boxes.append(box)
+    return len(boxes)
+
+
+def _roomiest_places(regions: NDArray[np.int32], names: list[str]) -> list[tuple[str, int, int]]:
+    """Name, line and column where each class's name is the farthest from the border of its region, that first."""
+    places: list[tuple[float, str, int, int]] = []
+    for code in np.unique(regions).tolist():
+        name = plain(names[code], _LONGEST_NAME)
+        inside = np.pad(regions == code, 1)  # the frame of the map is a border too
+        # A distance across counts as much less as the name is wider than it is tall.
+        depth = distance_transform_edt(inside, sampling=(1, 1 / (1 + _ASPECT * len(name))))[1:-1, 1:-1]
+        line, column = divmod(int(depth.argmax()), regions.shape[1])
+        places.append((float(depth[line, column]), name, line, column))
+    return [(name, line, column) for depth, name, line, column in sorted(places, reverse=True) if depth >= _LEAST_ROOM]

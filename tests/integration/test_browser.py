@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -28,6 +29,9 @@ from indexer.store import open_index
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 WIDTHS = {"phone": 390, "desktop": 1200}
+IMAGES = np.random.default_rng(5).integers(0, 256, (600, 10, 10), dtype=np.uint8)
+CODES = IMAGES[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
+PAGES = ("report", "suspects", "job")
 _ALONE = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 
 pytestmark = pytest.mark.skipif(
@@ -35,17 +39,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """A comparison in which labels differ."""
-    folder = tmp_path_factory.mktemp("page")
-    rng = np.random.default_rng(5)
-    images = rng.integers(0, 256, (600, 10, 10), dtype=np.uint8)
-    labels = images[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
+def write_pages(folder, labels):
+    """The pages of a comparison in which labels differ, of suspects and of a job; what was compared."""
     rough = IndexOptions(kind="factory", factory="IVF12,Flat")
-    index_arrays(images[:500], labels[:500], folder / "exact.knn")
-    index_arrays(images[:500], labels[:500], folder / "rough.knn", options=rough)
-    write_table(image_table(images[500:], labels[500:]), folder / "test.parquet")
+    index_arrays(IMAGES[:500], labels[:500], folder / "exact.knn")
+    index_arrays(IMAGES[:500], labels[:500], folder / "rough.knn", options=rough)
+    write_table(image_table(IMAGES[500:], pa.array(labels[500:])), folder / "test.parquet")
     inputs = find_inputs([str(folder / "test.parquet")])
     indexes = [open_index(folder / "exact.knn"), open_index(folder / "rough.knn")]
     with pytest.MonkeyPatch.context() as patch:
@@ -57,7 +56,16 @@ def page(tmp_path_factory):
     write_suspects(folder / "suspects.html", find_suspects(indexes[0]), indexes[0], 10)
     run_job(Classifier(indexes[0], Rule()), inputs, locate(str(folder / "out")), JobOptions())
     write_job(folder / "job.html", report_job(Job.open(locate(str(folder / "out"))), indexes[0]), indexes[0])
-    return folder / "report.html", comparison
+    return comparison
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The page of a comparison, with others beside it and those of long labels below it, and what was compared."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "long").mkdir()
+    write_pages(folder / "long", np.array([f"{'without_spaces' * 10}{code}" for code in CODES]))
+    return folder / "report.html", write_pages(folder, CODES)
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +104,11 @@ def ink_and_paper(browser):
     return [np.mean([int(part) for part in found[4:-1].split(",")]) for found in browser.execute_script(script)]
 
 
-@pytest.mark.parametrize("name", ["report.html", "suspects.html", "job.html"])
+@pytest.mark.parametrize("name", [f"{folder}{name}.html" for folder in ("", "long/") for name in PAGES])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 def test_page_fits_is_readable_and_asks_for_nothing(browser, page, name, width, scheme):
-    path = page[0].with_name(name)
+    path = page[0].parent / name
     show(browser, path, width, scheme)
     ink, paper = ink_and_paper(browser)
     assert ink - paper > 150 if scheme == "dark" else paper - ink > 150
@@ -139,6 +147,23 @@ def test_a_click_on_a_suspect_shows_its_neighbours(browser, page):
     first.find_element(By.TAG_NAME, "summary").click()
     assert [voter.is_displayed() for voter in first.find_elements(By.TAG_NAME, "li")] == [True] * 20
     assert not any(voter.is_displayed() for voter in others[0].find_elements(By.TAG_NAME, "li"))
+
+
+def test_what_a_row_says_stands_beside_its_picture(browser, page):
+    show(browser, page[0].parent / "long" / "suspects.html", WIDTHS["phone"])
+    for summary in browser.find_elements(By.TAG_NAME, "summary"):
+        picture, text = (summary.find_element(By.TAG_NAME, tag).rect for tag in ("img", "span"))
+        assert text["height"] > picture["height"]
+        assert text["x"] >= picture["x"] + picture["width"]
+
+
+@pytest.mark.parametrize("folder", ["", "long"])
+def test_names_in_tables_are_broken_only_where_they_are_long(browser, page, folder):
+    show(browser, page[0].parent / folder / "report.html", WIDTHS["phone"])
+    names = [name.rect for name in browser.find_elements(By.CSS_SELECTOR, "table:not(.matrix) bdi")]
+    line = min(name["height"] for name in names)
+    assert all(name["height"] == line or name["width"] > 200 for name in names)
+    assert max(name["width"] for name in names) < 250
 
 
 def test_who_does_not_see_is_told_what_pictures_show(browser, page):
