@@ -378,7 +378,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
         f"{summary.seconds:.1f} s"
     )
     if as_json:
-        click.echo(json.dumps(summary.to_json(), ensure_ascii=False))
+        _print_json(summary.to_json())
     if summary.failed:
         click.get_current_context().exit(1)
 
@@ -452,7 +452,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
         )
         _talk(f"{report}: written")
     if as_json:
-        click.echo(json.dumps(comparison.to_json(), ensure_ascii=False))
+        _print_json(comparison.to_json())
         return
     from classify.render import print_comparison
 
@@ -490,7 +490,7 @@ def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: i
         save(draw_choice(choice), plot)
         _talk(f"{plot}: written")
     if as_json:
-        click.echo(json.dumps(choice.to_json(), ensure_ascii=False))
+        _print_json(choice.to_json())
         return
     from classify.render import print_choice
 
@@ -603,7 +603,7 @@ def suspects(  # noqa: PLR0917  # click passes options by name
         write_suspects(report, found, opened, top)
         _talk(f"{report}: written")
     if as_json:
-        click.echo(json.dumps(found.to_json(), ensure_ascii=False))
+        _print_json(found.to_json())
         return
     from classify.render import print_suspects
 
@@ -623,8 +623,6 @@ def report(folder: str, index_folder: str | None, out: Path) -> None:
     from indexer.store import open_index
 
     job = Job.open(locate(folder))
-    if job.out.is_local and out.resolve().is_relative_to(Path(job.out.path).resolve()):
-        raise click.UsageError(f"{out} lies inside the job's folder, which holds its outputs alone: give another --out")
     index = None if index_folder is None else open_index(index_folder)
     write_job(out, report_job(job, index), index)
     _talk(f"{out}: written")
@@ -639,7 +637,7 @@ def inspect(path: str, as_json: bool) -> None:
 
     facts = inspect_path(path)
     if as_json:
-        click.echo(json.dumps(facts, ensure_ascii=False))
+        _print_json(facts)
     if facts["type"] == "images" and all("error" in file for file in facts["files"]):
         for name, error in (file.values() for file in facts["files"]):
             _talk(f"error: {error if name in error else f'{name}: {error}'}")
@@ -814,6 +812,12 @@ def _program() -> str:
     called = Path(sys.argv[0])
     on_path = shutil.which("knnvote")
     return "knnvote" if on_path is not None and Path(on_path).resolve() == called.resolve() else str(called)
+
+
+def _print_json(record: dict[str, Any]) -> None:
+    text = json.dumps(record, ensure_ascii=False)
+    # What a terminal would obey is written as JSON escapes it.
+    click.echo("".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text))
 
 
 def _talk(message: str) -> None:

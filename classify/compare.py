@@ -251,7 +251,7 @@ def _agree(label: Any, exact: Any, tolerance: float | None) -> bool:
 
 
 def _accuracy(index: Index, labels: list[Any], truth: list[Any]) -> float | None:
-    """Over the images that have a true label; None if none has one."""
+    """Over the images that have a true label; None if none has one, or none differs of numbers."""
     pairs = [(label, true) for label, true in zip(labels, truth, strict=True) if true is not None]
     if not pairs:
         return None
@@ -259,7 +259,7 @@ def _accuracy(index: Index, labels: list[Any], truth: list[Any]) -> float | None
         from sklearn.metrics import r2_score  # noqa: PLC0415  # slow to import, and only this needs it
 
         predicted, measured = zip(*pairs, strict=True)
-        return float(r2_score(measured, predicted)) if len(pairs) > 1 else None
+        return float(r2_score(measured, predicted)) if np.ptp(measured) > 0 else None
     return float(np.mean([label == true for label, true in pairs]))
 
 

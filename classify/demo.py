@@ -57,12 +57,12 @@ def run_demo(folder: Path, say: Say, *, program: str = "knnvote") -> None:
         program: how the command is called, for the commands to try next.
 
     Raises:
-        KnnvoteError: the folder is a file or an index folder, or cannot be written.
+        KnnvoteError: the folder is a file, an index folder or a job's, or cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise KnnvoteError(f"{folder} is a file: give the demo a folder")
-    if (folder / MANIFEST).exists():
-        raise KnnvoteError(f"{folder} is an index folder: give the demo a folder of its own")
+    if (folder / MANIFEST).exists() or (folder / RECORDS).exists():
+        raise KnnvoteError(f"{folder} is an index folder, or a job's: give the demo a folder of its own")
     paths = _Paths(folder)
     train, test = _tell_data(folder, say)
     for kind in _KINDS:

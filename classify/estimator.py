@@ -149,8 +149,9 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
     def _check_k(self, k: int, most: int, nq: int) -> int:
         check_to_answer({"n_neighbors": k, "n_jobs": self.n_jobs})
         if k > most:
+            advice = f"give from 1 to {most}" if most else "one stored image has no neighbours but itself"
             raise ParameterError(
-                f"n_neighbors is {k}: give from 1 to {most}, as n_samples_fit = {self.n_samples_fit_}, n_samples = {nq}"
+                f"n_neighbors is {k}: {advice}, as n_samples_fit = {self.n_samples_fit_}, n_samples = {nq}"
             )
         return int(k)
 

@@ -18,6 +18,7 @@ from indexer.rungs import Rung
 from indexer.store import Index
 
 _TOLERANCE = 0.05  # of a regression, in standard deviations of the stored labels
+_ROUNDING = 8  # in steps of float64 at the largest label
 
 
 def rungs_for(index: Index, rule: Rule) -> tuple[Rung, ...]:
@@ -129,4 +130,7 @@ def agrees(index: Index, I: NDArray[np.int64], tolerance: float | None) -> NDArr
 
 def answer_tolerance(index: Index) -> float | None:
     """How far apart two answers of a regression agree, in the unit of its labels; None for classes."""
-    return float(_TOLERANCE * index.targets.std()) if index.is_regression else None
+    if not index.is_regression:
+        return None
+    rounding = _ROUNDING * np.spacing(np.abs(index.targets).max())  # of a mean; labels may all be equal
+    return float(max(_TOLERANCE * index.targets.std(), rounding))

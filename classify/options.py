@@ -48,6 +48,17 @@ def parse_local(_ctx: click.Context, _param: click.Parameter, value: str) -> Pat
     return Path(value)
 
 
+def _parse_output(ctx: click.Context, param: click.Parameter, value: str) -> Path:
+    """The path of a file to write, which is not among the outputs of a job."""
+    from classify.job_folder import RECORDS
+
+    path = parse_local(ctx, param, value)
+    job = next((folder for folder in path.parents if (folder / RECORDS).exists()), None)
+    if job is not None:
+        raise click.BadParameter(f"{path} lies in the folder of a job, {job}, which holds its outputs alone")
+    return path
+
+
 def parse_distance(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | Literal["auto"] | None:
     """A distance, or auto for one that is yet to be found."""
     if value is None:
@@ -66,7 +77,7 @@ def parse_picture(ctx: click.Context, param: click.Parameter, value: str | None)
         return None
     from classify.pictures.figures import check_picture
 
-    path = parse_local(ctx, param, value)
+    path = _parse_output(ctx, param, value)
     check_picture(path)
     return path
 
@@ -89,7 +100,7 @@ def parse_page(
         return None
     from classify.pages.page import check_page
 
-    path = parse_local(ctx, param, value)
+    path = _parse_output(ctx, param, value)
     check_page(path, has_figures=has_figures)
     return path
 

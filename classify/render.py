@@ -121,8 +121,9 @@ def _print_flips(report: IndexReport) -> None:
         apart = "" if report.tolerance is None else f" by more than {report.tolerance:.4g}"
         _say(f"{report.path}: {len(report.flips):,} labels differ from exact search{apart}:")
     for flip in report.flips[:_FLIPS_SHOWN]:
-        truth = "" if flip.truth is None else f", true label {flip.truth}"
-        _say(f"  row {flip.row}: {flip.label}, exact search says {flip.exact}{truth}")
+        label, exact, true = (show_class(value, None) for value in (flip.label, flip.exact, flip.truth))
+        truth = "" if flip.truth is None else f", true label {true}"
+        _say(f"  row {flip.row}: {label}, exact search says {exact}{truth}")
     if len(report.flips) > _FLIPS_SHOWN:
         _say(f"  and {len(report.flips) - _FLIPS_SHOWN:,} more: --json lists all")
 

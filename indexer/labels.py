@@ -120,10 +120,12 @@ def true_labels(column: pa.Array, like: pa.DataType) -> list[Any]:
     numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
     if pc.any(pc.is_inf(numbers)).as_py():
         raise KnnvoteError("infinite")
-    try:
-        return list((numbers if pt.is_floating(like) else numbers.cast(pa.int64())).to_pylist())
-    except pa.ArrowInvalid as error:
-        raise KnnvoteError(f"fractions, and those to compare with are {like}") from error
+    values = numbers.to_pylist()
+    if pt.is_floating(like):
+        return list(values)
+    if not all(value is None or value.is_integer() for value in values):
+        raise KnnvoteError(f"fractions, and those to compare with are {like}")
+    return [None if value is None else int(value) for value in values]
 
 
 def _kind(type_: pa.DataType) -> str:
@@ -154,7 +156,9 @@ def _shown(schema: pa.Schema, names: Sequence[str]) -> str:
 
 
 def show_class(label: Any, names: list[str] | None) -> str:
-    """A label for people, with its name where integer labels have names."""
+    """A label for people, with its name where integer labels have names; a number of a regression in six digits."""
+    if isinstance(label, float):
+        return f"{label:.6g}"
     is_named = isinstance(label, int) and 0 <= label < len(names or [])
     name = names[label] if names and is_named else str(label)
     return str(label) if name == str(label) else f"{label} ({name})"

@@ -100,9 +100,11 @@ MISTAKES = {
     "convert nothing": ("convert nothing.npz o.parquet", 1, "cannot read nothing.npz"),
     "convert over a file": ("convert good.npy good.parquet", 1, "good.parquet exists: pass --overwrite"),
     "more threads than a system has": ("index good.parquet --out o.knn --threads 100000", 2, "1<=x<=1024"),
-    "page among outputs": ("report job --out job/a.html", 2, "job/a.html lies inside the job's folder"),
+    "page among outputs": ("report job --out job/a.html", 2, "job/a.html lies in the folder of a job, job"),
     "demo in a file": ("demo good.parquet", 1, "good.parquet is a file: give the demo a folder"),
-    "demo in an index": ("demo x.knn", 1, "x.knn is an index folder: give the demo a folder of its own"),
+    "demo in an index": ("demo x.knn", 1, "x.knn is an index folder, or a job's: give the demo a"),
+    "demo in a job": ("demo job", 1, "job is an index folder, or a job's: give the demo a folder of its own"),
+    "picture among outputs": ("show good.parquet --out job/a.png", 2, "job/a.png lies in the folder of a job, job"),
     "factory and kind": ("index good.parquet --out o.knn --factory Flat --kind exact", 2, "leave out --kind"),
     "no such factory": ("index good.parquet --out o.knn --factory Flut", 2, "Flut"),
     "shape of nothing": ("index good.parquet --out o.knn --shape 4by4", 2, "'4by4' is not a shape: give height and"),
@@ -133,12 +135,13 @@ def test_a_mistake_is_told_on_stderr_in_a_line_and_never_as_a_traceback(invoke, 
 
 
 def test_labels_cannot_command_the_terminal(invoke):
-    labels = np.array(["\x1b]0;owned\x07", "\u202eabc", "two\nlines"])[np.arange(12) % 3]
+    labels = np.array(["\x1b]0;owned\x07\x9b", "\u202eabc", "two\nlines"])[np.arange(12) % 3]
     images = np.arange(12 * 16, dtype=np.uint8).reshape(12, 4, 4)
     index_arrays(images, labels, Path("x.knn"))
     write_table(image_table(images, labels), Path("test.parquet"))
     index_arrays(images, labels, Path("rough.knn"), options=IndexOptions(kind="factory", factory="PCA1,Flat"))
     told = [
+        invoke("inspect", "x.knn", "--json"),
         invoke("inspect", "x.knn"),
         invoke("suspects", "x.knn"),
         invoke("compare", "test.parquet", "--index", "rough.knn"),
@@ -146,7 +149,8 @@ def test_labels_cannot_command_the_terminal(invoke):
     for done in told:
         assert done.code == 0
         assert all(char.isprintable() or char == "\n" for char in done.stdout + done.stderr)
-    assert r"\x1b]0;owned\x07, two\nlines, \u202eabc" in told[0].stdout
+    assert r"\x1b]0;owned\x07\x9b, two\nlines, \u202eabc" in told[1].stdout
+    assert json.loads(told[0].stdout)["classes"] == sorted(set(labels.tolist()))
 
 
 @pytest.mark.usefixtures("work")

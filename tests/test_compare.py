@@ -344,6 +344,21 @@ def test_answers_of_a_regression_agree_within_a_twentieth_of_the_spread_of_label
     assert f"labels differ from exact search by more than {report.tolerance:.4g}:" in told
 
 
+def test_rounding_is_no_disagreement_where_all_numbers_are_equal(tmp_path):
+    index_arrays(IMAGES[TRAIN], np.full(500, 0.1), tmp_path / "x.knn", is_regression=True)
+    write_table(image_table(IMAGES[TEST], np.full(100, 0.1)), tmp_path / "test.parquet")
+    rule = Rule(k=7, weights="distance")
+    reports = run(tmp_path, "x", images="test.parquet", rule=rule, algorithms=["brute"]).indexes
+    assert [(report.agreement.value, report.accuracy) for report in reports] == [(1, None), (1, None)]
+
+
+def test_whole_floats_are_integers_of_any_size(tmp_path):
+    large = np.array([2**63, 2**63 + 2048], np.uint64)
+    index_arrays(IMAGES[:2], large, tmp_path / "x.knn")
+    pq.write_table(image_table(IMAGES[:2], large.astype(float)), tmp_path / "test.parquet")
+    assert run(tmp_path, "x", images="test.parquet", rule=Rule(k=1)).indexes[0].accuracy == 1
+
+
 def test_indexes_of_classes_and_of_numbers_are_compared_apart(folder, tmp_path):
     index_arrays(IMAGES[TRAIN], LABELS[TRAIN].astype(float), tmp_path / "r.knn", is_regression=True)
     with pytest.raises(KnnvoteError, match=r"of .*r\.knn and .*exact\.knn only one is for regression: compare them"):

@@ -149,11 +149,12 @@ def test_page_has_counts_reasons_and_pictures(invoke):
     [
         ((), "5 neighbours of equal weight; of equal votes the nearer class wins; never abstains."),
         (
-            ("--k", 1, "--ties", "first-class", "--max-distance", 250),
-            (
-                "1 neighbour of equal weight; of equal votes the first in class order wins; "
-                "abstains where the nearest neighbour is farther than 250."
-            ),
+            ("--k", 1, "--max-distance", 250),
+            "The nearest neighbour answers; abstains where the nearest neighbour is farther than 250.",
+        ),
+        (
+            ("--ties", "first-class"),
+            "5 neighbours of equal weight; of equal votes the first in class order wins; never abstains.",
         ),
         (
             ("--weights", "distance", "--max-distance", 250, "--min-confidence", 0.6),

@@ -251,6 +251,19 @@ def test_whole_labels_held_as_floats_are_compared_by_value(digits_folder, exact_
     assert total == len(wrong) > 3
 
 
+def test_the_largest_labels_are_shown_and_those_of_a_regression_may_be_words(tmp_path, digits_folder, invoke):
+    images = pq.read_table(digits_folder / "test.parquet")["image"].combine_chunks().to_numpy_ndarray()[:20]
+    large = np.arange(20, dtype=np.uint64) % 3 + 2**63
+    index_arrays(images, large, tmp_path / "large.knn")
+    write_table(image_table(images, large), tmp_path / "large.parquet")
+    index_arrays(images, np.arange(20.0), tmp_path / "r.knn", is_regression=True)
+    write_table(image_table(images, list("abcdefghijklmnopqrst")), tmp_path / "words.parquet")
+    for index, file in (("large.knn", "large.parquet"), ("r.knn", "words.parquet")):
+        assert invoke("classify", index, file, "--out", f"out-{index}").code == 0
+        done = invoke("show", file, "--predictions", f"out-{index}", "--out", f"{index}.png")
+        assert (done.code, done.stderr) == (0, f"{index}.png: 10 images\n")
+
+
 def test_labels_of_another_kind_than_predictions_are_refused(digits_folder, exact_index, invoke):
     table = pq.read_table(digits_folder / "test.parquet")
     names = [str(label) for label in table["label"].to_pylist()]

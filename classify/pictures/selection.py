@@ -55,7 +55,7 @@ class ShownImage:
 class _Rows:
     """The rows of a file as a job and the file's labels have them, each (n,); None where there are none."""
 
-    truth: pa.Array | None = None
+    truth: list[Any] | None = None
     prediction: pa.Array | None = None
     status: pa.Array | None = None
 
@@ -65,7 +65,7 @@ class _Rows:
         if self.truth is None or self.prediction is None or pt.is_floating(self.prediction.type):
             return np.zeros(0 if self.status is None else len(self.status), np.bool_)
         # By value: the types of integers, of strings too, may differ.
-        pairs = zip(self.truth.to_pylist(), self.prediction.to_pylist(), strict=True)
+        pairs = zip(self.truth, self.prediction.to_pylist(), strict=True)
         wrong = (None not in (true, label) and label != true for true, label in pairs)
         return np.fromiter(wrong, np.bool_, len(self.truth))
 
@@ -152,13 +152,15 @@ def _read_rows(
 ) -> _Rows:
     """Labels and answers of the first rows, or of all."""
     truth = prediction = status = None
-    if label is not None:
-        batches = read_batches(source, file, columns=[label], batch_size=min(rows or _LABELS, _LABELS))
-        truth = first_rows(([read_column(batch, label)] for batch in batches), rows)[0]
     if selection.job is not None:
         prediction, status = selection.job.answers(source, rows)
-        if label is not None and truth is not None:
-            truth = pa.array(read_true_labels(source, label, truth, prediction.type))
+    if label is not None:
+        batches = read_batches(source, file, columns=[label], batch_size=min(rows or _LABELS, _LABELS))
+        labels = first_rows(([read_column(batch, label)] for batch in batches), rows)[0]
+        if prediction is None or pt.is_floating(prediction.type):  # nothing to compare them with
+            truth = labels.to_pylist()
+        else:
+            truth = read_true_labels(source, label, labels, prediction.type)
     return _Rows(truth=truth, prediction=prediction, status=status)
 
 
@@ -191,8 +193,9 @@ def _decode(
     pixels, bad = decode_images(table, layout)
     shown = []
     for place, row in enumerate(wanted.tolist()):
-        truth, prediction, status = (
-            None if column is None else column[row].as_py() for column in (rows.truth, rows.prediction, rows.status)
+        truth = None if rows.truth is None else rows.truth[row]
+        prediction, status = (
+            None if column is None else column[row].as_py() for column in (rows.prediction, rows.status)
         )
         answer = None
         if classifier is not None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, find_objects
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
@@ -198,6 +198,8 @@ def _name_classes(axes: "Axes", found: SpaceMap, names: list[str]) -> int:
     families = font_families()
     boxes: list[Any] = []
     for name, line, column in _roomiest_places(found.regions, names):
+        if len(boxes) == _MOST_NAMED:
+            break
         text = axes.text(
             left + (right - left) * (column + 0.5) / _SIDES[0],
             bottom + (top - bottom) * (line + 0.5) / _SIDES[1],
@@ -213,7 +215,7 @@ def _name_classes(axes: "Axes", found: SpaceMap, names: list[str]) -> int:
         )
         box = text.get_window_extent()
         is_inside = all(axes.bbox.contains(*corner) for corner in box.get_points())
-        if len(boxes) == _MOST_NAMED or not is_inside or any(box.overlaps(other) for other in boxes):
+        if not is_inside or any(box.overlaps(other) for other in boxes):
             text.remove()
         else:
             boxes.append(box)
@@ -223,11 +225,15 @@ def _name_classes(axes: "Axes", found: SpaceMap, names: list[str]) -> int:
 def _roomiest_places(regions: NDArray[np.int32], names: list[str]) -> list[tuple[str, int, int]]:
     """Name, line and column where each class's name is the farthest from the border of its region, that first."""
     places: list[tuple[float, str, int, int]] = []
-    for code in np.unique(regions).tolist():
+    for code, box in enumerate(find_objects(regions + 1)):
+        if box is None:  # the class has no region
+            continue
         name = plain(names[code], _LONGEST_NAME)
-        inside = np.pad(regions == code, 1)  # the frame of the map is a border too
+        inside = np.pad(regions[box] == code, 1)  # the frame of the map is a border too
+        if inside.sum() < _LEAST_ROOM**2:
+            continue
         # A distance across counts as much less as the name is wider than it is tall.
         depth = distance_transform_edt(inside, sampling=(1, 1 / (1 + _ASPECT * len(name))))[1:-1, 1:-1]
-        line, column = divmod(int(depth.argmax()), regions.shape[1])
-        places.append((float(depth[line, column]), name, line, column))
+        line, column = np.unravel_index(depth.argmax(), depth.shape)
+        places.append((float(depth.max()), name, box[0].start + int(line), box[1].start + int(column)))
     return [(name, line, column) for depth, name, line, column in sorted(places, reverse=True) if depth >= _LEAST_ROOM]
