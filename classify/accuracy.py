@@ -76,7 +76,8 @@ def judge(
     pairs = [(truth[place], predicted[place]) for place in places]
     unknown = sorted({true for true, _ in pairs} - set(classes), key=str)
     order = {label: i for i, label in enumerate([*classes, *unknown])}
-    images, right = (Counter(true for true, label in pairs if either or true == label) for either in (True, False))
+    images = Counter(true for true, _ in pairs)
+    right = Counter(true for true, label in pairs if true == label)
     return Judgement(
         classes=[
             ClassAccuracy(label=true, images=images[true], accuracy=share_interval(right[true], images[true]))

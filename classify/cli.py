@@ -622,9 +622,8 @@ def report(folder: str, index_folder: str | None, out: Path) -> None:
     from data.locations import locate
     from indexer.store import open_index
 
-    job = Job.open(locate(folder))
     index = None if index_folder is None else open_index(index_folder)
-    write_job(out, report_job(job, index), index)
+    write_job(out, report_job(Job.open(locate(folder)), index), index)
     _talk(f"{out}: written")
 
 

@@ -53,7 +53,7 @@ def _parse_output(ctx: click.Context, param: click.Parameter, value: str) -> Pat
     from classify.job_folder import RECORDS
 
     path = parse_local(ctx, param, value)
-    job = next((folder for folder in path.parents if (folder / RECORDS).exists()), None)
+    job = next((folder for folder in path.resolve().parents if (folder / RECORDS).exists()), None)
     if job is not None:
         raise click.BadParameter(f"{path} lies in the folder of a job, {job}, which is for outputs: give another")
     return path

@@ -100,11 +100,11 @@ MISTAKES = {
     "convert nothing": ("convert nothing.npz o.parquet", 1, "cannot read nothing.npz"),
     "convert over a file": ("convert good.npy good.parquet", 1, "good.parquet exists: pass --overwrite"),
     "more threads than a system has": ("index good.parquet --out o.knn --threads 100000", 2, "1<=x<=1024"),
-    "page among outputs": ("report job --out job/a.html", 2, "job/a.html lies in the folder of a job, job"),
+    "page among outputs": ("report job --out job/a.html", 2, "job/a.html lies in the folder of a job, /"),
     "demo in a file": ("demo good.parquet", 1, "good.parquet is a file: give the demo a folder"),
     "demo in an index": ("demo x.knn", 1, "x.knn is an index folder, or a job's: give the demo a"),
     "demo in a job": ("demo job", 1, "job is an index folder, or a job's: give the demo a folder of its own"),
-    "picture among outputs": ("show good.parquet --out job/a.png", 2, "job/a.png lies in the folder of a job, job"),
+    "picture among outputs": ("show good.parquet --out job/a.png", 2, "job/a.png lies in the folder of a job, /"),
     "factory and kind": ("index good.parquet --out o.knn --factory Flat --kind exact", 2, "leave out --kind"),
     "no such factory": ("index good.parquet --out o.knn --factory Flut", 2, "Flut"),
     "shape of nothing": ("index good.parquet --out o.knn --shape 4by4", 2, "'4by4' is not a shape: give height and"),
@@ -132,6 +132,16 @@ def test_a_mistake_is_told_on_stderr_in_a_line_and_never_as_a_traceback(invoke, 
         assert told in errors[0]
     assert not Path("o").exists() or not list(Path("o").glob("*.parquet"))
     assert not Path("o.knn/manifest.json").exists()
+
+
+@pytest.mark.usefixtures("work")
+def test_from_within_a_job_s_folder_a_picture_may_go_elsewhere(invoke, monkeypatch):
+    monkeypatch.chdir("job")
+    inside = invoke("show", "../good.parquet")
+    assert (inside.code, inside.stdout) == (2, "")
+    assert "show.png lies in the folder of a job" in inside.stderr
+    assert invoke("show", "../good.parquet", "--out", "../show.png").code == 0
+    assert Path("../show.png").exists()
 
 
 def test_labels_cannot_command_the_terminal(invoke):

@@ -32,8 +32,6 @@ _COLOURS = (
     "#555555",
 )
 MARKERS = "osD^vP*X<>"  # of classes that share a colour, none is the same
-
-
 # Those of them that are installed draw the characters that matplotlib's own font lacks.
 _FONTS = (
     "Noto Sans CJK JP",  # Linux
