@@ -77,7 +77,7 @@ def main(train: str, test: str, **options: Any) -> None:
 
     Example: python -m bench train.parquet test.parquet --out bench-out --growth 15000,60000
     """
-    from data.errors import KnnvoteError
+    from knnvote.data.errors import KnnvoteError
 
     try:
         _run(train, test, **options)
@@ -101,7 +101,7 @@ def _run(
     from bench.measure import choices, measure
     from bench.problem import exact_neighbors, read_problem
     from bench.table import print_growth, print_legend, print_results
-    from data.errors import OptionError
+    from knnvote.data.errors import OptionError
 
     timing: dict[str, Any] = {"k": k, "turns": turns, "seconds": seconds, "talk": _talk}
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
@@ -164,7 +164,7 @@ def _report(
 
 
 def _write(report: dict[str, Any], out: Path) -> None:
-    from data.files import atomic_write
+    from knnvote.data.files import atomic_write
 
     with atomic_write(out / "bench.json") as stream:
         stream.write(json.dumps(report, indent=2).encode() + b"\n")

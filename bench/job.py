@@ -19,11 +19,11 @@ import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from classify.classifier import Classifier
-from classify.job import BATCH_SIZE
-from data.images import decode_images
-from data.layout import ImageOptions
-from indexer.threads import limit_threads
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.job.run import BATCH_SIZE
+from knnvote.data.images import decode_images
+from knnvote.data.layout import ImageOptions
+from knnvote.indexer.threads import limit_threads
 
 TURNS = 5
 
@@ -67,7 +67,7 @@ def _answer(classifier: Classifier, vectors: object) -> None:
 
 def _command(index: str, file: Path, out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-c", "from classify.cli import main; main()", "classify", index, str(file)]
+    command = [sys.executable, "-c", "from knnvote.cli.main import main; main()", "classify", index, str(file)]
     subprocess.run([*command, "--out", str(out), "--threads", "1"], check=True, stderr=subprocess.DEVNULL)
 
 

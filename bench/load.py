@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.table import new_table, print_table
-from classify.render import show_bytes
-from indexer.build import index_arrays
+from knnvote.cli.tables import show_bytes
+from knnvote.indexer.build import index_arrays
 
 D = 64
 STORED = 20_000
 _BLOCK = 100_000
-_COMMAND = "from classify.cli import main; main()"
+_COMMAND = "from knnvote.cli.main import main; main()"
 _FOOTER = "import sys, pyarrow.parquet as pq; pq.ParquetFile(sys.argv[1])"
 # A small process between, whose only child is the command: a fork of this one would count as the command's peak.
 _MEASURE = (
@@ -104,7 +104,7 @@ def _share(folder: Path) -> None:
     stored = np.random.default_rng(1).integers(0, 256, (STORED, 1024), dtype=np.uint8)
     index_arrays(stored, np.arange(STORED) % 10, folder / "large.knn")
     code = (
-        "import sys; from classify.classifier import Classifier; c = Classifier.open(sys.argv[1]); "
+        "import sys; from knnvote.classify.classifier import Classifier; c = Classifier.open(sys.argv[1]); "
         "c(c.index.vectors[:100]); print(flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(folder / "large.knn")]

@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.contenders import FLAT
 from bench.measure import Result
-from data.files import atomic_write
+from knnvote.data.files import atomic_write
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; the marker tells those apart that share one.
 _STYLES = {

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classify.classifier import Classifier
-from classify.distances import final_distances
-from classify.search import exact, in_blocks
-from classify.testset import read_test_set
-from classify.vote import Rule, vote
-from data.inputs import find_inputs
-from data.layout import ImageOptions
-from indexer.build import IndexOptions, index_files
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.evaluation.testset import read_test_set
+from knnvote.classify.search.distances import final_distances
+from knnvote.classify.search.search import exact, in_blocks
+from knnvote.classify.vote import Rule, vote
+from knnvote.data.inputs import find_inputs
+from knnvote.data.layout import ImageOptions
+from knnvote.indexer.build import IndexOptions, index_files
 
 NO_LABEL = -1
 

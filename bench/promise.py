@@ -19,18 +19,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bench.table import new_table, print_legend, print_table
-from classify.classifier import OK, Answer, Classifier
-from classify.interval import Interval, share_interval
-from classify.search import exact_search
-from classify.trials import ANSWERS
-from classify.tune import Tuning
-from classify.vote import Rule, Weights
-from data.errors import KnnvoteError
-from data.files import atomic_write
-from data.images import convert_queries
-from indexer.build import IndexOptions, index_arrays
-from indexer.space import Metric
-from indexer.threads import limit_threads
+from knnvote.classify.adaptive.trials import ANSWERS
+from knnvote.classify.adaptive.tune import Tuning
+from knnvote.classify.classifier import OK, Answer, Classifier
+from knnvote.classify.interval import Interval, share_interval
+from knnvote.classify.search.search import exact_search
+from knnvote.classify.vote import Rule, Weights
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.files import atomic_write
+from knnvote.data.images import convert_queries
+from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.metric import Metric
+from knnvote.indexer.threads import limit_threads
 
 Images = tuple[NDArray[Any], NDArray[Any]]  # (n, *shape) images and (n,) labels
 Make = Callable[[np.random.Generator, int], Images]

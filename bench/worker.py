@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from bench.contenders import BATCH, CONTENDERS, Contender, Entry
 from bench.problem import Neighbors
-from data.errors import KnnvoteError
-from indexer.threads import limit_threads
+from knnvote.data.errors import KnnvoteError
+from knnvote.indexer.threads import limit_threads
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",

@@ -1,1 +1,1 @@
-"""Index and images to labels: search, vote, batch job, compare, command line."""
+"""Index and images to labels: search, vote, evaluation, the batch job, pictures and pages."""

@@ -10,15 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from classify.ladder import climb
-from classify.search import check_k, search
-from classify.vote import Rule, class_shares, mean_target, vote
-from data.errors import KnnvoteError, OptionError
-from data.images import convert_queries, decode_images
-from data.layout import ImageOptions, Layout, StoredImages
-from data.tables import image_table
-from indexer.space import unusable_rows
-from indexer.store import Index, open_index
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.images import convert_queries, decode_images
+from knnvote.data.layout import ImageOptions, Layout, StoredImages
+from knnvote.data.tables import image_table
+from knnvote.indexer.folder.store import Index, open_index
+from knnvote.indexer.metric import unusable_rows
+
+from .adaptive.ladder import climb
+from .search.search import check_k, search
+from .vote import Rule, class_shares, mean_target, vote
 
 OK, ABSTAINED, BAD_IMAGE = "ok", "abstained", "bad_image"
 

@@ -14,21 +14,22 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from classify.distances import final_distances
-from classify.ladder import climb
-from classify.parameters import ParameterError, check_to_answer, check_to_fit
-from classify.search import exact, in_blocks, search
-from classify.tune import Tuning
-from classify.vote import Rule, Ties, Weights, class_shares, mean_target, vote
-from data.errors import KnnvoteError
-from data.images import convert_queries
-from indexer.build import MAX_SEED, IndexOptions, InMemory, build_in_memory, write_in_memory
-from indexer.labels import label_array
-from indexer.manifest import read_timing
-from indexer.space import Metric, unusable_rows
-from indexer.store import Index, open_index
-from indexer.threads import limit_threads
-from indexer.training import training_set_from_arrays
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.images import convert_queries
+from knnvote.indexer.build import MAX_SEED, IndexOptions, InMemory, build_in_memory, write_in_memory
+from knnvote.indexer.folder.store import Index, open_index
+from knnvote.indexer.labels import label_array
+from knnvote.indexer.manifest import read_timing
+from knnvote.indexer.metric import Metric, unusable_rows
+from knnvote.indexer.threads import limit_threads
+from knnvote.indexer.training import training_set_from_arrays
+
+from .adaptive.ladder import climb
+from .adaptive.tune import Tuning
+from .parameters import ParameterError, check_to_answer, check_to_fit
+from .search.distances import final_distances
+from .search.search import exact, in_blocks, search
+from .vote import Rule, Ties, Weights, class_shares, mean_target, vote
 
 Neighbors = tuple[NDArray[np.float64], NDArray[np.int64]]
 

@@ -9,18 +9,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from classify.classifier import ABSTAINED, BAD_IMAGE
-from classify.finished_job import Job
-from classify.job_folder import read_failures, read_job_record
-from classify.output import count_values, read_answers
-from classify.receipt import Counts
-from data.errors import ImageFileError
-from data.inputs import InputFile, find_inputs
-from data.layout import ImageOptions, Layout, recognise_images
-from data.locations import Location, locate
-from data.parquet import open_parquet, read_head
-from indexer.labels import recognise_label
-from indexer.manifest import fingerprint, folder_bytes, is_index_folder, read_manifest, read_timing
+from knnvote.data.errors import ImageFileError
+from knnvote.data.inputs import InputFile, find_inputs
+from knnvote.data.layout import ImageOptions, Layout, recognise_images
+from knnvote.data.locations import Location, locate
+from knnvote.data.parquet import open_parquet, read_head
+from knnvote.indexer.labels import recognise_label
+from knnvote.indexer.manifest import fingerprint, folder_bytes, is_index_folder, read_manifest, read_timing
+
+from .classifier import ABSTAINED, BAD_IMAGE
+from .job.finished import Job
+from .job.folder import read_failures, read_job_record
+from .job.output import count_values, read_answers
+from .job.receipt import Counts
 
 _NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.store import Index
+from knnvote.indexer.folder.store import Index
 
 
 @dataclass(frozen=True, kw_only=True)

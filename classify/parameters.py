@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from classify.vote import TIES, WEIGHTS
-from data.errors import OptionError
-from indexer.build import MAX_SEED
-from indexer.space import METRICS
+from knnvote.data.errors import OptionError
+from knnvote.indexer.build import MAX_SEED
+from knnvote.indexer.metric import METRICS
+
+from .vote import TIES, WEIGHTS
 
 Check = tuple[Callable[[Any], bool], str]
 

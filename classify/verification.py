@@ -4,15 +4,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from classify.classifier import ABSTAINED, BAD_IMAGE, OK
-from classify.job_folder import RECORDS, JobRecord, output_files, read_job_record
-from classify.output import count_values, read_answers
-from classify.receipt import Counts, is_sealed, read_receipt
-from data.errors import KnnvoteError
-from data.inputs import InputFile
-from data.locations import Location, locate
-from indexer.manifest import MANIFEST, is_index_folder
-from indexer.store import verify_folder
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.inputs import InputFile
+from knnvote.data.locations import Location, locate
+from knnvote.indexer.folder.store import verify_folder
+from knnvote.indexer.manifest import MANIFEST, is_index_folder
+
+from .classifier import ABSTAINED, BAD_IMAGE, OK
+from .job.folder import RECORDS, JobRecord, output_files, read_job_record
+from .job.output import count_values, read_answers
+from .job.receipt import Counts, is_sealed, read_receipt
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import OptionError
+from knnvote.data.errors import OptionError
 
 Weights = Literal["uniform", "distance"]
 Ties = Literal["nearest", "first-class"]

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from data.errors import KnnvoteError, OptionError
-from data.files import atomic_write
-from data.locations import describe_os_error
-from data.tables import image_table, write_table
+from .errors import KnnvoteError, OptionError
+from .files import atomic_write
+from .locations import describe_os_error
+from .tables import image_table, write_table
 
 _FORMATS = "an IDX, NPZ, NPY or CSV file"
 _GZIP_MAGIC = b"\x1f\x8b"

@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from data.errors import KnnvoteError
-from data.locations import Location, describe_os_error
+from .errors import KnnvoteError
+from .locations import Location, describe_os_error
 
 _LONG = 200  # bytes of a name; file systems take 255
 

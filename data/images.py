@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data.codec import CodecError, decode_into
-from data.columns import fixed_shape, read_column, unfold_lists
-from data.errors import KnnvoteError
-from data.layout import Layout, compatible, show_shape
+from .codec import CodecError, decode_into
+from .columns import fixed_shape, read_column, unfold_lists
+from .errors import KnnvoteError
+from .layout import Layout, compatible, show_shape
 
 Numbers = NDArray[Any]
 Reasons = dict[int, str]

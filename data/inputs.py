@@ -11,8 +11,8 @@ from typing import Any
 
 from pyarrow import fs as pafs
 
-from data.errors import ImageFileError, KnnvoteError
-from data.locations import Location, describe_os_error, hash_stream, is_uri, locate, relative_path
+from .errors import ImageFileError, KnnvoteError
+from .locations import Location, describe_os_error, hash_stream, is_uri, locate, relative_path
 
 _LABELS = re.compile(r"labels-\d+\.parquet")
 _GLOB_CHARACTERS = frozenset("*?[")

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.codec import CodecError, decode, is_encoded
-from data.columns import (
+from .codec import CodecError, decode, is_encoded
+from .columns import (
     fixed_shape,
     innermost,
     is_binary,
@@ -24,7 +24,7 @@ from data.columns import (
     read_column,
     unfold_lists,
 )
-from data.errors import ImageFileError
+from .errors import ImageFileError
 
 Kind = Literal["encoded", "raw", "tensor", "list", "wide"]
 Shape = tuple[int, ...]

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from data.errors import KnnvoteError
+from .errors import KnnvoteError
 
 CHUNK = 1 << 20
 _NOT_UTF8 = (UnicodeDecodeError, UnicodeEncodeError)  # of a name, which PyArrow cannot give or take then

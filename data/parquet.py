@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data.errors import ImageFileError
-from data.inputs import InputFile
-from data.locations import describe_os_error
+from .errors import ImageFileError
+from .inputs import InputFile
+from .locations import describe_os_error
 
 HEAD_ROWS = 64
 _BUFFER = 1 << 20

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data.tables import image_table, write_new_table
+from .tables import image_table, write_new_table
 
 
 class Split(NamedTuple):

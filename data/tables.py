@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data.errors import KnnvoteError
-from data.files import atomic_write
+from .errors import KnnvoteError
+from .files import atomic_write
 
 _ROW_GROUP = 1 << 16
 

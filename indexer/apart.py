@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from data.errors import KnnvoteError
+from knnvote.data.errors import KnnvoteError
 
 _GIB = 1 << 30
 _BASE = 3 * _GIB  # address space of the libraries, and of small data; more of it is reserved than used

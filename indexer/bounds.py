@@ -16,8 +16,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.projection import Projection
-from indexer.space import Metric, metric_space
+from .metric import Metric, metric_space
+from .projection import Projection
 
 _BLOCK = 16_384  # stored vectors projected at a time
 _STORED = 512  # stored vectors in one matrix product: with a thousand queries it stays in the cache
@@ -82,7 +82,7 @@ class Bounds:
     def _thresholds(self, points: NDArray[np.float32], t: NDArray[np.float64], d: int) -> NDArray[np.float32]:
         """What half a bound, less half the query's squared length, must not exceed (nq,); not finite beyond float32.
 
-        Float32 rounds products and sums by at most Higham's bound (see classify.search). A residual length is the root
+        Float32 rounds products and sums by at most Higham's bound (see classify/search). A residual length is the root
         of a difference of sums of d squares in float64, so its error goes with the root of theirs.
         """
         half = points[:, -1].astype(np.float64)

@@ -15,18 +15,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data.codec import GRAYSCALE_FORMULA
-from data.errors import KnnvoteError, OptionError
-from data.files import hold_lock
-from data.inputs import InputFile
-from data.locations import locate
-from indexer.faiss_index import KINDS, Built, Kind, build_faiss, held_vectors, holds, write_faiss
-from indexer.fields import VECTOR_STEP
-from indexer.manifest import ENVELOPE, is_index_folder
-from indexer.space import METRICS, Metric
-from indexer.store import LOCK, Content, Index, is_leftover, write_folder
-from indexer.threads import limit_threads
-from indexer.training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
+from knnvote.data.codec import GRAYSCALE_FORMULA
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.files import hold_lock
+from knnvote.data.inputs import InputFile
+from knnvote.data.locations import locate
+
+from .faiss_index import KINDS, Built, Kind, build_faiss, held_vectors, holds, write_faiss
+from .fields import VECTOR_STEP
+from .folder.store import LOCK, Content, Index, is_leftover, write_folder
+from .manifest import ENVELOPE, is_index_folder
+from .metric import METRICS, Metric
+from .threads import limit_threads
+from .training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
 
 MAX_SEED = 2**31 - 1  # what FAISS takes
 Tune = Callable[[Index], dict[str, Any]]  # an index that is not yet on disk -> the entry `tuned` of its manifest
@@ -98,7 +99,7 @@ def index_files(
         out: the index folder to make.
         training: what the user says of the images.
         options: what kind of index to build.
-        tune: finds the rungs of an adaptive index (`classify.tune.Tuning`); without it the most careful one stands.
+        tune: finds the rungs of an adaptive index (`knnvote.Tuning`); without it the most careful one stands.
         progress: told the rows of each batch.
 
     Raises:
@@ -128,7 +129,7 @@ def index_arrays(
         out: the index folder to make.
         is_regression: labels are numbers to be averaged.
         options: what kind of index to build.
-        tune: finds the rungs of an adaptive index (`classify.tune.Tuning`); without it the most careful one stands.
+        tune: finds the rungs of an adaptive index (`knnvote.Tuning`); without it the most careful one stands.
 
     Raises:
         KnnvoteError: the arrays do not fit, or `out` cannot be written or is in use; nothing there is changed.

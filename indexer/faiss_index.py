@@ -13,14 +13,15 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import KnnvoteError, OptionError
-from data.locations import describe_os_error
-from indexer.apart import run_apart
-from indexer.bounds import bound_table
-from indexer.projection import Projection, fit_projection, projection_from_faiss
-from indexer.rungs import Rung
-from indexer.space import Metric, metric_space, projectable
-from indexer.threads import limit_threads
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.locations import describe_os_error
+
+from .apart import run_apart
+from .bounds import bound_table
+from .metric import Metric, metric_space, projectable
+from .projection import Projection, fit_projection, projection_from_faiss
+from .rungs import Rung
+from .threads import limit_threads
 
 Kind = Literal["exact", "adaptive", "hnsw", "factory"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -216,7 +217,10 @@ def _build_apart(
             arguments = (floats, built, factory, FAISS_METRIC[metric], threads)
             size = floats.stat().st_size
             talk = run_apart(
-                "indexer.factory", *map(str, arguments), memory=_FACTORY_ROOM * size, seconds=_FACTORY_SECONDS * size
+                "knnvote.indexer.trial.factory",
+                *map(str, arguments),
+                memory=_FACTORY_ROOM * size,
+                seconds=_FACTORY_SECONDS * size,
             )
             for line in dict.fromkeys(talk):
                 warnings.warn(f"FAISS says: {line.removeprefix('WARNING ')}", stacklevel=2)

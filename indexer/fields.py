@@ -6,9 +6,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from indexer.faiss_index import KINDS
-from indexer.rungs import read_tuned
-from indexer.space import METRICS
+from .faiss_index import KINDS
+from .metric import METRICS
+from .rungs import read_tuned
 
 VECTOR_STEP = "pixels"  # between an image and its vector stands one named step: today flattening
 _DTYPES = ("uint8", "uint16", "uint32", "float32", "float64")

@@ -16,17 +16,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data.errors import ImageFileError, KnnvoteError
-from data.files import hold_lock
-from data.images import common_type, smallest_type
-from data.inputs import InputFile
-from data.parquet import open_parquet, read_batches
-from indexer.build import IndexOptions, Tune, build
-from indexer.manifest import read_manifest
-from indexer.store import LOCK, Index, open_index, remove_leftovers, verify_folder
-from indexer.training import TrainingOptions, TrainingSet, read_ids, read_training_set
+from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.files import hold_lock
+from knnvote.data.images import common_type, smallest_type
+from knnvote.data.inputs import InputFile
+from knnvote.data.parquet import open_parquet, read_batches
 
-Tuner = Callable[..., Tune]  # called with k, weights and target_agreement: `classify.tune.Tuning`
+from .build import IndexOptions, Tune, build
+from .folder.store import LOCK, Index, open_index, remove_leftovers, verify_folder
+from .manifest import read_manifest
+from .training import TrainingOptions, TrainingSet, read_ids, read_training_set
+
+Tuner = Callable[..., Tune]  # called with k, weights and target_agreement: `knnvote.Tuning`
 _BLOCK = 4096
 _ID_BATCH = 1 << 16
 
@@ -45,7 +46,7 @@ def add_files(
     Args:
         path: the index folder.
         inputs: Parquet files of images and labels like those stored.
-        tuning: `classify.tune.Tuning`; an index that was tuned is tuned again for the same k, weights and target.
+        tuning: `knnvote.Tuning`; an index that was tuned is tuned again for the same k, weights and target.
         training: what the user says of the new images. Task and grayscale are the index's, and so is the id column
             unless one is given.
         threads: that build it; None for as many as there are processors.
@@ -76,7 +77,7 @@ def remove_ids(
     Args:
         path: the index folder.
         ids: strings.
-        tuning: `classify.tune.Tuning`; an index that was tuned is tuned again for the same k, weights and target.
+        tuning: `knnvote.Tuning`; an index that was tuned is tuned again for the same k, weights and target.
         threads: that build it; None for as many as there are processors.
 
     Returns:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from data.errors import ImageFileError, KnnvoteError
+from knnvote.data.errors import ImageFileError, KnnvoteError
 
 _USUAL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category")
 

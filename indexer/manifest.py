@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from data.errors import KnnvoteError
-from data.files import atomic_write
-from data.locations import Location, locate
-from indexer.fields import is_number, wrong_fields
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.files import atomic_write
+from knnvote.data.locations import Location, locate
+
+from .fields import is_number, wrong_fields
 
 FORMAT = 1
 MANIFEST = "manifest.json"

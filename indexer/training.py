@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from data.errors import ImageFileError, KnnvoteError
-from data.images import common_type, decode_images, smallest_type
-from data.inputs import InputFile
-from data.layout import ImageOptions, Layout, recognise_images
-from data.parquet import open_parquet, read_batches, read_head, rows_within_budget
-from indexer.labels import class_names, label_array, recognise_label
-from indexer.space import Metric, unusable_rows
+from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.images import common_type, decode_images, smallest_type
+from knnvote.data.inputs import InputFile
+from knnvote.data.layout import ImageOptions, Layout, recognise_images
+from knnvote.data.parquet import open_parquet, read_batches, read_head, rows_within_budget
+
+from .labels import class_names, label_array, recognise_label
+from .metric import Metric, unusable_rows
 
 _BATCH = 4096
 

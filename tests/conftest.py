@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from classify import cli
-from data.inputs import find_inputs
-from data.sample import write_digits
-from indexer.build import IndexOptions, index_files
+from knnvote.cli import main as cli
+from knnvote.data.inputs import find_inputs
+from knnvote.data.sample import write_digits
+from knnvote.indexer.build import IndexOptions, index_files
 
-_COMMAND = [sys.executable, "-c", "from classify.cli import main; main()"]
+_COMMAND = [sys.executable, "-c", "from knnvote.cli.main import main; main()"]
 
 
 @dataclass(frozen=True)

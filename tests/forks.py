@@ -60,16 +60,6 @@ def serve() -> None:
     import matplotlib.figure  # noqa: F401  # pictures do
     import pandas as pd  # noqa: F401  # PyArrow does
 
-    import classify.choose_k
-    import classify.classifier
-    import classify.cli
-    import classify.inspection
-    import classify.job
-    import classify.pages.comparison
-    import classify.pages.job
-    import classify.render
-    import classify.tune  # noqa: F401  # whatever else a command imports when it runs
-
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
@@ -80,7 +70,7 @@ def serve() -> None:
 
 
 def _run_forked(request: dict[str, Any]) -> None:
-    from classify.cli import main
+    from knnvote.cli.main import main
 
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         os.dup2(os.open(Path(request["kept"], name), os.O_WRONLY | os.O_CREAT), descriptor)

@@ -21,15 +21,15 @@ from pathlib import Path
 import hostile_files
 import numpy as np
 
-from classify.classifier import Classifier
-from classify.inspection import inspect_path
-from classify.job import JobOptions, run_job
-from classify.testset import read_test_set
-from data.errors import KnnvoteError
-from data.inputs import find_inputs
-from data.layout import ImageOptions
-from indexer.build import index_arrays
-from indexer.training import TrainingOptions, read_training_set
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.evaluation.testset import read_test_set
+from knnvote.classify.inspection import inspect_path
+from knnvote.classify.job.run import JobOptions, run_job
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.inputs import find_inputs
+from knnvote.data.layout import ImageOptions
+from knnvote.indexer.build import index_arrays
+from knnvote.indexer.training import TrainingOptions, read_training_set
 
 _SHARE = 250  # cases a child runs before another takes its place
 _SECONDS = 60

@@ -30,18 +30,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from classify.classifier import Classifier
-from classify.inspection import inspect_path
-from classify.render import print_inspection
-from classify.tune import Tuning
-from classify.vote import Rule
-from data.errors import KnnvoteError
-from indexer import apart, faiss_index, store
-from indexer.build import IndexOptions, index_arrays
-from indexer.factory import build
-from indexer.manifest import MANIFEST, seal
-from indexer.threads import limit_threads
-from indexer.trial import try_folder
+from knnvote.classify.adaptive.tune import Tuning
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.inspection import inspect_path
+from knnvote.classify.vote import Rule
+from knnvote.cli.tables import print_inspection
+from knnvote.data.errors import KnnvoteError
+from knnvote.indexer import apart, faiss_index
+from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.folder import store
+from knnvote.indexer.manifest import MANIFEST, seal
+from knnvote.indexer.threads import limit_threads
+from knnvote.indexer.trial.factory import build
+from knnvote.indexer.trial.folder import try_folder
 
 N, D = 300, 16
 SECONDS = 20  # of a case or a trial, after which it hangs
@@ -320,7 +321,9 @@ def run_forked(module: str, *arguments: str, memory: int, seconds: float) -> lis
 
     def work() -> str | None:
         apart.limit_resources(memory, int(seconds))
-        return apart.refusal({"indexer.trial": try_folder, "indexer.factory": build}[module], *arguments)
+        return apart.refusal(
+            {"knnvote.indexer.trial.folder": try_folder, "knnvote.indexer.trial.factory": build}[module], *arguments
+        )
 
     if arguments not in _tried:  # by the same case, of which each has a process of its own
         _tried[arguments] = in_fork(work, SECONDS)

@@ -27,7 +27,7 @@ import faulthandler, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 place = open(sys.argv.pop(1), "w")
 faulthandler.register(signal.SIGUSR1, file=place, all_threads=True)
-from classify.cli import main
+from knnvote.cli.main import main
 main()
 """
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -55,7 +55,7 @@ def where(told: str) -> str:
     thread = told.rsplit("hread 0x", 1)[-1]  # the main one is the last
     frames = re.findall(r'File "(.*)", line (\d+) in (.*)', thread)
     shown = [f"{'/'.join(Path(path).parts[-2:])}:{line} {name}" for path, line, name in frames]
-    ours = [text for text in shown if text.startswith(("classify/", "indexer/", "data/"))]
+    ours = [text for text, (path, _, _) in zip(shown, frames, strict=True) if "/knnvote/" in path]
     return f"{ours[0] if ours else 'start-up'} <- {shown[0] if shown else '?'}"
 
 

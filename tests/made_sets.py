@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classify.vote import Rule
-from indexer.build import IndexOptions, index_arrays
-from indexer.rungs import EXACT, Rung
-from indexer.store import open_index
+from knnvote.classify.vote import Rule
+from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.rungs import EXACT, Rung
 
 CHEAP, SURE, LAST = Rung(1, 2, None), Rung(2, 2, 0.75), Rung(8, 4, 0.0)
 LADDERS = {

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from classify.accuracy import judge
-from classify.interval import share_interval
+from knnvote.classify.evaluation.accuracy import judge
+from knnvote.classify.interval import share_interval
 
 RNG = np.random.default_rng(3)
 

@@ -7,15 +7,15 @@ import pyarrow.parquet as pq
 import pytest
 from made_sets import build, clusters
 
-from classify.classifier import Classifier
-from classify.render import tuning_lines
-from classify.tune import Tuning
-from classify.vote import Rule
-from data.tables import image_table, write_table
-from indexer.build import index_arrays
-from indexer.manifest import read_manifest
-from indexer.rungs import EXACT
-from indexer.store import open_index
+from knnvote.classify.adaptive.tune import Tuning
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.vote import Rule
+from knnvote.cli.tables import tuning_lines
+from knnvote.data.tables import image_table, write_table
+from knnvote.indexer.build import index_arrays
+from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.manifest import read_manifest
+from knnvote.indexer.rungs import EXACT
 
 VOTE = ("--k", "3", "--weights", "distance")
 INDEX = ("--kind", "adaptive", "--threads", "1")

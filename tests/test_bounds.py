@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify import search as search_module
-from classify.search import search
-from data.images import convert_queries
-from indexer import faiss_index
-from indexer.bounds import Bounds, bound_points, bound_table
-from indexer.build import IndexOptions, index_arrays
-from indexer.projection import fit_projection
-from indexer.space import metric_space
-from indexer.store import open_index, verify_folder
-from indexer.threads import limit_threads
+from knnvote.classify.search import search as search_module
+from knnvote.classify.search.search import search
+from knnvote.data.images import convert_queries
+from knnvote.indexer import faiss_index
+from knnvote.indexer.bounds import Bounds, bound_points, bound_table
+from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.folder.store import open_index, verify_folder
+from knnvote.indexer.metric import metric_space
+from knnvote.indexer.projection import fit_projection
+from knnvote.indexer.threads import limit_threads
 
 TYPES = [np.uint8, np.uint16, np.float32, np.float64]
 

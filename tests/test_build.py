@@ -8,19 +8,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.codec import GRAYSCALE_FORMULA
-from data.errors import KnnvoteError, OptionError
-from data.files import hold_lock
-from data.inputs import find_inputs
-from data.layout import ImageOptions
-from data.sample import digits, split_digits
-from data.tables import image_table, write_table
-from indexer import build
-from indexer.build import IndexOptions, index_arrays, index_files
-from indexer.manifest import read_manifest, read_timing
-from indexer.space import METRICS
-from indexer.store import open_index, verify_folder
-from indexer.training import TrainingOptions
+from knnvote.data.codec import GRAYSCALE_FORMULA
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.files import hold_lock
+from knnvote.data.inputs import find_inputs
+from knnvote.data.layout import ImageOptions
+from knnvote.data.sample import digits, split_digits
+from knnvote.data.tables import image_table, write_table
+from knnvote.indexer import build
+from knnvote.indexer.build import IndexOptions, index_arrays, index_files
+from knnvote.indexer.folder.store import open_index, verify_folder
+from knnvote.indexer.manifest import read_manifest, read_timing
+from knnvote.indexer.metric import METRICS
+from knnvote.indexer.training import TrainingOptions
 
 IMAGES, LABELS = (array[:200] for array in digits())
 FLOATS = IMAGES / 7

@@ -7,13 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-from classify.classifier import Classifier
-from classify.vote import WEIGHTS, Rule
-from data.errors import ImageFileError, KnnvoteError, OptionError
-from data.sample import drawn_one, split_digits
-from data.tables import image_table
-from indexer.build import IndexOptions, index_arrays
-from indexer.space import METRICS
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.vote import WEIGHTS, Rule
+from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
+from knnvote.data.sample import drawn_one, split_digits
+from knnvote.data.tables import image_table
+from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.metric import METRICS
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.codec import CodecError, decode, decode_into
+from knnvote.data.codec import CodecError, decode, decode_into
 
 GREY = (np.arange(48, dtype=np.uint8) * 5).reshape(6, 8)
 COLOUR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
@@ -148,7 +148,7 @@ def test_what_libpng_warns_of_is_not_printed():
     data = encode(np.arange(16, dtype=np.uint8).reshape(4, 4))
     at = data.index(b"IDAT") - 4
     data = data[:at] + (4).to_bytes(4, "big") + b"tEXt" + b"abcd" + bytes(4) + data[at:]
-    code = "import sys; from data.codec import decode; print(decode(sys.stdin.buffer.read()).tolist())"
+    code = "import sys; from knnvote.data.codec import decode; print(decode(sys.stdin.buffer.read()).tolist())"
     done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
     assert done.stdout.decode().strip() == str(np.arange(16).reshape(4, 4).tolist())
     assert done.stderr == b""

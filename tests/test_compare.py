@@ -12,19 +12,19 @@ from scipy.stats import beta
 from sklearn.metrics import r2_score
 from sklearn.neighbors import KNeighborsRegressor
 
-import classify.compare
-from classify.classifier import Classifier
-from classify.compare import compare, exact_answer, share_interval
-from classify.render import show_speed
-from classify.sklearn_search import SklearnSearch
-from classify.vote import Rule
-from data.errors import ImageFileError, KnnvoteError, OptionError
-from data.inputs import find_inputs
-from data.layout import ImageOptions
-from data.tables import image_table, write_table
-from indexer.build import IndexOptions, index_arrays, index_files
-from indexer.store import open_index
-from indexer.training import TrainingOptions
+import knnvote.classify.evaluation.compare
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.evaluation.compare import compare, exact_answer, share_interval
+from knnvote.classify.evaluation.sklearn_search import SklearnSearch
+from knnvote.classify.vote import Rule
+from knnvote.cli.tables import show_speed
+from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
+from knnvote.data.inputs import find_inputs
+from knnvote.data.layout import ImageOptions
+from knnvote.data.tables import image_table, write_table
+from knnvote.indexer.build import IndexOptions, index_arrays, index_files
+from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.training import TrainingOptions
 
 RNG = np.random.default_rng(5)
 # Noise in 100 dimensions, of which a rough index misses much; a few pixels make the label.
@@ -36,8 +36,8 @@ TRAIN, TEST = slice(0, 500), slice(500, 600)
 @pytest.fixture(autouse=True)
 def no_timing(monkeypatch):
     """Speed is measured with one turn of one call."""
-    monkeypatch.setattr(classify.compare, "_LEAST_SECONDS", 0.0)
-    monkeypatch.setattr(classify.compare, "_TURNS", 1)
+    monkeypatch.setattr(knnvote.classify.evaluation.compare, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(knnvote.classify.evaluation.compare, "_TURNS", 1)
 
 
 @pytest.fixture(scope="module")
@@ -133,13 +133,13 @@ def test_exact_search_is_run_once_for_indexes_of_the_same_data_and_metric(folder
     index_arrays(IMAGES[TRAIN], LABELS[TRAIN], tmp_path / "metric.knn", options=other["metric"])
     index_arrays(IMAGES[TRAIN][::-1], LABELS[TRAIN][::-1], tmp_path / "data.knn", options=other["data"])
     calls = []
-    real = classify.compare.exact_search
+    real = knnvote.classify.evaluation.compare.exact_search
 
     def counted(index, xq, k):
         calls.append(index.metric)
         return real(index, xq, k)
 
-    monkeypatch.setattr(classify.compare, "exact_search", counted)
+    monkeypatch.setattr(knnvote.classify.evaluation.compare, "exact_search", counted)
     run(folder, "exact", "rough", "exact")
     assert calls == ["l2"]
     calls.clear()
@@ -416,8 +416,8 @@ def test_distances_of_scikit_learn_are_in_the_metric_of_the_index(tmp_path, metr
 
 
 def test_slow_searches_are_asked_for_an_even_sample(folder, monkeypatch, invoke):
-    monkeypatch.setattr(classify.compare, "_SLOW_QUERIES", 10)
-    monkeypatch.setattr(classify.compare, "_SLOW_DISTANCES", 0)
+    monkeypatch.setattr(knnvote.classify.evaluation.compare, "_SLOW_QUERIES", 10)
+    monkeypatch.setattr(knnvote.classify.evaluation.compare, "_SLOW_DISTANCES", 0)
     done = invoke("compare", folder / "test", "--index", folder / "exact.knn", "--with", "brute, kd_tree", "--json")
     assert (done.code, done.stderr) == (0, "")
     assert [report["judged"] for report in json.loads(done.stdout)["indexes"]] == [100, 10, 10]

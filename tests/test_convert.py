@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import convert as module
-from data.convert import convert
-from data.errors import KnnvoteError, OptionError
+from knnvote.data import convert as module
+from knnvote.data.convert import convert
+from knnvote.data.errors import KnnvoteError, OptionError
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, 4, 4)).astype(np.uint8)

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import classify.compare
-from classify.classifier import Classifier
-from classify.demo import draw, run_demo
-from data.errors import KnnvoteError
-from data.sample import drawn_one
-from indexer.store import verify_folder
+import knnvote.classify.evaluation.compare
+from knnvote.classify.classifier import Classifier
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.sample import drawn_one
+from knnvote.demo import draw, run_demo
+from knnvote.indexer.folder.store import verify_folder
 
 FOLDER = "my demo"  # the space is quoted in the commands that are printed
 
@@ -31,7 +31,7 @@ def tour(tmp_path_factory):
     said = []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
-        patch.setattr(classify.compare, "_LEAST_SECONDS", 0.0)
+        patch.setattr(knnvote.classify.evaluation.compare, "_LEAST_SECONDS", 0.0)
         run_demo(Path(FOLDER), said.append)
         paste(here, commands(said)[1])
         for name in FOREIGN:

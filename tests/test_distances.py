@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify.distances import candidate_distances, final_distances
-from indexer.space import METRICS, unusable_rows
+from knnvote.classify.search.distances import candidate_distances, final_distances
+from knnvote.indexer.metric import METRICS, unusable_rows
 
 TYPES = (np.uint8, np.uint16, np.float32, np.float64)
 

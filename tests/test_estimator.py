@@ -17,11 +17,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from classify.classifier import Classifier
-from classify.estimator import KNNVoteClassifier, KNNVoteRegressor
-from classify.vote import Rule
-from data.errors import KnnvoteError, OptionError
-from indexer.build import IndexOptions, index_arrays
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
+from knnvote.classify.vote import Rule
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.indexer.build import IndexOptions, index_arrays
 
 X, Y = load_digits(return_X_y=True)
 TRAIN, TEST = np.s_[:1400], np.s_[1400:]

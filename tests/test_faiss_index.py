@@ -6,11 +6,11 @@ import faiss
 import numpy as np
 import pytest
 
-from data.errors import KnnvoteError, OptionError
-from data.sample import digits
-from indexer.faiss_index import base_ivf, build_faiss, held_vectors, read_faiss, write_faiss
-from indexer.space import METRICS, metric_space
-from indexer.threads import limit_threads
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.sample import digits
+from knnvote.indexer.faiss_index import base_ivf, build_faiss, held_vectors, read_faiss, write_faiss
+from knnvote.indexer.metric import METRICS, metric_space
+from knnvote.indexer.threads import limit_threads
 
 RNG = np.random.default_rng(5)
 UINT8 = digits()[0].reshape(-1, 64)[:300]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.errors import KnnvoteError
-from data.files import atomic_write, hold_lock
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.files import atomic_write, hold_lock
 
 
 def test_a_written_file_is_whole_and_alone(tmp_path):
@@ -139,7 +139,7 @@ def test_a_lock_is_free_after_its_holder_failed(tmp_path):
 
 def test_a_lock_is_free_after_its_holder_was_killed(tmp_path):
     code = (
-        "import sys, time, pathlib\nfrom data.files import hold_lock\n"
+        "import sys, time, pathlib\nfrom knnvote.data.files import hold_lock\n"
         "with hold_lock(pathlib.Path(sys.argv[1]), 'in use'):\n  print('held', flush=True)\n  time.sleep(60)"
     )
     lock = tmp_path / "lock"

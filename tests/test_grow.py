@@ -17,21 +17,21 @@ from hypothesis import strategies as st
 from made_sets import clusters
 from PIL import Image
 
-from classify.classifier import Classifier
-from classify.tune import Tuning
-from classify.vote import Rule
-from data.errors import KnnvoteError
-from data.files import hold_lock
-from data.inputs import find_inputs
-from data.layout import ImageOptions
-from data.sample import digits
-from data.tables import image_table, write_table
-from indexer.build import IndexOptions, index_arrays, index_files
-from indexer.grow import add_files, read_id_column, remove_ids
-from indexer.manifest import read_manifest
-from indexer.space import METRICS
-from indexer.store import open_index, verify_folder
-from indexer.training import TrainingOptions
+from knnvote.classify.adaptive.tune import Tuning
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.vote import Rule
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.files import hold_lock
+from knnvote.data.inputs import find_inputs
+from knnvote.data.layout import ImageOptions
+from knnvote.data.sample import digits
+from knnvote.data.tables import image_table, write_table
+from knnvote.indexer.build import IndexOptions, index_arrays, index_files
+from knnvote.indexer.folder.store import open_index, verify_folder
+from knnvote.indexer.grow import add_files, read_id_column, remove_ids
+from knnvote.indexer.manifest import read_manifest
+from knnvote.indexer.metric import METRICS
+from knnvote.indexer.training import TrainingOptions
 
 IMAGES, LABELS = (array[:160] for array in digits())
 OLD, NEW = slice(0, 100), slice(100, 160)
@@ -439,7 +439,9 @@ def test_a_change_is_refused_while_another_build_is_at_work(grown, tmp_path):
 @pytest.mark.parametrize("change", ["add", "remove"])
 def test_at_every_moment_the_folder_is_the_old_whole_or_the_new_whole(tmp_path, monkeypatch, kind, change):
     """Each step on disk is preceded by a copy of the folder: what a kill at that moment would leave."""
-    monkeypatch.setattr("indexer.store.is_known", lambda *_: True)  # to try every copy apart would take long
+    monkeypatch.setattr(
+        "knnvote.indexer.folder.store.is_known", lambda *_: True
+    )  # to try every copy apart would take long
     folder, copies = tmp_path / "x", []
     new = write(tmp_path / "new.parquet", IMAGES[NEW] / 7, LABELS[NEW])
     index_files(inputs(write(tmp_path / "old.parquet")), folder, options=options(kind))
@@ -476,7 +478,7 @@ def test_a_killed_addition_leaves_the_old_index_and_the_same_command_completes_i
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "  return replace(path, target)\n"
         "Path.replace = die\n"
-        "from classify.cli import main\n"
+        "from knnvote.cli.main import main\n"
         "main()\n"
     )
     before = state(grown)

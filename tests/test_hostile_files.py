@@ -10,17 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.errors import ImageFileError, KnnvoteError
-from data.inputs import find_inputs
-from data.layout import ImageOptions, recognise_images
-from data.parquet import open_parquet, read_batches, read_head
-from indexer.labels import class_names
+from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.inputs import find_inputs
+from knnvote.data.layout import ImageOptions, recognise_images
+from knnvote.data.parquet import open_parquet, read_batches, read_head
+from knnvote.indexer.labels import class_names
 
 _MEASURE = """
 import itertools, sys
 from pathlib import Path
-from data.inputs import find_inputs
-from data.parquet import open_parquet, read_batches, read_head
+from knnvote.data.inputs import find_inputs
+from knnvote.data.parquet import open_parquet, read_batches, read_head
 
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) << 10

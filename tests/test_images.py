@@ -16,9 +16,9 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from data.errors import ImageFileError, KnnvoteError
-from data.images import common_type, convert_queries, decode_images, smallest_type
-from data.layout import ImageOptions, recognise_images
+from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.images import common_type, convert_queries, decode_images, smallest_type
+from knnvote.data.layout import ImageOptions, recognise_images
 
 N, H, W = 7, 4, 4
 IMAGES = np.random.default_rng(1).integers(0, 256, (N, H, W), np.uint8)

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from data.errors import ImageFileError, KnnvoteError
-from data.inputs import find_inputs
+from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.inputs import find_inputs
 
 
 @pytest.fixture

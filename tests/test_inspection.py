@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from classify.inspection import inspect_path
-from data.errors import KnnvoteError
-from data.inputs import find_inputs
-from data.sample import digits
-from data.tables import image_table, write_table
-from indexer.build import index_arrays, index_files
-from indexer.manifest import fingerprint, read_manifest
+from knnvote.classify.inspection import inspect_path
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.inputs import find_inputs
+from knnvote.data.sample import digits
+from knnvote.data.tables import image_table, write_table
+from knnvote.indexer.build import index_arrays, index_files
+from knnvote.indexer.manifest import fingerprint, read_manifest
 
 IMAGES, LABELS = (array[:40] for array in digits())
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from classify.interval import share_interval
+from knnvote.classify.interval import share_interval
 
 COUNTS = [(0, 1), (1, 1), (0, 2), (1, 2), (2, 2), (0, 1200), (1, 1200), (1199, 1200), (1200, 1200), (11_988, 12_000)]
 

@@ -16,18 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from classify.classifier import Classifier
-from classify.job import JobOptions, run_job
-from classify.output import OutputOptions
-from classify.receipt import read_receipt
-from classify.vote import Rule
-from data.errors import ImageFileError, KnnvoteError, OptionError
-from data.files import hold_lock
-from data.inputs import find_inputs
-from data.layout import ImageOptions
-from data.locations import locate
-from data.tables import image_table, write_table
-from indexer.build import IndexOptions, index_arrays
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.job.output import OutputOptions
+from knnvote.classify.job.receipt import read_receipt
+from knnvote.classify.job.run import JobOptions, run_job
+from knnvote.classify.vote import Rule
+from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
+from knnvote.data.files import hold_lock
+from knnvote.data.inputs import find_inputs
+from knnvote.data.layout import ImageOptions
+from knnvote.data.locations import locate
+from knnvote.data.tables import image_table, write_table
+from knnvote.indexer.build import IndexOptions, index_arrays
 
 RNG = np.random.default_rng(0)
 LABELS = np.repeat([3, 5, 8], 12)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify.job_folder import plan_outputs
-from data.errors import KnnvoteError
-from data.inputs import InputFile
-from data.locations import locate
+from knnvote.classify.job.folder import plan_outputs
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.inputs import InputFile
+from knnvote.data.locations import locate
 
 OUT = locate("/jobs/out")
 

@@ -10,16 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import classify.job_report
-from classify.finished_job import Job
-from classify.job_report import report_job
-from classify.pages.job import write_job
-from data.errors import ImageFileError, KnnvoteError
-from data.inputs import find_inputs
-from data.locations import locate
-from data.tables import image_table, write_table
-from indexer.build import index_arrays, index_files
-from indexer.store import open_index
+import knnvote.classify.job.report
+from knnvote.classify.job.finished import Job
+from knnvote.classify.job.report import report_job
+from knnvote.classify.pages.job import write_job
+from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.inputs import find_inputs
+from knnvote.data.locations import locate
+from knnvote.data.tables import image_table, write_table
+from knnvote.indexer.build import index_arrays, index_files
+from knnvote.indexer.folder.store import open_index
 
 RNG = np.random.default_rng(8)
 IMAGES = RNG.integers(0, 256, (500, 6, 6), dtype=np.uint8)
@@ -84,14 +84,14 @@ def test_distributions_count_every_row_once(job):
 
 
 def test_memory_of_a_report_does_not_grow_with_the_rows(job, monkeypatch):
-    read_answers = classify.job_report.read_answers
+    read_answers = knnvote.classify.job.report.read_answers
 
     def repeated(*asked):
         for columns in read_answers(*asked):
             for _ in range(20):
                 yield [pa.concat_arrays([column] * 250) for column in columns]
 
-    monkeypatch.setattr(classify.job_report, "read_answers", repeated)
+    monkeypatch.setattr(knnvote.classify.job.report, "read_answers", repeated)
     tracemalloc.start()
     report = report_job(job, None)
     peak = tracemalloc.get_traced_memory()[1]
@@ -177,7 +177,7 @@ def test_the_rule_stands_in_plain_words_and_limits_with_their_numbers(job, invok
 
 def test_bad_rows_have_no_place_among_rows_to_look_at(tmp_path, monkeypatch, invoke):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(classify.job_report, "_SHOWN", 3)
+    monkeypatch.setattr(knnvote.classify.job.report, "_SHOWN", 3)
     index_arrays(IMAGES[:200].astype(np.float32), LABELS[:200], Path("x.knn"))
     images = IMAGES[200:204].astype(np.float32)
     images[1] = np.nan

@@ -8,8 +8,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from data.errors import ImageFileError, KnnvoteError
-from indexer.labels import class_names, find_label, label_array, recognise_label
+from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.indexer.labels import class_names, find_label, label_array, recognise_label
 
 IMAGE = pa.binary()
 

@@ -5,9 +5,9 @@ import hashlib
 
 import pytest
 
-from data import locations
-from data.errors import KnnvoteError
-from data.locations import describe_os_error, locate
+from knnvote.data import locations
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.locations import describe_os_error, locate
 
 
 @pytest.mark.parametrize(

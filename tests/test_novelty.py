@@ -10,19 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import classify.novelty
-from classify.classifier import Classifier
-from classify.interval import share_interval
-from classify.novelty import conformal_quantile, distance_limit
-from classify.receipt import read_receipt
-from classify.vote import Rule
-from data.errors import OptionError
-from data.locations import locate
-from data.sample import split_digits
-from indexer.build import IndexOptions, index_arrays
-from indexer.faiss_index import KINDS
-from indexer.space import METRICS
-from indexer.store import open_index
+import knnvote.classify.evaluation.distance_limit
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.evaluation.distance_limit import conformal_quantile, distance_limit
+from knnvote.classify.interval import share_interval
+from knnvote.classify.job.receipt import read_receipt
+from knnvote.classify.vote import Rule
+from knnvote.data.errors import OptionError
+from knnvote.data.locations import locate
+from knnvote.data.sample import split_digits
+from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.faiss_index import KINDS
+from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.metric import METRICS
 
 DIGITS = split_digits()
 TRAIN = DIGITS.train_images.reshape(-1, 64)
@@ -77,8 +77,8 @@ def test_of_floats_the_limit_is_the_same_bits_for_any_number_of_threads(tmp_path
 
 
 def test_of_many_images_an_even_sample_is_asked_against_all(exact_index, monkeypatch):
-    monkeypatch.setattr(classify.novelty, "MAX_IMAGES", 200)
-    monkeypatch.setattr(classify.novelty, "_BLOCK", 7)
+    monkeypatch.setattr(knnvote.classify.evaluation.distance_limit, "MAX_IMAGES", 200)
+    monkeypatch.setattr(knnvote.classify.evaluation.distance_limit, "_BLOCK", 7)
     found = distance_limit(open_index(exact_index), Rule(), false_alarms=0.1)
     sample = plain_distances(TRAIN, "l2")[np.arange(200) * 1347 // 200]
     assert (found.limit, found.images) == (np.sort(sample)[math.ceil(201 * 0.9) - 1], 200)

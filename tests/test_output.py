@@ -6,13 +6,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from classify.classifier import Classifier
-from classify.output import ROW_GROUP, OutputOptions, answer_columns, answer_fields, kept_columns, row_groups
-from classify.vote import Rule
-from data.errors import ImageFileError, OptionError
-from data.parquet import schema_metadata_without_images
-from indexer.build import IndexOptions, index_arrays
-from indexer.store import open_index
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.job.output import (
+    ROW_GROUP,
+    OutputOptions,
+    answer_columns,
+    answer_fields,
+    kept_columns,
+    row_groups,
+)
+from knnvote.classify.vote import Rule
+from knnvote.data.errors import ImageFileError, OptionError
+from knnvote.data.parquet import schema_metadata_without_images
+from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.folder.store import open_index
 
 IMAGES = (np.arange(6 * 4, dtype=np.uint8) * 10).reshape(6, 2, 2)
 SCHEMA = pa.schema([("image", pa.binary()), ("label", pa.int64()), ("name", pa.string()), ("other", pa.float32())])

@@ -8,27 +8,27 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-import classify.compare
-import classify.pages.comparison
-from classify.classifier import Classifier
-from classify.compare import Flip, compare
-from classify.finished_job import Job
-from classify.interval import share_interval
-from classify.job import JobOptions, run_job
-from classify.job_report import report_job
-from classify.pages.comparison import summary_sentence, write_comparison
-from classify.pages.job import write_job
-from classify.pages.page import check_page
-from classify.pages.suspects import write_suspects
-from classify.render import show_bytes
-from classify.suspects import find_suspects
-from classify.vote import Rule
-from data.errors import KnnvoteError, OptionError
-from data.inputs import find_inputs
-from data.locations import locate
-from data.tables import image_table, write_table
-from indexer.build import IndexOptions, index_arrays
-from indexer.store import open_index
+import knnvote.classify.evaluation.compare
+import knnvote.classify.pages.comparison
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.evaluation.compare import Flip, compare
+from knnvote.classify.evaluation.suspects import find_suspects
+from knnvote.classify.interval import share_interval
+from knnvote.classify.job.finished import Job
+from knnvote.classify.job.report import report_job
+from knnvote.classify.job.run import JobOptions, run_job
+from knnvote.classify.pages.comparison import summary_sentence, write_comparison
+from knnvote.classify.pages.job import write_job
+from knnvote.classify.pages.page import check_page
+from knnvote.classify.pages.suspects import write_suspects
+from knnvote.classify.vote import Rule
+from knnvote.cli.tables import show_bytes
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.inputs import find_inputs
+from knnvote.data.locations import locate
+from knnvote.data.tables import image_table, write_table
+from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.folder.store import open_index
 
 RNG = np.random.default_rng(5)
 IMAGES = RNG.integers(0, 256, (300, 10, 10), dtype=np.uint8)
@@ -38,8 +38,8 @@ ROUGH = IndexOptions(kind="factory", factory="IVF5,Flat")
 
 @pytest.fixture(autouse=True)
 def no_timing(monkeypatch):
-    monkeypatch.setattr(classify.compare, "_LEAST_SECONDS", 0.0)
-    monkeypatch.setattr(classify.compare, "_TURNS", 1)
+    monkeypatch.setattr(knnvote.classify.evaluation.compare, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(knnvote.classify.evaluation.compare, "_TURNS", 1)
 
 
 def make(folder, images, labels):
@@ -179,7 +179,7 @@ def test_numbers_have_no_better_or_worse(tmp_path):
 
 
 def test_a_matrix_of_too_many_classes_is_told_of(tmp_path, monkeypatch):
-    monkeypatch.setattr(classify.pages.comparison, "_MOST_CLASSES", 3)
+    monkeypatch.setattr(knnvote.classify.pages.comparison, "_MOST_CLASSES", 3)
     page, _ = make(tmp_path, IMAGES, CODES)
     assert '<table class="matrix">' not in page
     assert "More labels than a table here can show" in page

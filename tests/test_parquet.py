@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.errors import ImageFileError
-from data.inputs import find_inputs
-from data.parquet import (
+from knnvote.data.errors import ImageFileError
+from knnvote.data.inputs import find_inputs
+from knnvote.data.parquet import (
     HEAD_ROWS,
     count_rows,
     open_parquet,

@@ -10,23 +10,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from classify.choose_k import Choice, Score, choose_k
-from classify.finished_job import Job
-from classify.interval import share_interval
-from classify.pictures import figures
-from classify.pictures.accuracy import draw_choice
-from classify.pictures.agreement import draw_agreement
-from classify.pictures.figures import check_picture, new_figure, plain, save, style
-from classify.pictures.grid import check_grid, draw_errors, draw_grid
-from classify.pictures.selection import Selection, select_images
-from classify.pictures.space_map import draw_map, find_map
-from data.errors import KnnvoteError, OptionError
-from data.inputs import find_inputs
-from data.layout import ImageOptions
-from data.locations import locate
-from data.tables import image_table, write_table
-from indexer.build import index_arrays
-from indexer.store import open_index
+from knnvote.classify.evaluation.choose_k import Choice, Score, choose_k
+from knnvote.classify.interval import share_interval
+from knnvote.classify.job.finished import Job
+from knnvote.classify.job.selection import Selection, select_images
+from knnvote.classify.pictures import figures
+from knnvote.classify.pictures.agreement import draw_agreement
+from knnvote.classify.pictures.choice import draw_choice
+from knnvote.classify.pictures.figures import check_picture, new_figure, plain, save, style
+from knnvote.classify.pictures.grid import check_grid, draw_errors, draw_grid
+from knnvote.classify.pictures.space_map import draw_map, find_map
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.inputs import find_inputs
+from knnvote.data.layout import ImageOptions
+from knnvote.data.locations import locate
+from knnvote.data.tables import image_table, write_table
+from knnvote.indexer.build import index_arrays
+from knnvote.indexer.folder.store import open_index
 
 
 @pytest.fixture

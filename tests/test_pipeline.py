@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from classify.pipeline import map_ahead, prefetch
+from knnvote.classify.job.pipeline import map_ahead, prefetch
 
 
 @pytest.fixture

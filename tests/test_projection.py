@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.faiss_index import base_ivf, build_faiss, read_faiss, training_rows, write_faiss
-from indexer.projection import fit_projection
-from indexer.space import metric_space
-from indexer.threads import limit_threads
+from knnvote.indexer.faiss_index import base_ivf, build_faiss, read_faiss, training_rows, write_faiss
+from knnvote.indexer.metric import metric_space
+from knnvote.indexer.projection import fit_projection
+from knnvote.indexer.threads import limit_threads
 
 
 def images(rng, n, d):

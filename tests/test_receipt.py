@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from classify.receipt import Counts, Receipt, is_sealed, read_receipt, seal
-from data.locations import locate
+from knnvote.classify.job.receipt import Counts, Receipt, is_sealed, read_receipt, seal
+from knnvote.data.locations import locate
 
 RECEIPT = Receipt(
     index="ab" * 32,
@@ -52,7 +52,7 @@ def test_a_seal_does_not_depend_on_how_the_file_is_cut_into_pieces(tmp_path, mon
         seal(stream)
     receipt = read_receipt(locate(path))
     for size in (1, 63, 64, 65, 1000):
-        monkeypatch.setattr("classify.receipt.CHUNK", size)
+        monkeypatch.setattr("knnvote.classify.job.receipt.CHUNK", size)
         assert is_sealed(locate(path), receipt)
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from indexer.rungs import EXACT, Rung, read_rung, read_tuned
+from knnvote.indexer.rungs import EXACT, Rung, read_rung, read_tuned
 
 RUNGS = [EXACT, Rung(1, 2, None), Rung(8, 3, 0.75), Rung(64, 8, 0.0)]
 

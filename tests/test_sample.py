@@ -7,8 +7,8 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from data.errors import KnnvoteError
-from data.sample import digits, drawn_one, split_digits, write_digits
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.sample import digits, drawn_one, split_digits, write_digits
 
 
 def test_digits_are_scikit_learns_without_loss():
@@ -71,6 +71,6 @@ def test_the_drawn_one_is_a_stroke_with_a_serif_and_not_one_of_the_digits():
 
 
 def test_importing_the_module_does_not_wait_for_scikit_learn():
-    code = "import sys, data.sample; print('sklearn' in sys.modules)"
+    code = "import sys, knnvote.data.sample; print('sklearn' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify.distances import final_distances
-from classify.search import candidates, exact, search
-from data.errors import OptionError
-from indexer.build import IndexOptions, index_arrays
-from indexer.space import METRICS
-from indexer.store import open_index
-from indexer.threads import limit_threads
+from knnvote.classify.search.distances import final_distances
+from knnvote.classify.search.search import candidates, exact, search
+from knnvote.data.errors import OptionError
+from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.metric import METRICS
+from knnvote.indexer.threads import limit_threads
 
 TYPES = (np.uint8, np.uint16, np.float32, np.float64)
 

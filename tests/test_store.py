@@ -15,13 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.errors import KnnvoteError
-from data.sample import digits, split_digits
-from indexer import fields, store
-from indexer import manifest as manifest_module
-from indexer.build import IndexOptions, index_arrays
-from indexer.manifest import MANIFEST, fingerprint, read_manifest, read_timing
-from indexer.store import open_index, verify_folder
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.sample import digits, split_digits
+from knnvote.indexer import fields
+from knnvote.indexer import manifest as manifest_module
+from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.folder import store
+from knnvote.indexer.folder.store import open_index, verify_folder
+from knnvote.indexer.manifest import MANIFEST, fingerprint, read_manifest, read_timing
 
 IMAGES, LABELS = (array[:60] for array in digits())
 FLOATS = IMAGES / 7  # which float32 does not hold
@@ -484,8 +485,8 @@ def test_a_build_that_outgrows_its_disk_leaves_the_old_index(folder, limit):
     code = (
         "import sys, resource, numpy as np\n"
         "from pathlib import Path\n"
-        "from data.errors import KnnvoteError\n"
-        "from indexer.build import IndexOptions, index_arrays\n"
+        "from knnvote.data.errors import KnnvoteError\n"
+        "from knnvote.indexer.build import IndexOptions, index_arrays\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
         "images = np.random.default_rng(0).integers(0, 256, (2000, 64))\n"
         "try:\n"
@@ -504,7 +505,7 @@ def test_a_build_killed_before_it_commits_leaves_the_old_index_and_the_next_clea
     code = (
         "import os, signal, sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from indexer.build import IndexOptions, index_arrays\n"
+        "from knnvote.indexer.build import IndexOptions, index_arrays\n"
         "replace = Path.replace\n"
         "def die(path, target):\n"
         "  if Path(target).name == 'manifest.json':\n"

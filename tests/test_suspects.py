@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import classify.suspects
-from classify.suspects import Suspect, find_suspects
-from data.errors import KnnvoteError, OptionError
-from data.sample import split_digits
-from indexer.build import IndexOptions, index_arrays
-from indexer.space import METRICS
-from indexer.store import open_index
+import knnvote.classify.evaluation.suspects
+from knnvote.classify.evaluation.suspects import Suspect, find_suspects
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.sample import split_digits
+from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.metric import METRICS
 
 DIGITS = split_digits()
 
@@ -68,7 +68,7 @@ def found_suspects(found):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 7 rows, so that small indexes have several and an incomplete one."""
-    monkeypatch.setattr(classify.suspects, "_BLOCK", 7)
+    monkeypatch.setattr(knnvote.classify.evaluation.suspects, "_BLOCK", 7)
 
 
 @pytest.mark.usefixtures("small_blocks")

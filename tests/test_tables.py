@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.errors import KnnvoteError
-from data.tables import image_table, write_table
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.tables import image_table, write_table
 
 IMAGES = np.arange(3 * 2 * 4, dtype=np.uint8).reshape(3, 2, 4)
 LABELS = np.array([7, 1, 7])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from indexer.threads import available_processors, limit_threads, map_single_threaded
+from knnvote.indexer.threads import available_processors, limit_threads, map_single_threaded
 
 
 def pools():

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from data.errors import ImageFileError, KnnvoteError
-from data.inputs import find_inputs
-from data.layout import ImageOptions
-from data.tables import image_table
-from indexer.training import TrainingOptions, read_training_set, training_set_from_arrays
+from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.inputs import find_inputs
+from knnvote.data.layout import ImageOptions
+from knnvote.data.tables import image_table
+from knnvote.indexer.training import TrainingOptions, read_training_set, training_set_from_arrays
 
 N = 12
 IMAGES = np.random.default_rng(3).integers(0, 256, (N, 4, 4), np.uint8)

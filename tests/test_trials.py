@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from made_sets import build, clusters
 
-from classify.trials import ask, try_rungs
-from classify.vote import WEIGHTS, Rule, vote
-from indexer.rungs import Rung
+from knnvote.classify.adaptive.trials import ask, try_rungs
+from knnvote.classify.vote import WEIGHTS, Rule, vote
+from knnvote.indexer.rungs import Rung
 
 FIRSTS = [Rung(1, 2, None), Rung(4, 3, None)]
 OTHERS = [Rung(2, 2, 0.75), Rung(4, 8, 1.0), Rung(8, 4, 0.0)]

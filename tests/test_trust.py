@@ -12,14 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.errors import KnnvoteError, OptionError
-from data.sample import digits
-from indexer import apart, faiss_index, known, store, trial
-from indexer.build import IndexOptions, index_arrays
-from indexer.faiss_index import build_faiss, write_faiss
-from indexer.manifest import MANIFEST, seal
-from indexer.store import open_index, verify_folder
-from indexer.trial import try_folder
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.sample import digits
+from knnvote.indexer import apart, faiss_index
+from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.faiss_index import build_faiss, write_faiss
+from knnvote.indexer.folder import known, store
+from knnvote.indexer.folder.store import open_index, verify_folder
+from knnvote.indexer.manifest import MANIFEST, seal
+from knnvote.indexer.trial import folder as trial
+from knnvote.indexer.trial.folder import try_folder
 
 IMAGES, LABELS = (array[:80] for array in digits())
 KINDS = {
@@ -142,7 +144,7 @@ WORKERS = {
 
 @pytest.mark.parametrize("code", WORKERS)
 def test_work_apart_ends_in_its_answer_or_in_how_it_ended(code, tmp_path, monkeypatch):
-    worker = f"from indexer import apart\nfrom data.errors import KnnvoteError\n{code}\napart.answer(work)"
+    worker = f"from knnvote.indexer import apart\nfrom knnvote.data.errors import KnnvoteError\n{code}\napart.answer(work)"
     (tmp_path / "worker.py").write_text(worker)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(KnnvoteError, match=WORKERS[code]):
@@ -389,6 +391,6 @@ def test_a_sealed_timing_without_seconds_is_told_by_inspect_and_verify(timing, s
 
 def test_a_manifest_is_read_for_no_more_than_any_could_be(stranger, monkeypatch):
     folder = stranger("exact")
-    monkeypatch.setattr("indexer.manifest._LARGEST", 100)
+    monkeypatch.setattr("knnvote.indexer.manifest._LARGEST", 100)
     with pytest.raises(KnnvoteError, match=r"manifest.json is damaged: it is not JSON"):
         open_index(folder)

@@ -7,21 +7,21 @@ import pytest
 from made_sets import build, clusters, many_classes, noisy_embeddings, sparse_binary
 from test_trials import LeaveOneOut
 
-from classify.classifier import Classifier
-from classify.interval import share_interval
-from classify.ladder import climb
-from classify.search import exact_search
-from classify.tune import Tuning, _draw
-from classify.vote import Rule
-from data.errors import OptionError
-from data.images import convert_queries
-from data.sample import split_digits
-from indexer.build import IndexOptions, index_arrays
-from indexer.faiss_index import training_rows
-from indexer.manifest import read_manifest, read_timing
-from indexer.rungs import EXACT, read_rung, read_tuned
-from indexer.store import open_index, verify_folder
-from indexer.threads import limit_threads
+from knnvote.classify.adaptive.ladder import climb
+from knnvote.classify.adaptive.tune import Tuning, _draw
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.interval import share_interval
+from knnvote.classify.search.search import exact_search
+from knnvote.classify.vote import Rule
+from knnvote.data.errors import OptionError
+from knnvote.data.images import convert_queries
+from knnvote.data.sample import split_digits
+from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.faiss_index import training_rows
+from knnvote.indexer.folder.store import open_index, verify_folder
+from knnvote.indexer.manifest import read_manifest, read_timing
+from knnvote.indexer.rungs import EXACT, read_rung, read_tuned
+from knnvote.indexer.threads import limit_threads
 
 ANSWERS = ("label", "confidence")
 TUNING = Tuning(target_agreement=0.97)

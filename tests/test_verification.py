@@ -7,18 +7,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from classify.classifier import Classifier
-from classify.inspection import inspect_path
-from classify.job import JobOptions, run_job
-from classify.output import OutputOptions
-from classify.receipt import Counts
-from classify.verification import verify_path
-from classify.vote import Rule
-from data.errors import KnnvoteError
-from data.inputs import find_inputs
-from data.locations import Location
-from data.tables import image_table, write_table
-from indexer.build import index_arrays
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.inspection import inspect_path
+from knnvote.classify.job.output import OutputOptions
+from knnvote.classify.job.receipt import Counts
+from knnvote.classify.job.run import JobOptions, run_job
+from knnvote.classify.verification import verify_path
+from knnvote.classify.vote import Rule
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.inputs import find_inputs
+from knnvote.data.locations import Location
+from knnvote.data.tables import image_table, write_table
+from knnvote.indexer.build import index_arrays
 
 RNG = np.random.default_rng(4)
 IMAGES = RNG.integers(0, 256, (30, 4, 4), dtype=np.uint8)
@@ -81,7 +81,7 @@ def test_an_output_of_another_job_is_told(job, classifier, tmp_path):
 def test_a_receipt_that_does_not_tell_the_rows_that_are_there_is_told(job, classifier, tmp_path, monkeypatch):
     shutil.rmtree(job)
     with monkeypatch.context() as patched:
-        patched.setattr("classify.job._count", lambda _answer: Counts(20, 19, 1, 0))
+        patched.setattr("knnvote.classify.job.run._count", lambda _answer: Counts(20, 19, 1, 0))
         run_job(classifier, find_inputs(["in"]), tmp_path / "out", OPTIONS)
     assert [line.split()[0] for line in problems()] == ["out/a.parquet", "out/b/c.parquet", "out/bad.parquet"]
     assert all("does not hold the rows that its receipt tells" in line for line in problems())

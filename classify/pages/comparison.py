@@ -8,22 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from classify.accuracy import Judgement
-from classify.classifier import Classifier
-from classify.compare import Comparison, Flip, IndexReport, exact_answer
-from classify.neighbors import neighbors_of
-from classify.pages.page import inline_svg, write_page
-from classify.pages.thumbnails import Thumbnail, index_thumbnail
-from classify.pages.voters import Voter, show_voters
-from classify.pictures.agreement import draw_agreement
-from classify.render import show_bytes, show_speed
-from classify.testset import read_test_set
-from classify.vote import Rule
-from data.inputs import InputFile
-from data.layout import ImageOptions
-from indexer.labels import show_class
-from indexer.store import Index
-from indexer.threads import limit_threads
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.evaluation.accuracy import Judgement
+from knnvote.classify.evaluation.compare import Comparison, Flip, IndexReport, exact_answer
+from knnvote.classify.evaluation.testset import read_test_set
+from knnvote.classify.neighbors import neighbors_of
+from knnvote.classify.pictures.agreement import draw_agreement
+from knnvote.classify.vote import Rule
+from knnvote.cli.tables import show_bytes, show_speed
+from knnvote.data.inputs import InputFile
+from knnvote.data.layout import ImageOptions
+from knnvote.indexer.folder.store import Index
+from knnvote.indexer.labels import show_class
+from knnvote.indexer.threads import limit_threads
+
+from .page import inline_svg, write_page
+from .thumbnails import Thumbnail, index_thumbnail
+from .voters import Voter, show_voters
 
 _VERDICTS = ("for the worse", "for the better", "wrong either way")
 _MOST_FLIPS = 500  # of one index are shown: a page of more is none that a browser opens gladly

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from classify.job_report import JobReport, ReportedRow
-from classify.pages.page import write_page
-from classify.pages.thumbnails import Thumbnail, thumbnail
-from classify.pages.voters import Voter, show_voters
-from indexer.labels import show_class
-from indexer.store import Index
+from knnvote.classify.job.report import JobReport, ReportedRow
+from knnvote.indexer.folder.store import Index
+from knnvote.indexer.labels import show_class
+
+from .page import write_page
+from .thumbnails import Thumbnail, thumbnail
+from .voters import Voter, show_voters
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,9 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classify.pictures.figures import INK, check_plot_extra, missing_characters
-from data.errors import KnnvoteError, OptionError
-from data.files import atomic_write
+from knnvote.classify.pictures.figures import INK, check_plot_extra, missing_characters
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("classify.pages"),
+        loader=jinja2.PackageLoader("knnvote.classify.pages"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

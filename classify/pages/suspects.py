@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from classify.pages.page import write_page
-from classify.pages.thumbnails import Thumbnail, index_thumbnail
-from classify.pages.voters import Voter, show_voters
-from classify.suspects import Suspect, Suspects
-from indexer.labels import show_class
-from indexer.store import Index
+from knnvote.classify.evaluation.suspects import Suspect, Suspects
+from knnvote.indexer.folder.store import Index
+from knnvote.indexer.labels import show_class
+
+from .page import write_page
+from .thumbnails import Thumbnail, index_thumbnail
+from .voters import Voter, show_voters
 
 
 @dataclass(frozen=True, kw_only=True)

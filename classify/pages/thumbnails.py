@@ -8,7 +8,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.store import Index
+from knnvote.indexer.folder.store import Index
 
 
 @dataclass(frozen=True)

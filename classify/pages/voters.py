@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from classify.neighbors import Neighbor
-from classify.pages.thumbnails import Thumbnail, index_thumbnail
-from indexer.labels import show_class
-from indexer.store import Index
+from knnvote.classify.neighbors import Neighbor
+from knnvote.indexer.folder.store import Index
+from knnvote.indexer.labels import show_class
+
+from .thumbnails import Thumbnail, index_thumbnail
 
 
 @dataclass(frozen=True, kw_only=True)

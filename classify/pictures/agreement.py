@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from classify.compare import IndexReport
-from classify.pictures.figures import MARKERS, new_figure, plain
+from knnvote.classify.evaluation.compare import IndexReport
+
+from .figures import MARKERS, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

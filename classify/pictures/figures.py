@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.errors import KnnvoteError, OptionError
-from data.files import atomic_write
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

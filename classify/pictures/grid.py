@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from classify.classifier import ABSTAINED, BAD_IMAGE
-from classify.pictures.figures import INK, WRONG, new_figure, plain
-from classify.pictures.selection import ShownImage
-from classify.vote import Rule
-from data.errors import KnnvoteError, OptionError
+from knnvote.classify.classifier import ABSTAINED, BAD_IMAGE
+from knnvote.classify.job.selection import ShownImage
+from knnvote.classify.vote import Rule
+from knnvote.data.errors import KnnvoteError, OptionError
+
+from .figures import INK, WRONG, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

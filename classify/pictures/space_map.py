@@ -9,12 +9,13 @@ from scipy.ndimage import distance_transform_edt, find_objects
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from classify.pictures.figures import INK, font_families, missing_characters, new_figure, outlined, plain, style
-from classify.search import check_k
-from classify.vote import Weights, class_shares
-from data.errors import KnnvoteError, OptionError
-from indexer.space import metric_space
-from indexer.store import Index
+from knnvote.classify.search.search import check_k
+from knnvote.classify.vote import Weights, class_shares
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.indexer.folder.store import Index
+from knnvote.indexer.metric import metric_space
+
+from .figures import INK, font_families, missing_characters, new_figure, outlined, plain, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,22 +10,22 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-import classify.compare
-from classify.classifier import Classifier
-from classify.compare import compare
-from classify.finished_job import Job
-from classify.job import JobOptions, run_job
-from classify.job_report import report_job
-from classify.pages.comparison import write_comparison
-from classify.pages.job import write_job
-from classify.pages.suspects import write_suspects
-from classify.suspects import find_suspects
-from classify.vote import Rule
-from data.inputs import find_inputs
-from data.locations import locate
-from data.tables import image_table, write_table
-from indexer.build import IndexOptions, index_arrays
-from indexer.store import open_index
+import knnvote.classify.evaluation.compare
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.evaluation.compare import compare
+from knnvote.classify.evaluation.suspects import find_suspects
+from knnvote.classify.job.finished import Job
+from knnvote.classify.job.report import report_job
+from knnvote.classify.job.run import JobOptions, run_job
+from knnvote.classify.pages.comparison import write_comparison
+from knnvote.classify.pages.job import write_job
+from knnvote.classify.pages.suspects import write_suspects
+from knnvote.classify.vote import Rule
+from knnvote.data.inputs import find_inputs
+from knnvote.data.locations import locate
+from knnvote.data.tables import image_table, write_table
+from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.folder.store import open_index
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 WIDTHS = {"phone": 390, "desktop": 1200}
@@ -48,8 +48,8 @@ def write_pages(folder, labels):
     inputs = find_inputs([str(folder / "test.parquet")])
     indexes = [open_index(folder / "exact.knn"), open_index(folder / "rough.knn")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classify.compare, "_LEAST_SECONDS", 0.0)
-        patch.setattr(classify.compare, "_TURNS", 1)
+        patch.setattr(knnvote.classify.evaluation.compare, "_LEAST_SECONDS", 0.0)
+        patch.setattr(knnvote.classify.evaluation.compare, "_TURNS", 1)
         comparison = compare(inputs, indexes, Rule())
     assert comparison.indexes[1].flips
     write_comparison(folder / "report.html", comparison, inputs, indexes, Rule())

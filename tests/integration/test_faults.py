@@ -20,7 +20,7 @@ from forks import Done, Forks
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process that has imported much forks well on Linux")
 FILES = 6
-MAIN = "from classify.cli import main; main()"
+MAIN = "from knnvote.cli.main import main; main()"
 CARRY_ON = "; mend that and run the same command again"
 
 
@@ -465,7 +465,7 @@ def test_a_disk_that_fills_up_leaves_the_index_as_it_was_and_the_next_build_comp
 @pytest.mark.parametrize("limit", [4, 5, 6, 7, 8])
 def test_too_many_open_files_are_told_and_the_job_carries_on_once_it_may(forks, work, tmp_path, limit):
     out = tmp_path / "out"
-    warm = "import classify.job, classify.classifier, pandas, resource"
+    warm = "import knnvote.classify.job.run, knnvote.classify.classifier, pandas, resource"
     code = f"{warm}; resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))"
     done = finish(prepared(code, classify(work, out)))
     assert "Traceback" not in done.stderr

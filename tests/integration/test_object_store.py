@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 from object_store import BUCKET, KEY, SECRET, serve
 
-from classify.output import OutputOptions
-from classify.receipt import read_receipt
-from classify.vote import Rule
-from data.layout import ImageOptions, StoredImages
-from data.locations import locate
-from data.tables import image_table, write_table
-from indexer.build import index_arrays
+from knnvote.classify.job.output import OutputOptions
+from knnvote.classify.job.receipt import read_receipt
+from knnvote.classify.vote import Rule
+from knnvote.data.layout import ImageOptions, StoredImages
+from knnvote.data.locations import locate
+from knnvote.data.tables import image_table, write_table
+from knnvote.indexer.build import index_arrays
 
 SCRIPT = Path(sysconfig.get_path("scripts")) / "knnvote"
 FILES = 4
@@ -222,7 +222,7 @@ def test_an_output_that_the_store_will_not_take_is_told_and_no_object_is_made(st
 def test_a_disk_that_is_full_before_an_output_can_be_put_is_told(store, work, tmp_path):
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY)); "
-        "from classify.cli import main; main()"
+        "from knnvote.cli.main import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "classify", "x.knn", "in", "--out", uri("full"), "--neighbors"],

@@ -9,15 +9,15 @@ import brute_force
 import numpy as np
 import pytest
 
-from classify.classifier import Classifier
-from classify.search import candidates, search
-from classify.vote import WEIGHTS, Rule
-from data.sample import digits, split_digits
-from indexer.build import IndexOptions, index_arrays
-from indexer.faiss_index import base_ivf
-from indexer.space import METRICS, metric_space
-from indexer.store import open_index
-from indexer.threads import limit_threads
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.search.search import candidates, search
+from knnvote.classify.vote import WEIGHTS, Rule
+from knnvote.data.sample import digits, split_digits
+from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.faiss_index import base_ivf
+from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.metric import METRICS, metric_space
+from knnvote.indexer.threads import limit_threads
 
 K = 5
 BATCH_SIZES = {1: 80, 7: 80, 163: 980, 164: 980, 5000: 5000}  # and how many of the queries are asked in each

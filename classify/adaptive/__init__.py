@@ -1,0 +1,1 @@
+"""Adaptive search: rungs from cheap to careful, tried on stored images and tuned."""

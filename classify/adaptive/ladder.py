@@ -1,0 +1,136 @@
+"""Search in rungs: a cheap one for all queries, a careful one for those that it leaves in doubt.
+
+When all candidates of a cheap search have one label, looking farther hardly ever changes the vote; nor does it when
+most of the k neighbours of a more careful search have. So each rung settles the queries of which it is sure, a reject
+option (Hellman 1970, The Nearest Neighbor Classification Rule with a Reject Option), and rejected ones go on to the
+next, a cascade (Viola and Jones 2001). The last settles all that are left. For a regression a rung is sure when the
+labels of all candidates lie within a tolerance of each other, as any mean of any of them then does. That a query lies
+too far from all stored vectors, only exact search says. `tune` chooses the rungs.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knnvote.classify.search.distances import final_distances
+from knnvote.classify.search.search import check_k, exact_block, in_blocks, probe, project, settle, settle_or_scan
+from knnvote.classify.vote import Rule, vote
+from knnvote.indexer.folder.store import Index
+from knnvote.indexer.rungs import Rung
+
+_TOLERANCE = 0.05  # of a regression, in standard deviations of the stored labels
+_ROUNDING = 8  # in steps of float64 at the largest label
+
+
+def rungs_for(index: Index, rule: Rule) -> tuple[Rung, ...]:
+    """The rungs that an adaptive index was tuned to for such a rule, else its most careful one alone."""
+    tuned = index.tuned
+    if tuned is None or (tuned.k, tuned.weights) != (rule.k, rule.weights):
+        return (index.careful(rule.k),)
+    return tuned.for_label if rule.min_confidence is None else tuned.for_confidence
+
+
+def why_no_promise(index: Index, rule: Rule) -> str | None:
+    """Why nothing was measured for the answers of an index under a rule; None where it was, or need not be."""
+    if index.kind != "adaptive" or index.is_exact(rule.k):
+        return None
+    tuned = index.tuned
+    if tuned is None:
+        return f"{index.path} was not tuned: its most careful rung searches, and no agreement was measured for it"
+    if (tuned.k, tuned.weights) != (rule.k, rule.weights):
+        return (
+            f"{index.path} was tuned for k {tuned.k} and {tuned.weights} weights: for k {rule.k} and {rule.weights} "
+            "weights its most careful rung searches, and no agreement was measured for that"
+        )
+    return None
+
+
+def climb(
+    index: Index, xq: NDArray[np.generic], rule: Rule
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int8]]:
+    """The k nearest stored vectors of each query, as far as its rungs find them.
+
+    Args:
+        index: an adaptive index.
+        xq: (nq, d) queries in the index's type, or in float64 for an index of floats.
+        rule: of the vote: its k and weights choose the rungs, and when it abstains.
+
+    Returns:
+        D (nq, k) float64 and I (nq, k) int64 as `search` gives them, and (nq,) int8: which rung
+        settled the query, counted from 1.
+
+    Raises:
+        OptionError: k is not from 1 to n.
+    """
+    check_k(index, rule.k)
+    rungs = rungs_for(index, rule)
+    D, I, settled_by = in_blocks(lambda queries: _climb_block(index, queries, rule, rungs), xq)
+    return final_distances(D, index.metric), I, settled_by
+
+
+def _climb_block(
+    index: Index, xq: NDArray[np.generic], rule: Rule, rungs: tuple[Rung, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int8]]:
+    D, I = np.empty((len(xq), rule.k)), np.empty((len(xq), rule.k), dtype=np.int64)
+    settled_by = np.empty(len(xq), dtype=np.int8)
+    rows = np.arange(len(xq))
+    for number, rung in enumerate(rungs, 1):
+        if not len(rows):
+            break
+        sure, found_D, found_I = _search_rung(index, xq[rows], rung, rule)
+        if number < len(rungs):
+            near = _is_near(found_D, rule, index)
+            sure, found_D, found_I = sure[near], found_D[near], found_I[near]
+        settled = rows[sure]
+        D[settled], I[settled], settled_by[settled] = found_D, found_I, number
+        rows = np.delete(rows, sure)
+    far = np.flatnonzero(~_is_near(D, rule, index))
+    if len(far) and rungs[-1].nprobe is not None:
+        D[far], I[far] = exact_block(index, xq[far], rule.k)
+    return D, I, settled_by
+
+
+def _is_near(D: NDArray[np.float64], rule: Rule, index: Index) -> NDArray[np.bool_]:
+    """Whether the nearest of each query's neighbours (nq, k) is near enough for an answer."""
+    if rule.max_distance is None:
+        return np.ones(len(D), dtype=np.bool_)
+    near: NDArray[np.bool_] = final_distances(D[:, 0], index.metric) <= rule.max_distance
+    return near
+
+
+def _search_rung(
+    index: Index, xq: NDArray[np.generic], rung: Rung, rule: Rule
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Which queries a rung settles (s,), and the k nearest of those: D as `candidate_distances` has it and I (s, k)."""
+    k, everything = rule.k, np.arange(len(xq))
+    if rung.nprobe is None:
+        return everything, *exact_block(index, xq, k)
+    proposed = probe(index, project(index, xq), rung.candidates(k, index.n), rung.nprobe)[1]
+    if rung.confidence is None:
+        sure = np.flatnonzero(agrees(index, proposed, index.tuned.tolerance if index.tuned else None))
+        return sure, *settle(xq[sure], index.vectors, proposed[sure], k, index.metric)
+    if rung.confidence == 0:
+        return everything, *settle_or_scan(index, xq, proposed, k)
+    D, I = settle(xq, index.vectors, proposed, k, index.metric)
+    full = np.flatnonzero(I[:, -1] >= 0)
+    confidence = vote(index.class_codes[I[full]], final_distances(D[full], index.metric), rule)[1]
+    sure = full[confidence >= rung.confidence]
+    return sure, D[sure], I[sure]
+
+
+def agrees(index: Index, I: NDArray[np.int64], tolerance: float | None) -> NDArray[np.bool_]:
+    """Whether the candidates I (nq, m) of each query have one label, or for a regression one within a tolerance."""
+    is_full = I[:, -1] >= 0
+    if tolerance is not None:
+        near: NDArray[np.bool_] = np.ptp(index.targets[I], axis=1) <= tolerance
+        return is_full & near
+    codes = index.class_codes[I]
+    same: NDArray[np.bool_] = (codes == codes[:, :1]).all(axis=1)
+    return is_full & same
+
+
+def answer_tolerance(index: Index) -> float | None:
+    """How far apart two answers of a regression agree, in the unit of its labels; None for classes."""
+    if not index.is_regression:
+        return None
+    rounding = _ROUNDING * np.spacing(np.abs(index.targets).max())  # of a mean; labels may all be equal
+    return float(max(_TOLERANCE * index.targets.std(), rounding))

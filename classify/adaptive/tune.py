@@ -1,0 +1,266 @@
+"""Tuning: the fastest rungs among those shown to agree with exact search as often as promised.
+
+Stored images are the queries, each with itself and its exact copies left out, because what finds itself flatters
+every search. A ladder is up to three rungs of rising nprobe, each passing on the queries that it does not settle.
+
+1. Try every rung on a first part of the queries: is it sure, and is its answer exact search's? From this alone follow
+   risk and cost of every ladder. Keep those that no other beats in both (the Pareto front).
+2. Test these on the other queries, from the safest to the fastest: the lower end of the 95% interval of agreement must
+   reach the target. The last to pass before the second failure is kept, or exact search alone if none passes. With each
+   test at level 0.025, and a sequence that was fixed on other queries, a ladder below the target is kept with
+   probability 0.05 at most, however many were looked at: it would have to be the first or the second such in the
+   sequence. (Angelopoulos, Bates, Candes, Jordan and Lei 2021, Learn then Test; Laufer-Goldshtein, Fisch, Barzilay and
+   Jaakkola 2023, Efficiently Controlling Multiple Risks with Pareto Testing.) That holds for labels and for confidences
+   each. Outcomes of queries are taken as independent, and new images as drawn like the stored ones.
+
+Costs are counted, not timed, so that the same images, options and seed give the same rungs.
+"""
+
+import itertools
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knnvote.classify.interval import Interval, share_interval
+from knnvote.classify.vote import WEIGHTS, Rule, Weights
+from knnvote.data.errors import OptionError
+from knnvote.indexer.faiss_index import training_rows
+from knnvote.indexer.folder.store import Index
+from knnvote.indexer.rungs import EXACT, Rung
+
+from .ladder import answer_tolerance
+from .trials import ANSWERS, Answers, Queries, Trials, ask, try_rungs
+
+Ladder = tuple[Rung, ...]
+# Candidates for each neighbour: of a rung that is sure when all agree, of one that is when the vote is, of the last.
+_FIRST, _MIDDLE, _LAST = (2, 3, 4, 8), (2, 4, 8), (4, 8)
+_CONFIDENCES = (1.0, 0.75)
+_FIRST_NPROBES = 6  # of the powers of two
+_STEP = 0.92  # of the cost: a ladder that saves less is not tested after the one before it
+_FAILURES = 2
+_ERROR = 10  # risk of a wrong answer
+_HOPE = 3  # times the errors that the target allows: a ladder with more risk is not tested
+_FIRST_PART = 10_000  # queries that choose the ladders to test
+_TESTED = (6000, 40_000)  # queries that test them, at least and at most
+
+
+_EXACT_ALONE = {
+    "rungs": [{**EXACT.to_json(), "settled": 1.0, "agreement": 1.0}],
+    "agreement": asdict(Interval(value=1.0, low=1.0, high=1.0)),
+    "reached": True,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """What to tune an adaptive index for; called with it while it is built.
+
+    Attributes:
+        k: neighbours that vote.
+        weights: of the vote.
+        target_agreement: what the 95% lower bound of agreement with exact search must reach; 1 asks for exact search.
+    """
+
+    k: int = 5
+    weights: Weights = "uniform"
+    target_agreement: float = 0.999
+
+    def __post_init__(self) -> None:
+        """Refuse values without a meaning.
+
+        Raises:
+            OptionError: naming the value.
+        """
+        if self.weights not in WEIGHTS:
+            raise OptionError(f"--weights is {self.weights!r}: give one of {', '.join(WEIGHTS)}")
+        if self.k < 1:
+            raise OptionError(f"k is {self.k}: give --k at least 1")
+        if not 0 < self.target_agreement <= 1:
+            raise OptionError(f"--target-agreement is {self.target_agreement}: give a share above 0, at most 1")
+
+    def __call__(self, index: Index) -> dict[str, Any]:
+        """Tune an adaptive index, which need not be on disk yet.
+
+        Returns:
+            The entry ``tuned`` of its manifest: k, weights, target, and for labels and for labels with confidences
+            the rungs, each with the share of queries that it settles and their agreement, and the agreement of all;
+            exact search alone where that is cheaper or, with ``reached`` false, where nothing else reached the target.
+        """
+        tolerance = answer_tolerance(index)
+        record = {**asdict(self), "tolerance": tolerance}
+        firsts, middles, lasts = _rungs(index, self.k)
+        is_exact_cheapest = self.k >= index.n or _cost(index, EXACT, self.k) <= min(firsts.values())
+        if self.target_agreement == 1 or is_exact_cheapest:
+            return {**record, "queries": 0, "label": _EXACT_ALONE, "confidence": _EXACT_ALONE}
+        unreached = {**_EXACT_ALONE, "reached": False}
+        first_rows, other_rows = _draw(index, self.target_agreement)
+        if not _can_show(self.target_agreement, len(other_rows)):
+            return {**record, "queries": len(other_rows), "label": unreached, "confidence": unreached}
+        rule = Rule(k=self.k, weights=self.weights)
+        first, other = (ask(index, rows, rule, tolerance) for rows in (first_rows, other_rows))
+        if not len(first.xq) or not _can_show(self.target_agreement, len(other.xq)):  # many have many copies
+            return {**record, "queries": len(other.xq), "label": unreached, "confidence": unreached}
+        tried = try_rungs(first, [*firsts], [*middles, *lasts])
+        most_risk = _HOPE * _ERROR * (1 - self.target_agreement) * len(first.xq)
+        ladders = {answers: _to_test(tried, answers, [firsts, middles, lasts], most_risk) for answers in ANSWERS}
+        tested = _try_ladders(other, [ladder for to_test in ladders.values() for ladder in to_test])
+        found = {name: _choose(tested, to_test, name, self.target_agreement) for name, to_test in ladders.items()}
+        return {**record, "queries": len(other.xq), "label": found["label"], "confidence": found["confidence"]}
+
+
+def _rungs(index: Index, k: int) -> tuple[dict[Rung, float], ...]:
+    """Rungs to stand first, in the middle and last in a ladder, each with its cost."""
+    careful = index.careful(k).nprobe or 1
+    nprobes = [2**i for i in range(careful.bit_length())]
+    rungs = (
+        itertools.product(nprobes[:_FIRST_NPROBES], _FIRST, [None]),
+        itertools.product(nprobes, _MIDDLE, [] if index.is_regression else _CONFIDENCES),
+        [*itertools.product([*nprobes, 2 * careful], _LAST, [0.0]), (None, None, 0.0)],
+    )
+    return tuple({Rung(*setting): _cost(index, Rung(*setting), k) for setting in settings} for settings in rungs)
+
+
+def _cost(index: Index, rung: Rung, k: int) -> float:
+    """About microseconds a query on one core of 2023, for the products that a search adds up."""
+    is_bytes = index.vectors.dtype == np.uint8 and index.metric == "l2"
+    distance = (0.0004 if is_bytes else 0.0008) * index.d
+    if rung.nprobe is None and index.bounds is not None:
+        return 30 + 0.0026 * index.n
+    if rung.nprobe is None:
+        return (0.00006 if index.metric == "l1" else 0.000018) * index.n * index.d + (k + 16) * distance
+    nlist, p = int(index.ivf[0].nlist), int(index.ivf[0].d)
+    probing = 3 + 0.00005 * nlist * p + 0.00023 * rung.nprobe * index.n / nlist * p
+    return probing + rung.candidates(k, index.n) * (0.1 + distance)
+
+
+def _draw(index: Index, target: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of stored images to ask first and to test: of these, enough to show the target with a few errors.
+
+    None that the index was fitted to: its lists lie so that these are found more easily than a new image is.
+    """
+    tested = int(np.clip(round(20 / (1 - target)), *_TESTED))
+    seed = index.manifest["seed"]
+    unseen = np.setdiff1d(np.arange(index.n), training_rows(index.n, seed))
+    rows = np.random.default_rng([seed, 1]).permutation(unseen)
+    first = min(_FIRST_PART, len(rows) // 3)
+    return rows[:first], rows[first : first + tested]
+
+
+def _can_show(target: float, queries: int) -> bool:
+    """Whether so many queries would show the target if all of them agreed."""
+    return queries > 0 and share_interval(queries, queries).low >= target
+
+
+def _try_ladders(queries: Queries, ladders: list[Ladder]) -> Trials:
+    """The rungs of some ladders, those that stand first in any of them on every query."""
+    firsts = dict.fromkeys(ladder[0] for ladder in ladders)
+    others = dict.fromkeys(rung for ladder in ladders for rung in ladder[1:])
+    return try_rungs(queries, list(firsts), [rung for rung in others if rung not in firsts])
+
+
+def _to_test(tried: Trials, answers: Answers, positions: list[dict[Rung, float]], most_risk: float) -> list[Ladder]:
+    """Ladders that no other beats in both risk and cost, from the safest to the fastest of those with a hope."""
+    ladders = _all_ladders(tried, answers, positions)
+    by_cost = np.lexsort((ladders.risk, ladders.cost))
+    fewest_before = np.minimum.accumulate(np.append(np.inf, ladders.risk[by_cost]))[:-1]
+    front = by_cost[ladders.risk[by_cost] < fewest_before][::-1]
+    kept, cost = [], positions[-1][EXACT] * tried.sure.shape[1]
+    for place in front:
+        if ladders.risk[place] <= most_risk and ladders.cost[place] <= _STEP * cost:
+            kept.append(ladders.rungs[place])
+            cost = ladders.cost[place]
+    return kept
+
+
+@dataclass(frozen=True)
+class _Ladders:
+    """Ladders that are begun or complete, l of them.
+
+    Attributes:
+        rungs: of each.
+        risk: (l,) of all queries together, as `_risk` has it.
+        cost: (l,) of all queries together.
+        passed_on: (l, nq) float32, 1 for a query of which no rung was sure, else 0; of no use in complete ones.
+    """
+
+    rungs: list[Ladder]
+    risk: NDArray[np.float64]
+    cost: NDArray[np.float64]
+    passed_on: NDArray[np.float32]
+
+
+def _all_ladders(tried: Trials, answers: Answers, positions: list[dict[Rung, float]]) -> _Ladders:
+    """Every ladder of a last rung, with a first one before it or none, and one in the middle or none."""
+    firsts, middles, lasts = positions
+    nq = tried.sure.shape[1]
+    begun = _Ladders([()], np.zeros(1), np.zeros(1), np.ones((1, nq), dtype=np.float32))
+    complete = [_extend(begun, lasts, tried, answers, is_last=True)]
+    for position in (firsts, middles):
+        begun = _extend(begun, position, tried, answers, is_last=False)
+        complete.append(_extend(begun, lasts, tried, answers, is_last=True))
+    return _Ladders(
+        [rungs for ladders in complete for rungs in ladders.rungs],
+        np.concatenate([ladders.risk for ladders in complete]),
+        np.concatenate([ladders.cost for ladders in complete]),
+        begun.passed_on[:0],
+    )
+
+
+def _extend(
+    begun: _Ladders, position: dict[Rung, float], tried: Trials, answers: Answers, *, is_last: bool
+) -> _Ladders:
+    """Every ladder with every rung after it that looks farther; a rung settles the queries of which it is sure.
+
+    All sums are of whole numbers, so that a matrix product in float32 adds them without rounding.
+    """
+    rungs, costs = list(position), np.array(list(position.values()))
+    places = [tried.place[rung] for rung in rungs]
+    sure, risk = tried.sure[places], _risk(tried, answers)[places]
+    reach = np.array([(ladder[-1].nprobe or 0) if ladder else 0 for ladder in begun.rungs])
+    before, after = np.nonzero(np.array([rung.nprobe or np.inf for rung in rungs]) > reach[:, None])
+    settled_risk = begun.passed_on @ (sure * risk).T
+    return _Ladders(
+        [(*begun.rungs[i], rungs[j]) for i, j in zip(before, after, strict=True)],
+        begun.risk[before] + settled_risk[before, after],
+        begun.cost[before] + begun.passed_on.sum(axis=1)[before] * costs[after],
+        begun.passed_on[:0] if is_last else begun.passed_on[before] * ~sure[after],
+    )
+
+
+def _risk(tried: Trials, answers: Answers) -> NDArray[np.float32]:
+    """What each rung's answer to each query counts against it (s, nq): 10 if wrong, and 1 if its confidence is.
+
+    Wrong confidences come with wrong labels but are many times as frequent, and so tell apart ladders of which few
+    queries show any wrong label.
+    """
+    wrong, wrong_confidence = ~tried.right[answers], ~tried.right["confidence"]
+    return (_ERROR * wrong + wrong_confidence).astype(np.float32)
+
+
+def _choose(tested: Trials, ladders: list[Ladder], answers: Answers, target: float) -> dict[str, Any]:
+    """The last ladder to pass before the second one fails, as the manifest records it; else exact search alone."""
+    kept, failures = {**_EXACT_ALONE, "reached": False}, 0
+    for ladder in ladders:
+        measured = _measure(tested, ladder, answers)
+        if measured["agreement"]["low"] >= target:
+            kept = {**measured, "reached": True}
+        else:
+            failures += 1
+        if failures == _FAILURES:
+            break
+    return kept
+
+
+def _measure(tested: Trials, ladder: Ladder, answers: Answers) -> dict[str, Any]:
+    """What a ladder does with the queries that test it."""
+    places = [tested.place[rung] for rung in ladder]
+    settled_by = tested.sure[places].argmax(axis=0)
+    agreed = tested.right[answers][places][settled_by, np.arange(len(settled_by))]
+    rungs = []
+    for number, rung in enumerate(ladder):
+        settled = agreed[settled_by == number]
+        agreement = float(settled.mean()) if len(settled) else None
+        rungs.append({**rung.to_json(), "settled": len(settled) / len(agreed), "agreement": agreement})
+    return {"rungs": rungs, "agreement": asdict(share_interval(int(agreed.sum()), len(agreed)))}

@@ -1,0 +1,110 @@
+"""Predictions against true labels: over all, by class, by band of confidence, and what is taken for what."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knnvote.classify.interval import Interval, share_interval
+
+_BANDS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassAccuracy:
+    """Images of one true label, and the share of them that are predicted to be it."""
+
+    label: Any
+    images: int
+    accuracy: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """Images whose confidence is from low to below high, in the last band to high, and the share with the right label.
+
+    Where low is high, they have that very confidence.
+    """
+
+    low: float
+    high: float
+    images: int
+    accuracy: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """So many images of one true label that are predicted to have one label, the same or another."""
+
+    truth: Any
+    label: Any
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """Predicted classes against true ones, of the images that have a true label.
+
+    Attributes:
+        classes: by true label, in class order, labels that the index does not know last.
+        confusion: by true label and then by predicted one, in the same order; what never occurs is left out.
+        confidence: by band, ascending; each value a band of its own where there are no more than ten.
+    """
+
+    classes: list[ClassAccuracy]
+    confusion: list[Confusion]
+    confidence: list[Band]
+
+
+def judge(
+    predicted: Sequence[Any], truth: Sequence[Any], confidence: NDArray[np.float64], classes: Sequence[Any]
+) -> Judgement | None:
+    """Judge predictions (nq,) by true labels (nq,); None if no image has one.
+
+    Args:
+        predicted: classes.
+        truth: labels, None for images without.
+        confidence: (nq,) of each prediction.
+        classes: of the index, in order.
+    """
+    places = [place for place, true in enumerate(truth) if true is not None]
+    if not places:
+        return None
+    pairs = [(truth[place], predicted[place]) for place in places]
+    unknown = sorted({true for true, _ in pairs} - set(classes), key=str)
+    order = {label: i for i, label in enumerate([*classes, *unknown])}
+    images = Counter(true for true, _ in pairs)
+    right = Counter(true for true, label in pairs if true == label)
+    return Judgement(
+        classes=[
+            ClassAccuracy(label=true, images=images[true], accuracy=share_interval(right[true], images[true]))
+            for true in sorted(images, key=order.__getitem__)
+        ],
+        confusion=[
+            Confusion(truth=true, label=label, images=n)
+            for (true, label), n in sorted(
+                Counter(pairs).items(), key=lambda counted: [order[label] for label in counted[0]]
+            )
+        ],
+        confidence=_bands(confidence[places], np.array([true == label for true, label in pairs])),
+    )
+
+
+def _bands(confidence: NDArray[np.float64], is_right: NDArray[np.bool_]) -> list[Band]:
+    values = np.unique(confidence)
+    if len(values) > _BANDS:
+        band = np.minimum((confidence * _BANDS).astype(np.int64), _BANDS - 1)
+        limits = [(i / _BANDS, (i + 1) / _BANDS) for i in range(_BANDS)]
+    else:
+        band = np.searchsorted(values, confidence)
+        limits = [(float(value), float(value)) for value in values]
+    images = np.bincount(band, minlength=len(limits))
+    right = np.bincount(band, weights=is_right, minlength=len(limits)).astype(np.int64)
+    return [
+        Band(low=low, high=high, images=int(n), accuracy=share_interval(int(hits), int(n)))
+        for (low, high), n, hits in zip(limits, images, right, strict=True)
+        if n
+    ]

@@ -1,0 +1,278 @@
+"""How many neighbours to ask: leave-one-out accuracy for every k and both weightings, from a single search.
+
+Each stored image is classified by the others (Lachenbruch and Mickey 1968). The votes of k neighbours are those of
+k - 1 and one more, so that one search for the most neighbours serves every k.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knnvote.classify.search.search import finds_equal, neighbors_left_out
+from knnvote.classify.vote import WEIGHTS, Weights, neighbor_weights
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.indexer.folder.store import Index
+from knnvote.indexer.threads import limit_threads
+
+MAX_K = 30
+# Rows searched at a time. No number of threads enters here: float sums would differ in their last bits.
+_BLOCK = 8192
+_BLOCK_NEIGHBORS = 1 << 22
+_WIDEST_TARGETS = 1e75  # fourth powers enter the standard error, and stay finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The leave-one-out estimate for one k and weighting.
+
+    Attributes:
+        k: neighbours that vote.
+        weights: of their votes.
+        value: accuracy; for regression the mean squared error.
+        standard_error: of the value over the images; for an accuracy a over n images sqrt(a (1 - a) / n).
+    """
+
+    k: int
+    weights: Weights
+    value: float
+    standard_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What `choose_k` found.
+
+    Attributes:
+        images: that were left out, one at a time: all that the index stores.
+        search: kind of the index, exact or approximate, that found the neighbours.
+        measure: ``accuracy``, where more is better, or ``mean_squared_error``, where less is.
+        with_copies: images with an exact copy among the others, which make the accuracy flattering.
+        scores: by k, then in the order of `WEIGHTS`.
+    """
+
+    images: int
+    search: str
+    measure: str
+    with_copies: int
+    scores: list[Score]
+
+    @property
+    def best(self) -> Score:
+        """The best value; among equal ones the smaller k, then uniform weights."""
+        return min(self.scores, key=self._loss)  # the first of equal ones: scores come in this order
+
+    @property
+    def smallest_within_one_standard_error(self) -> Score:
+        """The smallest k whose value is within one standard error of the best; of its weightings the better.
+
+        The cheapest vote that comes so near the best by this measure, and no simpler model: the fewer neighbours, the
+        more does an answer depend on each.
+        """
+        return min(self._within_one_standard_error(), key=lambda score: (score.k, self._loss(score)))
+
+    @property
+    def largest_within_one_standard_error(self) -> Score:
+        """The largest such k; of its weightings the better.
+
+        The smoothest vote, and so the simplest model, as the one-standard-error rule of Breiman, Friedman, Olshen and
+        Stone chooses it (Classification and Regression Trees, 1984, section 3.4.3). It may be the most that were tried.
+        """
+        return min(self._within_one_standard_error(), key=lambda score: (-score.k, self._loss(score)))
+
+    def _within_one_standard_error(self) -> list[Score]:
+        limit = self._loss(self.best) + self.best.standard_error
+        return [score for score in self.scores if self._loss(score) <= limit]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``choose-k --json``."""
+        return {
+            "images": self.images,
+            "search": self.search,
+            "with_copies": self.with_copies,
+            "results": [self._score_to_json(score) for score in self.scores],
+            "best": self._score_to_json(self.best),
+            "smallest_within_one_standard_error": self._score_to_json(self.smallest_within_one_standard_error),
+            "largest_within_one_standard_error": self._score_to_json(self.largest_within_one_standard_error),
+        }
+
+    def _loss(self, score: Score) -> float:
+        return -score.value if self.measure == "accuracy" else score.value
+
+    def _score_to_json(self, score: Score) -> dict[str, Any]:
+        return {
+            "k": score.k,
+            "weights": score.weights,
+            self.measure: score.value,
+            "standard_error": score.standard_error,
+        }
+
+
+def choose_k(
+    index: Index,
+    *,
+    max_k: int | None = None,
+    threads: int | None = None,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> Choice:
+    """Leave-one-out accuracy, for regression the mean squared error, of every k from 1 to max_k and each weighting.
+
+    Ties of votes go to the nearer class, as `vote` has it by default.
+
+    Args:
+        index: an opened index of any kind.
+        max_k: the most neighbours to try; by default `MAX_K`, or n - 1 where that is less.
+        threads: of the search.
+        progress: called with the number of rows after each block.
+
+    Raises:
+        KnnvoteError: the index holds one image, or targets too far apart to square.
+        OptionError: max_k is not from 1 to n - 1.
+    """
+    max_k = _check_max_k(index, max_k)
+    _check_targets(index)
+    moments = {weights: _Moments() for weights in WEIGHTS}
+    with_copies = 0
+    step = max(1, min(_BLOCK, _BLOCK_NEIGHBORS // (max_k + 1)))
+    with limit_threads(threads):
+        for start in range(0, index.n, step):
+            rows = np.arange(start, min(start + step, index.n))
+            D, I = neighbors_left_out(index, rows, max_k)
+            with_copies += int(finds_equal(index, index.vectors[rows], D, I).sum())
+            for weights in WEIGHTS:
+                moments[weights].add(_values(index, rows, D, I, weights))
+            progress(len(rows))
+    by_weights = {weights: (moments[weights].mean(), moments[weights].standard_error()) for weights in WEIGHTS}
+    return Choice(
+        images=index.n,
+        search=index.kind,
+        measure="mean_squared_error" if index.is_regression else "accuracy",
+        with_copies=with_copies,
+        scores=[
+            Score(k=j + 1, weights=weights, value=float(value[j]), standard_error=float(error[j]))
+            for j in range(max_k)
+            for weights, (value, error) in by_weights.items()
+        ],
+    )
+
+
+def _check_max_k(index: Index, max_k: int | None) -> int:
+    most = index.n - 1
+    if most < 1:
+        raise KnnvoteError(f"{index.path} holds one image, and leaving it out leaves no neighbour: index more images")
+    if max_k is None:
+        return min(MAX_K, most)
+    if not 1 <= max_k <= most:
+        raise OptionError(
+            f"--max-k is {max_k:,}, and with one of the {index.n:,} images of {index.path} left out there are "
+            f"{most:,} neighbours: give --max-k from 1 to {most}"
+        )
+    return max_k
+
+
+def _check_targets(index: Index) -> None:
+    if not index.is_regression:
+        return
+    low, high = float(index.targets.min()), float(index.targets.max())
+    if high / 2 - low / 2 > _WIDEST_TARGETS / 2:
+        raise KnnvoteError(
+            f"labels of {index.path} go from {low:g} to {high:g}, and squared errors would overflow: "
+            f"scale them to a range below {_WIDEST_TARGETS:g}"
+        )
+
+
+def _values(
+    index: Index, rows: NDArray[np.int64], D: NDArray[np.float64], I: NDArray[np.int64], weights: Weights
+) -> NDArray[np.float64]:
+    """(nq, k) for each row and k: 1 where its label is found and 0 else; for regression the squared error."""
+    if index.is_regression:
+        means = mean_targets(index.targets[I], D, weights)
+        squared: NDArray[np.float64] = np.square(means - index.targets[rows, None])
+        return squared
+    is_right = votes(index.class_codes[I], D, weights) == index.class_codes[rows, None]
+    values: NDArray[np.float64] = is_right.astype(np.float64)
+    return values
+
+
+def votes(codes: NDArray[np.int32], D: NDArray[np.float64], weights: Weights) -> NDArray[np.int32]:
+    """What `vote` with ``ties="nearest"`` gives for every number of neighbours from 1 to k.
+
+    Args:
+        codes: (nq, k) class of each neighbour, as its place in class order.
+        D: (nq, k) distances, ascending.
+        weights: of the votes.
+
+    Returns:
+        (nq, k) int32: in column j the winning class of the first j + 1 neighbours.
+    """
+    # Distances ascend, so there is a zero among the first ones or nowhere: weights depend on no later neighbour.
+    w = neighbor_weights(D, weights)
+    places, classes = _number_classes(codes)
+    queries = np.arange(len(codes))
+    sums = np.zeros((places.max(initial=0) + 1, len(codes)))  # queries last: reductions over few classes are then fast
+    distances = np.zeros_like(sums)
+    winners = np.empty(codes.shape, dtype=np.int32)
+    for j in range(codes.shape[1]):
+        sums[places[:, j], queries] += w[:, j]
+        distances[places[:, j], queries] += D[:, j]
+        # A neighbour without weight makes its class lose a tie, and another than its own may win:
+        # all classes are compared each time.
+        nearest = np.where(sums == sums.max(axis=0), distances, np.inf).argmin(axis=0)
+        winners[:, j] = classes[queries, nearest]
+    return winners
+
+
+def _number_classes(codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Number the classes among each row's neighbours, in class order: at most k, however many classes there are.
+
+    Returns:
+        places (nq, k): each neighbour's class as numbered in its row; classes (nq, k): the code at each place.
+    """
+    order = np.argsort(codes, axis=1, kind="stable")
+    ascending = np.take_along_axis(codes, order, axis=1)
+    ranks = np.zeros(codes.shape, dtype=np.int64)
+    ranks[:, 1:] = np.cumsum(ascending[:, 1:] != ascending[:, :-1], axis=1)
+    places, classes = np.empty_like(ranks), np.zeros_like(codes)
+    np.put_along_axis(places, order, ranks, axis=1)
+    np.put_along_axis(classes, ranks, ascending, axis=1)
+    return places, classes
+
+
+def mean_targets(targets: NDArray[np.float64], D: NDArray[np.float64], weights: Weights) -> NDArray[np.float64]:
+    """What `mean_target` gives for every number of neighbours from 1 to k: targets and distances (nq, k) -> (nq, k)."""
+    w = neighbor_weights(D, weights)
+    means: NDArray[np.float64] = np.cumsum(w * targets, axis=1) / np.cumsum(w, axis=1)
+    return means
+
+
+@dataclass
+class _Moments:
+    """Mean and variance of the columns of matrices that come one after the other.
+
+    Squared deviations of blocks are combined as by Chan, Golub and LeVeque (The American Statistician 37, 1983):
+    sums of squares would cancel.
+    """
+
+    rows: int = 0
+    total: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    deviations: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        """Take in values (nq, k)."""
+        total = values.sum(axis=0)
+        mean = total / len(values)
+        between = np.square(mean - self.mean()) * (self.rows * len(values) / (self.rows + len(values)))
+        self.deviations = self.deviations + np.square(values - mean).sum(axis=0) + between
+        self.total = self.total + total
+        self.rows += len(values)
+
+    def mean(self) -> NDArray[np.float64]:
+        """(k,) the mean of each column; 0 where there is none yet."""
+        return self.total / max(1, self.rows)
+
+    def standard_error(self) -> NDArray[np.float64]:
+        """(k,) of each mean; of zeros and ones with mean a it is sqrt(a (1 - a) / n)."""
+        result: NDArray[np.float64] = np.sqrt(self.deviations) / self.rows
+        return result

@@ -1,0 +1,293 @@
+"""What an approximate index costs in accuracy and buys in speed, beside exact search over the same stored images."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from knnvote.classify.adaptive.ladder import answer_tolerance
+from knnvote.classify.classifier import Answer, Classifier
+from knnvote.classify.interval import Interval, share_interval
+from knnvote.classify.search.search import exact_search, finds_equal
+from knnvote.classify.vote import Rule, vote
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.inputs import InputFile
+from knnvote.data.layout import ImageOptions
+from knnvote.indexer.faiss_index import FAISS_METRIC
+from knnvote.indexer.folder.store import Index
+from knnvote.indexer.manifest import folder_bytes, read_timing
+from knnvote.indexer.metric import metric_space
+from knnvote.indexer.threads import limit_threads
+
+from .accuracy import Judgement, judge
+from .sklearn_search import ALGORITHMS, Algorithm, SklearnSearch
+from .testset import TestSet, read_test_set
+
+_BATCH = 4096
+_SPEED_QUERIES = (200, 2000)  # at least and at most: a full batch, and no more than a steady figure takes
+_SPEED_DISTANCES = 120_000_000
+_SLOW_QUERIES = 200  # at least, of a search that is slow
+_SLOW_DISTANCES = 12_000_000  # that it computes for all of them, if it computes all
+_TURNS = 3
+_LEAST_SECONDS = 0.2  # of processor time in a turn: below it the clock's own steps show
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recall:
+    """Share of the true k neighbours that were found, over queries.
+
+    Attributes:
+        mean: of the shares.
+        p5: their 5th percentile.
+        min: the least.
+        found: k + 1 numbers of queries, of which none, one and so on up to all of the k were found.
+    """
+
+    mean: float
+    p5: float
+    min: float
+    found: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flip:
+    """An image that gets another label than exact search gives it; `row` counts from 0 through all inputs."""
+
+    row: int
+    exact: Any
+    label: Any
+    truth: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexReport:
+    """How one index does.
+
+    Attributes:
+        path: the index folder, or what another search is called.
+        kind: of index, or the algorithm of another search.
+        judged: images that it was asked for: all, or a sample of them for searches that are slow.
+        recall: of the true neighbours.
+        tolerance: of a regression: labels no farther apart than this agree, in their unit; None for classes.
+        agreement: share of images that get the label exact search gives them.
+        accuracy: against true labels; for regression the coefficient of determination; None without labels.
+        judgement: of predicted classes by true ones; None without labels and for regression.
+        relative_speed: search and vote, in queries per processor-second over those of FAISS's flat index and a plain
+        vote.
+        bytes: of the index folder.
+        build_seconds: reading excluded.
+        stored: test images that are themselves stored in the index.
+        flips: images whose label differs from exact search's.
+    """
+
+    path: str
+    kind: str
+    judged: int
+    recall: Recall
+    tolerance: float | None
+    agreement: Interval
+    accuracy: float | None
+    judgement: Judgement | None
+    relative_speed: float
+    bytes: int
+    build_seconds: float
+    stored: int
+    flips: list[Flip]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What `compare` found: `to_json` gives the object of ``compare --json``."""
+
+    queries: int
+    k: int
+    bad_images: dict[str, int]
+    indexes: list[IndexReport]
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether labels are numbers, which agree where they are near each other."""
+        return self.indexes[0].tolerance is not None
+
+    @property
+    def stored_in(self) -> list[IndexReport]:
+        """Indexes that store some of the test images; searches of scikit-learn are over an index's images."""
+        return [report for report in self.indexes if report.stored and report.kind not in ALGORITHMS]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain objects."""
+        return asdict(self)
+
+
+def compare(
+    inputs: Sequence[InputFile],
+    indexes: Sequence[Index],
+    rule: Rule,
+    *,
+    images: ImageOptions | None = None,
+    label_column: str | None = None,
+    algorithms: Sequence[Algorithm] = (),
+    threads: int | None = None,
+    progress: Callable[[str], None] = lambda _step: None,
+) -> Comparison:
+    """Compare indexes on the same test images with exact search.
+
+    Exact search is run once for all indexes that store the same images under the same metric. Searches of scikit-learn
+    over the images of the first index may follow, which are asked for an even sample of the test images.
+
+    Raises:
+        KnnvoteError: an input or index does not fit, or there is no image to compare on.
+        OptionError: k is larger than an index.
+    """
+    for index in indexes:
+        if index.is_regression != indexes[0].is_regression:
+            raise KnnvoteError(f"of {index.path} and {indexes[0].path} only one is for regression: compare them apart")
+    reports: list[IndexReport] = []
+    truths: dict[tuple[str, str], tuple[TestSet, Answer]] = {}
+    with limit_threads(threads):
+        for index in indexes:
+            classifier = Classifier(index, rule)
+            progress(f"reading test images for {index.path}")
+            tests = read_test_set(inputs, classifier, images or ImageOptions(), label_column)
+            if index is indexes[0]:
+                first = tests
+            shared = (index.manifest["data_sha256"], index.metric)
+            if shared not in truths or not np.array_equal(truths[shared][0].xq, tests.xq):
+                progress(f"exact search over {index.path}")
+                truths[shared] = (tests, exact_answer(classifier, tests.xq))
+            if not np.array_equal(tests.rows, first.rows):
+                odd = np.setxor1d(tests.rows, first.rows)
+                raise KnnvoteError(
+                    f"only one of {indexes[0].path} and {index.path} reads row {odd[0]} of the test images, and "
+                    f"{len(odd):,} rows are such: leave them out, or compare these indexes one by one"
+                )
+            progress(f"searching {index.path}")
+            reports.append(_report(_IndexSearch(classifier), tests, truths[shared][1]))
+        if algorithms:
+            classifier = Classifier(indexes[0], rule)
+            sample = first.sample(max(_SLOW_QUERIES, _SLOW_DISTANCES // indexes[0].n))
+            truth = exact_answer(classifier, sample.xq)
+        for algorithm in algorithms:
+            progress(f"searching by scikit-learn {algorithm}")
+            reports.append(_report(SklearnSearch(classifier, algorithm), sample, truth))
+    return Comparison(queries=len(first.xq), k=rule.k, bad_images=first.bad, indexes=reports)
+
+
+def exact_answer(classifier: Classifier, xq: NDArray[np.generic]) -> Answer:
+    """What exact search answers, whatever the kind of the index."""
+    return classifier.answer_neighbors(*exact_search(classifier.index, xq, classifier.rule.k))
+
+
+class _Search(Protocol):
+    """What finds neighbours in the images of an index, and has them vote."""
+
+    classifier: Classifier
+    path: str
+    kind: str
+    bytes: int
+    build_seconds: float
+
+    def answer(self, xq: NDArray[np.generic]) -> Answer: ...
+
+
+class _IndexSearch:
+    """An index's own search."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        index = classifier.index
+        self.classifier = classifier
+        self.path = str(index.path)
+        self.kind = index.kind
+        self.bytes = folder_bytes(index.manifest)
+        self.build_seconds = read_timing(index.path, index.manifest)["build_seconds"]
+
+    def answer(self, xq: NDArray[np.generic]) -> Answer:
+        return self.classifier.answer(xq, {})
+
+
+def _report(search: _Search, tests: TestSet, truth: Answer) -> IndexReport:
+    classifier = search.classifier
+    index = classifier.index
+    answer = truth if search.kind == "exact" else search.answer(tests.xq)
+    found = (answer.I[:, :, None] == truth.I[:, None, :]).any(axis=1).sum(axis=1)
+    k = classifier.rule.k
+    labels, exact_labels = answer.prediction.to_pylist(), truth.prediction.to_pylist()
+    tolerance = answer_tolerance(index)
+    different = [row for row, pair in enumerate(zip(labels, exact_labels, strict=True)) if not _agree(*pair, tolerance)]
+    true_labels = tests.truth if tests.truth is not None else [None] * len(labels)
+    return IndexReport(
+        path=search.path,
+        kind=search.kind,
+        judged=len(labels),
+        recall=Recall(
+            mean=float((found / k).mean()),
+            p5=float(np.percentile(found / k, 5)),
+            min=float((found / k).min()),
+            found=np.bincount(found, minlength=k + 1).tolist(),
+        ),
+        tolerance=tolerance,
+        agreement=share_interval(len(labels) - len(different), len(labels)),
+        accuracy=_accuracy(index, labels, true_labels),
+        judgement=None
+        if index.is_regression
+        else judge(labels, true_labels, answer.confidence, index.classes.to_pylist()),
+        relative_speed=_relative_speed(search, tests.xq),
+        bytes=search.bytes,
+        build_seconds=search.build_seconds,
+        stored=int(finds_equal(index, tests.xq, truth.D, truth.I).sum()),
+        flips=[
+            Flip(row=int(tests.rows[i]), exact=exact_labels[i], label=labels[i], truth=true_labels[i])
+            for i in different
+        ],
+    )
+
+
+def _agree(label: Any, exact: Any, tolerance: float | None) -> bool:
+    """Whether two labels are the same, or those of a regression near enough."""
+    return bool(label == exact if tolerance is None else abs(label - exact) <= tolerance)
+
+
+def _accuracy(index: Index, labels: list[Any], truth: list[Any]) -> float | None:
+    """Over the images that have a true label; None if none has one, or none differs of numbers."""
+    pairs = [(label, true) for label, true in zip(labels, truth, strict=True) if true is not None]
+    if not pairs:
+        return None
+    if index.is_regression:
+        from sklearn.metrics import r2_score  # noqa: PLC0415  # slow to import, and only this needs it
+
+        predicted, measured = zip(*pairs, strict=True)
+        return float(r2_score(measured, predicted)) if np.ptp(measured) > 0 else None
+    return float(np.mean([label == true for label, true in pairs]))
+
+
+def _relative_speed(search: _Search, xq: NDArray[np.generic]) -> float:
+    """Processor time of FAISS's flat index and a plain vote over a search's, in turns; the median."""
+    index, rule = search.classifier.index, search.classifier.rule
+    queries = int(np.clip(_SPEED_DISTANCES // index.n, *_SPEED_QUERIES))
+    sample = xq[np.linspace(0, len(xq) - 1, min(len(xq), queries)).astype(int)]
+    flat = faiss.IndexFlat(index.d, FAISS_METRIC[index.metric])
+    for start in range(0, index.n, _BATCH):
+        flat.add(metric_space(index.vectors[start : start + _BATCH], index.metric).astype(np.float32))
+    floats = metric_space(sample, index.metric).astype(np.float32)
+
+    def plain() -> None:
+        D, I = flat.search(floats, rule.k)
+        if not index.is_regression:
+            vote(index.class_codes[I], np.sqrt(np.maximum(D, 0)).astype(np.float64), rule)
+
+    ratios = [_processor_seconds(plain) / _processor_seconds(lambda: search.answer(sample)) for _ in range(_TURNS)]
+    return float(np.median(ratios))
+
+
+def _processor_seconds(work: Callable[[], object]) -> float:
+    """Processor time of one call, over as many calls as make it measurable."""
+    start = time.process_time()
+    calls = 0
+    while calls == 0 or time.process_time() - start < _LEAST_SECONDS:
+        work()
+        calls += 1
+    return (time.process_time() - start) / calls

@@ -1,0 +1,127 @@
+"""How far is too far: a limit of the distance to the nearest neighbour, from the stored images' own distances.
+
+An image of another kind than the stored ones lies far from all of them, and how far those lie from each other says what
+far is. Each stored image is left out and its nearest neighbour among the others found; the limit is the quantile of
+these distances that a new image of the same kind exceeds with a stated probability: conformal prediction (Vovk,
+Gammerman and Shafer 2005, Algorithmic Learning in a Random World) with the distance to the nearest neighbour as the
+measure of nonconformity, as for anomalies by Laxhammar and Falkman (2015, Inductive Conformal Anomaly Detection for
+Sequential Detection of Anomalous Sub-trajectories). Leaving one out at a time stands for their split into stored and
+calibrating images, so that none is lost to the index; the rate is then not proven but measured by the tests.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knnvote.classify.search.search import exact_search, finds_equal, neighbors_left_out, search
+from knnvote.classify.vote import Rule
+from knnvote.data.errors import OptionError
+from knnvote.indexer.folder.store import Index
+from knnvote.indexer.threads import limit_threads
+
+FALSE_ALARMS = 0.01
+MAX_IMAGES = 10_000  # left out: the rate is then within 0.002 of 0.01
+_LEAST_FALSE_ALARMS = 1 / MAX_IMAGES
+_MANY_COPIES = 0.05  # of the images
+_BLOCK = 2048
+_BLOCK_PIXELS = 1 << 26
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistanceLimit:
+    """What `distance_limit` found.
+
+    Attributes:
+        limit: in the index's metric; farther is too far.
+        false_alarms: the share of new images of the stored kind that are about to be found too far.
+        images: stored ones that were left out, one at a time.
+        with_copies: how many of these have an exact copy among the others, which makes the limit too narrow.
+    """
+
+    limit: float
+    false_alarms: float
+    images: int
+    with_copies: int
+
+    @property
+    def has_many_copies(self) -> bool:
+        """Whether so many have a copy that the limit is narrower than it says by much."""
+        return self.with_copies >= _MANY_COPIES * self.images
+
+
+def distance_limit(
+    index: Index,
+    rule: Rule,
+    *,
+    false_alarms: float = FALSE_ALARMS,
+    threads: int | None = None,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> DistanceLimit:
+    """The ``max_distance`` that a stated share of images of the stored kind exceed.
+
+    The nearest neighbour is the one that the job compares with the limit: for an adaptive index that of exact search,
+    by which alone it finds an image too far; for one of FAISS's approximate indexes the one that its search finds.
+    More than `MAX_IMAGES` stored images are represented by so many of them, evenly spaced. The share is kept on
+    average for new images that are drawn like the stored ones, each by itself; where stored images have near copies,
+    more are found too far.
+
+    Args:
+        index: an opened index of any kind.
+        rule: of the vote: its k may shape what an approximate index finds.
+        false_alarms: the share, from 0.0001, below 1.
+        threads: of the search; the limit is the same for any number.
+        progress: called with the number of images after each block.
+
+    Raises:
+        OptionError: the share is out of range, or too small for so few stored images.
+    """
+    _check_false_alarms(index, false_alarms)
+    m = min(index.n, MAX_IMAGES)
+    rows = np.arange(m) * index.n // m
+    is_exact = index.kind in {"exact", "adaptive"}
+    k, search_by = (1, exact_search) if is_exact else (min(rule.k, index.n - 1), search)
+    distances, with_copies = [], 0
+    step = max(1, min(_BLOCK, _BLOCK_PIXELS // index.d))
+    with limit_threads(threads):
+        for start in range(0, m, step):
+            block = rows[start : start + step]
+            D, I = neighbors_left_out(index, block, k, search_by)
+            distances.append(D[:, 0])
+            with_copies += int(finds_equal(index, index.vectors[block], D, I).sum())
+            progress(len(block))
+    limit = conformal_quantile(np.concatenate(distances), false_alarms)
+    return DistanceLimit(limit=limit, false_alarms=false_alarms, images=m, with_copies=with_copies)
+
+
+def conformal_quantile(scores: NDArray[np.float64], alpha: float) -> float:
+    """The ceil((m + 1)(1 - alpha))-th smallest of m scores, which one more of their kind exceeds with at most alpha.
+
+    Raises:
+        ValueError: alpha is so small that this is beyond the last of them.
+    """
+    rank = math.ceil((len(scores) + 1) * (1 - _as_written(alpha)))
+    if rank > len(scores):
+        raise ValueError(f"{len(scores)} scores are too few for alpha {alpha}")
+    return float(np.partition(scores, rank - 1)[rank - 1])
+
+
+def _check_false_alarms(index: Index, false_alarms: float) -> None:
+    if not _LEAST_FALSE_ALARMS <= false_alarms < 1:
+        raise OptionError(
+            f"--false-alarms is {false_alarms}: give a share of images from {_LEAST_FALSE_ALARMS:g}, below 1"
+        )
+    needed = max(2, math.ceil(1 / _as_written(false_alarms)) - 1)
+    if index.n < needed:
+        raise OptionError(
+            f"--max-distance auto at --false-alarms {false_alarms} needs {needed:,} stored images, and {index.path} "
+            f"holds {index.n:,}: index more images, allow more false alarms, or give --max-distance a number"
+        )
+
+
+def _as_written(share: float) -> Fraction:
+    """A share as its decimals say, so that no rounding moves a rank: 100 (1 - 0.42) is 58, not a little more."""
+    return Fraction(str(share))

@@ -1,0 +1,105 @@
+"""Labelled images on which searches are compared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from knnvote.classify.classifier import Classifier
+from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.inputs import InputFile
+from knnvote.data.layout import ImageOptions, Layout
+from knnvote.data.parquet import open_parquet, read_batches, read_head, rows_within_budget
+from knnvote.indexer.folder.store import Index
+from knnvote.indexer.labels import find_label, true_labels
+
+_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Test images as one index takes them.
+
+    Attributes:
+        xq: (nq, d) queries.
+        truth: (nq,) true labels, if there are any; None for an image without one.
+        rows: (nq,) place of each among all rows of the inputs.
+        bad: rows that could not be read, by reason.
+    """
+
+    xq: NDArray[np.generic]
+    truth: list[Any] | None
+    rows: NDArray[np.int64]
+    bad: dict[str, int]
+
+    def sample(self, size: int) -> "TestSet":
+        """So many of the images, evenly spread; all if there are no more."""
+        nq = len(self.xq)
+        places = np.linspace(0, nq - 1, min(nq, size)).astype(int)
+        truth = None if self.truth is None else [self.truth[place] for place in places]
+        return TestSet(self.xq[places], truth, self.rows[places], self.bad)
+
+
+def read_test_set(
+    inputs: Sequence[InputFile], classifier: Classifier, images: ImageOptions, label_column: str | None
+) -> TestSet:
+    """All readable images of the inputs as queries, with their labels if every file has them.
+
+    Raises:
+        KnnvoteError: a file does not fit the index, or no image is left.
+    """
+    blocks: list[NDArray[np.generic]] = []
+    labels: list[Any] = []
+    numbers: list[NDArray[np.int64]] = []
+    reasons: dict[str, int] = {}
+    first = 0
+    for source in inputs:
+        with open_parquet(source) as file:
+            head = read_head(source, file)
+            try:
+                layout = classifier.recognise(head, images)
+            except ImageFileError as error:
+                raise ImageFileError(f"{source.shown}: {error}") from error
+            label = _label_column(source, head.schema, layout, classifier.index, label_column)
+            columns = [*layout.columns, *([label] if label else [])]
+            for batch in read_batches(source, file, columns=columns, batch_size=rows_within_budget(layout.d, _BATCH)):
+                xq, bad = classifier.vectors(batch, layout)
+                good = np.setdiff1d(np.arange(len(xq)), list(bad))
+                blocks.append(xq[good])
+                numbers.append(first + good)
+                if label:
+                    found = batch.column(batch.schema.get_field_index(label)).take(good)
+                    labels += read_true_labels(source, label, found, classifier.index.labels.type)
+                for reason in bad.values():
+                    reasons[reason] = reasons.get(reason, 0) + 1
+                first += len(xq)
+    if not sum(map(len, blocks)):
+        raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on")
+    truth = labels if len(labels) == sum(map(len, blocks)) else None
+    return TestSet(np.concatenate(blocks), truth, np.concatenate(numbers), reasons)
+
+
+def _label_column(source: InputFile, schema: pa.Schema, layout: Layout, index: Index, named: str | None) -> str | None:
+    """The column of true labels, if there is one."""
+    if named is not None and named not in schema.names:
+        raise ImageFileError(
+            f"{source.shown}: no column {named!r} for --label-column; there are {', '.join(schema.names)}"
+        )
+    return find_label(schema, layout.columns, named or index.manifest["label_column"])
+
+
+def read_true_labels(source: InputFile, name: str, column: pa.Array, like: pa.DataType) -> list[Any]:
+    """Labels (n,) of a file's column, to be compared with labels of a type; None where there is none.
+
+    Raises:
+        ImageFileError: they cannot be compared.
+    """
+    try:
+        return true_labels(column, like)
+    except KnnvoteError as error:
+        raise ImageFileError(
+            f"{source.shown}: labels in column {name!r} are {error}: name the right column with --label-column"
+        ) from error

@@ -1,0 +1,129 @@
+"""The outputs of a job that has run: whose they are, what was answered, and the classifier that answered."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+from knnvote.classify.classifier import Classifier
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.inputs import InputFile
+from knnvote.data.layout import ImageOptions, Layout
+from knnvote.data.locations import Location
+from knnvote.indexer.folder.store import Index
+
+from .folder import JOB, RECORDS, JobRecord, damaged, output_files, read_job_record
+from .output import read_answers
+from .receipt import Receipt, read_receipt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The outputs of a job.
+
+    Attributes:
+        out: their folder.
+        record: whose it is.
+    """
+
+    out: Location
+    record: JobRecord
+
+    @classmethod
+    def open(cls, out: Location) -> "Job":
+        """Read the record of an output folder.
+
+        Raises:
+            KnnvoteError: it is not the output folder of a job.
+        """
+        record = read_job_record(out)
+        if record is None:
+            raise KnnvoteError(
+                f"{out} is not the output folder of a job, which has a {RECORDS}: give what classify had as --out"
+            )
+        return cls(out=out, record=record)
+
+    @property
+    def receipts(self) -> dict[str, Receipt]:
+        """Of the outputs that this job made, by their path relative to the folder.
+
+        Raises:
+            KnnvoteError: a file cannot be read.
+        """
+        return {name: receipt for name, receipt in self._files.items() if receipt is not None}
+
+    @property
+    def left_out(self) -> list[str]:
+        """The other files of the folder, which are of another job, damaged or foreign: verify says which."""
+        return [name for name, receipt in self._files.items() if receipt is None]
+
+    @cached_property
+    def _files(self) -> dict[str, Receipt | None]:
+        return {name: self._receipt(name) for name in sorted(output_files(self.out))}
+
+    def _receipt(self, name: str) -> Receipt | None:
+        """The receipt of an output, if it is this job's and of the input of that name."""
+        receipt = read_receipt(self.out / name)
+        own = (self.record.index, self.record.options, name)
+        if receipt is None or (receipt.index, receipt.options, receipt.input.get("path")) != own:
+            return None
+        return receipt
+
+    def recognise(self, head: pa.Table, given: ImageOptions | None = None) -> Layout:
+        """How an input whose first rows these are holds its images: as the job found it, where nothing else is given.
+
+        Raises:
+            ImageFileError: it holds none, or of another shape than the index's.
+        """
+        options, given = self.record.image_options, given or ImageOptions()
+        options = ImageOptions(
+            image_column=given.image_column or options.image_column,
+            shape=given.shape or options.shape,
+            grayscale=given.grayscale or options.grayscale,
+        )
+        return self.record.stored_images.recognise(head, options)
+
+    def classifier(self, index: Index) -> Classifier:
+        """The classifier that answered, opened again.
+
+        Raises:
+            KnnvoteError: the job's index is another one, or the record is damaged.
+        """
+        if self.record.index != index.fingerprint:
+            raise KnnvoteError(
+                f"{self.out} was made with another index than {index.path}: its fingerprint is "
+                f"{self.record.index[:12]}..., and that of the index {index.fingerprint[:12]}...; give --index the one "
+                "that classified"
+            )
+        try:
+            return Classifier(index, self.record.rule)
+        except OptionError as error:  # of a rule that fits no job of this index
+            raise damaged(self.out / RECORDS / JOB) from error
+
+    def answers(self, source: InputFile, rows: int | None) -> tuple[pa.Array, pa.Array]:
+        """Prediction and status of an input's first rows, or of all.
+
+        Raises:
+            KnnvoteError: the job has no output of this input, or one of other content.
+        """
+        output, receipt = self.out / source.relative, self._receipt(source.relative)
+        if receipt is None:
+            raise KnnvoteError(f"{output} is not what this job made of {source}: classify it into {self.out} first")
+        if receipt.input != source.describe():
+            raise KnnvoteError(f"{output} was made of another content than {source} has now: classify it again")
+        prediction, status = first_rows(read_answers(output, self.record.prefix, "prediction", "status"), rows)
+        return prediction, status
+
+
+def first_rows(batches: Iterable[list[pa.Array]], rows: int | None) -> list[pa.Array]:
+    """The first rows of columns that come batch by batch; all of them for None."""
+    kept: list[list[pa.Array]] = []
+    left = rows
+    for columns in batches:
+        kept.append([column[:left] for column in columns])
+        if left is not None:
+            left -= len(kept[-1][0])
+            if not left:
+                break
+    return [pa.concat_arrays(parts) for parts in zip(*kept, strict=True)]

@@ -1,0 +1,150 @@
+"""Columns of an output file: what the input had but the image, then what the classifier says."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from knnvote.classify.classifier import Answer
+from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
+from knnvote.data.locations import Location
+from knnvote.indexer.folder.store import Index
+
+ROW_GROUP = 16_384  # more would show in the job's memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What an output file holds.
+
+    Attributes:
+        neighbors: add each voter's row, id, label and distance, and the rung of an adaptive index that settled them.
+        probabilities: add the share of each class.
+        keep: only these of the input's columns; None for all.
+        prefix: before the name of each column that knnvote adds.
+    """
+
+    neighbors: bool = False
+    probabilities: bool = False
+    keep: tuple[str, ...] | None = None
+    prefix: str = ""
+
+
+def answer_fields(index: Index, options: OutputOptions) -> list[pa.Field]:
+    """The columns that knnvote adds, in order.
+
+    Raises:
+        OptionError: probabilities of a regression were asked for.
+    """
+    if options.probabilities and index.is_regression:
+        raise OptionError(f"{index.path} was built for regression, which has no classes: leave out --probabilities")
+    label = index.labels.type
+    fields = [
+        pa.field("prediction", label),
+        pa.field("confidence", pa.float64()),
+        pa.field("distance", pa.float64()),
+        pa.field("status", pa.string()),
+        pa.field("reason", pa.string()),
+    ]
+    if options.neighbors:
+        voter = [("row", pa.int64()), ("id", pa.string()), ("label", label), ("distance", pa.float64())]
+        fields.append(pa.field("neighbors", pa.list_(pa.struct(voter))))
+        if index.kind == "adaptive":
+            fields.append(pa.field("rung", pa.int8()))
+    if options.probabilities:
+        shares = pa.struct([pa.field(str(name), pa.float64()) for name in index.classes.to_pylist()])
+        fields.append(pa.field("probabilities", shares))
+    return [field.with_name(options.prefix + field.name) for field in fields]
+
+
+def answer_columns(answer: Answer, options: OutputOptions) -> list[pa.Array]:
+    """The values of `answer_fields`."""
+    missing = ~answer.is_image
+    columns = [
+        answer.prediction,
+        pa.array(answer.confidence, from_pandas=True),
+        pa.array(answer.D[:, 0], mask=missing),
+        pa.array(answer.status, pa.string()),
+        pa.array(answer.reason, pa.string()),
+    ]
+    if options.neighbors:
+        columns.append(answer.neighbors())
+        if answer.rung is not None:
+            columns.append(pa.array(answer.rung, mask=missing))
+    if options.probabilities:
+        shares = [pa.array(np.ascontiguousarray(share), mask=missing) for share in answer.probabilities().T]
+        names = [str(name) for name in answer.index.classes.to_pylist()]
+        columns.append(pa.StructArray.from_arrays(shares, names=names, mask=pa.array(missing)))
+    return columns
+
+
+def kept_columns(
+    schema: pa.Schema, image_columns: Sequence[str], fields: Sequence[pa.Field], options: OutputOptions
+) -> list[str]:
+    """The input's columns that go into the output.
+
+    Raises:
+        ImageFileError: a column to keep does not exist, or one has a name that another has or that knnvote's own
+        columns need.
+    """
+    others = [name for name in schema.names if name not in image_columns]
+    if options.keep is not None:
+        for name in options.keep:
+            if name not in others:
+                raise ImageFileError(
+                    f"no column {name!r} for --keep; beside the image there are {', '.join(others) or 'none'}"
+                )
+        others = [name for name in others if name in options.keep]
+    repeated = sorted(name for name in {*image_columns, *others} if schema.names.count(name) > 1)
+    if repeated:
+        raise ImageFileError(
+            f"the input has several columns {repeated[0]!r}: rename them, or leave them out with --keep"
+        )
+    taken = sorted({field.name for field in fields} & set(others))
+    if taken:
+        raise ImageFileError(
+            f"the input has a column {taken[0]!r} already: pass --prefix knn_ to name knnvote's columns otherwise, "
+            "or leave it out with --keep"
+        )
+    return others
+
+
+def row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The same rows in tables of ROW_GROUP rows, each in one piece: batches leave no trace in the file's bytes."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        if sum(map(len, held)) >= ROW_GROUP:
+            joined = pa.concat_tables(held)
+            full = len(joined) - len(joined) % ROW_GROUP
+            for start in range(0, full, ROW_GROUP):
+                yield joined.slice(start, ROW_GROUP).combine_chunks()
+            held = [joined.slice(full)]
+    rest = pa.concat_tables(held) if held else pa.Table.from_batches([], schema)
+    if len(rest):
+        yield rest.combine_chunks()
+
+
+def read_answers(output: Location, prefix: str, *names: str) -> Iterator[list[pa.Array]]:
+    """Columns that knnvote added to an output file, batch by batch.
+
+    Raises:
+        KnnvoteError: they cannot be read.
+    """
+    columns = [prefix + name for name in names]
+    try:
+        with output.open() as stream:
+            for batch in pq.ParquetFile(stream, pre_buffer=False).iter_batches(columns=columns):
+                yield [batch[name] for name in columns]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise KnnvoteError(
+            f"cannot read {output}: {str(error).splitlines()[0]}; run knnvote verify on its job"
+        ) from error
+
+
+def count_values(values: pa.Array) -> dict[Any, int]:
+    """How often each value stands in an array."""
+    return {pair["values"]: pair["counts"] for pair in values.value_counts().to_pylist()}

@@ -1,0 +1,124 @@
+"""Receipts: what an output file was made from, in its own footer, so that equal work is known again."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from knnvote.data.locations import CHUNK, Location, hash_stream
+
+KEY = b"knnvote"
+_UNSEALED = "0" * 64
+_AFTER_SEAL = len('"}')
+_MAGIC_AND_LENGTH = 8  # the last bytes of a Parquet file: the footer's length, and PAR1
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows by status."""
+
+    rows: int = 0
+    ok: int = 0
+    abstained: int = 0
+    bad_image: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        """Sum by sum."""
+        return Counts(
+            self.rows + other.rows,
+            self.ok + other.ok,
+            self.abstained + other.abstained,
+            self.bad_image + other.bad_image,
+        )
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What an output file was made from, and what it holds.
+
+    Attributes:
+        index: fingerprint of the index.
+        options: everything that shapes the answer.
+        input: path relative to the argument that named it, size in bytes, SHA-256 or the tag of its store.
+        counts: rows by status.
+        seal: SHA-256 of the whole file as it was with zeros in the seal's own place; the last entry, so that the place
+            is known.
+    """
+
+    index: str
+    options: dict[str, Any]
+    input: dict[str, Any]
+    counts: Counts
+    seal: str = _UNSEALED
+
+    def to_metadata(self) -> dict[bytes, bytes]:
+        """As Parquet key-value metadata."""
+        return {KEY: json.dumps(asdict(self), ensure_ascii=False).encode()}
+
+
+def read_receipt(output: Location) -> Receipt | None:
+    """The receipt in an output file's footer; None if there is no file, or none with a receipt.
+
+    Raises:
+        KnnvoteError: the file cannot be read.
+    """
+    if not output.is_file:
+        return None
+    with output.open() as stream:
+        try:
+            record = json.loads(_raw_receipt(stream))
+            receipt = Receipt(
+                index=str(record["index"]),
+                options=dict(record["options"]),
+                input=dict(record["input"]),
+                counts=Counts(**{status: int(rows) for status, rows in record["counts"].items()}),
+                seal=str(record["seal"]),
+            )
+        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+    return receipt
+
+
+def seal(stream: BinaryIO) -> None:
+    """Seal a Parquet file that was just written with an unsealed receipt."""
+    stream.flush()
+    stream.seek(0)
+    digest = hash_stream(stream)
+    stream.seek(_place_of_seal(stream))
+    stream.write(digest.encode())
+
+
+def is_sealed(output: Location, receipt: Receipt) -> bool:
+    """Whether every byte of an output file is as it was when it was sealed.
+
+    Raises:
+        KnnvoteError: it cannot be read.
+    """
+    digest, at = hashlib.sha256(), 0
+    with output.open() as stream, output.errors_told():
+        place = _place_of_seal(stream)
+        stream.seek(0)
+        while chunk := stream.read(CHUNK):
+            first, last = (min(max(edge - at, 0), len(chunk)) for edge in (place, place + len(_UNSEALED)))
+            digest.update(chunk[:first] + b"0" * (last - first) + chunk[last:])
+            at += len(chunk)
+    return digest.hexdigest() == receipt.seal
+
+
+def _place_of_seal(stream: Any) -> int:
+    """Where in a Parquet file the seal of its receipt stands."""
+    raw = _raw_receipt(stream)
+    end = stream.seek(0, 2) - _MAGIC_AND_LENGTH
+    stream.seek(end)
+    length = int.from_bytes(stream.read(4), "little")
+    stream.seek(end - length)
+    after = end - length + stream.read(length).rindex(raw) + len(raw)
+    return int(after - _AFTER_SEAL - len(_UNSEALED))
+
+
+def _raw_receipt(stream: Any) -> bytes:
+    raw: bytes = pq.read_metadata(stream).metadata[KEY]
+    return raw

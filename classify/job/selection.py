@@ -1,0 +1,221 @@
+"""Which images of input files are shown, with labels and predictions: only the pixels that are shown are kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+from numpy.typing import NDArray
+
+from knnvote.classify.classifier import Answer, Classifier
+from knnvote.classify.evaluation.testset import read_true_labels
+from knnvote.data.columns import read_column
+from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
+from knnvote.data.images import decode_images
+from knnvote.data.inputs import InputFile
+from knnvote.data.layout import ImageOptions, Layout, recognise_images, show_shape
+from knnvote.data.parquet import open_parquet, read_batches, read_head, rows_within_budget, take_rows
+from knnvote.indexer.labels import find_label
+
+from .finished import Job, first_rows
+
+_BATCH = 2048
+_LABELS = 1 << 16  # rows of a batch without images
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownImage:
+    """An image of an input file.
+
+    Attributes:
+        source: the file.
+        row: in the file, from 0.
+        pixels: (height, width) as the file holds them; None where it cannot be read.
+        truth: its label in the file, None without one.
+        status: what a job made of it, ``ok``, ``abstained`` or ``bad_image``; None without a job.
+        prediction: of that job, None unless the status is ok.
+        is_wrong: whether the prediction is another class than the truth.
+        answer: of the one image with its neighbours, where these were asked for.
+    """
+
+    source: InputFile
+    row: int
+    pixels: NDArray[Any] | None
+    truth: Any = None
+    status: str | None = None
+    prediction: Any = None
+    is_wrong: bool = False
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The rows of a file as a job and the file's labels have them, each (n,); None where there are none."""
+
+    truth: list[Any] | None = None
+    prediction: pa.Array | None = None
+    status: pa.Array | None = None
+
+    @cached_property
+    def is_wrong(self) -> NDArray[np.bool_]:
+        """(n,) rows with a truth and a prediction of another class; numbers that were averaged are never wrong."""
+        if self.truth is None or self.prediction is None or pt.is_floating(self.prediction.type):
+            return np.zeros(0 if self.status is None else len(self.status), np.bool_)
+        # By value: the types of integers, of strings too, may differ.
+        pairs = zip(self.truth, self.prediction.to_pylist(), strict=True)
+        wrong = (None not in (true, label) and label != true for true, label in pairs)
+        return np.fromiter(wrong, np.bool_, len(self.truth))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """How images are found and which are shown.
+
+    Attributes:
+        count: images that are shown, at most.
+        images: overrides of how they are recognised.
+        label_column: their labels; by default the only column with a usual name.
+        job: whose predictions are shown beside the labels.
+        classifier: shows only images that the job gave a wrong label, with the neighbours that it finds.
+    """
+
+    count: int
+    images: ImageOptions
+    label_column: str | None = None
+    job: Job | None = None
+    classifier: Classifier | None = None
+
+
+def select_images(inputs: Sequence[InputFile], selection: Selection) -> tuple[list[ShownImage], int]:
+    """The first images that are to be shown, and how many there are in all.
+
+    Without a classifier no more rows are read than are shown, and these are counted.
+
+    Raises:
+        ImageFileError: a file holds no images that are pictures, or no such label column.
+        KnnvoteError: the job's outputs are not those of the inputs.
+        OptionError: the classifier's index has no classes.
+    """
+    if selection.classifier is not None and selection.classifier.index.is_regression:
+        raise OptionError(
+            f"{selection.classifier.index.path} was built for regression, where no class is wrong: leave out --errors"
+        )
+    shown: list[ShownImage] = []
+    total = 0
+    for source in inputs:
+        left = selection.count - len(shown)
+        if not left and selection.classifier is None:
+            break
+        with source.steady(), open_parquet(source) as file:
+            if not file.metadata.num_rows:
+                continue
+            layout, label = _recognise(source, file, selection)
+            rows = _read_rows(source, file, label, selection, None if selection.classifier else left)
+            if selection.classifier is None:
+                wanted = np.arange(min(left, file.metadata.num_rows))
+            else:
+                wanted = np.flatnonzero(rows.is_wrong)
+            total += len(wanted)
+            shown += _read_images(source, file, layout=layout, rows=rows, wanted=wanted[:left], selection=selection)
+    return shown, total
+
+
+def _recognise(source: InputFile, file: pq.ParquetFile, selection: Selection) -> tuple[Layout, str | None]:
+    """How the file holds its images, and its label column, if it has one."""
+    head = read_head(source, file)
+    try:
+        if selection.job is None:
+            layout = recognise_images(head, selection.images)
+        else:
+            layout = selection.job.recognise(head, selection.images)
+    except ImageFileError as error:
+        raise ImageFileError(f"{source.shown}: {error}") from error
+    if len(layout.shape) != 2:
+        raise ImageFileError(
+            f"{source.shown} holds {show_shape(layout.shape)} a row in column {layout.name!r}, and what is shown are "
+            "pictures of height x width: give --shape if they are some"
+        )
+    asked = selection.label_column
+    label = find_label(head.schema, layout.columns, asked)
+    if asked is not None and label != asked:
+        raise ImageFileError(f"{source.shown} has no column {asked!r} for --label-column")
+    if selection.classifier is not None and label is None:
+        raise ImageFileError(f"{source.shown} has no labels to tell errors by: name their column with --label-column")
+    return layout, label
+
+
+def _read_rows(
+    source: InputFile, file: pq.ParquetFile, label: str | None, selection: Selection, rows: int | None
+) -> _Rows:
+    """Labels and answers of the first rows, or of all."""
+    truth = prediction = status = None
+    if selection.job is not None:
+        prediction, status = selection.job.answers(source, rows)
+    if label is not None:
+        batches = read_batches(source, file, columns=[label], batch_size=min(rows or _LABELS, _LABELS))
+        labels = first_rows(([read_column(batch, label)] for batch in batches), rows)[0]
+        if prediction is None or pt.is_floating(prediction.type):  # nothing to compare them with
+            truth = labels.to_pylist()
+        else:
+            truth = read_true_labels(source, label, labels, prediction.type)
+    return _Rows(truth=truth, prediction=prediction, status=status)
+
+
+def _read_images(
+    source: InputFile,
+    file: pq.ParquetFile,
+    *,
+    layout: Layout,
+    rows: _Rows,
+    wanted: NDArray[np.int64],
+    selection: Selection,
+) -> list[ShownImage]:
+    """The images of some rows, ascending; batches behind the last are not read."""
+    shown: list[ShownImage] = []
+    size = rows_within_budget(layout.d, _BATCH)
+    for here, table in take_rows(source, file, wanted, columns=layout.columns, batch_size=size):
+        shown += _decode(source, table, layout=layout, rows=rows, wanted=here, classifier=selection.classifier)
+    return shown
+
+
+def _decode(
+    source: InputFile,
+    table: pa.Table,
+    *,
+    layout: Layout,
+    rows: _Rows,
+    wanted: NDArray[np.int64],
+    classifier: Classifier | None,
+) -> list[ShownImage]:
+    pixels, bad = decode_images(table, layout)
+    shown = []
+    for place, row in enumerate(wanted.tolist()):
+        truth = None if rows.truth is None else rows.truth[row]
+        prediction, status = (
+            None if column is None else column[row].as_py() for column in (rows.prediction, rows.status)
+        )
+        answer = None
+        if classifier is not None:
+            answer = classifier.classify_table(table.slice(place, 1), layout)
+            if answer.prediction[0].as_py() != prediction:
+                raise KnnvoteError(
+                    f"{source}, row {row} is {answer.prediction[0]} now, and the job wrote {prediction}: give the "
+                    "images as the job had them"
+                )
+        shown.append(
+            ShownImage(
+                source=source,
+                row=row,
+                pixels=None if place in bad else pixels[place].reshape(layout.shape),
+                truth=truth,
+                status=status,
+                prediction=prediction,
+                is_wrong=rows.status is not None and bool(rows.is_wrong[row]),
+                answer=answer,
+            )
+        )
+    return shown

@@ -1,0 +1,1 @@
+"""Manifest, files and checks of an index folder: written, opened, copied from a store, verified byte by byte."""

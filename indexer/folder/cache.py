@@ -1,0 +1,47 @@
+"""Index folders on an object store: copied once into the user's cache folder, and checked by their hashes."""
+
+import shutil
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.files import atomic_write
+from knnvote.data.locations import CHUNK, Location, hash_stream, locate
+from knnvote.indexer.manifest import MANIFEST, is_index_folder, read_manifest, timing_name
+
+from .known import is_known
+
+
+def local_folder(index: Path | str) -> Path:
+    """An index folder of this machine: the one that is named, or the copy of one on an object store.
+
+    A copy's name is the checksum of the manifest, so that it stands for one state of the index alone.
+
+    Raises:
+        KnnvoteError: on the store there is no index folder, or one whose files are not those of its manifest.
+    """
+    folder = locate(index)
+    if folder.is_local:
+        return Path(folder.path)
+    manifest = read_manifest(folder)
+    copy = Path(user_cache_path("knnvote"), "indexes", manifest["checksum"])
+    if not (is_index_folder(copy) and is_known(copy, manifest)):
+        for entry in manifest["files"].values():
+            _copy(folder / entry["name"], copy / entry["name"], sha256=entry["sha256"])
+        for name in (timing_name(manifest["generation"]), MANIFEST):  # the manifest last: with it, the copy is complete
+            _copy(folder / name, copy / name)
+    return copy
+
+
+def _copy(source: Location, target: Path, *, sha256: str | None = None) -> None:
+    if sha256 is not None and target.is_file():  # from a copy that was interrupted, or damaged since
+        with target.open("rb") as stream:
+            if hash_stream(stream) == sha256:
+                return
+    with atomic_write(target) as stream:
+        with source.open() as origin, source.errors_told():
+            shutil.copyfileobj(origin, stream, CHUNK)
+        stream.seek(0)
+        if sha256 is not None and hash_stream(stream) != sha256:
+            raise KnnvoteError(f"{source} was changed: its SHA-256 differs from the manifest's; copy the index again")

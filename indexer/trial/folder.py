@@ -1,0 +1,62 @@
+"""An index folder tried in a process that may end of it, by ``python -m knnvote.indexer.trial.folder``."""
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pyarrow as pa
+
+from knnvote.data.errors import KnnvoteError
+from knnvote.indexer.apart import answer
+from knnvote.indexer.faiss_index import faiss_reason
+from knnvote.indexer.folder.store import Index, load_index
+from knnvote.indexer.manifest import read_manifest
+from knnvote.indexer.metric import metric_space
+
+from .structure import check_labels, check_structure
+
+_TRIED = 16  # stored vectors that are searched for, as queries
+_NEIGHBORS = 16
+_UNTOUCHED = np.iinfo(np.int64).max  # where a search leaves what was there
+
+# What FAISS, its Python classes, NumPy and Arrow raise about content that they cannot use.
+_MISFITS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError),
+    pa.ArrowException,
+)
+
+
+def try_folder(path: str) -> None:
+    """Open an index folder, check that it is built as its manifest says, and search it.
+
+    Raises:
+        KnnvoteError: saying what is wrong.
+    """
+    folder = Path(path)
+    try:
+        index = load_index(folder, read_manifest(folder))
+        check_labels(index)
+        check_structure(index)
+        if index.faiss_index is not None:
+            _search(index)
+    except _MISFITS as error:
+        raise KnnvoteError(f"its content does not fit together ({faiss_reason(error)})") from error
+
+
+def _search(index: Index) -> None:
+    """Search the FAISS index as classify/search does: an inverted file in all its lists, others query by query."""
+    queries = metric_space(index.vectors[:_TRIED], index.metric)
+    k = min(_NEIGHBORS, index.n)
+    if "grid" in index.manifest["search"]:
+        ivf, projection = index.ivf
+        ivf.search(projection(queries), k, params=faiss.SearchParametersIVF(nprobe=ivf.nlist))
+    elif "is_centred" in index.manifest["search"]:
+        for query in queries.astype(np.float32):
+            I = np.full((1, k), _UNTOUCHED)
+            index.faiss_index.search(query[None], k, I=I)
+            if not ((I >= -1) & (index.n > I)).all():
+                raise KnnvoteError("its search finds rows that it does not have")
+
+
+if __name__ == "__main__":
+    answer(try_folder)

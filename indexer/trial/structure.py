@@ -1,0 +1,254 @@
+"""What an opened index must be made of, so that no search of it can read memory that is not its own.
+
+FAISS believes its files. Each part of a FAISS index is checked for being of the class that the manifest's kind
+implies, of the size that its shape implies, and for pointing nowhere but into itself.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import faiss
+import numpy as np
+
+from knnvote.data.errors import KnnvoteError
+from knnvote.indexer.faiss_index import FAISS_METRIC, base_ivf
+from knnvote.indexer.folder.store import PROVENANCE, Index
+from knnvote.indexer.projection import Projection
+
+_MOST_CANDIDATES = 4096  # that HNSW keeps by its own setting, as many as are asked for beside
+
+
+def _expect(holds: bool, what: str) -> None:
+    if not holds:
+        raise KnnvoteError(what)
+
+
+def check_labels(index: Index) -> None:
+    """Check each row's label and origin.
+
+    Raises:
+        KnnvoteError: saying what is wrong.
+    """
+    types = {**PROVENANCE, "label": index.manifest["label_type"]}
+    schema = index.provenance.schema_arrow
+    found = dict(zip(schema.names, map(str, schema.types), strict=True))
+    _expect(found == types and len(schema.names) == len(types), f"its labels file has columns {found}, not {types}")
+    table = index.provenance.read()
+    _expect(len(table) == index.n, f"its labels file has {len(table):,} rows for {index.n:,} vectors")
+    _expect(not any(column.null_count for column in table.columns), "its labels file has nulls")
+    if index.is_regression:
+        _expect(bool(np.isfinite(index.targets).all()), "it has labels that are not finite")
+        return
+    labels = table["label"].unique().to_pylist()
+    _expect(set(labels) == set(index.manifest["classes"]), "its labels are not the classes of its manifest")
+
+
+def check_structure(index: Index) -> None:
+    """Check the FAISS index and the bounds of an opened folder against its manifest.
+
+    Raises:
+        KnnvoteError: saying what is wrong.
+    """
+    root, search = index.faiss_index, index.manifest["search"]
+    if root is None:
+        _expect(index.kind == "exact" and not search, "it lacks its FAISS index")
+        return
+    _check_size(root, index.d, index.n)
+    if "grid" in search:
+        ivf, projection = _check_adaptive(index)
+        _check_ivf(ivf)
+        _check_bounds(index, projection)
+    elif index.kind == "exact":
+        _check_holder(root, index.vectors.dtype)
+    else:
+        _check_proposer(index)
+
+
+def _check_adaptive(index: Index) -> tuple[faiss.IndexIVFFlat, Projection]:
+    """The inverted file and the projection of an index as `knnvote.indexer.faiss_index` builds it, part by part."""
+    chained = index.faiss_index
+    if index.vectors.dtype in (np.uint8, np.float32):
+        _expect_class(chained, faiss.IndexRefine)
+        holder = faiss.downcast_index(chained.refine_index)
+        _check_size(holder, index.d, index.n)
+        _check_holder(holder, index.vectors.dtype)
+        chained = faiss.downcast_index(chained.base_index)
+        _check_size(chained, index.d, index.n)
+    _expect_class(chained, faiss.IndexPreTransform)
+    transforms = [faiss.downcast_VectorTransform(chained.chain.at(i)) for i in range(chained.chain.size())]
+    _expect(len(transforms) == 2, f"its FAISS index has {len(transforms)} transforms, not 2")
+    centring, linear = transforms
+    ivf = faiss.downcast_index(chained.index)
+    _expect_class(ivf, faiss.IndexIVFFlat)
+    _check_size(ivf, ivf.d, index.n)
+    _check_centring(centring, index.d)
+    _expect_class(linear, faiss.LinearTransform)
+    _expect(
+        (linear.d_in, linear.d_out, linear.have_bias) == (index.d, ivf.d, False)
+        and linear.A.size() == index.d * ivf.d
+        and 1 <= ivf.d <= index.d,
+        "its principal axes are not of its dimensions",
+    )
+    projection = base_ivf(index.faiss_index, index.manifest["search"]["grid"])[1]
+    _expect(
+        bool(np.isfinite(projection.axes).all() and np.isfinite(projection.centre).all()),
+        "its principal axes are not finite",
+    )
+    return ivf, projection
+
+
+def _check_bounds(index: Index, projection: Projection) -> None:
+    if index.bounds is None:
+        return
+    table = index.bounds.table
+    expected = (index.n, len(projection.axes) + 2)
+    _expect(
+        table.shape == expected and table.dtype == np.float32,
+        f"its bounds are {table.shape} of {table.dtype}, not {expected} of float32",
+    )
+    _expect(bool(np.isfinite(table).all() and (table[:, -2:] >= 0).all()), "its bounds are no lengths")
+    _expect(bool(projection.axes.any()), "its principal axes are all zero")
+
+
+def _check_proposer(index: Index) -> None:
+    """Check what proposes candidates by a FAISS string: HNSW for its kind, anything for kind ``factory``."""
+    root, metric = index.faiss_index, FAISS_METRIC[index.metric]
+    if index.manifest["search"]["is_centred"]:
+        _expect_class(root, faiss.IndexPreTransform)
+        _expect(root.chain.size() >= 1, "its FAISS index is not centred")
+        _check_centring(faiss.downcast_VectorTransform(root.chain.at(0)), index.d)
+        root = faiss.downcast_index(root.index)
+        _check_size(root, root.d, index.n)
+    _expect(root.metric_type == metric, f"its FAISS index is not of metric {index.metric}")
+    if index.kind == "hnsw":
+        is_bytes = index.manifest["factory"].endswith("SQ8_direct")
+        _expect_class(root, faiss.IndexHNSWSQ if is_bytes else faiss.IndexHNSWFlat)
+        _check_holder(faiss.downcast_index(root.storage), np.dtype(np.uint8 if is_bytes else np.float32), metric)
+    for part in _parts(root):
+        _check_part(part)
+
+
+def _parts(index: Any) -> Iterator[Any]:
+    """An index and all indexes that it is made of."""
+    yield index
+    for name in ("index", "base_index", "refine_index", "quantizer", "storage"):
+        part = getattr(index, name, None)
+        if isinstance(part, faiss.Index):
+            yield from _parts(faiss.downcast_index(part))
+
+
+def _check_part(part: Any) -> None:
+    """Check any index as far as its class is known here; FAISS checks on reading, and the search, are all the rest."""
+    if isinstance(part, faiss.IndexPreTransform):
+        _check_chain(part)
+    if isinstance(part, faiss.IndexFlatCodes):
+        _check_codes(part)
+    if isinstance(part, faiss.IndexIVF):
+        _check_ivf(part)
+    if isinstance(part, faiss.IndexHNSW):
+        _check_hnsw(part)
+
+
+def _expect_class(part: Any, expected: type) -> None:
+    _expect(
+        type(part) is expected, f"its FAISS index has a {type(part).__name__} where {expected.__name__} is expected"
+    )
+
+
+def _check_size(part: Any, d: int, n: int) -> None:
+    _expect(
+        (part.d, part.ntotal) == (d, n) and part.is_trained,
+        f"its FAISS index has a {type(part).__name__} of {part.ntotal:,} vectors of {part.d} dimensions where "
+        f"{n:,} of {d} are expected",
+    )
+
+
+def _check_centring(transform: Any, d: int) -> None:
+    _expect_class(transform, faiss.CenteringTransform)
+    _expect(
+        (transform.d_in, transform.d_out, transform.mean.size()) == (d, d, d)
+        and bool(np.isfinite(faiss.vector_to_array(transform.mean)).all()),
+        f"its centre is not {d} finite numbers",
+    )
+
+
+def _check_chain(part: faiss.IndexPreTransform) -> None:
+    """Check that each transform takes what the one before gives."""
+    d = part.d
+    for i in range(part.chain.size()):
+        transform = faiss.downcast_VectorTransform(part.chain.at(i))
+        _expect(transform.d_in == d and transform.d_out > 0, "its transforms do not fit each other")
+        if isinstance(transform, faiss.LinearTransform):
+            sizes = (transform.A.size(), transform.b.size() if transform.have_bias else transform.d_out)
+            _expect(sizes == (d * transform.d_out, transform.d_out), "a transform is not of its dimensions")
+        if isinstance(transform, faiss.CenteringTransform):
+            _check_centring(transform, d)
+        d = transform.d_out
+    _expect(part.index.d == d and part.index.ntotal == part.ntotal, "its transforms do not fit its index")
+
+
+def _check_holder(holder: Any, dtype: np.dtype[Any], metric: int = faiss.METRIC_L2) -> None:
+    """Check an index that holds the stored vectors in their own type."""
+    if dtype == np.uint8:
+        _expect_class(holder, faiss.IndexScalarQuantizer)
+        direct = faiss.ScalarQuantizer.QT_8bit_direct
+        _expect(
+            (holder.sq.qtype, holder.sq.d) == (direct, holder.d), "its scalar quantizer does not hold bytes as they are"
+        )
+    else:
+        _expect(isinstance(holder, faiss.IndexFlat), f"a {type(holder).__name__} does not hold floats as they are")
+    _expect(holder.metric_type == metric, "what holds its vectors is of another metric")
+    _expect(holder.code_size == holder.d * dtype.itemsize, "codes of its vectors have another length")
+    _check_codes(holder)
+
+
+def _check_codes(part: faiss.IndexFlatCodes) -> None:
+    _expect(
+        part.code_size > 0 and part.codes.size() == part.ntotal * part.code_size,
+        f"its FAISS index has {part.codes.size():,} bytes of codes for {part.ntotal:,} of {part.code_size}",
+    )
+    if isinstance(part, faiss.IndexFlat):
+        _expect(part.code_size == 4 * part.d, "codes of its floats have another length")
+
+
+def _check_ivf(ivf: faiss.IndexIVF) -> None:
+    """Check that the lists hold each row once, and that each list has a centroid."""
+    lists = faiss.downcast_InvertedLists(ivf.invlists)
+    quantizer = faiss.downcast_index(ivf.quantizer)
+    _expect(
+        1 <= ivf.nlist == lists.nlist == quantizer.ntotal and quantizer.d == ivf.d and lists.code_size == ivf.code_size,
+        "its inverted lists do not fit each other",
+    )
+    if type(ivf) is faiss.IndexIVFFlat:
+        _expect(ivf.code_size == 4 * ivf.d, "codes of its inverted lists have another length")
+        _expect_class(lists, faiss.ArrayInvertedLists)
+    if isinstance(quantizer, faiss.IndexFlat):
+        _check_codes(quantizer)
+    sizes = [lists.list_size(number) for number in range(ivf.nlist)]
+    _expect(sum(sizes) == ivf.ntotal, f"its inverted lists hold {sum(sizes):,} rows of {ivf.ntotal:,}")
+    rows = [faiss.rev_swig_ptr(lists.get_ids(number), size) for number, size in enumerate(sizes) if size]
+    held = np.sort(np.concatenate(rows)) if rows else np.empty(0, dtype=np.int64)
+    _expect(bool(np.array_equal(held, np.arange(ivf.ntotal))), "its inverted lists do not hold each row once")
+
+
+def _check_hnsw(part: faiss.IndexHNSW) -> None:
+    """Check that each node's neighbours are nodes, on a level that they have."""
+    n, graph = part.ntotal, part.hnsw
+    wrong = "its graph does not fit its vectors"
+    _expect(part.storage is not None and (part.storage.d, part.storage.ntotal) == (part.d, n), wrong)
+    levels, offsets, firsts = map(faiss.vector_to_array, (graph.levels, graph.offsets, graph.cum_nneighbor_per_level))
+    _expect(len(levels) == n and len(offsets) == n + 1 and offsets[0] == 0, wrong)
+    _expect(bool((levels >= 1).all() and levels.max() < len(firsts)), wrong)
+    room = firsts.astype(np.int64)
+    _expect(bool(room[0] == 0 and (np.diff(room) >= 0).all()), wrong)
+    _expect(bool(np.array_equal(np.diff(offsets.astype(np.int64)), room[levels])), wrong)
+    _expect(graph.neighbors.size() == offsets[-1], wrong)
+    neighbors = faiss.rev_swig_ptr(graph.neighbors.data(), graph.neighbors.size())
+    _expect(bool(((neighbors >= -1) & (neighbors < n)).all()), "its graph has neighbours that are no nodes")
+    place = np.arange(len(neighbors)) - np.repeat(offsets[:-1].astype(np.int64), room[levels])
+    level = np.searchsorted(room, place, side="right") - 1
+    _expect(
+        bool((level < levels[neighbors])[neighbors >= 0].all()), "its graph has neighbours on a level that they lack"
+    )
+    _expect(0 <= graph.entry_point < n and graph.max_level == levels[graph.entry_point] - 1, wrong)
+    _expect(1 <= graph.efSearch <= _MOST_CANDIDATES, f"its graph keeps {graph.efSearch:,} candidates")

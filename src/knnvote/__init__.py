@@ -1,0 +1,95 @@
+"""Nearest-neighbour classification of images and vectors: an index built once, and every label explained.
+
+What people import is here, and is imported when it is first used. The rest may change.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from knnvote.classify.adaptive.tune import Tuning
+    from knnvote.classify.classifier import Answer, Classifier
+    from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
+    from knnvote.classify.evaluation.choose_k import choose_k
+    from knnvote.classify.evaluation.compare import compare
+    from knnvote.classify.evaluation.distance_limit import distance_limit
+    from knnvote.classify.evaluation.suspects import find_suspects
+    from knnvote.classify.job.output import OutputOptions
+    from knnvote.classify.job.run import JobOptions, Summary, run_job
+    from knnvote.classify.vote import Rule
+    from knnvote.data.errors import KnnvoteError, OptionError
+    from knnvote.data.layout import ImageOptions
+    from knnvote.indexer.build import IndexOptions, index_arrays, index_files
+    from knnvote.indexer.folder.store import Index, open_index
+    from knnvote.indexer.grow import add_files, remove_ids
+    from knnvote.indexer.training import TrainingOptions
+
+__all__ = [
+    "Answer",
+    "Classifier",
+    "ImageOptions",
+    "Index",
+    "IndexOptions",
+    "JobOptions",
+    "KNNVoteClassifier",
+    "KNNVoteRegressor",
+    "KnnvoteError",
+    "OptionError",
+    "OutputOptions",
+    "Rule",
+    "Summary",
+    "TrainingOptions",
+    "Tuning",
+    "add_files",
+    "choose_k",
+    "compare",
+    "distance_limit",
+    "find_suspects",
+    "index_arrays",
+    "index_files",
+    "open_index",
+    "remove_ids",
+    "run_job",
+]
+
+_MODULES = {
+    "Answer": "classify.classifier",
+    "Classifier": "classify.classifier",
+    "ImageOptions": "data.layout",
+    "Index": "indexer.folder.store",
+    "IndexOptions": "indexer.build",
+    "JobOptions": "classify.job.run",
+    "KNNVoteClassifier": "classify.estimator",
+    "KNNVoteRegressor": "classify.estimator",
+    "KnnvoteError": "data.errors",
+    "OptionError": "data.errors",
+    "OutputOptions": "classify.job.output",
+    "Rule": "classify.vote",
+    "Summary": "classify.job.run",
+    "TrainingOptions": "indexer.training",
+    "Tuning": "classify.adaptive.tune",
+    "add_files": "indexer.grow",
+    "choose_k": "classify.evaluation.choose_k",
+    "compare": "classify.evaluation.compare",
+    "distance_limit": "classify.evaluation.distance_limit",
+    "find_suspects": "classify.evaluation.suspects",
+    "index_arrays": "indexer.build",
+    "index_files": "indexer.build",
+    "open_index": "indexer.folder.store",
+    "remove_ids": "indexer.grow",
+    "run_job": "classify.job.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the face from its module when it is first used (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'knnvote' has no attribute {name!r}")
+    value = getattr(import_module(f"knnvote.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The names of the face."""
+    return sorted(__all__)

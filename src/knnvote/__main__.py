@@ -1,0 +1,5 @@
+"""``python -m knnvote`` is the command."""
+
+from knnvote.cli.main import main
+
+main()

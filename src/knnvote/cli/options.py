@@ -1,0 +1,192 @@
+"""Options and arguments that commands share, and how their text is read."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
+POSITIVE = click.IntRange(min=1)
+
+
+def parse_shape(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """An image's shape, such as 28x28."""
+    if value is None:
+        return None
+    shape = _sides(value)
+    if not shape:
+        raise click.BadParameter(f"{value!r} is not a shape: give height and width, such as 28x28")
+    return shape
+
+
+def parse_grid(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, ...]:
+    """Rows and columns of a picture, such as 2x5."""
+    grid = _sides(value)
+    if not grid:
+        raise click.BadParameter(f"{value!r} is not a grid: give rows and columns, such as 2x5")
+    return grid
+
+
+def _sides(text: str) -> tuple[int, ...]:
+    """Numbers above 0 with x between them; none where the text is something else."""
+    try:
+        sides = tuple(int(side) for side in text.lower().split("x"))
+    except ValueError:
+        return ()
+    return sides if min(sides) >= 1 else ()
+
+
+def parse_local(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
+    """A path on this machine, which a URI is not."""
+    from knnvote.data.locations import is_uri, without_secrets
+
+    if is_uri(value):
+        raise click.BadParameter(f"{without_secrets(value)!r} is a URI, and what is needed is a path of this machine")
+    return Path(value)
+
+
+def _parse_output(ctx: click.Context, param: click.Parameter, value: str) -> Path:
+    """The path of a file to write, which is not among the outputs of a job."""
+    from knnvote.classify.job.folder import RECORDS
+
+    path = parse_local(ctx, param, value)
+    job = next((folder for folder in path.resolve().parents if (folder / RECORDS).exists()), None)
+    if job is not None:
+        raise click.BadParameter(f"{path} lies in the folder of a job, {job}, which is for outputs: give another")
+    return path
+
+
+def parse_distance(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | Literal["auto"] | None:
+    """A distance, or auto for one that is yet to be found."""
+    if value is None:
+        return None
+    if value == "auto":
+        return "auto"
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no distance: give a number, or auto") from None
+
+
+def parse_picture(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """The path of a picture, which is checked before any work."""
+    if value is None:
+        return None
+    from knnvote.classify.pictures.figures import check_picture
+
+    path = _parse_output(ctx, param, value)
+    check_picture(path)
+    return path
+
+
+def parse_plot(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """The path of a picture, after an option that needs none: what stands there may have been meant for another."""
+    from knnvote.data.errors import OptionError
+
+    try:
+        return parse_picture(ctx, param, value)
+    except OptionError as error:
+        raise OptionError(f"{error}, or put {param.opts[0]} last") from None
+
+
+def parse_page(
+    ctx: click.Context, param: click.Parameter, value: str | None, *, has_figures: bool = False
+) -> Path | None:
+    """The path of a page, which is checked before any work."""
+    if value is None:
+        return None
+    from knnvote.classify.pages.page import check_page
+
+    path = _parse_output(ctx, param, value)
+    check_page(path, has_figures=has_figures)
+    return path
+
+
+def parse_algorithms(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Names of scikit-learn's searches, separated by commas."""
+    from knnvote.classify.evaluation.sklearn_search import ALGORITHMS
+
+    names = tuple(name.strip() for name in value.split(",")) if value is not None else ()
+    unknown = [name for name in names if name not in ALGORITHMS]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r} is no search of scikit-learn: give some of {', '.join(ALGORITHMS)}")
+    return tuple(dict.fromkeys(names))
+
+
+def together(*decorators: Decorator[Any]) -> Decorator[Any]:
+    """Several options as one decorator, in the order of the help."""
+
+    def decorate(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+images_argument = click.argument("images", nargs=-1, required=True)
+index_argument = click.argument("index_folder", metavar="INDEX")
+local_index_argument = click.argument("index_folder", metavar="INDEX", callback=parse_local)
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),  # libraries crash where the system gives them fewer threads than they ask for
+    help="Threads of the search; all processors by default.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+image_column_option = click.option(
+    "--image-column", metavar="NAME", help="Column of the images, or the prefix of one column a pixel."
+)
+label_column_option = click.option("--label-column", metavar="NAME", help="Column of the labels.")
+skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
+grayscale_option = click.option("--grayscale", is_flag=True, help="Convert colour images to grey.")
+image_options = together(
+    image_column_option,
+    click.option("--shape", metavar="HxW", callback=parse_shape, help="Shape of an image, if the file does not tell."),
+)
+
+
+def seed_option(what: str) -> Decorator[Any]:
+    """The seed of something random."""
+    return click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help=what)
+
+
+def neighbor_options(why: str = "", k: int | None = 5, default_k: str = "") -> Decorator[Any]:
+    """How many neighbours vote, and with what weights; a default that depends on the index is told in words."""
+    return together(
+        click.option("--k", type=POSITIVE, default=k, show_default=True, help=f"Neighbours that vote{why}{default_k}."),
+        click.option(
+            "--weights",
+            type=click.Choice(["uniform", "distance"]),
+            default="uniform",
+            show_default=True,
+            help=f"One vote each, or 1 / distance{why}.",
+        ),
+    )
+
+
+vote_options = together(
+    neighbor_options(),
+    click.option(
+        "--ties",
+        type=click.Choice(["nearest", "first-class"]),
+        default="nearest",
+        show_default=True,
+        help="Among equal votes the nearer class, or the first in class order as scikit-learn has it.",
+    ),
+)
+
+
+def picture_option(default: str) -> Decorator[Any]:
+    """Where a picture goes."""
+    return click.option(
+        "--out", metavar="FILE", default=default, show_default=True, callback=parse_picture, help="A PNG or SVG."
+    )
+
+
+def page_option(what: str, *, has_figures: bool = True) -> Decorator[Any]:
+    """Where a page goes."""
+    callback = partial(parse_page, has_figures=has_figures)
+    return click.option("--report", metavar="FILE", callback=callback, help=f"Write a page too: {what}.")

@@ -1,0 +1,163 @@
+"""The recipe as a tour, on files that it leaves behind: scikit-learn's digits, from images to explained labels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from knnvote.classify.adaptive.tune import Tuning
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.evaluation.compare import Comparison, compare
+from knnvote.classify.job.folder import RECORDS
+from knnvote.classify.job.output import OutputOptions
+from knnvote.classify.job.run import JobOptions, run_job
+from knnvote.classify.vote import Rule
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.inputs import find_inputs
+from knnvote.data.sample import digits, drawn_one, write_digits
+from knnvote.data.tables import image_table, write_new_table
+from knnvote.indexer.build import IndexOptions, index_files
+from knnvote.indexer.faiss_index import Kind
+from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.manifest import MANIFEST
+
+Say = Callable[[str], None]
+_SHADES = " .:-=+*%@"
+_KINDS: tuple[Kind, ...] = ("exact", "adaptive")
+
+
+@dataclass(frozen=True)
+class _Paths:
+    folder: Path
+
+    def index(self, kind: str) -> Path:
+        return self.folder / f"{kind}.knn"
+
+    def predictions(self, kind: str) -> Path:
+        return self.folder / "predictions" / kind
+
+    @property
+    def explained(self) -> Path:
+        return self.folder / "explained"
+
+    @property
+    def drawn(self) -> Path:
+        return self.folder / "drawn.parquet"
+
+
+def run_demo(folder: Path, say: Say, *, program: str = "knnvote") -> None:
+    """Walk the recipe in a folder, telling each step.
+
+    Args:
+        folder: made if need be; files of an earlier demo in it are replaced.
+        say: told each line.
+        program: how the command is called, for the commands to try next.
+
+    Raises:
+        KnnvoteError: the folder is a file, an index folder or a job's, or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise KnnvoteError(f"{folder} is a file: give the demo a folder")
+    if (folder / MANIFEST).exists() or (folder / RECORDS).exists():
+        raise KnnvoteError(f"{folder} is an index folder, or a job's: give the demo a folder of its own")
+    paths = _Paths(folder)
+    train, test = _tell_data(folder, say)
+    for kind in _KINDS:
+        options = IndexOptions(kind=kind, overwrite=True)
+        index_files(find_inputs([str(train)]), paths.index(kind), options=options, tune=Tuning())
+        manifest = open_index(paths.index(kind)).manifest
+        say(f"  {paths.index(kind)}: {kind}, FAISS {manifest['factory']}, {manifest['n']:,} images, checksummed")
+    say("\n3. Classify the test file, a Parquet file in and one out")
+    for kind in _KINDS:
+        summary = _classify(paths, kind, test)
+        say(f"  {paths.predictions(kind) / test.name}: {summary}")
+    say("\n4. Compare both indexes with exact search, on the same images")
+    _tell_comparison(compare(find_inputs([str(test)]), [open_index(paths.index(kind)) for kind in _KINDS], Rule()), say)
+    say("\n5. Draw a digit and have it recognised")
+    _tell_drawn(paths, say)
+    _tell_next(paths, test, say, program)
+
+
+def _tell_data(folder: Path, say: Say) -> tuple[Path, Path]:
+    images, labels = digits()
+    flat = images.reshape(len(images), -1)
+    train, test = write_digits(folder)
+    say("1. The digits: handwritten, 8 x 8 pixels, from scikit-learn")
+    say(f"  pixels range over ({flat.min()}, {flat.max()}), vectors have shape {flat.shape}; here are 0 to 9")
+    first = [images[np.flatnonzero(labels == digit)[0]] for digit in range(10)]
+    for row in (np.hstack(first[:5]), np.hstack(first[5:])):
+        for line in draw(row, per_image=8):
+            say(f"    {line}")
+    for path in (train, test):
+        say(f"  {path}: {pq.read_metadata(path).num_rows:,} images")
+    say("\n2. Build an exact and an approximate index, and store them")
+    return train, test
+
+
+def _classify(paths: _Paths, kind: str, test: Path) -> str:
+    out = paths.predictions(kind)
+    _forget_job(out)
+    summary = run_job(Classifier.open(paths.index(kind)), find_inputs([str(test)]), out, JobOptions())
+    return f"{summary.counts.rows:,} rows, {summary.counts.ok:,} ok"
+
+
+def _forget_job(out: Path) -> None:
+    """Let the job be run again with the index of this demo, and leave every file in its folder in place."""
+    (out / RECORDS / "job.json").unlink(missing_ok=True)
+
+
+def _tell_comparison(comparison: Comparison, say: Say) -> None:
+    for report in comparison.indexes:
+        agreement = report.agreement
+        say(
+            f"  {report.kind:<9} accuracy {report.accuracy:.4f}, agreement with exact search {agreement.value:.4f} "
+            f"(95% interval {agreement.low:.4f} to {agreement.high:.4f})"
+        )
+
+
+def _tell_drawn(paths: _Paths, say: Say) -> None:
+    image = drawn_one()
+    for line in draw(image, per_image=8):
+        say(f"    {line}")
+    write_new_table(image_table(image[None]), paths.drawn)
+    out = paths.predictions("drawn")
+    _forget_job(out)
+    options = JobOptions(output=OutputOptions(neighbors=True))
+    run_job(Classifier.open(paths.index("exact")), find_inputs([str(paths.drawn)]), out, options)
+    answer = pq.read_table(out / paths.drawn.name).to_pylist()[0]
+    say(f"  recognised as {answer['prediction']}, by {answer['confidence']:.0%} of the vote of these neighbours")
+    for voter in answer["neighbors"]:
+        say(f"    a {voter['label']} at distance {voter['distance']:.2f}: {voter['id']}")
+
+
+def _tell_next(paths: _Paths, test: Path, say: Say, program: str) -> None:
+    import shlex  # noqa: PLC0415  # for this one step
+
+    exact, adaptive, test_file, folder, out = (
+        shlex.quote(str(path))
+        for path in (
+            paths.index("exact"),
+            paths.index("adaptive"),
+            test,
+            paths.folder,
+            paths.explained,
+        )
+    )
+    _forget_job(paths.explained)  # what these commands made of an earlier demo's index
+    say(f"\nAll files are in {folder}. Try next:")
+    say(f"  {program} compare {test_file} --index {exact} --index {adaptive}")
+    say(f"  {program} classify {exact} {test_file} --out {out} --neighbors --min-confidence 0.8")
+    say(f"  {program} inspect {adaptive}")
+
+
+def draw(image: NDArray[np.generic], *, per_image: int) -> list[str]:
+    """Digits (H, W) with pixels from 0 to 16 as lines of characters, two a pixel, with a gap after each image."""
+    lines = []
+    for row in image.astype(int):
+        shades = [_SHADES[min(value // 2, len(_SHADES) - 1)] * 2 for value in row]
+        parts = ["".join(shades[start : start + per_image]) for start in range(0, len(shades), per_image)]
+        lines.append("  ".join(parts).rstrip())
+    return lines
