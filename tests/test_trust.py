@@ -144,7 +144,8 @@ WORKERS = {
 
 @pytest.mark.parametrize("code", WORKERS)
 def test_work_apart_ends_in_its_answer_or_in_how_it_ended(code, tmp_path, monkeypatch):
-    worker = f"from knnvote.indexer import apart\nfrom knnvote.data.errors import KnnvoteError\n{code}\napart.answer(work)"
+    imports = "from knnvote.data.errors import KnnvoteError\nfrom knnvote.indexer import apart"
+    worker = f"{imports}\n{code}\napart.answer(work)"
     (tmp_path / "worker.py").write_text(worker)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(KnnvoteError, match=WORKERS[code]):
