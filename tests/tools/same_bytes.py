@@ -7,6 +7,7 @@ by default), so that two versions of the code can be compared; tests/test_same_b
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -108,12 +109,13 @@ def _write(path, columns):
 
 
 def main():
-    folder, command = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "knnvote"
+    folder, command = Path(sys.argv[1]), shutil.which(sys.argv[2] if len(sys.argv) > 2 else "knnvote")
     folder.mkdir(parents=True)
+    program = str(Path(command).resolve())
     env = {**os.environ, "XDG_CACHE_HOME": str(folder.resolve().parent / f"{folder.name}-cache")}
 
     def run(arguments):
-        subprocess.run([command, *arguments], cwd=folder, env=env, check=True, capture_output=True, text=True)
+        subprocess.run([program, *arguments], cwd=folder, env=env, check=True, capture_output=True, text=True)
 
     make_all(folder, run)
     print(json.dumps(hashes(folder), indent=1))
