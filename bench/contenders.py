@@ -17,8 +17,7 @@ from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.vote import Rule, vote
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.faiss_index import Kind
-from knnvote.indexer.manifest import folder_bytes
+from knnvote.indexer.names import Kind
 
 BATCH = 4096  # test images a call
 _M, _EF_CONSTRUCTION = 16, 200
@@ -238,7 +237,7 @@ class Knnvote(Contender):
         return Neighbors(answer.prediction.to_numpy(zero_copy_only=False).astype(np.int32), answer.I)
 
     def saved_bytes(self) -> int:
-        return folder_bytes(self._classifier.index.manifest)
+        return self._classifier.index.manifest.folder_bytes
 
 
 def _root(D: NDArray[Any]) -> NDArray[Any]:

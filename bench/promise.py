@@ -22,14 +22,16 @@ from bench.table import new_table, print_legend, print_table
 from knnvote.classify.adaptive.trials import ANSWERS
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import OK, Answer, Classifier
-from knnvote.classify.interval import Interval, share_interval
+from knnvote.classify.interval import share_interval
 from knnvote.classify.search.search import exact_search
 from knnvote.classify.vote import Rule, Weights
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import atomic_write
 from knnvote.data.images import convert_queries
 from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.index import Index
 from knnvote.indexer.metric import Metric
+from knnvote.indexer.rungs import Interval, MeasuredLadder, Tuned
 from knnvote.indexer.threads import limit_threads
 
 Images = tuple[NDArray[Any], NDArray[Any]]  # (n, *shape) images and (n,) labels
@@ -237,16 +239,16 @@ def _judge(name: str, seed: int, classifier: Classifier, xq: NDArray[np.generic]
     between = time.process_time()
     answer = classifier.answer(xq, {})
     after = time.process_time()
-    tuned = index.manifest["search"]["tuned"]
-    same = same_labels(answer, classifier.answer_neighbors(D, I), tuned["tolerance"])
-    promises = {"label": _promise(tuned["label"], same, answer)}
+    tuned = _tuned(index)
+    same = same_labels(answer, classifier.answer_neighbors(D, I), tuned.tolerance)
+    promises = {"label": _promise(tuned.label, same, answer)}
     outcomes: list[Outcome] = []
     if not index.is_regression:
         promises["confidence"], outcomes = _judge_confidences(classifier, xq, D, I)
     return Run(
         name=name,
         seed=seed,
-        tune_queries=tuned["queries"],
+        tune_queries=tuned.queries,
         promises=promises,
         outcomes=outcomes,
         unanimous=None if index.is_regression else float((np.ptp(index.class_codes[I], axis=1) == 0).mean()),
@@ -260,7 +262,7 @@ def _judge_confidences(
 ) -> tuple[Promise, list[Outcome]]:
     """What the rungs for confidences answer, beside exact search's neighbours D, I (nq, k)."""
     index, rule = classifier.index, classifier.rule
-    tuned = index.manifest["search"]["tuned"]
+    tuned = _tuned(index)
 
     def answers(min_confidence: float) -> tuple[Answer, Answer]:
         sure = Classifier(index, Rule(k=rule.k, weights=rule.weights, min_confidence=min_confidence))
@@ -274,7 +276,7 @@ def _judge_confidences(
         agreement = _share(same_labels(found, exact, None))
         too_sure = int(((found.status == OK) & (exact.status != OK)).sum())
         outcomes.append(Outcome(min_confidence=min_confidence, test=agreement, too_sure=too_sure))
-    return _promise(tuned["confidence"], same, answer), outcomes
+    return _promise(tuned.confidence, same, answer), outcomes
 
 
 def same_labels(answer: Answer, truth: Answer, tolerance: float | None) -> NDArray[np.bool_]:
@@ -291,17 +293,23 @@ def _numbers(values: pa.Array) -> NDArray[np.float64]:
     return numbers
 
 
-def _promise(found: dict[str, Any], same: NDArray[np.bool_], answer: Answer) -> Promise:
+def _tuned(index: Index) -> Tuned:
+    if index.tuned is None:
+        raise KnnvoteError(f"{index.path} was not tuned")
+    return index.tuned
+
+
+def _promise(found: MeasuredLadder, same: NDArray[np.bool_], answer: Answer) -> Promise:
     """What the manifest says of one kind of answers, with what became of it."""
     if answer.rung is None:
         raise KnnvoteError("the index is not adaptive")
-    settled = np.bincount(answer.rung, minlength=len(found["rungs"]) + 1)[1:] / len(same)
+    settled = np.bincount(answer.rung, minlength=len(found.rungs) + 1)[1:] / len(same)
     return Promise(
-        low=found["agreement"]["low"],
-        is_reached=found["reached"],
+        low=found.agreement.low,
+        is_reached=found.reached,
         test=_share(same),
         settled=settled.tolist(),
-        rungs=found["rungs"],
+        rungs=found.to_json()["rungs"],
     )
 
 

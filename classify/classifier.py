@@ -14,7 +14,8 @@ from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.images import convert_queries, decode_images
 from knnvote.data.layout import ImageOptions, Layout, StoredImages
 from knnvote.data.tables import image_table
-from knnvote.indexer.folder.store import Index, open_index
+from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.index import Index
 from knnvote.indexer.metric import unusable_rows
 
 from .adaptive.ladder import climb
@@ -150,8 +151,8 @@ class Classifier:
         manifest = self.index.manifest
         return StoredImages(
             shape=self.index.shape,
-            column=manifest["image_column"],
-            grayscale=manifest["vector"]["grayscale"] is not None,
+            column=manifest.image_column,
+            grayscale=manifest.grayscale is not None,
         )
 
     def classify_table(self, table: pa.Table | pa.RecordBatch, layout: Layout) -> Answer:

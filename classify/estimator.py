@@ -16,10 +16,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.images import convert_queries
-from knnvote.indexer.build import MAX_SEED, IndexOptions, InMemory, build_in_memory, write_in_memory
-from knnvote.indexer.folder.store import Index, open_index
+from knnvote.indexer.build import MAX_SEED, IndexOptions, build_in_memory, write_index
+from knnvote.indexer.folder.generations import read_timing
+from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.index import Index, Timing, in_memory
 from knnvote.indexer.labels import label_array
-from knnvote.indexer.manifest import read_timing
 from knnvote.indexer.metric import Metric, unusable_rows
 from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import training_set_from_arrays
@@ -73,12 +74,12 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
         index = open_index(path)
         if index.is_regression != cls._is_regression:
             name = "KNNVoteRegressor" if index.is_regression else "KNNVoteClassifier"
-            raise KnnvoteError(f"{path} was built for {index.manifest['task']}: open it with {name}")
+            task = "regression" if index.is_regression else "classification"
+            raise KnnvoteError(f"{path} was built for {task}: open it with {name}")
         found: dict[str, Any] = {"kind": index.kind, "metric": index.metric}
         estimator = cls(**parameters, **found)
-        timing = read_timing(index.path, index.manifest)
-        seconds = {name: value for name, value in timing.items() if name != "checksum"}
-        estimator._take(InMemory(replace(index, provenance=None), index.provenance.read(), seconds))
+        # In memory, so that a pickled one answers where the folder is not.
+        estimator._take(in_memory(index), read_timing(index.path, index.manifest.generation))
         return estimator
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
@@ -92,7 +93,7 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
             KnnvoteError: the folder cannot be written.
         """
         check_is_fitted(self)
-        write_in_memory(self._made, Path(path), overwrite=overwrite)
+        write_index(self._index, self._timing, Path(path), overwrite=overwrite)
 
     def kneighbors(
         self, X: ArrayLike | None = None, n_neighbors: int | None = None, return_distance: bool = True
@@ -121,13 +122,13 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
         )
         tune = Tuning(k=int(self.n_neighbors), weights=self.weights, target_agreement=float(self.target_agreement))
         examples = training_set_from_arrays(X, labels, metric=self.metric, is_regression=self._is_regression)
-        self._take(build_in_memory(examples, Path(type(self).__name__), options, tune, start=start))
+        self._take(*build_in_memory(examples, Path(type(self).__name__), options, tune, start=start))
         return self
 
-    def _take(self, made: InMemory) -> None:
-        self._made = made
-        self.n_features_in_ = made.index.d
-        self.n_samples_fit_ = made.index.n
+    def _take(self, index: Index, timing: Timing) -> None:
+        self._index, self._timing = index, timing
+        self.n_features_in_ = index.d
+        self.n_samples_fit_ = index.n
 
     def _seed(self) -> int:
         """A whole number stands as it is, so that a saved index is the one that ``knnvote index --seed`` builds."""
@@ -137,7 +138,7 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
 
     def _neighbors(self, X: ArrayLike | None, k: int, rule: Rule | None = None) -> Neighbors:
         """Distances and rows (nq, k): of the rungs for a rule, or as near as the index finds them."""
-        index = self._made.index
+        index = self._index
         if X is None:
             k = self._check_k(k, index.n - 1, index.n)
             return _without_self(*self._search(index.vectors, k + 1, None))
@@ -158,7 +159,7 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
 
     def _search(self, xq: NDArray[Any], k: int, rule: Rule | None) -> Neighbors:
         """Queries that the stored type does not hold are compared with the stored vectors as float64."""
-        index = self._made.index
+        index = self._index
         queries, other = convert_queries(xq, index.vectors.dtype)
         if other and index.vectors.dtype.kind == "f":
             row = min(other)
@@ -253,7 +254,7 @@ class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # sci
         check_is_fitted(self)
         rule = self._rule()
         D, I = self._neighbors(X, rule.k, rule)
-        winner, _ = vote(self._made.index.class_codes[I], D, rule)
+        winner, _ = vote(self._index.class_codes[I], D, rule)
         classes: NDArray[Any] = self.classes_[winner]
         return classes
 
@@ -262,7 +263,7 @@ class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # sci
         check_is_fitted(self)
         rule = replace(self._rule(), min_confidence=0.0)  # an adaptive index answers by the rungs for confidences
         D, I = self._neighbors(X, rule.k, rule)
-        return class_shares(self._made.index.class_codes[I], D, len(self.classes_), rule.weights)
+        return class_shares(self._index.class_codes[I], D, len(self.classes_), rule.weights)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write the fitted index as an index folder, which every knnvote command takes.
@@ -282,10 +283,10 @@ class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # sci
             )
         super().save(path, overwrite=overwrite)
 
-    def _take(self, made: InMemory) -> None:
-        super()._take(made)
+    def _take(self, index: Index, timing: Timing) -> None:
+        super()._take(index, timing)
         if not hasattr(self, "classes_"):  # it was opened, not fitted
-            classes = made.index.classes
+            classes = index.classes
             values = classes.to_pylist() if pa.types.is_string(classes.type) else classes.to_numpy(zero_copy_only=False)
             self.classes_, self._has_own_labels = np.array(values), True
 
@@ -334,7 +335,7 @@ class KNNVoteRegressor(RegressorMixin, _KNNVote):  # type: ignore[misc]  # sciki
         check_is_fitted(self)
         rule = self._rule()
         D, I = self._neighbors(X, rule.k, rule)
-        return mean_target(self._made.index.targets[I], D, rule.weights)
+        return mean_target(self._index.targets[I], D, rule.weights)
 
     def _rule(self) -> Rule:
         check_to_answer(self.get_params())

@@ -14,8 +14,9 @@ from knnvote.data.inputs import InputFile, find_inputs
 from knnvote.data.layout import ImageOptions, Layout, recognise_images
 from knnvote.data.locations import Location, locate
 from knnvote.data.parquet import open_parquet, read_head
+from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.labels import recognise_label
-from knnvote.indexer.manifest import fingerprint, folder_bytes, is_index_folder, read_manifest, read_timing
+from knnvote.indexer.manifest import is_index_folder, read_manifest
 
 from .classifier import ABSTAINED, BAD_IMAGE
 from .job.finished import Job
@@ -35,14 +36,15 @@ def inspect_path(path: str) -> dict[str, Any]:
     location = locate(path)
     if is_index_folder(location):
         manifest = read_manifest(location)
-        timing = read_timing(location, manifest)
+        timing = read_timing(location, manifest.generation)
         return {
             "type": "index",
             "path": location.shown,
-            "bytes": folder_bytes(manifest),
-            "fingerprint": fingerprint(manifest),
-            **manifest,
-            "timing": timing,
+            "bytes": manifest.folder_bytes,
+            "fingerprint": manifest.fingerprint,
+            **manifest.to_json(),
+            "checksum": manifest.checksum,
+            "timing": timing.to_json(),
         }
     record = read_job_record(location)
     if record is not None:

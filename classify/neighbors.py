@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 
 
 @dataclass(frozen=True, kw_only=True)

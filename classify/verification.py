@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import InputFile
 from knnvote.data.locations import Location, locate
-from knnvote.indexer.folder.store import verify_folder
+from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.manifest import MANIFEST, is_index_folder
 
 from .classifier import ABSTAINED, BAD_IMAGE, OK

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,31 +20,20 @@ from knnvote.data.files import hold_lock
 from knnvote.data.inputs import InputFile
 from knnvote.data.locations import locate
 
-from .faiss_index import KINDS, Built, Kind, build_faiss, held_vectors, holds, write_faiss
+from .faiss_index import Built, build_faiss, held_vectors
 from .fields import VECTOR_STEP
-from .folder.store import LOCK, Content, Index, is_leftover, write_folder
-from .manifest import ENVELOPE, is_index_folder
+from .folder.generations import LOCK, is_leftover
+from .folder.write import write_folder
+from .index import Index, Timing
+from .manifest import AdaptiveSettings, Manifest, is_index_folder
 from .metric import METRICS, Metric
+from .names import KINDS, Kind
+from .rungs import Tuned
 from .threads import limit_threads
 from .training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
 
 MAX_SEED = 2**31 - 1  # what FAISS takes
-Tune = Callable[[Index], dict[str, Any]]  # an index that is not yet on disk -> the entry `tuned` of its manifest
-
-
-@dataclass(frozen=True)
-class InMemory:
-    """An index that is built and not written, or not where it is to be.
-
-    Attributes:
-        index: that searches as an opened one does.
-        provenance: one row a stored vector, columns label, id, file, row.
-        timing: seconds by step.
-    """
-
-    index: Index
-    provenance: pa.Table
-    timing: dict[str, float]
+Tune = Callable[[Index], Tuned]  # called with an adaptive index that is not yet on disk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,12 +168,12 @@ def build(examples: TrainingSet, out: Path, options: IndexOptions, tune: Tune | 
     Raises:
         KnnvoteError: it cannot be built or written; what is at `out` is not changed.
     """
-    write_folder(out, content(build_in_memory(examples, out, options, tune, start=start)))
+    write_folder(out, *build_in_memory(examples, out, options, tune, start=start))
 
 
 def build_in_memory(
     examples: TrainingSet, path: Path, options: IndexOptions, tune: Tune | None, *, start: float
-) -> InMemory:
+) -> tuple[Index, Timing]:
     """Build the index of a training set; nothing is written.
 
     Args:
@@ -195,6 +183,9 @@ def build_in_memory(
         tune: finds the rungs of an adaptive index.
         start: `time.perf_counter()` when the reading of examples began.
 
+    Returns:
+        The index, and what its build took.
+
     Raises:
         KnnvoteError: it cannot be built.
     """
@@ -203,71 +194,60 @@ def build_in_memory(
     with limit_threads(options.threads):
         built = build_faiss(x, kind=options.kind, metric=options.metric, factory=options.factory, seed=options.seed)
     labels = examples.provenance["label"].combine_chunks()
-    index = Index(path, _facts(examples, options, built), built.index, x, labels, None, built.bounds)
+    manifest = _manifest(examples, options, built)
+    index = Index(path, manifest, built.index, x, labels, examples.provenance, built.bounds)
     untuned = time.perf_counter()
-    if tune is not None and options.kind == "adaptive":
+    if tune is not None and isinstance(manifest.search, AdaptiveSettings):
         with limit_threads(options.threads):
-            index.manifest["search"]["tuned"] = tune(index)
+            manifest = replace(manifest, search=replace(manifest.search, tuned=tune(index)))
     held = held_vectors(built.index, x.dtype)
     if held is not None and np.array_equal(held, x):
         x = held  # in memory once
-    index = replace(index, vectors=x)  # one that has not been asked yet how it is tuned
+    index = replace(index, manifest=manifest, vectors=x)
     end = time.perf_counter()
-    timing = {"read_seconds": read - start, "build_seconds": end - read, "tune_seconds": end - untuned}
-    return InMemory(index, examples.provenance, {name: round(seconds, 3) for name, seconds in timing.items()})
+    read_seconds, build_seconds, tune_seconds = (round(span, 3) for span in (read - start, end - read, end - untuned))
+    return index, Timing(read_seconds=read_seconds, build_seconds=build_seconds, tune_seconds=tune_seconds)
 
 
-def content(made: InMemory) -> Content:
-    """What the folder of an index in memory is written from."""
-    index = made.index
-    return Content(
-        facts={name: value for name, value in index.manifest.items() if name not in ENVELOPE},
-        provenance=made.provenance,
-        write_index=partial(write_faiss, index.faiss_index) if index.faiss_index is not None else None,
-        vectors=None if holds(index.faiss_index, index.vectors) else index.vectors,
-        bounds=None if index.bounds is None else index.bounds.table,
-        timing=made.timing,
-    )
-
-
-def write_in_memory(made: InMemory, out: Path, *, overwrite: bool = False) -> None:
+def write_index(index: Index, timing: Timing, out: Path, *, overwrite: bool = False) -> None:
     """Commit an index in memory at `out`.
 
     Raises:
         KnnvoteError: `out` cannot be written or is in use; nothing there is changed.
     """
     with _claimed(out, overwrite=overwrite):
-        write_folder(out, content(made))
+        write_folder(out, index, timing)
 
 
-def _facts(examples: TrainingSet, options: IndexOptions, built: Built) -> dict[str, Any]:
-    """What the manifest says of the index."""
+def _manifest(examples: TrainingSet, options: IndexOptions, built: Built) -> Manifest:
+    """Everything that is known of an index that is not yet tuned."""
     x = examples.vectors
     labels = examples.provenance["label"]
-    return {
-        "kind": options.kind,
-        "factory": built.factory,
-        "metric": options.metric,
-        "n": x.shape[0],
-        "d": x.shape[1],
-        "shape": list(examples.shape),
-        "dtype": str(x.dtype),
-        "range": [x.min().item(), x.max().item()],
-        "vector": {"step": VECTOR_STEP, "grayscale": GRAYSCALE_FORMULA if examples.grayscale else None},
-        "task": "regression" if examples.is_regression else "classification",
-        "classes": [] if examples.is_regression else sorted(labels.unique().to_pylist()),
-        "class_names": examples.class_names,
-        "label_type": str(labels.type),
-        "image_column": examples.image_column,
-        "label_column": examples.label_column,
-        "id_column": examples.id_column,
-        "sources": list(examples.sources),
-        "skipped": examples.skipped,
-        "search": built.search,
-        "seed": options.seed,
-        "data_sha256": _data_sha256(examples),
-        "versions": library_versions(),
-    }
+    return Manifest(
+        kind=options.kind,
+        factory=built.factory,
+        metric=options.metric,
+        n=x.shape[0],
+        d=x.shape[1],
+        shape=examples.shape,
+        dtype=str(x.dtype),
+        range=(x.min().item(), x.max().item()),
+        step=VECTOR_STEP,
+        grayscale=GRAYSCALE_FORMULA if examples.grayscale else None,
+        is_regression=examples.is_regression,
+        classes=() if examples.is_regression else tuple(sorted(labels.unique().to_pylist())),
+        class_names=examples.class_names,
+        label_type=str(labels.type),
+        image_column=examples.image_column,
+        label_column=examples.label_column,
+        id_column=examples.id_column,
+        sources=examples.sources,
+        skipped=examples.skipped,
+        search=built.search,
+        seed=options.seed,
+        data_sha256=_data_sha256(examples),
+        versions=library_versions(),
+    )
 
 
 def _data_sha256(examples: TrainingSet) -> str:

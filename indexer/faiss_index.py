@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import faiss
 import numpy as np
@@ -18,15 +18,15 @@ from knnvote.data.locations import describe_os_error
 
 from .apart import run_apart
 from .bounds import bound_table
+from .manifest import AdaptiveSettings, ProposingSettings, ScanSettings, SearchSettings
 from .metric import Metric, metric_space, projectable
+from .names import Kind
 from .projection import Projection, fit_projection, projection_from_faiss
 from .rungs import Rung
 from .threads import limit_threads
 
-Kind = Literal["exact", "adaptive", "hnsw", "factory"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-
 _PRINCIPAL_COMPONENTS = 64
+_PROPOSED = 2  # candidates for each neighbour, of an index that FAISS alone describes
 BOUNDS_FROM = 4096  # stored vectors: a scan of fewer costs less than to rule them out
 _AXES_FROM = 16_384  # rows at most: the covariance of more does not change the axes noticeably
 _CENTROID_FROM = 24  # rows for each centroid at most, likewise
@@ -45,13 +45,13 @@ class Built:
     Attributes:
         index: None where FAISS has nothing to add to the stored vectors: exact search of types it cannot hold.
         factory: its FAISS factory string, as far as one can describe it; "" without an index.
-        search: settings of its search, as they go into the manifest.
+        search: settings of its search.
         bounds: (n, p + 2) table of lower bounds, with which exact search need not look at every stored vector.
     """
 
     index: faiss.Index | None
     factory: str
-    search: dict[str, Any]
+    search: SearchSettings
     bounds: NDArray[np.float32] | None = None
 
 
@@ -64,16 +64,16 @@ def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: Metric, factory: 
     if kind == "exact":
         return _exact(x, metric, seed)
     if kind == "adaptive":
-        return _adaptive(x, metric, seed)
+        return _over_components(x, metric, seed)[0]
     return _from_factory(x, metric, factory)
 
 
 def _exact(x: NDArray[np.generic], metric: Metric, seed: int) -> Built:
     """As for adaptive search where bounds can be faster than a plain scan of all stored vectors."""
     if bounds_may_help(len(x), x.shape[1], metric):
-        built = _adaptive(x, metric, seed)
-        return replace(built, search={"grid": built.search["grid"]})
-    return Built(*_lossless_holder(x), {})
+        built, grid = _over_components(x, metric, seed)
+        return replace(built, search=ScanSettings(grid))
+    return Built(*_lossless_holder(x), ScanSettings())
 
 
 def bounds_may_help(n: int, d: int, metric: Metric) -> bool:
@@ -96,8 +96,12 @@ def _lossless_holder(x: NDArray[np.generic]) -> tuple[faiss.Index | None, str]:
     return holder, name
 
 
-def _adaptive(x: NDArray[np.generic], metric: Metric, seed: int) -> Built:
-    """An inverted file (IVF) over principal components, refined on the stored vectors, and a table of bounds."""
+def _over_components(x: NDArray[np.generic], metric: Metric, seed: int) -> tuple[Built, float]:
+    """An inverted file (IVF) over principal components, refined on the stored vectors, and a table of bounds.
+
+    Returns:
+        The adaptive index, and the grid of its projection.
+    """
     n, d = x.shape
     train = training_rows(n, seed)
     sample = x[np.sort(train[:_AXES_FROM])]
@@ -111,15 +115,15 @@ def _adaptive(x: NDArray[np.generic], metric: Metric, seed: int) -> Built:
     p = projected.shape[1]
     factory = f"PCA{p},IVF{ivf.nlist},Flat"
     careful = Rung(nprobe=max(1, ivf.nlist // 8), candidates_per_neighbor=8)
-    search = {"grid": projection.grid, "careful": careful.to_json(), "tuned": None}
+    search = AdaptiveSettings(projection.grid, careful)
     bounds = bound_table(x, metric, projection) if bounds_may_help(n, d, metric) else None
     if bounds is not None and not np.isfinite(bounds).all():  # a stored vector lies too far out for float32
         bounds = None
     holder, holder_name = _lossless_holder(x)
     if holder is None:
-        return Built(chained, factory, search, bounds)
+        return Built(chained, factory, search, bounds), projection.grid
     refined = faiss.IndexRefine(chained, holder)
-    return Built(refined, f"{factory},Refine({holder_name})", search, bounds)
+    return Built(refined, f"{factory},Refine({holder_name})", search, bounds), projection.grid
 
 
 def training_rows(n: int, seed: int) -> NDArray[np.int64]:
@@ -177,11 +181,11 @@ def _from_factory(x: NDArray[np.generic], metric: Metric, factory: str | None) -
     else:
         index = _build_apart(blocks, x.shape, factory, metric)
     if as_stored:
-        return Built(index, factory, {"candidates_per_neighbor": 2, "is_centred": False})
+        return Built(index, factory, ProposingSettings(_PROPOSED, is_centred=False))
     centring = faiss.CenteringTransform(d)
     faiss.copy_array_to_vector(centre.astype(np.float32), centring.mean)
     centring.is_trained = True
-    return Built(_chain([centring], index), factory, {"candidates_per_neighbor": 2, "is_centred": True})
+    return Built(_chain([centring], index), factory, ProposingSettings(_PROPOSED, is_centred=True))
 
 
 def fill_index(floats: NDArray[np.float32], factory: str, metric_type: int) -> faiss.Index:

@@ -1,4 +1,7 @@
-"""What each entry of a manifest may hold; a seal says that it was not damaged since, not that it was ever right."""
+"""What each entry of a manifest may hold; a seal says that it was not damaged since, not that it was ever right.
+
+Of JSON as it is read, before records are made of it, which then need no checks of their own.
+"""
 
 import math
 import re
@@ -6,9 +9,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from .faiss_index import KINDS
 from .metric import METRICS
-from .rungs import read_tuned
+from .names import KINDS
+from .rungs import Tuned
 
 VECTOR_STEP = "pixels"  # between an image and its vector stands one named step: today flattening
 _DTYPES = ("uint8", "uint16", "uint32", "float32", "float64")
@@ -19,14 +22,13 @@ _LABEL_TYPES: dict[str, type] = {
     "double": float,
 }
 _SUFFIXES = {"index": "faiss", "vectors": "npy", "bounds": "npy", "labels": "parquet"}
-_DEEPEST = 8  # JSON inside JSON: the rungs of `search` lie five deep
 _MOST = 2**63
 
 
 def wrong_fields(manifest: dict[str, Any]) -> list[str]:
-    """Entries of a manifest that are missing, of another type, absurd, or that name anything outside the folder."""
+    """Entries of a manifest that are missing, unknown, of another type, absurd, or that name anything outside."""
     wrong = [key for key, is_right in _FIELDS.items() if key not in manifest or not is_right(manifest[key])]
-    wrong += [key for key, value in manifest.items() if key not in wrong and not _is_shallow(value, _DEEPEST)]
+    wrong += [key for key in manifest if key not in (*_FIELDS, "checksum")]  # which was compared
     return wrong or [key for key, fits in _TOGETHER.items() if not fits(manifest)]
 
 
@@ -67,9 +69,11 @@ def _list_of(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _record_of(**fields: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """An object with these entries at least."""
+    """An object with these entries and no others."""
     return lambda value: (
-        isinstance(value, dict) and all(key in value and is_right(value[key]) for key, is_right in fields.items())
+        isinstance(value, dict)
+        and value.keys() == fields.keys()
+        and all(is_right(value[key]) for key, is_right in fields.items())
     )
 
 
@@ -97,18 +101,21 @@ def _are_files(value: Any) -> bool:
     )
 
 
-def _is_shallow(value: Any, levels: int) -> bool:
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels > 0 and all(_is_shallow(child, levels - 1) for child in children)
+def _is_source(value: Any) -> bool:
+    """A file with the one mark that its file system gives."""
+    fields = {"path": _is_text, "size": _is_count, "dtype": lambda dtype: dtype in (None, *_DTYPES)}
+    return _record_of(**fields, sha256=_is_hash)(value) or _record_of(**fields, etag=_is_text)(value)
 
 
-_is_rung = _record_of(
-    nprobe=lambda value: value is None or _is_positive(value),
-    candidates_per_neighbor=lambda value: value is None or _is_positive(value),
-    confidence=lambda value: value is None or _is_share(value),
-)
+_RUNG: dict[str, Callable[[Any], bool]] = {
+    "nprobe": lambda value: value is None or _is_positive(value),
+    "candidates_per_neighbor": lambda value: value is None or _is_positive(value),
+    "confidence": lambda value: value is None or _is_share(value),
+}
+_is_rung = _record_of(**_RUNG)
+_is_measured_rung = _record_of(**_RUNG, settled=_is_share, agreement=lambda value: value is None or _is_share(value))
 _are_answers = _record_of(
-    rungs=_list_of(lambda value: _is_rung(value) and _is_share(value.get("settled"))),
+    rungs=_list_of(_is_measured_rung),
     agreement=_record_of(value=_is_share, low=_is_share, high=_is_share),
     reached=lambda value: isinstance(value, bool),
 )
@@ -142,7 +149,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "image_column": _is_text_or_none,
     "label_column": _is_text_or_none,
     "id_column": _is_text_or_none,
-    "sources": _list_of(lambda value: _record_of(path=_is_text)(value) and value.get("dtype") in (None, *_DTYPES)),
+    "sources": _list_of(_is_source),
     "skipped": _is_count,
     "search": lambda value: isinstance(value, dict),
     "seed": lambda value: _is_count(value, most=2**31),
@@ -177,7 +184,7 @@ def _search_fits(manifest: dict[str, Any]) -> bool:
     search, kind = manifest["search"], manifest["kind"]
     has_grid = _is_grid(search.get("grid"))
     if kind in ("hnsw", "factory"):
-        return _is_proposing(search) and search.keys() == {"candidates_per_neighbor", "is_centred"}
+        return _is_proposing(search)
     if kind == "exact":
         return (has_grid and search.keys() == {"grid"}) or not search
     is_adaptive = has_grid and search.keys() == {"grid", "careful", "tuned"}
@@ -191,7 +198,7 @@ def _tuned_fits(manifest: dict[str, Any]) -> bool:
     if not _is_tuned(tuned) or (tuned["tolerance"] is None) == (manifest["task"] == "regression"):
         return False
     try:
-        read_tuned(tuned)
+        Tuned.from_json(tuned)
     except ValueError:
         return False
     return True

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +22,11 @@ from knnvote.data.inputs import InputFile
 from knnvote.data.parquet import open_parquet, read_batches
 
 from .build import IndexOptions, Tune, build
-from .folder.store import LOCK, Index, open_index, remove_leftovers, verify_folder
-from .manifest import read_manifest
+from .folder.generations import LOCK, remove_leftovers
+from .folder.open import open_index
+from .folder.verify import verify_folder
+from .index import PROVENANCE, Index
+from .manifest import Source, read_manifest
 from .training import TrainingOptions, TrainingSet, read_ids, read_training_set
 
 Tuner = Callable[..., Tune]  # called with k, weights and target_agreement: `knnvote.Tuning`
@@ -137,11 +139,11 @@ def _claimed(path: Path) -> Iterator[Index]:
 
 def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
     """Options that read new images as the stored ones were read."""
-    grayscale = index.manifest["vector"]["grayscale"] is not None
+    grayscale = index.manifest.grayscale is not None
     return replace(
         training,
         images=replace(training.images, grayscale=grayscale),
-        id_column=training.id_column or index.manifest["id_column"],
+        id_column=training.id_column or index.manifest.id_column,
         is_regression=index.is_regression,
     )
 
@@ -151,16 +153,16 @@ def _training_set(index: Index) -> TrainingSet:
     manifest = index.manifest
     return TrainingSet(
         vectors=index.vectors,
-        provenance=index.provenance.read(),
+        provenance=index.provenance(*PROVENANCE),
         shape=index.shape,
-        image_column=manifest["image_column"],
-        label_column=manifest["label_column"],
-        id_column=manifest["id_column"],
-        class_names=manifest["class_names"],
+        image_column=manifest.image_column,
+        label_column=manifest.label_column,
+        id_column=manifest.id_column,
+        class_names=manifest.class_names,
         is_regression=index.is_regression,
-        grayscale=manifest["vector"]["grayscale"] is not None,
-        sources=tuple(manifest["sources"]),
-        skipped=manifest["skipped"],
+        grayscale=manifest.grayscale is not None,
+        sources=manifest.sources,
+        skipped=manifest.skipped,
     )
 
 
@@ -176,20 +178,15 @@ def _refuse_stored_ids(index: Index, ids: pa.Array) -> None:
         )
 
 
-def _refuse_stored_files(index: Index, stored: TrainingSet, new: Sequence[dict[str, Any]]) -> None:
+def _refuse_stored_files(index: Index, stored: TrainingSet, new: Sequence[Source]) -> None:
     """Refuse a file that is stored under another path, which gives its images other ids."""
-    paths = {_mark(source): source["path"] for source in _with_rows(stored.sources, stored.provenance)}
+    paths = {source.mark: source.path for source in _with_rows(stored.sources, stored.provenance)}
     for source in new:
-        if _mark(source) in paths:
+        if source.mark in paths:
             raise KnnvoteError(
-                f"{index.path} stores images of a file with the same bytes as {source['path']} already, then named "
-                f"{paths[_mark(source)]}; nothing was added: leave it out, or remove those images first"
+                f"{index.path} stores images of a file with the same bytes as {source.path} already, then named "
+                f"{paths[source.mark]}; nothing was added: leave it out, or remove those images first"
             )
-
-
-def _mark(source: dict[str, Any]) -> str | None:
-    """What tells a file's content from any other."""
-    return source.get("sha256", source.get("etag"))
 
 
 def _other_rows(index: Index, ids: pa.Array) -> NDArray[np.bool_]:
@@ -217,31 +214,30 @@ def _keep(index: Index, kept: NDArray[np.bool_]) -> TrainingSet:
     provenance = stored.provenance.filter(pa.array(kept)).combine_chunks()
     sources = _with_rows(stored.sources, provenance)
     vectors = stored.vectors[kept]
-    if len(provenance["file"].unique()) == len({source["path"] for source in sources}):  # none are from arrays
-        types = [np.dtype(source["dtype"]) for source in sources if source["dtype"] is not None]
+    if len(provenance["file"].unique()) == len({source.path for source in sources}):  # none are from arrays
+        types = [np.dtype(source.dtype) for source in sources if source.dtype is not None]
         vectors = vectors.astype(common_type(types), copy=False)
     blocks = range(0, len(vectors), _BLOCK)
     dtype = common_type([smallest_type(vectors[start : start + _BLOCK]).dtype for start in blocks])
     return replace(stored, vectors=vectors.astype(dtype, copy=False), provenance=provenance, sources=sources)
 
 
-def _with_rows(sources: Sequence[dict[str, Any]], provenance: pa.Table) -> tuple[dict[str, Any], ...]:
+def _with_rows(sources: Sequence[Source], provenance: pa.Table) -> tuple[Source, ...]:
     """The sources of which any row is stored."""
     files = set(provenance["file"].unique().to_pylist())
-    return tuple(source for source in sources if source["path"] in files)
+    return tuple(source for source in sources if source.path in files)
 
 
 def _build_again(index: Index, examples: TrainingSet, tuning: Tuner, threads: int | None, *, start: float) -> None:
     """Build an index of the same kind from other images, and commit it in its place."""
-    manifest = index.manifest
     options = IndexOptions(
-        kind=manifest["kind"],
-        factory=manifest["factory"] if index.kind == "factory" else None,
+        kind=index.kind,
+        factory=index.manifest.factory if index.kind == "factory" else None,
         metric=index.metric,
-        seed=manifest["seed"],
+        seed=index.manifest.seed,
         threads=threads,
     )
-    tuned = manifest["search"].get("tuned")
-    names = ("k", "weights", "target_agreement")
-    tune = None if tuned is None else tuning(**{name: tuned[name] for name in names})
+    tuned, tune = index.tuned, None
+    if tuned is not None:
+        tune = tuning(k=tuned.k, weights=tuned.weights, target_agreement=tuned.target_agreement)
     build(examples, index.path, options, tune, start=start)

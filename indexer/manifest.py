@@ -1,22 +1,260 @@
-"""The manifest of an index folder: what it must hold, sealed by a checksum of itself."""
+"""The manifest of an index folder: everything that is known of an index, as a record and as JSON."""
 
 import hashlib
 import json
-import re
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from knnvote.data.errors import KnnvoteError
-from knnvote.data.files import atomic_write
 from knnvote.data.locations import Location, locate
 
-from .fields import is_number, wrong_fields
+from .fields import wrong_fields
+from .names import Kind
+from .rungs import Rung, Tuned
+from .sealed import read_sealed
 
-FORMAT = 1
+FORMAT = 1  # an entry more or less is another format
 MANIFEST = "manifest.json"
-ENVELOPE = ("format", "generation", "checksum", "files")  # entries that the writer of the folder adds
-GENERATION_NAME = re.compile(r"(index|vectors|bounds|labels|timing)-(\d+)\.(faiss|npy|parquet|json)")
-_LARGEST = 1 << 28  # bytes of a JSON file: many times what a million classes take
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A file that images came from.
+
+    Attributes:
+        path: relative to the argument that named it.
+        size: bytes.
+        sha256: of its content; None for a file on an object store.
+        etag: the tag of its store; None for a file on a disk.
+        dtype: that its own images need; None for a file without a row.
+    """
+
+    path: str
+    size: int
+    sha256: str | None = None
+    etag: str | None = None
+    dtype: str | None = None
+
+    @property
+    def mark(self) -> str | None:
+        """What tells its content from any other."""
+        return self.sha256 if self.sha256 is not None else self.etag
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the manifest, with the mark that it has."""
+        marks = {name: value for name, value in (("sha256", self.sha256), ("etag", self.etag)) if value is not None}
+        return {"path": self.path, "size": self.size, **marks, "dtype": self.dtype}
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """Of exact search.
+
+    Attributes:
+        grid: the unit of the projection that gives bounds of distances; None where every stored vector is scanned.
+    """
+
+    grid: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the manifest."""
+        return {} if self.grid is None else {"grid": self.grid}
+
+
+@dataclass(frozen=True)
+class AdaptiveSettings:
+    """Of search in rungs.
+
+    Attributes:
+        grid: the unit of the projection that leads to the inverted file.
+        careful: the rung that searches where none were tuned.
+        tuned: what tuning found; None where it was not done.
+    """
+
+    grid: float
+    careful: Rung
+    tuned: Tuned | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the manifest."""
+        tuned = None if self.tuned is None else self.tuned.to_json()
+        return {"grid": self.grid, "careful": self.careful.to_json(), "tuned": tuned}
+
+
+@dataclass(frozen=True)
+class ProposingSettings:
+    """Of a FAISS index that proposes candidates, whose distances are then settled.
+
+    Attributes:
+        candidates_per_neighbor: that it is asked for.
+        is_centred: whether the vectors were centred first.
+    """
+
+    candidates_per_neighbor: int
+    is_centred: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the manifest."""
+        return asdict(self)
+
+
+SearchSettings = ScanSettings | AdaptiveSettings | ProposingSettings
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of an index folder: its name there, its bytes, and the SHA-256 of its content."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything that is known of an index.
+
+    Attributes:
+        kind: ``exact``, ``adaptive``, ``hnsw`` or ``factory``.
+        factory: its FAISS factory string, as far as one can describe it; "" without a FAISS index.
+        metric: ``l2``, ``cosine`` or ``l1``.
+        n: stored vectors.
+        d: dimensions.
+        shape: of one image.
+        dtype: of the stored vectors.
+        range: the least and the greatest stored number.
+        step: between an image and its vector, as text.
+        grayscale: the formula by which colour images were converted; None where they were not.
+        is_regression: labels are numbers to be averaged, not classes.
+        classes: the distinct labels, sorted; none for regression.
+        class_names: names that a Hugging Face data set gives its integer classes.
+        label_type: Arrow's name of it.
+        image_column: where the first file held its images; None for arrays.
+        label_column: where it held the labels; None for arrays.
+        id_column: where ids were looked for; None where they are ``file#row``.
+        sources: files that images came from.
+        skipped: rows left out as bad.
+        search: settings of its search.
+        seed: of everything random.
+        data_sha256: of what is stored, whatever the kind: indexes that share it can share exact results.
+        versions: of the libraries that shape its answers.
+        generation: of the files in its folder; 0 while it is in memory alone.
+        files: of its folder, by role; none while it is in memory alone.
+        checksum: of the manifest as it was read; "" while it is in memory alone.
+    """
+
+    kind: Kind
+    factory: str
+    metric: str
+    n: int
+    d: int
+    shape: tuple[int, ...]
+    dtype: str
+    range: tuple[float, float]
+    step: str
+    grayscale: str | None
+    is_regression: bool
+    classes: tuple[Any, ...]
+    class_names: list[str] | None
+    label_type: str
+    image_column: str | None
+    label_column: str | None
+    id_column: str | None
+    sources: tuple[Source, ...]
+    skipped: int
+    search: SearchSettings
+    seed: int
+    data_sha256: str
+    versions: dict[str, str]
+    generation: int = 0
+    files: dict[str, StoredFile] = field(default_factory=dict)
+    checksum: str = ""
+
+    @property
+    def folder_bytes(self) -> int:
+        """Bytes of the files of its folder."""
+        return sum(file.size for file in self.files.values())
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all but what says when and as which generation the folder was written."""
+        files = {role: file.sha256 for role, file in self.files.items()}
+        return hashlib.sha256(json.dumps([{"format": FORMAT, **self._facts()}, files]).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """What is written to a folder: all but the checksum."""
+        files = {role: asdict(file) for role, file in self.files.items()}
+        return {"format": FORMAT, "generation": self.generation, **self._facts(), "files": files}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "Manifest":
+        """What `to_json` gave, with its checksum.
+
+        Raises:
+            ValueError: naming the entries that are missing or unusable.
+        """
+        wrong = wrong_fields(record)
+        if wrong:
+            raise ValueError(", ".join(wrong))
+        facts = {name: record[name] for name in _AS_THEY_STAND}
+        return cls(
+            **facts,
+            shape=tuple(record["shape"]),
+            range=tuple(record["range"]),
+            step=record["vector"]["step"],
+            grayscale=record["vector"]["grayscale"],
+            is_regression=record["task"] == "regression",
+            classes=tuple(record["classes"]),
+            sources=tuple(Source(**source) for source in record["sources"]),
+            search=search_from_json(record["kind"], record["search"]),
+            files={role: StoredFile(**entry) for role, entry in record["files"].items()},
+        )
+
+    def _facts(self) -> dict[str, Any]:
+        """What lasts through generations, in the order in which it is written."""
+        return {
+            "kind": self.kind,
+            "factory": self.factory,
+            "metric": self.metric,
+            "n": self.n,
+            "d": self.d,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "range": list(self.range),
+            "vector": {"step": self.step, "grayscale": self.grayscale},
+            "task": "regression" if self.is_regression else "classification",
+            "classes": list(self.classes),
+            "class_names": self.class_names,
+            "label_type": self.label_type,
+            "image_column": self.image_column,
+            "label_column": self.label_column,
+            "id_column": self.id_column,
+            "sources": [source.to_json() for source in self.sources],
+            "skipped": self.skipped,
+            "search": self.search.to_json(),
+            "seed": self.seed,
+            "data_sha256": self.data_sha256,
+            "versions": self.versions,
+        }
+
+
+# Entries of the JSON that are attributes of the same name and form.
+_AS_THEY_STAND = (
+    *("kind", "factory", "metric", "n", "d", "dtype", "class_names", "label_type"),
+    *("image_column", "label_column", "id_column", "skipped", "seed", "data_sha256", "versions"),
+    *("generation", "checksum"),
+)
+
+
+def search_from_json(kind: str, record: dict[str, Any]) -> SearchSettings:
+    """What the settings of an index of a kind gave with `to_json`."""
+    if kind == "exact":
+        return ScanSettings(record.get("grid"))
+    if kind == "adaptive":
+        tuned = None if record["tuned"] is None else Tuned.from_json(record["tuned"])
+        return AdaptiveSettings(record["grid"], Rung.from_json(record["careful"]), tuned)
+    return ProposingSettings(record["candidates_per_neighbor"], record["is_centred"])
 
 
 def is_index_folder(path: Path | Location) -> bool:
@@ -24,7 +262,7 @@ def is_index_folder(path: Path | Location) -> bool:
     return (locate(path) / MANIFEST).is_file
 
 
-def read_manifest(path: Path | Location) -> dict[str, Any]:
+def read_manifest(path: Path | Location) -> Manifest:
     """The manifest of an index folder, checked against its own checksum.
 
     Raises:
@@ -35,80 +273,16 @@ def read_manifest(path: Path | Location) -> dict[str, Any]:
         if folder.is_folder or folder.is_file:
             raise KnnvoteError(f"{path} is not an index folder: it has no {MANIFEST}; give one that knnvote index made")
         raise KnnvoteError(f"{path} does not exist: give an index folder that knnvote index made")
-    manifest = _read_sealed(folder / MANIFEST)
-    if type(manifest.get("format")) is int and manifest["format"] > FORMAT:
+    record = read_sealed(folder / MANIFEST)
+    if type(record.get("format")) is int and record["format"] > FORMAT:
         raise KnnvoteError(
-            f"{path} has index format {manifest['format']}, and this knnvote reads up to {FORMAT}: "
+            f"{path} has index format {record['format']}, and this knnvote reads up to {FORMAT}: "
             "upgrade with pip install --upgrade knnvote"
         )
-    wrong = wrong_fields(manifest)
-    if wrong:
-        raise KnnvoteError(
-            f"{folder / MANIFEST} is not one that knnvote writes: missing or unusable are {', '.join(wrong)}; "
-            "build the index again"
-        )
-    return manifest
-
-
-def last_generation(folder: Path) -> int:
-    """The highest generation that any file here has, committed or not."""
-    matches = [GENERATION_NAME.fullmatch(file.name) for file in folder.iterdir()]
-    return max((int(match[2]) for match in matches if match), default=0)
-
-
-def timing_name(generation: int) -> str:
-    """The file that tells what a build took: not among those that the manifest names, whose bytes the input settles."""
-    return f"timing-{generation}.json"
-
-
-def read_timing(path: Path | Location, manifest: dict[str, Any]) -> dict[str, float]:
-    """Seconds that each step of the build took.
-
-    Raises:
-        KnnvoteError: the file is not there, was changed, or holds anything else.
-    """
-    file = locate(path) / timing_name(manifest["generation"])
-    timing = _read_sealed(file)
-    seconds = {name: value for name, value in timing.items() if name != "checksum"}
-    if not {"read_seconds", "build_seconds"} <= seconds.keys() or not all(map(is_number, seconds.values())):
-        raise KnnvoteError(f"{file} is not one that knnvote writes: it does not hold seconds; build the index again")
-    return timing
-
-
-def fingerprint(manifest: dict[str, Any]) -> str:
-    """SHA-256 of a manifest but for what says when and as which generation it was written."""
-    lasting = {key: value for key, value in manifest.items() if key not in ("generation", "checksum", "files")}
-    files = {role: entry["sha256"] for role, entry in manifest["files"].items()}
-    return hashlib.sha256(json.dumps([lasting, files]).encode()).hexdigest()
-
-
-def folder_bytes(manifest: dict[str, Any]) -> int:
-    """Bytes of the files that a manifest names."""
-    return sum(int(entry["size"]) for entry in manifest["files"].values())
-
-
-def seal(record: dict[str, Any]) -> bytes:
-    """A record as JSON with a checksum of all the rest of it, in the one form that `_read_sealed` accepts."""
-    body = {key: value for key, value in record.items() if key != "checksum"}
-    checksum = hashlib.sha256(json.dumps(body, ensure_ascii=False).encode()).hexdigest()
-    return (json.dumps({**body, "checksum": checksum}, ensure_ascii=False, indent=1) + "\n").encode()
-
-
-def write_sealed(path: Path, record: dict[str, Any]) -> None:
-    """Write a record with its checksum; it appears whole or not at all."""
-    with atomic_write(path) as stream:
-        stream.write(seal(record))
-
-
-def _read_sealed(file: Location) -> dict[str, Any]:
-    with file.open() as stream, file.errors_told():
-        content = stream.read(_LARGEST)
     try:
-        record = json.loads(content)
-        is_sealed = isinstance(record, dict) and seal(record) == content
-    except (ValueError, RecursionError) as error:  # of what is no JSON, or holds half a surrogate pair
-        raise KnnvoteError(f"{file} is damaged: it is not JSON; build the index again") from error
-    if not is_sealed:
-        raise KnnvoteError(f"{file} was changed: its checksum does not fit its content; build the index again")
-    sealed: dict[str, Any] = record
-    return sealed
+        return Manifest.from_json(record)
+    except ValueError as error:
+        raise KnnvoteError(
+            f"{folder / MANIFEST} is not one that knnvote writes: missing or unusable are {error}; "
+            "build the index again"
+        ) from error

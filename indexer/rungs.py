@@ -1,4 +1,4 @@
-"""Rungs: settings of an adaptive index's search, from cheap to careful, as its manifest records them."""
+"""Rungs: settings of an adaptive index's search, from cheap to careful, and what tuning found of them."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -41,49 +41,133 @@ class Rung:
         """As it stands in the manifest."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "Rung":
+        """What `to_json` gave; other entries are left aside."""
+        return cls(record["nprobe"], record["candidates_per_neighbor"], record["confidence"])
+
 
 EXACT = Rung()
+Ladder = tuple[Rung, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A share with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
+class MeasuredRung:
+    """What a rung did in the test of its ladder.
+
+    Attributes:
+        rung: that was tested.
+        settled: share of the queries that it settled.
+        agreement: share of these that got exact search's answer; None where it settled none.
+    """
+
+    rung: Rung
+    settled: float
+    agreement: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredLadder:
+    """Rungs that tuning kept for one kind of answers.
+
+    Attributes:
+        rungs: from cheap to careful; the last settles all that are left.
+        agreement: with exact search, of all queries.
+        reached: whether any rungs were shown to reach the target; exact search alone stands where none were.
+    """
+
+    rungs: tuple[MeasuredRung, ...]
+    agreement: Interval
+    reached: bool
+
+    def __post_init__(self) -> None:
+        """Refuse rungs that leave queries without an answer.
+
+        Raises:
+            ValueError: the last does not settle all that are left.
+        """
+        if not self.rungs or self.rungs[-1].rung.confidence != 0:
+            message = "the last rung must settle all that is left"
+            raise ValueError(message)
+
+    @property
+    def ladder(self) -> Ladder:
+        """The rungs alone."""
+        return tuple(measured.rung for measured in self.rungs)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the manifest."""
+        rungs = [
+            {**measured.rung.to_json(), "settled": measured.settled, "agreement": measured.agreement}
+            for measured in self.rungs
+        ]
+        return {"rungs": rungs, "agreement": asdict(self.agreement), "reached": self.reached}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "MeasuredLadder":
+        """What `to_json` gave."""
+        rungs = [MeasuredRung(Rung.from_json(rung), rung["settled"], rung["agreement"]) for rung in record["rungs"]]
+        agreement = Interval(**{name: record["agreement"][name] for name in ("value", "low", "high")})
+        return cls(rungs=tuple(rungs), agreement=agreement, reached=record["reached"])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """What tuning found: rungs for one k and weighting.
+    """What tuning found for one k and weighting.
 
     Attributes:
         k: neighbours that vote.
         weights: of the vote.
+        target_agreement: that the lower end of the interval of agreement had to reach.
         tolerance: of a regression: answers no farther apart than this agree; None for classes.
-        for_label: rungs whose labels agree with exact search's as often as promised.
-        for_confidence: rungs whose labels and confidences do.
+        queries: stored images that tested the rungs; 0 where exact search alone stands without a test.
+        label: rungs whose labels agree with exact search's as often as promised.
+        confidence: rungs whose labels and confidences do.
     """
 
     k: int
     weights: str
+    target_agreement: float
     tolerance: float | None
-    for_label: tuple[Rung, ...]
-    for_confidence: tuple[Rung, ...]
+    queries: int
+    label: MeasuredLadder
+    confidence: MeasuredLadder
 
+    def to_json(self) -> dict[str, Any]:
+        """The entry ``tuned`` of a manifest's search settings."""
+        return {
+            "k": self.k,
+            "weights": self.weights,
+            "target_agreement": self.target_agreement,
+            "tolerance": self.tolerance,
+            "queries": self.queries,
+            "label": self.label.to_json(),
+            "confidence": self.confidence.to_json(),
+        }
 
-def read_rung(record: dict[str, Any]) -> Rung:
-    """What `Rung.to_json` wrote."""
-    return Rung(record["nprobe"], record["candidates_per_neighbor"], record["confidence"])
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "Tuned":
+        """What `to_json` gave.
 
-
-def read_tuned(record: dict[str, Any]) -> Tuned:
-    """The entry ``tuned`` of a manifest's search settings.
-
-    Raises:
-        ValueError: of some rungs the last does not settle all that is left; KeyError, TypeError: an entry is missing.
-    """
-    for_label, for_confidence = (tuple(map(read_rung, record[name]["rungs"])) for name in ("label", "confidence"))
-    for rungs in (for_label, for_confidence):
-        if not rungs or rungs[-1].confidence != 0:
-            message = "the last rung must settle all that is left"
-            raise ValueError(message)
-    return Tuned(
-        k=record["k"],
-        weights=record["weights"],
-        tolerance=record["tolerance"],
-        for_label=for_label,
-        for_confidence=for_confidence,
-    )
+        Raises:
+            ValueError: a rung is none, or the last does not settle all that is left; KeyError, TypeError: an entry is
+            missing.
+        """
+        return cls(
+            k=record["k"],
+            weights=record["weights"],
+            target_agreement=record["target_agreement"],
+            tolerance=record["tolerance"],
+            queries=record["queries"],
+            label=MeasuredLadder.from_json(record["label"]),
+            confidence=MeasuredLadder.from_json(record["confidence"]),
+        )

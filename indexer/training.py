@@ -19,6 +19,7 @@ from knnvote.data.layout import ImageOptions, Layout, recognise_images
 from knnvote.data.parquet import open_parquet, read_batches, read_head, rows_within_budget
 
 from .labels import class_names, label_array, recognise_label
+from .manifest import Source
 from .metric import Metric, unusable_rows
 
 _BATCH = 4096
@@ -57,7 +58,7 @@ class TrainingSet:
         class_names: names that a Hugging Face data set gives its integer classes.
         is_regression: labels are numbers to be averaged.
         grayscale: colour images are converted to grey.
-        sources: path, size and SHA-256 of each file, and the type that its own images need; None without a row.
+        sources: each file.
         skipped: rows left out as bad.
     """
 
@@ -70,7 +71,7 @@ class TrainingSet:
     class_names: list[str] | None = None
     is_regression: bool = False
     grayscale: bool = False
-    sources: tuple[dict[str, Any], ...] = ()
+    sources: tuple[Source, ...] = ()
     skipped: int = 0
 
 
@@ -118,9 +119,9 @@ def read_training_set(
     """
     parts: list[_Part] = [] if stored is None else [_as_part(stored)]
     names = None if stored is None else stored.class_names
-    sources: list[dict[str, Any]] = [] if stored is None else [*stored.sources]
+    sources = [] if stored is None else [*stored.sources]
     # Where ids are file#row, a file of a stored one's name stays so: its ids tell whether it was added before.
-    inputs = _distinctly_named(inputs, {source["path"] for source in sources} if options.id_column else set())
+    inputs = _distinctly_named(inputs, {source.path for source in sources} if options.id_column else set())
     for source in inputs:
         with source.steady(), open_parquet(source) as file:
             described = source.describe()
@@ -129,7 +130,8 @@ def read_training_set(
             if file.metadata.num_rows:
                 part = _read_part(source, file, layout, label_column, options, metric=metric, progress=progress)
                 parts.append(_same_labels(source, parts[0] if parts else part, part))
-        sources.append({**described, "dtype": str(parts[-1].dtype) if file.metadata.num_rows else None})
+        dtype = str(parts[-1].dtype) if file.metadata.num_rows else None
+        sources.append(Source(**described, dtype=dtype))
     _require_images(inputs, parts if stored is None else parts[1:])
     return TrainingSet(
         vectors=np.concatenate(

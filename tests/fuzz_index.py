@@ -23,6 +23,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
+from dataclasses import asdict
 from pathlib import Path
 from tokenize import TokenError
 
@@ -38,8 +39,11 @@ from knnvote.cli.tables import print_inspection
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer import apart, faiss_index
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.folder import store
-from knnvote.indexer.manifest import MANIFEST, seal
+from knnvote.indexer.folder import verify
+from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.folder.write import describe_file
+from knnvote.indexer.manifest import MANIFEST
+from knnvote.indexer.sealed import seal
 from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.trial.factory import build
 from knnvote.indexer.trial.folder import try_folder
@@ -146,7 +150,7 @@ def adopt(folder: Path, rng: random.Random, change: Callable[[Path], str]) -> st
         role = rng.choice(sorted(files))
         done = f"{files[role].name}: {change(files[role])}"
         if rng.random() < 0.97:
-            manifest["files"][role] = store._describe_file(files[role])
+            manifest["files"][role] = asdict(describe_file(files[role]))
             (folder / MANIFEST).write_bytes(seal(manifest))
     except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError):
         return "nothing more"  # the manifest is too far gone
@@ -266,9 +270,9 @@ def _refusal(work: Callable[[Path], None], folder: Path) -> KnnvoteError | None:
 
 
 def _classify(folder: Path) -> None:
-    index = store.open_index(folder)
+    index = open_index(folder)
     rng = np.random.default_rng(1)
-    low, high = index.manifest["range"]
+    low, high = index.manifest.range
     images = rng.uniform(low, high, (6, *index.shape)).astype(index.vectors.dtype)
     images[1] = np.asarray(index.vectors[0]).reshape(index.shape)
     tuned = index.tuned
@@ -281,7 +285,7 @@ def _classify(folder: Path) -> None:
 
 
 def _verify(folder: Path) -> None:
-    problems = store.verify_folder(folder)
+    problems = verify.verify_folder(folder)
     if problems:
         raise KnnvoteError(problems[0])
 
@@ -345,7 +349,7 @@ def run_case(number: int, seed: int, seeds: Path, *, is_real: bool = False) -> t
 
         def work() -> str:
             if not is_real:
-                store.run_apart = run_forked
+                verify.run_apart = run_forked
             limit = apart._BASE + 2 * (1 << 30)
             resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
             warnings.simplefilter("ignore")

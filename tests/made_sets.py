@@ -1,13 +1,13 @@
 """Made sets of images, thousands of many pixels, on which an adaptive index uses its rungs instead of exact search."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from knnvote.classify.vote import Rule
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.folder.store import open_index
-from knnvote.indexer.rungs import EXACT, Rung
+from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.rungs import EXACT, Interval, MeasuredLadder, MeasuredRung, Rung, Tuned
 
 CHEAP, SURE, LAST = Rung(1, 2, None), Rung(2, 2, 0.75), Rung(8, 4, 0.0)
 LADDERS = {
@@ -82,11 +82,22 @@ def with_rungs(path, rungs, rule=None, *, for_confidence=None, tolerance=None):
     """An index opened as if tuning for a rule had found these rungs."""
     rule = rule or Rule()
     index = open_index(path)
-    index.manifest["search"]["tuned"] = {
-        "k": rule.k,
-        "weights": rule.weights,
-        "tolerance": tolerance,
-        "label": {"rungs": [rung.to_json() for rung in rungs]},
-        "confidence": {"rungs": [rung.to_json() for rung in for_confidence or rungs]},
-    }
-    return index
+    tuned = Tuned(
+        k=rule.k,
+        weights=rule.weights,
+        target_agreement=0.9,
+        tolerance=tolerance,
+        queries=1,
+        label=measured(rungs),
+        confidence=measured(for_confidence or rungs),
+    )
+    search = replace(index.manifest.search, tuned=tuned)
+    return replace(index, manifest=replace(index.manifest, search=search))
+
+
+def measured(rungs):
+    """Rungs as if a test had found no fault with them."""
+    agreement = Interval(value=1.0, low=0.9, high=1.0)
+    return MeasuredLadder(
+        rungs=tuple(MeasuredRung(rung, 0.5, None) for rung in rungs), agreement=agreement, reached=True
+    )

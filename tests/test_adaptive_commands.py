@@ -13,7 +13,7 @@ from knnvote.classify.vote import Rule
 from knnvote.cli.tables import tuning_lines
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import index_arrays
-from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.manifest import read_manifest
 from knnvote.indexer.rungs import EXACT
 
@@ -39,9 +39,9 @@ def test_index_tunes_for_k_weights_and_target_and_says_what_it_measured(folder, 
     options = (*VOTE, "--target-agreement", "0.97")
     built = invoke("index", folder / "train.parquet", "--out", "x.knn", *INDEX, *options)
     assert built.code == 0, built.stderr
-    entry = read_manifest(tmp_path / "x.knn")["search"]["tuned"]
+    entry = read_manifest(tmp_path / "x.knn").search.tuned
     assert (entry["k"], entry["weights"], entry["target_agreement"]) == (3, "distance", 0.97)
-    assert entry == read_manifest(folder / "tuned.knn")["search"]["tuned"]  # from files or arrays, on 1 thread or more
+    assert entry == read_manifest(folder / "tuned.knn").search.tuned  # from files or arrays, on 1 thread or more
     assert entry["label"]["reached"]
     assert len(entry["label"]["rungs"]) > 1
     agreement = entry["label"]["agreement"]
@@ -99,7 +99,7 @@ def test_a_target_that_is_not_reached_is_told_and_search_is_exact(folder, invoke
     done = invoke("index", folder / "train.parquet", "--out", "x.knn", *INDEX, "--target-agreement", "0.99999")
     assert done.code == 0
     assert done.stderr.count("images do not show that rungs reach the target 0.99999") == 2
-    assert open_index(tmp_path / "x.knn").tuned.for_label == (EXACT,)
+    assert open_index(tmp_path / "x.knn").tuned.label.ladder == (EXACT,)
     told = " ".join(invoke("inspect", "x.knn").stdout.split())
     assert "images do not show that rungs reach the target 0.99999" in told
 
@@ -134,8 +134,8 @@ def test_an_index_of_another_kind_is_not_tuned_has_no_rungs_and_no_note(folder, 
         "note: --k without effect: only adaptive indexes are tuned, and this one is hnsw"
     )
     assert len(done.stderr.splitlines()) == 2
-    assert "tuned" not in read_manifest(tmp_path / "x.knn")["search"]
-    assert tuning_lines(read_manifest(tmp_path / "x.knn")) == []
+    assert open_index(tmp_path / "x.knn").tuned is None
+    assert tuning_lines(read_manifest(tmp_path / "x.knn").search) == []
     for index in ("x.knn", folder / "exact.knn"):
         done = invoke("classify", index, folder / "test.parquet", "--out", f"out-{index == 'x.knn'}", "--neighbors")
         assert "note:" not in done.stderr

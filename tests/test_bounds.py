@@ -12,7 +12,8 @@ from knnvote.data.images import convert_queries
 from knnvote.indexer import faiss_index
 from knnvote.indexer.bounds import Bounds, bound_points, bound_table
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.folder.store import open_index, verify_folder
+from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.metric import metric_space
 from knnvote.indexer.projection import fit_projection
 from knnvote.indexer.threads import limit_threads
@@ -135,7 +136,7 @@ def test_a_bound_of_all_components_is_the_distance():
 
 def test_one_flipped_byte_of_the_bounds_is_found(tmp_path):
     index = build(tmp_path / "x.knn", structured(np.random.default_rng(4), 100, 12, np.uint8))
-    path = index.path / index.manifest["files"]["bounds"]["name"]
+    path = index.path / index.manifest.files["bounds"].name
     content = bytearray(path.read_bytes())
     content[-9] ^= 1
     path.write_bytes(content)

@@ -17,8 +17,10 @@ from knnvote.data.sample import digits, split_digits
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer import build
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
-from knnvote.indexer.folder.store import open_index, verify_folder
-from knnvote.indexer.manifest import read_manifest, read_timing
+from knnvote.indexer.folder.generations import read_timing
+from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.folder.verify import verify_folder
+from knnvote.indexer.manifest import read_manifest
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.training import TrainingOptions
 
@@ -66,14 +68,14 @@ def test_a_rebuilt_index_has_the_fingerprint_of_its_generation_alone(tmp_path):
     first = read_manifest(tmp_path / "x")
     index_arrays(IMAGES, LABELS, tmp_path / "x", options=IndexOptions(overwrite=True))
     second = read_manifest(tmp_path / "x")
-    assert (first["generation"], second["generation"]) == (1, 2)
-    assert first["data_sha256"] == second["data_sha256"]
+    assert (first.generation, second.generation) == (1, 2)
+    assert first.data_sha256 == second.data_sha256
 
 
 @pytest.mark.parametrize("kind", ["exact", "adaptive", "hnsw"])
 def test_bytes_are_stored_once_within_the_faiss_index(tmp_path, kind):
     index_arrays(IMAGES, LABELS, tmp_path / "x", options=options(kind))
-    assert sorted(read_manifest(tmp_path / "x")["files"]) == ["index", "labels"]
+    assert sorted(read_manifest(tmp_path / "x").files) == ["index", "labels"]
     assert list((tmp_path / "x").glob("*.npy")) == []
     index = open_index(tmp_path / "x")
     assert index.vectors.dtype == np.uint8
@@ -83,9 +85,9 @@ def test_bytes_are_stored_once_within_the_faiss_index(tmp_path, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_faiss_cannot_hold_is_stored_beside_it_without_loss(tmp_path, kind):
     index_arrays(FLOATS, LABELS, tmp_path / "x", options=options(kind))
-    files = read_manifest(tmp_path / "x")["files"]
+    files = read_manifest(tmp_path / "x").files
     assert sorted(files) == (["labels", "vectors"] if kind == "exact" else ["index", "labels", "vectors"])
-    vectors = np.load(tmp_path / "x" / files["vectors"]["name"], allow_pickle=False)
+    vectors = np.load(tmp_path / "x" / files["vectors"].name, allow_pickle=False)
     assert vectors.dtype == np.float64
     assert np.array_equal(vectors, FLOATS.reshape(200, 64))
     assert np.array_equal(open_index(tmp_path / "x").vectors, vectors)
@@ -100,7 +102,7 @@ def test_vectors_of_every_type_come_back_bit_by_bit(tmp_path, dtype, metric, kin
     index = open_index(tmp_path / "x")
     assert index.vectors.dtype == dtype
     assert index.vectors.tobytes() == images.tobytes()
-    assert (index.kind, index.metric, index.manifest["dtype"]) == (kind, metric, np.dtype(dtype).name)
+    assert (index.kind, index.metric, index.manifest.dtype) == (kind, metric, np.dtype(dtype).name)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_vectors_of_every_type_come_back_bit_by_bit(tmp_path, dtype, metric, kin
 def test_labels_of_every_type_come_back_with_their_classes_in_order(tmp_path, labels, label_type):
     index_arrays(IMAGES, labels, tmp_path / "x")
     index = open_index(tmp_path / "x")
-    assert str(index.labels.type) == index.manifest["label_type"] == label_type
+    assert str(index.labels.type) == index.manifest.label_type == label_type
     assert index.labels.to_pylist() == labels.tolist()
     assert index.classes.to_pylist() == sorted(set(labels.tolist()))
 
@@ -137,7 +139,7 @@ def test_hugging_face_class_names_go_into_the_manifest(tmp_path):
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
     index_files(find_inputs([str(tmp_path / "a.parquet")]), tmp_path / "x")
-    assert read_manifest(tmp_path / "x")["class_names"] == ["even", "odd"]
+    assert read_manifest(tmp_path / "x").class_names == ["even", "odd"]
 
 
 def test_a_regression_has_targets_and_no_classes(tmp_path):
@@ -148,9 +150,9 @@ def test_a_regression_has_targets_and_no_classes(tmp_path):
     assert not (tmp_path / "x").exists()
     index_files(inputs, tmp_path / "x", training=TrainingOptions(is_regression=True))
     index = open_index(tmp_path / "x")
-    assert index.manifest["task"] == "regression"
+    assert index.manifest.is_regression
     assert index.targets.tolist() == (LABELS / 3).tolist()
-    assert index.manifest["classes"] == []
+    assert index.manifest.classes == ()
 
 
 def test_the_manifest_says_what_the_index_was_made_of_and_how(exact_index, digits_folder):
@@ -175,13 +177,13 @@ def test_the_manifest_says_what_the_index_was_made_of_and_how(exact_index, digit
         "skipped": 0,
         "seed": 0,
     }
-    assert {key: manifest[key] for key in facts} == facts
-    (source,) = manifest["sources"]
-    assert source["path"] == "train.parquet"
-    assert source["size"] == (digits_folder / "train.parquet").stat().st_size
-    assert {"knnvote", "faiss-cpu", "numpy", "pyarrow"} <= manifest["versions"].keys()
-    assert "unknown" not in manifest["versions"].values()
-    assert set(read_timing(exact_index, manifest)) >= {"read_seconds", "build_seconds"}
+    assert {key: manifest.to_json()[key] for key in facts} == facts
+    (source,) = manifest.sources
+    assert source.path == "train.parquet"
+    assert source.size == (digits_folder / "train.parquet").stat().st_size
+    assert {"knnvote", "faiss-cpu", "numpy", "pyarrow"} <= manifest.versions.keys()
+    assert "unknown" not in manifest.versions.values()
+    assert read_timing(exact_index, manifest.generation).build_seconds > 0
 
 
 def test_every_row_can_be_traced_to_its_source(exact_index, digits_folder):
@@ -197,7 +199,7 @@ def test_every_row_can_be_traced_to_its_source(exact_index, digits_folder):
 def test_arrays_and_files_give_the_same_stored_data(tmp_path, exact_index):
     split = split_digits()
     index_arrays(split.train_images, split.train_labels, tmp_path / "x")
-    assert read_manifest(tmp_path / "x")["data_sha256"] == read_manifest(exact_index)["data_sha256"]
+    assert read_manifest(tmp_path / "x").data_sha256 == read_manifest(exact_index).data_sha256
 
 
 def test_other_data_have_another_hash_whatever_the_kind(tmp_path):
@@ -209,17 +211,17 @@ def test_other_data_have_another_hash_whatever_the_kind(tmp_path):
         ("other type", IMAGES.astype(np.float32), LABELS),
     ]:
         index_arrays(images, labels, tmp_path / name)
-        hashes[name] = read_manifest(tmp_path / name)["data_sha256"]
+        hashes[name] = read_manifest(tmp_path / name).data_sha256
     assert len(set(hashes.values())) == 4
     index_arrays(IMAGES, LABELS, tmp_path / "adaptive", options=options("adaptive"))
-    assert read_manifest(tmp_path / "adaptive")["data_sha256"] == hashes["plain"]
+    assert read_manifest(tmp_path / "adaptive").data_sha256 == hashes["plain"]
 
 
 def test_grayscale_is_kept_with_its_formula(tmp_path):
     write_table(image_table(IMAGES, LABELS), tmp_path / "a.parquet")
     training = TrainingOptions(images=ImageOptions(grayscale=True))
     index_files(find_inputs([str(tmp_path / "a.parquet")]), tmp_path / "x", training=training)
-    assert read_manifest(tmp_path / "x")["vector"]["grayscale"] == GRAYSCALE_FORMULA
+    assert read_manifest(tmp_path / "x").grayscale == GRAYSCALE_FORMULA
 
 
 def test_skipped_rows_are_counted(tmp_path):
@@ -228,7 +230,7 @@ def test_skipped_rows_are_counted(tmp_path):
     training = TrainingOptions(skip_bad=True)
     index_files(find_inputs([str(tmp_path / "a.parquet")]), tmp_path / "x", training=training)
     manifest = read_manifest(tmp_path / "x")
-    assert (manifest["skipped"], manifest["n"]) == (labels.null_count, 200 - labels.null_count)
+    assert (manifest.skipped, manifest.n) == (labels.null_count, 200 - labels.null_count)
 
 
 def test_an_index_that_exists_is_replaced_only_when_told_to(tmp_path):

@@ -21,7 +21,7 @@ from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.sample import split_digits
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.faiss_index import KINDS
-from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.metric import METRICS
 
 DIGITS = split_digits()

@@ -16,7 +16,8 @@ import knnvote.classify.evaluation.compare
 from knnvote.cli.main import cli
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.manifest import MANIFEST, read_manifest, write_sealed
+from knnvote.indexer.manifest import MANIFEST, read_manifest
+from knnvote.indexer.sealed import write_sealed
 
 COMMANDS = sorted(cli.commands)
 README = Path(__file__).parents[1] / "README.md"
@@ -44,7 +45,7 @@ def work(tmp_path, invoke):
     np.save("good.npy", images)
     assert invoke("classify", "x.knn", "in", "--out", "job").code == 0
     index_arrays(images, np.arange(12) % 2, Path("new.knn"))
-    write_sealed(Path("new.knn") / MANIFEST, {**read_manifest(Path("new.knn")), "format": 99})
+    write_sealed(Path("new.knn") / MANIFEST, {**read_manifest(Path("new.knn")).to_json(), "format": 99})
     return tmp_path
 
 

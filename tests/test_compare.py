@@ -23,7 +23,7 @@ from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
-from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.training import TrainingOptions
 
 RNG = np.random.default_rng(5)

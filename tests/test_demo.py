@@ -16,7 +16,7 @@ from knnvote.classify.classifier import Classifier
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.sample import drawn_one
 from knnvote.demo import draw, run_demo
-from knnvote.indexer.folder.store import verify_folder
+from knnvote.indexer.folder.verify import verify_folder
 
 FOLDER = "my demo"  # the space is quoted in the commands that are printed
 

@@ -78,7 +78,7 @@ def test_neighbours_are_those_of_brute_force(kind, metric, dtype):
     x = (np.random.default_rng(0).normal(size=(300, 12)) * 40 + 100).clip(1, 250).astype(dtype)
     x[:, 0] = 1
     found = KNNVoteClassifier(kind=kind, metric=metric).fit(x[:250], np.arange(250) % 3)
-    stored = found._made.index.vectors.dtype
+    stored = found._index.vectors.dtype
     as_stored = stored if stored.kind == "u" else np.float64
     D, I = found.kneighbors(x[250:])
     expected_D, expected_I = neighbors(x[250:].astype(as_stored), x[:250].astype(as_stored), 5, metric)
@@ -94,7 +94,7 @@ def test_queries_that_the_stored_type_does_not_hold_get_their_true_neighbours(se
     xq[::2] = np.rint(xq[::2])
     xq[0] = x[0]
     found = KNNVoteClassifier(metric=metric).fit(x, np.arange(60) % 2)
-    assert found._made.index.vectors.dtype == np.uint8
+    assert found._index.vectors.dtype == np.uint8
     D, I = found.kneighbors(xq[np.any(xq != 0, axis=1)])
     expected_D, _ = neighbors(xq[np.any(xq != 0, axis=1)], x.astype(np.float64), 5, metric)
     np.testing.assert_allclose(D, expected_D, rtol=1e-9, atol=1e-9)
@@ -339,7 +339,7 @@ def test_answers_do_not_depend_on_threads():
 def test_adaptive_search_is_tuned_for_its_parameters():
     data = clusters(np.uint8)
     fitted = KNNVoteClassifier(3, weights="distance", kind="adaptive", target_agreement=0.9).fit(data.x, data.y)
-    tuned = fitted._made.index.tuned
+    tuned = fitted._index.tuned
     assert (tuned.k, tuned.weights) == (3, "distance")
     exact = KNNVoteClassifier(3, weights="distance").fit(data.x, data.y).predict(data.xq)
     assert (fitted.predict(data.xq) == exact).mean() >= 0.9
@@ -347,5 +347,5 @@ def test_adaptive_search_is_tuned_for_its_parameters():
 
 def test_a_random_state_that_is_no_number_gives_a_seed():
     state = np.random.RandomState(3)
-    found = KNNVoteClassifier(random_state=state).fit(X, Y)._made.index.manifest["seed"]
+    found = KNNVoteClassifier(random_state=state).fit(X, Y)._index.manifest.seed
     assert found == np.random.RandomState(3).randint(2**31 - 1)

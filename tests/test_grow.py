@@ -27,7 +27,8 @@ from knnvote.data.layout import ImageOptions
 from knnvote.data.sample import digits
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
-from knnvote.indexer.folder.store import open_index, verify_folder
+from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.grow import add_files, read_id_column, remove_ids
 from knnvote.indexer.manifest import read_manifest
 from knnvote.indexer.metric import METRICS
@@ -84,9 +85,9 @@ def state(folder):
 def content(folder):
     """All that a manifest says but where rows came from, with the hash of each file that shapes an answer."""
     manifest = read_manifest(folder)
-    files = {role: entry["sha256"] for role, entry in manifest["files"].items() if role != "labels"}
+    files = {role: file.sha256 for role, file in manifest.files.items() if role != "labels"}
     origin = ("generation", "checksum", "files", "sources", "skipped", "image_column", "label_column", "id_column")
-    return {key: value for key, value in manifest.items() if key not in origin} | {"files": files}
+    return {key: value for key, value in manifest.to_json().items() if key not in origin} | {"files": files}
 
 
 @pytest.fixture
@@ -160,17 +161,17 @@ def test_an_index_with_bounds_and_tuned_rungs_is_tuned_again_for_what_it_was(tmp
     assert open_index(tmp_path / "x").fingerprint == open_index(tmp_path / "both").fingerprint
     remove(tmp_path / "x", [f"old.parquet#{row}" for row in range(300)])
     assert content(tmp_path / "x") == content(tmp_path / "left")
-    assert "bounds" in read_manifest(tmp_path / "x")["files"]
+    assert "bounds" in read_manifest(tmp_path / "x").files
     if kind == "adaptive":
-        tuned = read_manifest(tmp_path / "x")["search"]["tuned"]
-        assert (tuned["k"], tuned["weights"], tuned["target_agreement"]) == (3, "distance", 0.97)
+        tuned = read_manifest(tmp_path / "x").search.tuned
+        assert (tuned.k, tuned.weights, tuned.target_agreement) == (3, "distance", 0.97)
 
 
 def test_an_adaptive_index_that_was_never_tuned_stays_so(tmp_path):
     index_arrays(IMAGES[OLD], LABELS[OLD], tmp_path / "x", options=options("adaptive"))
     add(tmp_path / "x", write(tmp_path / "new.parquet", IMAGES[NEW], LABELS[NEW]))
     remove(tmp_path / "x", ["array#3"])
-    assert read_manifest(tmp_path / "x")["search"]["tuned"] is None
+    assert read_manifest(tmp_path / "x").search.tuned is None
 
 
 def test_an_index_tuned_for_more_neighbours_than_stay_is_exact_search(tmp_path):
@@ -227,11 +228,11 @@ def test_where_each_image_came_from_is_kept_and_the_new_file_joins_the_sources(g
     table = pq.read_table(grown / "labels-2.parquet")
     assert table["id"].to_pylist() == [f"old.parquet#{i}" for i in range(100)] + [f"new.parquet#{i}" for i in range(60)]
     assert table["label"].to_pylist() == LABELS.tolist()
-    sources = read_manifest(grown)["sources"]
-    assert sources[0] == before["sources"][0]
-    assert (sources[1]["path"], sources[1]["size"]) == ("new.parquet", (tmp_path / "new.parquet").stat().st_size)
+    sources = read_manifest(grown).sources
+    assert sources[0] == before.sources[0]
+    assert (sources[1].path, sources[1].size) == ("new.parquet", (tmp_path / "new.parquet").stat().st_size)
     remove(grown, [f"old.parquet#{i}" for i in range(100)])
-    assert [source["path"] for source in read_manifest(grown)["sources"]] == ["new.parquet"]
+    assert [source.path for source in read_manifest(grown).sources] == ["new.parquet"]
 
 
 def test_a_regression_stays_one_and_takes_whole_numbers_too(tmp_path):
@@ -280,7 +281,11 @@ def test_options_of_one_addition_stand_above_the_index(grown, tmp_path):
     index = open_index(grown)
     assert index.ids.to_pylist()[100:] == [str(i) for i in range(60)]
     assert index.labels.to_pylist()[100:] == (LABELS[NEW] % 2).tolist()
-    assert [index.manifest[key] for key in ("image_column", "label_column", "id_column")] == ["image", "label", None]
+    assert [getattr(index.manifest, key) for key in ("image_column", "label_column", "id_column")] == [
+        "image",
+        "label",
+        None,
+    ]
 
 
 def test_files_are_added_to_an_index_of_arrays(tmp_path):
@@ -288,7 +293,7 @@ def test_files_are_added_to_an_index_of_arrays(tmp_path):
     add(tmp_path / "x", write(tmp_path / "new.parquet", IMAGES[NEW] / 7, LABELS[NEW]))
     index = open_index(tmp_path / "x")
     assert np.array_equal(index.vectors, np.concatenate([IMAGES[OLD], IMAGES[NEW] / 7]).reshape(160, 64))
-    assert (index.manifest["image_column"], index.manifest["label_column"]) == ("image", "label")
+    assert (index.manifest.image_column, index.manifest.label_column) == ("image", "label")
     remove(tmp_path / "x", ["array#0"])
     assert open_index(tmp_path / "x").ids.to_pylist()[:2] == ["array#1", "array#2"]
 
@@ -300,7 +305,7 @@ def test_bad_rows_are_left_out_only_when_told_to_and_counted_with_the_older_ones
     with pytest.raises(KnnvoteError, match=r"1\.parquet, row 0: no label; mend it, or pass --skip-bad"):
         add(tmp_path / "x", new)
     assert add(tmp_path / "x", new, skip_bad=True) == 160 - holed.null_count
-    assert read_manifest(tmp_path / "x")["skipped"] == 2 * holed.null_count
+    assert read_manifest(tmp_path / "x").skipped == 2 * holed.null_count
 
 
 def test_a_file_of_a_stored_ones_name_is_told_apart_where_ids_are_its_own(tmp_path):
@@ -413,7 +418,7 @@ def test_a_damaged_index_is_refused_and_its_damage_never_sealed(grown, tmp_path)
     for change in (lambda: add(grown, tmp_path / "new.parquet"), lambda: remove(grown, ["old.parquet#0"])):
         with pytest.raises(KnnvoteError, match=r"index-1\.faiss was changed: .*; nothing was changed: build the index"):
             change()
-    assert read_manifest(grown)["generation"] == 1
+    assert read_manifest(grown).generation == 1
 
 
 def test_no_folder_or_lock_is_made_where_there_is_no_index(tmp_path):
@@ -440,7 +445,7 @@ def test_a_change_is_refused_while_another_build_is_at_work(grown, tmp_path):
 def test_at_every_moment_the_folder_is_the_old_whole_or_the_new_whole(tmp_path, monkeypatch, kind, change):
     """Each step on disk is preceded by a copy of the folder: what a kill at that moment would leave."""
     monkeypatch.setattr(
-        "knnvote.indexer.folder.store.is_known", lambda *_: True
+        "knnvote.indexer.folder.open.is_known", lambda *_: True
     )  # to try every copy apart would take long
     folder, copies = tmp_path / "x", []
     new = write(tmp_path / "new.parquet", IMAGES[NEW] / 7, LABELS[NEW])
@@ -459,13 +464,13 @@ def test_at_every_moment_the_folder_is_the_old_whole_or_the_new_whole(tmp_path, 
         for step in ("replace", "unlink"):
             patched.setattr(Path, step, copying(getattr(Path, step)))
         add(folder, new) if change == "add" else remove(folder, ["old.parquet#0"])
-    assert len(state(folder)) == len(read_manifest(folder)["files"]) + 2
+    assert len(state(folder)) == len(read_manifest(folder).files) + 2
     fingerprints = [open_index(copy).fingerprint for copy in copies]
     assert all(verify_folder(copy) == [] for copy in copies)
     assert list(dict.fromkeys(fingerprints)) == [old, open_index(folder).fingerprint]
     for copy in (copies[fingerprints.count(old) - 1], copies[-1]):  # the next run clears away what is left
         remove(copy, ["old.parquet#1"])
-        assert len(state(copy)) == len(read_manifest(copy)["files"]) + 2
+        assert len(state(copy)) == len(read_manifest(copy).files) + 2
 
 
 def test_a_killed_addition_leaves_the_old_index_and_the_same_command_completes_it(grown, tmp_path):

@@ -14,7 +14,7 @@ from knnvote.data.inputs import find_inputs
 from knnvote.data.sample import digits
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import index_arrays, index_files
-from knnvote.indexer.manifest import fingerprint, read_manifest
+from knnvote.indexer.manifest import read_manifest
 
 IMAGES, LABELS = (array[:40] for array in digits())
 
@@ -29,7 +29,7 @@ def test_an_index_is_shown_readably(invoke, exact_index):
         "train.parquet",
         "image image, label label",
         "index-1.faiss, labels-1.parquet",
-        fingerprint(read_manifest(exact_index)),
+        read_manifest(exact_index).fingerprint,
     ):
         assert words in shown.stdout
 
@@ -39,9 +39,10 @@ def test_an_index_as_json_is_its_manifest_with_size_and_times(run, adaptive_inde
     assert (shown.code, shown.stderr) == (0, "")
     facts = json.loads(shown.stdout)
     manifest = read_manifest(adaptive_index)
-    assert {key: facts[key] for key in manifest} == manifest
+    record = manifest.to_json()
+    assert {key: facts[key] for key in record} == record
     assert (facts["type"], facts["path"], facts["kind"], facts["n"]) == ("index", str(adaptive_index), "adaptive", 1347)
-    named = [entry["name"] for entry in manifest["files"].values()]
+    named = [file.name for file in manifest.files.values()]
     assert facts["bytes"] == sum((adaptive_index / name).stat().st_size for name in named)
     assert facts["timing"]["build_seconds"] >= 0
 

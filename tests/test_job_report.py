@@ -19,7 +19,7 @@ from knnvote.data.inputs import find_inputs
 from knnvote.data.locations import locate
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import index_arrays, index_files
-from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.folder.open import open_index
 
 RNG = np.random.default_rng(8)
 IMAGES = RNG.integers(0, 256, (500, 6, 6), dtype=np.uint8)

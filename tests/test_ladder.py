@@ -12,7 +12,7 @@ from knnvote.classify.vote import WEIGHTS, Rule, mean_target, vote
 from knnvote.data.errors import OptionError
 from knnvote.data.images import convert_queries
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.rungs import EXACT, Rung
 from knnvote.indexer.threads import limit_threads
 

@@ -19,7 +19,7 @@ from knnvote.classify.vote import Rule
 from knnvote.data.errors import ImageFileError, OptionError
 from knnvote.data.parquet import schema_metadata_without_images
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.folder.open import open_index
 
 IMAGES = (np.arange(6 * 4, dtype=np.uint8) * 10).reshape(6, 2, 2)
 SCHEMA = pa.schema([("image", pa.binary()), ("label", pa.int64()), ("name", pa.string()), ("other", pa.float32())])

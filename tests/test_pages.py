@@ -28,7 +28,7 @@ from knnvote.data.inputs import find_inputs
 from knnvote.data.locations import locate
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.folder.open import open_index
 
 RNG = np.random.default_rng(5)
 IMAGES = RNG.integers(0, 256, (300, 10, 10), dtype=np.uint8)

@@ -26,7 +26,7 @@ from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import locate
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import index_arrays
-from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.folder.open import open_index
 
 
 @pytest.fixture

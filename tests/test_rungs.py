@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from knnvote.indexer.rungs import EXACT, Rung, read_rung, read_tuned
+from knnvote.indexer.rungs import EXACT, Rung, Tuned
 
 RUNGS = [EXACT, Rung(1, 2, None), Rung(8, 3, 0.75), Rung(64, 8, 0.0)]
 
 
 @pytest.mark.parametrize("rung", RUNGS)
 def test_a_rung_is_read_back_from_json_as_it_was(rung):
-    assert read_rung(json.loads(json.dumps(rung.to_json()))) == rung
+    assert Rung.from_json(json.loads(json.dumps(rung.to_json()))) == rung
 
 
 def test_exact_search_is_the_rung_that_settles_all_and_looks_at_everything():
@@ -25,12 +25,15 @@ def test_a_rung_settles_so_many_candidates_for_each_neighbour_but_no_more_than_t
     assert Rung(8, 3, 0.0).candidates(k, n) == candidates
 
 
-def test_what_tuning_recorded_is_read_back_without_what_it_measured():
+def test_what_tuning_recorded_is_read_back_as_it_was():
     def entry(*rungs):
-        return {"rungs": [{**rung.to_json(), "settled": 0.5, "agreement": None} for rung in rungs], "reached": True}
+        rungs = [{**rung.to_json(), "settled": 0.5, "agreement": None} for rung in rungs]
+        return {"rungs": rungs, "agreement": {"value": 1.0, "low": 0.9, "high": 1.0}, "reached": True}
 
-    record = {"k": 7, "weights": "distance", "tolerance": 0.25, "label": entry(*RUNGS), "confidence": entry(EXACT)}
-    tuned = read_tuned(json.loads(json.dumps({**record, "target_agreement": 0.99, "queries": 12})))
+    record = {"k": 7, "weights": "distance", "target_agreement": 0.99, "tolerance": 0.25, "queries": 12}
+    record |= {"label": entry(*RUNGS), "confidence": entry(EXACT)}
+    tuned = Tuned.from_json(json.loads(json.dumps(record)))
     assert (tuned.k, tuned.weights, tuned.tolerance) == (7, "distance", 0.25)
-    assert tuned.for_label == tuple(RUNGS)
-    assert tuned.for_confidence == (EXACT,)
+    assert tuned.label.ladder == tuple(RUNGS)
+    assert tuned.confidence.ladder == (EXACT,)
+    assert tuned.to_json() == record

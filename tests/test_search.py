@@ -10,7 +10,7 @@ from knnvote.classify.search.distances import final_distances
 from knnvote.classify.search.search import candidates, exact, search
 from knnvote.data.errors import OptionError
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.threads import limit_threads
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,14 @@ from knnvote.data.sample import digits, split_digits
 from knnvote.indexer import fields
 from knnvote.indexer import manifest as manifest_module
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.folder import store
-from knnvote.indexer.folder.store import open_index, verify_folder
-from knnvote.indexer.manifest import MANIFEST, fingerprint, read_manifest, read_timing
+from knnvote.indexer.folder import open as opening
+from knnvote.indexer.folder import write as writing
+from knnvote.indexer.folder.generations import read_timing
+from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.folder.verify import verify_folder
+from knnvote.indexer.folder.write import describe_file
+from knnvote.indexer.manifest import MANIFEST, read_manifest
+from knnvote.indexer.sealed import seal
 
 IMAGES, LABELS = (array[:60] for array in digits())
 FLOATS = IMAGES / 7  # which float32 does not hold
@@ -59,14 +65,14 @@ def problems(folder):
 
 
 def named_files(folder):
-    return sorted(entry["name"] for entry in read_manifest(folder)["files"].values())
+    return sorted(file.name for file in read_manifest(folder).files.values())
 
 
 def edit_manifest(folder, change):
     """Change the manifest and seal it again, as a foreign or hostile program could."""
     manifest = json.loads((folder / MANIFEST).read_bytes())
     change(manifest)
-    (folder / MANIFEST).write_bytes(manifest_module.seal(manifest))
+    (folder / MANIFEST).write_bytes(seal(manifest))
 
 
 def test_a_folder_holds_its_manifest_the_files_it_names_and_the_timing_alone(folder):
@@ -85,7 +91,7 @@ def test_an_opened_index_holds_what_was_given(folder):
     assert index.classes.to_pylist() == sorted(set(labels.tolist()))
     assert index.classes.take(index.class_codes).to_pylist() == labels.tolist()
     assert index.ids.to_pylist() == [f"array#{row}" for row in range(60)]
-    assert index.fingerprint == fingerprint(read_manifest(folder))
+    assert index.fingerprint == read_manifest(folder).fingerprint
     assert not index.is_regression
 
 
@@ -140,7 +146,7 @@ def test_every_single_flipped_byte_of_a_json_file_is_found(pristine, name, mask)
 
 def _timing_problems(folder):
     try:
-        read_timing(folder, {"generation": 1})
+        read_timing(folder, 1)
     except KnnvoteError as error:
         return [str(error)]
     return []
@@ -219,7 +225,7 @@ def test_swapped_files_do_not_pass_for_the_index(folder, tmp_path):
     assert len(verify_folder(folder)) == 1
 
     def adopt(manifest):
-        manifest["files"]["vectors"] = store._describe_file(folder / "vectors-1.npy")
+        manifest["files"]["vectors"] = asdict(describe_file(folder / "vectors-1.npy"))
 
     edit_manifest(folder, adopt)
     with pytest.raises(KnnvoteError, match="does not hold the vectors that its manifest describes"):
@@ -241,7 +247,7 @@ def test_a_pickle_in_place_of_the_vectors_is_not_loaded(folder):
         np.save(stream, np.array([{"x": 1}] * 5000, dtype=object), allow_pickle=True)
 
     def adopt(manifest):
-        manifest["files"]["vectors"] = store._describe_file(folder / "vectors-1.npy")
+        manifest["files"]["vectors"] = asdict(describe_file(folder / "vectors-1.npy"))
 
     edit_manifest(folder, adopt)
     with pytest.raises(KnnvoteError, match="its files cannot be read"):
@@ -444,7 +450,7 @@ def test_an_index_built_again_from_the_same_input_has_the_same_fingerprint(tmp_p
     first = open_index(path)
     index_arrays(IMAGES, LABELS, path, options=REPLACING)
     again = open_index(path)
-    assert (first.manifest["generation"], again.manifest["generation"]) == (1, 2)
+    assert (first.manifest.generation, again.manifest.generation) == (1, 2)
     index_arrays(IMAGES, LABELS + 1, path, options=REPLACING)
     assert first.fingerprint == again.fingerprint != open_index(path).fingerprint
 
@@ -454,7 +460,7 @@ def test_an_index_replaced_while_it_is_opened_is_opened_as_the_new_one(folder, m
     index_arrays(FLOATS[:20], LABELS[:20], folder, options=REPLACING)
     newer = read_manifest(folder)
     manifests = iter([stale, newer])
-    monkeypatch.setattr(store, "read_manifest", lambda _path: next(manifests))
+    monkeypatch.setattr(opening, "read_manifest", lambda _path: next(manifests))
     assert open_index(folder).manifest == newer
 
 
@@ -473,7 +479,7 @@ def test_a_new_folder_that_could_not_be_finished_is_no_index_and_can_be_built_ag
 
 def test_a_disk_that_cannot_sync_the_index_file_is_told(folder, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(store, "sync", lambda _path: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+        patched.setattr(writing, "sync", lambda _path: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
         with pytest.raises(KnnvoteError, match=f"cannot write {folder}: Input/output error"):
             index_arrays(IMAGES, LABELS, folder, options=REPLACING)
     assert verify_folder(folder) == []
@@ -523,7 +529,7 @@ def test_a_build_killed_before_it_commits_leaves_the_old_index_and_the_next_clea
     assert verify_folder(folder) == []
     index_arrays(IMAGES, LABELS, folder, options=REPLACING)
     assert len(state(folder)) == 4
-    assert read_manifest(folder)["generation"] == 3
+    assert read_manifest(folder).generation == 3
 
 
 def test_files_of_the_users_own_in_an_index_folder_are_left_alone(folder):

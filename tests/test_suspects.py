@@ -15,7 +15,7 @@ from knnvote.classify.evaluation.suspects import Suspect, find_suspects
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.sample import split_digits
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.metric import METRICS
 
 DIGITS = split_digits()

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import faiss
@@ -17,9 +18,12 @@ from knnvote.data.sample import digits
 from knnvote.indexer import apart, faiss_index
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.faiss_index import build_faiss, write_faiss
-from knnvote.indexer.folder import known, store
-from knnvote.indexer.folder.store import open_index, verify_folder
-from knnvote.indexer.manifest import MANIFEST, seal
+from knnvote.indexer.folder import known, verify
+from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.folder.verify import verify_folder
+from knnvote.indexer.folder.write import describe_file
+from knnvote.indexer.manifest import MANIFEST
+from knnvote.indexer.sealed import seal
 from knnvote.indexer.trial import folder as trial
 from knnvote.indexer.trial.folder import try_folder
 
@@ -59,7 +63,7 @@ def trials(monkeypatch):
         calls.append(arguments)
         return apart.run_apart(*arguments, **limits)
 
-    monkeypatch.setattr(store, "run_apart", run_apart)
+    monkeypatch.setattr(verify, "run_apart", run_apart)
     return calls
 
 
@@ -68,7 +72,7 @@ def adopt(folder, role="index", **changes):
     manifest = json.loads((folder / MANIFEST).read_bytes())
     manifest.update(changes)
     file = folder / manifest["files"][role]["name"]
-    manifest["files"][role] = store._describe_file(file)
+    manifest["files"][role] = asdict(describe_file(file))
     (folder / MANIFEST).write_bytes(seal(manifest))
 
 
@@ -212,7 +216,7 @@ def test_a_damaged_record_of_a_known_folder_is_none(stranger, trials):
 
 def test_a_trial_that_ends_without_an_answer_is_told_by_folder(stranger, monkeypatch):
     folder = stranger("exact")
-    monkeypatch.setattr(store, "run_apart", lambda *_a, **_k: apart.run_apart("this", memory=0, seconds=0))
+    monkeypatch.setattr(verify, "run_apart", lambda *_a, **_k: apart.run_apart("this", memory=0, seconds=0))
     with pytest.raises(
         KnnvoteError, match=f"^{folder} is not an index that knnvote writes: its process gave no answer"
     ):
@@ -392,6 +396,6 @@ def test_a_sealed_timing_without_seconds_is_told_by_inspect_and_verify(timing, s
 
 def test_a_manifest_is_read_for_no_more_than_any_could_be(stranger, monkeypatch):
     folder = stranger("exact")
-    monkeypatch.setattr("knnvote.indexer.manifest._LARGEST", 100)
+    monkeypatch.setattr("knnvote.indexer.sealed._LARGEST", 100)
     with pytest.raises(KnnvoteError, match=r"manifest.json is damaged: it is not JSON"):
         open_index(folder)

@@ -18,9 +18,11 @@ from knnvote.data.images import convert_queries
 from knnvote.data.sample import split_digits
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.faiss_index import training_rows
-from knnvote.indexer.folder.store import open_index, verify_folder
-from knnvote.indexer.manifest import read_manifest, read_timing
-from knnvote.indexer.rungs import EXACT, read_rung, read_tuned
+from knnvote.indexer.folder.generations import read_timing
+from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.folder.verify import verify_folder
+from knnvote.indexer.manifest import read_manifest
+from knnvote.indexer.rungs import EXACT, Rung, Tuned
 from knnvote.indexer.threads import limit_threads
 
 ANSWERS = ("label", "confidence")
@@ -45,7 +47,7 @@ def tuned(tmp_path_factory):
 
 
 def entry_of(index):
-    return index.manifest["search"]["tuned"]
+    return index.tuned.to_json()
 
 
 # What is recorded
@@ -79,15 +81,15 @@ def test_the_record_tells_rungs_shares_and_agreement_that_add_up(tuned, tuning, 
             assert found["agreement"] == {"value": interval.value, "low": interval.low, "high": interval.high}
         assert found["reached"] or found["rungs"] == [{**EXACT.to_json(), "settled": 1.0, "agreement": 1.0}]
         assert interval.low >= tuning.target_agreement or not found["reached"]
-        rungs = [read_rung(rung) for rung in found["rungs"]]
+        rungs = [Rung.from_json(rung) for rung in found["rungs"]]
         reach = [rung.nprobe or np.inf for rung in rungs]
         assert reach == sorted(set(reach))
         assert rungs[-1].confidence == 0
         assert all(rung.confidence != 0 for rung in rungs[:-1])
     assert len(entry["label"]["rungs"]) > 1
-    assert index.tuned == read_tuned(entry)
+    assert index.tuned == Tuned.from_json(entry)
     assert verify_folder(index.path) == []
-    assert read_timing(index.path, index.manifest)["tune_seconds"] > 0
+    assert read_timing(index.path, index.manifest.generation).tune_seconds > 0
 
 
 def test_the_same_input_and_seed_give_the_same_record_on_any_number_of_threads(tuned, tmp_path):
@@ -110,7 +112,7 @@ def test_the_agreement_recorded_is_what_the_rungs_do_with_images_left_out_in_pla
     assert len(rows) == entry["queries"] > 300
     exact = [plain.exact(row) for row in rows]
     for answers in ANSWERS:
-        rungs = [read_rung(rung) for rung in entry[answers]["rungs"]]
+        rungs = [Rung.from_json(rung) for rung in entry[answers]["rungs"]]
         settled, right, unclear = np.zeros(len(rungs)), 0, 0
         for row, truth in zip(rows, exact, strict=True):
             for number, rung in enumerate(rungs):
@@ -150,7 +152,7 @@ def test_a_target_of_1_is_exact_search(tmp_path, is_regression):
     data = clusters("uint8", nq=100)
     labels = data.y * 1.0 if is_regression else data.y
     index = build(tmp_path / "x.knn", data.x, labels, tune=Tuning(target_agreement=1.0), is_regression=is_regression)
-    assert (index.tuned.for_label, index.tuned.for_confidence) == ((EXACT,), (EXACT,))
+    assert (index.tuned.label.ladder, index.tuned.confidence.ladder) == ((EXACT,), (EXACT,))
     assert entry_of(index)["queries"] == 0
     D, I, settled_by = climb(index, data.xq, Rule())
     expected_D, expected_I = exact_search(index, data.xq, 5)
@@ -162,7 +164,7 @@ def test_a_target_of_1_is_exact_search(tmp_path, is_regression):
 def test_few_small_images_are_searched_exactly(tmp_path):
     digits = split_digits()
     index = build(tmp_path / "x.knn", digits.train_images, digits.train_labels, tune=Tuning())
-    assert index.tuned.for_label == index.tuned.for_confidence == (EXACT,)
+    assert index.tuned.label.ladder == index.tuned.confidence.ladder == (EXACT,)
     classifier = Classifier(index)
     answer = classifier(digits.test_images)
     expected = classifier.answer_neighbors(*exact_search(index, digits.test_images.reshape(-1, 64), 5))
@@ -178,7 +180,7 @@ def test_a_target_that_so_few_images_cannot_show_is_recorded_as_not_reached_and_
     assert entry["queries"] == len(rest) > len(first)
     assert not set(rest) & {*first, *training_rows(3000, 0)}  # none of those that chose anything
     assert [entry[answers]["reached"] for answers in ANSWERS] == [False, False]
-    assert index.tuned.for_label == index.tuned.for_confidence == (EXACT,)
+    assert index.tuned.label.ladder == index.tuned.confidence.ladder == (EXACT,)
     answer = Classifier(index)(data.xq)
     expected = Classifier(index).answer_neighbors(*exact_search(index, data.xq, 5))
     assert answer.prediction.equals(expected.prediction)
@@ -190,10 +192,10 @@ def test_indexes_of_other_kinds_are_not_tuned(tmp_path):
     for kind in ("exact", "hnsw"):
         options = IndexOptions(kind=kind, overwrite=True)
         index_arrays(x, y, tmp_path / kind, options=options)
-        before = read_manifest(tmp_path / kind)["search"]
+        before = read_manifest(tmp_path / kind).search
         index_arrays(x, y, tmp_path / kind, options=options, tune=lambda _: pytest.fail("tuned"))
-        assert read_manifest(tmp_path / kind)["search"] == before
-        assert before.get("tuned") is None
+        assert read_manifest(tmp_path / kind).search == before
+        assert open_index(tmp_path / kind).tuned is None
 
 
 # What is refused
@@ -219,7 +221,7 @@ def test_a_k_below_one_is_refused():
 def test_where_as_many_vote_as_there_are_images_search_is_exact(tmp_path, n, k):
     x = np.random.default_rng(0).integers(0, 256, (n, 4), np.uint8)
     index = build(tmp_path / "x.knn", x, np.arange(n) % 3, tune=Tuning(k=k))
-    assert index.tuned.for_label == index.tuned.for_confidence == (EXACT,)
+    assert index.tuned.label.ladder == index.tuned.confidence.ladder == (EXACT,)
 
 
 # Copies
@@ -248,7 +250,7 @@ def test_where_every_image_is_stored_many_times_nothing_can_be_measured_and_sear
     entry = entry_of(index)
     assert entry["queries"] == 0
     assert [entry[answers]["reached"] for answers in ANSWERS] == [False, False]
-    assert index.tuned.for_label == index.tuned.for_confidence == (EXACT,)
+    assert index.tuned.label.ladder == index.tuned.confidence.ladder == (EXACT,)
 
 
 # The promise
@@ -273,7 +275,7 @@ def test_on_images_never_seen_labels_agree_with_exact_search_as_often_as_promise
     data = make(n=6000, nq=3000, seed=seed)
     index = build(tmp_path / "x.knn", data.x, data.y, tune=Tuning(target_agreement=0.99), metric=metric)
     entry = entry_of(index)["label"]
-    assert entry["reached"] or index.tuned.for_label == (EXACT,)
+    assert entry["reached"] or index.tuned.label.ladder == (EXACT,)
     if make is many_classes:  # else two thousand images left out show too little for some seeds
         assert len(entry["rungs"]) > 1
         assert entry["rungs"][0]["settled"] > 0

@@ -13,7 +13,7 @@ from knnvote.classify.vote import TIES, WEIGHTS, Rule, class_shares, mean_target
 from knnvote.data.errors import OptionError
 from knnvote.data.sample import split_digits
 from knnvote.indexer.build import index_arrays
-from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.folder.open import open_index
 
 # How many of the 450 test digits have their k-th and their next neighbour equally far, by k. Which of the two votes is
 # a matter of order, for which scikit-learn has no rule (here it is the first row): they are left out of the comparison.

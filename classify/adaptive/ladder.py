@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from knnvote.classify.search.distances import final_distances
 from knnvote.classify.search.search import check_k, exact_block, in_blocks, probe, project, settle, settle_or_scan
 from knnvote.classify.vote import Rule, vote
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 from knnvote.indexer.rungs import Rung
 
 _TOLERANCE = 0.05  # of a regression, in standard deviations of the stored labels
@@ -26,7 +26,7 @@ def rungs_for(index: Index, rule: Rule) -> tuple[Rung, ...]:
     tuned = index.tuned
     if tuned is None or (tuned.k, tuned.weights) != (rule.k, rule.weights):
         return (index.careful(rule.k),)
-    return tuned.for_label if rule.min_confidence is None else tuned.for_confidence
+    return (tuned.label if rule.min_confidence is None else tuned.confidence).ladder
 
 
 def why_no_promise(index: Index, rule: Rule) -> str | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from knnvote.classify.search.distances import candidate_distances, final_distances
 from knnvote.classify.search.search import exact_search, in_blocks, nearest, probe, project
 from knnvote.classify.vote import Rule, mean_target, vote
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 from knnvote.indexer.rungs import Rung
 
 from .ladder import agrees

@@ -17,23 +17,22 @@ Costs are counted, not timed, so that the same images, options and seed give the
 """
 
 import itertools
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.interval import Interval, share_interval
+from knnvote.classify.interval import share_interval
 from knnvote.classify.vote import WEIGHTS, Rule, Weights
 from knnvote.data.errors import OptionError
 from knnvote.indexer.faiss_index import training_rows
-from knnvote.indexer.folder.store import Index
-from knnvote.indexer.rungs import EXACT, Rung
+from knnvote.indexer.index import Index
+from knnvote.indexer.rungs import EXACT, Interval, Ladder, MeasuredLadder, MeasuredRung, Rung, Tuned
 
 from .ladder import answer_tolerance
 from .trials import ANSWERS, Answers, Queries, Trials, ask, try_rungs
 
-Ladder = tuple[Rung, ...]
 # Candidates for each neighbour: of a rung that is sure when all agree, of one that is when the vote is, of the last.
 _FIRST, _MIDDLE, _LAST = (2, 3, 4, 8), (2, 4, 8), (4, 8)
 _CONFIDENCES = (1.0, 0.75)
@@ -46,11 +45,12 @@ _FIRST_PART = 10_000  # queries that choose the ladders to test
 _TESTED = (6000, 40_000)  # queries that test them, at least and at most
 
 
-_EXACT_ALONE = {
-    "rungs": [{**EXACT.to_json(), "settled": 1.0, "agreement": 1.0}],
-    "agreement": asdict(Interval(value=1.0, low=1.0, high=1.0)),
-    "reached": True,
-}
+_EXACT_ALONE = MeasuredLadder(
+    rungs=(MeasuredRung(EXACT, settled=1.0, agreement=1.0),),
+    agreement=Interval(value=1.0, low=1.0, high=1.0),
+    reached=True,
+)
+_UNREACHED = replace(_EXACT_ALONE, reached=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,34 +80,32 @@ class Tuning:
         if not 0 < self.target_agreement <= 1:
             raise OptionError(f"--target-agreement is {self.target_agreement}: give a share above 0, at most 1")
 
-    def __call__(self, index: Index) -> dict[str, Any]:
+    def __call__(self, index: Index) -> Tuned:
         """Tune an adaptive index, which need not be on disk yet.
 
         Returns:
-            The entry ``tuned`` of its manifest: k, weights, target, and for labels and for labels with confidences
-            the rungs, each with the share of queries that it settles and their agreement, and the agreement of all;
-            exact search alone where that is cheaper or, with ``reached`` false, where nothing else reached the target.
+            For labels and for labels with confidences the rungs that it is to be searched by: exact search alone where
+            that is cheaper or, with ``reached`` false, where nothing else reached the target.
         """
         tolerance = answer_tolerance(index)
-        record = {**asdict(self), "tolerance": tolerance}
+        found = partial(Tuned, **asdict(self), tolerance=tolerance)
         firsts, middles, lasts = _rungs(index, self.k)
         is_exact_cheapest = self.k >= index.n or _cost(index, EXACT, self.k) <= min(firsts.values())
         if self.target_agreement == 1 or is_exact_cheapest:
-            return {**record, "queries": 0, "label": _EXACT_ALONE, "confidence": _EXACT_ALONE}
-        unreached = {**_EXACT_ALONE, "reached": False}
+            return found(queries=0, label=_EXACT_ALONE, confidence=_EXACT_ALONE)
         first_rows, other_rows = _draw(index, self.target_agreement)
         if not _can_show(self.target_agreement, len(other_rows)):
-            return {**record, "queries": len(other_rows), "label": unreached, "confidence": unreached}
+            return found(queries=len(other_rows), label=_UNREACHED, confidence=_UNREACHED)
         rule = Rule(k=self.k, weights=self.weights)
         first, other = (ask(index, rows, rule, tolerance) for rows in (first_rows, other_rows))
         if not len(first.xq) or not _can_show(self.target_agreement, len(other.xq)):  # many have many copies
-            return {**record, "queries": len(other.xq), "label": unreached, "confidence": unreached}
+            return found(queries=len(other.xq), label=_UNREACHED, confidence=_UNREACHED)
         tried = try_rungs(first, [*firsts], [*middles, *lasts])
         most_risk = _HOPE * _ERROR * (1 - self.target_agreement) * len(first.xq)
         ladders = {answers: _to_test(tried, answers, [firsts, middles, lasts], most_risk) for answers in ANSWERS}
         tested = _try_ladders(other, [ladder for to_test in ladders.values() for ladder in to_test])
-        found = {name: _choose(tested, to_test, name, self.target_agreement) for name, to_test in ladders.items()}
-        return {**record, "queries": len(other.xq), "label": found["label"], "confidence": found["confidence"]}
+        label, confidence = (_choose(tested, ladders[name], name, self.target_agreement) for name in ANSWERS)
+        return found(queries=len(other.xq), label=label, confidence=confidence)
 
 
 def _rungs(index: Index, k: int) -> tuple[dict[Rung, float], ...]:
@@ -141,7 +139,7 @@ def _draw(index: Index, target: float) -> tuple[NDArray[np.int64], NDArray[np.in
     None that the index was fitted to: its lists lie so that these are found more easily than a new image is.
     """
     tested = int(np.clip(round(20 / (1 - target)), *_TESTED))
-    seed = index.manifest["seed"]
+    seed = index.manifest.seed
     unseen = np.setdiff1d(np.arange(index.n), training_rows(index.n, seed))
     rows = np.random.default_rng([seed, 1]).permutation(unseen)
     first = min(_FIRST_PART, len(rows) // 3)
@@ -239,13 +237,13 @@ def _risk(tried: Trials, answers: Answers) -> NDArray[np.float32]:
     return (_ERROR * wrong + wrong_confidence).astype(np.float32)
 
 
-def _choose(tested: Trials, ladders: list[Ladder], answers: Answers, target: float) -> dict[str, Any]:
-    """The last ladder to pass before the second one fails, as the manifest records it; else exact search alone."""
-    kept, failures = {**_EXACT_ALONE, "reached": False}, 0
+def _choose(tested: Trials, ladders: list[Ladder], answers: Answers, target: float) -> MeasuredLadder:
+    """The last ladder to pass before the second one fails; else exact search alone."""
+    kept, failures = _UNREACHED, 0
     for ladder in ladders:
         measured = _measure(tested, ladder, answers)
-        if measured["agreement"]["low"] >= target:
-            kept = {**measured, "reached": True}
+        if measured.agreement.low >= target:
+            kept = replace(measured, reached=True)
         else:
             failures += 1
         if failures == _FAILURES:
@@ -253,7 +251,7 @@ def _choose(tested: Trials, ladders: list[Ladder], answers: Answers, target: flo
     return kept
 
 
-def _measure(tested: Trials, ladder: Ladder, answers: Answers) -> dict[str, Any]:
+def _measure(tested: Trials, ladder: Ladder, answers: Answers) -> MeasuredLadder:
     """What a ladder does with the queries that test it."""
     places = [tested.place[rung] for rung in ladder]
     settled_by = tested.sure[places].argmax(axis=0)
@@ -262,5 +260,6 @@ def _measure(tested: Trials, ladder: Ladder, answers: Answers) -> dict[str, Any]
     for number, rung in enumerate(ladder):
         settled = agreed[settled_by == number]
         agreement = float(settled.mean()) if len(settled) else None
-        rungs.append({**rung.to_json(), "settled": len(settled) / len(agreed), "agreement": agreement})
-    return {"rungs": rungs, "agreement": asdict(share_interval(int(agreed.sum()), len(agreed)))}
+        rungs.append(MeasuredRung(rung, len(settled) / len(agreed), agreement))
+    agreement_of_all = share_interval(int(agreed.sum()), len(agreed))
+    return MeasuredLadder(rungs=tuple(rungs), agreement=agreement_of_all, reached=False)

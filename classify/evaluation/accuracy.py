@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.interval import Interval, share_interval
+from knnvote.classify.interval import share_interval
+from knnvote.indexer.rungs import Interval
 
 _BANDS = 10
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from knnvote.classify.search.search import finds_equal, neighbors_left_out
 from knnvote.classify.vote import WEIGHTS, Weights, neighbor_weights
 from knnvote.data.errors import KnnvoteError, OptionError
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 from knnvote.indexer.threads import limit_threads
 
 MAX_K = 30

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from knnvote.classify.adaptive.ladder import answer_tolerance
 from knnvote.classify.classifier import Answer, Classifier
-from knnvote.classify.interval import Interval, share_interval
+from knnvote.classify.interval import share_interval
 from knnvote.classify.search.search import exact_search, finds_equal
 from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions
 from knnvote.indexer.faiss_index import FAISS_METRIC
-from knnvote.indexer.folder.store import Index
-from knnvote.indexer.manifest import folder_bytes, read_timing
+from knnvote.indexer.folder.generations import read_timing
+from knnvote.indexer.index import Index
 from knnvote.indexer.metric import metric_space
+from knnvote.indexer.rungs import Interval
 from knnvote.indexer.threads import limit_threads
 
 from .accuracy import Judgement, judge
@@ -155,7 +156,7 @@ def compare(
             tests = read_test_set(inputs, classifier, images or ImageOptions(), label_column)
             if index is indexes[0]:
                 first = tests
-            shared = (index.manifest["data_sha256"], index.metric)
+            shared = (index.manifest.data_sha256, index.metric)
             if shared not in truths or not np.array_equal(truths[shared][0].xq, tests.xq):
                 progress(f"exact search over {index.path}")
                 truths[shared] = (tests, exact_answer(classifier, tests.xq))
@@ -201,9 +202,9 @@ class _IndexSearch:
         index = classifier.index
         self.classifier = classifier
         self.path = str(index.path)
-        self.kind = index.kind
-        self.bytes = folder_bytes(index.manifest)
-        self.build_seconds = read_timing(index.path, index.manifest)["build_seconds"]
+        self.kind: str = index.kind
+        self.bytes = index.manifest.folder_bytes
+        self.build_seconds = read_timing(index.path, index.manifest.generation).build_seconds
 
     def answer(self, xq: NDArray[np.generic]) -> Answer:
         return self.classifier.answer(xq, {})

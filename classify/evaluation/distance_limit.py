@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from knnvote.classify.search.search import exact_search, finds_equal, neighbors_left_out, search
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import OptionError
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 from knnvote.indexer.threads import limit_threads
 
 FALSE_ALARMS = 0.01

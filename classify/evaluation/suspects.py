@@ -25,7 +25,7 @@ from knnvote.classify.neighbors import Neighbor, neighbors_of
 from knnvote.classify.search.search import neighbors_left_out
 from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import KnnvoteError, OptionError
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 from knnvote.indexer.threads import limit_threads
 
 DEFAULT_K = 20
@@ -151,7 +151,7 @@ def find_suspects(
         k=k,
         losing_the_vote=int((votes.winner != index.class_codes[votes.rows]).sum()),
         with_equal=len(equal),
-        class_names=index.manifest["class_names"],
+        class_names=index.manifest.class_names,
         suspects=_describe(index, votes.take(order), equal),
     )
 
@@ -214,7 +214,7 @@ def _count_votes(index: Index, rows: NDArray[np.int64], D: NDArray[np.float64], 
 
 
 def _describe(index: Index, votes: _Votes, equal: dict[int, list[int]]) -> list[Suspect]:
-    places = index.provenance.read(["file", "row"]).take(votes.rows).to_pydict()
+    places = index.provenance("file", "row").take(votes.rows).to_pydict()
     says = index.classes.take(votes.winner).to_pylist()
     suspects = []
     for i, row in enumerate(votes.rows.tolist()):

@@ -13,7 +13,7 @@ from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.parquet import open_parquet, read_batches, read_head, rows_within_budget
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 from knnvote.indexer.labels import find_label, true_labels
 
 _BATCH = 4096
@@ -88,7 +88,7 @@ def _label_column(source: InputFile, schema: pa.Schema, layout: Layout, index: I
         raise ImageFileError(
             f"{source.shown}: no column {named!r} for --label-column; there are {', '.join(schema.names)}"
         )
-    return find_label(schema, layout.columns, named or index.manifest["label_column"])
+    return find_label(schema, layout.columns, named or index.manifest.label_column)
 
 
 def read_true_labels(source: InputFile, name: str, column: pa.Array, like: pa.DataType) -> list[Any]:

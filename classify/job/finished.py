@@ -11,7 +11,7 @@ from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.locations import Location
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 
 from .folder import JOB, RECORDS, JobRecord, damaged, output_files, read_job_record
 from .output import read_answers

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from knnvote.classify.classifier import Answer
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
 from knnvote.data.locations import Location
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 
 ROW_GROUP = 16_384  # more would show in the job's memory
 

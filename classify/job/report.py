@@ -19,7 +19,7 @@ from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.images import decode_images
 from knnvote.data.inputs import InputFile
 from knnvote.data.parquet import open_parquet, read_head, rows_within_budget, take_rows
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 
 from .finished import Job
 from .output import read_answers

@@ -18,7 +18,7 @@ from knnvote.classify.vote import Rule
 from knnvote.cli.tables import show_bytes, show_speed
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.threads import limit_threads
 
@@ -111,7 +111,7 @@ def write_comparison(
                     report=report,
                     flips=_show_flips(flips, inputs, Classifier(index, rule), images or ImageOptions(), label_column),
                     matrix=_matrix(report.judgement, index),
-                    name=partial(show_class, names=index.manifest["class_names"]),
+                    name=partial(show_class, names=index.manifest.class_names),
                 )
             )
     write_page(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from knnvote.classify.job.report import JobReport, ReportedRow
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
 from .page import write_page
@@ -32,7 +32,7 @@ def write_job(path: Path, report: JobReport, index: Index | None) -> None:
         KnnvoteError: the page cannot be written.
     """
     rows = [*report.least_confident, *report.farthest]
-    names = None if index is None else index.manifest["class_names"]
+    names = None if index is None else index.manifest.class_names
     write_page(
         path,
         "job.html.j2",

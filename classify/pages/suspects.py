@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from knnvote.classify.evaluation.suspects import Suspect, Suspects
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
 from .page import write_page

@@ -8,7 +8,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 
 
 @dataclass(frozen=True)
@@ -42,5 +42,5 @@ def index_thumbnail(index: Index, vector: NDArray[np.generic], told: str) -> Thu
     """One vector (d,) as an index takes it, from 0, or the least stored pixel if that is less, to the greatest."""
     if len(index.shape) != 2:
         return Thumbnail("", told)
-    low, high = index.manifest["range"]
+    low, high = index.manifest.range
     return thumbnail(vector.reshape(index.shape), (min(0.0, low), high), told)

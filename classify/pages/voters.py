@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from knnvote.classify.neighbors import Neighbor
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
 from .thumbnails import Thumbnail, index_thumbnail
@@ -20,7 +20,7 @@ class Voter:
 
 def show_voters(index: Index, neighbors: Sequence[Neighbor]) -> list[Voter]:
     """Neighbours with the pictures of their images."""
-    names = index.manifest["class_names"]
+    names = index.manifest.class_names
     return [
         Voter(
             neighbor=neighbor,

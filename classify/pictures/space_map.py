@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from knnvote.classify.search.search import check_k
 from knnvote.classify.vote import Weights, class_shares
 from knnvote.data.errors import KnnvoteError, OptionError
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
 from knnvote.indexer.metric import metric_space
 
 from .figures import INK, font_families, missing_characters, new_figure, outlined, plain, style

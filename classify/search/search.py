@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from knnvote.data.errors import OptionError
 from knnvote.indexer.bounds import Bounds
 from knnvote.indexer.faiss_index import FAISS_METRIC
-from knnvote.indexer.folder.store import Index
+from knnvote.indexer.index import Index
+from knnvote.indexer.manifest import ProposingSettings
 from knnvote.indexer.metric import Metric, metric_space, projectable
 from knnvote.indexer.threads import map_single_threaded
 
@@ -139,11 +140,13 @@ def candidates(index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int6
     if index.kind == "adaptive":
         rung = index.careful(k)
         return probe(index, project(index, xq), rung.candidates(k, index.n), rung.nprobe or index.ivf[0].nlist)[1]
-    settings = index.manifest["search"]
-    m = min(index.n, k * settings["candidates_per_neighbor"])
+    settings = index.manifest.search
+    if not isinstance(settings, ProposingSettings):
+        raise TypeError(f"{index.path} has no FAISS index that proposes candidates")
+    m = min(index.n, k * settings.candidates_per_neighbor)
     queries = metric_space(xq, index.metric)
     inner = index.faiss_index
-    if settings["is_centred"]:
+    if settings.is_centred:
         centring = faiss.downcast_VectorTransform(inner.chain.at(0))
         queries = queries - faiss.vector_to_array(centring.mean).astype(np.float64)
         inner = faiss.downcast_index(inner.index)

@@ -8,8 +8,9 @@ from platformdirs import user_cache_path
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import atomic_write
 from knnvote.data.locations import CHUNK, Location, hash_stream, locate
-from knnvote.indexer.manifest import MANIFEST, is_index_folder, read_manifest, timing_name
+from knnvote.indexer.manifest import MANIFEST, is_index_folder, read_manifest
 
+from .generations import timing_name
 from .known import is_known
 
 
@@ -25,11 +26,11 @@ def local_folder(index: Path | str) -> Path:
     if folder.is_local:
         return Path(folder.path)
     manifest = read_manifest(folder)
-    copy = Path(user_cache_path("knnvote"), "indexes", manifest["checksum"])
+    copy = Path(user_cache_path("knnvote"), "indexes", manifest.checksum)
     if not (is_index_folder(copy) and is_known(copy, manifest)):
-        for entry in manifest["files"].values():
-            _copy(folder / entry["name"], copy / entry["name"], sha256=entry["sha256"])
-        for name in (timing_name(manifest["generation"]), MANIFEST):  # the manifest last: with it, the copy is complete
+        for stored in manifest.files.values():
+            _copy(folder / stored.name, copy / stored.name, sha256=stored.sha256)
+        for name in (timing_name(manifest.generation), MANIFEST):  # the manifest last: with it, the copy is complete
             _copy(folder / name, copy / name)
     return copy
 

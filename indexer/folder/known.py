@@ -7,22 +7,23 @@ import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from platformdirs import user_cache_path
 
+from knnvote.indexer.manifest import Manifest
 
-def describe_files(path: Path, manifest: dict[str, Any]) -> str | None:
+
+def describe_files(path: Path, manifest: Manifest) -> str | None:
     """What tells the files of an index folder from any others, without reading them; None if one cannot be seen."""
     try:
-        stats = [(entry["name"], (path / entry["name"]).stat()) for entry in manifest["files"].values()]
+        stats = [(stored.name, (path / stored.name).stat()) for stored in manifest.files.values()]
     except OSError:
         return None
     files = [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev) for name, stat in stats]
-    return hashlib.sha256(json.dumps([manifest["checksum"], files]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([manifest.checksum, files]).encode()).hexdigest()
 
 
-def is_known(path: Path, manifest: dict[str, Any]) -> bool:
+def is_known(path: Path, manifest: Manifest) -> bool:
     """Whether the folder's files are those of its record."""
     try:
         return _record(path).read_text() == describe_files(path, manifest)

@@ -9,8 +9,9 @@ import pyarrow as pa
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.apart import answer
 from knnvote.indexer.faiss_index import faiss_reason
-from knnvote.indexer.folder.store import Index, load_index
-from knnvote.indexer.manifest import read_manifest
+from knnvote.indexer.folder.open import load_index
+from knnvote.indexer.index import Index
+from knnvote.indexer.manifest import ProposingSettings, read_manifest
 from knnvote.indexer.metric import metric_space
 
 from .structure import check_labels, check_structure
@@ -47,15 +48,16 @@ def _search(index: Index) -> None:
     """Search the FAISS index as classify/search does: an inverted file in all its lists, others query by query."""
     queries = metric_space(index.vectors[:_TRIED], index.metric)
     k = min(_NEIGHBORS, index.n)
-    if "grid" in index.manifest["search"]:
-        ivf, projection = index.ivf
-        ivf.search(projection(queries), k, params=faiss.SearchParametersIVF(nprobe=ivf.nlist))
-    elif "is_centred" in index.manifest["search"]:
+    search = index.manifest.search
+    if isinstance(search, ProposingSettings):
         for query in queries.astype(np.float32):
             I = np.full((1, k), _UNTOUCHED)
             index.faiss_index.search(query[None], k, I=I)
             if not ((I >= -1) & (index.n > I)).all():
                 raise KnnvoteError("its search finds rows that it does not have")
+    elif search.grid is not None:
+        ivf, projection = index.ivf
+        ivf.search(projection(queries), k, params=faiss.SearchParametersIVF(nprobe=ivf.nlist))
 
 
 if __name__ == "__main__":

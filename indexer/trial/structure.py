@@ -11,8 +11,9 @@ import faiss
 import numpy as np
 
 from knnvote.data.errors import KnnvoteError
-from knnvote.indexer.faiss_index import FAISS_METRIC, base_ivf
-from knnvote.indexer.folder.store import PROVENANCE, Index
+from knnvote.indexer.faiss_index import FAISS_METRIC
+from knnvote.indexer.index import PROVENANCE, Index
+from knnvote.indexer.manifest import ProposingSettings
 from knnvote.indexer.projection import Projection
 
 _MOST_CANDIDATES = 4096  # that HNSW keeps by its own setting, as many as are asked for beside
@@ -29,18 +30,18 @@ def check_labels(index: Index) -> None:
     Raises:
         KnnvoteError: saying what is wrong.
     """
-    types = {**PROVENANCE, "label": index.manifest["label_type"]}
-    schema = index.provenance.schema_arrow
+    types = dict(zip(PROVENANCE, (index.manifest.label_type, "string", "string", "int64"), strict=True))
+    schema = index.rows.schema_arrow
     found = dict(zip(schema.names, map(str, schema.types), strict=True))
     _expect(found == types and len(schema.names) == len(types), f"its labels file has columns {found}, not {types}")
-    table = index.provenance.read()
+    table = index.provenance(*PROVENANCE)
     _expect(len(table) == index.n, f"its labels file has {len(table):,} rows for {index.n:,} vectors")
     _expect(not any(column.null_count for column in table.columns), "its labels file has nulls")
     if index.is_regression:
         _expect(bool(np.isfinite(index.targets).all()), "it has labels that are not finite")
         return
     labels = table["label"].unique().to_pylist()
-    _expect(set(labels) == set(index.manifest["classes"]), "its labels are not the classes of its manifest")
+    _expect(set(labels) == set(index.manifest.classes), "its labels are not the classes of its manifest")
 
 
 def check_structure(index: Index) -> None:
@@ -49,19 +50,20 @@ def check_structure(index: Index) -> None:
     Raises:
         KnnvoteError: saying what is wrong.
     """
-    root, search = index.faiss_index, index.manifest["search"]
+    root, search = index.faiss_index, index.manifest.search
+    has_grid = not isinstance(search, ProposingSettings) and search.grid is not None
     if root is None:
-        _expect(index.kind == "exact" and not search, "it lacks its FAISS index")
+        _expect(index.kind == "exact" and not has_grid, "it lacks its FAISS index")
         return
     _check_size(root, index.d, index.n)
-    if "grid" in search:
+    if has_grid:
         ivf, projection = _check_adaptive(index)
         _check_ivf(ivf)
         _check_bounds(index, projection)
     elif index.kind == "exact":
         _check_holder(root, index.vectors.dtype)
-    else:
-        _check_proposer(index)
+    elif isinstance(search, ProposingSettings):
+        _check_proposer(index, search)
 
 
 def _check_adaptive(index: Index) -> tuple[faiss.IndexIVFFlat, Projection]:
@@ -89,7 +91,7 @@ def _check_adaptive(index: Index) -> tuple[faiss.IndexIVFFlat, Projection]:
         and 1 <= ivf.d <= index.d,
         "its principal axes are not of its dimensions",
     )
-    projection = base_ivf(index.faiss_index, index.manifest["search"]["grid"])[1]
+    projection = index.ivf[1]
     _expect(
         bool(np.isfinite(projection.axes).all() and np.isfinite(projection.centre).all()),
         "its principal axes are not finite",
@@ -110,10 +112,10 @@ def _check_bounds(index: Index, projection: Projection) -> None:
     _expect(bool(projection.axes.any()), "its principal axes are all zero")
 
 
-def _check_proposer(index: Index) -> None:
+def _check_proposer(index: Index, search: ProposingSettings) -> None:
     """Check what proposes candidates by a FAISS string: HNSW for its kind, anything for kind ``factory``."""
     root, metric = index.faiss_index, FAISS_METRIC[index.metric]
-    if index.manifest["search"]["is_centred"]:
+    if search.is_centred:
         _expect_class(root, faiss.IndexPreTransform)
         _expect(root.chain.size() >= 1, "its FAISS index is not centred")
         _check_centring(faiss.downcast_VectorTransform(root.chain.at(0)), index.d)
@@ -121,7 +123,7 @@ def _check_proposer(index: Index) -> None:
         _check_size(root, root.d, index.n)
     _expect(root.metric_type == metric, f"its FAISS index is not of metric {index.metric}")
     if index.kind == "hnsw":
-        is_bytes = index.manifest["factory"].endswith("SQ8_direct")
+        is_bytes = index.manifest.factory.endswith("SQ8_direct")
         _expect_class(root, faiss.IndexHNSWSQ if is_bytes else faiss.IndexHNSWFlat)
         _check_holder(faiss.downcast_index(root.storage), np.dtype(np.uint8 if is_bytes else np.float32), metric)
     for part in _parts(root):

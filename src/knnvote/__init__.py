@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from knnvote.data.errors import KnnvoteError, OptionError
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.build import IndexOptions, index_arrays, index_files
-    from knnvote.indexer.folder.store import Index, open_index
+    from knnvote.indexer.folder.open import open_index
     from knnvote.indexer.grow import add_files, remove_ids
+    from knnvote.indexer.index import Index
     from knnvote.indexer.training import TrainingOptions
 
 __all__ = [
@@ -56,7 +57,7 @@ _MODULES = {
     "Answer": "classify.classifier",
     "Classifier": "classify.classifier",
     "ImageOptions": "data.layout",
-    "Index": "indexer.folder.store",
+    "Index": "indexer.index",
     "IndexOptions": "indexer.build",
     "JobOptions": "classify.job.run",
     "KNNVoteClassifier": "classify.estimator",
@@ -75,7 +76,7 @@ _MODULES = {
     "find_suspects": "classify.evaluation.suspects",
     "index_arrays": "indexer.build",
     "index_files": "indexer.build",
-    "open_index": "indexer.folder.store",
+    "open_index": "indexer.folder.open",
     "remove_ids": "indexer.grow",
     "run_job": "classify.job.run",
 }

@@ -20,9 +20,9 @@ from knnvote.data.inputs import find_inputs
 from knnvote.data.sample import digits, drawn_one, write_digits
 from knnvote.data.tables import image_table, write_new_table
 from knnvote.indexer.build import IndexOptions, index_files
-from knnvote.indexer.faiss_index import Kind
-from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.manifest import MANIFEST
+from knnvote.indexer.names import Kind
 
 Say = Callable[[str], None]
 _SHADES = " .:-=+*%@"
@@ -69,7 +69,7 @@ def run_demo(folder: Path, say: Say, *, program: str = "knnvote") -> None:
         options = IndexOptions(kind=kind, overwrite=True)
         index_files(find_inputs([str(train)]), paths.index(kind), options=options, tune=Tuning())
         manifest = open_index(paths.index(kind)).manifest
-        say(f"  {paths.index(kind)}: {kind}, FAISS {manifest['factory']}, {manifest['n']:,} images, checksummed")
+        say(f"  {paths.index(kind)}: {kind}, FAISS {manifest.factory}, {manifest.n:,} images, checksummed")
     say("\n3. Classify the test file, a Parquet file in and one out")
     for kind in _KINDS:
         summary = _classify(paths, kind, test)

@@ -25,7 +25,7 @@ from knnvote.data.inputs import find_inputs
 from knnvote.data.locations import locate
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.folder.open import open_index
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 WIDTHS = {"phone": 390, "desktop": 1200}

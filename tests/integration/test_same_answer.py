@@ -14,8 +14,7 @@ from knnvote.classify.search.search import candidates, search
 from knnvote.classify.vote import WEIGHTS, Rule
 from knnvote.data.sample import digits, split_digits
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.faiss_index import base_ivf
-from knnvote.indexer.folder.store import open_index
+from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.metric import METRICS, metric_space
 from knnvote.indexer.threads import limit_threads
 
@@ -178,7 +177,7 @@ ADAPTIVE = [(name, metric) for name, kind, metric in COMBINATIONS if kind == "ad
 @pytest.mark.parametrize(("name", "metric"), ADAPTIVE)
 def test_what_goes_into_adaptive_search_is_the_same_in_every_batch(data, open_as, name, metric):
     index = open_as(name, "adaptive", metric)
-    _, projection = base_ivf(index.faiss_index, index.manifest["search"]["grid"])
+    _, projection = index.ivf
     whole = projection(metric_space(data[name].xq, metric))
     for found, rows, how in in_batches(lambda xq: projection(metric_space(xq, metric)), data[name]):
         assert np.array_equal(found, whole[rows]), how
@@ -189,7 +188,7 @@ def test_the_place_of_an_image_in_its_batch_changes_neither_its_projection_nor_i
     data, open_as, name, metric
 ):
     index = open_as(name, "adaptive", metric)
-    _, projection = base_ivf(index.faiss_index, index.manifest["search"]["grid"])
+    _, projection = index.ivf
     xq = data[name].xq[:330]
     projected, proposed = projection(metric_space(xq, metric)), candidates(index, xq, K)
     rng = np.random.default_rng(4)

@@ -49,7 +49,7 @@ from .options import (
 if TYPE_CHECKING:
     from knnvote.classify.classifier import Classifier
     from knnvote.classify.vote import Rule
-    from knnvote.indexer.folder.store import Index
+    from knnvote.indexer.index import Index
 
 _INTERRUPTED = 130
 
@@ -422,7 +422,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
     from knnvote.classify.evaluation.compare import compare as compare_indexes
     from knnvote.data.inputs import find_inputs
     from knnvote.data.layout import ImageOptions
-    from knnvote.indexer.folder.store import open_index
+    from knnvote.indexer.folder.open import open_index
 
     inputs, of_images = find_inputs(images), ImageOptions(image_column=image_column, shape=shape)
     indexes = [open_index(folder) for folder in index_folders]
@@ -478,7 +478,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
 def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: int | None, as_json: bool) -> None:
     """Measure the accuracy of every k and weighting, each stored image left out in turn."""
     from knnvote.classify.evaluation.choose_k import choose_k as choose
-    from knnvote.indexer.folder.store import open_index
+    from knnvote.indexer.folder.open import open_index
 
     opened = open_index(index_folder)
     _talk_approximate(opened, "accuracies")
@@ -535,7 +535,7 @@ def show(  # noqa: PLR0917  # click passes options by name
     from knnvote.data.inputs import find_inputs
     from knnvote.data.layout import ImageOptions
     from knnvote.data.locations import locate
-    from knnvote.indexer.folder.store import open_index
+    from knnvote.indexer.folder.open import open_index
 
     if errors and (predictions is None or index_folder is None):
         raise click.UsageError("--errors needs the job's outputs and its index: give --predictions and --index")
@@ -568,7 +568,7 @@ def map_space(index_folder: str, k: int | None, weights: Any, seed: int, out: Pa
     """Draw stored images on two principal components, and the regions of nearest neighbours there."""
     from knnvote.classify.pictures.figures import save
     from knnvote.classify.pictures.space_map import draw_map
-    from knnvote.indexer.folder.store import open_index
+    from knnvote.indexer.folder.open import open_index
 
     save(draw_map(open_index(index_folder), k=k, weights=weights, seed=seed), out)
     _talk(f"{out}: written")
@@ -592,7 +592,7 @@ def suspects(  # noqa: PLR0917  # click passes options by name
 ) -> None:
     """List stored images whose neighbours disagree with their label."""
     from knnvote.classify.evaluation.suspects import find_suspects
-    from knnvote.indexer.folder.store import open_index
+    from knnvote.indexer.folder.open import open_index
 
     opened = open_index(index_folder)
     _talk_approximate(opened, "neighbours")
@@ -621,7 +621,7 @@ def report(folder: str, index_folder: str | None, out: Path) -> None:
     from knnvote.classify.job.report import report_job
     from knnvote.classify.pages.job import write_job
     from knnvote.data.locations import locate
-    from knnvote.indexer.folder.store import open_index
+    from knnvote.indexer.folder.open import open_index
 
     index = None if index_folder is None else open_index(index_folder)
     write_job(out, report_job(Job.open(locate(folder)), index), index)
@@ -756,19 +756,20 @@ def _progress(label: str, inputs: Any = (), *, total: int | None = None) -> Iter
 
 
 def _talk_index(out: Path) -> None:
-    from knnvote.indexer.manifest import folder_bytes, read_manifest, read_timing
+    from knnvote.indexer.folder.generations import read_timing
+    from knnvote.indexer.manifest import read_manifest
 
     from .tables import show_bytes, tuning_lines
 
     manifest = read_manifest(out)
-    timing = read_timing(out, manifest)
-    skipped = f", {manifest['skipped']:,} bad rows left out" if manifest["skipped"] else ""
+    timing = read_timing(out, manifest.generation)
+    skipped = f", {manifest.skipped:,} bad rows left out" if manifest.skipped else ""
     _talk(
-        f"{out}: {manifest['n']:,} images of {' x '.join(map(str, manifest['shape']))}{skipped}, {manifest['kind']}, "
-        f"{show_bytes(folder_bytes(manifest))}; read in {timing['read_seconds']:.1f} s, "
-        f"built in {timing['build_seconds']:.1f} s"
+        f"{out}: {manifest.n:,} images of {' x '.join(map(str, manifest.shape))}{skipped}, {manifest.kind}, "
+        f"{show_bytes(manifest.folder_bytes)}; read in {timing.read_seconds:.1f} s, "
+        f"built in {timing.build_seconds:.1f} s"
     )
-    for line in tuning_lines(manifest):
+    for line in tuning_lines(manifest.search):
         _talk(line)
 
 

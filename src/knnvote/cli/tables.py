@@ -15,6 +15,8 @@ from knnvote.classify.evaluation.suspects import Suspect, Suspects
 from knnvote.classify.vote import WEIGHTS
 from knnvote.data.text import printable
 from knnvote.indexer.labels import show_class
+from knnvote.indexer.manifest import AdaptiveSettings, ProposingSettings, SearchSettings, search_from_json
+from knnvote.indexer.rungs import MeasuredLadder, Tuned
 
 _FLIPS_SHOWN = 10
 _TALLIED = 20
@@ -237,41 +239,43 @@ def _search_lines(facts: dict[str, Any]) -> list[str]:
             if "bounds" in facts["files"]
             else "every stored image"
         ]
-    if facts["kind"] == "adaptive":
-        return tuning_lines(facts)
-    return [f"{facts['search']['candidates_per_neighbor']} candidates for each neighbour"]
+    settings = search_from_json(facts["kind"], facts["search"])
+    if isinstance(settings, ProposingSettings):
+        return [f"{settings.candidates_per_neighbor} candidates for each neighbour"]
+    return tuning_lines(settings)
 
 
-def tuning_lines(manifest: dict[str, Any]) -> list[str]:
+def tuning_lines(settings: SearchSettings) -> list[str]:
     """What tuning found for an adaptive index, in words; nothing for other kinds."""
-    if manifest["kind"] != "adaptive":
+    if not isinstance(settings, AdaptiveSettings):
         return []
-    tuned = manifest["search"]["tuned"]
+    tuned = settings.tuned
     if tuned is None:
         return ["not tuned: its most careful rung searches"]
-    tuned_for = f"tuned for k {tuned['k']} and {tuned['weights']} weights"
-    if not tuned["queries"] and tuned["label"]["reached"]:
+    tuned_for = f"tuned for k {tuned.k} and {tuned.weights} weights"
+    if not tuned.queries and tuned.label.reached:
         return [f"{tuned_for}: exact search alone, as it was asked for or is the fastest here"]
-    lines = [f"{tuned_for} on {tuned['queries']:,} stored images, each left out"]
-    if tuned["tolerance"] is not None:
-        return [*lines, f"answers within {tuned['tolerance']:.4g} of exact search's: {_promise(tuned, 'label')}"]
+    lines = [f"{tuned_for} on {tuned.queries:,} stored images, each left out"]
+    if tuned.tolerance is not None:
+        return [*lines, f"answers within {tuned.tolerance:.4g} of exact search's: {_promise(tuned, tuned.label)}"]
     return [
         *lines,
-        f"labels that are exact search's: {_promise(tuned, 'label')}",
-        f"labels and confidences that are, for --min-confidence: {_promise(tuned, 'confidence')}",
+        f"labels that are exact search's: {_promise(tuned, tuned.label)}",
+        f"labels and confidences that are, for --min-confidence: {_promise(tuned, tuned.confidence)}",
     ]
 
 
-def _promise(tuned: dict[str, Any], answers: str) -> str:
-    found = tuned[answers]
-    if not found["reached"]:
-        target, queries = tuned["target_agreement"], tuned["queries"]
-        if not queries:
-            return "all, by exact search alone: nearly all stored images have many copies, and cannot be asked"
-        return f"all, by exact search alone: {queries:,} images do not show that rungs reach the target {target:g}"
-    agreement = found["agreement"]
-    settled = ", ".join(f"{rung['settled']:.1%}" for rung in found["rungs"])
-    return f"{agreement['value']:.4f}, of a 95% interval from {agreement['low']:.4f}; rungs settle {settled}"
+def _promise(tuned: Tuned, found: MeasuredLadder) -> str:
+    if not found.reached and not tuned.queries:
+        return "all, by exact search alone: nearly all stored images have many copies, and cannot be asked"
+    if not found.reached:
+        return (
+            f"all, by exact search alone: {tuned.queries:,} images do not show that rungs reach the target "
+            f"{tuned.target_agreement:g}"
+        )
+    agreement = found.agreement
+    settled = ", ".join(f"{measured.settled:.1%}" for measured in found.rungs)
+    return f"{agreement.value:.4f}, of a 95% interval from {agreement.low:.4f}; rungs settle {settled}"
 
 
 def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,0 +1,65 @@
+"""Names of the files in an index folder, each with its generation, and what interrupted writers left of them."""
+
+import re
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.locations import Location, locate
+from knnvote.indexer.fields import is_number
+from knnvote.indexer.index import Timing
+from knnvote.indexer.manifest import is_index_folder, read_manifest
+from knnvote.indexer.sealed import read_sealed
+
+LOCK = "lock"
+_ROLES = "index|vectors|bounds|labels|timing"
+_NAME = re.compile(rf"({_ROLES})-(\d+)\.(faiss|npy|parquet|json)")
+_UNFINISHED_NAME = re.compile(rf"\.(manifest|({_ROLES})-\d+)\.[a-z]+\.\d+\.tmp")
+
+
+def last_generation(folder: Path) -> int:
+    """The highest generation that any file here has, committed or not."""
+    matches = [_NAME.fullmatch(file.name) for file in folder.iterdir()]
+    return max((int(match[2]) for match in matches if match), default=0)
+
+
+def timing_name(generation: int) -> str:
+    """The file that tells what a build took: not among those that the manifest names, whose bytes the input settles."""
+    return f"timing-{generation}.json"
+
+
+def read_timing(path: Path | Location, generation: int) -> Timing:
+    """Seconds that each step of a build took.
+
+    Raises:
+        KnnvoteError: the file is not there, was changed, or holds anything else.
+    """
+    file = locate(path) / timing_name(generation)
+    record = read_sealed(file)
+    seconds = {name: value for name, value in record.items() if name != "checksum"}
+    if seconds.keys() != {field.name for field in fields(Timing)} or not all(map(is_number, seconds.values())):
+        raise KnnvoteError(f"{file} is not one that knnvote writes: it does not hold seconds; build the index again")
+    return Timing(**seconds)
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of this name is one that a writer of index folders made, finished or not."""
+    return bool(_NAME.fullmatch(name) or _UNFINISHED_NAME.fullmatch(name) or name == LOCK)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a writer that failed or was killed left, and keep what the manifest names, if there is one."""
+    with suppress(KnnvoteError, OSError):
+        kept: set[str] = set()
+        if is_index_folder(folder):
+            manifest = read_manifest(folder)
+            kept = {file.name for file in manifest.files.values()} | {timing_name(manifest.generation)}
+        remove_others(folder, kept)
+
+
+def remove_others(folder: Path, kept: set[str]) -> None:
+    """Remove files of other generations: replaced ones, and what interrupted writers left."""
+    for file in folder.iterdir():
+        if is_leftover(file.name) and file.name not in {*kept, LOCK}:
+            file.unlink(missing_ok=True)

@@ -1,0 +1,115 @@
+"""Opening an index folder: its manifest and sizes are checked, what is not known to be ours entirely."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.locations import locate
+from knnvote.indexer.faiss_index import held_vectors, read_faiss
+from knnvote.indexer.index import Index
+from knnvote.indexer.manifest import Manifest, read_manifest
+
+from .cache import local_folder
+from .known import is_known
+from .verify import check_content
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedIndex(Index):
+    """An index that was opened from a folder.
+
+    Attributes:
+        address: by which it is found from anywhere, given the same access.
+    """
+
+    address: str = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its address: where it is unpickled it is opened again, if it is still the same."""
+        return _reopened, (self.address, self.manifest.checksum)
+
+
+def _reopened(address: str, checksum: str) -> OpenedIndex:
+    index = open_index(address)
+    if index.manifest.checksum != checksum:
+        raise KnnvoteError(f"{address} was written anew since: open it again")
+    return index
+
+
+def open_index(path: Path | str) -> OpenedIndex:
+    """Open an index folder, or the copy of one on an object store, after checking its manifest and its files' sizes.
+
+    One that this user neither built nor checked before is checked first: every byte against the manifest, and its
+    content in a process of its own, because FAISS trusts what it reads.
+
+    Raises:
+        KnnvoteError: it is no index folder, is of a newer format, is damaged, or is not one that knnvote writes.
+    """
+    folder, address = local_folder(path), locate(path).address
+    manifest = read_manifest(folder)
+    try:
+        return _open_generation(folder, manifest, address)
+    except KnnvoteError:
+        newer = read_manifest(folder)
+        if newer.generation == manifest.generation:
+            raise
+        return _open_generation(folder, newer, address)  # it was replaced while we opened it
+
+
+def _open_generation(path: Path, manifest: Manifest, address: str) -> OpenedIndex:
+    for stored in manifest.files.values():
+        file = path / stored.name
+        size = file.stat().st_size if file.is_file() else None
+        if size != stored.size:
+            found = "is missing" if size is None else f"has {size:,} bytes"
+            raise KnnvoteError(
+                f"{file} {found}, and the manifest says {stored.size:,}: the index is damaged; build it again"
+            )
+    if not is_known(path, manifest):
+        problems = check_content(path, manifest)
+        if problems:
+            raise KnnvoteError(f"{problems[0]}; build the index again, or get it again from where it came")
+    try:
+        return load_index(path, manifest, address)
+    except KnnvoteError as error:  # a file that was well when it was checked
+        raise KnnvoteError(f"{path} is damaged: {error}; run knnvote verify {path}") from error
+
+
+def load_index(path: Path, manifest: Manifest, address: str = "") -> OpenedIndex:
+    """Open the files of an index folder, which must be trusted.
+
+    Raises:
+        KnnvoteError: they do not hold what the manifest says.
+    """
+    dtype = np.dtype(manifest.dtype)
+    names = {role: path / stored.name for role, stored in manifest.files.items()}
+    try:
+        faiss_index = read_faiss(names["index"]) if "index" in names else None
+        vectors = _map_array(names["vectors"]) if "vectors" in names else held_vectors(faiss_index, dtype)
+        bounds = _map_array(names["bounds"]) if "bounds" in names else None
+        rows = pq.ParquetFile(names["labels"])
+        labels = rows.read(["label"])["label"].combine_chunks()
+    except (ValueError, KeyError, OSError, OverflowError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise KnnvoteError(f"its files cannot be read ({reason})") from error
+    expected = (manifest.n, manifest.d)
+    if vectors is None or vectors.shape != expected or vectors.dtype != dtype or len(labels) != expected[0]:
+        raise KnnvoteError("it does not hold the vectors that its manifest describes")
+    return OpenedIndex(path, manifest, faiss_index, vectors, labels, rows, bounds, address)
+
+
+def _map_array(path: Path) -> NDArray[Any]:
+    """A .npy file mapped: nothing is read but its header, and never more than the file holds."""
+    try:
+        with np.errstate(over="ignore"):  # of a shape that no file can hold, which is refused next
+            array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except (SyntaxError, TokenError) as error:  # of a header, which NumPy reads as Python
+        raise ValueError(str(error)) from error
+    return array

@@ -1,0 +1,77 @@
+"""Whether an index folder is as it was written, and whether its content can be trusted.
+
+FAISS trusts what it reads. What is not known to be ours is hashed and then tried in a process of its own.
+"""
+
+from pathlib import Path
+
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.locations import Location, hash_stream, locate
+from knnvote.indexer.apart import run_apart
+from knnvote.indexer.manifest import Manifest, StoredFile, read_manifest
+
+from .generations import read_timing
+from .known import describe_files, is_known, remember
+
+_TRIAL_ROOM = 8  # bytes that opening a folder may take for each byte of it
+_TRIAL_SECONDS = 1e-6  # of one processor that opening it may take for each byte: a hundred times what it does
+
+
+def verify_folder(index: Path | Location) -> list[str]:
+    """Check every byte of an index folder; one line for each thing that is wrong, none if all is well.
+
+    What is not known to be ours is also tried as `open_index` does; one on an object store is when it is opened.
+
+    Raises:
+        KnnvoteError: it is no index folder, or its manifest was changed.
+    """
+    folder = locate(index)
+    manifest = read_manifest(folder)
+    if folder.is_local and not is_known(Path(folder.path), manifest):
+        problems = check_content(Path(folder.path), manifest)
+    else:
+        problems = _changed_files(folder, manifest)
+    try:
+        read_timing(folder, manifest.generation)
+    except KnnvoteError as error:
+        problems.append(str(error))
+    return problems
+
+
+def check_content(path: Path, manifest: Manifest) -> list[str]:
+    """Hash a folder's files and, if they are the manifest's, try them apart; remember it if all is well."""
+    description = describe_files(path, manifest)
+    problems = _changed_files(locate(path), manifest)
+    if not problems:
+        size = manifest.folder_bytes
+        memory, seconds = _TRIAL_ROOM * size, _TRIAL_SECONDS * size
+        try:
+            run_apart("knnvote.indexer.trial.folder", str(path.resolve()), memory=memory, seconds=seconds)
+        except KnnvoteError as error:
+            return [f"{path} is not an index that knnvote writes: {error}"]
+        remember(path, description)
+    return problems
+
+
+def _changed_files(folder: Location, manifest: Manifest) -> list[str]:
+    """A line for each file that is not the manifest's."""
+    problems = []
+    for stored in manifest.files.values():
+        try:
+            problem = _what_is_wrong(folder / stored.name, stored)
+        except KnnvoteError as error:
+            problem = str(error)
+        if problem is not None:
+            problems.append(problem)
+    return problems
+
+
+def _what_is_wrong(file: Location, stored: StoredFile) -> str | None:
+    if not file.is_file:
+        return f"{file} is missing"
+    with file.open() as stream, file.errors_told():
+        if hash_stream(stream) != stored.sha256:
+            return f"{file} was changed: its SHA-256 differs from the manifest's"
+        if stream.tell() != stored.size:
+            return f"{file} has {stream.tell():,} bytes, and the manifest says {stored.size:,}"
+    return None

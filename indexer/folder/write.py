@@ -1,0 +1,81 @@
+"""Writing an index folder: in generations, committed by its manifest.
+
+A folder holds ``manifest.json`` and the files it names, each with the generation in its name. Replacing the manifest
+is the one step that commits; what an interrupted writer left is removed by the next.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.files import atomic_write, make_folder, sync
+from knnvote.data.locations import describe_os_error, hash_stream
+from knnvote.indexer.faiss_index import holds, write_faiss
+from knnvote.indexer.index import PROVENANCE, Index, Timing
+from knnvote.indexer.manifest import MANIFEST, StoredFile, read_manifest
+from knnvote.indexer.sealed import write_sealed
+
+from .generations import last_generation, remove_leftovers, remove_others, timing_name
+from .known import describe_files, remember
+
+
+def write_folder(folder: Path, index: Index, timing: Timing) -> None:
+    """Write an index as a new generation of the folder, and commit it.
+
+    Args:
+        folder: made if need be; its lock the caller holds.
+        index: in memory.
+        timing: of its build. Seconds are kept apart, because the same input gives the same bytes of all the rest.
+
+    Raises:
+        KnnvoteError: it cannot be written; what the folder held before is untouched.
+    """
+    try:
+        make_folder(folder)
+        try:
+            _write_generation(folder, index, timing)
+        except BaseException:
+            remove_leftovers(folder)
+            raise
+        remember(folder, describe_files(folder, read_manifest(folder)))
+    except OSError as error:
+        raise KnnvoteError(f"cannot write {folder}: {describe_os_error(error)}") from error
+
+
+def _write_generation(folder: Path, index: Index, timing: Timing) -> None:
+    generation = last_generation(folder) + 1
+    files: dict[str, Path] = {}
+    if index.faiss_index is not None:
+        files["index"] = folder / f"index-{generation}.faiss"
+        write_faiss(index.faiss_index, files["index"])
+        sync(files["index"])
+    if not holds(index.faiss_index, index.vectors):
+        files["vectors"] = folder / f"vectors-{generation}.npy"
+        _write_array(files["vectors"], index.vectors)
+    if index.bounds_table is not None:
+        files["bounds"] = folder / f"bounds-{generation}.npy"
+        _write_array(files["bounds"], index.bounds_table)
+    files["labels"] = folder / f"labels-{generation}.parquet"
+    with atomic_write(files["labels"]) as stream:
+        pq.write_table(index.provenance(*PROVENANCE), stream, compression="zstd")
+    timing_file = folder / timing_name(generation)
+    write_sealed(timing_file, timing.to_json())
+    stored = {role: describe_file(path) for role, path in files.items()}
+    write_sealed(folder / MANIFEST, replace(index.manifest, generation=generation, files=stored).to_json())
+    remove_others(folder, {*(path.name for path in files.values()), timing_file.name})
+
+
+def _write_array(path: Path, array: NDArray[Any]) -> None:
+    with atomic_write(path) as stream:
+        np.save(stream, array, allow_pickle=False)
+
+
+def describe_file(path: Path) -> StoredFile:
+    """What the manifest says of a file."""
+    with path.open("rb") as stream:
+        return StoredFile(path.name, path.stat().st_size, hash_stream(stream))

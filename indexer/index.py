@@ -1,0 +1,188 @@
+"""An index that searches: stored vectors with their labels, and what makes looking through them fast."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from knnvote.data.errors import KnnvoteError
+
+from .bounds import Bounds
+from .faiss_index import base_ivf, held_vectors, holds
+from .manifest import AdaptiveSettings, Manifest, ProposingSettings
+from .metric import Metric
+from .names import Kind
+from .projection import Projection
+from .rungs import EXACT, Rung, Tuned
+
+_LEAST_CANDIDATES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds that each step of a build took."""
+
+    read_seconds: float
+    build_seconds: float
+    tune_seconds: float
+
+    def to_json(self) -> dict[str, float]:
+        """As it stands in its file."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """Stored vectors with their labels, in memory or opened from a folder.
+
+    Attributes:
+        path: the folder, or what messages call it.
+        manifest: everything that is known of it.
+        faiss_index: the FAISS index, mapped if it was opened; None for exact search of types that FAISS cannot hold.
+        vectors: (n, d) the stored vectors in their own type, mapped if they were opened.
+        labels: (n,) Arrow array of labels in their own type.
+        rows: columns label, id, file and row of each vector, as a table or as a Parquet file that is read when asked.
+        bounds_table: (n, p + 2) of lower bounds of distances; None where there is none.
+    """
+
+    path: Path
+    manifest: Manifest
+    faiss_index: Any
+    vectors: NDArray[np.generic]
+    labels: pa.Array
+    rows: Any
+    bounds_table: NDArray[np.float32] | None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without what it computed from the rest, and with its vectors once."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _restored, ({**values, "vectors": None} if holds(self.faiss_index, self.vectors) else values,)
+
+    @property
+    def n(self) -> int:
+        """Stored vectors."""
+        return self.manifest.n
+
+    @property
+    def d(self) -> int:
+        """Dimensions."""
+        return self.manifest.d
+
+    @property
+    def kind(self) -> Kind:
+        """``exact``, ``adaptive``, ``hnsw`` or ``factory``."""
+        return self.manifest.kind
+
+    @property
+    def metric(self) -> Metric:
+        """``l2``, ``cosine`` or ``l1``."""
+        metric: Metric = self.manifest.metric  # type: ignore[assignment]  # a manifest holds no other
+        return metric
+
+    @property
+    def is_regression(self) -> bool:
+        """Labels are numbers to be averaged, not classes."""
+        return self.manifest.is_regression
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image."""
+        return self.manifest.shape
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that can shape an answer; an index built again from the same input has the same.
+
+        Raises:
+            KnnvoteError: it is in memory alone.
+        """
+        if not self.manifest.files:
+            raise KnnvoteError(f"{self.path} is in memory alone: write it to a folder first")
+        return self.manifest.fingerprint
+
+    @cached_property
+    def ivf(self) -> tuple[Any, Projection]:
+        """The inverted file of an index that has one, and the projection that leads to it."""
+        search = self.manifest.search
+        if isinstance(search, ProposingSettings) or search.grid is None:
+            raise TypeError(f"{self.path} has no inverted file over principal components")
+        return base_ivf(self.faiss_index, search.grid)
+
+    @property
+    def tuned(self) -> Tuned | None:
+        """What tuning found for an adaptive index that was tuned."""
+        search = self.manifest.search
+        return search.tuned if isinstance(search, AdaptiveSettings) else None
+
+    def careful(self, k: int) -> Rung:
+        """The rung that searches an adaptive index for k neighbours where no others were tuned.
+
+        Exact search, if tuning found that nothing else does; otherwise the most careful one, with candidates to spare
+        however few neighbours are wanted.
+        """
+        search = self.manifest.search
+        if not isinstance(search, AdaptiveSettings):
+            raise TypeError(f"{self.path} is not searched in rungs")
+        if search.tuned is not None and search.tuned.label.ladder == (EXACT,):
+            return EXACT
+        least = max(search.careful.candidates_per_neighbor or 1, -(-_LEAST_CANDIDATES // k))
+        return replace(search.careful, candidates_per_neighbor=least)
+
+    def is_exact(self, k: int) -> bool:
+        """Whether a plain search finds the k nearest of all stored vectors."""
+        return self.kind == "exact" or (self.kind == "adaptive" and self.careful(k) == EXACT)
+
+    @cached_property
+    def bounds(self) -> Bounds | None:
+        """Lower bounds of distances, where the index stores them."""
+        return None if self.bounds_table is None else Bounds(self.ivf[1], self.bounds_table)
+
+    @cached_property
+    def classes(self) -> pa.Array:
+        """The distinct labels, sorted; empty for regression."""
+        return pa.array(self.manifest.classes, self.labels.type)
+
+    @cached_property
+    def class_codes(self) -> NDArray[np.int32]:
+        """(n,) each row's place in `classes`."""
+        codes = self.labels.dictionary_encode()
+        order = {value: place for place, value in enumerate(self.manifest.classes)}
+        places = np.array([order[value.as_py()] for value in codes.dictionary], dtype=np.int32)
+        result: NDArray[np.int32] = places[codes.indices.to_numpy(zero_copy_only=False)]
+        return result
+
+    @cached_property
+    def targets(self) -> NDArray[np.float64]:
+        """(n,) labels of a regression as float64."""
+        values: NDArray[np.float64] = self.labels.to_numpy(zero_copy_only=False).astype(np.float64)
+        return values
+
+    @cached_property
+    def ids(self) -> pa.Array:
+        """(n,) each row's id, a string."""
+        return self.provenance("id")["id"].combine_chunks()
+
+    def provenance(self, *columns: str) -> pa.Table:
+        """Some of the columns label, id, file and row of each vector."""
+        return self.rows.select(columns) if isinstance(self.rows, pa.Table) else self.rows.read([*columns])
+
+
+def _restored(values: dict[str, Any]) -> Index:
+    """The index that was pickled as these values of its fields."""
+    if values["vectors"] is None:
+        values["vectors"] = held_vectors(values["faiss_index"], np.dtype(values["manifest"].dtype))
+    return Index(**values)
+
+
+PROVENANCE = ("label", "id", "file", "row")
+
+
+def in_memory(index: Index) -> Index:
+    """The same index known to no folder: it is pickled with all that it holds, and written anew."""
+    manifest = replace(index.manifest, generation=0, files={}, checksum="")
+    values = {field.name: getattr(index, field.name) for field in fields(Index)}
+    return Index(**{**values, "manifest": manifest, "rows": index.provenance(*PROVENANCE)})
