@@ -19,7 +19,7 @@ from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.manifest import MANIFEST, read_manifest, write_sealed
 
 COMMANDS = sorted(cli.commands)
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture
