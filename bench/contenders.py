@@ -12,13 +12,14 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.problem import Neighbors
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.vote import Rule, vote
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.faiss_index import Kind
 from knnvote.indexer.manifest import folder_bytes
+
+from .problem import Neighbors
 
 BATCH = 4096  # test images a call
 _M, _EF_CONSTRUCTION = 16, 200
