@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from bench.measure import Result
-    from bench.problem import Problem
+    from .measure import Result
+    from .problem import Problem
 
 _INSTALL = "pip install 'knnvote[bench]'"
 _LIBRARIES = (
@@ -32,7 +32,7 @@ _LIBRARIES = (
 
 def _parse_names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str]:
     """Names of contenders; all without any."""
-    from bench.contenders import CONTENDERS
+    from .contenders import CONTENDERS
 
     names = list(CONTENDERS) if value is None else [name.strip() for name in value.split(",")]
     for name in names:
@@ -97,11 +97,12 @@ def _run(
     growth: list[int],
     growth_contenders: list[str],
 ) -> None:
-    from bench.growth import exponents, grow
-    from bench.measure import choices, measure
-    from bench.problem import exact_neighbors, read_problem
-    from bench.table import print_growth, print_legend, print_results
     from knnvote.data.errors import OptionError
+
+    from .growth import exponents, grow
+    from .measure import choices, measure
+    from .problem import exact_neighbors, read_problem
+    from .table import print_growth, print_legend, print_results
 
     timing: dict[str, Any] = {"k": k, "turns": turns, "seconds": seconds, "talk": _talk}
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
@@ -131,7 +132,7 @@ def _run(
 
 def _installed(names: list[str]) -> tuple[list[str], dict[str, str]]:
     """Names of those that can take part, and what to do for the others, which is told too."""
-    from bench.contenders import CONTENDERS
+    from .contenders import CONTENDERS
 
     missing = {
         name: f"{name} is left out: {CONTENDERS[name].package} is not installed; {_INSTALL}"
@@ -146,7 +147,7 @@ def _installed(names: list[str]) -> tuple[list[str], dict[str, str]]:
 def _report(
     problem: "Problem", results: "list[Result]", left_out: dict[str, str], k: int, turns: int
 ) -> dict[str, Any]:
-    from bench.contenders import package_version
+    from .contenders import package_version
 
     versions = {name: package_version(name) for name in _LIBRARIES}
     return {
@@ -171,7 +172,7 @@ def _write(report: dict[str, Any], out: Path) -> None:
 
 
 def _plot(results: "list[Result]", out: Path, n: int, k: int) -> None:
-    from bench.plot import plot
+    from .plot import plot
 
     if find_spec("matplotlib") is None:
         _talk(f"no picture: matplotlib is not installed; {_INSTALL}")

@@ -12,12 +12,13 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.problem import Neighbors
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.vote import Rule, vote
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.names import Kind
+
+from .problem import Neighbors
 
 BATCH = 4096  # test images a call
 _M, _EF_CONSTRUCTION = 16, 200

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
-from bench.measure import Choice, Result, Talk, measure, spread
-from bench.problem import Problem, exact_neighbors
+from .measure import Choice, Result, Talk, measure, spread
+from .problem import Problem, exact_neighbors
 
 _SHIFT = 2.0  # pixels at most, in each direction
 _SCALE = (0.9, 1.1)

@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.table import new_table, print_table
 from knnvote.cli.tables import show_bytes
 from knnvote.indexer.build import index_arrays
+
+from .table import new_table, print_table
 
 D = 64
 STORED = 20_000

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contenders import CONTENDERS, FLAT
-from bench.problem import NO_LABEL, Neighbors, Problem
-from bench.worker import Build, Worker, WorkerError
+from .contenders import CONTENDERS, FLAT
+from .problem import NO_LABEL, Neighbors, Problem
+from .worker import Build, Worker, WorkerError
 
 _QUALITY_SECONDS = 30.0  # at most, for one setting
 _RATE_SHARE = 0.5  # of a turn's seconds after which it ends: the number of test images aims at all of them

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import FLAT
-from bench.measure import Result
 from knnvote.data.files import atomic_write
+
+from .contenders import FLAT
+from .measure import Result
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; the marker tells those apart that share one.
 _STYLES = {

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from bench.measure import Result
 from knnvote.cli.tables import show_bytes
+
+from .measure import Result
 
 LEGEND = (
     "queries/s: test images a processor-second, search, final distances and vote; speed: the same over IndexFlatL2's "

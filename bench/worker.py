@@ -17,10 +17,11 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contenders import BATCH, CONTENDERS, Contender, Entry
-from bench.problem import Neighbors
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.threads import limit_threads
+
+from .contenders import BATCH, CONTENDERS, Contender, Entry
+from .problem import Neighbors
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",

@@ -1,6 +1,6 @@
 """Kill a command at every change that it makes to its folder, and prove that nothing is lost.
 
-``python tests/kill.py`` kills real processes with SIGKILL, through strace, at every call of the system by which a
+``python tests/tools/kill.py`` kills real processes with SIGKILL, through strace, at every call of the system by which a
 command changes its folder, and at random moments besides. It takes some minutes a task; ``--task`` takes one,
 ``--every 5`` each fifth call. The suite takes `forks.Forks`, which needs no strace: a process that kills itself.
 
@@ -274,7 +274,7 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
 
 def tell(what: object) -> None:
     """A line on stdout, at once."""
-    print(what, flush=True)  # noqa: T201  # a script that reports
+    print(what, flush=True)  # a script that reports
 
 
 # Kills by strace, for as long as it takes

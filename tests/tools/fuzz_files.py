@@ -1,4 +1,4 @@
-"""Hostile files put through all that reads files: `python tests/fuzz_files.py --cases 20000 --seed 0`.
+"""Hostile files put through all that reads files: `python tests/tools/fuzz_files.py --cases 20000 --seed 0`.
 
 Cases run in forked children whose memory is limited, so that a crash, a hang or a blow-up is seen and told by seed and
 number; `--only N --keep FILE` runs one case here, with its traceback, and keeps the file.

@@ -1,4 +1,4 @@
-"""Hostile index folders by the thousand: ``python tests/fuzz_index.py --cases 20000 --seed 0``.
+"""Hostile index folders by the thousand: ``python tests/tools/fuzz_index.py --cases 20000 --seed 0``.
 
 Each case changes a small index folder, mostly so that sizes, hashes and seals fit again, and opens, classifies with,
 verifies and inspects it. All may succeed or end in a KnnvoteError; nothing may crash, hang, grow or raise anything

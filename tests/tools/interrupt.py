@@ -1,4 +1,4 @@
-"""How long commands take to end when they are interrupted, phase by phase: ``python tests/interrupt.py``.
+"""How long commands take to end when they are interrupted, phase by phase: ``python tests/tools/interrupt.py``.
 
 Indexes and images are made, as large as MNIST, so that long calls of FAISS and NumPy are hit. Each line tells the
 signal, how long until the exit, its code, how many lines stderr had, and where in the code the signal came.

@@ -20,7 +20,7 @@ from knnvote.indexer.manifest import MANIFEST, read_manifest
 from knnvote.indexer.sealed import write_sealed
 
 COMMANDS = sorted(cli.commands)
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture

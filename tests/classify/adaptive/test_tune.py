@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from left_out import LeaveOneOut
 from made_sets import build, clusters, many_classes, noisy_embeddings, sparse_binary
-from test_trials import LeaveOneOut
 
 from knnvote.classify.adaptive.ladder import climb
 from knnvote.classify.adaptive.tune import Tuning, _draw
