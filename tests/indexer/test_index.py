@@ -1,0 +1,52 @@
+"""An index as an object: what it is pickled as, and what it is before it is written."""
+
+import pickle
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from knnvote.classify.search.search import search
+from knnvote.data.errors import KnnvoteError
+from knnvote.indexer.build import IndexOptions, build_in_memory, index_arrays
+from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.training import training_set_from_arrays
+
+X = np.random.default_rng(0).integers(0, 256, size=(300, 50), dtype=np.uint8)
+Y = np.arange(300) % 3
+
+
+@pytest.fixture
+def folder(tmp_path):
+    index_arrays(X, Y, tmp_path / "x.knn")
+    return tmp_path / "x.knn"
+
+
+def test_an_opened_index_is_pickled_as_its_address_and_opened_again(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(open_index("x.knn"))
+    assert len(pickled) < 1000
+    monkeypatch.chdir("/")  # the address holds from anywhere
+    again = pickle.loads(pickled)  # noqa: S301  # our own bytes
+    assert again.fingerprint == open_index(folder).fingerprint
+    for found, expected in zip(search(again, X[:9], 5), search(open_index(folder), X[:9], 5), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_an_index_that_was_written_anew_since_it_was_pickled_is_refused(folder):
+    pickled = pickle.dumps(open_index(folder))
+    index_arrays(X[:200], Y[:200], folder, options=IndexOptions(overwrite=True))
+    with pytest.raises(KnnvoteError, match=r"x.knn was written anew since: open it again"):
+        pickle.loads(pickled)  # noqa: S301  # our own bytes
+
+
+def test_an_index_in_memory_is_pickled_whole_and_has_no_fingerprint_yet():
+    examples = training_set_from_arrays(X, Y)
+    index, _ = build_in_memory(examples, Path("mine"), IndexOptions(), None, start=time.perf_counter())
+    again = pickle.loads(pickle.dumps(index))  # noqa: S301  # our own bytes
+    assert again.ids.to_pylist() == index.ids.to_pylist()
+    for found, expected in zip(search(again, X[:9], 5), search(index, X[:9], 5), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(KnnvoteError, match="mine is in memory alone: write it to a folder first"):
+        _ = index.fingerprint
