@@ -17,7 +17,7 @@ from knnvote.data.parquet import open_parquet, read_head
 from knnvote.indexer.labels import recognise_label
 from knnvote.indexer.manifest import fingerprint, folder_bytes, is_index_folder, read_manifest, read_timing
 
-from .classifier import ABSTAINED, BAD_IMAGE
+from .answer import ABSTAINED, BAD_IMAGE
 from .job.finished import Job
 from .job.folder import read_failures, read_job_record
 from .job.output import count_values, read_answers

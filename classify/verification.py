@@ -10,7 +10,7 @@ from knnvote.data.locations import Location, locate
 from knnvote.indexer.folder.store import verify_folder
 from knnvote.indexer.manifest import MANIFEST, is_index_folder
 
-from .classifier import ABSTAINED, BAD_IMAGE, OK
+from .answer import ABSTAINED, BAD_IMAGE, OK
 from .job.folder import RECORDS, JobRecord, output_files, read_job_record
 from .job.output import count_values, read_answers
 from .job.receipt import Counts, is_sealed, read_receipt

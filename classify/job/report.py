@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from knnvote.classify.answer import Neighbor, neighbors_of
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.inspection import inspect_job
-from knnvote.classify.neighbors import Neighbor, neighbors_of
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.images import decode_images

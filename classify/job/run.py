@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from knnvote.classify.classifier import ABSTAINED, BAD_IMAGE, OK, Answer, Classifier
+from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, OK, Answer, answer_schema
+from knnvote.classify.classifier import Classifier
 from knnvote.data.errors import ImageFileError
 from knnvote.data.files import atomic_write
 from knnvote.data.inputs import InputFile
@@ -35,7 +36,7 @@ from knnvote.data.parquet import (
 from knnvote.indexer.threads import available_processors, limit_threads
 
 from .folder import RECORDS, check_claim, claimed, plan_outputs, record_failures
-from .output import OutputOptions, answer_columns, answer_fields, kept_columns, row_groups
+from .output import OutputOptions, kept_columns, row_groups
 from .pipeline import map_ahead, prefetch
 from .receipt import Counts, Receipt, read_receipt, seal
 
@@ -121,7 +122,7 @@ def run_job(
     """
     start = time.perf_counter()
     out = locate(out)
-    answer_fields(classifier.index, options.output)
+    answer_schema(classifier.index, **options.output.of_answers)  # which refuses what does not fit
     targets = plan_outputs(inputs, out)
     made_from = _made_from(classifier, options)
     counts, new_rows, written, skipped = Counts(), 0, 0, 0
@@ -262,7 +263,8 @@ def _write_answers(
                 job.tell_bad(f"{source}, row {counts.rows + bad[0]}: {answer.reason[bad[0]]}")
             counts += _count(answer)
             kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
-            yield pa.Table.from_arrays([*kept, *answer_columns(answer, job.options.output)], schema=schema)
+            added = answer.to_table(**job.options.output.of_answers)
+            yield pa.Table.from_arrays([*kept, *added.columns], schema=schema)
             job.progress(batch.num_rows)
 
     try:
@@ -281,13 +283,13 @@ def _plan(
 ) -> tuple[Layout, list[str], pa.Schema]:
     """How the file holds its images, which other columns go on, and what the output looks like."""
     head = read_head(source, file)
-    fields = answer_fields(classifier.index, options.output)
+    added = answer_schema(classifier.index, **options.output.of_answers)
     try:
         layout = classifier.recognise(head, options.images)
-        columns = kept_columns(head.schema, layout.columns, fields, options.output)
+        columns = kept_columns(head.schema, layout.columns, added, options.output)
     except ImageFileError as error:
         raise ImageFileError(f"{source.shown}: {error}") from error
-    schema = pa.schema([*(head.schema.field(name) for name in columns), *fields], head.schema.metadata)
+    schema = pa.schema([*(head.schema.field(name) for name in columns), *added], head.schema.metadata)
     return layout, columns, schema_metadata_without_images(schema)
 
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from knnvote.classify.classifier import Answer, Classifier
+from knnvote.classify.answer import Answer
+from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.testset import read_true_labels
 from knnvote.data.columns import read_column
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError

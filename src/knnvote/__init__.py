@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from knnvote.classify.adaptive.tune import Tuning
-    from knnvote.classify.classifier import Answer, Classifier
+    from knnvote.classify.answer import Answer
+    from knnvote.classify.classifier import Classifier
     from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
     from knnvote.classify.evaluation.choose_k import choose_k
     from knnvote.classify.evaluation.compare import compare
@@ -53,7 +54,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Answer": "classify.classifier",
+    "Answer": "classify.answer",
     "Classifier": "classify.classifier",
     "ImageOptions": "data.layout",
     "Index": "indexer.folder.store",
