@@ -19,9 +19,9 @@ from knnvote.indexer.manifest import fingerprint, folder_bytes, is_index_folder,
 
 from .answer import ABSTAINED, BAD_IMAGE
 from .job.finished import Job
-from .job.folder import read_failures, read_job_record
 from .job.output import count_values, read_answers
 from .job.receipt import Counts
+from .job.record import read_failures, read_job_record
 
 _NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
 

@@ -35,10 +35,11 @@ from knnvote.data.parquet import (
 )
 from knnvote.indexer.threads import available_processors, limit_threads
 
-from .folder import RECORDS, check_claim, claimed, plan_outputs, record_failures
+from .folder import check_claim, claimed, plan_outputs
 from .output import OutputOptions, kept_columns, row_groups
 from .pipeline import map_ahead, prefetch
 from .receipt import Counts, Receipt, read_receipt, seal
+from .record import RECORDS, record_failures
 
 BATCH_SIZE = 2048
 
@@ -315,7 +316,7 @@ def _count(answer: Answer) -> Counts:
 def _finished(source: InputFile, target: Location, made_from: dict[str, Any]) -> Counts | None:
     """Counts of an output file that was made from this input by this job, if there is one."""
     receipt = read_receipt(target)
-    if receipt is None or {"index": receipt.index, "options": receipt.options} != made_from:
+    if receipt is None or receipt.made_from != made_from:
         return None
     if receipt.input.get("size") != source.size or receipt.input != source.describe():
         return None
