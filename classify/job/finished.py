@@ -20,7 +20,7 @@ from .record import JOB, RECORDS, JobRecord, damaged, read_job_record
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class FinishedJob:
     """The outputs of a job.
 
     Attributes:
@@ -32,7 +32,7 @@ class Job:
     record: JobRecord
 
     @classmethod
-    def open(cls, out: Location) -> "Job":
+    def open(cls, out: Location) -> "FinishedJob":
         """Read the record of an output folder.
 
         Raises:

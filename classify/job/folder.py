@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyarrow import fs as pafs
 
@@ -16,13 +16,7 @@ from knnvote.data.locations import Location, locate
 from knnvote.indexer.manifest import MANIFEST
 
 from .record import RECORDS, JobRecord, read_job_record, remove_records, write_job_record
-
-
-class Task(NamedTuple):
-    """An input to classify, and the output file that is made of it."""
-
-    source: InputFile
-    target: Location
+from .work import Task
 
 
 def plan_outputs(inputs: Sequence[InputFile], out: Location) -> list[Task]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from knnvote.classify.evaluation.distance_limit import distance_limit
     from knnvote.classify.evaluation.suspects import find_suspects
     from knnvote.classify.job.output import OutputOptions
-    from knnvote.classify.job.run import JobOptions, Summary, run_job
+    from knnvote.classify.job.run import Summary, run_job
+    from knnvote.classify.job.work import JobOptions
     from knnvote.classify.vote import Rule
     from knnvote.data.errors import KnnvoteError, OptionError
     from knnvote.data.layout import ImageOptions
@@ -59,7 +60,7 @@ _MODULES = {
     "ImageOptions": "data.layout",
     "Index": "indexer.folder.store",
     "IndexOptions": "indexer.build",
-    "JobOptions": "classify.job.run",
+    "JobOptions": "classify.job.work",
     "KNNVoteClassifier": "classify.estimator",
     "KNNVoteRegressor": "classify.estimator",
     "KnnvoteError": "data.errors",
