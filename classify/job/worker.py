@@ -63,8 +63,8 @@ class Worker:
         """Make the output of one input, whole or not at all, unless an earlier run has made it.
 
         Args:
-            task: the two.
-            progress: told the rows of each batch, and of a file that was done.
+            task: the input, and where its output goes.
+            progress: told the rows of each batch, or of a file that was done.
 
         Raises:
             KnnvoteError: the output cannot be written, or the folder is another job's now: this ends the whole job.
