@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.job.run import BATCH_SIZE
+from knnvote.classify.job.work import BATCH_SIZE
 from knnvote.data.images import decode_images
 from knnvote.data.layout import ImageOptions
 from knnvote.indexer.threads import limit_threads

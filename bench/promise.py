@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from knnvote.classify.adaptive.trials import ANSWERS
 from knnvote.classify.adaptive.tune import Tuning
-from knnvote.classify.classifier import OK, Answer, Classifier
+from knnvote.classify.answer import OK, Answer
+from knnvote.classify.classifier import Classifier
 from knnvote.classify.interval import share_interval
 from knnvote.classify.search.search import exact_search
 from knnvote.classify.vote import Rule

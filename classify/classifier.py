@@ -1,7 +1,6 @@
 """An opened index and a rule, called with images: the Python API, and what the batch job runs for each batch."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,73 +18,9 @@ from knnvote.indexer.index import Index
 from knnvote.indexer.metric import unusable_rows
 
 from .adaptive.ladder import climb
+from .answer import ABSTAINED, BAD_IMAGE, OK, Answer
 from .search.search import check_k, search
-from .vote import Rule, class_shares, mean_target, vote
-
-OK, ABSTAINED, BAD_IMAGE = "ok", "abstained", "bad_image"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a classifier says of nq images.
-
-    Attributes:
-        index: that answered.
-        rule: by which it answered.
-        prediction: (nq,) Arrow array of the labels' type (float64 for regression); null unless the status is ok.
-        confidence: (nq,) float64, the winner's share of the vote; NaN for bad images and for regression.
-        D: (nq, k) float64 distances of the neighbours in the index's metric, ascending; NaN for bad images.
-        I: (nq, k) int64 rows of the neighbours in the index; -1 for bad images.
-        status: (nq,) strings ``ok``, ``abstained`` or ``bad_image``.
-        reason: (nq,) strings, None where the status is ok.
-        rung: (nq,) int8, which rung of an adaptive index settled the neighbours, from 1; 0 for bad images; None for
-        other kinds.
-    """
-
-    index: Index
-    rule: Rule
-    prediction: pa.Array
-    confidence: NDArray[np.float64]
-    D: NDArray[np.float64]
-    I: NDArray[np.int64]
-    status: NDArray[np.object_]
-    reason: NDArray[np.object_]
-    rung: NDArray[np.int8] | None = None
-
-    @cached_property
-    def is_image(self) -> NDArray[np.bool_]:
-        """(nq,) whether the image could be read."""
-        good: NDArray[np.bool_] = self.status != BAD_IMAGE
-        return good
-
-    def probabilities(self) -> NDArray[np.float64]:
-        """Each class's share of the vote, (nq, classes) in class order; NaN for bad images.
-
-        Raises:
-            OptionError: the index is one for regression.
-        """
-        if self.index.is_regression:
-            raise OptionError(f"{self.index.path} was built for regression, which has no classes to give shares to")
-        shares = np.full((len(self.I), len(self.index.classes)), np.nan)
-        codes = self.index.class_codes[self.I[self.is_image]]
-        shares[self.is_image] = class_shares(codes, self.D[self.is_image], shares.shape[1], self.rule.weights)
-        return shares
-
-    def neighbors(self) -> pa.Array:
-        """(nq,) lists of the k voters as structs of row, id, label and distance, nearest first; null for bad images."""
-        k = self.I.shape[1]
-        rows = self.I[self.is_image].ravel()
-        voters = pa.StructArray.from_arrays(
-            [
-                pa.array(rows),
-                self.index.ids.take(pa.array(rows)),
-                self.index.labels.take(pa.array(rows)),
-                pa.array(self.D[self.is_image].ravel()),
-            ],
-            names=["row", "id", "label", "distance"],
-        )
-        offsets = np.concatenate([[0], np.cumsum(self.is_image * k)]).astype(np.int32)
-        return pa.ListArray.from_arrays(pa.array(offsets), voters, mask=pa.array(~self.is_image))
+from .vote import Rule, mean_target, vote
 
 
 @dataclass(frozen=True)
@@ -116,16 +51,21 @@ class Classifier:
         """
         return cls(open_index(path), rule or Rule())
 
-    def __call__(self, images: NDArray[Any] | pa.Table | pa.RecordBatch) -> Answer:
+    def __call__(self, images: NDArray[Any] | pa.Table | pa.RecordBatch | bytes | list[bytes]) -> Answer:
         """Classify images.
 
         Args:
-            images: (nq, *shape) or (nq, d) of any number type, a single image of the index's shape or flat, or an
-                Arrow table or record batch in any layout that Parquet files may have.
+            images: (nq, *shape) or (nq, d) of any number type, a single image of the index's shape or flat, an Arrow
+                table or record batch in any layout that Parquet files may have, or the bytes of one PNG or JPEG or a
+                list of those.
 
         Raises:
             KnnvoteError: images as a whole do not fit the index; single ones that do not are answered ``bad_image``.
         """
+        if isinstance(images, bytes):
+            images = [images]
+        if isinstance(images, list) and images and all(isinstance(image, bytes) for image in images):
+            return self._classify_encoded(images)
         if isinstance(images, pa.RecordBatch):
             images = pa.Table.from_batches([images])
         if not isinstance(images, pa.Table):
@@ -136,6 +76,11 @@ class Classifier:
                 raise KnnvoteError(f"images have shape {images.shape}: give (n, ...) images of {self.index.shape}")
             images = image_table(images)
         return self.classify_table(images, self.recognise(images, ImageOptions()))
+
+    def _classify_encoded(self, images: list[bytes]) -> Answer:
+        table = pa.table({"image": pa.array(images, pa.large_binary())})
+        # By no row at all: bytes are then taken for PNG or JPEG of the index's shape, and each that is none is bad.
+        return self.classify_table(table, self.recognise(table[:0], ImageOptions(image_column="image")))
 
     def recognise(self, head: pa.Table, options: ImageOptions) -> Layout:
         """How a table whose first rows these are holds its images.

@@ -10,10 +10,11 @@ from knnvote.data.locations import Location, locate
 from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.manifest import MANIFEST, is_index_folder
 
-from .classifier import ABSTAINED, BAD_IMAGE, OK
-from .job.folder import RECORDS, JobRecord, output_files, read_job_record
+from .answer import ABSTAINED, BAD_IMAGE, OK
+from .job.folder import output_files
 from .job.output import count_values, read_answers
 from .job.receipt import Counts, is_sealed, read_receipt
+from .job.record import RECORDS, JobRecord, read_job_record
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _problems_of(output: Location, name: str, source: InputFile | None, record: 
         yield f"{output} is foreign: this job has no input of that name"
     elif receipt is None:
         yield f"{output} is damaged, or was not made by this job: it has no receipt; run the job again"
-    elif (receipt.index, receipt.options) != (record.index, record.options):
+    elif receipt.made_from != record.made_from:
         yield f"{output} was made with another index or other options: run the job again"
     elif receipt.input.get("path") != name:
         yield f"{output} was made from another input, {receipt.input.get('path')}: remove it and run the job again"

@@ -44,6 +44,10 @@ class Location:
         """As users know it."""
         return self.shown
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled so that it leads to the same place from any working folder, with what gives access to it."""
+        return {**vars(self), "path": str(Path(self.path).absolute())} if self.is_local else vars(self)
+
     @property
     def is_local(self) -> bool:
         """It lies on a disk of this machine."""

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.classify.adaptive.ladder import answer_tolerance
-from knnvote.classify.classifier import Answer, Classifier
+from knnvote.classify.answer import Answer
+from knnvote.classify.classifier import Classifier
 from knnvote.classify.interval import share_interval
 from knnvote.classify.search.search import exact_search, finds_equal
 from knnvote.classify.vote import Rule, vote

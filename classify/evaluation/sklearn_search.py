@@ -7,7 +7,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.classifier import Answer, Classifier
+from knnvote.classify.answer import Answer
+from knnvote.classify.classifier import Classifier
 from knnvote.indexer.metric import metric_space
 
 Algorithm = Literal["brute", "kd_tree", "ball_tree"]

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.neighbors import Neighbor, neighbors_of
+from knnvote.classify.answer import Neighbor, neighbors_of
 from knnvote.classify.search.search import neighbors_left_out
 from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import KnnvoteError, OptionError

@@ -13,13 +13,14 @@ from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.locations import Location
 from knnvote.indexer.index import Index
 
-from .folder import JOB, RECORDS, JobRecord, damaged, output_files, read_job_record
+from .folder import output_files
 from .output import read_answers
 from .receipt import Receipt, read_receipt
+from .record import JOB, RECORDS, JobRecord, damaged, read_job_record
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class FinishedJob:
     """The outputs of a job.
 
     Attributes:
@@ -31,7 +32,7 @@ class Job:
     record: JobRecord
 
     @classmethod
-    def open(cls, out: Location) -> "Job":
+    def open(cls, out: Location) -> "FinishedJob":
         """Read the record of an output folder.
 
         Raises:
@@ -65,8 +66,7 @@ class Job:
     def _receipt(self, name: str) -> Receipt | None:
         """The receipt of an output, if it is this job's and of the input of that name."""
         receipt = read_receipt(self.out / name)
-        own = (self.record.index, self.record.options, name)
-        if receipt is None or (receipt.index, receipt.options, receipt.input.get("path")) != own:
+        if receipt is None or (receipt.made_from, receipt.input.get("path")) != (self.record.made_from, name):
             return None
         return receipt
 

@@ -1,90 +1,31 @@
-"""The output folder of a job: which file goes where, whose it is, and the records beside the outputs."""
+"""The output folder of a job: which file goes where, and that nothing but this job writes there."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
-from types import NoneType
 from typing import Any
 
 from pyarrow import fs as pafs
 
-from knnvote.classify.vote import Rule
-from knnvote.data.errors import KnnvoteError, OptionError
-from knnvote.data.files import atomic_write, hold_lock
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.files import hold_lock
 from knnvote.data.inputs import InputFile
-from knnvote.data.layout import ImageOptions, StoredImages
+from knnvote.data.layout import StoredImages
 from knnvote.data.locations import Location, locate
 from knnvote.indexer.manifest import MANIFEST
 
-RECORDS = "_knnvote"
-JOB = "job.json"
-_FAILURES = "failures.json"
-# What JSON has for the options that are used again, as far as they do not check it themselves.
-_OPTION_TYPES: dict[str, tuple[type, ...]] = {
-    "k": (int,),
-    "min_confidence": (int, float, NoneType),
-    "max_distance": (int, float, NoneType),
-    "image_column": (str, NoneType),
-    "grayscale": (bool,),
-    "prefix": (str,),
-}
+from .record import RECORDS, JobRecord, read_job_record, remove_records, write_job_record
+from .work import Task
 
 
-@dataclass(frozen=True)
-class JobRecord:
-    """Whose an output folder is.
-
-    Attributes:
-        index: fingerprint of the index.
-        options: everything that shapes the answers.
-        stored_images: what the index says of its images, without which inputs are not recognised as the job did.
-        inputs: by the relative path of each output file, the address of its input.
-    """
-
-    index: str
-    options: dict[str, Any]
-    stored_images: StoredImages
-    inputs: dict[str, str]
-
-    @property
-    def rule(self) -> Rule:
-        """How the job's neighbours voted."""
-        return Rule(**{field.name: self.options[field.name] for field in fields(Rule)})
-
-    @property
-    def image_options(self) -> ImageOptions:
-        """What the user said about the images."""
-        shape = self.options["shape"]
-        return ImageOptions(
-            image_column=self.options["image_column"],
-            shape=None if shape is None else _to_shape(shape),
-            grayscale=self.options["grayscale"],
-        )
-
-    @property
-    def prefix(self) -> str:
-        """Before the names of the columns that the job added."""
-        prefix: str = self.options["prefix"]
-        return prefix
-
-    def input(self, name: str) -> InputFile | None:
-        """The input of an output's relative path, if it is known and still there."""
-        if name not in self.inputs:
-            return None
-        location = locate(self.inputs[name])
-        return InputFile(location.filesystem, location.path, location.shown, name, 0) if location.is_file else None
-
-
-def plan_outputs(inputs: Sequence[InputFile], out: Location) -> list[tuple[InputFile, Location]]:
+def plan_outputs(inputs: Sequence[InputFile], out: Location) -> list[Task]:
     """The output file of each input.
 
     Raises:
         KnnvoteError: two inputs would have one output, or an output would lie among the inputs or outside `out`.
     """
-    targets: list[tuple[InputFile, Location]] = []
+    tasks: list[Task] = []
     by_name: dict[PurePosixPath, InputFile] = {}
     for source in inputs:
         name = PurePosixPath(source.relative)
@@ -104,14 +45,14 @@ def plan_outputs(inputs: Sequence[InputFile], out: Location) -> list[tuple[Input
             raise KnnvoteError(f"the output folder {out} lies inside the input {source.root}: give --out elsewhere")
         if is_near and _real(target) == _real(source):
             raise KnnvoteError(f"{target} is the input itself: give another --out")
-        targets.append((source, target))
+        tasks.append(Task(source, target))
     for name, source in by_name.items():
         for folder in by_name.keys() & set(name.parents):
             raise KnnvoteError(
                 f"{by_name[folder]} and {source} would be a file and a folder named {out / str(folder)}: "
                 "classify them into two output folders"
             )
-    return targets
+    return tasks
 
 
 def _real(location: Location) -> str:
@@ -128,36 +69,55 @@ def claimed(
     Raises:
         KnnvoteError: it is not a job's output folder, was made by another job, or is in use.
     """
-    records = out / RECORDS
-    if out.is_file or (out.is_local and os.path.lexists(out.path) and not out.is_folder):
-        raise KnnvoteError(f"{out} is not a folder: give --out a folder, or a path where nothing is")
-    if (out / MANIFEST).is_file:
-        raise KnnvoteError(f"{out} is an index folder: give --out a folder of its own")
-    if out.is_folder and not records.is_folder and out.below(recursive=False):
-        raise KnnvoteError(f"{out} holds files that knnvote did not make: give --out a new or empty folder")
-    with _locked(records):
-        for name in records.below(recursive=False) if records.is_folder else ():
-            if name.endswith(".tmp"):  # what a killed job left
-                (records / name).remove()
-        before = read_job_record(out)
-        if before is not None:
-            _refuse_other_job(out, before, made_from)
-        known = {} if before is None else before.inputs
-        for source in inputs:
-            _refuse_replacing(out, known.get(source.relative), source)
-        addresses = known | {source.relative: source.address for source in inputs}
-        now = JobRecord(**made_from, stored_images=stored_images, inputs=addresses)
-        if now != before:
-            _write_json(records / JOB, asdict(now))
+    _refuse_other_folder(out)
+    with _locked(out):
+        record = _take(out, made_from, inputs, stored_images)
         check_claim(out, made_from)
         try:
             yield
         finally:
             with suppress(KnnvoteError):  # what stands in the way has been told
                 # Nothing was written that another job could mix with.
-                if [*out.below(recursive=False)] == [RECORDS] and read_job_record(out) == now:
-                    (records / JOB).remove()
-                    (records / _FAILURES).remove()
+                if [*out.below(recursive=False)] == [RECORDS] and read_job_record(out) == record:
+                    remove_records(out)
+
+
+def _refuse_other_folder(out: Location) -> None:
+    """Refuse what is neither a job's output folder nor an empty one."""
+    if out.is_file or (out.is_local and os.path.lexists(out.path) and not out.is_folder):
+        raise KnnvoteError(f"{out} is not a folder: give --out a folder, or a path where nothing is")
+    if (out / MANIFEST).is_file:
+        raise KnnvoteError(f"{out} is an index folder: give --out a folder of its own")
+    if out.is_folder and not (out / RECORDS).is_folder and out.below(recursive=False):
+        raise KnnvoteError(f"{out} holds files that knnvote did not make: give --out a new or empty folder")
+
+
+def _locked(out: Location) -> AbstractContextManager[None]:
+    if not out.is_local:
+        return nullcontext()
+    path = Path(out.path)
+    return hold_lock(path / RECORDS / "lock", f"another job is writing to {path}: wait for it, or give another --out")
+
+
+def _take(
+    out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile], stored_images: StoredImages
+) -> JobRecord:
+    """Clear away what a killed job left, and write down whose the folder is and what its inputs are."""
+    records = out / RECORDS
+    for name in records.below(recursive=False) if records.is_folder else ():
+        if name.endswith(".tmp"):
+            (records / name).remove()
+    before = read_job_record(out)
+    if before is not None:
+        _refuse_other_job(out, before, made_from)
+    known = {} if before is None else before.inputs
+    for source in inputs:
+        _refuse_replacing(out, known.get(source.relative), source)
+    addresses = known | {source.relative: source.address for source in inputs}
+    record = JobRecord(**made_from, stored_images=stored_images, inputs=addresses)
+    if record != before:
+        write_job_record(out, record)
+    return record
 
 
 def check_claim(out: Location, made_from: dict[str, Any]) -> None:
@@ -173,64 +133,17 @@ def check_claim(out: Location, made_from: dict[str, Any]) -> None:
         _refuse_other_job(out, record, made_from)
 
 
+def _refuse_other_job(out: Location, before: JobRecord, made_from: dict[str, Any]) -> None:
+    if differences := before.differences(made_from):
+        raise KnnvoteError(f"{out} was made by another job: {'; '.join(differences)}; give another --out, or remove it")
+
+
 def _refuse_replacing(out: Location, before: str | None, source: InputFile) -> None:
     """Refuse to replace the output of one input by that of another."""
     if before not in (None, source.address) and locate(before).is_file:
         raise KnnvoteError(
             f"{out / source.relative} is the output of {before}, and {source} would replace it: give another --out"
         )
-
-
-def _locked(records: Location) -> AbstractContextManager[None]:
-    if not records.is_local:
-        return nullcontext()
-    out = Path(records.path).parent
-    return hold_lock(
-        Path(records.path) / "lock", f"another job is writing to {out}: wait for it, or give another --out"
-    )
-
-
-def read_job_record(out: Location) -> JobRecord | None:
-    """Whose an output folder is, if it is a job's.
-
-    Raises:
-        KnnvoteError: the record is damaged.
-    """
-    file = out / RECORDS / JOB
-    raw = _read_json(file)
-    if raw is None:
-        return None
-    try:
-        return _to_record(raw)
-    except (OptionError, ValueError, LookupError, TypeError) as error:
-        raise damaged(file) from error
-
-
-def damaged(file: Location) -> KnnvoteError:
-    """The error of a record that is not as it was written."""
-    return KnnvoteError(f"{file} is damaged: remove it and run the job again, which keeps the files that fit")
-
-
-def _to_record(raw: Any) -> JobRecord:
-    """A job's record from JSON.
-
-    Raises:
-        OptionError, ValueError, LookupError, TypeError: it is none that a job writes.
-    """
-    stored = StoredImages(**{**raw["stored_images"], "shape": _to_shape(raw["stored_images"]["shape"])})
-    record = JobRecord(raw["index"], dict(raw["options"]), stored, dict(raw["inputs"]))
-    wrong = [name for name, types in _OPTION_TYPES.items() if type(record.options[name]) not in types]
-    texts = (record.index, stored.column or "", *record.inputs.values())
-    if wrong or type(stored.grayscale) is not bool or not all(isinstance(text, str) for text in texts):
-        raise TypeError
-    _ = record.rule, record.image_options  # which say what is wrong with them
-    return record
-
-
-def _to_shape(sides: Any) -> tuple[int, ...]:
-    if not isinstance(sides, list) or not sides or not all(type(side) is int and side > 0 for side in sides):
-        raise TypeError
-    return tuple(sides)
 
 
 def output_files(out: Location) -> dict[str, Location]:
@@ -240,58 +153,3 @@ def output_files(out: Location) -> dict[str, Location]:
         for name, entry in out.below().items()
         if entry.type == pafs.FileType.File and PurePosixPath(name).parts[0] != RECORDS
     }
-
-
-def read_failures(out: Location) -> dict[str, str]:
-    """The reason of each input that failed when the job last ran.
-
-    Raises:
-        KnnvoteError: the record is damaged.
-    """
-    record = out / RECORDS / _FAILURES
-    failed = _read_json(record) or {}
-    if not isinstance(failed, dict):
-        raise damaged(record)
-    return failed
-
-
-def record_failures(out: Location, failed: dict[str, str]) -> None:
-    """Write down the reason of each input that failed, or that none did."""
-    record = out / RECORDS / _FAILURES
-    if failed:
-        _write_json(record, failed)
-    else:
-        record.remove()
-
-
-def _read_json(file: Location) -> Any:
-    """What a file of this folder holds, None without one."""
-    if not file.is_file:
-        return None
-    try:
-        return json.loads(file.read())
-    except (ValueError, RecursionError) as error:
-        raise damaged(file) from error
-
-
-def _write_json(file: Location, content: Any) -> None:
-    with atomic_write(file) as stream:
-        stream.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
-
-
-def _refuse_other_job(out: Location, before: JobRecord, now: dict[str, Any]) -> None:
-    differences = [
-        f"--{name.replace('_', '-')} was {_shown(before.options.get(name))} and is {_shown(value)}"
-        for name, value in now["options"].items()
-        if before.options.get(name) != value
-    ]
-    if before.index != now["index"]:
-        differences.insert(0, f"the index was {before.index[:12]}... and is {now['index'][:12]}...")
-    if differences:
-        raise KnnvoteError(f"{out} was made by another job: {'; '.join(differences)}; give another --out, or remove it")
-
-
-def _shown(value: Any) -> str:
-    if value in (None, False, "", True):
-        return "given" if value is True else "not given"
-    return json.dumps(value, ensure_ascii=False)

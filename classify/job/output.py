@@ -4,14 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from knnvote.classify.classifier import Answer
-from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
+from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.locations import Location
-from knnvote.indexer.index import Index
 
 ROW_GROUP = 16_384  # more would show in the job's memory
 
@@ -32,57 +29,14 @@ class OutputOptions:
     keep: tuple[str, ...] | None = None
     prefix: str = ""
 
-
-def answer_fields(index: Index, options: OutputOptions) -> list[pa.Field]:
-    """The columns that knnvote adds, in order.
-
-    Raises:
-        OptionError: probabilities of a regression were asked for.
-    """
-    if options.probabilities and index.is_regression:
-        raise OptionError(f"{index.path} was built for regression, which has no classes: leave out --probabilities")
-    label = index.labels.type
-    fields = [
-        pa.field("prediction", label),
-        pa.field("confidence", pa.float64()),
-        pa.field("distance", pa.float64()),
-        pa.field("status", pa.string()),
-        pa.field("reason", pa.string()),
-    ]
-    if options.neighbors:
-        voter = [("row", pa.int64()), ("id", pa.string()), ("label", label), ("distance", pa.float64())]
-        fields.append(pa.field("neighbors", pa.list_(pa.struct(voter))))
-        if index.kind == "adaptive":
-            fields.append(pa.field("rung", pa.int8()))
-    if options.probabilities:
-        shares = pa.struct([pa.field(str(name), pa.float64()) for name in index.classes.to_pylist()])
-        fields.append(pa.field("probabilities", shares))
-    return [field.with_name(options.prefix + field.name) for field in fields]
-
-
-def answer_columns(answer: Answer, options: OutputOptions) -> list[pa.Array]:
-    """The values of `answer_fields`."""
-    missing = ~answer.is_image
-    columns = [
-        answer.prediction,
-        pa.array(answer.confidence, from_pandas=True),
-        pa.array(answer.D[:, 0], mask=missing),
-        pa.array(answer.status, pa.string()),
-        pa.array(answer.reason, pa.string()),
-    ]
-    if options.neighbors:
-        columns.append(answer.neighbors())
-        if answer.rung is not None:
-            columns.append(pa.array(answer.rung, mask=missing))
-    if options.probabilities:
-        shares = [pa.array(np.ascontiguousarray(share), mask=missing) for share in answer.probabilities().T]
-        names = [str(name) for name in answer.index.classes.to_pylist()]
-        columns.append(pa.StructArray.from_arrays(shares, names=names, mask=pa.array(missing)))
-    return columns
+    @property
+    def of_answers(self) -> dict[str, Any]:
+        """What is asked of the answers, as `answer_schema` and `Answer.to_table` take it."""
+        return {"prefix": self.prefix, "neighbors": self.neighbors, "probabilities": self.probabilities}
 
 
 def kept_columns(
-    schema: pa.Schema, image_columns: Sequence[str], fields: Sequence[pa.Field], options: OutputOptions
+    schema: pa.Schema, image_columns: Sequence[str], added: pa.Schema, options: OutputOptions
 ) -> list[str]:
     """The input's columns that go into the output.
 
@@ -103,7 +57,7 @@ def kept_columns(
         raise ImageFileError(
             f"the input has several columns {repeated[0]!r}: rename them, or leave them out with --keep"
         )
-    taken = sorted({field.name for field in fields} & set(others))
+    taken = sorted(set(added.names) & set(others))
     if taken:
         raise ImageFileError(
             f"the input has a column {taken[0]!r} already: pass --prefix knn_ to name knnvote's columns otherwise, "

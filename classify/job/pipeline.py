@@ -2,11 +2,51 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
+
+import faiss
+
+from knnvote.indexer.threads import available_processors, limit_threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The threads of a job beside its own, which writes.
+
+    Attributes:
+        reading: one thread that reads and decodes.
+        searching: threads that search and vote, each a batch of its own: that needs no waiting for each other.
+        searches: how many these are.
+    """
+
+    reading: Executor
+    searching: Executor
+    searches: int
+
+    def drain(self) -> None:
+        """Wait until nothing is being read, so that files can be closed."""
+        self.reading.submit(lambda: None).result()
+
+
+@contextmanager
+def open_stages(threads: int | None) -> Iterator[Stages]:
+    """Threads of a job, so many of them searching; None for as many as there are processors."""
+    count = threads or available_processors()
+    reading = ThreadPoolExecutor(1, thread_name_prefix="reading")
+    # FAISS takes its number of threads from the thread that calls it, BLAS from the process.
+    searching = ThreadPoolExecutor(count, "searching", faiss.omp_set_num_threads, (1,))
+    with limit_threads(1):
+        try:
+            yield Stages(reading, searching, count)
+        finally:  # an interrupted job does not wait for the batch at work
+            for stage in (reading, searching):
+                stage.shutdown(wait=False, cancel_futures=True)
 
 
 def prefetch(items: Iterable[Item], stage: Executor) -> Iterator[Item]:

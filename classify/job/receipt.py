@@ -54,6 +54,11 @@ class Receipt:
     counts: Counts
     seal: str = _UNSEALED
 
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """The part that all files of a job share."""
+        return {"index": self.index, "options": self.options}
+
     def to_metadata(self) -> dict[bytes, bytes]:
         """As Parquet key-value metadata."""
         return {KEY: json.dumps(asdict(self), ensure_ascii=False).encode()}

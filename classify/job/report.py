@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from knnvote.classify.answer import Neighbor, neighbors_of
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.inspection import inspect_job
-from knnvote.classify.neighbors import Neighbor, neighbors_of
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.images import decode_images
@@ -21,8 +20,9 @@ from knnvote.data.inputs import InputFile
 from knnvote.data.parquet import open_parquet, read_head, rows_within_budget, take_rows
 from knnvote.indexer.index import Index
 
-from .finished import Job
+from .finished import FinishedJob
 from .output import read_answers
+from .sums import sum_up
 
 _SHOWN = 20  # rows of each kind
 _BINS = 20
@@ -87,7 +87,7 @@ class JobReport:
     unread: list[str]
 
 
-def report_job(job: Job, index: Index | None) -> JobReport:
+def report_job(job: FinishedJob, index: Index | None) -> JobReport:
     """Sum up the outputs of a job, and find its rows to look at.
 
     Outputs are read batch by batch: a report of 300,000 rows raised the memory of a process by 120 MiB, one of
@@ -103,7 +103,7 @@ def report_job(job: Job, index: Index | None) -> JobReport:
     least_confident, farthest = _rows_to_look_at(job)
     seen, unread = _look_at([*least_confident, *farthest], job, classifier)
     return JobReport(
-        facts={"path": job.out.shown, **inspect_job(job)},
+        facts={"path": job.out.shown, **sum_up(job)},
         rule=job.record.rule,
         confidence=_spread(lambda: _values(job, "confidence")),
         distance=_spread(lambda: _values(job, "distance")),
@@ -113,7 +113,7 @@ def report_job(job: Job, index: Index | None) -> JobReport:
     )
 
 
-def _rows_to_look_at(job: Job) -> tuple[list[ReportedRow], list[ReportedRow]]:
+def _rows_to_look_at(job: FinishedJob) -> tuple[list[ReportedRow], list[ReportedRow]]:
     """The least confident rows and the farthest, without their images; equal ones by file and row."""
     by_place = [("file", "ascending"), ("row", "ascending")]
     by_distance = ("distance", "descending")
@@ -133,7 +133,7 @@ def _first(before: pa.Table | None, more: pa.Table, order: list[tuple[str, str]]
     return rows.take(pc.select_k_unstable(rows, _SHOWN, order))  # no two rows are equal in all of an order
 
 
-def _answers(job: Job) -> Iterator[pa.Table]:
+def _answers(job: FinishedJob) -> Iterator[pa.Table]:
     """Answers with neighbours, batch by batch, with file and row of each."""
     names = ("prediction", "confidence", "distance", "status")
     for file in job.receipts:
@@ -146,7 +146,7 @@ def _answers(job: Job) -> Iterator[pa.Table]:
             first += n
 
 
-def _values(job: Job, name: str) -> Iterator[NDArray[np.float64]]:
+def _values(job: FinishedJob, name: str) -> Iterator[NDArray[np.float64]]:
     """A column of all outputs without its nulls, batch by batch."""
     for file in job.receipts:
         for (column,) in read_answers(job.out / file, job.record.prefix, name):
@@ -174,14 +174,14 @@ def _spread(read: Callable[[], Iterator[NDArray[np.float64]]]) -> list[Bin]:
     ]
 
 
-def _unchanged_input(job: Job, name: str) -> InputFile | None:
+def _unchanged_input(job: FinishedJob, name: str) -> InputFile | None:
     """The input that an output was made from, if it is there as it was."""
     source = job.record.input(name)
     return source if source is not None and source.describe() == job.receipts[name].input else None
 
 
 def _look_at(
-    rows: Sequence[ReportedRow], job: Job, classifier: Classifier | None
+    rows: Sequence[ReportedRow], job: FinishedJob, classifier: Classifier | None
 ) -> tuple[dict[tuple[str, int], dict[str, Any]], list[str]]:
     """Pixels and neighbours of rows, by file and row, and the files whose inputs are not there as they were."""
     seen: dict[tuple[str, int], dict[str, Any]] = {}
@@ -198,7 +198,7 @@ def _look_at(
 
 
 def _look(
-    source: InputFile, wanted: NDArray[np.int64], job: Job, classifier: Classifier | None
+    source: InputFile, wanted: NDArray[np.int64], job: FinishedJob, classifier: Classifier | None
 ) -> Iterator[tuple[int, NDArray[Any] | None, list[Neighbor]]]:
     """Some rows of an input, ascending, each with its pixels and neighbours."""
     with source.steady(), open_parquet(source) as file:

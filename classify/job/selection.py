@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from knnvote.classify.classifier import Answer, Classifier
+from knnvote.classify.answer import Answer
+from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.testset import read_true_labels
 from knnvote.data.columns import read_column
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
@@ -21,7 +22,7 @@ from knnvote.data.layout import ImageOptions, Layout, recognise_images, show_sha
 from knnvote.data.parquet import open_parquet, read_batches, read_head, rows_within_budget, take_rows
 from knnvote.indexer.labels import find_label
 
-from .finished import Job, first_rows
+from .finished import FinishedJob, first_rows
 
 _BATCH = 2048
 _LABELS = 1 << 16  # rows of a batch without images
@@ -86,7 +87,7 @@ class Selection:
     count: int
     images: ImageOptions
     label_column: str | None = None
-    job: Job | None = None
+    job: FinishedJob | None = None
     classifier: Classifier | None = None
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from knnvote.classify.answer import neighbors_of
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.accuracy import Judgement
 from knnvote.classify.evaluation.compare import Comparison, Flip, IndexReport, exact_answer
 from knnvote.classify.evaluation.testset import read_test_set
-from knnvote.classify.neighbors import neighbors_of
 from knnvote.classify.pictures.agreement import draw_agreement
 from knnvote.classify.vote import Rule
 from knnvote.cli.tables import show_bytes, show_speed

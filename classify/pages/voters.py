@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from knnvote.classify.neighbors import Neighbor
+from knnvote.classify.answer import Neighbor
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from knnvote.classify.classifier import ABSTAINED, BAD_IMAGE
+from knnvote.classify.answer import ABSTAINED, BAD_IMAGE
 from knnvote.classify.job.selection import ShownImage
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, OptionError

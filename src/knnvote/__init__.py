@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from knnvote.classify.adaptive.tune import Tuning
-    from knnvote.classify.classifier import Answer, Classifier
+    from knnvote.classify.answer import Answer
+    from knnvote.classify.classifier import Classifier
     from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
     from knnvote.classify.evaluation.choose_k import choose_k
     from knnvote.classify.evaluation.compare import compare
     from knnvote.classify.evaluation.distance_limit import distance_limit
     from knnvote.classify.evaluation.suspects import find_suspects
     from knnvote.classify.job.output import OutputOptions
-    from knnvote.classify.job.run import JobOptions, Summary, run_job
+    from knnvote.classify.job.run import Summary, run_job
+    from knnvote.classify.job.work import JobOptions
     from knnvote.classify.vote import Rule
     from knnvote.data.errors import KnnvoteError, OptionError
     from knnvote.data.layout import ImageOptions
@@ -54,12 +56,12 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Answer": "classify.classifier",
+    "Answer": "classify.answer",
     "Classifier": "classify.classifier",
     "ImageOptions": "data.layout",
     "Index": "indexer.index",
     "IndexOptions": "indexer.build",
-    "JobOptions": "classify.job.run",
+    "JobOptions": "classify.job.work",
     "KNNVoteClassifier": "classify.estimator",
     "KNNVoteRegressor": "classify.estimator",
     "KnnvoteError": "data.errors",

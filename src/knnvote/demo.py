@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import Comparison, compare
-from knnvote.classify.job.folder import RECORDS
 from knnvote.classify.job.output import OutputOptions
-from knnvote.classify.job.run import JobOptions, run_job
+from knnvote.classify.job.record import RECORDS
+from knnvote.classify.job.run import run_job
+from knnvote.classify.job.work import JobOptions
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import find_inputs

@@ -1,10 +1,13 @@
 """The Python API: an opened index called with arrays and Arrow tables."""
 
+import io
+
 import brute_force
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from knnvote.classify.classifier import Classifier
@@ -91,6 +94,44 @@ def test_an_arrow_table_of_any_layout_gives_the_answers_of_the_array(digits, cla
     lists = pa.table({"pixels": images.reshape(20, 64).tolist()})
     for table in (image_table(images), raw, lists):
         assert classifier(table).I.tolist() == expected.I.tolist()
+
+
+def encoded(pixels, kind="PNG"):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, kind)
+    return stream.getvalue()
+
+
+def test_the_bytes_of_images_are_answered_as_their_pixels(digits, classifier):
+    images = digits.test_images[:20]
+    expected, answer = classifier(images), classifier([encoded(image) for image in images])
+    assert answer.I.tolist() == expected.I.tolist()
+    assert answer.D.tobytes() == expected.D.tobytes()
+    assert classifier(encoded(images[3])).I.tolist() == expected.I[3:4].tolist()
+    jpeg = encoded(images[0] * 15, "JPEG")
+    assert classifier(jpeg).D.tolist() == classifier(np.asarray(Image.open(io.BytesIO(jpeg)))).D.tolist()
+
+
+def test_the_bytes_of_images_are_answered_by_an_index_of_flat_ones(digits, tmp_path):
+    flat = digits.train_images.reshape(-1, 64).astype(np.float32)
+    index_arrays(flat, digits.train_labels, tmp_path / "flat.knn")
+    classifier = Classifier.open(tmp_path / "flat.knn")
+    images = digits.test_images[:5]
+    assert classifier.index.shape == (64,)
+    assert classifier([encoded(image) for image in images]).I.tolist() == classifier(images.reshape(5, 64)).I.tolist()
+
+
+def test_bytes_that_are_no_such_image_are_bad_each_by_itself_even_if_all_are(digits, classifier):
+    image = digits.test_images[0]
+    bad = [image.tobytes(), b"", encoded(image)[:40], encoded(image[:7]), encoded(np.dstack([image, image, image + 1]))]
+    reasons = ["neither PNG nor JPEG: 64 bytes", "neither PNG", "cannot decode PNG", "image is 7 x 8", "colour image"]
+    answer = classifier([*bad, encoded(image)])
+    assert answer.status.tolist() == ["bad_image"] * 5 + ["ok"]
+    alone = classifier(bad)
+    assert alone.status.tolist() == ["bad_image"] * 5
+    for told in (answer.reason[:5], alone.reason):
+        assert all(reason.startswith(start) for reason, start in zip(told, reasons, strict=True))
+    assert classifier(image.tobytes()).status.tolist() == ["bad_image"]
 
 
 def test_no_images_give_an_answer_of_no_rows(classifier):

@@ -11,7 +11,8 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.inspection import inspect_path
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.receipt import Counts
-from knnvote.classify.job.run import JobOptions, run_job
+from knnvote.classify.job.run import run_job
+from knnvote.classify.job.work import JobOptions
 from knnvote.classify.verification import verify_path
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
@@ -81,7 +82,7 @@ def test_an_output_of_another_job_is_told(job, classifier, tmp_path):
 def test_a_receipt_that_does_not_tell_the_rows_that_are_there_is_told(job, classifier, tmp_path, monkeypatch):
     shutil.rmtree(job)
     with monkeypatch.context() as patched:
-        patched.setattr("knnvote.classify.job.run._count", lambda _answer: Counts(20, 19, 1, 0))
+        patched.setattr("knnvote.classify.job.worker._count", lambda _answer: Counts(20, 19, 1, 0))
         run_job(classifier, find_inputs(["in"]), tmp_path / "out", OPTIONS)
     assert [line.split()[0] for line in problems()] == ["out/a.parquet", "out/b/c.parquet", "out/bad.parquet"]
     assert all("does not hold the rows that its receipt tells" in line for line in problems())

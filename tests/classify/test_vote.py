@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-from knnvote.classify.classifier import ABSTAINED, BAD_IMAGE, OK, Classifier
+from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, OK
+from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.search import search
 from knnvote.classify.vote import TIES, WEIGHTS, Rule, class_shares, mean_target, neighbor_weights, vote
 from knnvote.data.errors import OptionError

@@ -2,11 +2,13 @@
 
 import errno
 import hashlib
+import pickle
 
 import pytest
 
 from knnvote.data import locations
 from knnvote.data.errors import KnnvoteError
+from knnvote.data.inputs import find_inputs
 from knnvote.data.locations import describe_os_error, locate
 
 
@@ -32,6 +34,19 @@ def test_a_location_is_shown_without_what_gives_access():
     location = locate("s3://user:secret@bucket/a b/?region=us-east-1")
     assert (location.shown, location.path, location.is_local) == ("s3://bucket/a b", "bucket/a b", False)
     assert (location / "x/y").shown == "s3://bucket/a b/x/y"
+
+
+def test_what_is_pickled_leads_to_the_same_place_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "a.parquet").write_bytes(b"content")
+    monkeypatch.chdir(tmp_path)
+    (source,) = find_inputs(["a.parquet"])
+    pickled = pickle.dumps([source, locate(".")])
+    monkeypatch.chdir("/")
+    again, folder = pickle.loads(pickled)  # noqa: S301  # our own bytes
+    assert (again.read(), again.shown, again.relative, again.size) == (b"content", "a.parquet", "a.parquet", 7)
+    assert (folder / "a.parquet").read() == b"content"
+    stored = locate("s3://user:secret@bucket/a b/?region=us-east-1&endpoint_override=localhost:9")
+    assert pickle.loads(pickle.dumps(stored)) == stored  # noqa: S301  # our own bytes
 
 
 def test_files_and_folders_are_told_apart_listed_read_and_removed(tmp_path):

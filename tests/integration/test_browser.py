@@ -14,9 +14,10 @@ import knnvote.classify.evaluation.compare
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import compare
 from knnvote.classify.evaluation.suspects import find_suspects
-from knnvote.classify.job.finished import Job
+from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.report import report_job
-from knnvote.classify.job.run import JobOptions, run_job
+from knnvote.classify.job.run import run_job
+from knnvote.classify.job.work import JobOptions
 from knnvote.classify.pages.comparison import write_comparison
 from knnvote.classify.pages.job import write_job
 from knnvote.classify.pages.suspects import write_suspects
@@ -55,7 +56,7 @@ def write_pages(folder, labels):
     write_comparison(folder / "report.html", comparison, inputs, indexes, Rule())
     write_suspects(folder / "suspects.html", find_suspects(indexes[0]), indexes[0], 10)
     run_job(Classifier(indexes[0], Rule()), inputs, locate(str(folder / "out")), JobOptions())
-    write_job(folder / "job.html", report_job(Job.open(locate(str(folder / "out"))), indexes[0]), indexes[0])
+    write_job(folder / "job.html", report_job(FinishedJob.open(locate(str(folder / "out"))), indexes[0]), indexes[0])
     return comparison
 
 

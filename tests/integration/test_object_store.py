@@ -14,11 +14,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from apart import Apart
 from object_store import BUCKET, KEY, SECRET, serve
 
+from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.receipt import read_receipt
+from knnvote.classify.job.run import run_job
+from knnvote.classify.job.work import JobOptions
 from knnvote.classify.vote import Rule
+from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions, StoredImages
 from knnvote.data.locations import locate
 from knnvote.data.tables import image_table, write_table
@@ -127,6 +132,16 @@ def test_inputs_in_the_store_give_the_same_outputs_but_for_the_mark_of_the_input
         assert pq.read_table(tmp_path / "b" / name).equals(
             pq.read_table(work / "local" / name), check_metadata=True
         ) or (pq.read_table(tmp_path / "b" / name).equals(pq.read_table(work / "local" / name)))
+
+
+def test_files_of_the_store_may_be_done_in_another_process(store, work, command, monkeypatch):
+    for name, value in store.environment.items():
+        monkeypatch.setenv(name, value)
+    classifier = Classifier.open(work / "x.knn")
+    summary = run_job(classifier, find_inputs([uri("in")]), locate(uri("apart")), JobOptions(), engine=Apart())
+    assert (summary.written, summary.counts.rows) == (FILES, FILES * ROWS)
+    assert files(command("classify", "x.knn", uri("in"), "--out", uri("here"), "--json"))["written"] == FILES
+    assert stored_outputs(store, "apart") == stored_outputs(store, "here")
 
 
 def test_a_rerun_skips_what_is_done_and_redoes_an_input_that_changed(store, work, command):

@@ -24,7 +24,8 @@ import numpy as np
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.testset import read_test_set
 from knnvote.classify.inspection import inspect_path
-from knnvote.classify.job.run import JobOptions, run_job
+from knnvote.classify.job.run import run_job
+from knnvote.classify.job.work import JobOptions
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions

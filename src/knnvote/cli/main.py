@@ -343,7 +343,8 @@ def classify(  # noqa: PLR0917  # click passes options by name
 ) -> None:
     """Classify images, one output file for each input."""
     from knnvote.classify.job.output import OutputOptions
-    from knnvote.classify.job.run import BATCH_SIZE, JobOptions, run_job
+    from knnvote.classify.job.run import run_job
+    from knnvote.classify.job.work import BATCH_SIZE, JobOptions
     from knnvote.data.inputs import find_inputs
     from knnvote.data.layout import ImageOptions
     from knnvote.data.locations import locate
@@ -528,7 +529,7 @@ def show(  # noqa: PLR0917  # click passes options by name
     out: Path,
 ) -> None:
     """Draw images with their labels, or those that a job got wrong beside their neighbours."""
-    from knnvote.classify.job.finished import Job
+    from knnvote.classify.job.finished import FinishedJob
     from knnvote.classify.job.selection import Selection, select_images
     from knnvote.classify.pictures.figures import save
     from knnvote.classify.pictures.grid import check_grid, draw_errors, draw_grid
@@ -542,7 +543,7 @@ def show(  # noqa: PLR0917  # click passes options by name
     if index_folder is not None and not errors:
         raise click.UsageError("--index is for --errors alone: give both, or none")
     rows, columns = check_grid(grid)
-    job = None if predictions is None else Job.open(locate(predictions))
+    job = None if predictions is None else FinishedJob.open(locate(predictions))
     selection = Selection(
         count=rows if errors else rows * columns,
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale),
@@ -617,14 +618,14 @@ def suspects(  # noqa: PLR0917  # click passes options by name
 @click.option("--out", metavar="FILE", default="report.html", show_default=True, callback=parse_page, help="The page.")
 def report(folder: str, index_folder: str | None, out: Path) -> None:
     """Write a page of a finished job: how its answers spread, and the rows to look at."""
-    from knnvote.classify.job.finished import Job
+    from knnvote.classify.job.finished import FinishedJob
     from knnvote.classify.job.report import report_job
     from knnvote.classify.pages.job import write_job
     from knnvote.data.locations import locate
     from knnvote.indexer.folder.open import open_index
 
     index = None if index_folder is None else open_index(index_folder)
-    write_job(out, report_job(Job.open(locate(folder)), index), index)
+    write_job(out, report_job(FinishedJob.open(locate(folder)), index), index)
     _talk(f"{out}: written")
 
 

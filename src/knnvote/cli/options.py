@@ -50,7 +50,7 @@ def parse_local(_ctx: click.Context, _param: click.Parameter, value: str) -> Pat
 
 def _parse_output(ctx: click.Context, param: click.Parameter, value: str) -> Path:
     """The path of a file to write, which is not among the outputs of a job."""
-    from knnvote.classify.job.folder import RECORDS
+    from knnvote.classify.job.record import RECORDS
 
     path = parse_local(ctx, param, value)
     job = next((folder for folder in path.resolve().parents if (folder / RECORDS).exists()), None)

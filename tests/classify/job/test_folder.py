@@ -27,8 +27,8 @@ def test_no_name_of_an_input_leads_outside_the_output_folder_or_among_its_record
         with pytest.raises(KnnvoteError, match="has no place of its own below /jobs/out"):
             plan_outputs([named("/".join(parts))], OUT)
         return
-    ((_, target),) = plan_outputs([named("/".join(parts))], OUT)
-    below = Path(target.path).relative_to("/jobs/out")
+    (task,) = plan_outputs([named("/".join(parts))], OUT)
+    below = Path(task.target.path).relative_to("/jobs/out")
     assert ".." not in below.parts
     assert below.parts[0] != "_knnvote"
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import knnvote.classify.job.report
-from knnvote.classify.job.finished import Job
+from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.report import report_job
 from knnvote.classify.pages.job import write_job
 from knnvote.data.errors import ImageFileError, KnnvoteError
@@ -36,7 +36,7 @@ def job(tmp_path, monkeypatch, invoke):
         write_table(image_table(IMAGES[rows]), Path("in") / name)
     done = invoke("classify", "x.knn", "in", "--out", "out", "--min-confidence", "0.6")
     assert done.code == 0, done.stderr
-    return Job.open(locate("out"))
+    return FinishedJob.open(locate("out"))
 
 
 def written():
@@ -183,7 +183,7 @@ def test_bad_rows_have_no_place_among_rows_to_look_at(tmp_path, monkeypatch, inv
     images[1] = np.nan
     write_table(image_table(images), Path("in.parquet"))
     assert invoke("classify", "x.knn", "in.parquet", "--out", "out").code == 0
-    report = report_job(Job.open(locate("out")), None)
+    report = report_job(FinishedJob.open(locate("out")), None)
     assert {row.row for row in report.farthest} == {0, 2, 3}
     assert report.facts["bad_image"] == 1
     assert invoke("report", "out").code == 0
@@ -198,7 +198,7 @@ def test_rows_that_equal_a_stored_image_are_not_unlike_anything(tmp_path, monkey
     for first, farthest in ((0, 0), (195, 5)):
         write_table(image_table(IMAGES[first : first + 10]), Path("in.parquet"))
         assert invoke("classify", "x.knn", "in.parquet", "--out", f"out{first}").code == 0
-        assert len(report_job(Job.open(locate(f"out{first}")), None).farthest) == farthest
+        assert len(report_job(FinishedJob.open(locate(f"out{first}")), None).farthest) == farthest
         assert invoke("report", f"out{first}").code == 0
         assert ("Unlike anything stored" in Path("report.html").read_text()) == bool(farthest)
 
@@ -218,7 +218,7 @@ def test_a_regression_has_distances_and_no_confidences(tmp_path, monkeypatch, in
     index_arrays(IMAGES[:200], LABELS[:200] / 2, Path("x.knn"), is_regression=True)
     write_table(image_table(IMAGES[200:260]), Path("in.parquet"))
     assert invoke("classify", "x.knn", "in.parquet", "--out", "out").code == 0
-    report = report_job(Job.open(locate("out")), open_index("x.knn"))
+    report = report_job(FinishedJob.open(locate("out")), open_index("x.knn"))
     assert (report.confidence, report.least_confident, len(report.farthest)) == ([], [], 20)
     assert invoke("report", "out").code == 0
     done = invoke("show", "in.parquet", "--predictions", "out", "--errors", "--index", "x.knn")
@@ -228,7 +228,7 @@ def test_a_regression_has_distances_and_no_confidences(tmp_path, monkeypatch, in
 
 def pictured(folder):
     """The pixels of each row that the report of a job shows, by row."""
-    report = report_job(Job.open(locate(folder)), None)
+    report = report_job(FinishedJob.open(locate(folder)), None)
     return {row.row: row.pixels for row in report.farthest}
 
 

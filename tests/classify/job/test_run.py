@@ -19,7 +19,8 @@ from PIL import Image
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.receipt import read_receipt
-from knnvote.classify.job.run import JobOptions, run_job
+from knnvote.classify.job.run import run_job
+from knnvote.classify.job.work import JobOptions
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
 from knnvote.data.files import hold_lock

@@ -14,9 +14,10 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import Flip, compare
 from knnvote.classify.evaluation.suspects import find_suspects
 from knnvote.classify.interval import share_interval
-from knnvote.classify.job.finished import Job
+from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.report import report_job
-from knnvote.classify.job.run import JobOptions, run_job
+from knnvote.classify.job.run import run_job
+from knnvote.classify.job.work import JobOptions
 from knnvote.classify.pages.comparison import summary_sentence, write_comparison
 from knnvote.classify.pages.job import write_job
 from knnvote.classify.pages.page import check_page
@@ -128,7 +129,7 @@ def test_vectors_that_are_no_pictures_have_none(tmp_path):
     index, inputs = open_index(tmp_path / "rough.knn"), find_inputs([str(tmp_path / "test.parquet")])
     write_suspects(tmp_path / "suspects.html", find_suspects(index), index, 3)
     run_job(Classifier(index, Rule()), inputs, locate(str(tmp_path / "out")), JobOptions())
-    write_job(tmp_path / "job.html", report_job(Job.open(locate(str(tmp_path / "out"))), index), index)
+    write_job(tmp_path / "job.html", report_job(FinishedJob.open(locate(str(tmp_path / "out"))), index), index)
     for text in (page, *((tmp_path / name).read_text() for name in ("suspects.html", "job.html"))):
         assert "<img" not in text
         assert "There are no pictures, as what is stored is not of a height and a width alone." in text

@@ -12,7 +12,7 @@ import pytest
 
 from knnvote.classify.evaluation.choose_k import Choice, Score, choose_k
 from knnvote.classify.interval import share_interval
-from knnvote.classify.job.finished import Job
+from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.selection import Selection, select_images
 from knnvote.classify.pictures import figures
 from knnvote.classify.pictures.agreement import draw_agreement
@@ -156,7 +156,7 @@ def test_a_grid_is_rows_and_columns(grid):
 
 def test_predictions_stand_above_the_truth_and_wrong_ones_have_a_cross_and_a_frame(digits_folder, job, wrong):
     count = wrong[1][0] + 1
-    shown, _ = selected(digits_folder / "test.parquet", count=count, job=Job.open(locate(job)))
+    shown, _ = selected(digits_folder / "test.parquet", count=count, job=FinishedJob.open(locate(job)))
     figure = draw_grid(shown, 20)
     rows = [row for row, title in enumerate(titles(figure)) if title.startswith("✗")]
     assert rows == [row for row, _, _ in wrong[:2]]
@@ -171,7 +171,7 @@ def test_rows_without_a_label_say_why(tmp_path, invoke):
     pq.write_table(pa.table({"image": images, "label": [0, 1]}), tmp_path / "train.parquet")
     assert invoke("index", "train.parquet", "--out", "x.knn").code == 0
     assert invoke("classify", "x.knn", "x.parquet", "--out", "out", "--k", 2, "--min-confidence", 0.9).code == 0
-    figure = draw_grid(selected("x.parquet", job=Job.open(locate("out")))[0], 5)
+    figure = draw_grid(selected("x.parquet", job=FinishedJob.open(locate("out")))[0], 5)
     assert titles(figure) == ["abstained\ntruth 0", "abstained\ntruth 1", "bad image\ntruth 1"]
 
 
@@ -192,7 +192,7 @@ def test_errors_show_the_voters_of_the_job_and_who_outvoted_the_truth(digits_fol
     done = invoke("classify", exact_index, digits_folder / "test.parquet", "--out", "told", "--k", 7, "--neighbors")
     assert done.code == 0
     neighbors = pq.read_table("told/test.parquet")["neighbors"].to_pylist()
-    opened = Job.open(locate(job))
+    opened = FinishedJob.open(locate(job))
     index = open_index(exact_index)
     shown, total = selected(digits_folder / "test.parquet", count=3, job=opened, classifier=opened.classifier(index))
     assert total == len(wrong) > 3
@@ -244,7 +244,7 @@ def test_whole_labels_held_as_floats_are_compared_by_value(digits_folder, exact_
     write_table(table.set_column(table.schema.get_field_index("label"), "label", [labels]), Path("x.parquet"))
     assert invoke("classify", exact_index, "x.parquet", "--out", "floats", "--k", 7).code == 0
     predicted = pq.read_table("floats/x.parquet")["prediction"].to_pylist()
-    opened = Job.open(locate("floats"))
+    opened = FinishedJob.open(locate("floats"))
     shown, total = selected("x.parquet", count=99, job=opened, classifier=opened.classifier(open_index(exact_index)))
     wrong = [row for row in range(1, len(labels)) if labels[row] != predicted[row]]
     assert [image.row for image in shown] == wrong

@@ -1,0 +1,162 @@
+"""What a classifier says of images, as arrays and as Arrow tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from knnvote.data.errors import OptionError
+from knnvote.indexer.index import Index
+
+from .vote import Rule, class_shares
+
+OK, ABSTAINED, BAD_IMAGE = "ok", "abstained", "bad_image"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a classifier says of nq images.
+
+    Attributes:
+        index: that answered.
+        rule: by which it answered.
+        prediction: (nq,) Arrow array of the labels' type (float64 for regression); null unless the status is ok.
+        confidence: (nq,) float64, the winner's share of the vote; NaN for bad images and for regression.
+        D: (nq, k) float64 distances of the neighbours in the index's metric, ascending; NaN for bad images.
+        I: (nq, k) int64 rows of the neighbours in the index; -1 for bad images.
+        status: (nq,) strings ``ok``, ``abstained`` or ``bad_image``.
+        reason: (nq,) strings, None where the status is ok.
+        rung: (nq,) int8, which rung of an adaptive index settled the neighbours, from 1; 0 for bad images; None for
+        other kinds.
+    """
+
+    index: Index
+    rule: Rule
+    prediction: pa.Array
+    confidence: NDArray[np.float64]
+    D: NDArray[np.float64]
+    I: NDArray[np.int64]
+    status: NDArray[np.object_]
+    reason: NDArray[np.object_]
+    rung: NDArray[np.int8] | None = None
+
+    @cached_property
+    def is_image(self) -> NDArray[np.bool_]:
+        """(nq,) whether the image could be read."""
+        good: NDArray[np.bool_] = self.status != BAD_IMAGE
+        return good
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """Each class's share of the vote, (nq, classes) in class order; NaN for bad images.
+
+        Raises:
+            OptionError: the index is one for regression.
+        """
+        if self.index.is_regression:
+            raise OptionError(f"{self.index.path} was built for regression, which has no classes to give shares to")
+        shares = np.full((len(self.I), len(self.index.classes)), np.nan)
+        codes = self.index.class_codes[self.I[self.is_image]]
+        shares[self.is_image] = class_shares(codes, self.D[self.is_image], shares.shape[1], self.rule.weights)
+        return shares
+
+    def neighbors(self) -> pa.Array:
+        """(nq,) lists of the k voters as structs of row, id, label and distance, nearest first; null for bad images."""
+        k = self.I.shape[1]
+        rows = self.I[self.is_image].ravel()
+        voters = pa.StructArray.from_arrays(
+            [
+                pa.array(rows),
+                self.index.ids.take(pa.array(rows)),
+                self.index.labels.take(pa.array(rows)),
+                pa.array(self.D[self.is_image].ravel()),
+            ],
+            names=["row", "id", "label", "distance"],
+        )
+        offsets = np.concatenate([[0], np.cumsum(self.is_image * k)]).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets), voters, mask=pa.array(~self.is_image))
+
+    def to_table(self, *, prefix: str = "", neighbors: bool = False, probabilities: bool = False) -> pa.Table:
+        """A row for each image, with the columns of `answer_schema`; what is unknown is null, never NaN.
+
+        Args:
+            prefix: before the name of each column.
+            neighbors: add each voter's row, id, label and distance, and of an adaptive index the rung that found them.
+            probabilities: add the share of each class.
+
+        Raises:
+            OptionError: the index is one for regression, and probabilities were asked for.
+        """
+        schema = answer_schema(self.index, prefix=prefix, neighbors=neighbors, probabilities=probabilities)
+        missing = ~self.is_image
+        columns = [
+            self.prediction,
+            pa.array(self.confidence, from_pandas=True),
+            pa.array(self.D[:, 0], mask=missing),
+            pa.array(self.status, pa.string()),
+            pa.array(self.reason, pa.string()),
+        ]
+        if neighbors:
+            columns.append(self.neighbors())
+            if self.index.kind == "adaptive":
+                rung = np.zeros(len(missing), np.int8) if self.rung is None else self.rung
+                columns.append(pa.array(rung, mask=rung == 0))
+        if probabilities:
+            shares = [pa.array(np.ascontiguousarray(share), mask=missing) for share in self.probabilities().T]
+            columns.append(pa.StructArray.from_arrays(shares, names=_class_names(self.index), mask=pa.array(missing)))
+        return pa.Table.from_arrays(columns, schema=schema)
+
+
+def answer_schema(index: Index, *, prefix: str = "", neighbors: bool = False, probabilities: bool = False) -> pa.Schema:
+    """The columns of `Answer.to_table`, in order.
+
+    Raises:
+        OptionError: probabilities of a regression were asked for.
+    """
+    if probabilities and index.is_regression:
+        raise OptionError(f"{index.path} was built for regression, which has no classes: leave out --probabilities")
+    label = index.labels.type
+    fields = [
+        ("prediction", label),
+        ("confidence", pa.float64()),
+        ("distance", pa.float64()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+    ]
+    if neighbors:
+        voter = [("row", pa.int64()), ("id", pa.string()), ("label", label), ("distance", pa.float64())]
+        fields.append(("neighbors", pa.list_(pa.struct(voter))))
+        if index.kind == "adaptive":
+            fields.append(("rung", pa.int8()))
+    if probabilities:
+        fields.append(("probabilities", pa.struct([(name, pa.float64()) for name in _class_names(index)])))
+    return pa.schema([(prefix + name, kind) for name, kind in fields])
+
+
+def _class_names(index: Index) -> list[str]:
+    return [str(name) for name in index.classes.to_pylist()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbor:
+    """A stored image: its row in the index, its id, label, and distance in the index's metric."""
+
+    row: int
+    id: str
+    label: Any
+    distance: float
+
+
+def neighbors_of(
+    index: Index, rows: Sequence[int] | NDArray[np.int64], distances: Sequence[float] | NDArray[np.float64]
+) -> list[Neighbor]:
+    """Stored images by their rows, with the distances that go with them."""
+    places = np.asarray(rows, np.int64)
+    ids, labels = (values.take(places).to_pylist() for values in (index.ids, index.labels))
+    return [
+        Neighbor(row=int(row), id=name, label=label, distance=float(distance))
+        for row, name, label, distance in zip(places, ids, labels, distances, strict=True)
+    ]

@@ -1,0 +1,47 @@
+"""Who does the files of a job, and where: the seam for an engine beside the local one."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from knnvote.classify.classifier import Classifier
+
+from .work import Outcome, Task, Work
+from .worker import Worker
+
+
+class Engine(Protocol):
+    """Does the files of a job, wherever: a `Worker` makes each output from the work and the task alone.
+
+    What comes before and after (which file goes where, whose the output folder is, the summary) is not its part.
+    """
+
+    def run(self, work: Work, tasks: Sequence[Task], progress: Callable[[int], None]) -> Generator[Outcome, None, None]:
+        """What becomes of each file, in their order; closed early where the job ends early.
+
+        Args:
+            work: what the files have in common.
+            tasks: the files.
+            progress: told in this process how many rows more are done, of each batch or of a file as a whole.
+
+        Raises:
+            KnnvoteError: what no other file would escape, such as a full disk.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Does one file after the other in this process, where reading, searching and writing overlap.
+
+    Attributes:
+        classifier: the work's index and rule, opened.
+    """
+
+    classifier: Classifier
+
+    def run(self, work: Work, tasks: Sequence[Task], progress: Callable[[int], None]) -> Generator[Outcome, None, None]:
+        """What becomes of each file, as soon as it has."""
+        with Worker.open(work, self.classifier) as worker:
+            for task in tasks:
+                yield worker.classify_file(task, progress)

@@ -1,0 +1,184 @@
+"""The records that a job keeps beside its outputs: whose they are, and which inputs failed."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from types import NoneType
+from typing import Any
+
+from knnvote.classify.vote import Rule
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.files import atomic_write
+from knnvote.data.inputs import InputFile
+from knnvote.data.layout import ImageOptions, StoredImages
+from knnvote.data.locations import Location, locate
+
+RECORDS = "_knnvote"
+JOB = "job.json"
+_FAILURES = "failures.json"
+# What JSON has for the options that are used again, as far as they do not check it themselves.
+_OPTION_TYPES: dict[str, tuple[type, ...]] = {
+    "k": (int,),
+    "min_confidence": (int, float, NoneType),
+    "max_distance": (int, float, NoneType),
+    "image_column": (str, NoneType),
+    "grayscale": (bool,),
+    "prefix": (str,),
+}
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """Whose an output folder is.
+
+    Attributes:
+        index: fingerprint of the index.
+        options: everything that shapes the answers.
+        stored_images: what the index says of its images, without which inputs are not recognised as the job did.
+        inputs: by the relative path of each output file, the address of its input.
+    """
+
+    index: str
+    options: dict[str, Any]
+    stored_images: StoredImages
+    inputs: dict[str, str]
+
+    @property
+    def rule(self) -> Rule:
+        """How the job's neighbours voted."""
+        return Rule(**{field.name: self.options[field.name] for field in fields(Rule)})
+
+    @property
+    def image_options(self) -> ImageOptions:
+        """What the user said about the images."""
+        shape = self.options["shape"]
+        return ImageOptions(
+            image_column=self.options["image_column"],
+            shape=None if shape is None else _to_shape(shape),
+            grayscale=self.options["grayscale"],
+        )
+
+    @property
+    def prefix(self) -> str:
+        """Before the names of the columns that the job added."""
+        prefix: str = self.options["prefix"]
+        return prefix
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """The part of every receipt of the job that all its files share."""
+        return {"index": self.index, "options": self.options}
+
+    def differences(self, made_from: dict[str, Any]) -> list[str]:
+        """What another job's `made_from` has otherwise, in words for people."""
+        found = []
+        if self.index != made_from["index"]:
+            found.append(f"the index was {self.index[:12]}... and is {made_from['index'][:12]}...")
+        for name, value in made_from["options"].items():
+            before = self.options.get(name)
+            if before != value:
+                found.append(f"--{name.replace('_', '-')} was {_shown(before)} and is {_shown(value)}")
+        return found
+
+    def input(self, name: str) -> InputFile | None:
+        """The input of an output's relative path, if it is known and still there."""
+        if name not in self.inputs:
+            return None
+        location = locate(self.inputs[name])
+        return InputFile(location.filesystem, location.path, location.shown, name, 0) if location.is_file else None
+
+
+def _shown(value: Any) -> str:
+    if value in (None, False, "", True):
+        return "given" if value is True else "not given"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def read_job_record(out: Location) -> JobRecord | None:
+    """Whose an output folder is, if it is a job's.
+
+    Raises:
+        KnnvoteError: the record is damaged.
+    """
+    file = out / RECORDS / JOB
+    raw = _read_json(file)
+    if raw is None:
+        return None
+    try:
+        return _to_record(raw)
+    except (OptionError, ValueError, LookupError, TypeError) as error:
+        raise damaged(file) from error
+
+
+def write_job_record(out: Location, record: JobRecord) -> None:
+    """Write down whose an output folder is."""
+    _write_json(out / RECORDS / JOB, asdict(record))
+
+
+def remove_records(out: Location) -> None:
+    """Leave an output folder to any other job."""
+    for name in (JOB, _FAILURES):
+        (out / RECORDS / name).remove()
+
+
+def damaged(file: Location) -> KnnvoteError:
+    """The error of a record that is not as it was written."""
+    return KnnvoteError(f"{file} is damaged: remove it and run the job again, which keeps the files that fit")
+
+
+def _to_record(raw: Any) -> JobRecord:
+    """A job's record from JSON.
+
+    Raises:
+        OptionError, ValueError, LookupError, TypeError: it is none that a job writes.
+    """
+    stored = StoredImages(**{**raw["stored_images"], "shape": _to_shape(raw["stored_images"]["shape"])})
+    record = JobRecord(raw["index"], dict(raw["options"]), stored, dict(raw["inputs"]))
+    wrong = [name for name, types in _OPTION_TYPES.items() if type(record.options[name]) not in types]
+    texts = (record.index, stored.column or "", *record.inputs.values())
+    if wrong or type(stored.grayscale) is not bool or not all(isinstance(text, str) for text in texts):
+        raise TypeError
+    _ = record.rule, record.image_options  # which say what is wrong with them
+    return record
+
+
+def _to_shape(sides: Any) -> tuple[int, ...]:
+    if not isinstance(sides, list) or not sides or not all(type(side) is int and side > 0 for side in sides):
+        raise TypeError
+    return tuple(sides)
+
+
+def read_failures(out: Location) -> dict[str, str]:
+    """The reason of each input that failed when the job last ran.
+
+    Raises:
+        KnnvoteError: the record is damaged.
+    """
+    record = out / RECORDS / _FAILURES
+    failed = _read_json(record) or {}
+    if not isinstance(failed, dict):
+        raise damaged(record)
+    return failed
+
+
+def record_failures(out: Location, failed: dict[str, str]) -> None:
+    """Write down the reason of each input that failed, or that none did."""
+    record = out / RECORDS / _FAILURES
+    if failed:
+        _write_json(record, failed)
+    else:
+        record.remove()
+
+
+def _read_json(file: Location) -> Any:
+    """What a file of this folder holds, None without one."""
+    if not file.is_file:
+        return None
+    try:
+        return json.loads(file.read())
+    except (ValueError, RecursionError) as error:
+        raise damaged(file) from error
+
+
+def _write_json(file: Location, content: Any) -> None:
+    with atomic_write(file) as stream:
+        stream.write(json.dumps(content, indent=1, ensure_ascii=False).encode())

@@ -1,0 +1,91 @@
+"""A job as plain values, for whoever does its files: they go to another process or machine as they are."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from knnvote.classify.vote import Rule
+from knnvote.data.inputs import InputFile
+from knnvote.data.layout import ImageOptions
+from knnvote.data.locations import Location
+
+from .output import OutputOptions
+from .receipt import Counts
+
+BATCH_SIZE = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """What shapes the answers of a job, beside index and rule.
+
+    Attributes:
+        images: overrides of how images are recognised.
+        output: what output files hold.
+    """
+
+    images: ImageOptions = field(default_factory=ImageOptions)
+    output: OutputOptions = field(default_factory=OutputOptions)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file of a job.
+
+    Attributes:
+        source: the input.
+        target: the output file that is made of it.
+    """
+
+    source: InputFile
+    target: Location
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What all files of a job have in common.
+
+    Attributes:
+        index: address of the index.
+        fingerprint: of that index.
+        rule: how neighbours vote.
+        options: what shapes the answers.
+        out: the output folder.
+        threads: of the search; None for as many as there are processors where it runs.
+        batch_size: rows searched at a time.
+    """
+
+    index: str
+    fingerprint: str
+    rule: Rule
+    options: JobOptions
+    out: Location
+    threads: int | None = None
+    batch_size: int = BATCH_SIZE
+
+    @cached_property
+    def made_from(self) -> dict[str, Any]:
+        """The part of every receipt that all files of the job share; as JSON gives it back."""
+        shaping = {**asdict(self.rule), **asdict(self.options.images), **asdict(self.options.output)}
+        record: dict[str, Any] = json.loads(json.dumps({"index": self.fingerprint, "options": shaping}))
+        return record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one file.
+
+    Attributes:
+        source: the input, as users know it.
+        counts: rows of its output by status; none if it failed.
+        was_done: an earlier run had made the output from the same input.
+        bad_example: its first bad image, by file, row and reason, if it was read and has one.
+        failure: why there is no output; None if there is one.
+    """
+
+    source: str
+    counts: Counts = field(default_factory=Counts)
+    was_done: bool = False
+    bad_example: str | None = None
+    failure: str | None = None

@@ -1,0 +1,193 @@
+"""What classifies one file after the other, in this process or in any other that is given the same plain values."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, OK, Answer, answer_schema
+from knnvote.classify.classifier import Classifier
+from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.files import atomic_write
+from knnvote.data.inputs import InputFile
+from knnvote.data.layout import Layout
+from knnvote.data.parquet import (
+    open_parquet,
+    read_batches,
+    read_head,
+    rows_within_budget,
+    schema_metadata_without_images,
+)
+
+from .folder import check_claim
+from .output import kept_columns, row_groups
+from .pipeline import Stages, map_ahead, open_stages, prefetch
+from .receipt import Counts, Receipt, read_receipt, seal
+from .record import RECORDS
+from .work import JobOptions, Outcome, Task, Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """Does files of a job, one at a time.
+
+    Attributes:
+        work: what they have in common.
+        classifier: the index, opened, and the rule.
+        stages: threads that read and search while this one writes.
+    """
+
+    work: Work
+    classifier: Classifier
+    stages: Stages
+
+    @classmethod
+    @contextmanager
+    def open(cls, work: Work, classifier: Classifier | None = None) -> Iterator["Worker"]:
+        """Start the threads, and open the index where it is not open in this process already.
+
+        Raises:
+            KnnvoteError: the index cannot be opened, or is another one than when the job began.
+        """
+        classifier = classifier or _open_classifier(work)
+        with open_stages(work.threads) as stages:
+            yield cls(work=work, classifier=classifier, stages=stages)
+
+    def classify_file(self, task: Task, progress: Callable[[int], None] = lambda _rows: None) -> Outcome:
+        """Make the output of one input, whole or not at all, unless an earlier run has made it.
+
+        Args:
+            task: the input, and where its output goes.
+            progress: told the rows of each batch, or of a file that was done.
+
+        Raises:
+            KnnvoteError: the output cannot be written, or the folder is another job's now: this ends the whole job.
+        """
+        source, seen = task.source, _Seen(task.source, progress)
+        try:
+            done = _finished(task, self.work.made_from)
+            if done is not None:
+                progress(done.rows)
+                return Outcome(source=source.shown, counts=done, was_done=True)
+            self._write_file(task, seen)
+        except ImageFileError as error:  # of the input alone: other files may go well
+            return Outcome(source=source.shown, bad_example=seen.bad_example, failure=str(error))
+        return Outcome(source=source.shown, counts=seen.counts, bad_example=seen.bad_example)
+
+    def _write_file(self, task: Task, seen: "_Seen") -> None:
+        out = self.work.out
+        scratch = Path(out.path) / RECORDS if out.is_local else None
+        with atomic_write(task.target, scratch=scratch) as stream, task.source.steady():
+            described = task.source.describe()
+            with open_parquet(task.source) as file:
+                self._write_answers(file, described, stream, seen)
+            seal(stream)
+            check_claim(out, self.work.made_from)
+
+    def _write_answers(self, file: pq.ParquetFile, described: dict[str, Any], stream: BinaryIO, seen: "_Seen") -> None:
+        """Write the answers to a file's rows, and its receipt, which is not sealed yet."""
+        source, options = seen.source, self.work.options
+        layout, columns, schema = _plan(self.classifier, source, file, options)
+        rows = rows_within_budget(layout.d, self.work.batch_size)
+        batches = read_batches(source, file, columns=[*layout.columns, *columns], batch_size=rows)
+        decoded = prefetch(_decoded(self.classifier, layout, batches), self.stages.reading)
+        answered = map_ahead(partial(_answer, self.classifier), decoded, self.stages.searching, self.stages.searches)
+
+        def tables() -> Iterator[pa.Table]:
+            for batch, answer in answered:
+                seen.add(answer)
+                kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
+                added = answer.to_table(**options.output.of_answers)
+                yield pa.Table.from_arrays([*kept, *added.columns], schema=schema)
+                seen.progress(batch.num_rows)
+
+        try:
+            with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+                for group in row_groups(tables(), schema):
+                    writer.write_table(group)
+                receipt = Receipt(**self.work.made_from, input=described, counts=seen.counts)
+                writer.add_key_value_metadata(receipt.to_metadata())
+        except Exception:
+            self.stages.drain()
+            raise
+
+
+@dataclass
+class _Seen:
+    """What a file at work has shown so far.
+
+    Attributes:
+        source: the file.
+        progress: told the rows of each batch.
+        counts: rows by status.
+        bad_example: its first bad image, by file, row and reason.
+    """
+
+    source: InputFile
+    progress: Callable[[int], None]
+    counts: Counts = field(default_factory=Counts)
+    bad_example: str | None = None
+
+    def add(self, answer: Answer) -> None:
+        """Take the next batch into account."""
+        bad = np.flatnonzero(answer.status == BAD_IMAGE)
+        if len(bad) and self.bad_example is None:
+            self.bad_example = f"{self.source}, row {self.counts.rows + bad[0]}: {answer.reason[bad[0]]}"
+        self.counts += _count(answer)
+
+
+def _open_classifier(work: Work) -> Classifier:
+    classifier = Classifier.open(work.index, work.rule)
+    if classifier.index.fingerprint != work.fingerprint:
+        raise KnnvoteError(f"{work.index} is another index than when the job began: run the same command again")
+    return classifier
+
+
+def _plan(
+    classifier: Classifier, source: InputFile, file: pq.ParquetFile, options: JobOptions
+) -> tuple[Layout, list[str], pa.Schema]:
+    """How the file holds its images, which other columns go on, and what the output looks like."""
+    head = read_head(source, file)
+    added = answer_schema(classifier.index, **options.output.of_answers)
+    try:
+        layout = classifier.recognise(head, options.images)
+        columns = kept_columns(head.schema, layout.columns, added, options.output)
+    except ImageFileError as error:
+        raise ImageFileError(f"{source.shown}: {error}") from error
+    schema = pa.schema([*(head.schema.field(name) for name in columns), *added], head.schema.metadata)
+    return layout, columns, schema_metadata_without_images(schema)
+
+
+def _decoded(
+    classifier: Classifier, layout: Layout, batches: Iterator[pa.RecordBatch]
+) -> Iterator[tuple[pa.RecordBatch, Any, dict[int, str]]]:
+    for batch in batches:
+        yield batch, *classifier.vectors(batch, layout)
+
+
+def _answer(
+    classifier: Classifier, decoded: tuple[pa.RecordBatch, Any, dict[int, str]]
+) -> tuple[pa.RecordBatch, Answer]:
+    batch, xq, bad = decoded
+    return batch, classifier.answer(xq, bad)
+
+
+def _count(answer: Answer) -> Counts:
+    by_status = {status: int(np.count_nonzero(answer.status == status)) for status in (OK, ABSTAINED, BAD_IMAGE)}
+    return Counts(rows=len(answer.status), **by_status)
+
+
+def _finished(task: Task, made_from: dict[str, Any]) -> Counts | None:
+    """Counts of an output file that was made from this input by this job, if there is one."""
+    receipt = read_receipt(task.target)
+    if receipt is None or receipt.made_from != made_from:
+        return None
+    if receipt.input.get("size") != task.source.size or receipt.input != task.source.describe():
+        return None
+    return receipt.counts
