@@ -29,7 +29,7 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import atomic_write
 from knnvote.data.images import convert_queries
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.metric import Metric
+from knnvote.indexer.names import MetricName
 from knnvote.indexer.threads import limit_threads
 
 Images = tuple[NDArray[Any], NDArray[Any]]  # (n, *shape) images and (n,) labels
@@ -59,7 +59,7 @@ class MadeSet:
     """
 
     make: Make
-    metric: Metric = "l2"
+    metric: MetricName = "l2"
     weights: Weights = "uniform"
     is_regression: bool = False
 

@@ -21,11 +21,11 @@ from knnvote.data.files import hold_lock
 from knnvote.data.inputs import InputFile
 from knnvote.data.locations import locate
 
-from .faiss_index import KINDS, Built, Kind, build_faiss, held_vectors, holds, write_faiss
+from .faiss_index import KINDS, Built, Kind, build_faiss, faiss_metric, held_vectors, holds, write_faiss
 from .fields import VECTOR_STEP
 from .folder.store import LOCK, Content, Index, is_leftover, write_folder
 from .manifest import ENVELOPE, is_index_folder
-from .metric import METRICS, Metric
+from .names import METRICS, MetricName
 from .threads import limit_threads
 from .training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
 
@@ -63,7 +63,7 @@ class IndexOptions:
 
     kind: Kind = "exact"
     factory: str | None = None
-    metric: Metric = "l2"
+    metric: MetricName = "l2"
     seed: int = 0
     threads: int | None = None
     overwrite: bool = False
@@ -77,6 +77,8 @@ class IndexOptions:
         for value, allowed, option in ((self.kind, KINDS, "--kind"), (self.metric, METRICS, "--metric")):
             if value not in allowed:
                 raise OptionError(f"{option} is {value!r}: give one of {', '.join(allowed)}")
+        if self.kind != "exact":
+            faiss_metric(self.metric)
         if (self.kind == "factory") != (self.factory is not None):
             raise OptionError("kind 'factory' and a FAISS factory string go together: give both or neither")
         if not 0 <= self.seed <= MAX_SEED:

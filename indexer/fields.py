@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from .faiss_index import KINDS
-from .metric import METRICS
+from .names import METRICS
 from .rungs import read_tuned
 
 VECTOR_STEP = "pixels"  # between an image and its vector stands one named step: today flattening

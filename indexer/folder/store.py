@@ -37,7 +37,7 @@ from knnvote.indexer.manifest import (
     timing_name,
     write_sealed,
 )
-from knnvote.indexer.metric import Metric
+from knnvote.indexer.names import MetricName
 from knnvote.indexer.projection import Projection
 from knnvote.indexer.rungs import EXACT, Rung, Tuned, read_rung, read_tuned
 
@@ -94,9 +94,9 @@ class Index:
         return str(self.manifest["kind"])
 
     @property
-    def metric(self) -> Metric:
+    def metric(self) -> MetricName:
         """``l2``, ``cosine`` or ``l1``."""
-        metric: Metric = self.manifest["metric"]
+        metric: MetricName = self.manifest["metric"]
         return metric
 
     @property

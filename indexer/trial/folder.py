@@ -11,7 +11,7 @@ from knnvote.indexer.apart import answer
 from knnvote.indexer.faiss_index import faiss_reason
 from knnvote.indexer.folder.store import Index, load_index
 from knnvote.indexer.manifest import read_manifest
-from knnvote.indexer.metric import metric_space
+from knnvote.indexer.metric import METRICS
 
 from .structure import check_labels, check_structure
 
@@ -45,7 +45,7 @@ def try_folder(path: str) -> None:
 
 def _search(index: Index) -> None:
     """Search the FAISS index as classify/search does: an inverted file in all its lists, others query by query."""
-    queries = metric_space(index.vectors[:_TRIED], index.metric)
+    queries = METRICS[index.metric].space(index.vectors[:_TRIED])
     k = min(_NEIGHBORS, index.n)
     if "grid" in index.manifest["search"]:
         ivf, projection = index.ivf
