@@ -24,12 +24,12 @@ from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import OK, Answer, Classifier
 from knnvote.classify.interval import Interval, share_interval
 from knnvote.classify.search.search import exact_search
-from knnvote.classify.vote import Rule, Weights
+from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import atomic_write
 from knnvote.data.images import convert_queries
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.names import MetricName
+from knnvote.indexer.names import MetricName, Weights
 from knnvote.indexer.threads import limit_threads
 
 Images = tuple[NDArray[Any], NDArray[Any]]  # (n, *shape) images and (n,) labels

@@ -3,4 +3,11 @@
 from typing import Literal, get_args
 
 MetricName = Literal["l2", "cosine", "l1"]
+Weights = str  # a name of `WEIGHTS`, with its settings in brackets where it has any
 METRICS: tuple[MetricName, ...] = get_args(MetricName)
+WEIGHTS = {"uniform": "one vote each", "distance": "1 / distance"}  # and what a vote counts
+
+
+def base_name(text: str) -> str:
+    """What stands before the settings in a text such as ``name[0.07]``."""
+    return text.partition("[")[0]

@@ -9,12 +9,13 @@ from made_sets import FAISS_METRICS
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.vote import WEIGHTS, Rule
+from knnvote.classify.vote import Rule
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
 from knnvote.data.sample import drawn_one, split_digits
 from knnvote.data.tables import image_table
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.metric import METRICS
+from knnvote.indexer.names import WEIGHTS
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import pytest
 from made_sets import build, clusters
 
 from knnvote.classify.adaptive.trials import ask, try_rungs
-from knnvote.classify.vote import WEIGHTS, Rule, vote
+from knnvote.classify.vote import Rule, vote
+from knnvote.indexer.names import WEIGHTS
 from knnvote.indexer.rungs import Rung
 
 FIRSTS = [Rung(1, 2, None), Rung(4, 3, None)]
