@@ -10,7 +10,7 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import Location, locate
 
 from .fields import wrong_fields
-from .names import Kind
+from .names import Kind, MetricName
 from .rungs import Rung, Tuned
 from .sealed import read_sealed
 
@@ -146,7 +146,7 @@ class Manifest:
 
     kind: Kind
     factory: str
-    metric: str
+    metric: MetricName
     n: int
     d: int
     shape: tuple[int, ...]

@@ -7,16 +7,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_sets import FAISS_METRICS
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.vote import WEIGHTS, Rule
+from knnvote.classify.vote import Rule
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
 from knnvote.data.sample import drawn_one, split_digits
 from knnvote.data.tables import image_table
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.metric import METRICS
+from knnvote.indexer.names import WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +252,7 @@ def test_classifying_the_table_of_a_file_equals_classifying_its_pixels(digits, c
     assert classifier(table).I.tolist() == classifier(digits.test_images).I.tolist()
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", FAISS_METRICS)
 @pytest.mark.parametrize("kind", ["exact", "adaptive"])
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_of_a_single_class_every_answer_is_that_class(tmp_path, metric, kind, weights):
