@@ -1,20 +1,27 @@
 """Every kind of index and job on small data, and the SHA-256 of each file that they leave.
 
 ``python tests/tools/same_bytes.py FOLDER [COMMAND]`` prints them as JSON, made by the command at that path (``knnvote``
-by default), so that two versions of the code can be compared; tests/test_same_bytes.py holds them against those kept.
+by default), so that two versions of the code can be compared. With ``--keep`` it prints what tests/kept/same_bytes.json
+holds, to which tests/test_same_bytes.py compares: what made the files, what of them holds on any machine, and hashes.
+Bytes that are to change are kept anew with the changelog's line on it, by the Python that has the command installed.
 """
 
+import argparse
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
-import sys
+from importlib.metadata import version
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import scipy.linalg  # noqa: F401  # loads its BLAS
+from threadpoolctl import threadpool_info
 
 CLASSES = 6
 INDEXES = {
@@ -40,6 +47,8 @@ JOBS = {
     "floats-rule": ["floats-adaptive", "--max-distance", "auto", "--false-alarms", "0.05", "--keep", "name"],
     "regression": ["regression", "--neighbors", "--weights", "distance"],
 }
+EXACT = ("digits-exact", "digits-l1", "pictures-exact", "floats-exact")  # jobs whose neighbours are no machine's choice
+LIBRARIES = ("knnvote", "faiss-cpu", "numpy", "scipy", "scikit-learn", "pyarrow", "imagecodecs")
 
 
 def make_all(folder, run):
@@ -66,6 +75,63 @@ def hashes(folder):
                 content = content.replace(str(folder.resolve()).encode(), b"FOLDER")
             found[path.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()
     return found
+
+
+def made_by():
+    """All that the bytes depend on beside the code: libraries, and the instructions that they use here."""
+    blas = [info for info in threadpool_info() if info["internal_api"] == "openblas"]
+    return {
+        **{library: version(library) for library in LIBRARIES},
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "FAISS": faiss.SIMDConfig.get_level_name(),
+        **{f"OpenBLAS {info['version']}": info["architecture"] for info in blas},
+    }
+
+
+def _processor():
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+
+
+def manifest_keys(folder):
+    """The keys of every manifest in their order, by the index's name."""
+    found = {}
+    for path in sorted(folder.glob("*.knn/manifest.json")):
+        found[path.parent.name] = " ".join(_keys(json.loads(path.read_text())))
+    return found
+
+
+def _keys(value, above=""):
+    if isinstance(value, list):
+        value = value[0] if value and isinstance(value[0], dict) else None
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield f"{above}{key}"
+        yield from _keys(inner, f"{above}{key}.")
+
+
+def answers(folder):
+    """SHA-256 of what exact search answers, less what is rounded: labels, reasons and which images are neighbours."""
+    found = {}
+    for job in EXACT:
+        rows = pq.read_table(folder / f"job-{job}" / "test.parquet").to_pylist()
+        rounded = ("confidence", "distance", "probabilities")
+        for row in rows:
+            row["neighbors"] = [neighbor["id"] for neighbor in row["neighbors"] or ()]
+        kept = [{key: value for key, value in row.items() if key not in rounded} for row in rows]
+        found[job] = hashlib.sha256(json.dumps(kept).encode()).hexdigest()
+    return found
+
+
+def record(folder):
+    """All that is kept of the files in a folder."""
+    return {
+        "made by": made_by(),
+        "manifest keys": manifest_keys(folder),
+        "answers": answers(folder),
+        "sha256": hashes(folder),
+    }
 
 
 def _write_sets(folder):
@@ -109,16 +175,21 @@ def _write(path, columns):
 
 
 def main():
-    folder, command = Path(sys.argv[1]), shutil.which(sys.argv[2] if len(sys.argv) > 2 else "knnvote")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("command", nargs="?", default="knnvote")
+    parser.add_argument("--keep", action="store_true", help="print all that is kept")
+    options = parser.parse_args()
+    folder = options.folder
     folder.mkdir(parents=True)
-    program = str(Path(command).resolve())
+    program = str(Path(shutil.which(options.command)).resolve())
     env = {**os.environ, "XDG_CACHE_HOME": str(folder.resolve().parent / f"{folder.name}-cache")}
 
     def run(arguments):
         subprocess.run([program, *arguments], cwd=folder, env=env, check=True, capture_output=True, text=True)
 
     make_all(folder, run)
-    print(json.dumps(hashes(folder), indent=1))
+    print(json.dumps(record(folder) if options.keep else hashes(folder), indent=1))
 
 
 if __name__ == "__main__":
