@@ -69,7 +69,7 @@ def test_each_option_of_a_command_is_in_its_section_with_its_default(name):
             continue  # a row that refers to those that commands share
         if isinstance(own[0].type, click.Choice):
             assert re.findall(r"`(?:--\S+ )?(\S+?)`", first) == list(own[0].type.choices)
-        if isinstance(own[0].default, str | float) and not own[0].is_flag and own[0].default != "":
+        if isinstance(own[0].default, str | int | float) and own[0].default not in {False, ""}:
             assert default == str(own[0].default)
 
 
