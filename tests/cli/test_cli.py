@@ -20,7 +20,6 @@ from knnvote.indexer.manifest import MANIFEST, read_manifest
 from knnvote.indexer.sealed import write_sealed
 
 COMMANDS = sorted(cli.commands)
-README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture
@@ -346,11 +345,6 @@ def test_each_command_has_one_sentence_and_one_example(command):
     assert "Example:" in text
     for option in cli.commands[command].params:
         assert isinstance(option, click.Argument) or option.help
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_is_documented_in_the_readme(command):
-    assert re.search(rf"knnvote {command}\b", README.read_text())
 
 
 def test_the_version_is_told(invoke):
