@@ -8,6 +8,8 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from .text import describe_error
+
 GRAYSCALE_FORMULA = "(19595 R + 38470 G + 7471 B + 32768) >> 16 (ITU-R BT.601 luma)"
 MAX_PIXELS = 1 << 26
 _CONVERTED = 1 << 20  # pixels converted to grey at a time
@@ -76,7 +78,7 @@ def decode_into(data: bytes, out: NDArray[Any], *, grayscale: bool = False) -> N
         except ValueError:
             pass  # It is of another shape, type or number of channels; told before anything is decoded.
         except imagecodecs.PngError as error:
-            raise CodecError(f"cannot decode PNG: {_one_line(error)}") from error
+            raise CodecError(f"cannot decode PNG: {describe_error(error)}") from error
         else:
             return out
     return decode(data, grayscale=grayscale)
@@ -91,7 +93,7 @@ def _decode_png(data: bytes) -> NDArray[Any]:
     try:
         image: NDArray[Any] = imagecodecs.png_decode(data)
     except (imagecodecs.PngError, ValueError) as error:
-        raise CodecError(f"cannot decode PNG: {_one_line(error)}") from error
+        raise CodecError(f"cannot decode PNG: {describe_error(error)}") from error
     return image
 
 
@@ -113,7 +115,7 @@ def _decode_jpeg(data: bytes) -> NDArray[Any]:
     try:
         imagecodecs.jpeg8_decode(data, out=out)
     except (imagecodecs.Jpeg8Error, ValueError) as error:
-        raise CodecError(f"cannot decode JPEG: {_one_line(error)}") from error
+        raise CodecError(f"cannot decode JPEG: {describe_error(error)}") from error
     return out
 
 
@@ -156,7 +158,3 @@ def _grey(image: NDArray[Any], *, grayscale: bool) -> NDArray[Any]:
         # 65535 * 65536 + 32768 is below 2**32.
         grey[start : start + rows] = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
     return grey
-
-
-def _one_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

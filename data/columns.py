@@ -82,6 +82,12 @@ def is_binary(kind: pa.DataType) -> bool:
     return bool(t.is_binary(kind) or t.is_large_binary(kind) or t.is_binary_view(kind) or t.is_fixed_size_binary(kind))
 
 
+def is_string(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is a string of any sort."""
+    t = pa.types
+    return bool(t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind))
+
+
 def is_number(kind: pa.DataType) -> bool:
     """Whether an Arrow type is an integer, a float or a boolean."""
     return bool(pa.types.is_integer(kind) or is_float(kind) or pa.types.is_boolean(kind))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .errors import ImageFileError
 from .inputs import InputFile
 from .locations import describe_os_error
+from .text import describe_error
 
 HEAD_ROWS = 64
 _BUFFER = 1 << 20
@@ -57,7 +58,7 @@ def _told_by_name(source: InputFile) -> Iterator[None]:
     try:
         yield
     except _UNREADABLE as error:
-        reason = describe_os_error(error) if isinstance(error, OSError) else _one_line(error)
+        reason = describe_os_error(error) if isinstance(error, OSError) else describe_error(error)
         raise ImageFileError(
             f"cannot read {source.shown} as Parquet: {reason}; for IDX, CSV and NPZ files there is knnvote convert"
         ) from error
@@ -154,10 +155,6 @@ def _longest_in_dictionary(source: InputFile, file: pq.ParquetFile, group: int, 
             values = column.dictionary if pa.types.is_dictionary(column.type) else column
             return int(pc.max(pc.binary_length(values)).as_py() or 0)
     return 0
-
-
-def _one_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def rows_within_budget(d: int, rows: int) -> int:
