@@ -15,8 +15,9 @@ from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.files import atomic_write, hold_lock
 from knnvote.data.inputs import InputFile
-from knnvote.data.layout import ImageOptions, StoredImages
+from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import Location, locate
+from knnvote.data.recognition import StoredImages
 from knnvote.indexer.manifest import MANIFEST
 
 RECORDS = "_knnvote"

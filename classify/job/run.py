@@ -23,15 +23,10 @@ from knnvote.classify.classifier import ABSTAINED, BAD_IMAGE, OK, Answer, Classi
 from knnvote.data.errors import ImageFileError
 from knnvote.data.files import atomic_write
 from knnvote.data.inputs import InputFile
-from knnvote.data.layout import ImageOptions, Layout
+from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import Location, locate
-from knnvote.data.parquet import (
-    open_parquet,
-    read_batches,
-    read_head,
-    rows_within_budget,
-    schema_metadata_without_images,
-)
+from knnvote.data.reading import DecodedRows, ImageFile, open_images
+from knnvote.data.rows import schema_metadata_without_images
 from knnvote.indexer.threads import available_processors, limit_threads
 
 from .folder import RECORDS, check_claim, claimed, plan_outputs, record_failures
@@ -234,23 +229,21 @@ def classify_file(job: Job, source: InputFile, target: Location) -> Counts:
         KnnvoteError: the output cannot be written.
     """
     scratch = Path(job.out.path) / RECORDS if job.out.is_local else None
-    with atomic_write(target, scratch=scratch) as stream, source.steady():
-        described = source.describe()
-        with open_parquet(source) as file:
-            counts = _write_answers(job, source, file, described, stream)
+    recognise = partial(job.classifier.recognise, options=job.options.images)
+    with atomic_write(target, scratch=scratch) as stream:
+        with open_images(source, recognise) as images:
+            counts = _write_answers(job, images, source.describe(), stream)
         seal(stream)
         check_claim(job.out, job.made_from)
     return counts
 
 
-def _write_answers(
-    job: Job, source: InputFile, file: pq.ParquetFile, described: dict[str, Any], stream: BinaryIO
-) -> Counts:
+def _write_answers(job: Job, images: ImageFile, described: dict[str, Any], stream: BinaryIO) -> Counts:
     """Write the answers to a file's rows, and its receipt, which is not sealed yet."""
-    layout, columns, schema = _plan(job.classifier, source, file, job.options)
-    rows = rows_within_budget(layout.d, job.batch_size)
-    batches = read_batches(source, file, columns=[*layout.columns, *columns], batch_size=rows)
-    decoded = prefetch(_decoded(job.classifier, layout, batches), job.stages.reading)
+    columns, schema = _plan(job.classifier, images, job.options)
+    # By map, which unlike a generator holds nothing of a batch that it has given on.
+    queries = map(partial(_queries, job.classifier), images.read(columns, batch_size=job.batch_size))
+    decoded = prefetch(queries, job.stages.reading)
     answered = map_ahead(partial(_answer, job.classifier), decoded, job.stages.searching, job.stages.searches)
     counts = Counts()
 
@@ -259,7 +252,7 @@ def _write_answers(
         for batch, answer in answered:
             bad = np.flatnonzero(answer.status == BAD_IMAGE)
             if len(bad) and not counts.bad_image:
-                job.tell_bad(f"{source}, row {counts.rows + bad[0]}: {answer.reason[bad[0]]}")
+                job.tell_bad(f"{images.source}, row {counts.rows + bad[0]}: {answer.reason[bad[0]]}")
             counts += _count(answer)
             kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
             yield pa.Table.from_arrays([*kept, *answer_columns(answer, job.options.output)], schema=schema)
@@ -276,26 +269,17 @@ def _write_answers(
     return counts
 
 
-def _plan(
-    classifier: Classifier, source: InputFile, file: pq.ParquetFile, options: JobOptions
-) -> tuple[Layout, list[str], pa.Schema]:
-    """How the file holds its images, which other columns go on, and what the output looks like."""
-    head = read_head(source, file)
+def _plan(classifier: Classifier, images: ImageFile, options: JobOptions) -> tuple[list[str], pa.Schema]:
+    """Which columns beside the images go on, and what the output looks like."""
     fields = answer_fields(classifier.index, options.output)
-    try:
-        layout = classifier.recognise(head, options.images)
-        columns = kept_columns(head.schema, layout.columns, fields, options.output)
-    except ImageFileError as error:
-        raise ImageFileError(f"{source.shown}: {error}") from error
-    schema = pa.schema([*(head.schema.field(name) for name in columns), *fields], head.schema.metadata)
-    return layout, columns, schema_metadata_without_images(schema)
+    with images.source.content_told():
+        columns = kept_columns(images.schema, images.layout.columns, fields, options.output)
+    schema = pa.schema([*(images.schema.field(name) for name in columns), *fields], images.schema.metadata)
+    return columns, schema_metadata_without_images(schema)
 
 
-def _decoded(
-    classifier: Classifier, layout: Layout, batches: Iterator[pa.RecordBatch]
-) -> Iterator[tuple[pa.RecordBatch, Any, dict[int, str]]]:
-    for batch in batches:
-        yield batch, *classifier.vectors(batch, layout)
+def _queries(classifier: Classifier, rows: DecodedRows) -> tuple[pa.RecordBatch, Any, dict[int, str]]:
+    return rows.table, *classifier.queries(rows)
 
 
 def _answer(

@@ -19,8 +19,9 @@ from object_store import BUCKET, KEY, SECRET, serve
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.receipt import read_receipt
 from knnvote.classify.vote import Rule
-from knnvote.data.layout import ImageOptions, StoredImages
+from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import locate
+from knnvote.data.recognition import StoredImages
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import index_arrays
 

@@ -17,7 +17,7 @@ from knnvote.classify.job.output import (
 )
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import ImageFileError, OptionError
-from knnvote.data.parquet import schema_metadata_without_images
+from knnvote.data.rows import schema_metadata_without_images
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
 
