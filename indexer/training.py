@@ -187,7 +187,7 @@ def _distinctly_named(inputs: Sequence[InputFile], taken: Set[str]) -> list[Inpu
 
 
 def _like(first: _Part | None, options: TrainingOptions, stored: TrainingSet | None) -> Callable[[pa.Table], Layout]:
-    """What recognises images, which must have the first part's shape; of columns that could be meant, the stored one."""
+    """What recognises images of the first part's shape; of columns that could be meant, the stored one."""
     shape, column = None if first is None else first.shape, None if stored is None else stored.image_column
     return partial(recognise_images, options=options.images, expected=shape, preferred=column)
 

@@ -16,8 +16,10 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from knnvote.data.codec import decode as decode_bytes
 from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.layout import ImageOptions
+from knnvote.data.layouts import encoded
 from knnvote.data.layouts.encoded import Encoded
 from knnvote.data.recognition import recognise_images
 from knnvote.data.vectors import common_type, convert_queries, smallest_type
@@ -335,6 +337,26 @@ def test_bad_encoded_rows_are_told_one_by_one():
     np.testing.assert_array_equal(vectors, [FLAT[0], *np.zeros((5, 16))])
 
 
+def test_images_of_one_claimed_shape_are_measured_by_the_first_that_can_be_read(monkeypatch):
+    whole = png(IMAGES[0])
+    decoded = []
+
+    def counting(data, *, grayscale):
+        decoded.append(data)
+        return decode_bytes(data, grayscale=grayscale)
+
+    monkeypatch.setattr(encoded, "decode", counting)
+    rows = [whole[:-20], None, *[whole] * 60]
+    assert recognise(pa.table({"picture": rows})).shape == (H, W)
+    assert decoded == [*rows[:1], whole]
+
+
+def test_images_of_several_shapes_have_the_commonest_that_can_be_read():
+    small, large = png(IMAGES[0]), png(np.zeros((9, 9), np.uint8))
+    rows = [large[:-20]] * 5 + [large] + [small] * 3
+    assert recognise(pa.table({"picture": rows})).shape == (H, W)
+
+
 def test_an_image_that_breaks_off_leaves_nothing_of_itself():
     big = np.random.default_rng(3).integers(1, 256, (64, 64), np.uint8)
     data = png(big)
@@ -568,6 +590,12 @@ def test_any_mixture_of_good_and_bad_rows_keeps_the_good_ones(rows, start, kind)
 
 
 # Which column
+
+
+def test_another_column_of_the_images_name_is_refused():
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array([[1, 2, 3, 4]])], names=["x", "x"])
+    with pytest.raises(ImageFileError, match="several columns are named 'x': write the file with each name once"):
+        recognise(table)
 
 
 def test_no_image_column_lists_the_columns_and_their_types():
