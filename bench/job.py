@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.work import BATCH_SIZE
-from knnvote.data.images import decode_images
 from knnvote.data.layout import ImageOptions
 from knnvote.indexer.threads import limit_threads
 
@@ -36,7 +35,7 @@ def main(index: str, file: str) -> None:
     classifier = Classifier.open(index)
     table = pq.read_table(file)
     layout = classifier.recognise(table.slice(0, 64), ImageOptions())
-    vectors, _ = decode_images(table, layout)
+    vectors, _ = layout.decode(table)
     pixels = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(vectors.shape[1]), len(vectors), [None, pa.py_buffer(vectors)]
     )
@@ -47,7 +46,7 @@ def main(index: str, file: str) -> None:
         out = Path(folder) / "out"
         tasks: dict[str, Callable[[], object]] = {
             "search and vote alone": lambda: _answer(classifier, vectors),
-            "decoding alone": lambda: decode_images(table, layout),
+            "decoding alone": lambda: layout.decode(table),
             "command, no rows": lambda: _command(index, empty, out),
             "command, as it is": lambda: _command(index, Path(file), out),
             "command, raw binary": lambda: _command(index, raw, out),

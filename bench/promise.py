@@ -27,7 +27,7 @@ from knnvote.classify.search.search import exact_search
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import atomic_write
-from knnvote.data.images import convert_queries
+from knnvote.data.vectors import convert_queries
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.index import Index
 from knnvote.indexer.rungs import Interval, MeasuredLadder, Tuned

@@ -10,9 +10,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from knnvote.data.errors import KnnvoteError, OptionError
-from knnvote.data.images import convert_queries, decode_images
-from knnvote.data.layout import ImageOptions, Layout, StoredImages
+from knnvote.data.layout import ImageOptions, Layout
+from knnvote.data.reading import DecodedRows, decode_rows
+from knnvote.data.recognition import StoredImages
 from knnvote.data.tables import image_table
+from knnvote.data.vectors import convert_queries
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
@@ -102,19 +104,18 @@ class Classifier:
 
     def classify_table(self, table: pa.Table | pa.RecordBatch, layout: Layout) -> Answer:
         """Classify the images that a table holds in a known layout."""
-        return self.answer(*self.vectors(table, layout))
+        return self.answer(*self.queries(decode_rows(table, layout)))
 
-    def vectors(self, table: pa.Table | pa.RecordBatch, layout: Layout) -> tuple[NDArray[np.generic], dict[int, str]]:
-        """The images of a table as queries (nq, d), and the rows that cannot be, each with the reason."""
-        decoded, bad = decode_images(table, layout)
-        xq, unconvertible = convert_queries(decoded, self.index.vectors.dtype)
-        return xq, {**METRICS[self.index.metric].unusable_rows(xq), **unconvertible, **bad}
+    def queries(self, rows: DecodedRows) -> tuple[NDArray[np.generic], dict[int, str]]:
+        """Decoded images as queries (nq, d), and the rows that cannot be, each with the reason."""
+        xq, unconvertible = convert_queries(rows.vectors(self.index.step), self.index.vectors.dtype)
+        return xq, {**METRICS[self.index.metric].unusable_rows(xq), **unconvertible, **rows.bad}
 
     def answer(self, xq: NDArray[np.generic], bad: dict[int, str]) -> Answer:
         """Search and vote.
 
         Args:
-            xq: (nq, d) queries as `vectors` gives them.
+            xq: (nq, d) queries as `queries` gives them.
             bad: rows that are no image, each with the reason.
         """
         if not bad:

@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from knnvote.data.errors import KnnvoteError
-from knnvote.data.images import convert_queries
+from knnvote.data.vectors import convert_queries
 from knnvote.indexer.build import MAX_SEED, IndexOptions, build_in_memory, write_index
 from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.folder.open import open_index

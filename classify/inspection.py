@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from knnvote.data.errors import ImageFileError
 from knnvote.data.inputs import InputFile, find_inputs
-from knnvote.data.layout import ImageOptions, Layout, recognise_images
+from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.locations import locate
-from knnvote.data.parquet import open_parquet, read_head
+from knnvote.data.recognition import recognise_images
 from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.labels import recognise_label
 from knnvote.indexer.manifest import is_index_folder, read_manifest
@@ -50,11 +50,11 @@ def _inspect_images(inputs: Sequence[InputFile]) -> list[dict[str, Any]]:
 
 def _inspect_file(source: InputFile) -> dict[str, Any]:
     try:
-        with open_parquet(source) as file:
-            head = read_head(source, file)
+        with source.open_rows() as rows:
+            head = rows.head()
             layout = recognise_images(head, ImageOptions())
             label = _label_column(head.schema, layout)
-            return {"rows": file.metadata.num_rows, "images": layout.describe(), "label_column": label}
+            return {"rows": rows.num_rows, "images": layout.describe(), "label_column": label}
     except ImageFileError as error:
         return {"error": str(error)}
 

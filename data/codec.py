@@ -8,11 +8,14 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from .text import describe_error
+
 GRAYSCALE_FORMULA = "(19595 R + 38470 G + 7471 B + 32768) >> 16 (ITU-R BT.601 luma)"
 MAX_PIXELS = 1 << 26
 _CONVERTED = 1 << 20  # pixels converted to grey at a time
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER = b"IHDR"
 _JPEG = b"\xff\xd8\xff"
 _JPEG_SCAN = b"\xff\xda"
 _JPEG_END = b"\xff\xd9"
@@ -30,6 +33,19 @@ class CodecError(Exception):
 def is_encoded(data: bytes) -> bool:
     """Whether the bytes begin as a PNG or a JPEG does."""
     return data.startswith((_PNG, _JPEG))
+
+
+def header_shape(data: bytes) -> tuple[int, int] | None:
+    """Height and width by the header, those of the image if it can be decoded; None without a header."""
+    try:
+        if data.startswith(_PNG) and data[12:16] == _PNG_HEADER:
+            return _png_size(data)
+        if data.startswith(_JPEG):
+            _, height, width, _ = _jpeg_frame(data)
+            return height, width
+    except CodecError:
+        pass
+    return None
 
 
 def decode(data: bytes, *, grayscale: bool = False) -> NDArray[Any]:
@@ -76,7 +92,7 @@ def decode_into(data: bytes, out: NDArray[Any], *, grayscale: bool = False) -> N
         except ValueError:
             pass  # It is of another shape, type or number of channels; told before anything is decoded.
         except imagecodecs.PngError as error:
-            raise CodecError(f"cannot decode PNG: {_one_line(error)}") from error
+            raise CodecError(f"cannot decode PNG: {describe_error(error)}") from error
         else:
             return out
     return decode(data, grayscale=grayscale)
@@ -84,15 +100,20 @@ def decode_into(data: bytes, out: NDArray[Any], *, grayscale: bool = False) -> N
 
 def _decode_png(data: bytes) -> NDArray[Any]:
     """(H, W) or (H, W, channels), uint8 or uint16."""
-    if len(data) < 24:
-        raise CodecError(f"cannot decode PNG: {len(data)} bytes are too few for its header")
-    width, height = struct.unpack_from(">II", data, 16)
-    _check_size("PNG", height, width)
+    _check_size("PNG", *_png_size(data))
     try:
         image: NDArray[Any] = imagecodecs.png_decode(data)
     except (imagecodecs.PngError, ValueError) as error:
-        raise CodecError(f"cannot decode PNG: {_one_line(error)}") from error
+        raise CodecError(f"cannot decode PNG: {describe_error(error)}") from error
     return image
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Height and width that a PNG's header claims."""
+    if len(data) < 24:
+        raise CodecError(f"cannot decode PNG: {len(data)} bytes are too few for its header")
+    width, height = struct.unpack_from(">II", data, 16)
+    return height, width
 
 
 def _decode_jpeg(data: bytes) -> NDArray[Any]:
@@ -113,7 +134,7 @@ def _decode_jpeg(data: bytes) -> NDArray[Any]:
     try:
         imagecodecs.jpeg8_decode(data, out=out)
     except (imagecodecs.Jpeg8Error, ValueError) as error:
-        raise CodecError(f"cannot decode JPEG: {_one_line(error)}") from error
+        raise CodecError(f"cannot decode JPEG: {describe_error(error)}") from error
     return out
 
 
@@ -156,7 +177,3 @@ def _grey(image: NDArray[Any], *, grayscale: bool) -> NDArray[Any]:
         # 65535 * 65536 + 32768 is below 2**32.
         grey[start : start + rows] = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
     return grey
-
-
-def _one_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

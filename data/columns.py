@@ -1,6 +1,7 @@
 """Arrow columns as plain arrays, and their types."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -62,6 +63,23 @@ def unfold_lists(column: pa.Array) -> tuple[list[ListLevel], NDArray[np.int64], 
     return levels, counts, column
 
 
+def read_numbers(array: pa.Array) -> NDArray[Any]:
+    """The numbers of a flat array without a copy, any value where null; bool and float16 are converted."""
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.uint8())
+    numbers = view_buffer(array.buffers()[1], array.type.to_pandas_dtype(), array.offset, len(array))
+    return numbers.astype(np.float32) if numbers.dtype == np.float16 else numbers
+
+
+def view_buffer(buffer: pa.Buffer | None, dtype: Any, first: int, count: int) -> NDArray[Any]:
+    """Elements of an Arrow buffer, from the first of so many, read-only; without any it may be missing."""
+    if count == 0 or buffer is None:
+        return np.zeros(count, dtype)
+    view = np.frombuffer(buffer, dtype, count, first * np.dtype(dtype).itemsize)
+    view.flags.writeable = False
+    return view
+
+
 def is_list(kind: pa.DataType) -> bool:
     """Whether an Arrow type is a list of any sort."""
     t = pa.types
@@ -80,6 +98,12 @@ def is_binary(kind: pa.DataType) -> bool:
         return is_binary(kind.value_type)
     t = pa.types
     return bool(t.is_binary(kind) or t.is_large_binary(kind) or t.is_binary_view(kind) or t.is_fixed_size_binary(kind))
+
+
+def is_string(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is a string of any sort."""
+    t = pa.types
+    return bool(t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind))
 
 
 def is_number(kind: pa.DataType) -> bool:

@@ -21,6 +21,7 @@ from .errors import KnnvoteError, OptionError
 from .files import atomic_write
 from .locations import describe_os_error
 from .tables import image_table, write_table
+from .text import describe_error
 
 _FORMATS = "an IDX, NPZ, NPY or CSV file"
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -117,7 +118,7 @@ def _reading(path: Path) -> Iterator[None]:
             raise KnnvoteError(
                 f"cannot read {path}: {describe_os_error(error)}; give the path of {_FORMATS}"
             ) from error
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        reason = describe_error(error)[:200]
         advice = (
             "save its arrays as plain numbers and strings, without Python objects"
             if "pickle" in reason

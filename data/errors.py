@@ -1,12 +1,14 @@
 """The errors that users see: each names the path or value, what was expected, and what to do."""
 
+from .text import printable
+
 
 class KnnvoteError(Exception):
     """Something about the data or the machine stands in the way (exit code 1)."""
 
     def __str__(self) -> str:
         """The message on one line that any terminal shows and any file takes: it may quote names from hostile files."""
-        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in super().__str__())
+        return printable(super().__str__())
 
 
 class OptionError(KnnvoteError):

@@ -1,4 +1,4 @@
-"""Input files: found on any file system, described, and watched while they are read."""
+"""Input files: found on any file system, described, opened as rows, and watched while they are read."""
 
 import itertools
 import re
@@ -11,8 +11,13 @@ from typing import Any
 
 from pyarrow import fs as pafs
 
+from .containers.parquet import ParquetRows
 from .errors import ImageFileError, KnnvoteError
 from .locations import Location, describe_os_error, hash_stream, is_uri, locate, relative_path
+from .rows import RowFile
+
+# By the ending of a file's name; those of a folder that have none of these are no inputs.
+CONTAINERS: dict[str, type[RowFile]] = {".parquet": ParquetRows}
 
 _LABELS = re.compile(r"labels-\d+\.parquet")
 _GLOB_CHARACTERS = frozenset("*?[")
@@ -42,6 +47,36 @@ class InputFile(Location):
             tag = stream.metadata().get("ETag")
             mark = {"sha256": hash_stream(stream)} if tag is None else {"etag": tag.decode()}
             return {"path": self.relative, "size": stream.size(), **mark}
+
+    @contextmanager
+    def open_rows(self) -> Iterator[RowFile]:
+        """Open as the container that its name tells, else as Parquet, and see that it stays as it is while it is read.
+
+        Raises:
+            ImageFileError: it is not of this container, or does not stay.
+        """
+        with self.steady(), self._container.open(self) as rows:
+            yield rows
+
+    def count_rows(self) -> int:
+        """Rows that it says it holds; 0 for a file that cannot be read, which is told when its turn comes."""
+        try:
+            with self._container.open(self) as rows:
+                return rows.num_rows
+        except ImageFileError:
+            return 0
+
+    @property
+    def _container(self) -> type[RowFile]:
+        return next((found for ending, found in CONTAINERS.items() if self.path.endswith(ending)), ParquetRows)
+
+    @contextmanager
+    def content_told(self) -> Iterator[None]:
+        """Tell what is wrong with its content as said of this file."""
+        try:
+            yield
+        except ImageFileError as error:
+            raise ImageFileError(f"{self.shown}: {error}") from error
 
     @contextmanager
     def steady(self) -> Iterator[None]:
@@ -154,7 +189,7 @@ def _select(location: Location, *, base: str | None = None) -> list[InputFile]:
         )
         for name, entry in entries.items()
         if entry.type != pafs.FileType.Directory  # a link to nothing fails when its turn comes
-        and _is_visible_parquet(name)
+        and _is_visible_input(name)
         and made_by_knnvote.isdisjoint(PurePosixPath(name).parents)
     ]
 
@@ -170,6 +205,6 @@ def _folders_of_knnvote(paths: list[PurePosixPath]) -> set[PurePosixPath]:
     return indexes | {path.parents[1] for path in paths if path.parts[-2:] == ("_knnvote", "job.json")}
 
 
-def _is_visible_parquet(relative: str) -> bool:
+def _is_visible_input(relative: str) -> bool:
     parts = PurePosixPath(relative).parts
-    return parts[-1].endswith(".parquet") and not any(part.startswith((".", "_")) for part in parts)
+    return parts[-1].endswith(tuple(CONTAINERS)) and not any(part.startswith((".", "_")) for part in parts)

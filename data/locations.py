@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from .errors import KnnvoteError
+from .text import describe_error, first_line
 
 CHUNK = 1 << 20
 _NOT_UTF8 = (UnicodeDecodeError, UnicodeEncodeError)  # of a name, which PyArrow cannot give or take then
@@ -101,7 +102,8 @@ class Location:
         except (pa.ArrowInvalid, *_NOT_UTF8) as error:
             raise KnnvoteError(f"cannot list {self.shown}: {describe_os_error(error)}") from error
         except OSError as error:  # perhaps of a folder below, which its own words name
-            raise KnnvoteError(f"cannot list {self.shown}: {(error.strerror or str(error)).splitlines()[0]}") from error
+            reason = first_line(error.strerror or describe_error(error))
+            raise KnnvoteError(f"cannot list {self.shown}: {reason}") from error
 
     def open(self) -> Any:
         """Open for random access, as a pyarrow file.
@@ -196,5 +198,5 @@ def describe_os_error(error: Exception) -> str:
     """The reason alone, without errno or a path that the message around it already names."""
     if isinstance(error, _NOT_UTF8):
         return f"the name {error.object!a} is not UTF-8; rename it"
-    reason = ((getattr(error, "strerror", None) or str(error)).splitlines() or [type(error).__name__])[0]
+    reason = first_line(getattr(error, "strerror", None) or describe_error(error))
     return re.sub(r"^.*Detail: \[errno \d+\] ", "", reason)  # so PyArrow tells the system's own words

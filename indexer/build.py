@@ -21,7 +21,6 @@ from knnvote.data.inputs import InputFile
 from knnvote.data.locations import locate
 
 from .faiss_index import Built, build_faiss, faiss_metric, held_vectors
-from .fields import VECTOR_STEP
 from .folder.generations import LOCK, is_leftover
 from .folder.write import write_folder
 from .index import Index, Timing
@@ -233,7 +232,7 @@ def _manifest(examples: TrainingSet, options: IndexOptions, built: Built) -> Man
         shape=examples.shape,
         dtype=str(x.dtype),
         range=(x.min().item(), x.max().item()),
-        step=VECTOR_STEP,
+        step=str(examples.step),
         grayscale=GRAYSCALE_FORMULA if examples.grayscale else None,
         is_regression=examples.is_regression,
         classes=() if examples.is_regression else tuple(sorted(labels.unique().to_pylist())),

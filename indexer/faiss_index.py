@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.locations import describe_os_error
+from knnvote.data.text import first_line
 
 from .apart import run_apart
 from .bounds import bound_table
@@ -252,7 +253,7 @@ def _build_apart(
 
 def faiss_reason(error: Exception) -> str:
     """The sentence in a FAISS exception, without the C++ function and file around it."""
-    sentence = re.split(r"\.(?:cpp|h):\d+: ", str(error))[-1].splitlines()[0]
+    sentence = first_line(re.split(r"\.(?:cpp|h):\d+: ", str(error))[-1])
     return re.sub(r"^(Error: )?('.*' failed: )?", "", sentence).strip()
 
 

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.steps import parse_step
+
 from .names import KINDS, METRICS, WEIGHTS, base_name
 from .rungs import Tuned
 
-VECTOR_STEP = "pixels"  # between an image and its vector stands one named step: today flattening
 _DTYPES = ("uint8", "uint16", "uint32", "float32", "float64")
 _LABEL_TYPES: dict[str, type] = {
     **{f"{sign}int{bits}": int for sign in ("", "u") for bits in (8, 16, 32, 64)},
@@ -74,6 +76,16 @@ def _record_of(**fields: Callable[[Any], bool]) -> Callable[[Any], bool]:
         and value.keys() == fields.keys()
         and all(is_right(value[key]) for key, is_right in fields.items())
     )
+
+
+def _is_step(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        parse_step(value)
+    except KnnvoteError:
+        return False
+    return True
 
 
 def _is_hash(value: Any) -> bool:
@@ -140,7 +152,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "shape": _list_of(_is_positive),
     "dtype": _one_of(*_DTYPES),
     "range": _is_range,
-    "vector": _record_of(step=_one_of(VECTOR_STEP), grayscale=_is_text_or_none),
+    "vector": _record_of(step=_is_step, grayscale=_is_text_or_none),
     "task": _one_of("classification", "regression"),
     "classes": _list_of(lambda value: isinstance(value, int | str)),
     "class_names": lambda value: value is None or _list_of(_is_text)(value),
@@ -159,7 +171,8 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
 
 
 def _shape_fits(manifest: dict[str, Any]) -> bool:
-    return len(manifest["shape"]) > 0 and math.prod(manifest["shape"]) == manifest["d"]
+    step = parse_step(manifest["vector"]["step"])
+    return len(manifest["shape"]) > 0 and step.d(tuple(manifest["shape"])) == manifest["d"]
 
 
 def _label_type_fits(manifest: dict[str, Any]) -> bool:

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.files import hold_lock
-from knnvote.data.images import common_type, smallest_type
 from knnvote.data.inputs import InputFile
-from knnvote.data.parquet import open_parquet, read_batches
+from knnvote.data.vectors import common_type, smallest_type
 
 from .build import IndexOptions, Tune, build
 from .folder.generations import LOCK, remove_leftovers
@@ -108,16 +107,15 @@ def read_id_column(inputs: Sequence[InputFile], id_column: str | None = None) ->
     """
     chunks: list[pa.Array] = []
     for source in inputs:
-        with open_parquet(source) as file:
-            names = file.schema_arrow.names
+        with source.open_rows() as rows:
+            names = rows.schema.names
             name = id_column or (names[0] if len(names) == 1 else "id")
             if name not in names:
                 raise ImageFileError(
                     f"{source.shown}: no column {name!r} of ids; there are {', '.join(names)}: "
                     "name one with --id-column"
                 )
-            batches = read_batches(source, file, columns=[name], batch_size=_ID_BATCH)
-            found = [read_ids(source, batch, name) for batch in batches]
+            found = [read_ids(source, batch.column(name), name) for batch in rows.batches([name], _ID_BATCH)]
         null = sum(ids.null_count for ids in found)
         if null:
             raise ImageFileError(f"{source.shown}, column {name!r}: {null:,} ids are null: leave those rows out")
@@ -155,6 +153,7 @@ def _training_set(index: Index) -> TrainingSet:
         vectors=index.vectors,
         provenance=index.provenance(*PROVENANCE),
         shape=index.shape,
+        step=index.step,
         image_column=manifest.image_column,
         label_column=manifest.label_column,
         id_column=manifest.id_column,

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.data.errors import KnnvoteError
+from knnvote.data.steps import Step, parse_step
 
 from .bounds import Bounds
 from .faiss_index import base_ivf, held_vectors, holds
@@ -90,6 +91,23 @@ class Index:
     def shape(self) -> tuple[int, ...]:
         """Of one image."""
         return self.manifest.shape
+
+    @cached_property
+    def step(self) -> Step:
+        """What makes vectors of images, of the stored ones as of queries."""
+        return parse_step(self.manifest.step)
+
+    def picture(self, vector: NDArray[np.generic], shape: tuple[int, ...] | None = None) -> NDArray[np.generic] | None:
+        """The image (height, width) that a vector (d,) of this index, stored or a query, shows.
+
+        Args:
+            vector: of the index.
+            shape: of the image, where it is not that of the index's images but of as many pixels.
+
+        Returns:
+            A view of the vector; None where it shows no picture, be it for its step or for the shape.
+        """
+        return self.step.picture(vector, self.shape if shape is None else shape)
 
     @property
     def fingerprint(self) -> str:

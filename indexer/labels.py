@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from knnvote.data.columns import is_number, is_string
 from knnvote.data.errors import ImageFileError, KnnvoteError
 
 _USUAL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category")
@@ -81,7 +82,7 @@ def label_array(labels: pa.Array, *, is_regression: bool) -> pa.Array:
     """
     if pt.is_dictionary(labels.type):
         labels = labels.dictionary_decode()
-    if pt.is_large_string(labels.type) or pt.is_string_view(labels.type):
+    if is_string(labels.type):
         labels = labels.cast(pa.string())
     if is_regression:
         if not (pt.is_integer(labels.type) or pt.is_floating(labels.type)):
@@ -95,7 +96,7 @@ def label_array(labels: pa.Array, *, is_regression: bool) -> pa.Array:
             f"labels of type {labels.type} are numbers to be averaged: pass --task regression, or give integers, "
             "strings or booleans"
         )
-    if not (pt.is_integer(labels.type) or pt.is_string(labels.type) or pt.is_boolean(labels.type)):
+    if not (pt.is_integer(labels.type) or is_string(labels.type) or pt.is_boolean(labels.type)):
         raise KnnvoteError(f"labels of type {labels.type} cannot be used: give integers, strings or booleans")
     return labels
 
@@ -132,7 +133,7 @@ def _kind(type_: pa.DataType) -> str:
     """Labels of one kind can be equal, whatever their width."""
     if pt.is_integer(type_) or pt.is_floating(type_):
         return "number"
-    if pt.is_string(type_) or pt.is_large_string(type_) or pt.is_string_view(type_):
+    if is_string(type_):
         return "string"
     return str(type_)
 
@@ -140,14 +141,7 @@ def _kind(type_: pa.DataType) -> str:
 def _may_be_label(kind: pa.DataType) -> bool:
     if pt.is_dictionary(kind):
         kind = kind.value_type
-    return bool(
-        pt.is_integer(kind)
-        or pt.is_boolean(kind)
-        or pt.is_floating(kind)
-        or pt.is_string(kind)
-        or pt.is_large_string(kind)
-        or pt.is_string_view(kind)
-    )
+    return is_number(kind) or is_string(kind)
 
 
 def _shown(schema: pa.Schema, names: Sequence[str]) -> str:

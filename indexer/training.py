@@ -1,22 +1,24 @@
 """Labelled images: read from Parquet files or taken from arrays, checked row by row, with where each row came from."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from knnvote.data.errors import ImageFileError, KnnvoteError
-from knnvote.data.images import common_type, decode_images, smallest_type
 from knnvote.data.inputs import InputFile
-from knnvote.data.layout import ImageOptions, Layout, recognise_images
-from knnvote.data.parquet import open_parquet, read_batches, read_head, rows_within_budget
+from knnvote.data.layout import ImageOptions, Layout
+from knnvote.data.reading import ImageFile, open_images
+from knnvote.data.recognition import recognise_images
+from knnvote.data.steps import Pixels, Step
+from knnvote.data.vectors import common_type, smallest_type
 
 from .labels import class_names, label_array, recognise_label
 from .manifest import Source
@@ -53,6 +55,7 @@ class TrainingSet:
         vectors: (n, d) in the smallest type that holds all of them without loss.
         provenance: (n rows) columns label, id, file, row.
         shape: of one image.
+        step: that made vectors of images.
         image_column: where the first file holds its images; None for arrays.
         label_column: where it holds the labels; None for arrays.
         id_column: where ids were looked for; None where they are ``file#row``.
@@ -66,6 +69,7 @@ class TrainingSet:
     vectors: NDArray[np.generic]
     provenance: pa.Table
     shape: tuple[int, ...]
+    step: Step = field(default_factory=Pixels)
     image_column: str | None = None
     label_column: str | None = None
     id_column: str | None = None
@@ -120,26 +124,25 @@ def read_training_set(
     """
     parts: list[_Part] = [] if stored is None else [_as_part(stored)]
     names = None if stored is None else stored.class_names
+    step = Pixels() if stored is None else stored.step
     sources = [] if stored is None else [*stored.sources]
     # Where ids are file#row, a file of a stored one's name stays so: its ids tell whether it was added before.
     inputs = _distinctly_named(inputs, {source.path for source in sources} if options.id_column else set())
     for source in inputs:
-        with source.steady(), open_parquet(source) as file:
+        with open_images(source, _like(parts[0] if parts else None, options, stored)) as images:
             described = source.describe()
-            layout, label_column, found = _recognise(source, file, options, parts[0] if parts else None, stored)
-            names = _same_names(source, names, found)
-            if file.metadata.num_rows:
-                part = _read_part(source, file, layout, label_column, options, metric=metric, progress=progress)
+            label_column = _label_column(images, options, stored)
+            names = _same_names(source, names, class_names(images.schema, label_column))
+            if images.num_rows:
+                part = _read_part(images, label_column, options, step=step, metric=metric, progress=progress)
                 parts.append(_same_labels(source, parts[0] if parts else part, part))
-        dtype = str(parts[-1].dtype) if file.metadata.num_rows else None
-        sources.append(Source(**described, dtype=dtype))
+        sources.append(Source(**described, dtype=str(parts[-1].dtype) if images.num_rows else None))
     _require_images(inputs, parts if stored is None else parts[1:])
     return TrainingSet(
-        vectors=np.concatenate(
-            [block for part in parts for block in part.vectors], dtype=common_type([part.dtype for part in parts])
-        ),
+        vectors=_stack(parts),
         provenance=pa.concat_tables([table for part in parts for table in part.provenance]).combine_chunks(),
         shape=parts[0].shape,
+        step=step,
         image_column=parts[0].image_column or parts[-1].image_column,
         label_column=parts[0].label_column or parts[-1].label_column,
         id_column=options.id_column if stored is None else stored.id_column,
@@ -148,6 +151,13 @@ def read_training_set(
         grayscale=options.images.grayscale,
         sources=tuple(sources),
         skipped=sum(part.skipped for part in parts),
+    )
+
+
+def _stack(parts: Sequence[_Part]) -> NDArray[np.generic]:
+    """The vectors of all parts, in the type that holds them without loss."""
+    return np.concatenate(
+        [block for part in parts for block in part.vectors], dtype=common_type([part.dtype for part in parts])
     )
 
 
@@ -177,26 +187,20 @@ def _distinctly_named(inputs: Sequence[InputFile], taken: Set[str]) -> list[Inpu
     return [source if times[source.relative] == 1 else replace(source, relative=source.shown) for source in inputs]
 
 
-def _recognise(
-    source: InputFile,
-    file: pq.ParquetFile,
-    options: TrainingOptions,
-    first: _Part | None,
-    stored: TrainingSet | None,
-) -> tuple[Layout, str, list[str] | None]:
-    """How a file holds its images, which must have the first part's shape; its label column; its classes' names.
+def _like(first: _Part | None, options: TrainingOptions, stored: TrainingSet | None) -> Callable[[pa.Table], Layout]:
+    """What recognises images of the first part's shape; of columns that could be meant, the stored one."""
+    shape, column = None if first is None else first.shape, None if stored is None else stored.image_column
+    return partial(recognise_images, options=options.images, expected=shape, preferred=column)
 
-    Of columns that could be meant, the one that the stored images or labels were read from is taken.
-    """
-    head = read_head(source, file)
-    image_column, label_column = (None, None) if stored is None else (stored.image_column, stored.label_column)
-    try:
-        layout = recognise_images(head, options.images, expected=first.shape if first else None, preferred=image_column)
-        preferred = label_column if label_column in head.schema.names else None
-        label = recognise_label(head.schema, layout.columns, options.label_column or preferred, options.id_column)
-    except ImageFileError as error:
-        raise ImageFileError(f"{source.shown}: {error}") from error
-    return layout, label, class_names(head.schema, label)
+
+def _label_column(images: ImageFile, options: TrainingOptions, stored: TrainingSet | None) -> str:
+    """The column of labels; of those that could be meant, the one that the stored labels were read from."""
+    label_column = None if stored is None else stored.label_column
+    preferred = label_column if label_column in images.schema.names else None
+    with images.source.content_told():
+        return recognise_label(
+            images.schema, images.layout.columns, options.label_column or preferred, options.id_column
+        )
 
 
 def _same_names(source: InputFile, names: list[str] | None, found: list[str] | None) -> list[str] | None:
@@ -245,7 +249,8 @@ def training_set_from_arrays(
         )
     if images.dtype.kind not in "biuf" or not images[0].size:
         raise KnnvoteError(f"images are {images.dtype} of shape {images.shape}: expected numbers, one or more an image")
-    flat = images.reshape(len(images), -1)
+    step = Pixels()
+    flat = step(images, images.shape[1:])
     bad = {} if np.isfinite(flat).all() else {int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0]): "not finite"}
     bad |= METRICS[metric].unusable_rows(flat)
     for row, reason in bad.items():
@@ -258,25 +263,29 @@ def training_set_from_arrays(
         raise KnnvoteError(f"{label.null_count} labels are missing: leave those images out")
     provenance = _provenance(label, None, "array", np.arange(len(images)))
     return TrainingSet(
-        vectors=smallest_type(flat), provenance=provenance, shape=images.shape[1:], is_regression=is_regression
+        vectors=smallest_type(flat),
+        provenance=provenance,
+        shape=images.shape[1:],
+        step=step,
+        is_regression=is_regression,
     )
 
 
 def _read_part(
-    source: InputFile,
-    file: pq.ParquetFile,
-    layout: Layout,
+    images: ImageFile,
     label_column: str,
     options: TrainingOptions,
     *,
+    step: Step,
     metric: MetricName,
     progress: Callable[[int], None],
 ) -> _Part:
     vectors, tables, skipped = [], [], 0
-    for first_row, batch in _numbered(_label_batches(source, file, layout, label_column, options)):
-        block, bad = decode_images(batch, layout)
-        bad |= {row: reason for row, reason in METRICS[metric].unusable_rows(block).items() if row not in bad}
-        label = batch.column(batch.schema.get_field_index(label_column))
+    source = images.source
+    for rows in images.read(_other_columns(images, label_column, options), batch_size=_BATCH):
+        block = rows.vectors(step)
+        bad = METRICS[metric].unusable_rows(block) | rows.bad
+        label = rows.column(label_column)
         unlabelled = label.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
         bad |= dict.fromkeys(np.flatnonzero(unlabelled).tolist(), "no label")
         if pt.is_floating(label.type):
@@ -285,7 +294,7 @@ def _read_part(
         if bad and not options.skip_bad:
             row = min(bad)
             raise KnnvoteError(
-                f"{source.shown}, row {first_row + row}: {bad[row]}; mend it, or pass --skip-bad to leave such rows out"
+                f"{source}, row {rows.numbers[row]}: {bad[row]}; mend it, or pass --skip-bad to leave such rows out"
             )
         good = np.setdiff1d(np.arange(len(block)), list(bad))
         try:
@@ -296,44 +305,33 @@ def _read_part(
             labels = label_array(label.take(good), is_regression=options.is_regression)
         except KnnvoteError as error:
             raise KnnvoteError(f"{source.shown}, column {label_column!r}: {error}") from error
-        ids = None if options.id_column is None else read_ids(source, batch, options.id_column).take(good)
-        tables.append(_provenance(labels, ids, source.relative, first_row + good))
+        ids = None
+        if options.id_column is not None:
+            ids = read_ids(source, rows.column(options.id_column), options.id_column).take(good)
+        tables.append(_provenance(labels, ids, source.relative, rows.numbers[good]))
         skipped += len(bad)
         progress(len(block))
-    return _Part(vectors, tables, skipped, layout.shape, layout.name, label_column)
+    return _Part(vectors, tables, skipped, images.layout.shape, images.layout.name, label_column)
 
 
-def _label_batches(
-    source: InputFile, file: pq.ParquetFile, layout: Layout, label_column: str, options: TrainingOptions
-) -> Iterator[pa.RecordBatch]:
-    columns = [*layout.columns, label_column]
-    if options.id_column is not None:
-        if options.id_column not in file.schema_arrow.names:
-            raise ImageFileError(
-                f"{source.shown}: no column {options.id_column!r} for --id-column; there are "
-                f"{', '.join(file.schema_arrow.names)}"
-            )
-        columns.append(options.id_column)
-    return read_batches(
-        source, file, columns=list(dict.fromkeys(columns)), batch_size=rows_within_budget(layout.d, _BATCH)
-    )
+def _other_columns(images: ImageFile, label_column: str, options: TrainingOptions) -> list[str]:
+    """The columns that are read beside the images."""
+    if options.id_column is None:
+        return [label_column]
+    names = images.rows.schema.names
+    if options.id_column not in names:
+        raise ImageFileError(
+            f"{images.source}: no column {options.id_column!r} for --id-column; there are {', '.join(names)}"
+        )
+    return [label_column, options.id_column]
 
 
-def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Each batch with the number of its first row in the file."""
-    first = 0
-    for batch in batches:
-        yield first, batch
-        first += batch.num_rows
-
-
-def read_ids(source: InputFile, batch: pa.RecordBatch, id_column: str) -> pa.Array:
-    """The ids of a batch as strings.
+def read_ids(source: InputFile, ids: pa.Array, id_column: str) -> pa.Array:
+    """Ids of a column of a file as strings.
 
     Raises:
         KnnvoteError: they cannot be written so.
     """
-    ids = batch.column(batch.schema.get_field_index(id_column))
     try:
         return ids.cast(pa.string())
     except pa.ArrowException as error:

@@ -1,7 +1,9 @@
 """Labelled images on which searches are compared."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,8 @@ from numpy.typing import NDArray
 from knnvote.classify.classifier import Classifier
 from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.inputs import InputFile
-from knnvote.data.layout import ImageOptions, Layout
-from knnvote.data.parquet import open_parquet, read_batches, read_head, rows_within_budget
+from knnvote.data.layout import ImageOptions
+from knnvote.data.reading import ImageFile, open_images
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import find_label, true_labels
 
@@ -44,7 +46,7 @@ class TestSet:
 
 
 def read_test_set(
-    inputs: Sequence[InputFile], classifier: Classifier, images: ImageOptions, label_column: str | None
+    inputs: Sequence[InputFile], classifier: Classifier, options: ImageOptions, label_column: str | None
 ) -> TestSet:
     """All readable images of the inputs as queries, with their labels if every file has them.
 
@@ -54,41 +56,33 @@ def read_test_set(
     blocks: list[NDArray[np.generic]] = []
     labels: list[Any] = []
     numbers: list[NDArray[np.int64]] = []
-    reasons: dict[str, int] = {}
-    first = 0
+    reasons: Counter[str] = Counter()
+    before = 0
     for source in inputs:
-        with open_parquet(source) as file:
-            head = read_head(source, file)
-            try:
-                layout = classifier.recognise(head, images)
-            except ImageFileError as error:
-                raise ImageFileError(f"{source.shown}: {error}") from error
-            label = _label_column(source, head.schema, layout, classifier.index, label_column)
-            columns = [*layout.columns, *([label] if label else [])]
-            for batch in read_batches(source, file, columns=columns, batch_size=rows_within_budget(layout.d, _BATCH)):
-                xq, bad = classifier.vectors(batch, layout)
+        with open_images(source, partial(classifier.recognise, options=options)) as images:
+            label = _label_column(images, classifier.index, label_column)
+            for rows in images.read([label] if label else [], batch_size=_BATCH):
+                xq, bad = classifier.queries(rows)
                 good = np.setdiff1d(np.arange(len(xq)), list(bad))
                 blocks.append(xq[good])
-                numbers.append(first + good)
+                numbers.append(before + rows.numbers[good])
                 if label:
-                    found = batch.column(batch.schema.get_field_index(label)).take(good)
+                    found = rows.column(label).take(good)
                     labels += read_true_labels(source, label, found, classifier.index.labels.type)
-                for reason in bad.values():
-                    reasons[reason] = reasons.get(reason, 0) + 1
-                first += len(xq)
+                reasons.update(bad.values())
+        before += images.num_rows
     if not sum(map(len, blocks)):
         raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on")
     truth = labels if len(labels) == sum(map(len, blocks)) else None
-    return TestSet(np.concatenate(blocks), truth, np.concatenate(numbers), reasons)
+    return TestSet(np.concatenate(blocks), truth, np.concatenate(numbers), dict(reasons))
 
 
-def _label_column(source: InputFile, schema: pa.Schema, layout: Layout, index: Index, named: str | None) -> str | None:
+def _label_column(images: ImageFile, index: Index, named: str | None) -> str | None:
     """The column of true labels, if there is one."""
-    if named is not None and named not in schema.names:
-        raise ImageFileError(
-            f"{source.shown}: no column {named!r} for --label-column; there are {', '.join(schema.names)}"
-        )
-    return find_label(schema, layout.columns, named or index.manifest.label_column)
+    names = images.schema.names
+    if named is not None and named not in names:
+        raise ImageFileError(f"{images.source}: no column {named!r} for --label-column; there are {', '.join(names)}")
+    return find_label(images.schema, images.layout.columns, named or index.manifest.label_column)
 
 
 def read_true_labels(source: InputFile, name: str, column: pa.Array, like: pa.DataType) -> list[Any]:

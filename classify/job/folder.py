@@ -11,8 +11,8 @@ from pyarrow import fs as pafs
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import InputFile
-from knnvote.data.layout import StoredImages
 from knnvote.data.locations import Location, locate
+from knnvote.data.recognition import StoredImages
 from knnvote.indexer.manifest import MANIFEST
 
 from .record import RECORDS, JobRecord, read_job_record, remove_records, write_job_record

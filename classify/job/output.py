@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.locations import Location
+from knnvote.data.text import describe_error
 
 ROW_GROUP = 16_384  # more would show in the job's memory
 
@@ -94,9 +95,7 @@ def read_answers(output: Location, prefix: str, *names: str) -> Iterator[list[pa
             for batch in pq.ParquetFile(stream, pre_buffer=False).iter_batches(columns=columns):
                 yield [batch[name] for name in columns]
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise KnnvoteError(
-            f"cannot read {output}: {str(error).splitlines()[0]}; run knnvote verify on its job"
-        ) from error
+        raise KnnvoteError(f"cannot read {output}: {describe_error(error)}; run knnvote verify on its job") from error
 
 
 def count_values(values: pa.Array) -> dict[Any, int]:

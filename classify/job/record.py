@@ -9,8 +9,9 @@ from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.files import atomic_write
 from knnvote.data.inputs import InputFile
-from knnvote.data.layout import ImageOptions, StoredImages
+from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import Location, locate
+from knnvote.data.recognition import StoredImages
 
 RECORDS = "_knnvote"
 JOB = "job.json"

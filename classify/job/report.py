@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from knnvote.classify.answer import Neighbor, neighbors_of
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.vote import Rule
-from knnvote.data.errors import ImageFileError, KnnvoteError
-from knnvote.data.images import decode_images
+from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import InputFile
-from knnvote.data.parquet import open_parquet, read_head, rows_within_budget, take_rows
+from knnvote.data.reading import open_images
 from knnvote.indexer.index import Index
 
 from .finished import FinishedJob
@@ -201,19 +200,9 @@ def _look(
     source: InputFile, wanted: NDArray[np.int64], job: FinishedJob, classifier: Classifier | None
 ) -> Iterator[tuple[int, NDArray[Any] | None, list[Neighbor]]]:
     """Some rows of an input, ascending, each with its pixels and neighbours."""
-    with source.steady(), open_parquet(source) as file:
-        try:
-            layout = job.recognise(read_head(source, file))
-        except ImageFileError as error:
-            raise ImageFileError(f"{source.shown}: {error}") from error
-        size = rows_within_budget(layout.d, _BATCH)
-        for here, table in take_rows(source, file, wanted, columns=layout.columns, batch_size=size):
-            pixels, _ = decode_images(table, layout)
-            answer = None if classifier is None else classifier.classify_table(table, layout)
-            for place, row in enumerate(here.tolist()):
-                picture = pixels[place].reshape(layout.shape) if len(layout.shape) == 2 else None
-                yield (
-                    row,
-                    picture,
-                    [] if answer is None else neighbors_of(answer.index, answer.I[place], answer.D[place]),
-                )
+    with open_images(source, job.recognise) as images:
+        for rows in images.take(wanted, batch_size=_BATCH):
+            answer = None if classifier is None else classifier.answer(*classifier.queries(rows))
+            for place, row in enumerate(rows.numbers.tolist()):
+                neighbors = [] if answer is None else neighbors_of(answer.index, answer.I[place], answer.D[place])
+                yield row, rows.picture(place), neighbors

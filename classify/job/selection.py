@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
@@ -16,10 +15,10 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.testset import read_true_labels
 from knnvote.data.columns import read_column
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
-from knnvote.data.images import decode_images
 from knnvote.data.inputs import InputFile
-from knnvote.data.layout import ImageOptions, Layout, recognise_images, show_shape
-from knnvote.data.parquet import open_parquet, read_batches, read_head, rows_within_budget, take_rows
+from knnvote.data.layout import ImageOptions, Layout, show_shape
+from knnvote.data.reading import DecodedRows, ImageFile
+from knnvote.data.recognition import recognise_images
 from knnvote.indexer.labels import find_label
 
 from .finished import FinishedJob, first_rows
@@ -90,6 +89,14 @@ class Selection:
     job: FinishedJob | None = None
     classifier: Classifier | None = None
 
+    def recognise(self, head: pa.Table) -> Layout:
+        """How a file whose first rows these are holds its images.
+
+        Raises:
+            ImageFileError: it holds none, or of another shape than the job's index.
+        """
+        return recognise_images(head, self.images) if self.job is None else self.job.recognise(head, self.images)
+
 
 def select_images(inputs: Sequence[InputFile], selection: Selection) -> tuple[list[ShownImage], int]:
     """The first images that are to be shown, and how many there are in all.
@@ -111,53 +118,47 @@ def select_images(inputs: Sequence[InputFile], selection: Selection) -> tuple[li
         left = selection.count - len(shown)
         if not left and selection.classifier is None:
             break
-        with source.steady(), open_parquet(source) as file:
-            if not file.metadata.num_rows:
+        with source.open_rows() as held:
+            if not held.num_rows:
                 continue
-            layout, label = _recognise(source, file, selection)
-            rows = _read_rows(source, file, label, selection, None if selection.classifier else left)
+            images = ImageFile.recognised(source, held, selection.recognise)
+            label = _label_column(images, selection)
+            rows = _read_rows(images, label, selection, None if selection.classifier else left)
             if selection.classifier is None:
-                wanted = np.arange(min(left, file.metadata.num_rows))
+                wanted = np.arange(min(left, images.num_rows))
             else:
                 wanted = np.flatnonzero(rows.is_wrong)
             total += len(wanted)
-            shown += _read_images(source, file, layout=layout, rows=rows, wanted=wanted[:left], selection=selection)
+            for decoded in images.take(wanted[:left], batch_size=_BATCH):
+                shown += _show(source, decoded, rows, selection.classifier)
     return shown, total
 
 
-def _recognise(source: InputFile, file: pq.ParquetFile, selection: Selection) -> tuple[Layout, str | None]:
-    """How the file holds its images, and its label column, if it has one."""
-    head = read_head(source, file)
-    try:
-        if selection.job is None:
-            layout = recognise_images(head, selection.images)
-        else:
-            layout = selection.job.recognise(head, selection.images)
-    except ImageFileError as error:
-        raise ImageFileError(f"{source.shown}: {error}") from error
+def _label_column(images: ImageFile, selection: Selection) -> str | None:
+    """The label column of a file of pictures, if it has one."""
+    source, layout = images.source, images.layout
     if len(layout.shape) != 2:
         raise ImageFileError(
-            f"{source.shown} holds {show_shape(layout.shape)} a row in column {layout.name!r}, and what is shown are "
+            f"{source} holds {show_shape(layout.shape)} a row in column {layout.name!r}, and what is shown are "
             "pictures of height x width: give --shape if they are some"
         )
     asked = selection.label_column
-    label = find_label(head.schema, layout.columns, asked)
+    label = find_label(images.schema, layout.columns, asked)
     if asked is not None and label != asked:
-        raise ImageFileError(f"{source.shown} has no column {asked!r} for --label-column")
+        raise ImageFileError(f"{source} has no column {asked!r} for --label-column")
     if selection.classifier is not None and label is None:
-        raise ImageFileError(f"{source.shown} has no labels to tell errors by: name their column with --label-column")
-    return layout, label
+        raise ImageFileError(f"{source} has no labels to tell errors by: name their column with --label-column")
+    return label
 
 
-def _read_rows(
-    source: InputFile, file: pq.ParquetFile, label: str | None, selection: Selection, rows: int | None
-) -> _Rows:
+def _read_rows(images: ImageFile, label: str | None, selection: Selection, rows: int | None) -> _Rows:
     """Labels and answers of the first rows, or of all."""
     truth = prediction = status = None
+    source = images.source
     if selection.job is not None:
         prediction, status = selection.job.answers(source, rows)
     if label is not None:
-        batches = read_batches(source, file, columns=[label], batch_size=min(rows or _LABELS, _LABELS))
+        batches = images.rows.batches([label], min(rows or _LABELS, _LABELS))
         labels = first_rows(([read_column(batch, label)] for batch in batches), rows)[0]
         if prediction is None or pt.is_floating(prediction.type):  # nothing to compare them with
             truth = labels.to_pylist()
@@ -166,53 +167,26 @@ def _read_rows(
     return _Rows(truth=truth, prediction=prediction, status=status)
 
 
-def _read_images(
-    source: InputFile,
-    file: pq.ParquetFile,
-    *,
-    layout: Layout,
-    rows: _Rows,
-    wanted: NDArray[np.int64],
-    selection: Selection,
-) -> list[ShownImage]:
-    """The images of some rows, ascending; batches behind the last are not read."""
-    shown: list[ShownImage] = []
-    size = rows_within_budget(layout.d, _BATCH)
-    for here, table in take_rows(source, file, wanted, columns=layout.columns, batch_size=size):
-        shown += _decode(source, table, layout=layout, rows=rows, wanted=here, classifier=selection.classifier)
-    return shown
-
-
-def _decode(
-    source: InputFile,
-    table: pa.Table,
-    *,
-    layout: Layout,
-    rows: _Rows,
-    wanted: NDArray[np.int64],
-    classifier: Classifier | None,
-) -> list[ShownImage]:
-    pixels, bad = decode_images(table, layout)
+def _show(source: InputFile, decoded: DecodedRows, rows: _Rows, classifier: Classifier | None) -> list[ShownImage]:
+    """Images of some rows, with what is known of them."""
+    answers = None if classifier is None else _answer_one_by_one(classifier, decoded)
     shown = []
-    for place, row in enumerate(wanted.tolist()):
-        truth = None if rows.truth is None else rows.truth[row]
+    for place, row in enumerate(decoded.numbers.tolist()):
         prediction, status = (
             None if column is None else column[row].as_py() for column in (rows.prediction, rows.status)
         )
-        answer = None
-        if classifier is not None:
-            answer = classifier.classify_table(table.slice(place, 1), layout)
-            if answer.prediction[0].as_py() != prediction:
-                raise KnnvoteError(
-                    f"{source}, row {row} is {answer.prediction[0]} now, and the job wrote {prediction}: give the "
-                    "images as the job had them"
-                )
+        answer = None if answers is None else answers[place]
+        if answer is not None and answer.prediction[0].as_py() != prediction:
+            raise KnnvoteError(
+                f"{source}, row {row} is {answer.prediction[0]} now, and the job wrote {prediction}: give the "
+                "images as the job had them"
+            )
         shown.append(
             ShownImage(
                 source=source,
                 row=row,
-                pixels=None if place in bad else pixels[place].reshape(layout.shape),
-                truth=truth,
+                pixels=decoded.picture(place),
+                truth=None if rows.truth is None else rows.truth[row],
                 status=status,
                 prediction=prediction,
                 is_wrong=rows.status is not None and bool(rows.is_wrong[row]),
@@ -220,3 +194,10 @@ def _decode(
             )
         )
     return shown
+
+
+def _answer_one_by_one(classifier: Classifier, decoded: DecodedRows) -> list[Answer]:
+    xq, bad = classifier.queries(decoded)
+    return [
+        classifier.answer(xq[place : place + 1], {0: bad[place]} if place in bad else {}) for place in range(len(xq))
+    ]

@@ -16,14 +16,8 @@ from knnvote.classify.classifier import Classifier
 from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.files import atomic_write
 from knnvote.data.inputs import InputFile
-from knnvote.data.layout import Layout
-from knnvote.data.parquet import (
-    open_parquet,
-    read_batches,
-    read_head,
-    rows_within_budget,
-    schema_metadata_without_images,
-)
+from knnvote.data.reading import DecodedRows, ImageFile, open_images
+from knnvote.data.rows import schema_metadata_without_images
 
 from .folder import check_claim
 from .output import kept_columns, row_groups
@@ -83,20 +77,20 @@ class Worker:
     def _write_file(self, task: Task, seen: "_Seen") -> None:
         out = self.work.out
         scratch = Path(out.path) / RECORDS if out.is_local else None
-        with atomic_write(task.target, scratch=scratch) as stream, task.source.steady():
-            described = task.source.describe()
-            with open_parquet(task.source) as file:
-                self._write_answers(file, described, stream, seen)
+        recognise = partial(self.classifier.recognise, options=self.work.options.images)
+        with atomic_write(task.target, scratch=scratch) as stream:
+            with open_images(task.source, recognise) as images:
+                self._write_answers(images, task.source.describe(), stream, seen)
             seal(stream)
             check_claim(out, self.work.made_from)
 
-    def _write_answers(self, file: pq.ParquetFile, described: dict[str, Any], stream: BinaryIO, seen: "_Seen") -> None:
+    def _write_answers(self, images: ImageFile, described: dict[str, Any], stream: BinaryIO, seen: "_Seen") -> None:
         """Write the answers to a file's rows, and its receipt, which is not sealed yet."""
-        source, options = seen.source, self.work.options
-        layout, columns, schema = _plan(self.classifier, source, file, options)
-        rows = rows_within_budget(layout.d, self.work.batch_size)
-        batches = read_batches(source, file, columns=[*layout.columns, *columns], batch_size=rows)
-        decoded = prefetch(_decoded(self.classifier, layout, batches), self.stages.reading)
+        options = self.work.options
+        columns, schema = _plan(self.classifier, images, options)
+        # By map, which unlike a generator holds nothing of a batch that it has given on.
+        queries = map(partial(_queries, self.classifier), images.read(columns, batch_size=self.work.batch_size))
+        decoded = prefetch(queries, self.stages.reading)
         answered = map_ahead(partial(_answer, self.classifier), decoded, self.stages.searching, self.stages.searches)
 
         def tables() -> Iterator[pa.Table]:
@@ -149,26 +143,17 @@ def _open_classifier(work: Work) -> Classifier:
     return classifier
 
 
-def _plan(
-    classifier: Classifier, source: InputFile, file: pq.ParquetFile, options: JobOptions
-) -> tuple[Layout, list[str], pa.Schema]:
-    """How the file holds its images, which other columns go on, and what the output looks like."""
-    head = read_head(source, file)
+def _plan(classifier: Classifier, images: ImageFile, options: JobOptions) -> tuple[list[str], pa.Schema]:
+    """Which columns beside the images go on, and what the output looks like."""
     added = answer_schema(classifier.index, **options.output.of_answers)
-    try:
-        layout = classifier.recognise(head, options.images)
-        columns = kept_columns(head.schema, layout.columns, added, options.output)
-    except ImageFileError as error:
-        raise ImageFileError(f"{source.shown}: {error}") from error
-    schema = pa.schema([*(head.schema.field(name) for name in columns), *added], head.schema.metadata)
-    return layout, columns, schema_metadata_without_images(schema)
+    with images.source.content_told():
+        columns = kept_columns(images.schema, images.layout.columns, added, options.output)
+    schema = pa.schema([*(images.schema.field(name) for name in columns), *added], images.schema.metadata)
+    return columns, schema_metadata_without_images(schema)
 
 
-def _decoded(
-    classifier: Classifier, layout: Layout, batches: Iterator[pa.RecordBatch]
-) -> Iterator[tuple[pa.RecordBatch, Any, dict[int, str]]]:
-    for batch in batches:
-        yield batch, *classifier.vectors(batch, layout)
+def _queries(classifier: Classifier, rows: DecodedRows) -> tuple[pa.RecordBatch, Any, dict[int, str]]:
+    return rows.table, *classifier.queries(rows)
 
 
 def _answer(

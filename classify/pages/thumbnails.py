@@ -40,7 +40,8 @@ def thumbnail(pixels: NDArray[np.generic], ink: tuple[float, float], told: str) 
 
 def index_thumbnail(index: Index, vector: NDArray[np.generic], told: str) -> Thumbnail:
     """One vector (d,) as an index takes it, from 0, or the least stored pixel if that is less, to the greatest."""
-    if len(index.shape) != 2:
+    picture = index.picture(vector)
+    if picture is None:
         return Thumbnail("", told)
     low, high = index.manifest.range
-    return thumbnail(vector.reshape(index.shape), (min(0.0, low), high), told)
+    return thumbnail(picture, (min(0.0, low), high), told)

@@ -80,7 +80,7 @@ def draw_errors(images: Sequence[ShownImage]) -> "Figure":
     return figure
 
 
-def _voters(image: ShownImage, shown: int) -> Iterator[tuple[NDArray[Any], str, bool]]:
+def _voters(image: ShownImage, shown: int) -> Iterator[tuple[NDArray[Any] | None, str, bool]]:
     """Pixels, title and whether it voted for the wrong label, of the nearest voters of an image."""
     answer = image.answer
     if answer is None or image.pixels is None:
@@ -89,7 +89,7 @@ def _voters(image: ShownImage, shown: int) -> Iterator[tuple[NDArray[Any], str, 
     labels = answer.index.labels.take(pa.array(rows)).to_pylist()
     for row, label, distance in zip(rows, labels, answer.D[0], strict=False):
         outvotes = label == image.prediction
-        pixels = answer.index.vectors[row].reshape(image.pixels.shape)
+        pixels = answer.index.picture(answer.index.vectors[row], image.pixels.shape)
         yield pixels, f"{_CROSS if outvotes else ''}{plain(label)}\n{distance:.4g}", outvotes
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import locate
+from knnvote.data.text import describe_error
 from knnvote.indexer.faiss_index import held_vectors, read_faiss
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import Manifest, read_manifest
@@ -97,8 +98,7 @@ def load_index(path: Path, manifest: Manifest, address: str = "") -> OpenedIndex
         rows = pq.ParquetFile(names["labels"])
         labels = rows.read(["label"])["label"].combine_chunks()
     except (ValueError, KeyError, OSError, OverflowError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise KnnvoteError(f"its files cannot be read ({reason})") from error
+        raise KnnvoteError(f"its files cannot be read ({describe_error(error)})") from error
     expected = (manifest.n, manifest.d)
     if vectors is None or vectors.shape != expected or vectors.dtype != dtype or len(labels) != expected[0]:
         raise KnnvoteError("it does not hold the vectors that its manifest describes")

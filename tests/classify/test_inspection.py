@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from knnvote.classify import inspection
 from knnvote.classify.inspection import inspect_path
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import find_inputs
@@ -177,3 +178,18 @@ def test_index_refuses_bad_rows_and_counts_them_when_told_to_leave_them_out(invo
         1,
         "error: x.knn exists: pass --overwrite (in Python overwrite=True) to replace it, or give another path",
     )
+
+
+def test_a_file_that_changes_while_it_is_looked_at_is_told_of(tmp_path, monkeypatch):
+    path = tmp_path / "x.parquet"
+    write_table(image_table(IMAGES, LABELS), path)
+    recognise = inspection.recognise_images
+
+    def and_grow(head, options):
+        with path.open("ab") as stream:
+            stream.write(b"more")
+        return recognise(head, options)
+
+    monkeypatch.setattr(inspection, "recognise_images", and_grow)
+    (file,) = inspect_path(str(path))["files"]
+    assert file["error"].startswith(f"{path} changed while it was read: ")

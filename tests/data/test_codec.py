@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from knnvote.data.codec import CodecError, decode, decode_into
+from knnvote.data.codec import CodecError, decode, decode_into, header_shape
 
 GREY = (np.arange(48, dtype=np.uint8) * 5).reshape(6, 8)
 COLOUR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
@@ -160,3 +160,17 @@ def test_a_jpeg_that_claims_channels_that_none_has_is_refused_before_memory_is_g
     at = data.index(b"\xff\xc0") + 5  # height, width and channels of the frame
     with pytest.raises(CodecError, match=f"of {channels} channels: only 1 and 3 are read"):
         decode(data[:at] + b"\xff\xff\xff\xff" + bytes([channels]) + data[at + 5 :])
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_header_tells_the_shape_of_what_can_be_decoded(form, mode):
+    image = encode(np.zeros((5, 9), np.uint8), mode, form=form)
+    assert header_shape(image) == decode(image).shape == (5, 9)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n" + bytes(60), b"\xff\xd8\xff"]
+)
+def test_what_has_no_header_tells_no_shape(data):
+    assert header_shape(data) is None

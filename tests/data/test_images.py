@@ -16,9 +16,13 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from knnvote.data.codec import decode as decode_bytes
 from knnvote.data.errors import ImageFileError, KnnvoteError
-from knnvote.data.images import common_type, convert_queries, decode_images, smallest_type
-from knnvote.data.layout import ImageOptions, recognise_images
+from knnvote.data.layout import ImageOptions
+from knnvote.data.layouts import encoded
+from knnvote.data.layouts.encoded import Encoded
+from knnvote.data.recognition import recognise_images
+from knnvote.data.vectors import common_type, convert_queries, smallest_type
 
 N, H, W = 7, 4, 4
 IMAGES = np.random.default_rng(1).integers(0, 256, (N, H, W), np.uint8)
@@ -87,12 +91,12 @@ def recognise(table, *, expected=None, preferred=None, **options):
 
 
 def decode(table, **options):
-    return decode_images(table, recognise(table, **options))
+    return recognise(table, **options).decode(table)
 
 
 def assert_images(table, images=IMAGES, **options):
     layout = recognise(table, **options)
-    vectors, bad = decode_images(table, layout)
+    vectors, bad = layout.decode(table)
     assert layout.shape == images.shape[1:]
     assert bad == {}
     assert vectors.flags.c_contiguous
@@ -127,7 +131,7 @@ def test_each_layout_gives_its_pixels_from_any_slice(table):
     layout = recognise(table)
     for start in range(N):
         for batch in (*table.slice(start, 3).to_batches(), table.slice(start, 3)):
-            vectors, bad = decode_images(batch, layout)
+            vectors, bad = layout.decode(batch)
             assert bad == {}
             np.testing.assert_array_equal(vectors, FLAT[start : start + 3])
 
@@ -144,7 +148,7 @@ def test_each_layout_reports_a_null_row_alone(table):
     if isinstance(column, pa.ExtensionArray):
         with_null = pa.ExtensionArray.from_storage(column.type, with_null)
     for start in (0, 1, 2):
-        vectors, bad = decode_images(pa.table({"picture": with_null}).slice(start), recognise(table))
+        vectors, bad = recognise(table).decode(pa.table({"picture": with_null}).slice(start))
         assert bad == {2 - start: "null image"}
         expected = FLAT.copy()
         expected[2] = 0
@@ -154,7 +158,7 @@ def test_each_layout_reports_a_null_row_alone(table):
 def test_each_layout_of_no_rows_is_recognised_for_an_index(table):
     empty = table.slice(0, 0)
     layout = recognise(empty, expected=(H, W))
-    vectors, bad = decode_images(empty, layout)
+    vectors, bad = layout.decode(empty)
     assert layout.shape == (H, W)
     assert vectors.shape == (0, H * W)
     assert bad == {}
@@ -163,13 +167,13 @@ def test_each_layout_of_no_rows_is_recognised_for_an_index(table):
 def test_each_layout_of_no_rows_is_recognised_without_an_index(table):
     layout = recognise(table.slice(0, 0))
     assert layout.shape in {(), (H, W)}
-    assert decode_images(table.slice(0, 0), layout)[0].shape == (0, layout.d)
+    assert layout.decode(table.slice(0, 0))[0].shape == (0, layout.d)
 
 
 def test_a_table_without_chunks_gives_no_vectors(table):
     layout = recognise(table)
     without = pa.table([pa.chunked_array([], type=f.type) for f in table.schema], schema=table.schema)
-    assert decode_images(without, layout)[0].shape == (0, H * W)
+    assert layout.decode(without)[0].shape == (0, H * W)
 
 
 def test_each_layout_of_another_shape_fails_as_a_file(table):
@@ -180,7 +184,7 @@ def test_each_layout_of_another_shape_fails_as_a_file(table):
 def test_each_layout_takes_a_shape_of_as_many_pixels(table):
     layout = recognise(table, shape=(2, 8))
     assert layout.shape == (2, 8)
-    np.testing.assert_array_equal(decode_images(table, layout)[0], FLAT)
+    np.testing.assert_array_equal(layout.decode(table)[0], FLAT)
 
 
 def test_each_layout_refuses_a_shape_of_other_pixels(table):
@@ -190,7 +194,7 @@ def test_each_layout_refuses_a_shape_of_other_pixels(table):
 
 def test_each_layout_suits_a_flat_index_of_as_many_numbers(table):
     layout = recognise(table, expected=(H * W,))
-    np.testing.assert_array_equal(decode_images(table, layout)[0], FLAT)
+    np.testing.assert_array_equal(layout.decode(table)[0], FLAT)
 
 
 # Who writes them
@@ -229,7 +233,7 @@ def test_scikit_learns_digits_as_a_frame_are_read(tmp_path):
     layout = recognise(table := pq.read_table(tmp_path / "digits.parquet"))
     assert (layout.name, layout.shape) == ("pixel_", (8, 8))
     assert layout.describe() == "one column a pixel, 8 x 8, in columns 'pixel_0_0' to 'pixel_7_7'"
-    np.testing.assert_array_equal(decode_images(table, layout)[0], digits.data)
+    np.testing.assert_array_equal(layout.decode(table)[0], digits.data)
 
 
 def test_a_hugging_face_column_is_encoded_even_if_its_first_rows_are_broken():
@@ -237,8 +241,8 @@ def test_a_hugging_face_column_is_encoded_even_if_its_first_rows_are_broken():
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     table = pa.table({"picture": [b"x" * 16] * 3}).replace_schema_metadata(metadata)
     layout = recognise(table, expected=(H, W))
-    assert layout.kind == "encoded"
-    assert all(reason.startswith("neither PNG nor JPEG") for reason in decode_images(table, layout)[1].values())
+    assert isinstance(layout, Encoded)
+    assert all(reason.startswith("neither PNG nor JPEG") for reason in layout.decode(table)[1].values())
 
 
 @pytest.mark.parametrize("metadata", ["", "[]", "{", '{"info": null}', '{"info": {"features": {"picture": 1}}}'])
@@ -299,7 +303,7 @@ def test_wide_columns_of_several_types_take_the_type_that_holds_all():
 def test_wide_rows_with_null_and_nan_are_bad():
     table = pa.table({"p0": [1, 2, None], "p1": [1.0, np.nan, 1.0], "p2": [1, 2, None], "p3": [1, 2, 3]})
     for start in (0, 1):
-        vectors, bad = decode_images(table.slice(start), recognise(table))
+        vectors, bad = recognise(table).decode(table.slice(start))
         assert bad == {1 - start: "pixel 1 is NaN", 2 - start: "null pixel at 0"}
         np.testing.assert_array_equal(vectors[:, 3], [1, 0, 0][start:])
 
@@ -331,6 +335,26 @@ def test_bad_encoded_rows_are_told_one_by_one():
         5: "colour image (RGB, 4 x 4): pass --grayscale to convert it",
     }
     np.testing.assert_array_equal(vectors, [FLAT[0], *np.zeros((5, 16))])
+
+
+def test_images_of_one_claimed_shape_are_measured_by_the_first_that_can_be_read(monkeypatch):
+    whole = png(IMAGES[0])
+    decoded = []
+
+    def counting(data, *, grayscale):
+        decoded.append(data)
+        return decode_bytes(data, grayscale=grayscale)
+
+    monkeypatch.setattr(encoded, "decode", counting)
+    rows = [whole[:-20], None, *[whole] * 60]
+    assert recognise(pa.table({"picture": rows})).shape == (H, W)
+    assert decoded == [*rows[:1], whole]
+
+
+def test_images_of_several_shapes_have_the_commonest_that_can_be_read():
+    small, large = png(IMAGES[0]), png(np.zeros((9, 9), np.uint8))
+    rows = [large[:-20]] * 5 + [large] + [small] * 3
+    assert recognise(pa.table({"picture": rows})).shape == (H, W)
 
 
 def test_an_image_that_breaks_off_leaves_nothing_of_itself():
@@ -368,7 +392,7 @@ def test_first_rows_of_null_say_nothing_but_the_index_or_the_user_does():
         recognise_images(table.slice(0, 1), ImageOptions())
     for options, expected in ((ImageOptions(), (H, W)), (ImageOptions(shape=(H, W)), None)):
         layout = recognise_images(table.slice(0, 1), options, expected=expected)
-        vectors, bad = decode_images(table, layout)
+        vectors, bad = layout.decode(table)
         assert bad == {0: "null image"}
         np.testing.assert_array_equal(vectors[1], FLAT[0])
 
@@ -383,7 +407,7 @@ def test_rows_of_the_wrong_length_are_told_with_both_lengths():
     np.testing.assert_array_equal(vectors[3], list(b"efgh"))
     lists = pa.table({"image": [[1, 2, 3, 4], [1, 2, 3], [], None, [5, 6, 7, 8]]})
     for start in (0, 1):
-        vectors, bad = decode_images(lists.slice(start), recognise(lists))
+        vectors, bad = recognise(lists).decode(lists.slice(start))
         assert bad == {
             1 - start: "3 values, expected 4",
             2 - start: "0 values, expected 4",
@@ -419,7 +443,7 @@ def test_pixels_that_are_null_or_not_finite_make_their_row_bad(kind):
     rows = [[1, 2, 3], [1, None, 3], [1, 2, float("nan")], [float("-inf"), 2, 3], [4, 5, 6]]
     table = pa.table({"image": pa.array(rows, kind)})
     for start in (0, 1):
-        vectors, bad = decode_images(table.slice(start), recognise(table))
+        vectors, bad = recognise(table).decode(table.slice(start))
         assert bad == {
             1 - start: "null pixel at 1",
             2 - start: "pixel 2 is NaN",
@@ -437,7 +461,7 @@ def test_a_null_pixel_in_integers_and_tensors_is_placed_as_users_see_it():
     layout = recognise(table)
     assert layout.shape == (3, 2)
     for start in (0, 1):
-        vectors, bad = decode_images(table.slice(start), layout)
+        vectors, bad = layout.decode(table.slice(start))
         assert bad == {k: v for k, v in ((0 - start, "null pixel at 3"), (1 - start, "null image")) if k >= 0}
         np.testing.assert_array_equal(vectors[-1], [1, 4, 2, 5, 3, 6])
 
@@ -450,7 +474,7 @@ def test_what_lies_under_null_rows_is_not_read():
     for column in (fixed, varying):
         for start in (0, 1):
             table = pa.table({"image": column}).slice(start)
-            vectors, bad = decode_images(table, recognise(table))
+            vectors, bad = recognise(table).decode(table)
             assert bad == {1 - start: "null image"}
             np.testing.assert_array_equal(vectors, [[1, 2], [0, 0], [3, 4]][start:])
 
@@ -543,7 +567,7 @@ def test_any_numbers_come_back_from_every_list_layout_and_slice(data, dtype, n, 
         (images, pa.large_list(pa.list_(kind, w))),
     ]:
         table = pa.table({"v": pa.array(rows.tolist(), arrow)})
-        vectors, bad = decode_images(table.slice(start), recognise(table))
+        vectors, bad = recognise(table).decode(table.slice(start))
         assert bad == {}
         assert vectors.dtype == dtype
         np.testing.assert_array_equal(vectors, flat[start:])
@@ -558,7 +582,7 @@ def test_any_numbers_come_back_from_every_list_layout_and_slice(data, dtype, n, 
 def test_any_mixture_of_good_and_bad_rows_keeps_the_good_ones(rows, start, kind):
     table = pa.table({"v": pa.array([*rows, [1, 2, 3]], kind)})
     layout = recognise_images(table.slice(len(rows)), ImageOptions())
-    vectors, bad = decode_images(table.slice(start), layout)
+    vectors, bad = layout.decode(table.slice(start))
     for at, row in enumerate([*rows, [1, 2, 3]][start:]):
         good = row is not None and len(row) == 3 and None not in row
         assert (at not in bad) == good
@@ -566,6 +590,12 @@ def test_any_mixture_of_good_and_bad_rows_keeps_the_good_ones(rows, start, kind)
 
 
 # Which column
+
+
+def test_another_column_of_the_images_name_is_refused():
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array([[1, 2, 3, 4]])], names=["x", "x"])
+    with pytest.raises(ImageFileError, match="several columns are named 'x': write the file with each name once"):
+        recognise(table)
 
 
 def test_no_image_column_lists_the_columns_and_their_types():

@@ -9,15 +9,8 @@ from hypothesis import strategies as st
 
 from knnvote.data.errors import ImageFileError
 from knnvote.data.inputs import find_inputs
-from knnvote.data.parquet import (
-    HEAD_ROWS,
-    count_rows,
-    open_parquet,
-    read_batches,
-    read_head,
-    rows_within_budget,
-    schema_metadata_without_images,
-)
+from knnvote.data.reading import rows_within_budget
+from knnvote.data.rows import HEAD_ROWS, schema_metadata_without_images
 
 TABLE = pa.table({"x": np.arange(1000), "y": [f"row {i}" for i in range(1000)], "z": np.arange(1000) / 7})
 
@@ -32,31 +25,31 @@ def write(path, table=TABLE, **options):
 @settings(max_examples=30, deadline=None)
 def test_batches_hold_every_row_once_and_in_order_whatever_the_row_groups(tmp_path_factory, row_group, batch_size):
     source = write(tmp_path_factory.mktemp("groups") / "x.parquet", row_group_size=row_group)
-    with open_parquet(source) as file:
-        batches = list(read_batches(source, file, columns=["y", "x"], batch_size=batch_size))
+    with source.open_rows() as file:
+        batches = list(file.batches(["y", "x"], batch_size))
     assert max(batch.num_rows for batch in batches) <= batch_size
     assert pa.Table.from_batches(batches).select(["x", "y"]).equals(TABLE.select(["x", "y"]))
 
 
 def test_the_head_is_the_first_rows_of_every_column(tmp_path):
     source = write(tmp_path / "x.parquet", row_group_size=10)
-    with open_parquet(source) as file:
-        head = read_head(source, file)
+    with source.open_rows() as file:
+        head = file.head()
     assert head.equals(TABLE.slice(0, head.num_rows))
     assert 0 < head.num_rows <= HEAD_ROWS
 
 
 def test_a_file_of_no_rows_has_an_empty_head_with_its_columns_and_no_batches(tmp_path):
     source = write(tmp_path / "x.parquet", TABLE.slice(0, 0))
-    with open_parquet(source) as file:
-        assert read_head(source, file).schema.equals(TABLE.schema)
-        assert read_head(source, file).num_rows == 0
-        assert sum(batch.num_rows for batch in read_batches(source, file, columns=["x"], batch_size=10)) == 0
-    assert count_rows(source) == 0
+    with source.open_rows() as file:
+        assert file.head().schema.equals(TABLE.schema)
+        assert file.head().num_rows == 0
+        assert sum(batch.num_rows for batch in file.batches(["x"], 10)) == 0
+    assert source.count_rows() == 0
 
 
 def test_rows_are_counted_from_the_footer(tmp_path):
-    assert count_rows(write(tmp_path / "x.parquet")) == 1000
+    assert write(tmp_path / "x.parquet").count_rows() == 1000
 
 
 def test_a_file_that_is_gone_or_is_no_parquet_counts_as_no_rows_until_its_turn_comes(tmp_path):
@@ -64,14 +57,14 @@ def test_a_file_that_is_gone_or_is_no_parquet_counts_as_no_rows_until_its_turn_c
     (tmp_path / "gone.parquet").unlink()
     (tmp_path / "text.parquet").write_text("not Parquet at all")
     (text,) = find_inputs([str(tmp_path / "text.parquet")])
-    assert (count_rows(gone), count_rows(text)) == (0, 0)
+    assert (gone.count_rows(), text.count_rows()) == (0, 0)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"id,label\n1,2\n", b"PAR1" + b"\0" * 100 + b"PAR1"])
 def test_what_is_not_parquet_is_refused_by_name(tmp_path, content):
     (tmp_path / "x.parquet").write_bytes(content)
     (source,) = find_inputs([str(tmp_path / "x.parquet")])
-    with pytest.raises(ImageFileError, match=r"^cannot read .*/x\.parquet as Parquet: "), open_parquet(source):
+    with pytest.raises(ImageFileError, match=r"^cannot read .*/x\.parquet as Parquet: "), source.open_rows():
         pass
 
 
@@ -80,7 +73,7 @@ def test_a_truncated_file_is_refused_by_name(tmp_path, share):
     source = write(tmp_path / "x.parquet")
     content = (tmp_path / "x.parquet").read_bytes()
     (tmp_path / "x.parquet").write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(ImageFileError, match=r"^cannot read .*/x\.parquet as Parquet: "), open_parquet(source):
+    with pytest.raises(ImageFileError, match=r"^cannot read .*/x\.parquet as Parquet: "), source.open_rows():
         pass
 
 
@@ -89,12 +82,12 @@ def test_a_file_damaged_in_its_middle_is_refused_by_name_when_the_damage_is_read
     content = bytearray((tmp_path / "x.parquet").read_bytes())
     content[40:400] = b"\xff" * 360
     (tmp_path / "x.parquet").write_bytes(content)
-    with open_parquet(source) as file:
-        assert file.metadata.num_rows == 1000
+    with source.open_rows() as file:
+        assert file.num_rows == 1000
         with pytest.raises(ImageFileError, match=r"^cannot read .*/x\.parquet as Parquet: "):
-            list(read_batches(source, file, columns=["x"], batch_size=100))
+            list(file.batches(["x"], 100))
         with pytest.raises(ImageFileError, match=r"^cannot read .*/x\.parquet as Parquet: "):
-            read_head(source, file)
+            file.head()
 
 
 def test_metadata_of_columns_that_go_away_goes_with_them():
@@ -107,8 +100,8 @@ def test_metadata_of_columns_that_go_away_goes_with_them():
 def test_a_name_that_two_columns_have_is_refused(tmp_path):
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"])
     source = write(tmp_path / "x.parquet", table)
-    with open_parquet(source) as file, pytest.raises(ImageFileError, match=r"x\.parquet has 2 columns named 'x'"):
-        list(read_batches(source, file, columns=["x"], batch_size=10))
+    with source.open_rows() as file, pytest.raises(ImageFileError, match=r"x\.parquet has 2 columns named 'x'"):
+        list(file.batches(["x"], 10))
 
 
 @pytest.mark.parametrize(("d", "rows"), [(64, 4096), (784, 4096), (800 * 800, 26), (10**9, 1), (0, 4096)])
@@ -126,7 +119,7 @@ def test_a_footer_that_tells_other_rows_than_there_are_is_told_and_none_is_lost_
     path.write_bytes(content.replace(told, changed))
     (source,) = find_inputs([str(path)])
     with (
-        open_parquet(source) as file,
+        source.open_rows() as file,
         pytest.raises(ImageFileError, match="holds 77 rows, and its footer says 78"),
     ):
-        list(read_batches(source, file, columns=["n"], batch_size=10))
+        list(file.batches(["n"], 10))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from knnvote.classify.search import search as search_module
 from knnvote.classify.search.search import search
-from knnvote.data.images import convert_queries
+from knnvote.data.vectors import convert_queries
 from knnvote.indexer import faiss_index
 from knnvote.indexer.bounds import Bounds, bound_points, bound_table
 from knnvote.indexer.build import IndexOptions, index_arrays

@@ -12,15 +12,14 @@ import pytest
 
 from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.inputs import find_inputs
-from knnvote.data.layout import ImageOptions, recognise_images
-from knnvote.data.parquet import open_parquet, read_batches, read_head
+from knnvote.data.layout import ImageOptions
+from knnvote.data.recognition import recognise_images
 from knnvote.indexer.labels import class_names
 
 _MEASURE = """
 import itertools, sys
 from pathlib import Path
 from knnvote.data.inputs import find_inputs
-from knnvote.data.parquet import open_parquet, read_batches, read_head
 
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) << 10
@@ -28,9 +27,9 @@ def peak():
 before = peak()
 (source,) = find_inputs(sys.argv[1:])
 rows = []
-with open_parquet(source) as file:
-    rows.append(read_head(source, file).num_rows)
-    for batch in itertools.islice(read_batches(source, file, columns=["image"], batch_size=2048), 3):
+with source.open_rows() as file:
+    rows.append(file.head().num_rows)
+    for batch in itertools.islice(file.batches(["image"], 2048), 3):
         rows.append(batch.num_rows)
 print(peak() - before, max(rows))
 """
@@ -80,8 +79,8 @@ def test_ordinary_rows_are_read_as_many_at_a_time_as_asked_for(tmp_path):
     paths = pa.array([f"{'folder' * 30}/{i}.png" for i in range(6000)])
     pq.write_table(pa.table({"image": images, "path": paths}), tmp_path / "x.parquet")
     (source,) = find_inputs([str(tmp_path / "x.parquet")])
-    with open_parquet(source) as file:
-        batches = read_batches(source, file, columns=["image", "path"], batch_size=2048)
+    with source.open_rows() as file:
+        batches = file.batches(["image", "path"], 2048)
         assert [batch.num_rows for batch in batches] == [2048, 2048, 1904]
 
 
@@ -96,10 +95,10 @@ def test_a_footer_that_claims_rows_of_terabytes_is_refused(tmp_path):
     path.write_bytes(file[:start] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
     (source,) = find_inputs([str(path)])
     with (
-        open_parquet(source) as opened,
+        source.open_rows() as opened,
         pytest.raises(ImageFileError, match=r"x\.parquet: a row may take [\d,]+ bytes"),
     ):
-        read_head(source, opened)
+        opened.head()
 
 
 def test_an_error_is_one_printable_line_whatever_names_it_quotes():
@@ -119,7 +118,7 @@ def test_a_file_of_no_rows_with_a_permuted_tensor_has_an_empty_head(tmp_path):
     schema = pa.schema([("image", pa.fixed_shape_tensor(pa.uint8(), (2, 3), permutation=[1, 0]))])
     pq.write_table(pa.Table.from_batches([], schema), tmp_path / "x.parquet")
     (source,) = find_inputs([str(tmp_path / "x.parquet")])
-    with open_parquet(source) as file:
-        head = read_head(source, file)
+    with source.open_rows() as file:
+        head = file.head()
     assert (head.num_rows, head.schema.names) == (0, ["image"])
     assert recognise_images(head, ImageOptions()).shape == (3, 2)

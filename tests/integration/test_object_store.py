@@ -24,8 +24,9 @@ from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
 from knnvote.classify.vote import Rule
 from knnvote.data.inputs import find_inputs
-from knnvote.data.layout import ImageOptions, StoredImages
+from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import locate
+from knnvote.data.recognition import StoredImages
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import index_arrays
 

@@ -747,11 +747,9 @@ def _progress(label: str, inputs: Any = (), *, total: int | None = None) -> Iter
     if not sys.stderr.isatty():
         yield lambda _rows: None
         return
-    from knnvote.data.parquet import count_rows
-
     from .tables import row_progress
 
-    rows = sum(count_rows(source) for source in inputs) if total is None else total
+    rows = sum(source.count_rows() for source in inputs) if total is None else total
     with row_progress(label, rows) as advance:
         yield advance
 

@@ -10,7 +10,7 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.search import exact_search, probe, project, search
 from knnvote.classify.vote import Rule, mean_target, vote
 from knnvote.data.errors import OptionError
-from knnvote.data.images import convert_queries
+from knnvote.data.vectors import convert_queries
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.names import WEIGHTS

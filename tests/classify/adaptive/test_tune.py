@@ -14,8 +14,8 @@ from knnvote.classify.interval import share_interval
 from knnvote.classify.search.search import exact_search
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import OptionError
-from knnvote.data.images import convert_queries
 from knnvote.data.sample import split_digits
+from knnvote.data.vectors import convert_queries
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.faiss_index import training_rows
 from knnvote.indexer.folder.generations import read_timing

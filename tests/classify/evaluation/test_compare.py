@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -433,3 +434,18 @@ def test_another_name_of_a_search_is_wrong_usage(folder, invoke):
 
 def test_speeds_of_what_is_much_slower_are_told_too():
     assert [show_speed(ratio) for ratio in (30.61, 1, 0.46, 0.0177)] == ["30.6 x", "1.0 x", "0.5 x", "0.018 x"]
+
+
+def test_a_test_file_that_changes_while_it_is_read_is_refused(folder, tmp_path, monkeypatch):
+    path = tmp_path / "test.parquet"
+    shutil.copy(folder / "test" / "a.parquet", path)
+    queries = Classifier.queries
+
+    def and_grow(classifier, rows):
+        with path.open("ab") as stream:
+            stream.write(b"more")
+        return queries(classifier, rows)
+
+    monkeypatch.setattr(Classifier, "queries", and_grow)
+    with pytest.raises(ImageFileError, match=r"/test\.parquet changed while it was read: run the same command again"):
+        run(folder, "exact", images=path)

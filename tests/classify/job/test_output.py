@@ -16,7 +16,7 @@ from knnvote.classify.job.output import (
 )
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import ImageFileError
-from knnvote.data.parquet import schema_metadata_without_images
+from knnvote.data.rows import schema_metadata_without_images
 from knnvote.indexer.build import index_arrays
 
 IMAGES = (np.arange(6 * 4, dtype=np.uint8) * 10).reshape(6, 2, 2)

@@ -1,0 +1,1 @@
+"""Containers of rows, one module each."""

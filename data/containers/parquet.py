@@ -1,0 +1,158 @@
+"""Streaming Parquet files: a few batches in memory, whatever the size of files and row groups."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from knnvote.data.errors import ImageFileError
+from knnvote.data.locations import Location, describe_os_error
+from knnvote.data.rows import HEAD_ROWS, RowFile
+from knnvote.data.text import describe_error
+
+_BUFFER = 1 << 20
+_BATCH_BYTES = 1 << 27  # of a batch as Arrow holds it
+_ROW_BYTES = 1 << 30  # a row that may be larger is no image
+_NUMBER_BYTES = 12  # of a number in a list: itself, and its two levels
+# What PyArrow raises for damaged files: its own errors (some are only MemoryError, ValueError or KeyError too), those
+# of decoding names that are not UTF-8, and those of an extension type that cannot be made from what the file says.
+_UNREADABLE = (
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    NotImplementedError,
+)
+
+
+@dataclass(frozen=True)
+class ParquetRows(RowFile):
+    """A Parquet file, open for streaming.
+
+    Attributes:
+        file: as PyArrow reads it.
+    """
+
+    file: pq.ParquetFile
+
+    @classmethod
+    @contextmanager
+    def open(cls, source: Location) -> Iterator[Self]:
+        """Open a Parquet file for streaming.
+
+        Without pre-buffering and with a buffer of its own for each column, pyarrow does not hold a whole row group.
+
+        Raises:
+            ImageFileError: it is not a Parquet file.
+        """
+        with source.open() as stream:
+            with _told_by_name(source):
+                file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=_BUFFER)
+                _ = file.schema_arrow.names  # which fails where they are not UTF-8
+            yield cls(source, file)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns."""
+        return self.file.schema_arrow
+
+    @property
+    def num_rows(self) -> int:
+        """Rows as the footer has them."""
+        return int(self.file.metadata.num_rows)
+
+    def head(self) -> pa.Table:
+        """The first rows of every column, HEAD_ROWS at most, to recognise what the file holds.
+
+        Raises:
+            ImageFileError: they cannot be read.
+        """
+        rows = self._bounded_rows(self.schema.names, HEAD_ROWS, first_only=True)
+        with _told_by_name(self.source):
+            for batch in self.file.iter_batches(rows, use_threads=False):
+                return pa.Table.from_batches([batch])
+            return pa.Table.from_batches([], self.schema)  # empty_table() takes no permuted tensors
+
+    def _batches(self, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
+        rows, seen = self._bounded_rows(columns, batch_size), 0
+        with _told_by_name(self.source):
+            for batch in self.file.iter_batches(rows, columns=list(columns), use_threads=False):
+                seen += batch.num_rows
+                yield batch
+        if seen != self.num_rows:
+            raise ImageFileError(
+                f"{self.source} holds {seen:,} rows, and its footer says {self.num_rows:,}: write the file again"
+            )
+
+    def _bounded_rows(self, names: Collection[str], rows: int, *, first_only: bool = False) -> int:
+        """As many rows, or fewer where those of some row group may be large, to hold at a time.
+
+        Where only the first rows are wanted, only the row groups that hold them count.
+
+        Raises:
+            ImageFileError: a row may be larger than any image, or the footer cannot be read.
+        """
+        largest = seen = 0
+        file = self.file
+        with _told_by_name(self.source):
+            leaves = [leaf for leaf, path in enumerate(file.reader.column_paths) if path[0] in names]
+            for group in range(file.metadata.num_row_groups):
+                # PyArrow ends the process if Python asks for a chunk whose figures make no sense. No rows of it, asked
+                # for first, raise instead.
+                next(file.reader.iter_batches(0, [group], use_threads=False), None)
+                largest = max(largest, sum(self._row_bytes(group, leaf, rows) for leaf in leaves))
+                seen += file.metadata.row_group(group).num_rows
+                if first_only and seen >= rows:
+                    break
+        if largest > _ROW_BYTES:
+            raise ImageFileError(
+                f"{self.source}: a row may take {largest:,} bytes, and at most {_ROW_BYTES:,} are read: "
+                "leave out the column that is so large"
+            )
+        return max(1, min(rows, _BATCH_BYTES // max(1, largest)))
+
+    def _row_bytes(self, group: int, leaf: int, rows: int) -> int:
+        """What a row of a column chunk takes on average, or may take where a dictionary holds values that repeat."""
+        metadata = self.file.metadata
+        n, chunk = metadata.row_group(group).num_rows, metadata.row_group(group).column(leaf)
+        values = -(-chunk.num_values // max(1, n))
+        if chunk.physical_type != "BYTE_ARRAY":
+            return int(values * max(_NUMBER_BYTES, metadata.schema.column(leaf).length))
+        held = int(chunk.total_uncompressed_size // max(1, n))
+        # A dictionary is at most as large as its chunk: small ones need no look.
+        if chunk.has_dictionary_page and chunk.total_uncompressed_size * min(rows, n) > _BATCH_BYTES:
+            held = max(held, values * self._longest_in_dictionary(group, chunk.path_in_schema))
+        return held
+
+    def _longest_in_dictionary(self, group: int, path: str) -> int:
+        """Bytes of the longest value in the dictionary of a column chunk of binary or text."""
+        with self.source.open() as stream:
+            metadata = self.file.metadata
+            as_dictionary = pq.ParquetFile(stream, metadata=metadata, read_dictionary=[path], pre_buffer=False)
+            for batch in as_dictionary.iter_batches(1, row_groups=[group], columns=[path], use_threads=False):
+                column = batch.column(0)
+                while not pa.types.is_dictionary(column.type) and column.type.num_fields:
+                    column = column.field(0) if pa.types.is_struct(column.type) else column.flatten()
+                values = column.dictionary if pa.types.is_dictionary(column.type) else column
+                return int(pc.max(pc.binary_length(values)).as_py() or 0)
+        return 0
+
+
+@contextmanager
+def _told_by_name(source: Location) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        reason = describe_os_error(error) if isinstance(error, OSError) else describe_error(error)
+        raise ImageFileError(
+            f"cannot read {source} as Parquet: {reason}; for IDX, CSV and NPZ files there is knnvote convert"
+        ) from error

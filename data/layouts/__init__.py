@@ -1,0 +1,1 @@
+"""Layouts of images in the columns of a file, one module each."""

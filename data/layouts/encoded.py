@@ -1,0 +1,108 @@
+"""PNG or JPEG in a column of bytes, alone or in the struct in which Hugging Face data sets hold an image."""
+
+import json
+from collections.abc import Iterable
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from knnvote.data.codec import CodecError, decode, decode_into, header_shape, is_encoded
+from knnvote.data.columns import is_binary, read_column
+from knnvote.data.layout import Candidate, FirstRows, Layout, Measured, Shape, commonest, compatible, show_shape
+from knnvote.data.vectors import Numbers, Reasons
+
+
+class Encoded(Layout):
+    """A PNG or JPEG a row."""
+
+    title: ClassVar[str] = "PNG or JPEG"
+
+    @classmethod
+    def candidates(cls, schema: pa.Schema) -> Iterable[Candidate]:
+        """Columns of bytes of any length, and structs of bytes and path."""
+        return cls._columns_of(
+            schema, lambda kind: _is_image_struct(kind) or (is_binary(kind) and not pa.types.is_fixed_size_binary(kind))
+        )
+
+    @classmethod
+    def fits(cls, first: FirstRows) -> bool:
+        """Whether metadata say so, or any row begins as one; rows that say nothing are taken for such."""
+        if _is_image_struct(first.type) or first.candidate.name in _declared_images(first.schema):
+            return True
+        rows = [data for data in first.column.to_pylist() if data is not None]
+        return not rows or any(map(is_encoded, rows))
+
+    @classmethod
+    def measure(cls, first: FirstRows) -> Measured:
+        """The shapes of rows that can be decoded; those that claim the same are of it if one is."""
+        rows = first.column.to_pylist()
+        claimed = {header_shape(data) for data in rows if data is not None}
+        is_one = len(claimed) == 1 and None not in claimed
+        shapes: list[Shape] = []
+        reasons: list[str] = []
+        for data in rows:
+            if data is None:
+                reasons.append("null image")
+                continue
+            try:
+                shapes.append(decode(data, grayscale=first.grayscale).shape)
+            except CodecError as error:
+                reasons.append(str(error))
+                continue
+            if is_one:
+                break
+        return commonest(shapes), (reasons or [""])[0]
+
+    def decode(self, batch: pa.RecordBatch | pa.Table) -> tuple[Numbers, Reasons]:
+        """(n, d) uint8, or uint16 where an image has 16 bits."""
+        column = read_column(batch, self.name)
+        vectors = np.zeros((len(column), self.d), np.uint8)
+        places = vectors.reshape(len(column), *(self.held_shape or self.shape)) if self.d else vectors
+        deep: dict[int, Numbers] = {}
+        bad: Reasons = {}
+        for row, data in enumerate(column.to_pylist()):
+            place = places[row]
+            try:
+                image = _decode_one(data, place, grayscale=self.grayscale)
+            except CodecError as error:
+                place[...] = 0
+                bad[row] = str(error)
+                continue
+            if image.dtype == np.uint16:
+                deep[row] = image
+            elif image is not place:
+                vectors[row] = image.ravel()
+        if not deep:
+            return vectors, bad
+        wider = vectors.astype(np.uint16)
+        for row, image in deep.items():
+            wider[row] = image.ravel()
+        return wider, bad
+
+
+def _is_image_struct(kind: pa.DataType) -> bool:
+    """The struct in which Hugging Face data sets hold an image."""
+    if not pa.types.is_struct(kind):
+        return False
+    fields = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
+    return "path" in fields and "bytes" in fields and is_binary(fields["bytes"])
+
+
+def _declared_images(schema: pa.Schema) -> set[str]:
+    """The columns that Hugging Face metadata call images; metadata that make no sense declare none."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name for name, feature in features.items() if feature.get("_type") == "Image"}
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        return set()
+
+
+def _decode_one(data: bytes | None, place: Numbers, *, grayscale: bool) -> Numbers:
+    """The image, of the shape of its place or as many pixels if that is flat; the place itself if it can."""
+    if data is None:
+        raise CodecError("null image")
+    image = decode_into(data, place, grayscale=grayscale)
+    if not compatible(image.shape, place.shape):
+        raise CodecError(f"image is {show_shape(image.shape)}, expected {show_shape(place.shape)}")
+    return image

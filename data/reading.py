@@ -1,0 +1,136 @@
+"""Files of images, open: recognised by their first rows, then read and decoded a few rows at a time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from .inputs import InputFile
+from .layout import Layout, Shape
+from .rows import RowFile
+from .steps import Step
+from .vectors import Numbers, Reasons
+
+_BUDGET = 1 << 24  # pixels of a batch: as float64, the widest form they pass through, 128 MiB
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedRows:
+    """Rows of a table, their images decoded once.
+
+    Attributes:
+        numbers: (n,) their numbers in the file, or in the table, from 0.
+        table: (n rows) the columns that were read.
+        pixels: (n, pixels of an image) in the source's own type, zeros where the image is bad.
+        bad: why an image cannot be used, by its place among these rows.
+        shape: of one image.
+    """
+
+    numbers: NDArray[np.int64]
+    table: pa.RecordBatch | pa.Table
+    pixels: Numbers
+    bad: Reasons
+    shape: Shape
+
+    def column(self, name: str) -> pa.Array | pa.ChunkedArray:
+        """(n,) one of the columns that were read."""
+        return self.table.column(name)
+
+    def vectors(self, step: Step) -> Numbers:
+        """(n, d) the images as a step makes vectors of them, stored ones and queries alike."""
+        return step(self.pixels, self.shape)
+
+    def picture(self, place: int) -> Numbers | None:
+        """The image (height, width) at a place among these rows; None where it is bad, or is no picture."""
+        return None if place in self.bad or len(self.shape) != 2 else self.pixels[place].reshape(self.shape)
+
+
+def decode_rows(
+    table: pa.RecordBatch | pa.Table, layout: Layout, numbers: NDArray[np.int64] | None = None
+) -> DecodedRows:
+    """Decode the images that a table holds in a known layout; without numbers its rows count from 0."""
+    pixels, bad = layout.decode(table)
+    numbers = np.arange(len(pixels)) if numbers is None else numbers
+    return DecodedRows(numbers=numbers, table=table, pixels=pixels, bad=bad, shape=layout.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFile:
+    """A file of images, open.
+
+    Attributes:
+        source: the file.
+        rows: what it holds.
+        schema: of all its columns.
+        layout: of its images.
+    """
+
+    source: InputFile
+    rows: RowFile
+    schema: pa.Schema
+    layout: Layout
+
+    @classmethod
+    def recognised(cls, source: InputFile, rows: RowFile, recognise: Callable[[pa.Table], Layout]) -> "ImageFile":
+        """An open file of rows as one of images; as `open_images`."""
+        head = rows.head()
+        with source.content_told():
+            layout = recognise(head)
+        return cls(source=source, rows=rows, schema=head.schema, layout=layout)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that the file says it holds."""
+        return self.rows.num_rows
+
+    def read(self, columns: Sequence[str] = (), *, batch_size: int) -> Iterator[DecodedRows]:
+        """All rows in order: their images, and some other columns.
+
+        Args:
+            columns: that are read too; each once, however often it is named.
+            batch_size: rows at a time, at most; fewer where they are large.
+
+        Raises:
+            ImageFileError: rows cannot be read, or are not all there.
+        """
+        wanted, first = list(dict.fromkeys([*self.layout.columns, *columns])), 0
+        for batch in self.rows.batches(wanted, rows_within_budget(self.layout.d, batch_size)):
+            yield decode_rows(batch, self.layout, np.arange(first, first + batch.num_rows))
+            first += batch.num_rows
+
+    def take(self, wanted: NDArray[np.int64], *, batch_size: int) -> Iterator[DecodedRows]:
+        """The images of some rows.
+
+        Args:
+            wanted: (m,) rows from 0, ascending; batches behind the last are not read.
+            batch_size: rows read at a time, at most; fewer where they are large.
+
+        Raises:
+            ImageFileError: rows cannot be read.
+        """
+        size = rows_within_budget(self.layout.d, batch_size)
+        for numbers, table in self.rows.take(wanted, self.layout.columns, size):
+            yield decode_rows(table, self.layout, numbers)
+
+
+@contextmanager
+def open_images(source: InputFile, recognise: Callable[[pa.Table], Layout]) -> Iterator[ImageFile]:
+    """Open a file of images, and see that it stays as it is while it is read.
+
+    Args:
+        source: the file.
+        recognise: tells the layout from the first rows, a table of 64 at most with all columns.
+
+    Raises:
+        ImageFileError: it cannot be read or does not stay, or what `recognise` says of it, told with its name.
+    """
+    with source.open_rows() as rows:
+        yield ImageFile.recognised(source, rows, recognise)
+
+
+def rows_within_budget(d: int, rows: int) -> int:
+    """How many images of d pixels to hold at a time: `rows` of them, or fewer where they are large."""
+    return max(1, min(rows, _BUDGET // max(1, d)))

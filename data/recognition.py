@@ -1,0 +1,176 @@
+"""Which layout the images of a file have, told by its schema and first rows."""
+
+import math
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from .columns import read_column
+from .errors import ImageFileError
+from .layout import Candidate, FirstRows, ImageOptions, Layout, Shape, compatible, show_shape
+from .layouts.encoded import Encoded
+from .layouts.lists import Lists, Tensors
+from .layouts.raw import Raw
+from .layouts.wide import Wide
+
+# Of those that could have the same column, the first that fits its rows is taken, and the last whatever they are.
+LAYOUTS: tuple[type[Layout], ...] = (Encoded, Raw, Tensors, Lists, Wide)
+
+_LISTED_COLUMNS = 12
+_ACCEPTED = "PNG, JPEG or raw pixels in a binary column, lists or tensors of numbers, or one numeric column a pixel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredImages:
+    """What an index says of its images, by which others are recognised where the user says nothing.
+
+    Attributes:
+        shape: of one image.
+        column: the image column's name when the index was built, taken where several could be meant.
+        grayscale: colour images were converted.
+    """
+
+    shape: Shape
+    column: str | None
+    grayscale: bool
+
+    def recognise(self, head: pa.Table, options: ImageOptions) -> Layout:
+        """How a table whose first rows these are holds its images.
+
+        Raises:
+            ImageFileError: it holds none, or of another shape than the index's.
+        """
+        options = replace(options, grayscale=options.grayscale or self.grayscale)
+        return recognise_images(head, options, expected=self.shape, preferred=self.column)
+
+
+def recognise_images(
+    head: pa.Table,
+    options: ImageOptions,
+    *,
+    expected: Shape | None = None,
+    preferred: str | None = None,
+) -> Layout:
+    """Find the images of a file and their shape.
+
+    Args:
+        head: the first rows of the file, 64 at most, with all its columns; it may have none.
+        options: what the user says.
+        expected: the shape of the images that an index stores. A flat image of as many numbers adopts it.
+        preferred: the image column's name when the index was built, taken where several could be meant.
+
+    Raises:
+        ImageFileError: no image column or several, images of another shape or of a shape that nothing tells.
+    """
+    first = _choose(head, options, preferred)
+    candidate, layout = first.candidate, first.candidate.layout
+    is_shape_given = bool(expected or options.shape)
+    shapes, reason = layout.measure(first)
+    if reason and not shapes and not is_shape_given:
+        raise ImageFileError(
+            f"none of the first {len(first.column)} rows of column {candidate.name!r} is a readable image: "
+            f"{reason}; name another column with --image-column, or pass --shape to go on past such rows"
+        )
+    shape, held = _settle(shapes, options.shape, expected, flat_as_square=layout.takes_squares(first))
+    doubt = None if is_shape_given else layout.doubt(first, shape)
+    if doubt:
+        raise ImageFileError(doubt)
+    return layout(
+        name=candidate.name,
+        columns=candidate.columns,
+        shape=shape,
+        grayscale=options.grayscale,
+        held_shape=() if held == shape else held,
+    )
+
+
+def _choose(head: pa.Table, options: ImageOptions, preferred: str | None) -> FirstRows:
+    """The image column, or columns, in the layout that fits the rows."""
+    candidates = _choose_by_name(_candidates(head.schema), head.schema, options.image_column, preferred)
+    name = candidates[0].columns[0]
+    if head.schema.names.count(name) > 1:
+        raise ImageFileError(f"several columns are named {name!r}: write the file with each name once")
+    column = read_column(head, name)
+    found = [
+        FirstRows(candidate=candidate, column=column, schema=head.schema, grayscale=options.grayscale)
+        for candidate in candidates
+    ]
+    return next((first for first in found[:-1] if first.candidate.layout.fits(first)), found[-1])
+
+
+def _candidates(schema: pa.Schema) -> list[list[Candidate]]:
+    """What may be images: columns one by one as the file has them, then groups of columns; each in all its layouts."""
+    found: dict[tuple[int | None, str, tuple[str, ...]], list[Candidate]] = {}
+    for layout in LAYOUTS:
+        for candidate in layout.candidates(schema):
+            found.setdefault((candidate.place, candidate.name, candidate.columns), []).append(candidate)
+    return sorted(found.values(), key=lambda same: len(schema) if same[0].place is None else same[0].place)
+
+
+def _choose_by_name(
+    candidates: list[list[Candidate]], schema: pa.Schema, asked: str | None, preferred: str | None
+) -> list[Candidate]:
+    by_name = {same[0].name: same for same in candidates}
+    names = ", ".join(map(repr, by_name))
+    if asked is not None and asked not in by_name:
+        others = f"image columns here are {names}" if names else f"the columns are {_list_columns(schema)}"
+        if asked in schema.names:
+            kind = schema.field(schema.names.index(asked)).type
+            raise ImageFileError(f"column {asked!r} is {kind}, which holds no image ({_ACCEPTED}); {others}")
+        raise ImageFileError(f"there is no image column {asked!r}; {others}")
+    if len(candidates) > len(by_name):
+        raise ImageFileError(f"several image columns have one name among {names}: write the file with each name once")
+    for name in (asked, preferred):
+        if name in by_name:
+            return by_name[name]
+    if not candidates:
+        raise ImageFileError(
+            f"no image column ({_ACCEPTED}); the columns are {_list_columns(schema)}: name one with --image-column"
+        )
+    if len(candidates) > 1:
+        raise ImageFileError(f"several columns could be the image: {names}; name one with --image-column")
+    return candidates[0]
+
+
+def _list_columns(schema: pa.Schema) -> str:
+    shown = [f"{field.name} ({field.type})" for field in list(schema)[:_LISTED_COLUMNS]]
+    more = len(schema) - len(shown)
+    return (", ".join(shown) + (f" and {more} more" if more else "")) or "none"
+
+
+def _settle(
+    measured: list[Shape], asked: Shape | None, expected: Shape | None, *, flat_as_square: bool
+) -> tuple[Shape, Shape]:
+    """The shape of the images and the shape as held."""
+    if asked and expected and not compatible(asked, expected):
+        raise ImageFileError(f"--shape says {show_shape(asked)}, the index stores {show_shape(expected)}")
+    if not measured:
+        shape = asked or expected or ()
+        return shape, shape
+    for held in measured:
+        if asked and math.prod(held) == math.prod(asked):
+            return asked, held
+        if not asked and (not expected or compatible(_squeeze(held), expected)):
+            return _name_shape(_squeeze(held), expected, flat_as_square=flat_as_square), held
+    told = f"--shape says {show_shape(asked)}" if asked else f"the index stores {show_shape(expected or ())}"
+    raise ImageFileError(
+        f"images are {show_shape(_squeeze(measured[0]))}, {told}: "
+        + ("give the shape they have" if asked else "they need an index of images of their shape")
+    )
+
+
+def _name_shape(found: Shape, expected: Shape | None, *, flat_as_square: bool) -> Shape:
+    """The shape of a flat image: that of the index, else the square if there is one and it may be taken."""
+    if len(found) > 1:
+        return found
+    if expected:
+        return expected
+    side = math.isqrt(found[0])
+    return (side, side) if flat_as_square and side > 1 and side * side == found[0] else found
+
+
+def _squeeze(shape: Shape) -> Shape:
+    """Without channel axes of length 1 around two others."""
+    while len(shape) > 2 and 1 in (shape[0], shape[-1]):
+        shape = shape[:-1] if shape[-1] == 1 else shape[1:]
+    return shape

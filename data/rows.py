@@ -1,0 +1,106 @@
+"""What every file of rows is, whatever its container: opened, looked at, and read a few rows at a time."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from .errors import ImageFileError
+from .locations import Location
+
+HEAD_ROWS = 64
+
+
+@dataclass(frozen=True)
+class RowFile(ABC):
+    """A file of rows, open.
+
+    Memory stays bounded whatever the size of the file: a container may give fewer rows at a time than it is asked for.
+
+    Attributes:
+        source: where it lies, for messages.
+    """
+
+    source: Location
+
+    @classmethod
+    @abstractmethod
+    def open(cls, source: Location) -> AbstractContextManager[Self]:
+        """Open a file.
+
+        Raises:
+            ImageFileError: it is not of this container.
+        """
+
+    @property
+    @abstractmethod
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns."""
+
+    @property
+    @abstractmethod
+    def num_rows(self) -> int:
+        """Rows that the file says it holds."""
+
+    @abstractmethod
+    def head(self) -> pa.Table:
+        """The first rows of every column, HEAD_ROWS at most, to recognise what the file holds.
+
+        Raises:
+            ImageFileError: they cannot be read.
+        """
+
+    @abstractmethod
+    def _batches(self, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
+        """As `batches`, of columns that are there."""
+
+    def batches(self, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
+        """All rows of some columns, in order, `batch_size` at a time (the last batch, and some others, may be shorter).
+
+        Raises:
+            ImageFileError: a column's name is not there once and only once, or rows cannot be read or are not all
+            there.
+        """
+        for name in columns:
+            found = self.schema.names.count(name)
+            if found != 1:
+                raise ImageFileError(
+                    f"{self.source} has {found} columns named {name!r}, and one was expected: write the file again so"
+                )
+        yield from self._batches(columns, batch_size)
+
+    def take(
+        self, wanted: NDArray[np.int64], columns: Sequence[str], batch_size: int
+    ) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
+        """Some rows of some columns.
+
+        Args:
+            wanted: (m,) rows from 0, ascending; batches behind the last are not read.
+            columns: that are read.
+            batch_size: rows read at a time, at most.
+
+        Yields:
+            Which of the wanted rows these are, and a table of them.
+        """
+        start = 0
+        if not len(wanted):
+            return
+        for batch in self.batches(columns, min(batch_size, int(wanted[-1]) + 1)):
+            here = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
+            if len(here):
+                yield here, pa.Table.from_batches([batch]).take(pa.array(here - start))
+            start += batch.num_rows
+            if start > wanted[-1]:
+                return
+
+
+def schema_metadata_without_images(schema: pa.Schema) -> pa.Schema:
+    """A schema less metadata that describe columns which are no longer all there, or are the receipt of an output."""
+    stale = (b"huggingface", b"pandas", b"knnvote")
+    kept: dict[Any, Any] = {key: value for key, value in (schema.metadata or {}).items() if key not in stale}
+    return schema.with_metadata(kept or None)
