@@ -16,6 +16,7 @@ from knnvote.classify.classifier import Classifier
 from knnvote.data.errors import ImageFileError
 from knnvote.data.inputs import InputFile
 from knnvote.data.locations import Location, locate
+from knnvote.indexer.folder.open import OpenedIndex
 
 from .engine import Engine, LocalEngine
 from .folder import claimed, plan_outputs
@@ -92,11 +93,12 @@ def run_job(
     """
     start = time.perf_counter()
     out = locate(out)
-    answer_schema(classifier.index, **options.output.of_answers)  # which refuses what does not fit
+    index = classifier.index
+    answer_schema(index, **options.output.of_answers)  # which refuses what does not fit
     tasks = plan_outputs(inputs, out)
     work = Work(
-        index=locate(classifier.index.path).address,
-        fingerprint=classifier.index.fingerprint,
+        index=index.address if isinstance(index, OpenedIndex) else "",  # in memory: its fingerprint refuses it
+        fingerprint=index.fingerprint,
         rule=classifier.rule,
         options=options,
         out=out,

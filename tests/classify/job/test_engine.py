@@ -97,7 +97,7 @@ def test_the_local_engine_takes_the_index_that_is_open(classifier, monkeypatch):
 def work_of(classifier):
     index = classifier.index
     return Work(
-        index=str(index.path.resolve()),
+        index=index.address,
         fingerprint=index.fingerprint,
         rule=classifier.rule,
         options=OPTIONS,
