@@ -5,7 +5,7 @@ only what is not done. All else that a job writes lies under ``_knnvote/`` in th
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,29 +94,30 @@ def run_job(
     out = locate(out)
     answer_schema(classifier.index, **options.output.of_answers)  # which refuses what does not fit
     tasks = plan_outputs(inputs, out)
-    work = Work(
-        index=locate(classifier.index.path).address,
-        fingerprint=classifier.index.fingerprint,
-        rule=classifier.rule,
-        options=options,
-        out=out,
-        threads=threads,
-        batch_size=batch_size,
-    )
-    outcomes: list[Outcome] = []
-    done = 0
+    work = Work.of(classifier, options, out, threads=threads, batch_size=batch_size)
     with claimed(out, work.made_from, inputs, stored_images=classifier.stored_images):
-        tell_done(done, len(tasks))
-        with closing((engine or LocalEngine(classifier)).run(work, tasks, progress)) as told:
-            for outcome in told:
-                if outcome.failure is None:
-                    done += 1
-                elif fail_fast:
-                    raise ImageFileError(outcome.failure)
-                outcomes.append(outcome)
-                tell_done(done, len(tasks))
+        at_work = (engine or LocalEngine(classifier)).run(work, tasks, progress)
+        outcomes = _follow(at_work, len(tasks), fail_fast=fail_fast, tell_done=tell_done)
         record_failures(out, _failed(outcomes))
     return _sum_up(outcomes, time.perf_counter() - start)
+
+
+def _follow(
+    at_work: Generator[Outcome, None, None], files: int, *, fail_fast: bool, tell_done: Callable[[int, int], None]
+) -> list[Outcome]:
+    """What became of each file, once all are done."""
+    outcomes: list[Outcome] = []
+    done = 0
+    tell_done(done, files)
+    with closing(at_work):
+        for outcome in at_work:
+            if outcome.failure is None:
+                done += 1
+            elif fail_fast:
+                raise ImageFileError(outcome.failure)
+            outcomes.append(outcome)
+            tell_done(done, files)
+    return outcomes
 
 
 def _sum_up(outcomes: Sequence[Outcome], seconds: float) -> Summary:

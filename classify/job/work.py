@@ -5,10 +5,12 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+from knnvote.classify.classifier import Classifier
 from knnvote.classify.vote import Rule
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import Location
+from knnvote.indexer.folder.open import OpenedIndex
 
 from .output import OutputOptions
 from .receipt import Counts
@@ -61,8 +63,28 @@ class Work:
     rule: Rule
     options: JobOptions
     out: Location
-    threads: int | None = None
-    batch_size: int = BATCH_SIZE
+    threads: int | None
+    batch_size: int
+
+    @classmethod
+    def of(
+        cls, classifier: Classifier, options: JobOptions, out: Location, *, threads: int | None, batch_size: int
+    ) -> "Work":
+        """That of an opened classifier.
+
+        Raises:
+            KnnvoteError: its index is in memory alone.
+        """
+        index = classifier.index
+        return cls(
+            index=index.address if isinstance(index, OpenedIndex) else "",  # of one in memory, which is refused next
+            fingerprint=index.fingerprint,
+            rule=classifier.rule,
+            options=options,
+            out=out,
+            threads=threads,
+            batch_size=batch_size,
+        )
 
     @cached_property
     def made_from(self) -> dict[str, Any]:

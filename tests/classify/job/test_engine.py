@@ -15,7 +15,7 @@ from knnvote.classify.job.engine import LocalEngine
 from knnvote.classify.job.folder import plan_outputs
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.run import run_job
-from knnvote.classify.job.work import JobOptions, Work
+from knnvote.classify.job.work import BATCH_SIZE, JobOptions, Work
 from knnvote.classify.job.worker import Worker
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import ImageFileError, KnnvoteError
@@ -95,14 +95,7 @@ def test_the_local_engine_takes_the_index_that_is_open(classifier, monkeypatch):
 
 
 def work_of(classifier):
-    index = classifier.index
-    return Work(
-        index=str(index.path.resolve()),
-        fingerprint=index.fingerprint,
-        rule=classifier.rule,
-        options=OPTIONS,
-        out=locate(Path("out").resolve()),
-    )
+    return Work.of(classifier, OPTIONS, locate(Path("out").resolve()), threads=None, batch_size=BATCH_SIZE)
 
 
 def test_work_is_the_same_after_it_was_pickled(classifier):
