@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.table import new_table, print_table
-from knnvote.cli.tables import show_bytes
+from knnvote.data.text import show_bytes
 from knnvote.indexer.build import index_arrays
 
 D = 64

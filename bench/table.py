@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.measure import Result
-from knnvote.cli.tables import show_bytes
+from knnvote.data.text import show_bytes
 
 LEGEND = (
     "queries/s: test images a processor-second, search, final distances and vote; speed: the same over IndexFlatL2's "

@@ -17,11 +17,11 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import compare, exact_answer, share_interval
 from knnvote.classify.evaluation.sklearn_search import SklearnSearch
 from knnvote.classify.vote import Rule
-from knnvote.cli.tables import show_speed
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.tables import image_table, write_table
+from knnvote.data.text import show_speed
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
 from knnvote.indexer.folder.store import open_index
 from knnvote.indexer.training import TrainingOptions

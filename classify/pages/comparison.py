@@ -15,9 +15,9 @@ from knnvote.classify.evaluation.testset import read_test_set
 from knnvote.classify.neighbors import neighbors_of
 from knnvote.classify.pictures.agreement import draw_agreement
 from knnvote.classify.vote import Rule
-from knnvote.cli.tables import show_bytes, show_speed
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions
+from knnvote.data.text import show_bytes, show_speed
 from knnvote.indexer.folder.store import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.threads import limit_threads

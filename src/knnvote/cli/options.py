@@ -12,6 +12,17 @@ Decorator = Callable[[Command], Command]
 POSITIVE = click.IntRange(min=1)
 
 
+def example(text: str) -> str:
+    """The end of a command's help: how it is called."""
+    return f"\b\nExample:\n  {text}"
+
+
+def is_given(name: str) -> bool:
+    """Whether the command that runs was given this parameter, even if with the value that it has without."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not click.core.ParameterSource.DEFAULT
+
+
 def parse_shape(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """An image's shape, such as 28x28."""
     if value is None:
