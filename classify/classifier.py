@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, OptionError, param, spelled_reasons
 from knnvote.data.images import convert_queries, decode_images
 from knnvote.data.layout import ImageOptions, Layout, StoredImages
 from knnvote.data.tables import image_table
@@ -103,7 +103,8 @@ class Classifier:
         check_k(self.index, self.rule.k)
         if self.index.is_regression and self.rule.min_confidence is not None:
             raise OptionError(
-                f"{self.index.path} was built for regression, which has no confidence: leave out --min-confidence"
+                f"{self.index.path} was built for regression, which has no confidence: "
+                f"leave out {param('min_confidence')}"
             )
 
     @classmethod
@@ -156,10 +157,14 @@ class Classifier:
 
     def classify_table(self, table: pa.Table | pa.RecordBatch, layout: Layout) -> Answer:
         """Classify the images that a table holds in a known layout."""
-        return self.answer(*self.vectors(table, layout))
+        xq, bad = self.vectors(table, layout)
+        return self.answer(xq, spelled_reasons(bad, str))
 
     def vectors(self, table: pa.Table | pa.RecordBatch, layout: Layout) -> tuple[NDArray[np.generic], dict[int, str]]:
-        """The images of a table as queries (nq, d), and the rows that cannot be, each with the reason."""
+        """The images of a table as queries (nq, d), and the rows that cannot be, each with the reason.
+
+        Parameters in a reason are marked, for each face to spell.
+        """
         decoded, bad = decode_images(table, layout)
         xq, unconvertible = convert_queries(decoded, self.index.vectors.dtype)
         return xq, {**unusable_rows(xq, self.index.metric), **unconvertible, **bad}

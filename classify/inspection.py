@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from knnvote.data.errors import ImageFileError
+from knnvote.data.errors import ImageFileError, as_recorded
 from knnvote.data.inputs import InputFile, find_inputs
 from knnvote.data.layout import ImageOptions, Layout, recognise_images
 from knnvote.data.locations import Location, locate
@@ -116,7 +116,7 @@ def _inspect_file(source: InputFile) -> dict[str, Any]:
             label = _label_column(head.schema, layout)
             return {"rows": file.metadata.num_rows, "images": layout.describe(), "label_column": label}
     except ImageFileError as error:
-        return {"error": str(error)}
+        return {"error": error.told(as_recorded)}
 
 
 def _label_column(schema: pa.Schema, layout: Layout) -> str | None:

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.data.errors import OptionError
+from knnvote.data.errors import check, check_one_of, is_number, is_whole
 
 Weights = Literal["uniform", "distance"]
 Ties = Literal["nearest", "first-class"]
@@ -40,15 +40,15 @@ class Rule:
         Raises:
             OptionError: naming the value.
         """
-        if self.k < 1:
-            raise OptionError(f"k is {self.k}: give --k at least 1")
-        for value, allowed, option in ((self.weights, WEIGHTS, "--weights"), (self.ties, TIES, "--ties")):
-            if value not in allowed:
-                raise OptionError(f"{option} is {value!r}: give one of {', '.join(allowed)}")
-        if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
-            raise OptionError(f"--min-confidence is {self.min_confidence}: give a share of the vote from 0 to 1")
-        if self.max_distance is not None and not self.max_distance >= 0:
-            raise OptionError(f"--max-distance is {self.max_distance}: give a distance of at least 0")
+        check("k", self.k, is_whole(self.k) and self.k >= 1, "give a whole number of at least 1")
+        check_one_of("weights", self.weights, WEIGHTS)
+        check_one_of("ties", self.ties, TIES)
+        if self.min_confidence is not None:
+            is_share = is_number(self.min_confidence) and 0 <= self.min_confidence <= 1
+            check("min_confidence", self.min_confidence, is_share, "give a share of the vote from 0 to 1")
+        if self.max_distance is not None:
+            is_distance = is_number(self.max_distance) and self.max_distance >= 0
+            check("max_distance", self.max_distance, is_distance, "give a distance of at least 0")
 
 
 def neighbor_weights(D: NDArray[np.float64], weights: Weights) -> NDArray[np.float64]:

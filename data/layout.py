@@ -24,7 +24,7 @@ from .columns import (
     read_column,
     unfold_lists,
 )
-from .errors import ImageFileError
+from .errors import ImageFileError, param
 
 Kind = Literal["encoded", "raw", "tensor", "list", "wide"]
 Shape = tuple[int, ...]
@@ -151,14 +151,15 @@ def recognise_images(
     if reason and not shapes and not (expected or options.shape):
         raise ImageFileError(
             f"none of the first {len(column)} rows of column {candidate.name!r} is a readable image: "
-            f"{reason}; name another column with --image-column, or pass --shape to go on past such rows"
+            f"{reason}; name another column with {param('image_column')}, "
+            f"or pass {param('shape')} to go on past such rows"
         )
     flat_as_square = kind == "wide" or not is_float(innermost(column.type))
     shape, held = _settle(shapes, options.shape, expected, flat_as_square=flat_as_square)
     if kind == "raw" and len(shape) == 1 and not (expected or options.shape):
         raise ImageFileError(
             f"column {candidate.name!r} holds {shape[0]} bytes a row: neither PNG or JPEG nor the pixels of "
-            "a square image; give --shape, or name another column with --image-column"
+            f"a square image; give {param('shape')}, or name another column with {param('image_column')}"
         )
     return Layout(
         kind=kind,
@@ -275,10 +276,11 @@ def _choose(candidates: list[_Candidate], schema: pa.Schema, asked: str | None, 
             return by_name[name]
     if not candidates:
         raise ImageFileError(
-            f"no image column ({_ACCEPTED}); the columns are {_list_columns(schema)}: name one with --image-column"
+            f"no image column ({_ACCEPTED}); the columns are {_list_columns(schema)}: "
+            f"name one with {param('image_column')}"
         )
     if len(candidates) > 1:
-        raise ImageFileError(f"several columns could be the image: {names}; name one with --image-column")
+        raise ImageFileError(f"several columns could be the image: {names}; name one with {param('image_column')}")
     return candidates[0]
 
 
@@ -356,7 +358,7 @@ def _settle(
 ) -> tuple[Shape, Shape]:
     """The shape of the images and the shape as held."""
     if asked and expected and not compatible(asked, expected):
-        raise ImageFileError(f"--shape says {show_shape(asked)}, the index stores {show_shape(expected)}")
+        raise ImageFileError(f"{param('shape')} says {show_shape(asked)}, the index stores {show_shape(expected)}")
     if not measured:
         shape = asked or expected or ()
         return shape, shape
@@ -365,7 +367,7 @@ def _settle(
             return asked, held
         if not asked and (not expected or compatible(_squeeze(held), expected)):
             return _name_shape(_squeeze(held), expected, flat_as_square=flat_as_square), held
-    told = f"--shape says {show_shape(asked)}" if asked else f"the index stores {show_shape(expected or ())}"
+    told = f"{param('shape')} says {show_shape(asked)}" if asked else f"the index stores {show_shape(expected or ())}"
     raise ImageFileError(
         f"images are {show_shape(_squeeze(measured[0]))}, {told}: "
         + ("give the shape they have" if asked else "they need an index of images of their shape")

@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.locations import describe_os_error
 
 from .apart import run_apart
@@ -227,8 +227,8 @@ def _build_apart(
             return read_faiss(built)
     except KnnvoteError as error:
         raise OptionError(
-            f"FAISS cannot build --factory {factory!r} over {n:,} vectors of {d} dimensions with metric {metric}: "
-            f"{error}; try --kind adaptive, or another factory string"
+            f"FAISS cannot build {param('factory')} {factory!r} over {n:,} vectors of {d} dimensions with metric "
+            f"{metric}: {error.marked}; try {param('kind')} adaptive, or another factory string"
         ) from error
     except OSError as error:
         raise KnnvoteError(

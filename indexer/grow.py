@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.files import hold_lock
 from knnvote.data.images import common_type, smallest_type
 from knnvote.data.inputs import InputFile
@@ -112,7 +112,7 @@ def read_id_column(inputs: Sequence[InputFile], id_column: str | None = None) ->
             if name not in names:
                 raise ImageFileError(
                     f"{source.shown}: no column {name!r} of ids; there are {', '.join(names)}: "
-                    "name one with --id-column"
+                    f"name one with {param('id_column')}"
                 )
             batches = read_batches(source, file, columns=[name], batch_size=_ID_BATCH)
             found = [read_ids(source, batch, name) for batch in batches]
@@ -172,7 +172,7 @@ def _refuse_stored_ids(index: Index, ids: pa.Array) -> None:
         raise KnnvoteError(
             f"{index.path} stores {len(again):,} of the {len(new):,} ids already, the first {again[0].as_py()!r}; "
             "nothing was added: remove these first with knnvote remove or, if they are other images, rename their "
-            "files or name a column of ids with --id-column"
+            f"files or name a column of ids with {param('id_column')}"
         )
 
 
@@ -200,7 +200,7 @@ def _other_rows(index: Index, ids: pa.Array) -> NDArray[np.bool_]:
     if len(unknown):
         raise KnnvoteError(
             f"{index.path} does not store {len(unknown):,} of the {len(ids):,} ids, the first "
-            f"{unknown[0].as_py()!r}; nothing was removed: give ids as knnvote classify --neighbors shows them"
+            f"{unknown[0].as_py()!r}; nothing was removed: give ids as {param('Answer.neighbors')} shows them"
         )
     kept: NDArray[np.bool_] = ~pc.is_in(index.ids, value_set=ids).to_numpy(zero_copy_only=False)
     if not kept.any():

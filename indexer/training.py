@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.images import common_type, decode_images, smallest_type
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions, Layout, recognise_images
@@ -192,7 +192,7 @@ def _recognise(
         preferred = label_column if label_column in head.schema.names else None
         label = recognise_label(head.schema, layout.columns, options.label_column or preferred, options.id_column)
     except ImageFileError as error:
-        raise ImageFileError(f"{source.shown}: {error}") from error
+        raise ImageFileError(f"{source.shown}: {error.marked}") from error
     return layout, label, class_names(head.schema, label)
 
 
@@ -282,17 +282,18 @@ def _read_part(
         if bad and not options.skip_bad:
             row = min(bad)
             raise KnnvoteError(
-                f"{source.shown}, row {first_row + row}: {bad[row]}; mend it, or pass --skip-bad to leave such rows out"
+                f"{source.shown}, row {first_row + row}: {bad[row]}; "
+                f"mend it, or pass {param('skip_bad=True')} to leave such rows out"
             )
         good = np.setdiff1d(np.arange(len(block)), list(bad))
         try:
             vectors.append(smallest_type(block[good] if bad else block))
         except KnnvoteError as error:
-            raise KnnvoteError(f"{source.shown}: {error}") from error
+            raise KnnvoteError(f"{source.shown}: {error.marked}") from error
         try:
             labels = label_array(label.take(good), is_regression=options.is_regression)
         except KnnvoteError as error:
-            raise KnnvoteError(f"{source.shown}, column {label_column!r}: {error}") from error
+            raise KnnvoteError(f"{source.shown}, column {label_column!r}: {error.marked}") from error
         ids = None if options.id_column is None else read_ids(source, batch, options.id_column).take(good)
         tables.append(_provenance(labels, ids, source.relative, first_row + good))
         skipped += len(bad)
@@ -307,7 +308,7 @@ def _label_batches(
     if options.id_column is not None:
         if options.id_column not in file.schema_arrow.names:
             raise ImageFileError(
-                f"{source.shown}: no column {options.id_column!r} for --id-column; there are "
+                f"{source.shown}: no column {options.id_column!r} for {param('id_column')}; there are "
                 f"{', '.join(file.schema_arrow.names)}"
             )
         columns.append(options.id_column)
@@ -336,7 +337,7 @@ def read_ids(source: InputFile, batch: pa.RecordBatch, id_column: str) -> pa.Arr
     except pa.ArrowException as error:
         raise KnnvoteError(
             f"{source.shown}, column {id_column!r}: ids of type {ids.type} cannot be written as text: "
-            "name another with --id-column"
+            f"name another with {param('id_column')}"
         ) from error
 
 

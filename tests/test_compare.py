@@ -201,7 +201,7 @@ def test_another_label_column_can_be_named(folder, tmp_path):
     pq.write_table(table, tmp_path / "two.parquet")
     named = run(folder, "exact", images=tmp_path / "two.parquet", label_column="right")
     assert named.indexes[0].accuracy == run(folder, "exact").indexes[0].accuracy
-    with pytest.raises(ImageFileError, match="no column 'wrong' for --label-column; there are image, label, right"):
+    with pytest.raises(ImageFileError, match="no column 'wrong' for label_column; there are image, label, right"):
         run(folder, "exact", images=tmp_path / "two.parquet", label_column="wrong")
 
 

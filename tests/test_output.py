@@ -86,7 +86,7 @@ def test_probabilities_carry_the_names_of_the_classes_and_sum_to_one(classifier)
 
 def test_probabilities_of_a_regression_are_refused(tmp_path):
     index_arrays(IMAGES, np.arange(6.0), tmp_path / "r.knn", is_regression=True)
-    with pytest.raises(OptionError, match="leave out --probabilities"):
+    with pytest.raises(OptionError, match="leave out probabilities"):
         answer_fields(open_index(tmp_path / "r.knn"), OutputOptions(probabilities=True))
 
 
@@ -99,7 +99,7 @@ def test_all_columns_but_the_image_are_kept_in_their_order_and_keep_narrows_them
 def test_a_column_to_keep_that_does_not_exist_is_refused_with_those_that_do(classifier):
     fields = answer_fields(classifier.index, OutputOptions())
     for name in ("nothing", "image"):
-        with pytest.raises(ImageFileError, match=rf"no column '{name}' for --keep; beside the image there are label"):
+        with pytest.raises(ImageFileError, match=rf"no column '{name}' for keep; beside the image there are label"):
             kept_columns(SCHEMA, ["image"], fields, OutputOptions(keep=(name,)))
 
 
@@ -107,7 +107,7 @@ def test_a_column_to_keep_that_does_not_exist_is_refused_with_those_that_do(clas
 def test_an_input_column_with_the_name_of_ours_is_refused_with_a_word_on_prefix(classifier, name):
     fields = answer_fields(classifier.index, EVERYTHING)
     schema = SCHEMA.append(pa.field(name, pa.int64()))
-    with pytest.raises(ImageFileError, match=rf"has a column '{name}' already: pass --prefix"):
+    with pytest.raises(ImageFileError, match=rf"has a column '{name}' already: pass prefix knn_ to"):
         kept_columns(schema, ["image"], fields, EVERYTHING)
     assert name not in kept_columns(schema, ["image"], fields, OutputOptions(keep=("label",)))
     prefixed = answer_fields(classifier.index, OutputOptions(neighbors=True, prefix="knn_"))

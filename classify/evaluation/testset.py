@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.classify.classifier import Classifier
-from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, param, spelled_reasons
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.parquet import open_parquet, read_batches, read_head, rows_within_budget
@@ -62,7 +62,7 @@ def read_test_set(
             try:
                 layout = classifier.recognise(head, images)
             except ImageFileError as error:
-                raise ImageFileError(f"{source.shown}: {error}") from error
+                raise ImageFileError(f"{source.shown}: {error.marked}") from error
             label = _label_column(source, head.schema, layout, classifier.index, label_column)
             columns = [*layout.columns, *([label] if label else [])]
             for batch in read_batches(source, file, columns=columns, batch_size=rows_within_budget(layout.d, _BATCH)):
@@ -73,7 +73,7 @@ def read_test_set(
                 if label:
                     found = batch.column(batch.schema.get_field_index(label)).take(good)
                     labels += read_true_labels(source, label, found, classifier.index.labels.type)
-                for reason in bad.values():
+                for reason in spelled_reasons(bad, as_recorded).values():
                     reasons[reason] = reasons.get(reason, 0) + 1
                 first += len(xq)
     if not sum(map(len, blocks)):
@@ -86,7 +86,7 @@ def _label_column(source: InputFile, schema: pa.Schema, layout: Layout, index: I
     """The column of true labels, if there is one."""
     if named is not None and named not in schema.names:
         raise ImageFileError(
-            f"{source.shown}: no column {named!r} for --label-column; there are {', '.join(schema.names)}"
+            f"{source.shown}: no column {named!r} for {param('label_column')}; there are {', '.join(schema.names)}"
         )
     return find_label(schema, layout.columns, named or index.manifest["label_column"])
 
@@ -101,5 +101,6 @@ def read_true_labels(source: InputFile, name: str, column: pa.Array, like: pa.Da
         return true_labels(column, like)
     except KnnvoteError as error:
         raise ImageFileError(
-            f"{source.shown}: labels in column {name!r} are {error}: name the right column with --label-column"
+            f"{source.shown}: labels in column {name!r} are {error.marked}: "
+            f"name the right column with {param('label_column')}"
         ) from error

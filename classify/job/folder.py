@@ -12,7 +12,7 @@ from typing import Any
 from pyarrow import fs as pafs
 
 from knnvote.classify.vote import Rule
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.files import atomic_write, hold_lock
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions, StoredImages
@@ -101,9 +101,11 @@ def plan_outputs(inputs: Sequence[InputFile], out: Location) -> list[tuple[Input
             )
         is_near = source.filesystem == out.filesystem
         if is_near and source.root is not None and PurePosixPath(_real(out)).is_relative_to(source.root):
-            raise KnnvoteError(f"the output folder {out} lies inside the input {source.root}: give --out elsewhere")
+            raise KnnvoteError(
+                f"the output folder {out} lies inside the input {source.root}: give {param('out')} elsewhere"
+            )
         if is_near and _real(target) == _real(source):
-            raise KnnvoteError(f"{target} is the input itself: give another --out")
+            raise KnnvoteError(f"{target} is the input itself: give another {param('out')}")
         targets.append((source, target))
     for name, source in by_name.items():
         for folder in by_name.keys() & set(name.parents):
@@ -130,11 +132,11 @@ def claimed(
     """
     records = out / RECORDS
     if out.is_file or (out.is_local and os.path.lexists(out.path) and not out.is_folder):
-        raise KnnvoteError(f"{out} is not a folder: give --out a folder, or a path where nothing is")
+        raise KnnvoteError(f"{out} is not a folder: give {param('out')} a folder, or a path where nothing is")
     if (out / MANIFEST).is_file:
-        raise KnnvoteError(f"{out} is an index folder: give --out a folder of its own")
+        raise KnnvoteError(f"{out} is an index folder: give {param('out')} a folder of its own")
     if out.is_folder and not records.is_folder and out.below(recursive=False):
-        raise KnnvoteError(f"{out} holds files that knnvote did not make: give --out a new or empty folder")
+        raise KnnvoteError(f"{out} holds files that knnvote did not make: give {param('out')} a new or empty folder")
     with _locked(records):
         for name in records.below(recursive=False) if records.is_folder else ():
             if name.endswith(".tmp"):  # what a killed job left
@@ -177,7 +179,8 @@ def _refuse_replacing(out: Location, before: str | None, source: InputFile) -> N
     """Refuse to replace the output of one input by that of another."""
     if before not in (None, source.address) and locate(before).is_file:
         raise KnnvoteError(
-            f"{out / source.relative} is the output of {before}, and {source} would replace it: give another --out"
+            f"{out / source.relative} is the output of {before}, and {source} would replace it: "
+            f"give another {param('out')}"
         )
 
 
@@ -186,7 +189,7 @@ def _locked(records: Location) -> AbstractContextManager[None]:
         return nullcontext()
     out = Path(records.path).parent
     return hold_lock(
-        Path(records.path) / "lock", f"another job is writing to {out}: wait for it, or give another --out"
+        Path(records.path) / "lock", f"another job is writing to {out}: wait for it, or give another {param('out')}"
     )
 
 
@@ -281,14 +284,16 @@ def _write_json(file: Location, content: Any) -> None:
 
 def _refuse_other_job(out: Location, before: JobRecord, now: dict[str, Any]) -> None:
     differences = [
-        f"--{name.replace('_', '-')} was {_shown(before.options.get(name))} and is {_shown(value)}"
+        f"{param(name)} was {_shown(before.options.get(name))} and is {_shown(value)}"
         for name, value in now["options"].items()
         if before.options.get(name) != value
     ]
     if before.index != now["index"]:
         differences.insert(0, f"the index was {before.index[:12]}... and is {now['index'][:12]}...")
     if differences:
-        raise KnnvoteError(f"{out} was made by another job: {'; '.join(differences)}; give another --out, or remove it")
+        raise KnnvoteError(
+            f"{out} was made by another job: {'; '.join(differences)}; give another {param('out')}, or remove it"
+        )
 
 
 def _shown(value: Any) -> str:

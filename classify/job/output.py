@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from knnvote.classify.classifier import Answer
-from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
+from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError, param
 from knnvote.data.locations import Location
 from knnvote.indexer.folder.store import Index
 
@@ -40,7 +40,9 @@ def answer_fields(index: Index, options: OutputOptions) -> list[pa.Field]:
         OptionError: probabilities of a regression were asked for.
     """
     if options.probabilities and index.is_regression:
-        raise OptionError(f"{index.path} was built for regression, which has no classes: leave out --probabilities")
+        raise OptionError(
+            f"{index.path} was built for regression, which has no classes: leave out {param('probabilities')}"
+        )
     label = index.labels.type
     fields = [
         pa.field("prediction", label),
@@ -95,19 +97,19 @@ def kept_columns(
         for name in options.keep:
             if name not in others:
                 raise ImageFileError(
-                    f"no column {name!r} for --keep; beside the image there are {', '.join(others) or 'none'}"
+                    f"no column {name!r} for {param('keep')}; beside the image there are {', '.join(others) or 'none'}"
                 )
         others = [name for name in others if name in options.keep]
     repeated = sorted(name for name in {*image_columns, *others} if schema.names.count(name) > 1)
     if repeated:
         raise ImageFileError(
-            f"the input has several columns {repeated[0]!r}: rename them, or leave them out with --keep"
+            f"the input has several columns {repeated[0]!r}: rename them, or leave them out with {param('keep')}"
         )
     taken = sorted({field.name for field in fields} & set(others))
     if taken:
         raise ImageFileError(
-            f"the input has a column {taken[0]!r} already: pass --prefix knn_ to name knnvote's columns otherwise, "
-            "or leave it out with --keep"
+            f"the input has a column {taken[0]!r} already: pass {param('prefix')} knn_ to name knnvote's columns "
+            f"otherwise, or leave it out with {param('keep')}"
         )
     return others
 

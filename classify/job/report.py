@@ -205,7 +205,7 @@ def _look(
         try:
             layout = job.recognise(read_head(source, file))
         except ImageFileError as error:
-            raise ImageFileError(f"{source.shown}: {error}") from error
+            raise ImageFileError(f"{source.shown}: {error.marked}") from error
         size = rows_within_budget(layout.d, _BATCH)
         for here, table in take_rows(source, file, wanted, columns=layout.columns, batch_size=size):
             pixels, _ = decode_images(table, layout)

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from knnvote.classify.classifier import ABSTAINED, BAD_IMAGE, OK, Answer, Classifier
-from knnvote.data.errors import ImageFileError
+from knnvote.data.errors import ImageFileError, as_recorded, spelled_reasons
 from knnvote.data.files import atomic_write
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions, Layout
@@ -63,7 +63,7 @@ class Summary:
         counts: rows of all output files by status, those of skipped files included.
         written: files made in this run.
         skipped: files that an earlier run had made from the same input.
-        failed: path and reason of each file that could not be classified.
+        failed: path and reason of each file that could not be classified, as it is recorded in the output folder.
         seconds: wall time of this run.
         new_rows: rows classified in this run.
         bad_example: the first bad image of this run, by file, row and reason.
@@ -78,7 +78,7 @@ class Summary:
     bad_example: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """The object that ``classify --json`` prints."""
+        """The object of ``classify`` as JSON."""
         return {
             **asdict(self.counts),
             "files": {"written": self.written, "skipped": self.skipped, "failed": len(self.failed)},
@@ -154,7 +154,7 @@ def run_job(
             except ImageFileError as error:
                 if fail_fast:
                     raise
-                failed[source.shown] = str(error)
+                failed[source.shown] = error.told(as_recorded)
             tell_done(written + skipped, len(targets))
         record_failures(out, failed)
     return Summary(
@@ -286,7 +286,7 @@ def _plan(
         layout = classifier.recognise(head, options.images)
         columns = kept_columns(head.schema, layout.columns, fields, options.output)
     except ImageFileError as error:
-        raise ImageFileError(f"{source.shown}: {error}") from error
+        raise ImageFileError(f"{source.shown}: {error.marked}") from error
     schema = pa.schema([*(head.schema.field(name) for name in columns), *fields], head.schema.metadata)
     return layout, columns, schema_metadata_without_images(schema)
 
@@ -295,7 +295,8 @@ def _decoded(
     classifier: Classifier, layout: Layout, batches: Iterator[pa.RecordBatch]
 ) -> Iterator[tuple[pa.RecordBatch, Any, dict[int, str]]]:
     for batch in batches:
-        yield batch, *classifier.vectors(batch, layout)
+        xq, bad = classifier.vectors(batch, layout)
+        yield batch, xq, spelled_reasons(bad, as_recorded)
 
 
 def _answer(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from knnvote.classify.classifier import Answer, Classifier
 from knnvote.classify.evaluation.testset import read_true_labels
 from knnvote.data.columns import read_column
-from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
+from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError, param
 from knnvote.data.images import decode_images
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions, Layout, recognise_images, show_shape
@@ -102,7 +102,8 @@ def select_images(inputs: Sequence[InputFile], selection: Selection) -> tuple[li
     """
     if selection.classifier is not None and selection.classifier.index.is_regression:
         raise OptionError(
-            f"{selection.classifier.index.path} was built for regression, where no class is wrong: leave out --errors"
+            f"{selection.classifier.index.path} was built for regression, where no class is wrong: "
+            f"leave out {param('classifier')}"
         )
     shown: list[ShownImage] = []
     total = 0
@@ -133,18 +134,20 @@ def _recognise(source: InputFile, file: pq.ParquetFile, selection: Selection) ->
         else:
             layout = selection.job.recognise(head, selection.images)
     except ImageFileError as error:
-        raise ImageFileError(f"{source.shown}: {error}") from error
+        raise ImageFileError(f"{source.shown}: {error.marked}") from error
     if len(layout.shape) != 2:
         raise ImageFileError(
             f"{source.shown} holds {show_shape(layout.shape)} a row in column {layout.name!r}, and what is shown are "
-            "pictures of height x width: give --shape if they are some"
+            f"pictures of height x width: give {param('shape')} if they are some"
         )
     asked = selection.label_column
     label = find_label(head.schema, layout.columns, asked)
     if asked is not None and label != asked:
-        raise ImageFileError(f"{source.shown} has no column {asked!r} for --label-column")
+        raise ImageFileError(f"{source.shown} has no column {asked!r} for {param('label_column')}")
     if selection.classifier is not None and label is None:
-        raise ImageFileError(f"{source.shown} has no labels to tell errors by: name their column with --label-column")
+        raise ImageFileError(
+            f"{source.shown} has no labels to tell errors by: name their column with {param('label_column')}"
+        )
     return layout, label
 
 

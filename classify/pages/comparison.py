@@ -1,4 +1,4 @@
-"""The page of ``knnvote compare --report``: what approximate search costs, in words, figures and pictures."""
+"""The page of ``knnvote compare``: what approximate search costs, in words, figures and pictures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

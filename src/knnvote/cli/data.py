@@ -3,12 +3,17 @@
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .options import example, parse_local
 from .talk import talk
+
+if TYPE_CHECKING:
+    from knnvote.demo import DemoPaths
 
 
 @click.command(epilog=example("knnvote demo"))
@@ -17,7 +22,19 @@ def demo(folder: Path) -> None:
     """Walk the whole tour on scikit-learn's digits."""
     from knnvote.demo import run_demo
 
-    run_demo(folder, click.echo, program=_program())
+    tell_next(run_demo(folder, click.echo), click.echo, _program())
+
+
+def tell_next(paths: "DemoPaths", say: Callable[[str], object], program: str) -> None:
+    """Tell what to try on the files of a demo, as commands that can be pasted."""
+    exact, adaptive, test, folder, out = (
+        shlex.quote(str(path))
+        for path in (paths.index("exact"), paths.index("adaptive"), paths.test, paths.folder, paths.explained)
+    )
+    say(f"\nAll files are in {folder}. Try next:")
+    say(f"  {program} compare {test} --index {exact} --index {adaptive}")
+    say(f"  {program} classify {exact} {test} --out {out} --neighbors --min-confidence 0.8")
+    say(f"  {program} inspect {adaptive}")
 
 
 @click.command(epilog=example("knnvote sample digits digits"))

@@ -21,6 +21,7 @@ from .options import (
     skip_bad_option,
     threads_option,
 )
+from .spelling import as_typed
 from .talk import row_progress, talk
 
 
@@ -118,7 +119,7 @@ def _kind(kind: str, factory: str | None) -> Any:
 
 def _talk_untuned(kind: str) -> None:
     """Tell of options that were given and change nothing."""
-    given = [f"--{name.replace('_', '-')}" for name in ("k", "weights", "target_agreement") if is_given(name)]
+    given = [as_typed(name) for name in ("k", "weights", "target_agreement") if is_given(name)]
     if given and kind != "adaptive":
         talk(f"note: {', '.join(given)} without effect: only adaptive indexes are tuned, and this one is {kind}")
 

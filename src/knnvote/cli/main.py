@@ -11,9 +11,12 @@ from typing import Any, NoReturn
 
 import click
 
+from knnvote.data.errors import KnnvoteError, OptionError
+
 from . import data, disk, evaluate, index, show
 from .classify import classify
 from .interruption import Interrupted, heed_signals, was_interrupted, words
+from .spelling import as_typed
 from .talk import talk
 
 _INTERRUPTED = 130
@@ -58,16 +61,11 @@ def main() -> None:
 
 
 def _run() -> int:
-    from knnvote.data.errors import KnnvoteError, OptionError
-
     try:
         code = _call()
-    except OptionError as error:
-        talk(f"error: {error}")
-        return 2
     except KnnvoteError as error:
-        talk(f"error: {error}")
-        return 1
+        talk(f"error: {error.told(as_typed)}")
+        return 2 if isinstance(error, OptionError) else 1
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -100,7 +100,7 @@ def parse_plot(ctx: click.Context, param: click.Parameter, value: str | None) ->
     try:
         return parse_picture(ctx, param, value)
     except OptionError as error:
-        raise OptionError(f"{error}, or put {param.opts[0]} last") from None
+        raise OptionError(f"{error.marked}, or put {param.opts[0]} last") from None
 
 
 def parse_page(
