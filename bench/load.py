@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from knnvote.cli.tables import show_bytes
+from knnvote.data.text import show_bytes
 from knnvote.indexer.build import index_arrays
 
 from .table import new_table, print_table

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from knnvote.cli.tables import show_bytes
+from knnvote.data.text import show_bytes
 
 from .measure import Result
 

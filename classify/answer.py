@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from knnvote.data.errors import OptionError
+from knnvote.data.errors import OptionError, param
 from knnvote.indexer.index import Index
 
 from .vote import Rule, class_shares
@@ -117,7 +117,9 @@ def answer_schema(index: Index, *, prefix: str = "", neighbors: bool = False, pr
         OptionError: probabilities of a regression were asked for.
     """
     if probabilities and index.is_regression:
-        raise OptionError(f"{index.path} was built for regression, which has no classes: leave out --probabilities")
+        raise OptionError(
+            f"{index.path} was built for regression, which has no classes: leave out {param('probabilities')}"
+        )
     label = index.labels.type
     fields = [
         ("prediction", label),

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, OptionError, param, spelled_reasons
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import DecodedRows, decode_rows
 from knnvote.data.recognition import StoredImages
@@ -41,7 +41,8 @@ class Classifier:
         check_k(self.index, self.rule.k)
         if self.index.is_regression and self.rule.min_confidence is not None:
             raise OptionError(
-                f"{self.index.path} was built for regression, which has no confidence: leave out --min-confidence"
+                f"{self.index.path} was built for regression, which has no confidence: "
+                f"leave out {param('min_confidence')}"
             )
 
     @classmethod
@@ -104,10 +105,14 @@ class Classifier:
 
     def classify_table(self, table: pa.Table | pa.RecordBatch, layout: Layout) -> Answer:
         """Classify the images that a table holds in a known layout."""
-        return self.answer(*self.queries(decode_rows(table, layout)))
+        xq, bad = self.queries(decode_rows(table, layout))
+        return self.answer(xq, spelled_reasons(bad, str))
 
     def queries(self, rows: DecodedRows) -> tuple[NDArray[np.generic], dict[int, str]]:
-        """Decoded images as queries (nq, d), and the rows that cannot be, each with the reason."""
+        """Decoded images as queries (nq, d), and the rows that cannot be, each with the reason.
+
+        Parameters in a reason are marked, for each face to spell.
+        """
         xq, unconvertible = convert_queries(rows.vectors(self.index.step), self.index.vectors.dtype)
         return xq, {**METRICS[self.index.metric].unusable_rows(xq), **unconvertible, **rows.bad}
 

@@ -131,7 +131,7 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
         self.n_samples_fit_ = index.n
 
     def _seed(self) -> int:
-        """A whole number stands as it is, so that a saved index is the one that ``knnvote index --seed`` builds."""
+        """A whole number stands as it is, so that a saved index is the one that the command builds with that seed."""
         if isinstance(self.random_state, int | np.integer):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(MAX_SEED))

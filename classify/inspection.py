@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from knnvote.data.errors import ImageFileError
+from knnvote.data.errors import ImageFileError, as_recorded
 from knnvote.data.inputs import InputFile, find_inputs
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.locations import locate
@@ -56,7 +56,7 @@ def _inspect_file(source: InputFile) -> dict[str, Any]:
             label = _label_column(head.schema, layout)
             return {"rows": rows.num_rows, "images": layout.describe(), "label_column": label}
     except ImageFileError as error:
-        return {"error": str(error)}
+        return {"error": error.told(as_recorded)}
 
 
 def _label_column(schema: pa.Schema, layout: Layout) -> str | None:

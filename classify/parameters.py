@@ -1,58 +1,21 @@
 """Parameters of the estimators: checked when they are used, as scikit-learn has it, and told by their own names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
+from knnvote.data.errors import OptionError, check, check_one_of, is_whole
+from knnvote.indexer.build import MAX_SEED, IndexOptions
 
-from knnvote.data.errors import OptionError
-from knnvote.indexer.build import MAX_SEED
-from knnvote.indexer.names import METRICS, WEIGHTS
+from .adaptive.tune import Tuning
+from .vote import Rule
 
-from .vote import TIES
-from .weighting import is_weighting
-
-Check = tuple[Callable[[Any], bool], str]
+_OWN_NAMES = {"k": "n_neighbors"}
+_RULE = {"n_neighbors": "k", "weights": "weights", "ties": "ties"}
 
 
 class ParameterError(OptionError, ValueError, TypeError):
     """A parameter's value cannot be used; of the types that scikit-learn's own error for this has."""
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer)
-
-
-def _is_number(value: Any) -> bool:
-    return _is_whole(value) or isinstance(value, float | np.floating)
-
-
-def _one_of(*values: str, hint: str = "") -> Check:
-    return lambda value: isinstance(value, str) and value in values, f"give one of {', '.join(values)}{hint}"
-
-
-_OF_ANSWERS: dict[str, Check] = {
-    "n_neighbors": (lambda k: _is_whole(k) and k >= 1, "give a whole number of at least 1"),
-    "weights": (is_weighting, f"give one of {', '.join(WEIGHTS)}"),
-    "ties": _one_of(*TIES),
-    "n_jobs": (
-        lambda jobs: jobs is None or (_is_whole(jobs) and jobs != 0),
-        "give a number of threads, -1 for as many as there are processors, or None for one",
-    ),
-}
-_ALL: dict[str, Check] = {
-    **_OF_ANSWERS,
-    "metric": _one_of(*METRICS),
-    "kind": _one_of("exact", "adaptive", hint=" (an index of another kind can be opened, not fitted)"),
-    "target_agreement": (
-        lambda share: _is_number(share) and 0 < share <= 1,
-        "give a share above 0, at most 1",
-    ),
-    "random_state": (  # what is no whole number is checked where it is asked for a seed
-        lambda state: not _is_whole(state) or 0 <= state <= MAX_SEED,
-        f"give a whole number from 0 to {MAX_SEED}, a RandomState or None",
-    ),
-}
 
 
 def check_to_fit(parameters: Mapping[str, Any]) -> None:
@@ -61,7 +24,15 @@ def check_to_fit(parameters: Mapping[str, Any]) -> None:
     Raises:
         ParameterError: naming parameter and value.
     """
-    _check(parameters, _ALL)
+    check_to_answer(parameters)
+    state = parameters["random_state"]
+    with _own_names():
+        hint = " (an index of another kind can be opened, not fitted)"
+        check_one_of("kind", parameters["kind"], ("exact", "adaptive"), hint)
+        IndexOptions(metric=parameters["metric"])
+        Tuning(target_agreement=parameters["target_agreement"])
+        is_state = not is_whole(state) or 0 <= state <= MAX_SEED  # what is no whole number is asked for a seed later
+        check("random_state", state, is_state, f"give a whole number from 0 to {MAX_SEED}, a RandomState or None")
 
 
 def check_to_answer(parameters: Mapping[str, Any]) -> None:
@@ -70,10 +41,18 @@ def check_to_answer(parameters: Mapping[str, Any]) -> None:
     Raises:
         ParameterError: naming parameter and value.
     """
-    _check(parameters, _OF_ANSWERS)
+    jobs = parameters["n_jobs"]
+    with _own_names():
+        Rule(**{_RULE[name]: value for name, value in parameters.items() if name in _RULE})
+        is_count = jobs is None or (is_whole(jobs) and jobs != 0)
+        expected = "give a number of threads, -1 for as many as there are processors, or None for one"
+        check("n_jobs", jobs, is_count, expected)
 
 
-def _check(parameters: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
-    for name, (holds, expected) in checks.items():
-        if name in parameters and not holds(parameters[name]):
-            raise ParameterError(f"{name} is {parameters[name]!r}: {expected}")
+@contextmanager
+def _own_names() -> Iterator[None]:
+    """Tell what is refused as parameters of an estimator."""
+    try:
+        yield
+    except OptionError as error:
+        raise ParameterError(error.told(lambda name: _OWN_NAMES.get(name, name))) from error

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from knnvote.data.errors import KnnvoteError
+from knnvote.data.errors import KnnvoteError, as_recorded
 from knnvote.data.inputs import InputFile
 from knnvote.data.locations import Location, locate
 from knnvote.indexer.folder.verify import verify_folder
@@ -69,7 +69,7 @@ def _verify_job(out: Location, record: JobRecord) -> Verification:
                     f"{out / name} is missing: {source} failed or was not classified yet; run the job again"
                 )
         except KnnvoteError as error:
-            found.problems.append(str(error))
+            found.problems.append(error.told(as_recorded))
     return found
 
 

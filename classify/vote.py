@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.data.errors import OptionError
+from knnvote.data.errors import OptionError, check, check_one_of, is_number, is_whole, param
 from knnvote.indexer.names import WEIGHTS, Weights
 
 from .weighting import Weighting, is_weighting, read_weighting
@@ -40,15 +40,15 @@ class Rule:
         Raises:
             OptionError: naming the value.
         """
-        if self.k < 1:
-            raise OptionError(f"k is {self.k}: give --k at least 1")
+        check("k", self.k, is_whole(self.k) and self.k >= 1, "give a whole number of at least 1")
         check_weights(self.weights)
-        if self.ties not in TIES:
-            raise OptionError(f"--ties is {self.ties!r}: give one of {', '.join(TIES)}")
-        if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
-            raise OptionError(f"--min-confidence is {self.min_confidence}: give a share of the vote from 0 to 1")
-        if self.max_distance is not None and not self.max_distance >= 0:
-            raise OptionError(f"--max-distance is {self.max_distance}: give a distance of at least 0")
+        check_one_of("ties", self.ties, TIES)
+        if self.min_confidence is not None:
+            is_share = is_number(self.min_confidence) and 0 <= self.min_confidence <= 1
+            check("min_confidence", self.min_confidence, is_share, "give a share of the vote from 0 to 1")
+        if self.max_distance is not None:
+            is_distance = is_number(self.max_distance) and self.max_distance >= 0
+            check("max_distance", self.max_distance, is_distance, "give a distance of at least 0")
 
     @property
     def weighting(self) -> Weighting:
@@ -63,7 +63,7 @@ def check_weights(weights: Weights) -> None:
         OptionError: naming it.
     """
     if not is_weighting(weights):
-        raise OptionError(f"--weights is {weights!r}: give one of {', '.join(WEIGHTS)}")
+        raise OptionError(f"{param('weights')} is {weights!r}: give one of {', '.join(WEIGHTS)}")
 
 
 def vote(codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule) -> tuple[NDArray[np.int32], NDArray[np.float64]]:

@@ -8,6 +8,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import param
 from .text import describe_error
 
 GRAYSCALE_FORMULA = "(19595 R + 38470 G + 7471 B + 32768) >> 16 (ITU-R BT.601 luma)"
@@ -169,7 +170,7 @@ def _grey(image: NDArray[Any], *, grayscale: bool) -> NDArray[Any]:
         return red
     if not grayscale:
         mode = "RGB" if channels == 3 else "RGBA"
-        raise CodecError(f"colour image ({mode}, {height} x {width}): pass --grayscale to convert it")
+        raise CodecError(f"colour image ({mode}, {height} x {width}): pass {param('grayscale=True')} to convert it")
     grey = np.empty((height, width), image.dtype)
     rows = max(1, _CONVERTED // width)
     for start in range(0, height, rows):

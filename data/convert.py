@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from .errors import KnnvoteError, OptionError
+from .errors import KnnvoteError, OptionError, param
 from .files import atomic_write
 from .locations import describe_os_error
 from .tables import image_table, write_table
@@ -77,9 +77,7 @@ def convert(
     """
     _check_paths(sources, destination)
     if destination.exists() and not overwrite:
-        raise KnnvoteError(
-            f"{destination} exists: pass --overwrite (in Python overwrite=True) to replace it, or name another file"
-        )
+        raise KnnvoteError(f"{destination} exists: pass {param('overwrite=True')} to replace it, or name another file")
     arrays: dict[str, NDArray[Any]] = {}
     for source in sources:
         found = _read_arrays(source, {images_key, labels_key})
@@ -87,7 +85,7 @@ def convert(
             if len(sources) > 1 or images_key or labels_key:
                 raise OptionError(
                     f"{source} is taken as CSV, not as IDX, NPZ or NPY: convert it on its own, "
-                    "without --images-key and --labels-key"
+                    f"without {param('images_key')} and {param('labels_key')}"
                 )
             return _convert_csv(source, destination)
         if repeated := arrays.keys() & found.keys():
@@ -226,11 +224,13 @@ def _choose(
 ) -> str | None:
     """The name of the array that a key names, else of the only candidate, if there is one."""
     if key is not None and key not in arrays:
-        raise OptionError(f"{where}: no array {key} for --{role}-key among {_listing(arrays)}: give one of these")
+        raise OptionError(
+            f"{where}: no array {key} for {param(f'{role}_key')} among {_listing(arrays)}: give one of these"
+        )
     if key is None and len(candidates) > 1:
         raise KnnvoteError(
             f"{where}: several arrays could be the {role}, of {_listing(arrays)}: "
-            "name the right ones with --images-key and --labels-key, "
+            f"name the right ones with {param('images_key')} and {param('labels_key')}, "
             "or give one file of images and one of labels"
         )
     return key or next(iter(candidates), None)

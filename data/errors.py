@@ -1,14 +1,66 @@
-"""The errors that users see: each names the path or value, what was expected, and what to do."""
+"""The errors that users see: each names the path or value, what was expected, and what to do.
 
-from .text import printable
+Where a message speaks of a parameter, it has the parameter's name in Python, marked by `param`. Python shows the
+name as it is; another face, such as the command line, says it in its own words.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+Spell = Callable[[str], str]
+
+_BEGIN, _END = "\ufdd0", "\ufdd1"  # Unicode leaves these to programs: no text has them that means anything
+_MARKED = re.compile(f"{_BEGIN}(.*?){_END}")
+
+
+def param(name: str) -> str:
+    """A parameter in a message, for each face to spell.
+
+    Args:
+        name: as it is written in Python: ``label_column``, or ``skip_bad=True`` for what is given or not.
+    """
+    return f"{_BEGIN}{name}{_END}"
+
+
+def spelled(text: str, spell: Spell) -> str:
+    """A message with its parameters as a face spells them."""
+    return _MARKED.sub(lambda marked: spell(marked[1]), text)
+
+
+def spelled_reasons(reasons: Mapping[int, str], spell: Spell) -> dict[int, str]:
+    """The reasons of rows, with their parameters as a face spells them."""
+    return {row: spelled(reason, spell) for row, reason in reasons.items()}
+
+
+def as_recorded(name: str) -> str:
+    """A parameter as files and other records have it, an option of the command: of skip_bad=True the name, dashed.
+
+    Equal work gives equal bytes, whichever face had it done, so that the command completes what Python has begun.
+    """
+    return f"--{name.removesuffix('=True').replace('_', '-')}"
 
 
 class KnnvoteError(Exception):
     """Something about the data or the machine stands in the way (exit code 1)."""
 
     def __str__(self) -> str:
-        """The message on one line that any terminal shows and any file takes: it may quote names from hostile files."""
-        return printable(super().__str__())
+        """The message, with parameters as they are written in Python."""
+        return self.told(str)
+
+    def told(self, spell: Spell) -> str:
+        """The message, with its parameters as a face spells them.
+
+        It is one line that any terminal shows and any file takes: it may quote names from hostile files.
+        """
+        text = spelled(self.marked, spell)
+        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+    @property
+    def marked(self) -> str:
+        """The message with its parameters still marked, to be part of another message."""
+        return super().__str__()
 
 
 class OptionError(KnnvoteError):
@@ -17,3 +69,38 @@ class OptionError(KnnvoteError):
 
 class ImageFileError(KnnvoteError):
     """A whole file of images does not fit: no image column, another shape, not Parquet."""
+
+
+def check(name: str, value: object, holds: bool, expected: str) -> None:
+    """Refuse a parameter's value that has no meaning.
+
+    Args:
+        name: of the parameter.
+        value: that it was given.
+        holds: whether that can be used.
+        expected: what to give instead.
+
+    Raises:
+        OptionError: naming parameter and value.
+    """
+    if not holds:
+        raise OptionError(f"{param(name)} is {value!r}: {expected}")
+
+
+def check_one_of(name: str, value: object, allowed: tuple[str, ...], hint: str = "") -> None:
+    """Refuse any other text, and what is no text.
+
+    Raises:
+        OptionError: naming parameter and value.
+    """
+    check(name, value, isinstance(value, str) and value in allowed, f"give one of {', '.join(allowed)}{hint}")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, of Python or NumPy."""
+    return isinstance(value, Integral)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, of Python or NumPy."""
+    return isinstance(value, Real)

@@ -76,7 +76,7 @@ class InputFile(Location):
         try:
             yield
         except ImageFileError as error:
-            raise ImageFileError(f"{self.shown}: {error}") from error
+            raise ImageFileError(f"{self.shown}: {error.marked}") from error
 
     @contextmanager
     def steady(self) -> Iterator[None]:

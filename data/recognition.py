@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from .columns import read_column
-from .errors import ImageFileError
+from .errors import ImageFileError, param
 from .layout import Candidate, FirstRows, ImageOptions, Layout, Shape, compatible, show_shape
 from .layouts.encoded import Encoded
 from .layouts.lists import Lists, Tensors
@@ -69,7 +69,8 @@ def recognise_images(
     if reason and not shapes and not is_shape_given:
         raise ImageFileError(
             f"none of the first {len(first.column)} rows of column {candidate.name!r} is a readable image: "
-            f"{reason}; name another column with --image-column, or pass --shape to go on past such rows"
+            f"{reason}; name another column with {param('image_column')}, "
+            f"or pass {param('shape')} to go on past such rows"
         )
     shape, held = _settle(shapes, options.shape, expected, flat_as_square=layout.takes_squares(first))
     doubt = None if is_shape_given else layout.doubt(first, shape)
@@ -125,10 +126,11 @@ def _choose_by_name(
             return by_name[name]
     if not candidates:
         raise ImageFileError(
-            f"no image column ({_ACCEPTED}); the columns are {_list_columns(schema)}: name one with --image-column"
+            f"no image column ({_ACCEPTED}); the columns are {_list_columns(schema)}: "
+            f"name one with {param('image_column')}"
         )
     if len(candidates) > 1:
-        raise ImageFileError(f"several columns could be the image: {names}; name one with --image-column")
+        raise ImageFileError(f"several columns could be the image: {names}; name one with {param('image_column')}")
     return candidates[0]
 
 
@@ -143,7 +145,7 @@ def _settle(
 ) -> tuple[Shape, Shape]:
     """The shape of the images and the shape as held."""
     if asked and expected and not compatible(asked, expected):
-        raise ImageFileError(f"--shape says {show_shape(asked)}, the index stores {show_shape(expected)}")
+        raise ImageFileError(f"{param('shape')} says {show_shape(asked)}, the index stores {show_shape(expected)}")
     if not measured:
         shape = asked or expected or ()
         return shape, shape
@@ -152,7 +154,7 @@ def _settle(
             return asked, held
         if not asked and (not expected or compatible(_squeeze(held), expected)):
             return _name_shape(_squeeze(held), expected, flat_as_square=flat_as_square), held
-    told = f"--shape says {show_shape(asked)}" if asked else f"the index stores {show_shape(expected or ())}"
+    told = f"{param('shape')} says {show_shape(asked)}" if asked else f"the index stores {show_shape(expected or ())}"
     raise ImageFileError(
         f"images are {show_shape(_squeeze(measured[0]))}, {told}: "
         + ("give the shape they have" if asked else "they need an index of images of their shape")

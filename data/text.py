@@ -1,4 +1,4 @@
-"""Text for people and their terminals: on one line, and what comes from files cannot command a terminal."""
+"""Text for people and their terminals: on one line, numbers with units; what comes from files commands no terminal."""
 
 
 def printable(text: str) -> str:
@@ -14,3 +14,18 @@ def first_line(text: str) -> str:
 def describe_error(error: BaseException) -> str:
     """What an error says, on one line: its first, or what kind of error it is where it says nothing."""
     return first_line(str(error) or type(error).__name__)
+
+
+def show_bytes(size: int) -> str:
+    """A size for people, in decimal units."""
+    value = float(size)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
+
+
+def show_speed(ratio: float) -> str:
+    """Times the speed of something else; of what is much slower enough digits to tell how much."""
+    return f"{ratio:.1f} x" if ratio >= 0.1 else f"{ratio:.2g} x"

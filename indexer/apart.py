@@ -77,7 +77,7 @@ def refusal(work: Callable[..., None], *arguments: str) -> str | None:
     try:
         work(*arguments)
     except KnnvoteError as error:
-        return str(error)
+        return error.marked
     except MemoryError:
         return "it takes more memory than data of this size should"
     return None

@@ -15,12 +15,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.data.codec import GRAYSCALE_FORMULA
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole, param
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import InputFile
 from knnvote.data.locations import locate
 
-from .faiss_index import Built, build_faiss, faiss_metric, held_vectors
+from .faiss_index import Built, build_faiss, held_vectors
 from .folder.generations import LOCK, is_leftover
 from .folder.write import write_folder
 from .index import Index, Timing
@@ -60,15 +60,12 @@ class IndexOptions:
         Raises:
             OptionError: naming the value.
         """
-        for value, allowed, option in ((self.kind, KINDS, "--kind"), (self.metric, METRICS, "--metric")):
-            if value not in allowed:
-                raise OptionError(f"{option} is {value!r}: give one of {', '.join(allowed)}")
-        if self.kind != "exact":
-            faiss_metric(self.metric)
+        check_one_of("kind", self.kind, KINDS)
+        check_one_of("metric", self.metric, METRICS)
         if (self.kind == "factory") != (self.factory is not None):
             raise OptionError("kind 'factory' and a FAISS factory string go together: give both or neither")
-        if not 0 <= self.seed <= MAX_SEED:
-            raise OptionError(f"--seed is {self.seed}: give a number from 0 to {MAX_SEED}")
+        is_seed = is_whole(self.seed) and 0 <= self.seed <= MAX_SEED
+        check("seed", self.seed, is_seed, f"give a whole number from 0 to {MAX_SEED}")
 
 
 def index_files(
@@ -148,9 +145,7 @@ def _check_destination(out: Path, *, overwrite: bool) -> None:
     """Refuse to write an index where something else is, or over an index without being told to."""
     if is_index_folder(out):
         if not overwrite:
-            raise KnnvoteError(
-                f"{out} exists: pass --overwrite (in Python overwrite=True) to replace it, or give another path"
-            )
+            raise KnnvoteError(f"{out} exists: pass {param('overwrite=True')} to replace it, or give another path")
     elif os.path.lexists(out) and not (out.is_dir() and all(map(is_leftover, locate(out).below(recursive=False)))):
         raise KnnvoteError(f"{out} exists and is not an index folder: give a new path, such as {out}.knn")
 

@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.locations import describe_os_error
 from knnvote.data.text import first_line
 
@@ -75,7 +75,7 @@ def faiss_metric(name: MetricName) -> FaissMetric:
     """
     metric = METRICS[name]
     if not isinstance(metric, FaissMetric):
-        raise OptionError(f"--metric is {name!r}, which FAISS does not know: give --kind exact")
+        raise OptionError(f"{param('metric')} is {name!r}, which FAISS does not know: give {param('kind')} exact")
     return metric
 
 
@@ -241,8 +241,8 @@ def _build_apart(
             return read_faiss(built)
     except KnnvoteError as error:
         raise OptionError(
-            f"FAISS cannot build --factory {factory!r} over {n:,} vectors of {d} dimensions with metric {metric.name}: "
-            f"{error}; try --kind adaptive, or another factory string"
+            f"FAISS cannot build {param('factory')} {factory!r} over {n:,} vectors of {d} dimensions with metric "
+            f"{metric.name}: {error.marked}; try {param('kind')} adaptive, or another factory string"
         ) from error
     except OSError as error:
         raise KnnvoteError(

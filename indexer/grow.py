@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import InputFile
 from knnvote.data.vectors import common_type, smallest_type
@@ -113,7 +113,7 @@ def read_id_column(inputs: Sequence[InputFile], id_column: str | None = None) ->
             if name not in names:
                 raise ImageFileError(
                     f"{source.shown}: no column {name!r} of ids; there are {', '.join(names)}: "
-                    "name one with --id-column"
+                    f"name one with {param('id_column')}"
                 )
             found = [read_ids(source, batch.column(name), name) for batch in rows.batches([name], _ID_BATCH)]
         null = sum(ids.null_count for ids in found)
@@ -173,7 +173,7 @@ def _refuse_stored_ids(index: Index, ids: pa.Array) -> None:
         raise KnnvoteError(
             f"{index.path} stores {len(again):,} of the {len(new):,} ids already, the first {again[0].as_py()!r}; "
             "nothing was added: remove these first with knnvote remove or, if they are other images, rename their "
-            "files or name a column of ids with --id-column"
+            f"files or name a column of ids with {param('id_column')}"
         )
 
 
@@ -196,7 +196,7 @@ def _other_rows(index: Index, ids: pa.Array) -> NDArray[np.bool_]:
     if len(unknown):
         raise KnnvoteError(
             f"{index.path} does not store {len(unknown):,} of the {len(ids):,} ids, the first "
-            f"{unknown[0].as_py()!r}; nothing was removed: give ids as knnvote classify --neighbors shows them"
+            f"{unknown[0].as_py()!r}; nothing was removed: give ids as {param('Answer.neighbors')} shows them"
         )
     kept: NDArray[np.bool_] = ~pc.is_in(index.ids, value_set=ids).to_numpy(zero_copy_only=False)
     if not kept.any():

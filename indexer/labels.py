@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from knnvote.data.columns import is_number, is_string
-from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.errors import ImageFileError, KnnvoteError, param
 
 _USUAL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category")
 
@@ -26,7 +26,7 @@ def recognise_label(
     if label_column is not None:
         if label_column not in schema.names:
             raise ImageFileError(
-                f"no column {label_column!r} for --label-column; there are {_shown(schema, schema.names)}"
+                f"no column {label_column!r} for {param('label_column')}; there are {_shown(schema, schema.names)}"
             )
         if schema.names.count(label_column) > 1:
             raise ImageFileError(f"several columns are named {label_column!r}: rename all but the label")
@@ -43,12 +43,12 @@ def recognise_label(
         return possible[0]
     if possible:
         raise ImageFileError(
-            f"several columns could be the label: {_shown(schema, possible)}; name one with --label-column"
+            f"several columns could be the label: {_shown(schema, possible)}; name one with {param('label_column')}"
         )
     found = _shown(schema, others) or "no other columns"
     raise ImageFileError(
         f"no label column beside the images{' and the ids' if id_column else ''}; there are {found}; "
-        "name one with --label-column"
+        f"name one with {param('label_column')}"
     )
 
 
@@ -86,15 +86,17 @@ def label_array(labels: pa.Array, *, is_regression: bool) -> pa.Array:
         labels = labels.cast(pa.string())
     if is_regression:
         if not (pt.is_integer(labels.type) or pt.is_floating(labels.type)):
-            raise KnnvoteError(f"labels of type {labels.type} cannot be averaged: --task regression needs numbers")
+            raise KnnvoteError(
+                f"labels of type {labels.type} cannot be averaged: {param('is_regression=True')} needs numbers"
+            )
         values = labels.cast(pa.float64(), safe=False)
         if not np.isfinite(values.drop_null().to_numpy()).all():
-            raise KnnvoteError("a label is NaN or infinite: --task regression needs finite numbers")
+            raise KnnvoteError(f"a label is NaN or infinite: {param('is_regression=True')} needs finite numbers")
         return values
     if pt.is_floating(labels.type):
         raise KnnvoteError(
-            f"labels of type {labels.type} are numbers to be averaged: pass --task regression, or give integers, "
-            "strings or booleans"
+            f"labels of type {labels.type} are numbers to be averaged: pass {param('is_regression=True')}, "
+            "or give integers, strings or booleans"
         )
     if not (pt.is_integer(labels.type) or is_string(labels.type) or pt.is_boolean(labels.type)):
         raise KnnvoteError(f"labels of type {labels.type} cannot be used: give integers, strings or booleans")

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import ImageFile, open_images
@@ -294,17 +294,18 @@ def _read_part(
         if bad and not options.skip_bad:
             row = min(bad)
             raise KnnvoteError(
-                f"{source}, row {rows.numbers[row]}: {bad[row]}; mend it, or pass --skip-bad to leave such rows out"
+                f"{source}, row {rows.numbers[row]}: {bad[row]}; "
+                f"mend it, or pass {param('skip_bad=True')} to leave such rows out"
             )
         good = np.setdiff1d(np.arange(len(block)), list(bad))
         try:
             vectors.append(smallest_type(block[good] if bad else block))
         except KnnvoteError as error:
-            raise KnnvoteError(f"{source.shown}: {error}") from error
+            raise KnnvoteError(f"{source.shown}: {error.marked}") from error
         try:
             labels = label_array(label.take(good), is_regression=options.is_regression)
         except KnnvoteError as error:
-            raise KnnvoteError(f"{source.shown}, column {label_column!r}: {error}") from error
+            raise KnnvoteError(f"{source.shown}, column {label_column!r}: {error.marked}") from error
         ids = None
         if options.id_column is not None:
             ids = read_ids(source, rows.column(options.id_column), options.id_column).take(good)
@@ -321,7 +322,7 @@ def _other_columns(images: ImageFile, label_column: str, options: TrainingOption
     names = images.rows.schema.names
     if options.id_column not in names:
         raise ImageFileError(
-            f"{images.source}: no column {options.id_column!r} for --id-column; there are {', '.join(names)}"
+            f"{images.source}: no column {options.id_column!r} for {param('id_column')}; there are {', '.join(names)}"
         )
     return [label_column, options.id_column]
 
@@ -337,7 +338,7 @@ def read_ids(source: InputFile, ids: pa.Array, id_column: str) -> pa.Array:
     except pa.ArrowException as error:
         raise KnnvoteError(
             f"{source.shown}, column {id_column!r}: ids of type {ids.type} cannot be written as text: "
-            "name another with --id-column"
+            f"name another with {param('id_column')}"
         ) from error
 
 

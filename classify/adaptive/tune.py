@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from knnvote.classify.interval import share_interval
 from knnvote.classify.vote import Rule, check_weights
-from knnvote.data.errors import OptionError
+from knnvote.data.errors import check, is_number, is_whole
 from knnvote.indexer.faiss_index import training_rows
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
@@ -76,10 +76,9 @@ class Tuning:
             OptionError: naming the value.
         """
         check_weights(self.weights)
-        if self.k < 1:
-            raise OptionError(f"k is {self.k}: give --k at least 1")
-        if not 0 < self.target_agreement <= 1:
-            raise OptionError(f"--target-agreement is {self.target_agreement}: give a share above 0, at most 1")
+        check("k", self.k, is_whole(self.k) and self.k >= 1, "give a whole number of at least 1")
+        is_share = is_number(self.target_agreement) and 0 < self.target_agreement <= 1
+        check("target_agreement", self.target_agreement, is_share, "give a share above 0, at most 1")
 
     def __call__(self, index: Index) -> Tuned:
         """Tune an adaptive index, which need not be on disk yet.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from knnvote.classify.search.search import finds_equal, neighbors_left_out
 from knnvote.classify.weighting import WEIGHTINGS, read_weighting
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.indexer.index import Index
 from knnvote.indexer.names import Weights
 from knnvote.indexer.threads import limit_threads
@@ -97,7 +97,7 @@ class Choice:
         return [score for score in self.scores if self._loss(score) <= limit]
 
     def to_json(self) -> dict[str, Any]:
-        """The object of ``choose-k --json``."""
+        """The object of ``choose-k`` as JSON."""
         return {
             "images": self.images,
             "search": self.search,
@@ -176,8 +176,8 @@ def _check_max_k(index: Index, max_k: int | None) -> int:
         return min(MAX_K, most)
     if not 1 <= max_k <= most:
         raise OptionError(
-            f"--max-k is {max_k:,}, and with one of the {index.n:,} images of {index.path} left out there are "
-            f"{most:,} neighbours: give --max-k from 1 to {most}"
+            f"{param('max_k')} is {max_k:,}, and with one of the {index.n:,} images of {index.path} left out there are "
+            f"{most:,} neighbours: give {param('max_k')} from 1 to {most}"
         )
     return max_k
 

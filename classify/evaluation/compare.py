@@ -102,7 +102,7 @@ class IndexReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What `compare` found: `to_json` gives the object of ``compare --json``."""
+    """What `compare` found: `to_json` gives the object of ``compare`` as JSON."""
 
     queries: int
     k: int

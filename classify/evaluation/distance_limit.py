@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from knnvote.classify.search.search import exact_search, finds_equal, neighbors_left_out, search
 from knnvote.classify.vote import Rule
-from knnvote.data.errors import OptionError
+from knnvote.data.errors import OptionError, param
 from knnvote.indexer.index import Index
 from knnvote.indexer.threads import limit_threads
 
@@ -112,13 +112,14 @@ def conformal_quantile(scores: NDArray[np.float64], alpha: float) -> float:
 def _check_false_alarms(index: Index, false_alarms: float) -> None:
     if not _LEAST_FALSE_ALARMS <= false_alarms < 1:
         raise OptionError(
-            f"--false-alarms is {false_alarms}: give a share of images from {_LEAST_FALSE_ALARMS:g}, below 1"
+            f"{param('false_alarms')} is {false_alarms}: give a share of images from {_LEAST_FALSE_ALARMS:g}, below 1"
         )
     needed = max(2, math.ceil(1 / _as_written(false_alarms)) - 1)
     if index.n < needed:
         raise OptionError(
-            f"--max-distance auto at --false-alarms {false_alarms} needs {needed:,} stored images, and {index.path} "
-            f"holds {index.n:,}: index more images, allow more false alarms, or give --max-distance a number"
+            f"{param('distance_limit')} at {param('false_alarms')} {false_alarms} needs {needed:,} stored images, "
+            f"and {index.path} holds {index.n:,}: index more images, allow more false alarms, "
+            f"or give {param('max_distance')} a number"
         )
 
 

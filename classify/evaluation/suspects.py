@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from knnvote.classify.answer import Neighbor, neighbors_of
 from knnvote.classify.search.search import neighbors_left_out
 from knnvote.classify.vote import Rule, vote
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.indexer.index import Index
 from knnvote.indexer.threads import limit_threads
 
@@ -88,7 +88,7 @@ class Suspects:
     suspects: list[Suspect]
 
     def to_json(self) -> dict[str, Any]:
-        """The object of ``suspects --json``."""
+        """The object of ``suspects`` as JSON."""
         return asdict(self)
 
 
@@ -168,8 +168,8 @@ def _check_k(index: Index, k: int | None) -> int:
         return min(DEFAULT_K, most)
     if not 1 <= k <= most:
         raise OptionError(
-            f"--k is {k:,}, and with one of the {index.n:,} images of {index.path} left out there are "
-            f"{most:,} neighbours: give --k from 1 to {most}"
+            f"{param('k')} is {k:,}, and with one of the {index.n:,} images of {index.path} left out there are "
+            f"{most:,} neighbours: give {param('k')} from 1 to {most}"
         )
     return k
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.classify.classifier import Classifier
-from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, param, spelled_reasons
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions
 from knnvote.data.reading import ImageFile, open_images
@@ -69,7 +69,7 @@ def read_test_set(
                 if label:
                     found = rows.column(label).take(good)
                     labels += read_true_labels(source, label, found, classifier.index.labels.type)
-                reasons.update(bad.values())
+                reasons.update(spelled_reasons(bad, as_recorded).values())
         before += images.num_rows
     if not sum(map(len, blocks)):
         raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on")
@@ -81,7 +81,9 @@ def _label_column(images: ImageFile, index: Index, named: str | None) -> str | N
     """The column of true labels, if there is one."""
     names = images.schema.names
     if named is not None and named not in names:
-        raise ImageFileError(f"{images.source}: no column {named!r} for --label-column; there are {', '.join(names)}")
+        raise ImageFileError(
+            f"{images.source}: no column {named!r} for {param('label_column')}; there are {', '.join(names)}"
+        )
     return find_label(images.schema, images.layout.columns, named or index.manifest.label_column)
 
 
@@ -95,5 +97,6 @@ def read_true_labels(source: InputFile, name: str, column: pa.Array, like: pa.Da
         return true_labels(column, like)
     except KnnvoteError as error:
         raise ImageFileError(
-            f"{source.shown}: labels in column {name!r} are {error}: name the right column with --label-column"
+            f"{source.shown}: labels in column {name!r} are {error.marked}: "
+            f"name the right column with {param('label_column')}"
         ) from error

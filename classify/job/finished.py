@@ -7,7 +7,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from knnvote.classify.classifier import Classifier
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.locations import Location
@@ -41,7 +41,8 @@ class FinishedJob:
         record = read_job_record(out)
         if record is None:
             raise KnnvoteError(
-                f"{out} is not the output folder of a job, which has a {RECORDS}: give what classify had as --out"
+                f"{out} is not the output folder of a job, which has a {RECORDS}: "
+                f"give what classify had as {param('out')}"
             )
         return cls(out=out, record=record)
 
@@ -93,8 +94,8 @@ class FinishedJob:
         if self.record.index != index.fingerprint:
             raise KnnvoteError(
                 f"{self.out} was made with another index than {index.path}: its fingerprint is "
-                f"{self.record.index[:12]}..., and that of the index {index.fingerprint[:12]}...; give --index the one "
-                "that classified"
+                f"{self.record.index[:12]}..., and that of the index {index.fingerprint[:12]}...; "
+                f"give {param('index')} the one that classified"
             )
         try:
             return Classifier(index, self.record.rule)

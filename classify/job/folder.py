@@ -8,7 +8,7 @@ from typing import Any
 
 from pyarrow import fs as pafs
 
-from knnvote.data.errors import KnnvoteError
+from knnvote.data.errors import KnnvoteError, param
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import InputFile
 from knnvote.data.locations import Location, locate
@@ -42,9 +42,11 @@ def plan_outputs(inputs: Sequence[InputFile], out: Location) -> list[Task]:
             )
         is_near = source.filesystem == out.filesystem
         if is_near and source.root is not None and PurePosixPath(_real(out)).is_relative_to(source.root):
-            raise KnnvoteError(f"the output folder {out} lies inside the input {source.root}: give --out elsewhere")
+            raise KnnvoteError(
+                f"the output folder {out} lies inside the input {source.root}: give {param('out')} elsewhere"
+            )
         if is_near and _real(target) == _real(source):
-            raise KnnvoteError(f"{target} is the input itself: give another --out")
+            raise KnnvoteError(f"{target} is the input itself: give another {param('out')}")
         tasks.append(Task(source, target))
     for name, source in by_name.items():
         for folder in by_name.keys() & set(name.parents):
@@ -85,18 +87,20 @@ def claimed(
 def _refuse_other_folder(out: Location) -> None:
     """Refuse what is neither a job's output folder nor an empty one."""
     if out.is_file or (out.is_local and os.path.lexists(out.path) and not out.is_folder):
-        raise KnnvoteError(f"{out} is not a folder: give --out a folder, or a path where nothing is")
+        raise KnnvoteError(f"{out} is not a folder: give {param('out')} a folder, or a path where nothing is")
     if (out / MANIFEST).is_file:
-        raise KnnvoteError(f"{out} is an index folder: give --out a folder of its own")
+        raise KnnvoteError(f"{out} is an index folder: give {param('out')} a folder of its own")
     if out.is_folder and not (out / RECORDS).is_folder and out.below(recursive=False):
-        raise KnnvoteError(f"{out} holds files that knnvote did not make: give --out a new or empty folder")
+        raise KnnvoteError(f"{out} holds files that knnvote did not make: give {param('out')} a new or empty folder")
 
 
 def _locked(out: Location) -> AbstractContextManager[None]:
     if not out.is_local:
         return nullcontext()
     path = Path(out.path)
-    return hold_lock(path / RECORDS / "lock", f"another job is writing to {path}: wait for it, or give another --out")
+    return hold_lock(
+        path / RECORDS / "lock", f"another job is writing to {path}: wait for it, or give another {param('out')}"
+    )
 
 
 def _take(
@@ -135,14 +139,17 @@ def check_claim(out: Location, made_from: dict[str, Any]) -> None:
 
 def _refuse_other_job(out: Location, before: JobRecord, made_from: dict[str, Any]) -> None:
     if differences := before.differences(made_from):
-        raise KnnvoteError(f"{out} was made by another job: {'; '.join(differences)}; give another --out, or remove it")
+        raise KnnvoteError(
+            f"{out} was made by another job: {'; '.join(differences)}; give another {param('out')}, or remove it"
+        )
 
 
 def _refuse_replacing(out: Location, before: str | None, source: InputFile) -> None:
     """Refuse to replace the output of one input by that of another."""
     if before not in (None, source.address) and locate(before).is_file:
         raise KnnvoteError(
-            f"{out / source.relative} is the output of {before}, and {source} would replace it: give another --out"
+            f"{out / source.relative} is the output of {before}, and {source} would replace it: "
+            f"give another {param('out')}"
         )
 
 

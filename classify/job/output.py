@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.locations import Location
 from knnvote.data.text import describe_error
 
@@ -50,19 +50,19 @@ def kept_columns(
         for name in options.keep:
             if name not in others:
                 raise ImageFileError(
-                    f"no column {name!r} for --keep; beside the image there are {', '.join(others) or 'none'}"
+                    f"no column {name!r} for {param('keep')}; beside the image there are {', '.join(others) or 'none'}"
                 )
         others = [name for name in others if name in options.keep]
     repeated = sorted(name for name in {*image_columns, *others} if schema.names.count(name) > 1)
     if repeated:
         raise ImageFileError(
-            f"the input has several columns {repeated[0]!r}: rename them, or leave them out with --keep"
+            f"the input has several columns {repeated[0]!r}: rename them, or leave them out with {param('keep')}"
         )
     taken = sorted(set(added.names) & set(others))
     if taken:
         raise ImageFileError(
-            f"the input has a column {taken[0]!r} already: pass --prefix knn_ to name knnvote's columns otherwise, "
-            "or leave it out with --keep"
+            f"the input has a column {taken[0]!r} already: pass {param('prefix')} knn_ to name knnvote's columns "
+            f"otherwise, or leave it out with {param('keep')}"
         )
     return others
 

@@ -32,7 +32,7 @@ class Summary:
         counts: rows of all output files by status, those of skipped files included.
         written: files made in this run.
         skipped: files that an earlier run had made from the same input.
-        failed: path and reason of each file that could not be classified.
+        failed: path and reason of each file that could not be classified, as it is recorded in the output folder.
         seconds: wall time of this run.
         new_rows: rows classified in this run.
         bad_example: the first bad image of this run, by file, row and reason.
@@ -47,7 +47,7 @@ class Summary:
     bad_example: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """The object that ``classify --json`` prints."""
+        """The object of ``classify`` as JSON."""
         return {
             **asdict(self.counts),
             "files": {"written": self.written, "skipped": self.skipped, "failed": len(self.failed)},

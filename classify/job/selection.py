@@ -14,7 +14,7 @@ from knnvote.classify.answer import Answer
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.testset import read_true_labels
 from knnvote.data.columns import read_column
-from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
+from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError, param
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions, Layout, show_shape
 from knnvote.data.reading import DecodedRows, ImageFile
@@ -110,7 +110,8 @@ def select_images(inputs: Sequence[InputFile], selection: Selection) -> tuple[li
     """
     if selection.classifier is not None and selection.classifier.index.is_regression:
         raise OptionError(
-            f"{selection.classifier.index.path} was built for regression, where no class is wrong: leave out --errors"
+            f"{selection.classifier.index.path} was built for regression, where no class is wrong: "
+            f"leave out {param('classifier')}"
         )
     shown: list[ShownImage] = []
     total = 0
@@ -140,14 +141,16 @@ def _label_column(images: ImageFile, selection: Selection) -> str | None:
     if len(layout.shape) != 2:
         raise ImageFileError(
             f"{source} holds {show_shape(layout.shape)} a row in column {layout.name!r}, and what is shown are "
-            "pictures of height x width: give --shape if they are some"
+            f"pictures of height x width: give {param('shape')} if they are some"
         )
     asked = selection.label_column
     label = find_label(images.schema, layout.columns, asked)
     if asked is not None and label != asked:
-        raise ImageFileError(f"{source} has no column {asked!r} for --label-column")
+        raise ImageFileError(f"{source} has no column {asked!r} for {param('label_column')}")
     if selection.classifier is not None and label is None:
-        raise ImageFileError(f"{source} has no labels to tell errors by: name their column with --label-column")
+        raise ImageFileError(
+            f"{source} has no labels to tell errors by: name their column with {param('label_column')}"
+        )
     return label
 
 

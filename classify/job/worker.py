@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, OK, Answer, answer_schema
 from knnvote.classify.classifier import Classifier
-from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, spelled_reasons
 from knnvote.data.files import atomic_write
 from knnvote.data.inputs import InputFile
 from knnvote.data.reading import DecodedRows, ImageFile, open_images
@@ -71,7 +71,7 @@ class Worker:
                 return Outcome(source=source.shown, counts=done, was_done=True)
             self._write_file(task, seen)
         except ImageFileError as error:  # of the input alone: other files may go well
-            return Outcome(source=source.shown, bad_example=seen.bad_example, failure=str(error))
+            return Outcome(source=source.shown, bad_example=seen.bad_example, failure=error.told(as_recorded))
         return Outcome(source=source.shown, counts=seen.counts, bad_example=seen.bad_example)
 
     def _write_file(self, task: Task, seen: "_Seen") -> None:
@@ -153,7 +153,8 @@ def _plan(classifier: Classifier, images: ImageFile, options: JobOptions) -> tup
 
 
 def _queries(classifier: Classifier, rows: DecodedRows) -> tuple[pa.RecordBatch, Any, dict[int, str]]:
-    return rows.table, *classifier.queries(rows)
+    xq, bad = classifier.queries(rows)
+    return rows.table, xq, spelled_reasons(bad, as_recorded)
 
 
 def _answer(

@@ -1,4 +1,4 @@
-"""The page of ``knnvote compare --report``: what approximate search costs, in words, figures and pictures."""
+"""The page of ``knnvote compare``: what approximate search costs, in words, figures and pictures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from knnvote.classify.evaluation.compare import Comparison, Flip, IndexReport, e
 from knnvote.classify.evaluation.testset import read_test_set
 from knnvote.classify.pictures.agreement import draw_agreement
 from knnvote.classify.vote import Rule
-from knnvote.cli.tables import show_bytes, show_speed
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions
+from knnvote.data.text import show_bytes, show_speed
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.threads import limit_threads

@@ -1,4 +1,4 @@
-"""The page of ``knnvote suspects --report``: stored images whose label is likely wrong, beside what contradicts it."""
+"""The page of ``knnvote suspects``: stored images whose label is likely wrong, beside what contradicts it."""
 
 from dataclasses import dataclass
 from functools import partial

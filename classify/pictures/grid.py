@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE
 from knnvote.classify.job.selection import ShownImage
 from knnvote.classify.vote import Rule
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, OptionError, param
 
 from .figures import INK, WRONG, new_figure, plain
 
@@ -35,7 +35,8 @@ def check_grid(grid: Sequence[int]) -> tuple[int, int]:
     """
     if len(grid) != 2 or max(grid) > _MOST_CELLS:
         raise OptionError(
-            f"--grid is {'x'.join(map(str, grid))}: give rows and columns, at most {_MOST_CELLS} each, such as 2x5"
+            f"{param('grid')} is {'x'.join(map(str, grid))}: give rows and columns, "
+            f"at most {_MOST_CELLS} each, such as 2x5"
         )
     return grid[0], grid[1]
 

@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from knnvote.classify.search.search import check_k
 from knnvote.classify.vote import class_shares
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.names import Weights
@@ -63,7 +63,7 @@ def find_map(index: Index, *, k: int, weights: Weights, seed: int) -> SpaceMap:
     if index.is_regression:
         raise OptionError(
             f"{index.path} was built for regression, which has no classes and so no regions to map: give an index of "
-            "classes (knnvote choose-k --plot draws a picture of one for regression)"
+            f"classes ({param('draw_choice')} draws a picture of one for regression)"
         )
     check_k(index, k)
     if index.n == 1:

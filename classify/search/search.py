@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.data.errors import OptionError
+from knnvote.data.errors import OptionError, param
 from knnvote.indexer.bounds import Bounds
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import ProposingSettings
@@ -96,7 +96,7 @@ def check_k(index: Index, k: int) -> None:
         OptionError: k is not from 1 to n.
     """
     if not 1 <= k <= index.n:
-        raise OptionError(f"k is {k}, and {index.path} holds {index.n:,} images: give --k from 1 to {index.n}")
+        raise OptionError(f"k is {k}, and {index.path} holds {index.n:,} images: give {param('k')} from 1 to {index.n}")
 
 
 def in_blocks(

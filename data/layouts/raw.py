@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from knnvote.data.columns import is_binary, read_column, view_buffer
+from knnvote.data.errors import param
 from knnvote.data.layout import Candidate, FirstRows, Layout, Measured, Shape, commonest, in_rows
 from knnvote.data.vectors import Numbers, Reasons, blank_unusable
 
@@ -40,7 +41,7 @@ class Raw(Layout):
             return None
         return (
             f"column {first.candidate.name!r} holds {shape[0]} bytes a row: neither PNG or JPEG nor the pixels of "
-            "a square image; give --shape, or name another column with --image-column"
+            f"a square image; give {param('shape')}, or name another column with {param('image_column')}"
         )
 
     def decode(self, batch: pa.RecordBatch | pa.Table) -> tuple[Numbers, Reasons]:

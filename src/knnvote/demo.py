@@ -31,31 +31,48 @@ _KINDS: tuple[Kind, ...] = ("exact", "adaptive")
 
 
 @dataclass(frozen=True)
-class _Paths:
+class DemoPaths:
+    """What a demo leaves behind in its folder.
+
+    Attributes:
+        folder: the demo's own.
+    """
+
     folder: Path
 
+    @property
+    def test(self) -> Path:
+        """The images that were classified."""
+        return self.folder / "test.parquet"
+
     def index(self, kind: str) -> Path:
+        """The index of a kind."""
         return self.folder / f"{kind}.knn"
 
     def predictions(self, kind: str) -> Path:
+        """The outputs of a job."""
         return self.folder / "predictions" / kind
 
     @property
     def explained(self) -> Path:
+        """Free for the outputs of a job with another rule."""
         return self.folder / "explained"
 
     @property
     def drawn(self) -> Path:
+        """The image that was drawn."""
         return self.folder / "drawn.parquet"
 
 
-def run_demo(folder: Path, say: Say, *, program: str = "knnvote") -> None:
+def run_demo(folder: Path, say: Say) -> DemoPaths:
     """Walk the recipe in a folder, telling each step.
 
     Args:
         folder: made if need be; files of an earlier demo in it are replaced.
         say: told each line.
-        program: how the command is called, for the commands to try next.
+
+    Returns:
+        What is left behind.
 
     Raises:
         KnnvoteError: the folder is a file, an index folder or a job's, or cannot be written.
@@ -64,8 +81,8 @@ def run_demo(folder: Path, say: Say, *, program: str = "knnvote") -> None:
         raise KnnvoteError(f"{folder} is a file: give the demo a folder")
     if (folder / MANIFEST).exists() or (folder / RECORDS).exists():
         raise KnnvoteError(f"{folder} is an index folder, or a job's: give the demo a folder of its own")
-    paths = _Paths(folder)
-    train, test = _tell_data(folder, say)
+    paths = DemoPaths(folder)
+    train = _tell_data(folder, say)
     for kind in _KINDS:
         options = IndexOptions(kind=kind, overwrite=True)
         index_files(find_inputs([str(train)]), paths.index(kind), options=options, tune=Tuning())
@@ -73,16 +90,19 @@ def run_demo(folder: Path, say: Say, *, program: str = "knnvote") -> None:
         say(f"  {paths.index(kind)}: {kind}, FAISS {manifest.factory}, {manifest.n:,} images, checksummed")
     say("\n3. Classify the test file, a Parquet file in and one out")
     for kind in _KINDS:
-        summary = _classify(paths, kind, test)
-        say(f"  {paths.predictions(kind) / test.name}: {summary}")
+        summary = _classify(paths, kind)
+        say(f"  {paths.predictions(kind) / paths.test.name}: {summary}")
     say("\n4. Compare both indexes with exact search, on the same images")
-    _tell_comparison(compare(find_inputs([str(test)]), [open_index(paths.index(kind)) for kind in _KINDS], Rule()), say)
+    _tell_comparison(
+        compare(find_inputs([str(paths.test)]), [open_index(paths.index(kind)) for kind in _KINDS], Rule()), say
+    )
     say("\n5. Draw a digit and have it recognised")
     _tell_drawn(paths, say)
-    _tell_next(paths, test, say, program)
+    _forget_job(paths.explained)  # what a command made of an earlier demo's index
+    return paths
 
 
-def _tell_data(folder: Path, say: Say) -> tuple[Path, Path]:
+def _tell_data(folder: Path, say: Say) -> Path:
     images, labels = digits()
     flat = images.reshape(len(images), -1)
     train, test = write_digits(folder)
@@ -95,13 +115,13 @@ def _tell_data(folder: Path, say: Say) -> tuple[Path, Path]:
     for path in (train, test):
         say(f"  {path}: {pq.read_metadata(path).num_rows:,} images")
     say("\n2. Build an exact and an approximate index, and store them")
-    return train, test
+    return train
 
 
-def _classify(paths: _Paths, kind: str, test: Path) -> str:
+def _classify(paths: DemoPaths, kind: str) -> str:
     out = paths.predictions(kind)
     _forget_job(out)
-    summary = run_job(Classifier.open(paths.index(kind)), find_inputs([str(test)]), out, JobOptions())
+    summary = run_job(Classifier.open(paths.index(kind)), find_inputs([str(paths.test)]), out, JobOptions())
     return f"{summary.counts.rows:,} rows, {summary.counts.ok:,} ok"
 
 
@@ -119,7 +139,7 @@ def _tell_comparison(comparison: Comparison, say: Say) -> None:
         )
 
 
-def _tell_drawn(paths: _Paths, say: Say) -> None:
+def _tell_drawn(paths: DemoPaths, say: Say) -> None:
     image = drawn_one()
     for line in draw(image, per_image=8):
         say(f"    {line}")
@@ -132,26 +152,6 @@ def _tell_drawn(paths: _Paths, say: Say) -> None:
     say(f"  recognised as {answer['prediction']}, by {answer['confidence']:.0%} of the vote of these neighbours")
     for voter in answer["neighbors"]:
         say(f"    a {voter['label']} at distance {voter['distance']:.2f}: {voter['id']}")
-
-
-def _tell_next(paths: _Paths, test: Path, say: Say, program: str) -> None:
-    import shlex  # noqa: PLC0415  # for this one step
-
-    exact, adaptive, test_file, folder, out = (
-        shlex.quote(str(path))
-        for path in (
-            paths.index("exact"),
-            paths.index("adaptive"),
-            test,
-            paths.folder,
-            paths.explained,
-        )
-    )
-    _forget_job(paths.explained)  # what these commands made of an earlier demo's index
-    say(f"\nAll files are in {folder}. Try next:")
-    say(f"  {program} compare {test_file} --index {exact} --index {adaptive}")
-    say(f"  {program} classify {exact} {test_file} --out {out} --neighbors --min-confidence 0.8")
-    say(f"  {program} inspect {adaptive}")
 
 
 def draw(image: NDArray[np.generic], *, per_image: int) -> list[str]:

@@ -216,7 +216,7 @@ def test_regression_averages_and_has_no_confidence(tmp_path, digits, weights):
     assert np.isnan(answer.confidence).all()
     with pytest.raises(OptionError, match="regression"):
         answer.probabilities()
-    with pytest.raises(OptionError, match="leave out --min-confidence"):
+    with pytest.raises(OptionError, match="leave out min_confidence"):
         Classifier(classifier.index, Rule(min_confidence=0.5))
 
 
@@ -236,7 +236,7 @@ def test_an_index_built_from_files_and_one_from_arrays_answer_alike(tmp_path, di
 
 
 def test_more_neighbours_than_images_are_refused(exact_index):
-    with pytest.raises(OptionError, match=r"k is 1348, and .* holds 1,347 images: give --k from 1 to 1347"):
+    with pytest.raises(OptionError, match=r"k is 1348, and .* holds 1,347 images: give k from 1 to 1347"):
         Classifier.open(exact_index, Rule(k=1348))
 
 

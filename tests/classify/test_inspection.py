@@ -176,7 +176,7 @@ def test_index_refuses_bad_rows_and_counts_them_when_told_to_leave_them_out(invo
     again = invoke("index", "a.parquet", "--out", "x.knn", "--skip-bad")
     assert (again.code, again.stderr.splitlines()[-1]) == (
         1,
-        "error: x.knn exists: pass --overwrite (in Python overwrite=True) to replace it, or give another path",
+        "error: x.knn exists: pass --overwrite to replace it, or give another path",
     )
 
 

@@ -112,13 +112,13 @@ def test_no_queries_give_no_votes():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"k": 0}, "k is 0"),
-        ({"weights": "rank"}, "--weights is 'rank'"),
-        ({"ties": "random"}, "--ties is 'random'"),
-        ({"min_confidence": 1.5}, "--min-confidence is 1.5"),
-        ({"min_confidence": float("nan")}, "--min-confidence is nan"),
-        ({"max_distance": -1.0}, "--max-distance is -1"),
-        ({"max_distance": float("nan")}, "--max-distance is nan"),
+        ({"k": 0}, "^k is 0"),
+        ({"weights": "rank"}, "^weights is 'rank'"),
+        ({"ties": "random"}, "^ties is 'random'"),
+        ({"min_confidence": 1.5}, "^min_confidence is 1.5"),
+        ({"min_confidence": float("nan")}, "^min_confidence is nan"),
+        ({"max_distance": -1.0}, "^max_distance is -1"),
+        ({"max_distance": float("nan")}, "^max_distance is nan"),
     ],
 )
 def test_a_rule_without_a_meaning_is_refused_by_name(options, named):

@@ -10,7 +10,7 @@ from made_sets import build, clusters
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.vote import Rule
-from knnvote.cli.tables import tuning_lines
+from knnvote.cli.tables.inspection import tuning_lines
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import index_arrays
 from knnvote.indexer.folder.open import open_index

@@ -82,7 +82,7 @@ MISTAKES = {
         "--min-confidence is 2.0: give a share",
     ),
     "distance": ("classify x.knn good.parquet --out o --max-distance -1", 2, "--max-distance is -1.0: give a distance"),
-    "index exists": ("index good.parquet --out x.knn", 1, "x.knn exists: pass --overwrite (in Python"),
+    "index exists": ("index good.parquet --out x.knn", 1, "x.knn exists: pass --overwrite to replace it, or give"),
     "index over other files": ("index good.parquet --out foreign", 1, "foreign exists and is not an index folder"),
     "output over other files": ("classify x.knn good.parquet --out foreign", 1, "foreign holds files that knnvote did"),
     "output is a file": (

@@ -13,6 +13,7 @@ import pytest
 
 import knnvote.classify.evaluation.compare
 from knnvote.classify.classifier import Classifier
+from knnvote.cli.data import tell_next
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.sample import drawn_one
 from knnvote.demo import draw, run_demo
@@ -32,12 +33,12 @@ def tour(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         patch.setattr(knnvote.classify.evaluation.compare, "_LEAST_SECONDS", 0.0)
-        run_demo(Path(FOLDER), said.append)
+        tell_next(run_demo(Path(FOLDER), said.append), said.append, "knnvote")
         paste(here, commands(said)[1])
         for name in FOREIGN:
             (here / FOLDER / name).write_text("not the demo's")
         again = []
-        run_demo(Path(FOLDER), again.append)
+        tell_next(run_demo(Path(FOLDER), again.append), again.append, "knnvote")
     return here, said, again
 
 

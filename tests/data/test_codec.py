@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from knnvote.data.codec import CodecError, decode, decode_into, header_shape
+from knnvote.data.errors import param
 
 GREY = (np.arange(48, dtype=np.uint8) * 5).reshape(6, 8)
 COLOUR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
@@ -57,7 +58,8 @@ def test_16_bits_stay_16_bits():
 def test_colour_is_refused_by_name_and_the_option_told(mode):
     with pytest.raises(CodecError) as error:
         decode(encode(COLOUR, mode))
-    assert str(error.value) == f"colour image ({mode}, 6 x 8): pass --grayscale to convert it"
+    told = f"colour image ({mode}, 6 x 8): pass {param('grayscale=True')} to convert it"
+    assert str(error.value) == told  # each face spells it
 
 
 def test_colour_is_converted_by_the_stated_formula():

@@ -17,7 +17,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from knnvote.data.codec import decode as decode_bytes
-from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.layout import ImageOptions
 from knnvote.data.layouts import encoded
 from knnvote.data.layouts.encoded import Encoded
@@ -188,7 +188,7 @@ def test_each_layout_takes_a_shape_of_as_many_pixels(table):
 
 
 def test_each_layout_refuses_a_shape_of_other_pixels(table):
-    with pytest.raises(ImageFileError, match=r"^images are (4 x 4|16 values), --shape says 5 x 5: "):
+    with pytest.raises(ImageFileError, match=r"^images are (4 x 4|16 values), shape says 5 x 5: "):
         recognise(table, shape=(5, 5))
 
 
@@ -332,7 +332,7 @@ def test_bad_encoded_rows_are_told_one_by_one():
         2: "cannot decode PNG: png_read_data_fn input stream too small",
         3: "image is 3 x 5, expected 4 x 4",
         4: "neither PNG nor JPEG: 5 bytes that begin with 68 65 6c 6c 6f",
-        5: "colour image (RGB, 4 x 4): pass --grayscale to convert it",
+        5: f"colour image (RGB, 4 x 4): pass {param('grayscale=True')} to convert it",
     }
     np.testing.assert_array_equal(vectors, [FLAT[0], *np.zeros((5, 16))])
 
@@ -374,7 +374,7 @@ def test_colour_is_converted_if_asked():
 
 def test_a_file_all_in_colour_fails_and_names_the_option():
     table = pa.table({"image": [png(np.tile(RED, (4, 4, 1)))] * 3})
-    with pytest.raises(ImageFileError, match=r"first 3 rows of column 'image'.*pass --grayscale"):
+    with pytest.raises(ImageFileError, match=r"first 3 rows of column 'image'.*pass grayscale=True"):
         recognise(table)
 
 
@@ -388,7 +388,7 @@ def test_16_bit_images_and_a_mixture_come_out_as_16_bits():
 
 def test_first_rows_of_null_say_nothing_but_the_index_or_the_user_does():
     table = pa.table({"image": [None, png(IMAGES[0])]})
-    with pytest.raises(ImageFileError, match=r"first 1 rows of column 'image'.*null image; .*--shape"):
+    with pytest.raises(ImageFileError, match=r"first 1 rows of column 'image'.*null image; .* pass shape to go on"):
         recognise_images(table.slice(0, 1), ImageOptions())
     for options, expected in ((ImageOptions(), (H, W)), (ImageOptions(shape=(H, W)), None)):
         layout = recognise_images(table.slice(0, 1), options, expected=expected)
@@ -501,13 +501,15 @@ def test_two_real_shapes_of_as_many_pixels_do_not_fit():
 
 
 def test_the_shape_asked_for_must_be_that_of_the_index():
-    with pytest.raises(ImageFileError, match=r"^--shape says 4 x 4, the index stores 2 x 8"):
+    with pytest.raises(ImageFileError, match=r"^shape says 4 x 4, the index stores 2 x 8"):
         recognise(pa.table({"v": [[5] * 16]}), expected=(2, 8), shape=(4, 4))
 
 
 def test_raw_pixels_of_no_square_need_a_shape():
     table = pa.table({"v": [b"x" * 15]})
-    with pytest.raises(ImageFileError, match=r"15 bytes a row.*--shape"):
+    with pytest.raises(
+        ImageFileError, match=r"15 bytes a row.*; give shape, or name another column with image_column$"
+    ):
         recognise(table)
     assert recognise(table, shape=(3, 5)).shape == (3, 5)
 
@@ -599,13 +601,15 @@ def test_another_column_of_the_images_name_is_refused():
 
 
 def test_no_image_column_lists_the_columns_and_their_types():
-    with pytest.raises(ImageFileError, match=r"no image column.* label \(int64\), name \(string\).*--image-column"):
+    with pytest.raises(
+        ImageFileError, match=r"no image column.* label \(int64\), name \(string\).*: name one with image_column$"
+    ):
         recognise(pa.table({"label": [1], "name": ["a"]}))
 
 
 def test_several_image_columns_are_named_and_one_can_be_chosen():
     table = pa.table({"left": [[1, 2, 3, 4]], "right": [[5, 6, 7, 8, 9]]})
-    with pytest.raises(ImageFileError, match=r"'left', 'right'.*--image-column"):
+    with pytest.raises(ImageFileError, match=r"'left', 'right'; name one with image_column$"):
         recognise(table)
     assert recognise(table, image_column="right").name == "right"
     assert recognise(table, preferred="right").name == "right"

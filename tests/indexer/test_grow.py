@@ -301,7 +301,7 @@ def test_bad_rows_are_left_out_only_when_told_to_and_counted_with_the_older_ones
     holed = pa.array([None if row < 5 else row for row in LABELS.tolist()])
     old, new = (write(tmp_path / f"{n}.parquet", IMAGES ^ n, holed) for n in (0, 1))
     index_files(inputs(old), tmp_path / "x", training=TrainingOptions(skip_bad=True), options=options())
-    with pytest.raises(KnnvoteError, match=r"1\.parquet, row 0: no label; mend it, or pass --skip-bad"):
+    with pytest.raises(KnnvoteError, match=r"1\.parquet, row 0: no label; mend it, or pass skip_bad=True"):
         add(tmp_path / "x", new)
     assert add(tmp_path / "x", new, skip_bad=True) == 160 - holed.null_count
     assert read_manifest(tmp_path / "x").skipped == 2 * holed.null_count
@@ -390,7 +390,7 @@ def test_a_file_that_was_added_under_another_path_cannot_be_added_again(grown, t
 def test_new_files_without_the_ids_of_the_index_are_refused(tmp_path):
     old = write(tmp_path / "old.parquet", ids=pa.array(np.arange(160)))
     index_files(inputs(old), tmp_path / "x", training=TrainingOptions(id_column="key"), options=options())
-    with pytest.raises(KnnvoteError, match=r"new\.parquet: no column 'key' for --id-column"):
+    with pytest.raises(KnnvoteError, match=r"new\.parquet: no column 'key' for id_column"):
         add(tmp_path / "x", write(tmp_path / "new.parquet"))
 
 

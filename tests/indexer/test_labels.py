@@ -65,12 +65,12 @@ def test_the_named_column_is_taken_whatever_the_names():
         (
             {"animal": pa.string(), "size": pa.int64(), "box": pa.list_(pa.int8())},
             {},
-            r"several columns could be the label: animal \(string\), size \(int64\); name one with --label-column",
+            r"several columns could be the label: animal \(string\), size \(int64\); name one with label_column$",
         ),
         ({"label": pa.string(), "class": pa.int8(), "animal": pa.string()}, {}, r"the label: label .*, class \(int8"),
-        ({}, {}, r"no label column beside the images; there are no other columns; name one with --label-column"),
+        ({}, {}, r"no label column beside the images; there are no other columns; name one with label_column$"),
         ({"box": pa.list_(pa.int8())}, {}, r"no label column beside the images; there are box \(list<"),
-        ({"label": pa.int64()}, {"label_column": "lable"}, r"no column 'lable' for --label-column; there are image"),
+        ({"label": pa.int64()}, {"label_column": "lable"}, r"no column 'lable' for label_column; there are image"),
     ],
 )
 def test_a_guess_that_fails_names_the_columns_and_the_option(columns, options, message):
@@ -161,11 +161,11 @@ def test_regression_takes_numbers_as_float64(given):
 @pytest.mark.parametrize(
     ("given", "is_regression", "message"),
     [
-        (pa.array([1.5]), False, "labels of type double are numbers to be averaged: pass --task regression"),
+        (pa.array([1.5]), False, "labels of type double are numbers to be averaged: pass is_regression=True"),
         (pa.array([b"x"]), False, "labels of type binary cannot be used: give integers, strings or booleans"),
         (pa.array([[1]]), False, "labels of type list.* cannot be used"),
         (pa.array([None]), False, "labels of type null cannot be used"),
-        (pa.array(["x"]), True, "labels of type string cannot be averaged: --task regression needs numbers"),
+        (pa.array(["x"]), True, "labels of type string cannot be averaged: is_regression=True needs numbers"),
         (pa.array([True]), True, "labels of type bool cannot be averaged"),
         (pa.array([1.0, np.inf]), True, "a label is NaN or infinite"),
         (pa.array([1.0, np.nan]), True, "a label is NaN or infinite"),

@@ -143,7 +143,7 @@ def test_a_row_without_an_id_is_named_by_file_and_row(tmp_path):
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("gone", r"a\.parquet: no column 'gone' for --id-column; there are image, label, box"),
+        ("gone", r"a\.parquet: no column 'gone' for id_column; there are image, label, box"),
         ("box", r"a\.parquet, column 'box': ids of type list<.*> cannot be written as text: name another"),
         ("image", r"a\.parquet, column 'image': ids of type binary cannot be written as text"),
     ],
@@ -181,7 +181,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_row_is_refused_naming_file_and_row_or_left_out_and_counted(tmp_path, name):
     make, reason = BAD[name]
-    with pytest.raises(KnnvoteError, match=rf"/b\.parquet, row 2: {reason}.*; mend it, or pass --skip-bad to leave"):
+    with pytest.raises(KnnvoteError, match=rf"/b\.parquet, row 2: {reason}.*; mend it, or pass skip_bad=True to leave"):
         read(tmp_path, make().take([0, 1, 3]), make())
     examples = read(tmp_path, make().take([0, 1, 3]), make(), skip_bad=True)
     assert examples.skipped == 2

@@ -95,7 +95,7 @@ def change_index(folder, change):
 )
 def test_a_factory_string_that_ends_its_process_is_refused_with_the_string_and_how_it_ended(factory, metric, end):
     shown = factory.replace("(", r"\(").replace(")", r"\)")
-    expected = f"^FAISS cannot build --factory '{shown}' over 80 vectors .* metric {metric}: {end}; try --kind adaptive"
+    expected = f"^FAISS cannot build factory '{shown}' over 80 vectors .* metric {metric}: {end}; try kind adaptive"
     with pytest.raises(OptionError, match=expected):
         build_faiss(IMAGES.reshape(80, -1), kind="factory", metric=metric, factory=factory, seed=0)
 

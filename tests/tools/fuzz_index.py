@@ -35,7 +35,7 @@ from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.inspection import inspect_path
 from knnvote.classify.vote import Rule
-from knnvote.cli.tables import print_inspection
+from knnvote.cli.tables.inspection import print_inspection
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer import apart, faiss_index
 from knnvote.indexer.build import IndexOptions, index_arrays

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NoReturn
 
 _PATIENCE = 1.5  # seconds from a signal to the end of the process
@@ -16,6 +17,24 @@ _has_come = threading.Event()
 
 class Interrupted(BaseException):
     """By Ctrl-C or SIGTERM; click has words of its own for KeyboardInterrupt."""
+
+
+@dataclass
+class _Words:
+    """What to say when the command is interrupted."""
+
+    told: str = "interrupted"
+
+    def of_job(self, done: int, files: int) -> None:
+        """Of a job at work."""
+        self.told = f"interrupted: {done:,} of {files:,} files are done and kept; run the same command again to go on"
+
+    def of_index(self) -> None:
+        """Of an index that is being written."""
+        self.told = "interrupted: an index is changed as a whole or not at all; run the same command again"
+
+
+words = _Words()
 
 
 def was_interrupted() -> bool:

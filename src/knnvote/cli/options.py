@@ -14,6 +14,17 @@ Decorator = Callable[[Command], Command]
 POSITIVE = click.IntRange(min=1)
 
 
+def example(text: str) -> str:
+    """The end of a command's help: how it is called."""
+    return f"\b\nExample:\n  {text}"
+
+
+def is_given(name: str) -> bool:
+    """Whether the command that runs was given this parameter, even if with the value that it has without."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not click.core.ParameterSource.DEFAULT
+
+
 def parse_shape(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """An image's shape, such as 28x28."""
     if value is None:
@@ -91,7 +102,7 @@ def parse_plot(ctx: click.Context, param: click.Parameter, value: str | None) ->
     try:
         return parse_picture(ctx, param, value)
     except OptionError as error:
-        raise OptionError(f"{error}, or put {param.opts[0]} last") from None
+        raise OptionError(f"{error.marked}, or put {param.opts[0]} last") from None
 
 
 def parse_page(

@@ -203,17 +203,17 @@ def test_indexes_of_other_kinds_are_not_tuned(tmp_path):
 
 @pytest.mark.parametrize("target", [0, -0.5, 1.001, float("nan"), float("inf")])
 def test_a_target_that_is_no_share_is_refused(target):
-    with pytest.raises(OptionError, match=r"--target-agreement is .*: give a share above 0, at most 1"):
+    with pytest.raises(OptionError, match=r"^target_agreement is .*: give a share above 0, at most 1"):
         Tuning(target_agreement=target)
 
 
 def test_unknown_weights_are_refused():
-    with pytest.raises(OptionError, match=r"--weights is 'squared': give one of uniform, distance"):
+    with pytest.raises(OptionError, match=r"^weights is 'squared': give one of uniform, distance"):
         Tuning(weights="squared")
 
 
 def test_a_k_below_one_is_refused():
-    with pytest.raises(OptionError, match=r"k is 0: give --k at least 1"):
+    with pytest.raises(OptionError, match=r"^k is 0: give a whole number of at least 1"):
         Tuning(k=0)
 
 

@@ -155,7 +155,7 @@ def test_one_image_is_refused_and_so_are_more_neighbours_than_there_are(tmp_path
     index = made(tmp_path, np.arange(6, dtype=np.uint8)[:, None], [0, 1] * 3)
     assert max(score.k for score in choose_k(index).scores) == 5
     for max_k in (6, 0):
-        with pytest.raises(OptionError, match=rf"--max-k is {max_k}, and with one of the 6 images .* are 5 neighbours"):
+        with pytest.raises(OptionError, match=rf"^max_k is {max_k}, and with one of the 6 images .* are 5 neighbours"):
             choose_k(index, max_k=max_k)
 
 

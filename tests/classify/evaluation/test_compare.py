@@ -18,11 +18,11 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import compare, exact_answer, share_interval
 from knnvote.classify.evaluation.sklearn_search import SklearnSearch
 from knnvote.classify.vote import Rule
-from knnvote.cli.tables import show_speed
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.tables import image_table, write_table
+from knnvote.data.text import show_speed
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.training import TrainingOptions
@@ -202,7 +202,7 @@ def test_another_label_column_can_be_named(folder, tmp_path):
     pq.write_table(table, tmp_path / "two.parquet")
     named = run(folder, "exact", images=tmp_path / "two.parquet", label_column="right")
     assert named.indexes[0].accuracy == run(folder, "exact").indexes[0].accuracy
-    with pytest.raises(ImageFileError, match="no column 'wrong' for --label-column; there are image, label, right"):
+    with pytest.raises(ImageFileError, match="no column 'wrong' for label_column; there are image, label, right"):
         run(folder, "exact", images=tmp_path / "two.parquet", label_column="wrong")
 
 

@@ -122,7 +122,7 @@ def test_textures_and_upside_down_digits_abstain(exact_index):
 def test_too_few_images_for_the_rate_say_how_many_are_needed(tmp_path):
     x = RNG.integers(0, 99, (99, 4)).astype(np.uint8)
     assert distance_limit(made(tmp_path, x, range(99)), Rule()).limit == plain_distances(x, "l2").max()
-    with pytest.raises(OptionError, match=r"at --false-alarms 0\.01 needs 99 stored images, and .* holds 98"):
+    with pytest.raises(OptionError, match=r"at false_alarms 0\.01 needs 99 stored images, and .* holds 98"):
         distance_limit(made(tmp_path, x[:98], range(98)), Rule())
     with pytest.raises(OptionError, match=r"needs 2 stored images, and .* holds 1:"):
         distance_limit(made(tmp_path, x[:1], [0]), Rule(), false_alarms=0.9)

@@ -169,7 +169,7 @@ def test_few_images_vote_with_all_others(tmp_path):
 def test_more_neighbours_than_others_one_image_and_regression_are_refused(tmp_path):
     index = made(tmp_path, np.array([[0], [1], [2]], np.uint8), [0, 0, 1])
     for k in (0, 3):
-        with pytest.raises(OptionError, match=f"--k is {k}, .* there are 2 neighbours: give --k from 1 to 2"):
+        with pytest.raises(OptionError, match=f"^k is {k}, .* there are 2 neighbours: give k from 1 to 2"):
             find_suspects(index, k=k)
     index_arrays(np.zeros((1, 2), np.uint8), [1], tmp_path / "one.knn")
     with pytest.raises(KnnvoteError, match="holds one image"):

@@ -40,7 +40,7 @@ def test_all_columns_but_the_image_are_kept_in_their_order_and_keep_narrows_them
 def test_a_column_to_keep_that_does_not_exist_is_refused_with_those_that_do(classifier):
     added = answer_schema(classifier.index)
     for name in ("nothing", "image"):
-        with pytest.raises(ImageFileError, match=rf"no column '{name}' for --keep; beside the image there are label"):
+        with pytest.raises(ImageFileError, match=rf"no column '{name}' for keep; beside the image there are label"):
             kept_columns(SCHEMA, ["image"], added, OutputOptions(keep=(name,)))
 
 
@@ -48,7 +48,7 @@ def test_a_column_to_keep_that_does_not_exist_is_refused_with_those_that_do(clas
 def test_an_input_column_with_the_name_of_ours_is_refused_with_a_word_on_prefix(classifier, name):
     added = answer_schema(classifier.index, **EVERYTHING.of_answers)
     schema = SCHEMA.append(pa.field(name, pa.int64()))
-    with pytest.raises(ImageFileError, match=rf"has a column '{name}' already: pass --prefix"):
+    with pytest.raises(ImageFileError, match=rf"has a column '{name}' already: pass prefix knn_ to"):
         kept_columns(schema, ["image"], added, EVERYTHING)
     assert name not in kept_columns(schema, ["image"], added, OutputOptions(keep=("label",)))
     options = OutputOptions(neighbors=True, prefix="knn_")

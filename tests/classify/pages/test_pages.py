@@ -23,11 +23,11 @@ from knnvote.classify.pages.job import write_job
 from knnvote.classify.pages.page import check_page
 from knnvote.classify.pages.suspects import write_suspects
 from knnvote.classify.vote import Rule
-from knnvote.cli.tables import show_bytes
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.locations import locate
 from knnvote.data.tables import image_table, write_table
+from knnvote.data.text import show_bytes
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
 

@@ -147,7 +147,7 @@ def test_files_without_rows_give_no_picture(tmp_path, invoke):
 
 @pytest.mark.parametrize("grid", [(2,), (2, 5, 1), (1, 21)])
 def test_a_grid_is_rows_and_columns(grid):
-    with pytest.raises(OptionError, match="--grid is "):
+    with pytest.raises(OptionError, match=r"^grid is "):
         check_grid(grid)
 
 

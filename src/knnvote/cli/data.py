@@ -1,0 +1,73 @@
+"""Commands that make images to work with: sample, convert, demo."""
+
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import example, parse_local
+from .talk import talk
+
+if TYPE_CHECKING:
+    from knnvote.demo import DemoPaths
+
+
+@click.command(epilog=example("knnvote demo"))
+@click.argument("folder", callback=parse_local, default="knnvote-demo")
+def demo(folder: Path) -> None:
+    """Walk the whole tour on scikit-learn's digits."""
+    from knnvote.demo import run_demo
+
+    tell_next(run_demo(folder, click.echo), click.echo, _program())
+
+
+def tell_next(paths: "DemoPaths", say: Callable[[str], object], program: str) -> None:
+    """Tell what to try on the files of a demo, as commands that can be pasted."""
+    exact, adaptive, test, folder, out = (
+        shlex.quote(str(path))
+        for path in (paths.index("exact"), paths.index("adaptive"), paths.test, paths.folder, paths.explained)
+    )
+    say(f"\nAll files are in {folder}. Try next:")
+    say(f"  {program} compare {test} --index {exact} --index {adaptive}")
+    say(f"  {program} classify {exact} {test} --out {out} --neighbors --min-confidence 0.8")
+    say(f"  {program} inspect {adaptive}")
+
+
+@click.command(epilog=example("knnvote sample digits digits"))
+@click.argument("name", type=click.Choice(["digits"]))
+@click.argument("folder", callback=parse_local)
+def sample(name: str, folder: Path) -> None:  # noqa: ARG001  # digits are the only sample there is
+    """Write a sample data set to FOLDER as Parquet."""
+    from knnvote.data.sample import write_digits
+
+    for path in write_digits(folder):
+        click.echo(path)
+
+
+@click.command(epilog=example("knnvote convert images-idx3-ubyte.gz labels-idx1-ubyte.gz images.parquet"))
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SRC...")
+@click.argument("destination", metavar="DEST", callback=parse_local)
+@click.option("--images-key", metavar="NAME", help="Array of the images in an NPZ file that holds several.")
+@click.option("--labels-key", metavar="NAME", help="Array of the labels in an NPZ file that holds several.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
+def convert(
+    sources: tuple[Path, ...], destination: Path, images_key: str | None, labels_key: str | None, overwrite: bool
+) -> None:
+    """Convert IDX, CSV, NPY and NPZ files to Parquet."""
+    from knnvote.data.convert import convert as convert_files
+
+    rows = convert_files(sources, destination, images_key=images_key, labels_key=labels_key, overwrite=overwrite)
+    talk(f"{destination}: {rows:,} rows")
+
+
+def _program() -> str:
+    """How a person calls this command: by its name where that finds it, else by its path."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m knnvote"
+    on_path = shutil.which("knnvote")
+    return "knnvote" if on_path is not None and Path(on_path).resolve() == called.resolve() else str(called)

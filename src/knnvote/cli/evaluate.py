@@ -1,0 +1,165 @@
+"""Commands that judge an index: compare, choose-k, suspects."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import (
+    POSITIVE,
+    example,
+    image_options,
+    images_argument,
+    index_argument,
+    json_option,
+    page_option,
+    parse_algorithms,
+    parse_plot,
+    threads_option,
+    vote_options,
+)
+from .talk import end, row_progress, talk, talk_no_promise
+
+if TYPE_CHECKING:
+    from knnvote.indexer.index import Index
+
+
+@click.command(epilog=example("knnvote compare digits/test.parquet --index digits.knn"))
+@images_argument
+@click.option(
+    "--index",
+    "index_folders",
+    required=True,
+    multiple=True,
+    help="An index folder to compare; may be repeated.",
+)
+@vote_options
+@image_options
+@click.option("--label-column", metavar="NAME", help="Column of the true labels.")
+@threads_option
+@click.option(
+    "--with",
+    "algorithms",
+    metavar="NAMES",
+    callback=parse_algorithms,
+    help="Searches of scikit-learn too, over the images of the first --index: some of brute,kd_tree,ball_tree.",
+)
+@page_option("figures, plots, and the first 500 flips of each index")
+@json_option
+def compare(  # noqa: PLR0917  # click passes options by name
+    images: tuple[str, ...],
+    index_folders: tuple[str, ...],
+    image_column: str | None,
+    shape: tuple[int, ...] | None,
+    label_column: str | None,
+    threads: int | None,
+    algorithms: Any,
+    report: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compare indexes with exact search on test images."""
+    from knnvote.classify.evaluation.compare import compare as compare_indexes
+    from knnvote.classify.vote import Rule
+    from knnvote.data.inputs import find_inputs
+    from knnvote.data.layout import ImageOptions
+    from knnvote.indexer.folder.open import open_index
+
+    from .tables.evaluation import print_comparison
+
+    inputs, rule = find_inputs(images), Rule(**options)
+    indexes = [open_index(folder) for folder in index_folders]
+    of_images: dict[str, Any] = {
+        "images": ImageOptions(image_column=image_column, shape=shape),
+        "label_column": label_column,
+        "threads": threads,
+    }
+    for index in indexes:
+        talk_no_promise(index, rule)
+    tell = talk if sys.stderr.isatty() else lambda _step: None
+    comparison = compare_indexes(inputs, indexes, rule, algorithms=algorithms, progress=tell, **of_images)
+
+    def write(page: Path) -> None:
+        from knnvote.classify.pages.comparison import write_comparison
+
+        write_comparison(page, comparison, inputs, indexes, rule, **of_images)
+
+    end(comparison, file=report, write=write, as_json=as_json, print_table=print_comparison)
+
+
+@click.command(epilog=example("knnvote choose-k digits.knn"))
+@index_argument
+@click.option(
+    "--max-k", type=POSITIVE, help="The most neighbours to try; by default 30, or all others of fewer images."
+)
+@click.option(
+    "--plot",
+    metavar="FILE",
+    is_flag=False,
+    flag_value="choose-k.png",
+    callback=parse_plot,
+    help="Draw them too, as PNG or SVG; to choose-k.png if no FILE is given.",
+)
+@threads_option
+@json_option
+def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: int | None, as_json: bool) -> None:
+    """Measure the accuracy of every k and weighting, each stored image left out in turn."""
+    from knnvote.classify.evaluation.choose_k import choose_k as choose
+    from knnvote.indexer.folder.open import open_index
+
+    from .tables.evaluation import print_choice
+
+    opened = open_index(index_folder)
+    _talk_approximate(opened, "accuracies")
+    with row_progress("leaving one out", total=opened.n) as progress:
+        choice = choose(opened, max_k=max_k, threads=threads, progress=progress)
+
+    def draw(picture: Path) -> None:
+        from knnvote.classify.pictures.choice import draw_choice
+        from knnvote.classify.pictures.figures import save
+
+        save(draw_choice(choice), picture)
+
+    end(choice, file=plot, write=draw, as_json=as_json, print_table=print_choice)
+
+
+@click.command(epilog=example("knnvote suspects digits.knn"))
+@index_argument
+@click.option(
+    "--k",
+    type=POSITIVE,
+    help="Neighbours that vote; by default 20, or all others of fewer images. Classes of fewer than 10 need less.",
+)
+@click.option(
+    "--top", type=POSITIVE, default=20, show_default=True, help="Suspects in the table and the page; --json has all."
+)
+@page_option("suspects as pictures, with their neighbours", has_figures=False)
+@threads_option
+@json_option
+def suspects(  # noqa: PLR0917  # click passes options by name
+    index_folder: str, k: int | None, top: int, report: Path | None, threads: int | None, as_json: bool
+) -> None:
+    """List stored images whose neighbours disagree with their label."""
+    from knnvote.classify.evaluation.suspects import find_suspects
+    from knnvote.indexer.folder.open import open_index
+
+    from .tables.evaluation import print_suspects
+
+    opened = open_index(index_folder)
+    _talk_approximate(opened, "neighbours")
+    with row_progress("leaving one out", total=opened.n) as progress:
+        found = find_suspects(opened, k=k, threads=threads, progress=progress)
+
+    def write(page: Path) -> None:
+        from knnvote.classify.pages.suspects import write_suspects
+
+        write_suspects(page, found, opened, top)
+
+    end(found, file=report, write=write, as_json=as_json, print_table=lambda found: print_suspects(found, top))
+
+
+def _talk_approximate(index: "Index", what: str) -> None:
+    """Say that figures found by an approximate search are approximate too."""
+    if not index.is_exact(1):
+        talk(f"note: the search of {index.path} is approximate, and so are {what}: an exact index gives exact ones")

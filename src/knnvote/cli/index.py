@@ -1,0 +1,210 @@
+"""Commands that build and change an index folder: index, add, remove."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .interruption import words
+from .options import (
+    example,
+    grayscale_option,
+    image_column_option,
+    image_options,
+    images_argument,
+    is_given,
+    label_column_option,
+    local_index_argument,
+    neighbor_options,
+    parse_local,
+    seed_option,
+    skip_bad_option,
+    threads_option,
+)
+from .spelling import as_typed
+from .talk import row_progress, talk
+
+
+@click.command(epilog=example("knnvote index digits/train.parquet --out digits.knn"))
+@images_argument
+@click.option("--out", required=True, callback=parse_local, help="The index folder to make.")
+@click.option(
+    "--kind",
+    type=click.Choice(["exact", "adaptive", "hnsw"]),
+    default="exact",
+    show_default=True,
+    help="How it searches.",
+)
+@click.option("--factory", metavar="STRING", help="Any FAISS factory string, instead of a kind.")
+@click.option(
+    "--metric",
+    type=click.Choice(["l2", "cosine", "l1"]),
+    default="l2",
+    show_default=True,
+    help="Of distances.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(["classification", "regression"]),
+    default="classification",
+    show_default=True,
+    help="Vote for a class, or average numbers.",
+)
+@neighbor_options(", for which an adaptive index is tuned")
+@click.option(
+    "--target-agreement",
+    type=float,
+    default=0.999,
+    show_default=True,
+    help="Share of images that an adaptive index is tuned to give the label of exact search.",
+)
+@image_options
+@label_column_option
+@click.option("--id-column", metavar="NAME", help="Column of ids; file#row otherwise.")
+@grayscale_option
+@skip_bad_option
+@click.option("--overwrite", is_flag=True, help="Replace an index folder that exists.")
+@seed_option("Of everything random.")
+@threads_option
+def index(  # noqa: PLR0917  # click passes options by name
+    images: tuple[str, ...],
+    out: Path,
+    kind: Any,
+    factory: str | None,
+    task: str,
+    k: int,
+    weights: Any,
+    target_agreement: float,
+    image_column: str | None,
+    shape: tuple[int, ...] | None,
+    label_column: str | None,
+    id_column: str | None,
+    grayscale: bool,
+    skip_bad: bool,
+    **options: Any,
+) -> None:
+    """Build an index folder from labelled images."""
+    from knnvote.classify.adaptive.tune import Tuning
+    from knnvote.data.inputs import find_inputs
+    from knnvote.data.layout import ImageOptions
+    from knnvote.indexer.build import IndexOptions, index_files
+    from knnvote.indexer.training import TrainingOptions
+
+    training = TrainingOptions(
+        images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale),
+        label_column=label_column,
+        id_column=id_column,
+        is_regression=task == "regression",
+        skip_bad=skip_bad,
+    )
+    kind = _kind(kind, factory)
+    index_options = IndexOptions(kind=kind, factory=factory, **options)
+    tune = Tuning(k=k, weights=weights, target_agreement=target_agreement)
+    _talk_untuned(kind)
+    inputs = find_inputs(images)
+    words.of_index()
+    with row_progress("indexing", inputs) as progress:
+        index_files(inputs, out, training=training, options=index_options, tune=tune, progress=progress)
+    _talk_index(out)
+
+
+def _kind(kind: str, factory: str | None) -> Any:
+    """The kind of index that is asked for by its name, or by a FAISS factory string."""
+    if factory is None:
+        return kind
+    if is_given("kind"):
+        raise click.UsageError("--factory names a kind of its own: leave out --kind")
+    return "factory"
+
+
+def _talk_untuned(kind: str) -> None:
+    """Tell of options that were given and change nothing."""
+    given = [as_typed(name) for name in ("k", "weights", "target_agreement") if is_given(name)]
+    if given and kind != "adaptive":
+        talk(f"note: {', '.join(given)} without effect: only adaptive indexes are tuned, and this one is {kind}")
+
+
+@click.command(epilog=example("knnvote add digits.knn digits/test.parquet"))
+@local_index_argument
+@images_argument
+@image_column_option
+@label_column_option
+@click.option("--id-column", metavar="NAME", help="Column of ids; that of the index otherwise.")
+@skip_bad_option
+@threads_option
+def add(  # noqa: PLR0917  # click passes options by name
+    index_folder: Path,
+    images: tuple[str, ...],
+    image_column: str | None,
+    label_column: str | None,
+    id_column: str | None,
+    skip_bad: bool,
+    threads: int | None,
+) -> None:
+    """Add labelled images to an index folder."""
+    from knnvote.classify.adaptive.tune import Tuning
+    from knnvote.data.inputs import find_inputs
+    from knnvote.data.layout import ImageOptions
+    from knnvote.indexer.grow import add_files
+    from knnvote.indexer.training import TrainingOptions
+
+    training = TrainingOptions(
+        images=ImageOptions(image_column=image_column),
+        label_column=label_column,
+        id_column=id_column,
+        skip_bad=skip_bad,
+    )
+    inputs = find_inputs(images)
+    words.of_index()
+    with row_progress("adding", inputs) as progress:
+        added = add_files(index_folder, inputs, tuning=Tuning, training=training, threads=threads, progress=progress)
+    talk(f"{index_folder}: {added:,} images added")
+    _talk_index(index_folder)
+
+
+@click.command(epilog=example("knnvote remove digits.knn test.parquet#0 test.parquet#1"))
+@local_index_argument
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--ids", "id_file", metavar="FILE", help="A Parquet file of ids.")
+@click.option("--id-column", metavar="NAME", help="Column of ids in FILE; its only one, or id, otherwise.")
+@threads_option
+def remove(
+    index_folder: Path, ids: tuple[str, ...], id_file: str | None, id_column: str | None, threads: int | None
+) -> None:
+    """Remove images from an index folder by their ids."""
+    import pyarrow as pa
+
+    from knnvote.classify.adaptive.tune import Tuning
+    from knnvote.data.inputs import find_inputs
+    from knnvote.indexer.grow import read_id_column, remove_ids
+
+    if not ids and id_file is None:
+        raise click.UsageError("nothing to remove is named: give IDs, or a Parquet file of them with --ids")
+    if id_column is not None and id_file is None:
+        raise click.UsageError("--id-column is of a file of ids: give one with --ids")
+    from_file = [] if id_file is None else read_id_column(find_inputs([id_file]), id_column).chunks
+    all_ids = pa.chunked_array([pa.array(ids, pa.string()), *from_file])
+    words.of_index()
+    removed = remove_ids(index_folder, all_ids, tuning=Tuning, threads=threads)
+    talk(f"{index_folder}: {removed:,} images removed")
+    _talk_index(index_folder)
+
+
+def _talk_index(out: Path) -> None:
+    """Say what an index folder holds that was just written."""
+    from knnvote.data.text import show_bytes
+    from knnvote.indexer.folder.generations import read_timing
+    from knnvote.indexer.manifest import read_manifest
+
+    from .tables.inspection import tuning_lines
+
+    manifest = read_manifest(out)
+    timing = read_timing(out, manifest.generation)
+    skipped = f", {manifest.skipped:,} bad rows left out" if manifest.skipped else ""
+    talk(
+        f"{out}: {manifest.n:,} images of {' x '.join(map(str, manifest.shape))}{skipped}, {manifest.kind}, "
+        f"{show_bytes(manifest.folder_bytes)}; read in {timing.read_seconds:.1f} s, "
+        f"built in {timing.build_seconds:.1f} s"
+    )
+    for line in tuning_lines(manifest.search):
+        talk(line)

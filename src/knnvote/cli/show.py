@@ -1,0 +1,114 @@
+"""Commands that make a picture or a page: show, map, report."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import (
+    example,
+    grayscale_option,
+    image_options,
+    images_argument,
+    index_argument,
+    label_column_option,
+    neighbor_options,
+    parse_grid,
+    parse_page,
+    picture_option,
+    seed_option,
+)
+from .talk import talk, talk_written
+
+
+@click.command(epilog=example("knnvote show digits/test.parquet"))
+@images_argument
+@click.option(
+    "--grid",
+    metavar="RxC",
+    default="2x5",
+    show_default=True,
+    callback=parse_grid,
+    help="Rows and columns; of --errors the rows alone count: an image and its neighbours fill a row.",
+)
+@click.option("--predictions", metavar="DIR", help="A job's outputs for these images: each prediction above the truth.")
+@click.option("--errors", is_flag=True, help="Only wrong predictions, each in a row with its neighbours.")
+@click.option("--index", "index_folder", metavar="INDEX", help="The job's index, to find neighbours in for --errors.")
+@image_options
+@grayscale_option
+@label_column_option
+@picture_option("show.png")
+def show(  # noqa: PLR0917  # click passes options by name
+    images: tuple[str, ...],
+    grid: tuple[int, ...],
+    predictions: str | None,
+    errors: bool,
+    index_folder: str | None,
+    image_column: str | None,
+    shape: tuple[int, ...] | None,
+    grayscale: bool,
+    label_column: str | None,
+    out: Path,
+) -> None:
+    """Draw images with their labels, or those that a job got wrong beside their neighbours."""
+    from knnvote.classify.job.finished import FinishedJob
+    from knnvote.classify.job.selection import Selection, select_images
+    from knnvote.classify.pictures.figures import save
+    from knnvote.classify.pictures.grid import check_grid, draw_errors, draw_grid
+    from knnvote.data.inputs import find_inputs
+    from knnvote.data.layout import ImageOptions
+    from knnvote.data.locations import locate
+    from knnvote.indexer.folder.open import open_index
+
+    if errors and (predictions is None or index_folder is None):
+        raise click.UsageError("--errors needs the job's outputs and its index: give --predictions and --index")
+    if index_folder is not None and not errors:
+        raise click.UsageError("--index is for --errors alone: give both, or none")
+    rows, columns = check_grid(grid)
+    job = None if predictions is None else FinishedJob.open(locate(predictions))
+    selection = Selection(
+        count=rows if errors else rows * columns,
+        images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale),
+        label_column=label_column,
+        job=job,
+        classifier=None if job is None or index_folder is None else job.classifier(open_index(index_folder)),
+    )
+    shown, total = select_images(find_inputs(images), selection)
+    if errors and not shown:
+        talk("no prediction is wrong: nothing is drawn")
+        return
+    save(draw_errors(shown) if errors else draw_grid(shown, columns), out)
+    more = f" of {total:,} wrong ones; a larger --grid shows more" if total > len(shown) else ""
+    talk(f"{out}: {len(shown):,} images{more}")
+
+
+@click.command("map", epilog=example("knnvote map digits.knn"))
+@index_argument
+@neighbor_options(" for a region", k=None, default_k="; by default 15, or all images of fewer")
+@seed_option("Of the images drawn.")
+@picture_option("map.png")
+def map_space(index_folder: str, k: int | None, weights: Any, seed: int, out: Path) -> None:
+    """Draw stored images on two principal components, and the regions of nearest neighbours there."""
+    from knnvote.classify.pictures.figures import save
+    from knnvote.classify.pictures.space_map import draw_map
+    from knnvote.indexer.folder.open import open_index
+
+    save(draw_map(open_index(index_folder), k=k, weights=weights, seed=seed), out)
+    talk_written(out)
+
+
+@click.command(epilog=example("knnvote report predictions"))
+@click.argument("folder", metavar="OUT")
+@click.option("--index", "index_folder", metavar="INDEX", help="The job's index: shows the neighbours that voted.")
+@click.option("--out", metavar="FILE", default="report.html", show_default=True, callback=parse_page, help="The page.")
+def report(folder: str, index_folder: str | None, out: Path) -> None:
+    """Write a page of a finished job: how its answers spread, and the rows to look at."""
+    from knnvote.classify.job.finished import FinishedJob
+    from knnvote.classify.job.report import report_job
+    from knnvote.classify.pages.job import write_job
+    from knnvote.data.locations import locate
+    from knnvote.indexer.folder.open import open_index
+
+    index = None if index_folder is None else open_index(index_folder)
+    write_job(out, report_job(FinishedJob.open(locate(folder)), index), index)
+    talk_written(out)

@@ -1,0 +1,1 @@
+"""Tables for people on stdout; what they show comes from elsewhere."""

@@ -1,0 +1,136 @@
+"""The tables of ``compare``, ``choose-k`` and ``suspects``, with what is told below them."""
+
+from knnvote.classify.evaluation.choose_k import Choice, Score
+from knnvote.classify.evaluation.compare import Comparison, IndexReport
+from knnvote.classify.evaluation.suspects import Suspect, Suspects
+from knnvote.data.text import show_bytes, show_speed
+from knnvote.indexer.labels import show_class
+
+from .table import add_row, new_table, print_line, print_table
+
+_FLIPS_SHOWN = 10
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """The table of ``compare`` on stdout, with each index's flips below it."""
+    headers = (
+        "index",
+        "kind",
+        "recall",
+        "p5",
+        "min",
+        "agreement",
+        "95% interval",
+        "R²" if comparison.is_regression else "accuracy",
+        "speed",
+        "size",
+        "build",
+    )
+    table = new_table(f"{comparison.queries:,} images, k = {comparison.k}", *headers)
+    for report in comparison.indexes:
+        add_row(table, *_comparison_row(report))
+    print_table(table)
+    for report in comparison.indexes:
+        if report.judged < comparison.queries:
+            print_line(f"{report.path}: asked for an even sample of {report.judged:,} of the images, as it is slow")
+        _print_flips(report)
+    for report in comparison.stored_in:
+        print_line(
+            f"{report.path}: {report.stored:,} of the {report.judged:,} test images are stored in the index, "
+            "and find themselves: accuracy on them says nothing"
+        )
+    for reason, rows in comparison.bad_images.items():
+        print_line(f"left out: {rows:,} rows ({reason})")
+
+
+def _comparison_row(report: IndexReport) -> list[str]:
+    agreement, recall = report.agreement, report.recall
+    return [
+        report.path,
+        report.kind,
+        f"{recall.mean:.4f}",
+        f"{recall.p5:.2f}",
+        f"{recall.min:.2f}",
+        f"{agreement.value:.4f}",
+        f"{agreement.low:.4f}-{agreement.high:.4f}",
+        "" if report.accuracy is None else f"{report.accuracy:.4f}",
+        show_speed(report.relative_speed),
+        show_bytes(report.bytes),
+        f"{report.build_seconds:.1f} s",
+    ]
+
+
+def _print_flips(report: IndexReport) -> None:
+    if report.flips:
+        apart = "" if report.tolerance is None else f" by more than {report.tolerance:.4g}"
+        print_line(f"{report.path}: {len(report.flips):,} labels differ from exact search{apart}:")
+    for flip in report.flips[:_FLIPS_SHOWN]:
+        label, exact, true = (show_class(value, None) for value in (flip.label, flip.exact, flip.truth))
+        truth = "" if flip.truth is None else f", true label {true}"
+        print_line(f"  row {flip.row}: {label}, exact search says {exact}{truth}")
+    if len(report.flips) > _FLIPS_SHOWN:
+        print_line(f"  and {len(report.flips) - _FLIPS_SHOWN:,} more: --json lists all")
+
+
+def print_choice(choice: Choice) -> None:
+    """The table of ``choose-k`` on stdout, a row for each k, and below it the best, the smallest and the largest."""
+    measure = choice.measure.replace("_", " ")
+    print_line(f"{choice.images:,} images, each left out in turn, {choice.search} search")
+    columns = (f"{measure}, {weights}" for weights in choice.weights)
+    table = new_table("", "k", *columns)  # a title would wrap: it is narrow
+    digits = len(str(choice.scores[-1].k))
+    for first in range(0, len(choice.scores), len(choice.weights)):
+        scores = choice.scores[first : first + len(choice.weights)]
+        add_row(table, f"{scores[0].k:{digits}}", *(_show_value(choice, score.value) for score in scores))
+    print_table(table)
+    print_line(f"best: {_show_score(choice, choice.best)}")
+    smallest, largest = choice.smallest_within_one_standard_error, choice.largest_within_one_standard_error
+    print_line(f"smallest k within one standard error of it: {_show_score(choice, smallest)}")
+    print_line(f"largest k within one standard error of it: {_show_score(choice, largest)}")
+    if choice.with_copies:
+        print_line(
+            f"{choice.with_copies:,} of the {choice.images:,} images have an exact copy among the others, "
+            f"which flatters the {measure}"
+        )
+
+
+def _show_score(choice: Choice, score: Score) -> str:
+    value, error = _show_value(choice, score.value), _show_value(choice, score.standard_error)
+    return f"k = {score.k}, {score.weights}: {choice.measure.replace('_', ' ')} {value}, standard error {error}"
+
+
+def _show_value(choice: Choice, value: float) -> str:
+    return f"{value:.4f}" if choice.measure == "accuracy" else f"{value:.5g}"
+
+
+def print_suspects(found: Suspects, top: int) -> None:
+    """The first suspects on stdout, most suspicious first, and below them how many there are."""
+    print_line(f"{found.images:,} images, each left out in turn, {found.search} search, k = {found.k}")
+    shown = found.suspects[:top]
+    if shown:
+        headers = ("id", "label", "votes against", "neighbours say", "their share", "nearest distance", "equal image")
+        table = new_table("", "rank", *headers)
+        digits = len(str(len(shown)))
+        for rank, suspect in enumerate(shown, 1):
+            add_row(table, f"{rank:{digits}}", *_suspect_row(suspect, found.class_names))
+        print_table(table)
+    print_line(
+        f"{found.losing_the_vote:,} of the {found.images:,} images ({found.losing_the_vote / found.images:.2%}) are "
+        "suspect: their neighbours say another label"
+    )
+    if found.with_equal:
+        print_line(f"{found.with_equal:,} are contradicted by an equal image with another label: these come first")
+    if len(found.suspects) > len(shown):
+        print_line(f"{len(found.suspects) - len(shown):,} more are not shown: --top shows more, --json lists all")
+
+
+def _suspect_row(suspect: Suspect, names: list[str] | None) -> list[str]:
+    return [
+        suspect.id,
+        show_class(suspect.label, names),
+        f"{suspect.against:.0%}",
+        show_class(suspect.neighbors_say, names),
+        f"{suspect.share:.0%}",
+        f"{suspect.neighbors[0].distance:.4g}",
+        ", ".join(f"{equal.id}: {show_class(equal.label, names)}" for equal in suspect.equal),
+    ]

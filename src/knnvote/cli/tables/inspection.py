@@ -1,0 +1,127 @@
+"""The tables of ``inspect``: an index, a job's outputs or images."""
+
+from typing import Any
+
+from knnvote.data.text import show_bytes
+from knnvote.indexer.labels import show_class
+from knnvote.indexer.manifest import AdaptiveSettings, ProposingSettings, SearchSettings, search_from_json
+from knnvote.indexer.rungs import MeasuredLadder, Tuned
+
+from .table import add_row, new_list, new_table, print_table
+
+_TALLIED = 20
+
+
+def print_inspection(facts: dict[str, Any]) -> None:
+    """What ``inspect`` found, on stdout."""
+    if facts["type"] == "images":
+        table = new_table(facts["path"], "file", "rows", "images", "label column")
+        for file in facts["files"]:
+            if "error" in file:
+                add_row(table, file["path"], "", file["error"], "")
+            else:
+                add_row(table, file["path"], f"{file['rows']:,}", file["images"], file["label_column"] or "none")
+        print_table(table)
+        return
+    table = new_list(facts["path"])
+    rows = _index_rows(facts) if facts["type"] == "index" else _job_rows(facts)
+    for name, value in rows:
+        add_row(table, name, value)
+    print_table(table)
+
+
+def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    shape = " x ".join(map(str, facts["shape"]))
+    classes = [show_class(label, facts["class_names"]) for label in facts["classes"][:20]]
+    more = [f"... {len(facts['classes'])} in all"] if len(facts["classes"]) > len(classes) else []
+    low, high = facts["range"]
+    bad = f"{facts['skipped']:,}"
+    return [
+        ("kind", f"{facts['kind']}, FAISS {facts['factory'] or 'not used'}, metric {facts['metric']}"),
+        ("images", f"{facts['n']:,} of {shape}, {facts['dtype']} from {low:g} to {high:g}, {bad} bad rows left out"),
+        ("labels", f"{facts['label_type']}, {facts['task']}{': ' if classes else ''}{', '.join(classes + more)}"),
+        ("from", ", ".join(source["path"] for source in facts["sources"]) or "arrays"),
+        ("columns", f"image {facts['image_column']}, label {facts['label_column']}"),
+        ("search", "; ".join(_search_lines(facts))),
+        ("size", f"{show_bytes(facts['bytes'])}, built in {facts['timing']['build_seconds']:.1f} s"),
+        ("files", ", ".join(entry["name"] for entry in facts["files"].values())),
+        ("versions", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
+        ("fingerprint", facts["fingerprint"]),
+    ]
+
+
+def _search_lines(facts: dict[str, Any]) -> list[str]:
+    """How an index of any kind searches."""
+    if facts["kind"] == "exact":
+        return [
+            "every stored image that a lower bound of its distance does not rule out"
+            if "bounds" in facts["files"]
+            else "every stored image"
+        ]
+    settings = search_from_json(facts["kind"], facts["search"])
+    if isinstance(settings, ProposingSettings):
+        return [f"{settings.candidates_per_neighbor} candidates for each neighbour"]
+    return tuning_lines(settings)
+
+
+def tuning_lines(settings: SearchSettings) -> list[str]:
+    """What tuning found for an adaptive index, in words; nothing for other kinds."""
+    if not isinstance(settings, AdaptiveSettings):
+        return []
+    tuned = settings.tuned
+    if tuned is None:
+        return ["not tuned: its most careful rung searches"]
+    tuned_for = f"tuned for k {tuned.k} and {tuned.weights} weights"
+    if not tuned.queries and tuned.label.reached:
+        return [f"{tuned_for}: exact search alone, as it was asked for or is the fastest here"]
+    lines = [f"{tuned_for} on {tuned.queries:,} stored images, each left out"]
+    if tuned.tolerance is not None:
+        return [*lines, f"answers within {tuned.tolerance:.4g} of exact search's: {_promise(tuned, tuned.label)}"]
+    return [
+        *lines,
+        f"labels that are exact search's: {_promise(tuned, tuned.label)}",
+        f"labels and confidences that are, for --min-confidence: {_promise(tuned, tuned.confidence)}",
+    ]
+
+
+def _promise(tuned: Tuned, found: MeasuredLadder) -> str:
+    if not found.reached and not tuned.queries:
+        return "all, by exact search alone: nearly all stored images have many copies, and cannot be asked"
+    if not found.reached:
+        return (
+            f"all, by exact search alone: {tuned.queries:,} images do not show that rungs reach the target "
+            f"{tuned.target_agreement:g}"
+        )
+    agreement = found.agreement
+    settled = ", ".join(f"{measured.settled:.1%}" for measured in found.rungs)
+    return f"{agreement.value:.4f}, of a 95% interval from {agreement.low:.4f}; rungs settle {settled}"
+
+
+def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    options = {name: value for name, value in facts["options"].items() if value not in (None, False, "")}
+    return [
+        ("files", f"{facts['files']:,} of {facts['inputs']:,} classified, {len(facts['failures']):,} failed"),
+        (
+            "rows",
+            f"{facts['rows']:,}: {facts['ok']:,} ok, {facts['abstained']:,} abstained, {facts['bad_image']:,} bad",
+        ),
+        *_tally_rows("labels", facts["labels"]),
+        *_tally_rows("abstained", facts["abstained_because"]),
+        *_tally_rows("bad images", facts["bad_because"]),
+        ("index", facts["index"]),
+        ("options", ", ".join(f"{name} {value}" for name, value in options.items())),
+        *([("left out", _left_out(facts["left_out"]))] if facts["left_out"] else []),
+        *((f"failed: {path}", reason) for path, reason in facts["failures"].items()),
+    ]
+
+
+def _left_out(names: list[str]) -> str:
+    files = "1 file that is" if len(names) == 1 else f"{len(names):,} files that are"
+    return f"{files} not of this job, the first {names[0]}: knnvote verify says why"
+
+
+def _tally_rows(title: str, counts: dict[Any, int]) -> list[tuple[str, str]]:
+    """The commonest values with their counts in one row, if there are any."""
+    shown = [f"{value}: {times:,}" for value, times in sorted(counts.items(), key=lambda pair: -pair[1])[:_TALLIED]]
+    more = [f"... {len(counts):,} in all"] if len(counts) > len(shown) else []
+    return [(title, "; ".join(shown + more))] if shown else []
