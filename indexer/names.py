@@ -1,4 +1,4 @@
-"""Names that are typed and stored, without what they stand for: they are imported in no time, for ``--help``."""
+"""Names that are typed and stored, without what they stand for: a command's help is told without more."""
 
 from typing import Literal, get_args
 

@@ -67,7 +67,7 @@ def _cases(names, not_yet):
     return [pytest.param(name, marks=[pytest.mark.xfail] if name in not_yet else []) for name in names]
 
 
-@pytest.mark.parametrize("folder", _cases(FOLDERS, {"knnvote"}))
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_imports_between_what_lies_in_a_folder_form_no_circle(folder):
     graph = {}
     for name, imports in IMPORTS.items():
@@ -80,7 +80,7 @@ def test_imports_between_what_lies_in_a_folder_form_no_circle(folder):
         pytest.fail(f"{folder}: {' <- '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("folder", _cases(FOLDERS, {"knnvote.classify.pages"}))
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_a_room_imports_only_those_before_it_and_none_the_face(folder):
     room = folder.split(".")[1] if "." in folder else None
     allowed = ROOMS[: ROOMS.index(room) + 1] if room in ROOMS else (*ROOMS, "cli", "demo")
@@ -117,7 +117,6 @@ def test_a_folder_holds_few_modules(folder):
 
 
 LONG = {
-    "knnvote.cli.main",
     "knnvote.classify.evaluation.compare",
 }
 

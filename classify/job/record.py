@@ -6,7 +6,7 @@ from types import NoneType
 from typing import Any
 
 from knnvote.classify.vote import Rule
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.files import atomic_write
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions
@@ -77,7 +77,7 @@ class JobRecord:
         for name, value in made_from["options"].items():
             before = self.options.get(name)
             if before != value:
-                found.append(f"--{name.replace('_', '-')} was {_shown(before)} and is {_shown(value)}")
+                found.append(f"{param(name)} was {_shown(before)} and is {_shown(value)}")
         return found
 
     def input(self, name: str) -> InputFile | None:

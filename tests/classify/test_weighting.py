@@ -70,7 +70,7 @@ def test_a_text_that_stands_for_none_is_refused_with_all_names(text):
     for made in (Rule, Tuning):
         with pytest.raises(OptionError) as told:
             made(weights=text)
-        assert str(told.value) == f"--weights is {text!r}: give one of uniform, distance"
+        assert str(told.value) == f"weights is {text!r}: give one of uniform, distance"
 
 
 @pytest.mark.parametrize("value", [None, 3, ["uniform"], {"uniform": 1}])
