@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.testset import read_test_set
-from knnvote.classify.search.distances import final_distances
 from knnvote.classify.search.search import exact, in_blocks
 from knnvote.classify.vote import Rule, vote
 from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.indexer.build import IndexOptions, index_files
+from knnvote.indexer.metric import L2
 
 NO_LABEL = -1
 
@@ -69,6 +69,6 @@ def read_problem(train: str, test: str, folder: Path) -> Problem:
 
 def exact_neighbors(problem: Problem, k: int) -> Neighbors:
     """What brute force answers to every test image."""
-    D, I = in_blocks(lambda xq: exact(xq, problem.x, k, "l2"), problem.xq)
-    codes, _ = vote(problem.codes[I], final_distances(D, "l2"), Rule(k=k))
+    D, I = in_blocks(lambda xq: exact(xq, problem.x, k, L2()), problem.xq)
+    codes, _ = vote(problem.codes[I], L2().final(D), Rule(k=k))
     return Neighbors(codes, I)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.classify.vote import Weights
-from knnvote.indexer.metric import Metric
+from knnvote.indexer.names import MetricName
 
 Images = tuple[NDArray[Any], NDArray[Any]]  # (n, *shape) images and (n,) labels
 Make = Callable[[np.random.Generator, int], Images]
@@ -27,7 +27,7 @@ class MadeSet:
     """
 
     make: Make
-    metric: Metric = "l2"
+    metric: MetricName = "l2"
     weights: Weights = "uniform"
     is_regression: bool = False
 

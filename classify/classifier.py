@@ -15,7 +15,7 @@ from knnvote.data.layout import ImageOptions, Layout, StoredImages
 from knnvote.data.tables import image_table
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index
-from knnvote.indexer.metric import unusable_rows
+from knnvote.indexer.metric import METRICS
 
 from .adaptive.ladder import climb
 from .answer import ABSTAINED, BAD_IMAGE, OK, Answer
@@ -108,7 +108,7 @@ class Classifier:
         """The images of a table as queries (nq, d), and the rows that cannot be, each with the reason."""
         decoded, bad = decode_images(table, layout)
         xq, unconvertible = convert_queries(decoded, self.index.vectors.dtype)
-        return xq, {**unusable_rows(xq, self.index.metric), **unconvertible, **bad}
+        return xq, {**METRICS[self.index.metric].unusable_rows(xq), **unconvertible, **bad}
 
     def answer(self, xq: NDArray[np.generic], bad: dict[int, str]) -> Answer:
         """Search and vote.

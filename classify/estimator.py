@@ -21,14 +21,14 @@ from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index, Timing, in_memory
 from knnvote.indexer.labels import label_array
-from knnvote.indexer.metric import Metric, unusable_rows
+from knnvote.indexer.metric import METRICS
+from knnvote.indexer.names import MetricName
 from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import training_set_from_arrays
 
 from .adaptive.ladder import climb
 from .adaptive.tune import Tuning
 from .parameters import ParameterError, check_to_answer, check_to_fit
-from .search.distances import final_distances
 from .search.search import exact, in_blocks, search
 from .vote import Rule, Ties, Weights, class_shares, mean_target, vote
 
@@ -45,7 +45,7 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
         n_neighbors: int = 5,
         *,
         weights: Weights = "uniform",
-        metric: Metric = "l2",
+        metric: MetricName = "l2",
         kind: Literal["exact", "adaptive"] = "exact",
         target_agreement: float = 0.999,
         random_state: int | np.random.RandomState | None = 0,
@@ -144,7 +144,7 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
             return _without_self(*self._search(index.vectors, k + 1, None))
         xq = validate_data(self, X, reset=False)
         k = self._check_k(k, index.n, len(xq))
-        for row, reason in unusable_rows(xq, index.metric).items():
+        for row, reason in METRICS[index.metric].unusable_rows(xq).items():
             raise KnnvoteError(f"row {row} of X cannot be compared: {reason}; leave it out")
         return self._search(xq, k, rule)
 
@@ -211,7 +211,7 @@ class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # sci
         n_neighbors: int = 5,
         *,
         weights: Weights = "uniform",
-        metric: Metric = "l2",
+        metric: MetricName = "l2",
         kind: Literal["exact", "adaptive"] = "exact",
         ties: Ties = "first-class",
         target_agreement: float = 0.999,
@@ -353,8 +353,8 @@ def _is_storable(labels: NDArray[Any]) -> bool:
 def _exact_in_floats(index: Index, xq: NDArray[np.float64], k: int) -> Neighbors:
     """Exact search of whole stored vectors for queries that are not whole, or beyond the stored type."""
     x = index.vectors.astype(np.float64)
-    D, I = in_blocks(lambda queries: exact(queries, x, k, index.metric), xq)
-    return final_distances(D, index.metric), I
+    D, I = in_blocks(lambda queries: exact(queries, x, k, METRICS[index.metric]), xq)
+    return METRICS[index.metric].final(D), I
 
 
 def _without_self(D: NDArray[np.float64], I: NDArray[np.int64]) -> Neighbors:

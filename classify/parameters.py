@@ -7,7 +7,7 @@ import numpy as np
 
 from knnvote.data.errors import OptionError
 from knnvote.indexer.build import MAX_SEED
-from knnvote.indexer.metric import METRICS
+from knnvote.indexer.names import METRICS
 
 from .vote import TIES, WEIGHTS
 

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .metric import Metric, metric_space
+from .metric import Metric
 from .projection import Projection
 
 _BLOCK = 16_384  # stored vectors projected at a time
@@ -108,8 +108,5 @@ def bound_points(x: NDArray[np.float64], projection: Projection) -> NDArray[np.f
 def bound_table(x: NDArray[np.generic], metric: Metric, projection: Projection) -> NDArray[np.float32]:
     """`bound_points` of stored vectors (n, d), block by block."""
     return np.concatenate(
-        [
-            bound_points(metric_space(x[start : start + _BLOCK], metric), projection)
-            for start in range(0, len(x), _BLOCK)
-        ]
+        [bound_points(metric.space(x[start : start + _BLOCK]), projection) for start in range(0, len(x), _BLOCK)]
     )

@@ -20,14 +20,13 @@ from knnvote.data.files import hold_lock
 from knnvote.data.inputs import InputFile
 from knnvote.data.locations import locate
 
-from .faiss_index import Built, build_faiss, held_vectors
+from .faiss_index import Built, build_faiss, faiss_metric, held_vectors
 from .fields import VECTOR_STEP
 from .folder.generations import LOCK, is_leftover
 from .folder.write import write_folder
 from .index import Index, Timing
 from .manifest import AdaptiveSettings, Manifest, is_index_folder
-from .metric import METRICS, Metric
-from .names import KINDS, Kind
+from .names import KINDS, METRICS, Kind, MetricName
 from .rungs import Tuned
 from .threads import limit_threads
 from .training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
@@ -51,7 +50,7 @@ class IndexOptions:
 
     kind: Kind = "exact"
     factory: str | None = None
-    metric: Metric = "l2"
+    metric: MetricName = "l2"
     seed: int = 0
     threads: int | None = None
     overwrite: bool = False
@@ -65,6 +64,8 @@ class IndexOptions:
         for value, allowed, option in ((self.kind, KINDS, "--kind"), (self.metric, METRICS, "--metric")):
             if value not in allowed:
                 raise OptionError(f"{option} is {value!r}: give one of {', '.join(allowed)}")
+        if self.kind != "exact":
+            faiss_metric(self.metric)
         if (self.kind == "factory") != (self.factory is not None):
             raise OptionError("kind 'factory' and a FAISS factory string go together: give both or neither")
         if not 0 <= self.seed <= MAX_SEED:

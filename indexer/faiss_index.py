@@ -19,8 +19,8 @@ from knnvote.data.locations import describe_os_error
 from .apart import run_apart
 from .bounds import bound_table
 from .manifest import AdaptiveSettings, ProposingSettings, ScanSettings, SearchSettings
-from .metric import Metric, metric_space, projectable
-from .names import Kind
+from .metric import METRICS, Euclidean, FaissMetric, Metric
+from .names import Kind, MetricName
 from .projection import Projection, fit_projection, projection_from_faiss
 from .rungs import Rung
 from .threads import limit_threads
@@ -34,8 +34,6 @@ _BLOCK = 16_384  # rows converted to floats at a time
 _FACTORY_ROOM = 32  # bytes that an index and its building may take for each byte of the floats
 _FACTORY_SECONDS = 1e-4  # of one processor that they may take for each: a hundred times what slow kinds do
 _LARGEST = {np.dtype(np.uint8): 2**8 - 1, np.dtype(np.uint16): 2**16 - 1}  # of pixels that the grid takes as they are
-# Of the metric's own space, in which cosine is l2.
-FAISS_METRIC = {"l2": faiss.METRIC_L2, "cosine": faiss.METRIC_L2, "l1": faiss.METRIC_L1}
 
 
 @dataclass(frozen=True)
@@ -55,17 +53,29 @@ class Built:
     bounds: NDArray[np.float32] | None = None
 
 
-def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: Metric, factory: str | None, seed: int) -> Built:
+def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: MetricName, factory: str | None, seed: int) -> Built:
     """Build the FAISS index of a kind over stored vectors x (n, d).
 
     Raises:
-        OptionError: the factory string is not one that FAISS can build for these vectors.
+        OptionError: FAISS does not know the metric, or cannot build the factory string for these vectors.
     """
     if kind == "exact":
-        return _exact(x, metric, seed)
+        return _exact(x, METRICS[metric], seed)
     if kind == "adaptive":
-        return _over_components(x, metric, seed)[0]
-    return _from_factory(x, metric, factory)
+        return _over_components(x, faiss_metric(metric), seed)[0]
+    return _from_factory(x, faiss_metric(metric), factory)
+
+
+def faiss_metric(name: MetricName) -> FaissMetric:
+    """A metric of an index that is not exact.
+
+    Raises:
+        OptionError: FAISS does not know it.
+    """
+    metric = METRICS[name]
+    if not isinstance(metric, FaissMetric):
+        raise OptionError(f"--metric is {name!r}, which FAISS does not know: give --kind exact")
+    return metric
 
 
 def _exact(x: NDArray[np.generic], metric: Metric, seed: int) -> Built:
@@ -78,7 +88,7 @@ def _exact(x: NDArray[np.generic], metric: Metric, seed: int) -> Built:
 
 def bounds_may_help(n: int, d: int, metric: Metric) -> bool:
     """Whether principal components can rule out stored vectors for less than their distances cost."""
-    return metric != "l1" and n >= BOUNDS_FROM and d >= 2 * _PRINCIPAL_COMPONENTS
+    return isinstance(metric, Euclidean) and n >= BOUNDS_FROM and d >= 2 * _PRINCIPAL_COMPONENTS
 
 
 def _lossless_holder(x: NDArray[np.generic]) -> tuple[faiss.Index | None, str]:
@@ -105,10 +115,10 @@ def _over_components(x: NDArray[np.generic], metric: Metric, seed: int) -> tuple
     n, d = x.shape
     train = training_rows(n, seed)
     sample = x[np.sort(train[:_AXES_FROM])]
-    largest = _LARGEST.get(x.dtype) if metric != "cosine" else None
-    projection = fit_projection(metric_space(sample, metric), min(_PRINCIPAL_COMPONENTS, d), largest=largest)
+    largest = _LARGEST.get(x.dtype) if metric.keeps_values else None
+    projection = fit_projection(metric.space(sample), min(_PRINCIPAL_COMPONENTS, d), largest=largest)
     projected = np.concatenate(
-        [projection(projectable(x[start : start + _BLOCK], metric)) for start in range(0, n, _BLOCK)]
+        [projection(metric.projectable(x[start : start + _BLOCK])) for start in range(0, n, _BLOCK)]
     )
     ivf = _inverted_file(projected, train, seed)
     chained = _chain(projection.to_faiss(), ivf)
@@ -165,19 +175,18 @@ def _chain(transforms: list[faiss.VectorTransform], index: faiss.Index) -> faiss
     return chained
 
 
-def _from_factory(x: NDArray[np.generic], metric: Metric, factory: str | None) -> Built:
+def _from_factory(x: NDArray[np.generic], metric: FaissMetric, factory: str | None) -> Built:
     """Any FAISS index, HNSW if none is named, over the vectors as they are where they are uint8, else centred."""
     d = x.shape[1]
-    as_stored = x.dtype == np.uint8 and metric != "cosine"
-    mean = metric_space(x[:_BLOCK], metric).mean(axis=0)
+    as_stored = x.dtype == np.uint8 and metric.keeps_values
+    mean = metric.space(x[:_BLOCK]).mean(axis=0)
     centre = np.zeros(d) if as_stored else mean.astype(np.float32).astype(np.float64)
     blocks = (
-        (metric_space(x[start : start + _BLOCK], metric) - centre).astype(np.float32)
-        for start in range(0, len(x), _BLOCK)
+        (metric.space(x[start : start + _BLOCK]) - centre).astype(np.float32) for start in range(0, len(x), _BLOCK)
     )
     if factory is None:
-        factory = "HNSW32,SQ8_direct" if as_stored and metric == "l2" else "HNSW32,Flat"
-        index = fill_index(np.concatenate(list(blocks)), factory, FAISS_METRIC[metric])
+        factory = "HNSW32,SQ8_direct" if as_stored and metric.faiss_type == faiss.METRIC_L2 else "HNSW32,Flat"
+        index = fill_index(np.concatenate(list(blocks)), factory, metric.faiss_type)
     else:
         index = _build_apart(blocks, x.shape, factory, metric)
     if as_stored:
@@ -201,7 +210,7 @@ def fill_index(floats: NDArray[np.float32], factory: str, metric_type: int) -> f
 
 
 def _build_apart(
-    blocks: Iterator[NDArray[np.float32]], shape: tuple[int, ...], factory: str, metric: Metric
+    blocks: Iterator[NDArray[np.float32]], shape: tuple[int, ...], factory: str, metric: FaissMetric
 ) -> faiss.Index:
     """What `fill_index` gives, built and tried in a process of its own, which some strings end.
 
@@ -218,7 +227,7 @@ def _build_apart(
                 for block in blocks:
                     stream.write(block.data)
             threads = faiss.omp_get_max_threads()
-            arguments = (floats, built, factory, FAISS_METRIC[metric], threads)
+            arguments = (floats, built, factory, metric.faiss_type, threads)
             size = floats.stat().st_size
             talk = run_apart(
                 "knnvote.indexer.trial.factory",
@@ -231,7 +240,7 @@ def _build_apart(
             return read_faiss(built)
     except KnnvoteError as error:
         raise OptionError(
-            f"FAISS cannot build --factory {factory!r} over {n:,} vectors of {d} dimensions with metric {metric}: "
+            f"FAISS cannot build --factory {factory!r} over {n:,} vectors of {d} dimensions with metric {metric.name}: "
             f"{error}; try --kind adaptive, or another factory string"
         ) from error
     except OSError as error:

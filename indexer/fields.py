@@ -9,8 +9,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from .metric import METRICS
-from .names import KINDS
+from .names import KINDS, METRICS
 from .rungs import Tuned
 
 VECTOR_STEP = "pixels"  # between an image and its vector stands one named step: today flattening

@@ -14,8 +14,7 @@ from knnvote.data.errors import KnnvoteError
 from .bounds import Bounds
 from .faiss_index import base_ivf, held_vectors, holds
 from .manifest import AdaptiveSettings, Manifest, ProposingSettings
-from .metric import Metric
-from .names import Kind
+from .names import Kind, MetricName
 from .projection import Projection
 from .rungs import EXACT, Rung, Tuned
 
@@ -78,9 +77,9 @@ class Index:
         return self.manifest.kind
 
     @property
-    def metric(self) -> Metric:
+    def metric(self) -> MetricName:
         """``l2``, ``cosine`` or ``l1``."""
-        metric: Metric = self.manifest.metric  # type: ignore[assignment]  # a manifest holds no other
+        metric: MetricName = self.manifest.metric  # type: ignore[assignment]  # a manifest holds no other
         return metric
 
     @property

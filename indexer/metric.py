@@ -1,45 +1,294 @@
-"""The spaces in which vectors are compared: pixels as stored, and the metric's own space in floats."""
+"""Metrics, a class each: the space in which vectors are compared, how far apart they are there, and who knows it.
 
-from typing import Literal, get_args
+To add one takes a class, its row in `METRICS`, its name in `names` and the help. One that derives from `Metric` alone
+is searched exactly, by a plain scan that settles every stored vector. One that FAISS knows derives from `FaissMetric`,
+and says how far float32 can be off; one that is l2 in its space, where principal components bound it, from `Euclidean`.
+"""
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-Metric = Literal["l2", "cosine", "l1"]
+from .names import MetricName
+
 _LARGEST = 1e150
 _SMALLEST = 1e-150
-METRICS: tuple[Metric, ...] = get_args(Metric)
+_FLOAT32_WHOLE = 2.0**24
+# Cosine distances of floats have two formulas, half the squared length and 1 - cos, which differ by about 2^-52.
+_TWO_FORMULAS = 2.0**-48
 
 
-def metric_space(x: NDArray[np.generic], metric: Metric) -> NDArray[np.float64]:
-    """Vectors (..., d) of any number type -> a float64 copy in which the metric is l2 or l1 itself.
+@dataclass(frozen=True)
+class Metric(ABC):
+    """How far apart vectors are.
 
-    For cosine each row is scaled to length 1; |u - v|^2 / 2 is then the cosine distance. A row's result has the same
-    bits whatever rows stand beside it: every operation is by element or along one row.
+    Attributes:
+        name: as it is typed and stored.
+        sklearn: what scikit-learn calls the distance that it is in its space.
+        keeps_values: its space holds vectors as they are.
+        equal_within: how far apart equal vectors can be by rounding.
+        scan_cost: of a plain scan, in microseconds for each value of a stored vector, on one core of 2023.
     """
-    values = np.array(x, dtype=np.float64, order="C")
-    if metric == "cosine":
+
+    name: ClassVar[MetricName]
+    sklearn: ClassVar[str]
+    keeps_values: ClassVar[bool] = True
+    equal_within: ClassVar[float] = 0.0
+    scan_cost: ClassVar[float] = 0.0008
+
+    def space(self, x: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Vectors (..., d) of any number type -> a float64 copy in the space in which they are compared.
+
+        A row's result has the same bits whatever rows stand beside it: every operation is by element or along one row.
+        """
+        return np.array(x, dtype=np.float64, order="C")
+
+    def projectable(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Vectors as `Projection` takes them: in the space, but 8-bit pixels that are in it as they are."""
+        return x if x.dtype == np.uint8 and self.keeps_values else self.space(x)
+
+    def unusable_rows(self, x: NDArray[np.generic]) -> dict[int, str]:
+        """Rows of x (n, d) that have no place in the space, each with the reason."""
+        if x.dtype != np.float64:
+            return {}
+        large = np.flatnonzero(np.abs(x).max(axis=1, initial=0) > _LARGEST).tolist()
+        return dict.fromkeys(large, f"a value beyond {_LARGEST:g}: squared distances would overflow")
+
+    @abstractmethod
+    def reduced(self, xq: NDArray[np.generic], stored: NDArray[np.generic]) -> NDArray[np.float64]:
+        """What orders candidates as the distance does, and may be cheaper: scikit-learn's ``rdist``.
+
+        Args:
+            xq: (nq, d) queries.
+            stored: (nq, m, d) the candidates of each.
+
+        Returns:
+            (nq, m) float64, the same bits for a pair of vectors whatever is computed beside it.
+        """
+
+    def final(self, D: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What `reduced` gives -> the distance: scikit-learn's ``dist``."""
+        return D
+
+    def from_sklearn(self, D: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Distances in the space, by the one that scikit-learn knows -> the distance."""
+        return D
+
+    def settling_cost(self, dtype: np.dtype[np.generic]) -> float:  # noqa: ARG002  # of some metrics it depends on it
+        """Of `reduced` for a candidate, in microseconds for each of its values, on one core of 2023."""
+        return 0.0008
+
+    def _differences(self, xq: NDArray[np.generic], stored: NDArray[np.generic]) -> NDArray[np.float64]:
+        """(nq, m, d) in the space, of queries (nq, d) and their candidates (nq, m, d)."""
+        difference = self.space(stored)
+        difference -= self.space(xq)[:, None, :]
+        return difference
+
+
+class FaissMetric(Metric):
+    """One that FAISS knows, in its space: float32 can propose what float64 settles.
+
+    Attributes:
+        faiss_type: FAISS's number for it.
+        formula_rounding: by how much `reduced` can differ from the true distance beside what is in proportion to it.
+    """
+
+    faiss_type: ClassVar[int]
+    formula_rounding: ClassVar[float] = 0.0
+
+    @abstractmethod
+    def unit(self, scale: float) -> float:
+        """What turns FAISS's distances between vectors that are scaled so into those of `reduced`."""
+
+    @abstractmethod
+    def lengths(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(n,) how far each vector (n, d) is from zero."""
+
+    @abstractmethod
+    def from_length(self, length: NDArray[np.float64]) -> NDArray[np.float64]:
+        """FAISS's distance between vectors that are so far apart."""
+
+    def rounding(self, lengths: NDArray[np.float64], reach: float, d: int) -> NDArray[np.float64]:
+        """(nq,) the most by which a float32 distance can differ from the true one.
+
+        A sum of d products in any order is off by at most d 2^-24 times the sum of their sizes (Higham, Accuracy and
+        Stability of Numerical Algorithms, section 3.1); the constants cover the conversion to float32, the few
+        operations around the sum, and the rounding of the lengths themselves. What is not in proportion is added: each
+        term may underflow, and `reduced` may have another formula.
+
+        Args:
+            lengths: (nq,) of the queries.
+            reach: length of the longest stored vector.
+            d: dimensions.
+        """
+        size = self.from_length(lengths + reach)
+        return (d + 16) * 2.0**-24 * size * 1.05 + (d * 2.0**-126 + self.formula_rounding)
+
+
+class Euclidean(FaissMetric):
+    """One that is l2 in its space, so that principal components bound it (`bounds`)."""
+
+    sklearn = "euclidean"
+    scan_cost = 0.000018
+    faiss_type = faiss.METRIC_L2
+
+    def lengths(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Of the sums of squares the roots."""
+        lengths: NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", x, x)).astype(np.float64)
+        return lengths
+
+    def from_length(self, length: NDArray[np.float64]) -> NDArray[np.float64]:
+        """FAISS's l2 is squared."""
+        return length**2
+
+    @abstractmethod
+    def squared(self, D: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What `reduced` gives -> squared l2 distances in the space, and not less than the true ones."""
+
+    def _squares(self, xq: NDArray[np.generic], stored: NDArray[np.generic]) -> NDArray[np.float64]:
+        difference = self._differences(xq, stored)
+        squares: NDArray[np.float64] = np.square(difference, out=difference).sum(axis=2)
+        return squares
+
+
+@dataclass(frozen=True)
+class L2(Euclidean):
+    """Euclidean distance; reduced, its square, which is exact between whole numbers while sums stay below 2^53."""
+
+    name = "l2"
+
+    def unit(self, scale: float) -> float:
+        """Of squares."""
+        return scale**-2
+
+    def squared(self, D: NDArray[np.float64]) -> NDArray[np.float64]:
+        """As they are."""
+        return D
+
+    def reduced(self, xq: NDArray[np.generic], stored: NDArray[np.generic]) -> NDArray[np.float64]:
+        """The squared distance."""
+        if xq.dtype == stored.dtype == np.uint8:
+            return self._squares_of_bytes(xq, stored)
+        return self._squares(xq, stored)
+
+    def final(self, D: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The root."""
+        return np.sqrt(D)
+
+    def settling_cost(self, dtype: np.dtype[np.generic]) -> float:
+        """Half that of other types for bytes, which have FAISS's kernel."""
+        return 0.0004 if dtype == np.uint8 else 0.0008
+
+    def _squares_of_bytes(self, xq: NDArray[np.generic], stored: NDArray[np.generic]) -> NDArray[np.float64]:
+        """FAISS's float32 kernel, which adds whole numbers without rounding as long as the sum stays below 2^24.
+
+        Sums of squares only grow, so a result below 2^24 shows that no partial sum was rounded; others are computed
+        again.
+        """
+        nq, m, d = stored.shape
+        queries, candidates = xq.astype(np.float32), stored.reshape(nq * m, d).astype(np.float32)
+        query_rows, candidate_rows = np.repeat(np.arange(nq), m), np.arange(nq * m)  # named: a pointer keeps nothing
+        D = np.empty((nq, m), dtype=np.float32)
+        faiss.pairwise_indexed_L2sqr(
+            d,
+            nq * m,
+            faiss.swig_ptr(queries),
+            faiss.swig_ptr(query_rows),
+            faiss.swig_ptr(candidates),
+            faiss.swig_ptr(candidate_rows),
+            faiss.swig_ptr(D),
+        )
+        exact = D.astype(np.float64)
+        rounded = (exact >= _FLOAT32_WHOLE).any(axis=1)
+        if rounded.any():
+            exact[rounded] = self._squares(xq[rounded], stored[rounded])
+        return exact
+
+
+@dataclass(frozen=True)
+class Cosine(Euclidean):
+    """1 - cos of the angle: in its space every vector has length 1, and |u - v|^2 / 2 is the distance."""
+
+    name = "cosine"
+    keeps_values = False
+    equal_within = 1e-12
+    formula_rounding = _TWO_FORMULAS
+
+    def space(self, x: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Each row is scaled to length 1."""
+        values = super().space(x)
         length = np.sqrt(np.square(values).sum(axis=-1, keepdims=True))
         values /= np.where(length == 0, 1, length)
-    return values
+        return values
 
-
-def projectable(x: NDArray[np.generic], metric: Metric) -> NDArray[np.generic]:
-    """Vectors as `Projection` takes them: in the metric's space, but 8-bit pixels that are in it as they are."""
-    return x if x.dtype == np.uint8 and metric != "cosine" else metric_space(x, metric)
-
-
-def unusable_rows(x: NDArray[np.generic], metric: Metric) -> dict[int, str]:
-    """Rows of x (n, d) that have no place in the metric's space, each with the reason."""
-    bad: dict[int, str] = {}
-    if x.dtype == np.float64:
-        large = np.flatnonzero(np.abs(x).max(axis=1, initial=0) > _LARGEST).tolist()
-        bad |= dict.fromkeys(large, f"a value beyond {_LARGEST:g}: squared distances would overflow")
-    if metric == "cosine":
+    def unusable_rows(self, x: NDArray[np.generic]) -> dict[int, str]:
+        """Beside values too large those rows that have no direction, or none that squares can tell."""
         reason = "every pixel is zero, and cosine distance needs a direction"
-        bad |= dict.fromkeys(np.flatnonzero(~x.any(axis=1)).tolist(), reason)
+        bad = super().unusable_rows(x) | dict.fromkeys(np.flatnonzero(~x.any(axis=1)).tolist(), reason)
         if x.dtype == np.float64:
             small = np.abs(x).max(axis=1, initial=0)
             rows = np.flatnonzero((small > 0) & (small < _SMALLEST)).tolist()
             bad |= dict.fromkeys(rows, f"no value as large as {_SMALLEST:g}: squares would underflow to zero")
-    return bad
+        return bad
+
+    def unit(self, scale: float) -> float:
+        """Half a square; in this space nothing is scaled."""
+        return 0.5 * scale**-2
+
+    def squared(self, D: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Twice the distance."""
+        return 2 * (D + _TWO_FORMULAS)
+
+    def reduced(self, xq: NDArray[np.generic], stored: NDArray[np.generic]) -> NDArray[np.float64]:
+        """The distance itself: of whole numbers by their products, which are exact while below 2^53."""
+        if stored.dtype.kind == "u":
+            return self._of_whole_numbers(xq.astype(np.float64), stored.astype(np.float64))
+        return self._squares(xq, stored) / 2
+
+    def from_sklearn(self, D: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Half the square."""
+        return np.square(D) / 2
+
+    @staticmethod
+    def _of_whole_numbers(xq: NDArray[np.float64], stored: NDArray[np.float64]) -> NDArray[np.float64]:
+        """1 - cos of queries (nq, d) and candidates (nq, m, d)."""
+        dot = (stored * xq[:, None, :]).sum(axis=2)
+        squares = np.square(xq).sum(axis=1)[:, None] * np.square(stored).sum(axis=2)
+        cosine: NDArray[np.float64] = np.maximum(1 - dot / np.sqrt(squares), 0)
+        return cosine
+
+
+@dataclass(frozen=True)
+class L1(FaissMetric):
+    """The sum of absolute differences, exact between whole numbers while below 2^53; no bounds hold."""
+
+    name = "l1"
+    sklearn = "manhattan"
+    scan_cost = 0.00006
+    faiss_type = faiss.METRIC_L1
+
+    def unit(self, scale: float) -> float:
+        """Of the values themselves."""
+        return 1 / scale
+
+    def lengths(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Sums of absolute values."""
+        lengths: NDArray[np.float64] = np.abs(x).sum(axis=1).astype(np.float64)
+        return lengths
+
+    def from_length(self, length: NDArray[np.float64]) -> NDArray[np.float64]:
+        """As it is."""
+        return length
+
+    def reduced(self, xq: NDArray[np.generic], stored: NDArray[np.generic]) -> NDArray[np.float64]:
+        """The distance itself."""
+        difference = self._differences(xq, stored)
+        total: NDArray[np.float64] = np.abs(difference, out=difference).sum(axis=2)
+        return total
+
+
+METRICS: dict[MetricName, Metric] = {metric.name: metric for metric in (L2(), Cosine(), L1())}

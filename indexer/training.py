@@ -20,7 +20,8 @@ from knnvote.data.parquet import open_parquet, read_batches, read_head, rows_wit
 
 from .labels import class_names, label_array, recognise_label
 from .manifest import Source
-from .metric import Metric, unusable_rows
+from .metric import METRICS
+from .names import MetricName
 
 _BATCH = 4096
 
@@ -101,7 +102,7 @@ def read_training_set(
     inputs: Sequence[InputFile],
     options: TrainingOptions,
     *,
-    metric: Metric = "l2",
+    metric: MetricName = "l2",
     stored: TrainingSet | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
 ) -> TrainingSet:
@@ -222,7 +223,7 @@ def training_set_from_arrays(
     images: NDArray[Any],
     labels: NDArray[Any] | Sequence[Any],
     *,
-    metric: Metric = "l2",
+    metric: MetricName = "l2",
     is_regression: bool = False,
 ) -> TrainingSet:
     """Take labelled images from arrays.
@@ -246,7 +247,7 @@ def training_set_from_arrays(
         raise KnnvoteError(f"images are {images.dtype} of shape {images.shape}: expected numbers, one or more an image")
     flat = images.reshape(len(images), -1)
     bad = {} if np.isfinite(flat).all() else {int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0]): "not finite"}
-    bad |= unusable_rows(flat, metric)
+    bad |= METRICS[metric].unusable_rows(flat)
     for row, reason in bad.items():
         raise KnnvoteError(f"image {row} cannot be stored: {reason}; leave it out")
     try:
@@ -268,13 +269,13 @@ def _read_part(
     label_column: str,
     options: TrainingOptions,
     *,
-    metric: Metric,
+    metric: MetricName,
     progress: Callable[[int], None],
 ) -> _Part:
     vectors, tables, skipped = [], [], 0
     for first_row, batch in _numbered(_label_batches(source, file, layout, label_column, options)):
         block, bad = decode_images(batch, layout)
-        bad |= {row: reason for row, reason in unusable_rows(block, metric).items() if row not in bad}
+        bad |= {row: reason for row, reason in METRICS[metric].unusable_rows(block).items() if row not in bad}
         label = batch.column(batch.schema.get_field_index(label_column))
         unlabelled = label.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
         bad |= dict.fromkeys(np.flatnonzero(unlabelled).tolist(), "no label")

@@ -11,10 +11,10 @@ too far from all stored vectors, only exact search says. `tune` chooses the rung
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.search.distances import final_distances
 from knnvote.classify.search.search import check_k, exact_block, in_blocks, probe, project, settle, settle_or_scan
 from knnvote.classify.vote import Rule, vote
 from knnvote.indexer.index import Index
+from knnvote.indexer.metric import METRICS
 from knnvote.indexer.rungs import Rung
 
 _TOLERANCE = 0.05  # of a regression, in standard deviations of the stored labels
@@ -64,7 +64,7 @@ def climb(
     check_k(index, rule.k)
     rungs = rungs_for(index, rule)
     D, I, settled_by = in_blocks(lambda queries: _climb_block(index, queries, rule, rungs), xq)
-    return final_distances(D, index.metric), I, settled_by
+    return METRICS[index.metric].final(D), I, settled_by
 
 
 def _climb_block(
@@ -93,7 +93,7 @@ def _is_near(D: NDArray[np.float64], rule: Rule, index: Index) -> NDArray[np.boo
     """Whether the nearest of each query's neighbours (nq, k) is near enough for an answer."""
     if rule.max_distance is None:
         return np.ones(len(D), dtype=np.bool_)
-    near: NDArray[np.bool_] = final_distances(D[:, 0], index.metric) <= rule.max_distance
+    near: NDArray[np.bool_] = METRICS[index.metric].final(D[:, 0]) <= rule.max_distance
     return near
 
 
@@ -101,18 +101,18 @@ def _search_rung(
     index: Index, xq: NDArray[np.generic], rung: Rung, rule: Rule
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
     """Which queries a rung settles (s,), and the k nearest of those: D as `candidate_distances` has it and I (s, k)."""
-    k, everything = rule.k, np.arange(len(xq))
+    k, everything, metric = rule.k, np.arange(len(xq)), METRICS[index.metric]
     if rung.nprobe is None:
         return everything, *exact_block(index, xq, k)
     proposed = probe(index, project(index, xq), rung.candidates(k, index.n), rung.nprobe)[1]
     if rung.confidence is None:
         sure = np.flatnonzero(agrees(index, proposed, index.tuned.tolerance if index.tuned else None))
-        return sure, *settle(xq[sure], index.vectors, proposed[sure], k, index.metric)
+        return sure, *settle(xq[sure], index.vectors, proposed[sure], k, metric)
     if rung.confidence == 0:
         return everything, *settle_or_scan(index, xq, proposed, k)
-    D, I = settle(xq, index.vectors, proposed, k, index.metric)
+    D, I = settle(xq, index.vectors, proposed, k, metric)
     full = np.flatnonzero(I[:, -1] >= 0)
-    confidence = vote(index.class_codes[I[full]], final_distances(D[full], index.metric), rule)[1]
+    confidence = vote(index.class_codes[I[full]], metric.final(D[full]), rule)[1]
     sure = full[confidence >= rung.confidence]
     return sure, D[sure], I[sure]
 

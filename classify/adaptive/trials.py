@@ -7,10 +7,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.search.distances import candidate_distances, final_distances
+from knnvote.classify.search.distances import candidate_distances
 from knnvote.classify.search.search import exact_search, in_blocks, nearest, probe, project
 from knnvote.classify.vote import Rule, mean_target, vote
 from knnvote.indexer.index import Index
+from knnvote.indexer.metric import METRICS
 from knnvote.indexer.rungs import Rung
 
 from .ladder import agrees
@@ -111,7 +112,7 @@ def _try_probing(
             label = _answers(index, np.ones((len(xq), rule.k)), I[:, : rule.k], rule)[0]
             answers = dict.fromkeys(counts, (label, np.ones(len(xq))))
         else:
-            D = candidate_distances(xq, index.vectors, I, index.metric)
+            D = candidate_distances(xq, index.vectors, I, METRICS[index.metric])
             answers = {m: _nearest_answers(index, D[:, :m], I[:, :m], rule) for m in set(counts)}
         tried = [(_is_sure(rung, agreed[m], *answers[m]), *answers[m]) for rung, m in zip(rungs, counts, strict=True)]
         return (np.array(tried, dtype=np.float64).transpose(2, 1, 0),)
@@ -133,7 +134,7 @@ def _nearest_answers(
     index: Index, D: NDArray[np.float64], I: NDArray[np.int64], rule: Rule
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     near_D, near_I = nearest(D, I, rule.k)
-    return _answers(index, final_distances(near_D, index.metric), near_I, rule)
+    return _answers(index, METRICS[index.metric].final(near_D), near_I, rule)
 
 
 def _leave_out(D: NDArray[Any], I: NDArray[np.int64], m: int) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -28,6 +28,7 @@ from knnvote.classify.vote import WEIGHTS, Rule, Weights
 from knnvote.data.errors import OptionError
 from knnvote.indexer.faiss_index import training_rows
 from knnvote.indexer.index import Index
+from knnvote.indexer.metric import METRICS
 from knnvote.indexer.rungs import EXACT, Interval, Ladder, MeasuredLadder, MeasuredRung, Rung, Tuned
 
 from .ladder import answer_tolerance
@@ -122,12 +123,12 @@ def _rungs(index: Index, k: int) -> tuple[dict[Rung, float], ...]:
 
 def _cost(index: Index, rung: Rung, k: int) -> float:
     """About microseconds a query on one core of 2023, for the products that a search adds up."""
-    is_bytes = index.vectors.dtype == np.uint8 and index.metric == "l2"
-    distance = (0.0004 if is_bytes else 0.0008) * index.d
+    metric = METRICS[index.metric]
+    distance = metric.settling_cost(index.vectors.dtype) * index.d
     if rung.nprobe is None and index.bounds is not None:
         return 30 + 0.0026 * index.n
     if rung.nprobe is None:
-        return (0.00006 if index.metric == "l1" else 0.000018) * index.n * index.d + (k + 16) * distance
+        return metric.scan_cost * index.n * index.d + (k + 16) * distance
     nlist, p = int(index.ivf[0].nlist), int(index.ivf[0].d)
     probing = 3 + 0.00005 * nlist * p + 0.00023 * rung.nprobe * index.n / nlist * p
     return probing + rung.candidates(k, index.n) * (0.1 + distance)

@@ -18,10 +18,9 @@ from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions
-from knnvote.indexer.faiss_index import FAISS_METRIC
 from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.index import Index
-from knnvote.indexer.metric import metric_space
+from knnvote.indexer.metric import METRICS, FaissMetric
 from knnvote.indexer.rungs import Interval
 from knnvote.indexer.threads import limit_threads
 
@@ -271,10 +270,11 @@ def _relative_speed(search: _Search, xq: NDArray[np.generic]) -> float:
     index, rule = search.classifier.index, search.classifier.rule
     queries = int(np.clip(_SPEED_DISTANCES // index.n, *_SPEED_QUERIES))
     sample = xq[np.linspace(0, len(xq) - 1, min(len(xq), queries)).astype(int)]
-    flat = faiss.IndexFlat(index.d, FAISS_METRIC[index.metric])
+    metric = METRICS[index.metric]
+    flat = faiss.IndexFlat(index.d, metric.faiss_type if isinstance(metric, FaissMetric) else faiss.METRIC_L2)
     for start in range(0, index.n, _BATCH):
-        flat.add(metric_space(index.vectors[start : start + _BATCH], index.metric).astype(np.float32))
-    floats = metric_space(sample, index.metric).astype(np.float32)
+        flat.add(metric.space(index.vectors[start : start + _BATCH]).astype(np.float32))
+    floats = metric.space(sample).astype(np.float32)
 
     def plain() -> None:
         D, I = flat.search(floats, rule.k)

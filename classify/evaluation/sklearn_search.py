@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from knnvote.classify.answer import Answer
 from knnvote.classify.classifier import Classifier
-from knnvote.indexer.metric import metric_space
+from knnvote.indexer.metric import METRICS
 
 Algorithm = Literal["brute", "kd_tree", "ball_tree"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
@@ -42,12 +42,13 @@ class SklearnSearch:
         from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415  # slow to import, and only this needs it
 
         index = classifier.index
-        x = metric_space(index.vectors[:], index.metric)
+        metric = METRICS[index.metric]
+        x = metric.space(index.vectors[:])
         start = time.perf_counter()
         self._fitted = NearestNeighbors(
             n_neighbors=classifier.rule.k,
             algorithm=algorithm,
-            metric="manhattan" if index.metric == "l1" else "euclidean",
+            metric=metric.sklearn,
         ).fit(x)
         self.build_seconds = time.perf_counter() - start
         self.classifier = classifier
@@ -59,8 +60,6 @@ class SklearnSearch:
 
     def answer(self, xq: NDArray[np.generic]) -> Answer:
         """Search and vote for queries (nq, d)."""
-        metric = self.classifier.index.metric
-        D, I = self._fitted.kneighbors(metric_space(xq, metric))
-        if metric == "cosine":
-            D = np.square(D) / 2
-        return self.classifier.answer_neighbors(D, I)
+        metric = METRICS[self.classifier.index.metric]
+        D, I = self._fitted.kneighbors(metric.space(xq))
+        return self.classifier.answer_neighbors(metric.from_sklearn(D), I)

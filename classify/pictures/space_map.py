@@ -13,7 +13,7 @@ from knnvote.classify.search.search import check_k
 from knnvote.classify.vote import Weights, class_shares
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.indexer.index import Index
-from knnvote.indexer.metric import metric_space
+from knnvote.indexer.metric import METRICS
 
 from .figures import INK, font_families, missing_characters, new_figure, outlined, plain, style
 
@@ -68,7 +68,7 @@ def find_map(index: Index, *, k: int, weights: Weights, seed: int) -> SpaceMap:
     if index.n == 1:
         raise KnnvoteError(f"{index.path} holds one image, which cannot be spread on a map: index more images")
     rows = _sample(index.n, max(k, min(_FITTED, _FITTED_VALUES // index.d)), seed)
-    x = metric_space(index.vectors[rows], index.metric)
+    x = METRICS[index.metric].space(index.vectors[rows])
     if index.d < 2 or (x == x[0]).all():
         raise KnnvoteError(f"{index.path} holds images that are all alike, or of one pixel: there is nothing to map")
     x /= np.abs(x).max()  # so that squares neither overflow nor vanish

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import OptionError
 from knnvote.indexer.bounds import Bounds
-from knnvote.indexer.faiss_index import FAISS_METRIC
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import ProposingSettings
-from knnvote.indexer.metric import Metric, metric_space, projectable
+from knnvote.indexer.metric import METRICS, Euclidean, FaissMetric, Metric
 from knnvote.indexer.threads import map_single_threaded
 
-from .distances import candidate_distances, final_distances
+from .distances import candidate_distances
 
 Search = Callable[[Index, NDArray[np.generic], int], tuple[NDArray[np.float64], NDArray[np.int64]]]
 
@@ -37,7 +36,6 @@ _BOUND_BLOCK = 1024  # queries of one matrix product with the bounds
 _FIRST_BLOCK = 256  # queries that show whether bounds are of use
 _MOST_SURVIVORS = 1 << 14  # of one query: memory stays small
 _USEFUL = 16  # a distance of its own costs a survivor this many times what a plain scan costs it
-_SAME_DIRECTION = 1e-12  # cosine distance of equal vectors, at most: rounding
 _ALIKE = 32  # queries settled together, of about as many survivors
 
 
@@ -61,13 +59,13 @@ def search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.fl
     check_k(index, k)
     block = exact_block if index.is_exact(k) else _approximate_block
     D, I = in_blocks(lambda queries: block(index, queries, k), xq)
-    return final_distances(D, index.metric), I
+    return METRICS[index.metric].final(D), I
 
 
 def exact_search(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The k nearest stored vectors of each query, of any kind of index; arguments and results as of `search`."""
     D, I = in_blocks(lambda queries: exact_block(index, queries, k), xq)
-    return final_distances(D, index.metric), I
+    return METRICS[index.metric].final(D), I
 
 
 def neighbors_left_out(
@@ -115,9 +113,10 @@ def in_blocks(
 
 def exact_block(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """D as `candidate_distances` gives it and I, both (nq, k), of one block of queries."""
-    if index.bounds is not None:
-        return exact_by_bounds(index, index.bounds, xq, k)
-    return exact(xq, index.vectors, k, index.metric)
+    metric = METRICS[index.metric]
+    if index.bounds is not None and isinstance(metric, Euclidean):
+        return exact_by_bounds(index, index.bounds, xq, k, metric)
+    return exact(xq, index.vectors, k, metric)
 
 
 def _approximate_block(index: Index, xq: NDArray[np.generic], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -128,7 +127,7 @@ def settle_or_scan(
     index: Index, xq: NDArray[np.generic], I: NDArray[np.int64], k: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The k nearest of each query's candidates I (nq, m); of all stored vectors where there are fewer than k."""
-    D, I = settle(xq, index.vectors, I, k, index.metric)
+    D, I = settle(xq, index.vectors, I, k, METRICS[index.metric])
     lacking = (I < 0).any(axis=1)
     if lacking.any():
         D[lacking], I[lacking] = exact_block(index, xq[lacking], k)
@@ -144,7 +143,7 @@ def candidates(index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int6
     if not isinstance(settings, ProposingSettings):
         raise TypeError(f"{index.path} has no FAISS index that proposes candidates")
     m = min(index.n, k * settings.candidates_per_neighbor)
-    queries = metric_space(xq, index.metric)
+    queries = METRICS[index.metric].space(xq)
     inner = index.faiss_index
     if settings.is_centred:
         centring = faiss.downcast_VectorTransform(inner.chain.at(0))
@@ -163,7 +162,7 @@ def finds_equal(
     index: Index, xq: NDArray[np.generic], D: NDArray[np.float64], I: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Which queries (nq, d) have an equal stored vector among their neighbours D, I (nq, k)."""
-    may_be_equal = (_SAME_DIRECTION if index.metric == "cosine" else 0) >= D
+    may_be_equal = METRICS[index.metric].equal_within >= D
     found = np.zeros(len(D), dtype=np.bool_)
     for j in range(D.shape[1]):
         asked = np.flatnonzero(may_be_equal[:, j] & ~found)
@@ -174,7 +173,7 @@ def finds_equal(
 
 def project(index: Index, xq: NDArray[np.generic]) -> NDArray[np.float32]:
     """Queries (nq, d) as the inverted file of an index takes them, (nq, p)."""
-    return index.ivf[1](projectable(xq, index.metric))
+    return index.ivf[1](METRICS[index.metric].projectable(xq))
 
 
 def probe(
@@ -196,7 +195,7 @@ def _lists_holding(index: Index, rows: int) -> int:
 
 
 def exact_by_bounds(
-    index: Index, bounds: Bounds, xq: NDArray[np.generic], k: int
+    index: Index, bounds: Bounds, xq: NDArray[np.generic], k: int, metric: Euclidean
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Brute force by result: only what a lower bound does not rule out gets a distance.
 
@@ -214,11 +213,9 @@ def exact_by_bounds(
     for start, end in itertools.pairwise([0, *range(_FIRST_BLOCK, len(xq), _BOUND_BLOCK), len(xq)]):
         queries = xq[start:end]
         proposed = probe(index, project(index, queries), m, _lists_holding(index, _FIRST_ROOM * m))[1]
-        t = settle(queries, index.vectors, proposed, k, index.metric)[0][:, -1]
-        # For cosine, half the squared distance and 1 - cos round differently.
-        squared = 2 * (t + 2.0**-48) if index.metric == "cosine" else t
+        t = settle(queries, index.vectors, proposed, k, metric)[0][:, -1]
         columns, counts, given_up = bounds.survivors(
-            metric_space(queries, index.metric), squared, _MOST_SURVIVORS, max(k, index.n // _USEFUL)
+            metric.space(queries), metric.squared(t), _MOST_SURVIVORS, max(k, index.n // _USEFUL)
         )
         given_up |= counts < k  # no bound rules out so many: the index is not one that knnvote built
         if given_up.all():  # these data leave a bound nothing to work with
@@ -228,10 +225,10 @@ def exact_by_bounds(
         first = np.cumsum(counts) - counts
         for rows in _alike(counts, np.flatnonzero(~given_up)):
             survivors = _padded(columns, first[rows], counts[rows])
-            D[start + rows], I[start + rows] = settle(queries[rows], index.vectors, survivors, k, index.metric)
+            D[start + rows], I[start + rows] = settle(queries[rows], index.vectors, survivors, k, metric)
     rest = np.concatenate(doubtful)
     if len(rest):
-        D[rest], I[rest] = exact(xq[rest], index.vectors, k, index.metric)
+        D[rest], I[rest] = exact(xq[rest], index.vectors, k, metric)
     return D, I
 
 
@@ -253,7 +250,8 @@ def exact(
     """Brute force by result: float32 proposes, stored vectors settle, and what float32 leaves in doubt is widened.
 
     A query is done when its k-th settled distance is smaller than any distance that a vector outside the candidates
-    can have: that of the last candidate, less the most that float32 can have rounded it by.
+    can have: that of the last candidate, less the most that float32 can have rounded it by. Of a metric that FAISS does
+    not know, every stored vector is settled.
 
     Returns:
         D (nq, k) as `candidate_distances` gives it, and I (nq, k).
@@ -263,7 +261,7 @@ def exact(
     I = np.empty((len(xq), k), dtype=np.int64)
     open_rows = np.arange(len(xq))
     m = k + _SPARE
-    while len(open_rows) and m < n:
+    while isinstance(metric, FaissMetric) and len(open_rows) and m < n:
         doubtful = []
         for rows in _split(open_rows, m):
             outside, proposed = _scan(xq[rows], x, m, metric)
@@ -301,7 +299,7 @@ def nearest(D: NDArray[np.float64], I: NDArray[np.int64], k: int) -> tuple[NDArr
 
 
 def _scan(
-    xq: NDArray[np.generic], x: NDArray[np.generic], m: int, metric: Metric
+    xq: NDArray[np.generic], x: NDArray[np.generic], m: int, metric: FaissMetric
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The m nearest by float32, block by block.
 
@@ -316,14 +314,14 @@ def _scan(
     reach = 0.0
     for start in range(0, len(x), _SCAN_BLOCK):
         block = to_floats(x[start : start + _SCAN_BLOCK])
-        reach = max(reach, float(_lengths(block, metric).max()))
-        found_D, found_I = faiss.knn(queries, block, min(m, len(block)), metric=FAISS_METRIC[metric])
+        reach = max(reach, float(metric.lengths(block).max()))
+        found_D, found_I = faiss.knn(queries, block, min(m, len(block)), metric=metric.faiss_type)
         D, I = np.hstack([D, found_D]), np.hstack([I, found_I + start])
         if D.shape[1] > m:
             nearest = np.argpartition(D, m - 1, axis=1)[:, :m]
             D, I = np.take_along_axis(D, nearest, axis=1), np.take_along_axis(I, nearest, axis=1)
     farthest = D.max(axis=1).astype(np.float64)
-    outside = farthest - _rounding(_lengths(queries, metric), reach, x.shape[1], metric)
+    outside = farthest - metric.rounding(metric.lengths(queries), reach, x.shape[1])
     underflow = x.shape[1] * np.finfo(np.float64).tiny  # squares of settled distances that float64 loses
     return outside * to_floats.unit - underflow, I
 
@@ -334,42 +332,22 @@ class _Float32Space:
     `unit` turns a scan's distances into those of `candidate_distances`.
     """
 
-    def __init__(self, xq: NDArray[np.generic], x: NDArray[np.generic], metric: Metric) -> None:
+    def __init__(self, xq: NDArray[np.generic], x: NDArray[np.generic], metric: FaissMetric) -> None:
         self._metric = metric
-        self._is_whole = metric != "cosine" and x.dtype in (np.uint8, np.uint16)
-        self._centre = metric_space(x[:_SCAN_BLOCK], metric).mean(axis=0)
+        self._is_whole = metric.keeps_values and x.dtype in (np.uint8, np.uint16)
+        self._centre = metric.space(x[:_SCAN_BLOCK]).mean(axis=0)
         self._scale = 1.0
         if self._is_whole:
             self._centre = np.rint(self._centre)
-        elif metric != "cosine":
+        elif metric.keeps_values:
             low, high = min(float(xq.min()), float(x.min())), max(float(xq.max()), float(x.max()))
             self._scale = 2.0 ** -np.frexp(max(high - low, np.finfo(np.float64).tiny))[1]
             self._centre = self._centre.clip(low, high)  # a mean of equal values need not equal them
-        self.unit = {"l2": self._scale**-2, "l1": 1 / self._scale, "cosine": 0.5}[metric]
+        self.unit = metric.unit(self._scale)
 
     def __call__(self, x: NDArray[np.generic]) -> NDArray[np.float32]:
         if self._is_whole:
             floats: NDArray[np.float32] = x.astype(np.float32) - self._centre.astype(np.float32)
         else:
-            floats = ((metric_space(x, self._metric) - self._centre) * self._scale).astype(np.float32)
+            floats = ((self._metric.space(x) - self._centre) * self._scale).astype(np.float32)
         return floats
-
-
-def _lengths(x: NDArray[np.float32], metric: Metric) -> NDArray[np.float64]:
-    """(n,) how far each vector is from zero in its metric."""
-    lengths = np.abs(x).sum(axis=1) if metric == "l1" else np.sqrt(np.einsum("ij,ij->i", x, x))
-    result: NDArray[np.float64] = lengths.astype(np.float64)
-    return result
-
-
-def _rounding(lengths: NDArray[np.float64], reach: float, d: int, metric: Metric) -> NDArray[np.float64]:
-    """(nq,) the most by which a float32 distance can differ from the true one.
-
-    A sum of d products in any order is off by at most d 2^-24 times the sum of their sizes (Higham, Accuracy and
-    Stability of Numerical Algorithms, section 3.1); the constants cover the conversion to float32, the few
-    operations around the sum, and the rounding of the lengths themselves. What is not in proportion is added: each
-    term may underflow, and for cosine `candidate_distances` has another formula, which rounds by about 2^-52.
-    """
-    size = lengths + reach if metric == "l1" else (lengths + reach) ** 2
-    fixed = d * 2.0**-126 + (2.0**-48 if metric == "cosine" else 0)
-    return (d + 16) * 2.0**-24 * size * 1.05 + fixed

@@ -12,7 +12,7 @@ from knnvote.indexer.faiss_index import faiss_reason
 from knnvote.indexer.folder.open import load_index
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import ProposingSettings, read_manifest
-from knnvote.indexer.metric import metric_space
+from knnvote.indexer.metric import METRICS
 
 from .structure import check_labels, check_structure
 
@@ -46,7 +46,7 @@ def try_folder(path: str) -> None:
 
 def _search(index: Index) -> None:
     """Search the FAISS index as classify/search does: an inverted file in all its lists, others query by query."""
-    queries = metric_space(index.vectors[:_TRIED], index.metric)
+    queries = METRICS[index.metric].space(index.vectors[:_TRIED])
     k = min(_NEIGHBORS, index.n)
     search = index.manifest.search
     if isinstance(search, ProposingSettings):

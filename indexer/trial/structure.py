@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 
 from knnvote.data.errors import KnnvoteError
-from knnvote.indexer.faiss_index import FAISS_METRIC
+from knnvote.indexer.faiss_index import faiss_metric
 from knnvote.indexer.index import PROVENANCE, Index
 from knnvote.indexer.manifest import ProposingSettings
 from knnvote.indexer.projection import Projection
@@ -114,7 +114,7 @@ def _check_bounds(index: Index, projection: Projection) -> None:
 
 def _check_proposer(index: Index, search: ProposingSettings) -> None:
     """Check what proposes candidates by a FAISS string: HNSW for its kind, anything for kind ``factory``."""
-    root, metric = index.faiss_index, FAISS_METRIC[index.metric]
+    root, metric = index.faiss_index, faiss_metric(index.metric).faiss_type
     if search.is_centred:
         _expect_class(root, faiss.IndexPreTransform)
         _expect(root.chain.size() >= 1, "its FAISS index is not centred")

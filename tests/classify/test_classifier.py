@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_sets import FAISS_METRICS
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
@@ -250,7 +251,7 @@ def test_classifying_the_table_of_a_file_equals_classifying_its_pixels(digits, c
     assert classifier(table).I.tolist() == classifier(digits.test_images).I.tolist()
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", FAISS_METRICS)
 @pytest.mark.parametrize("kind", ["exact", "adaptive"])
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_of_a_single_class_every_answer_is_that_class(tmp_path, metric, kind, weights):

@@ -14,7 +14,7 @@ from knnvote.indexer.bounds import Bounds, bound_points, bound_table
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
-from knnvote.indexer.metric import metric_space
+from knnvote.indexer.metric import METRICS
 from knnvote.indexer.projection import fit_projection
 from knnvote.indexer.threads import limit_threads
 
@@ -112,12 +112,14 @@ def test_data_without_structure_are_scanned_after_the_first_block(tmp_path, monk
 @settings(max_examples=60, deadline=None)
 def test_no_vector_within_t_is_ruled_out(seed, scale, p):
     rng = np.random.default_rng(seed)
-    x = metric_space(rng.normal(size=(200, 8)) * scale + 5, "l2")
-    xq = metric_space(rng.normal(size=(10, 8)) * scale + 5, "l2")
+    x = METRICS["l2"].space(rng.normal(size=(200, 8)) * scale + 5)
+    xq = METRICS["l2"].space(rng.normal(size=(10, 8)) * scale + 5)
     projection = fit_projection(x, p, largest=None)
     squared = ((x[None] - xq[:, None]) ** 2).sum(axis=2)
     t = np.sort(squared, axis=1)[:, 4]
-    columns, counts, given_up = Bounds(projection, bound_table(x, "l2", projection)).survivors(xq, t, 200, len(x))
+    columns, counts, given_up = Bounds(projection, bound_table(x, METRICS["l2"], projection)).survivors(
+        xq, t, 200, len(x)
+    )
     assert not given_up.any()
     ends = np.cumsum(counts)
     for query, (start, end) in enumerate(zip(ends - counts, ends, strict=True)):
@@ -126,7 +128,7 @@ def test_no_vector_within_t_is_ruled_out(seed, scale, p):
 
 def test_a_bound_of_all_components_is_the_distance():
     rng = np.random.default_rng(3)
-    x = metric_space(rng.integers(0, 256, (50, 6)), "l2")
+    x = METRICS["l2"].space(rng.integers(0, 256, (50, 6)))
     points = bound_points(x, fit_projection(x, 6, largest=255))[:, :-1].astype(np.float64)
     bounds = ((points[:, None] - points[None]) ** 2).sum(axis=2)
     distances = ((x[:, None] - x[None]) ** 2).sum(axis=2)

@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_sets import FAISS_METRICS
 
 from knnvote.data.codec import GRAYSCALE_FORMULA
 from knnvote.data.errors import KnnvoteError, OptionError
@@ -21,7 +22,6 @@ from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.manifest import read_manifest
-from knnvote.indexer.metric import METRICS
 from knnvote.indexer.training import TrainingOptions
 
 IMAGES, LABELS = (array[:200] for array in digits())
@@ -43,7 +43,7 @@ def stable_files(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir() if not file.name.startswith("timing-")}
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", FAISS_METRICS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("images", [IMAGES, FLOATS], ids=["uint8", "float64"])
 def test_the_same_input_options_seed_and_threads_give_the_same_bytes(tmp_path, kind, metric, images):
@@ -94,7 +94,7 @@ def test_what_faiss_cannot_hold_is_stored_beside_it_without_loss(tmp_path, kind)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.float32, np.float64])
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", FAISS_METRICS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_vectors_of_every_type_come_back_bit_by_bit(tmp_path, dtype, metric, kind):
     images = IMAGES[:40].astype(dtype) * dtype(3.7 if np.dtype(dtype).kind == "f" else np.iinfo(dtype).max // 16)

@@ -5,11 +5,12 @@ import gc
 import faiss
 import numpy as np
 import pytest
+from made_sets import FAISS_METRICS
 
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.sample import digits
 from knnvote.indexer.faiss_index import base_ivf, build_faiss, held_vectors, read_faiss, write_faiss
-from knnvote.indexer.metric import METRICS, metric_space
+from knnvote.indexer.metric import METRICS
 from knnvote.indexer.threads import limit_threads
 
 RNG = np.random.default_rng(5)
@@ -81,7 +82,7 @@ def test_vectors_of_another_type_are_not_taken_for_those_held():
 
 
 @pytest.mark.parametrize("kind", ["exact", "adaptive", "hnsw"])
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", FAISS_METRICS)
 @pytest.mark.parametrize("dtype", VECTORS)
 def test_an_index_comes_back_from_its_file_as_it_was(tmp_path, kind, metric, dtype):
     x = VECTORS[dtype]
@@ -93,14 +94,14 @@ def test_an_index_comes_back_from_its_file_as_it_was(tmp_path, kind, metric, dty
     opened = read_faiss(tmp_path / "a")
     assert (opened.ntotal, opened.d) == x.shape
     assert opened.metric_type == (faiss.METRIC_L1 if metric == "l1" and kind == "hnsw" else faiss.METRIC_L2)
-    queries = metric_space(x[:20], metric).astype(np.float32)
+    queries = METRICS[metric].space(x[:20]).astype(np.float32)
     for before, after in zip(built.index.search(queries, 5), opened.search(queries, 5), strict=True):
         assert np.array_equal(before, after)
     write_faiss(opened, tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", FAISS_METRICS)
 @pytest.mark.parametrize("dtype", VECTORS)
 def test_the_projection_of_an_opened_adaptive_index_is_the_one_its_vectors_went_through(tmp_path, metric, dtype):
     x = VECTORS[dtype]
@@ -116,7 +117,7 @@ def test_the_projection_of_an_opened_adaptive_index_is_the_one_its_vectors_went_
             ids = faiss.rev_swig_ptr(lists.get_ids(number), size)
             codes = faiss.rev_swig_ptr(lists.get_codes(number), size * ivf.code_size)
             stored[ids] = codes.view(np.float32).reshape(size, ivf.d)
-    assert np.array_equal(projection(metric_space(x, metric)), stored)
+    assert np.array_equal(projection(METRICS[metric].space(x)), stored)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 40])
@@ -142,7 +143,7 @@ def test_another_seed_gives_another_adaptive_index(tmp_path):
 
 
 @pytest.mark.parametrize("factory", ["Flat", "IVF4,Flat", "PCA8,Flat", "HNSW8"])
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", FAISS_METRICS)
 def test_a_factory_string_gives_that_index(factory, metric):
     x = VECTORS["float32"]
     built = build(x, "factory", metric, factory)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_sets import clusters
+from made_sets import FAISS_METRICS, clusters
 from PIL import Image
 
 from knnvote.classify.adaptive.tune import Tuning
@@ -31,7 +31,6 @@ from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.grow import add_files, read_id_column, remove_ids
 from knnvote.indexer.manifest import read_manifest
-from knnvote.indexer.metric import METRICS
 from knnvote.indexer.training import TrainingOptions
 
 IMAGES, LABELS = (array[:160] for array in digits())
@@ -103,7 +102,7 @@ def grown(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", WIDER)
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", FAISS_METRICS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_added_to_it_is_the_index_of_all_and_what_was_added_can_be_taken_back(tmp_path, kind, metric, dtype):
     old = write(tmp_path / "old.parquet", IMAGES[OLD], LABELS[OLD])
@@ -120,7 +119,7 @@ def test_added_to_it_is_the_index_of_all_and_what_was_added_can_be_taken_back(tm
     assert open_index(tmp_path / "x").fingerprint == before
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", FAISS_METRICS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_after_a_removal_it_is_the_index_of_the_images_that_stay(tmp_path, kind, metric):
     images = IMAGES.astype(np.uint16)

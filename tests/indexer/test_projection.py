@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knnvote.indexer.faiss_index import base_ivf, build_faiss, read_faiss, training_rows, write_faiss
-from knnvote.indexer.metric import metric_space
+from knnvote.indexer.metric import METRICS
 from knnvote.indexer.projection import fit_projection
 from knnvote.indexer.threads import limit_threads
 
@@ -72,7 +72,7 @@ def test_projections_are_those_of_whole_number_arithmetic(pictures, scale):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("kind", ["bytes", "floats", "cosine", "far"])
 def test_a_projection_has_the_same_bits_in_every_batch_and_at_every_place(pictures, kind, threads):
-    x = metric_space(pictures, "cosine" if kind == "cosine" else "l2")
+    x = METRICS["cosine" if kind == "cosine" else "l2"].space(pictures)
     if kind == "floats":
         x = x * 0.1 + 1e6
     projection = fit_projection(x, 64, largest=255 if kind in ("bytes", "far") else None)
@@ -121,10 +121,10 @@ def test_an_index_file_gives_back_the_projection_that_its_vectors_went_through(t
     ivf, projection = base_ivf(opened, built.search["grid"])
     largest = {"uint8": 255, "uint16": 65_535}.get(x.dtype.name)
     sample = x[np.sort(training_rows(len(x), 0))]
-    fitted = fit_projection(metric_space(sample, "l2"), min(64, x.shape[1]), largest=largest)
+    fitted = fit_projection(METRICS["l2"].space(sample), min(64, x.shape[1]), largest=largest)
     assert (projection.grid, projection.centre.tolist()) == (fitted.grid, fitted.centre.tolist())
     assert np.array_equal(projection.axes, fitted.axes)
-    projected = projection(metric_space(x, "l2"))
+    projected = projection(METRICS["l2"].space(x))
     assert_whole_and_short(projected)
     D, _ = ivf.search(projected, 1, params=faiss.SearchParametersIVF(nprobe=ivf.nlist))
     assert not D.any()  # each vector stands in the file where its projection is

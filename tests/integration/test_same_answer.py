@@ -15,7 +15,7 @@ from knnvote.classify.vote import WEIGHTS, Rule
 from knnvote.data.sample import digits, split_digits
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
-from knnvote.indexer.metric import METRICS, metric_space
+from knnvote.indexer.metric import METRICS
 from knnvote.indexer.threads import limit_threads
 
 K = 5
@@ -178,8 +178,8 @@ ADAPTIVE = [(name, metric) for name, kind, metric in COMBINATIONS if kind == "ad
 def test_what_goes_into_adaptive_search_is_the_same_in_every_batch(data, open_as, name, metric):
     index = open_as(name, "adaptive", metric)
     _, projection = index.ivf
-    whole = projection(metric_space(data[name].xq, metric))
-    for found, rows, how in in_batches(lambda xq: projection(metric_space(xq, metric)), data[name]):
+    whole = projection(METRICS[metric].space(data[name].xq))
+    for found, rows, how in in_batches(lambda xq: projection(METRICS[metric].space(xq)), data[name]):
         assert np.array_equal(found, whole[rows]), how
 
 
@@ -190,13 +190,13 @@ def test_the_place_of_an_image_in_its_batch_changes_neither_its_projection_nor_i
     index = open_as(name, "adaptive", metric)
     _, projection = index.ivf
     xq = data[name].xq[:330]
-    projected, proposed = projection(metric_space(xq, metric)), candidates(index, xq, K)
+    projected, proposed = projection(METRICS[metric].space(xq)), candidates(index, xq, K)
     rng = np.random.default_rng(4)
     for order in (np.roll(np.arange(len(xq)), 1), np.arange(len(xq))[::-1], *(rng.permutation(len(xq))[:300],) * 3):
-        assert np.array_equal(projection(metric_space(xq[order], metric)), projected[order])
+        assert np.array_equal(projection(METRICS[metric].space(xq[order])), projected[order])
         assert np.array_equal(candidates(index, xq[order], K), proposed[order])
     same = np.repeat(xq[:3], 170, axis=0)  # one image at every place
-    assert np.array_equal(projection(metric_space(same, metric)), np.repeat(projected[:3], 170, axis=0))
+    assert np.array_equal(projection(METRICS[metric].space(same)), np.repeat(projected[:3], 170, axis=0))
     assert np.array_equal(candidates(index, same, K), np.repeat(proposed[:3], 170, axis=0))
 
 

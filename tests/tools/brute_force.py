@@ -37,8 +37,11 @@ def _block(xq, x, metric):
     if metric == "cosine" and x.dtype == np.int64:
         squares = (xq**2).sum(axis=-1).astype(np.float64)[:, None] * (x**2).sum(axis=-1).astype(np.float64)
         return np.maximum(1 - (xq @ x.T) / np.sqrt(squares), 0)
-    difference = x - xq[:, None]
-    if metric == "l1":
-        return np.abs(difference).sum(axis=-1).astype(np.float64)
-    squared = (difference**2).sum(axis=-1).astype(np.float64)
-    return squared / 2 if metric == "cosine" else squared
+    return _OF_DIFFERENCES[metric](x - xq[:, None]).astype(np.float64)
+
+
+_OF_DIFFERENCES = {
+    "l2": lambda difference: (difference**2).sum(axis=-1),
+    "cosine": lambda difference: (difference**2).sum(axis=-1) / 2,
+    "l1": lambda difference: np.abs(difference).sum(axis=-1),
+}

@@ -7,8 +7,10 @@ import numpy as np
 from knnvote.classify.vote import Rule
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.metric import METRICS, FaissMetric
 from knnvote.indexer.rungs import EXACT, Interval, MeasuredLadder, MeasuredRung, Rung, Tuned
 
+FAISS_METRICS = [name for name, metric in METRICS.items() if isinstance(metric, FaissMetric)]  # of every kind of index
 CHEAP, SURE, LAST = Rung(1, 2, None), Rung(2, 2, 0.75), Rung(8, 4, 0.0)
 LADDERS = {
     "cheap, sure, last": (CHEAP, SURE, LAST),

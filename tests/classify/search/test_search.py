@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_sets import FAISS_METRICS
 
-from knnvote.classify.search.distances import final_distances
-from knnvote.classify.search.search import candidates, exact, search
+from knnvote.classify.search.search import candidates, exact, exact_search, search
 from knnvote.data.errors import OptionError
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
@@ -27,10 +27,10 @@ def build(tmp_path):
 
 
 def assert_exact(xq, x, k, metric):
-    D, I = exact(xq, x, k, metric)
+    D, I = exact(xq, x, k, METRICS[metric])
     expected_D, expected_I = brute_force.neighbors(xq, x, k, metric)
     assert np.array_equal(I, expected_I)
-    assert np.array_equal(final_distances(D, metric), expected_D)
+    assert np.array_equal(METRICS[metric].final(D), expected_D)
 
 
 def usable(x):
@@ -58,7 +58,7 @@ def few_values(draw):
 
 
 @settings(max_examples=300, deadline=None)
-@given(data=few_values(), metric=st.sampled_from(METRICS), k=st.integers(1, 40))
+@given(data=few_values(), metric=st.sampled_from([*METRICS]), k=st.integers(1, 40))
 def test_exact_search_is_brute_force_where_values_tie(data, metric, k):
     x, xq = data
     assert_exact(xq, x, min(k, len(x)), metric)
@@ -134,10 +134,10 @@ def test_vectors_that_are_all_equal_are_found_in_the_order_of_their_rows(value, 
     if metric == "cosine" and abs(value) < 1e-150:
         value = -0.3
     x = np.full((200, 3), value)
-    D, I = exact(x[:2], x, 7, metric)
+    D, I = exact(x[:2], x, 7, METRICS[metric])
     assert np.array_equal(I, np.tile(np.arange(7), (2, 1)))
     assert (D == 0).all()
-    _, I = exact(np.vstack([x[:2], 2 * x[:2]]), x, 7, metric)
+    _, I = exact(np.vstack([x[:2], 2 * x[:2]]), x, 7, METRICS[metric])
     assert np.array_equal(I, np.tile(np.arange(7), (4, 1)))
 
 
@@ -150,7 +150,7 @@ def test_of_thousands_of_equal_vectors_in_any_order_the_lowest_rows_are_found(me
     x = np.vstack([np.tile(image, (3000, 1)), others])[rng.permutation(6000)].astype(dtype)
     xq = np.stack([image, image + rng.integers(0, 2, 16), others[0]]).astype(dtype)
     rows = np.flatnonzero((x == image.astype(dtype)).all(axis=1))[:9]
-    _, I = exact(xq, x, 9, metric)
+    _, I = exact(xq, x, 9, METRICS[metric])
     assert np.array_equal(I[0], rows)
     assert_exact(xq, x, 9, metric)
 
@@ -158,7 +158,7 @@ def test_of_thousands_of_equal_vectors_in_any_order_the_lowest_rows_are_found(me
 def test_ties_at_a_distance_are_settled_by_row_however_many_there_are():
     """Every stored vector is as far from the query as every other, and no two are equal."""
     x = np.eye(400, dtype=np.uint8)[np.random.default_rng(1).permutation(400)]
-    _, I = exact(np.zeros((3, 400), np.uint8), x, 6, "l2")
+    _, I = exact(np.zeros((3, 400), np.uint8), x, 6, METRICS["l2"])
     assert np.array_equal(I, np.tile(np.arange(6), (3, 1)))
 
 
@@ -177,7 +177,7 @@ def test_distances_of_bytes_equal_int64_where_float32_stops_counting():
     x[-40:] = x[:40] ^ np.eye(1, 784, 300, np.uint8)  # twins but for one pixel, which rounding would exchange
     xq = np.vstack([255 - x[:40], np.full((1, 784), 255, np.uint8), rng.integers(0, 256, (20, 784), np.uint8), x[-30:]])
     for k in (5, 300):
-        D, I = exact(xq, x, k, "l2")
+        D, I = exact(xq, x, k, METRICS["l2"])
         D64, I64 = brute_force.neighbors(xq, x, k, "l2")
         assert np.array_equal(I, I64)
         assert np.array_equal(np.sqrt(D), D64)
@@ -265,7 +265,7 @@ def test_adaptive_search_finds_the_same_neighbours_at_any_scale(build, scale):
     assert recall > 0.6
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", FAISS_METRICS)
 @pytest.mark.parametrize("kind", ["adaptive", "hnsw"])
 @pytest.mark.parametrize("shape", ["equal", "few", "one dimension", "constant columns"])
 def test_approximate_search_has_the_same_bits_in_every_batch_where_everything_ties(build, kind, metric, shape):
@@ -292,6 +292,31 @@ def test_approximate_search_has_the_same_bits_in_every_batch_where_everything_ti
                     assert np.array_equal(found_I, I[rows])
 
 
+SEARCHES = [
+    *((metric, "exact") for metric in METRICS),
+    *((metric, kind) for metric in FAISS_METRICS for kind in ("adaptive", "hnsw", "factory")),
+]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("metric", "kind"), SEARCHES)
+def test_every_search_by_every_metric_is_brute_force_or_gives_true_distances(build, metric, kind, dtype):
+    rng = np.random.default_rng(15)
+    x = rng.integers(1, 200, (600, 20)).astype(dtype)
+    xq = np.vstack([x[:30], rng.integers(1, 200, (70, 20)).astype(dtype)])
+    index = build(x, kind=kind, metric=metric, factory="IVF4,Flat" if kind == "factory" else None)
+    queries = xq if xq.dtype.kind == "u" else xq.astype(np.float64)
+    everything = brute_force.distances(xq, x, metric)
+    for find, is_exact in ((exact_search, True), (search, kind == "exact")):
+        D, I = find(index, queries, 7)
+        true = np.take_along_axis(everything, I, axis=1)
+        assert np.array_equal(D, np.sqrt(true) if metric == "l2" else true)
+        assert (np.diff(D) >= 0).all()
+        assert (np.diff(I)[np.diff(D) == 0] > 0).all()
+        if is_exact:
+            assert np.array_equal(I, brute_force.neighbors(xq, x, 7, metric)[1])
+
+
 def test_settled_neighbours_are_ordered_by_distance_then_by_row(build):
     x = np.random.default_rng(13).integers(0, 4, (900, 4), np.uint8)
     for kind in ("exact", "adaptive", "hnsw"):
@@ -304,7 +329,7 @@ def test_settled_neighbours_are_ordered_by_distance_then_by_row(build):
 @given(
     seed=st.integers(0, 2**32),
     dtype=st.sampled_from(TYPES),
-    metric=st.sampled_from(METRICS),
+    metric=st.sampled_from([*METRICS]),
     batches=st.lists(st.integers(1, 40), min_size=1, max_size=8),
 )
 def test_exact_search_has_the_same_bits_however_queries_are_divided(seed, dtype, metric, batches):
@@ -312,10 +337,10 @@ def test_exact_search_has_the_same_bits_however_queries_are_divided(seed, dtype,
     draw = rng.normal(size=(150, 20)) + 1e6 if np.dtype(dtype).kind == "f" else rng.integers(1, 256, (150, 20))
     x = draw.astype(dtype)
     xq = x[rng.integers(0, 150, sum(batches))] + rng.integers(0, 2, 20).astype(dtype)
-    D, I = exact(xq, x, 5, metric)
+    D, I = exact(xq, x, 5, METRICS[metric])
     start = 0
     for size in batches:
-        part_D, part_I = exact(xq[start : start + size], x, 5, metric)
+        part_D, part_I = exact(xq[start : start + size], x, 5, METRICS[metric])
         assert np.array_equal(part_D, D[start : start + size])
         assert np.array_equal(part_I, I[start : start + size])
         start += size
