@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.vote import Weights
-from knnvote.indexer.names import MetricName
+from knnvote.indexer.names import MetricName, Weights
 
 Images = tuple[NDArray[Any], NDArray[Any]]  # (n, *shape) images and (n,) labels
 Make = Callable[[np.random.Generator, int], Images]

@@ -22,7 +22,7 @@ from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index, Timing, in_memory
 from knnvote.indexer.labels import label_array
 from knnvote.indexer.metric import METRICS
-from knnvote.indexer.names import MetricName
+from knnvote.indexer.names import MetricName, Weights
 from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import training_set_from_arrays
 
@@ -30,7 +30,7 @@ from .adaptive.ladder import climb
 from .adaptive.tune import Tuning
 from .parameters import ParameterError, check_to_answer, check_to_fit
 from .search.search import exact, in_blocks, search
-from .vote import Rule, Ties, Weights, class_shares, mean_target, vote
+from .vote import Rule, Ties, class_shares, mean_target, vote
 
 Neighbors = tuple[NDArray[np.float64], NDArray[np.int64]]
 

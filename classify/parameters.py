@@ -7,9 +7,10 @@ import numpy as np
 
 from knnvote.data.errors import OptionError
 from knnvote.indexer.build import MAX_SEED
-from knnvote.indexer.names import METRICS
+from knnvote.indexer.names import METRICS, WEIGHTS
 
-from .vote import TIES, WEIGHTS
+from .vote import TIES
+from .weighting import is_weighting
 
 Check = tuple[Callable[[Any], bool], str]
 
@@ -32,7 +33,7 @@ def _one_of(*values: str, hint: str = "") -> Check:
 
 _OF_ANSWERS: dict[str, Check] = {
     "n_neighbors": (lambda k: _is_whole(k) and k >= 1, "give a whole number of at least 1"),
-    "weights": _one_of(*WEIGHTS),
+    "weights": (is_weighting, f"give one of {', '.join(WEIGHTS)}"),
     "ties": _one_of(*TIES),
     "n_jobs": (
         lambda jobs: jobs is None or (_is_whole(jobs) and jobs != 0),

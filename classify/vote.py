@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.data.errors import OptionError
+from knnvote.indexer.names import WEIGHTS, Weights
 
-Weights = Literal["uniform", "distance"]
+from .weighting import Weighting, is_weighting, read_weighting
+
 Ties = Literal["nearest", "first-class"]
-WEIGHTS: tuple[Weights, ...] = get_args(Weights)
 TIES: tuple[Ties, ...] = get_args(Ties)
-_NEAREST = 1e-300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,24 +42,28 @@ class Rule:
         """
         if self.k < 1:
             raise OptionError(f"k is {self.k}: give --k at least 1")
-        for value, allowed, option in ((self.weights, WEIGHTS, "--weights"), (self.ties, TIES, "--ties")):
-            if value not in allowed:
-                raise OptionError(f"{option} is {value!r}: give one of {', '.join(allowed)}")
+        check_weights(self.weights)
+        if self.ties not in TIES:
+            raise OptionError(f"--ties is {self.ties!r}: give one of {', '.join(TIES)}")
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise OptionError(f"--min-confidence is {self.min_confidence}: give a share of the vote from 0 to 1")
         if self.max_distance is not None and not self.max_distance >= 0:
             raise OptionError(f"--max-distance is {self.max_distance}: give a distance of at least 0")
 
+    @property
+    def weighting(self) -> Weighting:
+        """What `weights` stands for."""
+        return read_weighting(self.weights)
 
-def neighbor_weights(D: NDArray[np.float64], weights: Weights) -> NDArray[np.float64]:
-    """Each neighbour's weight (nq, k) from distances D (nq, k)."""
-    if weights == "uniform":
-        return np.ones_like(D)
-    is_zero = D == 0
-    has_zero = is_zero.any(axis=1, keepdims=True)
-    # Neighbours nearer than this count as if they were there: the sum of their inverses stays finite.
-    inverse = 1 / np.maximum(D, _NEAREST)
-    return np.where(has_zero, is_zero.astype(np.float64), inverse)
+
+def check_weights(weights: Weights) -> None:
+    """Refuse what stands for no weighting.
+
+    Raises:
+        OptionError: naming it.
+    """
+    if not is_weighting(weights):
+        raise OptionError(f"--weights is {weights!r}: give one of {', '.join(WEIGHTS)}")
 
 
 def vote(codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
@@ -73,7 +77,7 @@ def vote(codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule) -> tuple[
     Returns:
         winner (nq,) int32, and confidence (nq,) float64: the winner's share of the vote.
     """
-    w = neighbor_weights(D, rule.weights)
+    w = rule.weighting(D)
     votes, distance = np.zeros_like(D), np.zeros_like(D)
     for j in range(codes.shape[1]):  # what stands at each neighbour's place is the sum over all neighbours of its class
         same = codes == codes[:, j, None]
@@ -92,7 +96,7 @@ def class_shares(
     codes: NDArray[np.int32], D: NDArray[np.float64], n_classes: int, weights: Weights
 ) -> NDArray[np.float64]:
     """Each class's share of the vote, (nq, n_classes)."""
-    w = neighbor_weights(D, weights)
+    w = read_weighting(weights)(D)
     shares = np.zeros((len(codes), n_classes))
     rows = np.arange(len(codes))
     for j in range(codes.shape[1]):
@@ -102,7 +106,7 @@ def class_shares(
 
 def mean_target(targets: NDArray[np.float64], D: NDArray[np.float64], weights: Weights) -> NDArray[np.float64]:
     """The weighted mean (nq,) of the neighbours' targets (nq, k)."""
-    w = neighbor_weights(D, weights)
+    w = read_weighting(weights)(D)
     total = np.zeros(len(D))
     for j in range(targets.shape[1]):
         total += w[:, j] * targets[:, j]

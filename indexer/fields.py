@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from .names import KINDS, METRICS
+from .names import KINDS, METRICS, WEIGHTS, base_name
 from .rungs import Tuned
 
 VECTOR_STEP = "pixels"  # between an image and its vector stands one named step: today flattening
@@ -120,7 +120,7 @@ _are_answers = _record_of(
 )
 _is_tuned = _record_of(
     k=_is_positive,
-    weights=_one_of("uniform", "distance"),
+    weights=lambda value: isinstance(value, str) and base_name(value) in WEIGHTS,
     target_agreement=_is_share,
     tolerance=lambda value: value is None or (is_number(value) and value >= 0),
     queries=_is_count,

@@ -24,11 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.classify.interval import share_interval
-from knnvote.classify.vote import WEIGHTS, Rule, Weights
+from knnvote.classify.vote import Rule, check_weights
 from knnvote.data.errors import OptionError
 from knnvote.indexer.faiss_index import training_rows
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
+from knnvote.indexer.names import Weights
 from knnvote.indexer.rungs import EXACT, Interval, Ladder, MeasuredLadder, MeasuredRung, Rung, Tuned
 
 from .ladder import answer_tolerance
@@ -74,8 +75,7 @@ class Tuning:
         Raises:
             OptionError: naming the value.
         """
-        if self.weights not in WEIGHTS:
-            raise OptionError(f"--weights is {self.weights!r}: give one of {', '.join(WEIGHTS)}")
+        check_weights(self.weights)
         if self.k < 1:
             raise OptionError(f"k is {self.k}: give --k at least 1")
         if not 0 < self.target_agreement <= 1:

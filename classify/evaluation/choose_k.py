@@ -1,4 +1,4 @@
-"""How many neighbours to ask: leave-one-out accuracy for every k and both weightings, from a single search.
+"""How many neighbours to ask: leave-one-out accuracy for every k and weighting, from a single search.
 
 Each stored image is classified by the others (Lachenbruch and Mickey 1968). The votes of k neighbours are those of
 k - 1 and one more, so that one search for the most neighbours serves every k.
@@ -12,12 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.classify.search.search import finds_equal, neighbors_left_out
-from knnvote.classify.vote import WEIGHTS, Weights, neighbor_weights
+from knnvote.classify.weighting import WEIGHTINGS, read_weighting
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.indexer.index import Index
+from knnvote.indexer.names import Weights
 from knnvote.indexer.threads import limit_threads
 
 MAX_K = 30
+# Weights that do not depend on farther neighbours: those of k are then those of k - 1 and one more.
+TRIED: tuple[Weights, ...] = tuple(
+    name for name, weighting in WEIGHTINGS.items() if weighting.is_stepwise and not weighting.has_settings
+)
 # Rows searched at a time. No number of threads enters here: float sums would differ in their last bits.
 _BLOCK = 8192
 _BLOCK_NEIGHBORS = 1 << 22
@@ -50,7 +55,7 @@ class Choice:
         search: kind of the index, exact or approximate, that found the neighbours.
         measure: ``accuracy``, where more is better, or ``mean_squared_error``, where less is.
         with_copies: images with an exact copy among the others, which make the accuracy flattering.
-        scores: by k, then in the order of `WEIGHTS`.
+        scores: by k, then in the order of `TRIED`.
     """
 
     images: int
@@ -58,6 +63,11 @@ class Choice:
     measure: str
     with_copies: int
     scores: list[Score]
+
+    @property
+    def weights(self) -> list[Weights]:
+        """The weightings that were tried."""
+        return list(dict.fromkeys(score.weights for score in self.scores))
 
     @property
     def best(self) -> Score:
@@ -133,7 +143,7 @@ def choose_k(
     """
     max_k = _check_max_k(index, max_k)
     _check_targets(index)
-    moments = {weights: _Moments() for weights in WEIGHTS}
+    moments = {weights: _Moments() for weights in TRIED}
     with_copies = 0
     step = max(1, min(_BLOCK, _BLOCK_NEIGHBORS // (max_k + 1)))
     with limit_threads(threads):
@@ -141,10 +151,10 @@ def choose_k(
             rows = np.arange(start, min(start + step, index.n))
             D, I = neighbors_left_out(index, rows, max_k)
             with_copies += int(finds_equal(index, index.vectors[rows], D, I).sum())
-            for weights in WEIGHTS:
+            for weights in TRIED:
                 moments[weights].add(_values(index, rows, D, I, weights))
             progress(len(rows))
-    by_weights = {weights: (moments[weights].mean(), moments[weights].standard_error()) for weights in WEIGHTS}
+    by_weights = {weights: (moments[weights].mean(), moments[weights].standard_error()) for weights in TRIED}
     return Choice(
         images=index.n,
         search=index.kind,
@@ -202,13 +212,12 @@ def votes(codes: NDArray[np.int32], D: NDArray[np.float64], weights: Weights) ->
     Args:
         codes: (nq, k) class of each neighbour, as its place in class order.
         D: (nq, k) distances, ascending.
-        weights: of the votes.
+        weights: of the votes, stepwise ones.
 
     Returns:
         (nq, k) int32: in column j the winning class of the first j + 1 neighbours.
     """
-    # Distances ascend, so there is a zero among the first ones or nowhere: weights depend on no later neighbour.
-    w = neighbor_weights(D, weights)
+    w = read_weighting(weights)(D)
     places, classes = _number_classes(codes)
     queries = np.arange(len(codes))
     sums = np.zeros((places.max(initial=0) + 1, len(codes)))  # queries last: reductions over few classes are then fast
@@ -242,7 +251,7 @@ def _number_classes(codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArra
 
 def mean_targets(targets: NDArray[np.float64], D: NDArray[np.float64], weights: Weights) -> NDArray[np.float64]:
     """What `mean_target` gives for every number of neighbours from 1 to k: targets and distances (nq, k) -> (nq, k)."""
-    w = neighbor_weights(D, weights)
+    w = read_weighting(weights)(D)
     means: NDArray[np.float64] = np.cumsum(w * targets, axis=1) / np.cumsum(w, axis=1)
     return means
 

@@ -49,8 +49,7 @@ def write_job(path: Path, report: JobReport, index: Index | None) -> None:
 def rule_sentence(report: JobReport) -> str:
     """How neighbours became answers, in one plain sentence."""
     rule = report.rule
-    weights = "of equal weight" if rule.weights == "uniform" else "weighted by 1 / distance"
-    told = "The nearest neighbour answers" if rule.k == 1 else f"{rule.k} neighbours {weights}"
+    told = "The nearest neighbour answers" if rule.k == 1 else f"{rule.k} neighbours {rule.weighting.of_neighbors}"
     if report.confidence and rule.k > 1:
         winner = "the nearer class" if rule.ties == "nearest" else "the first in class order"
         told += f"; of equal votes {winner} wins"

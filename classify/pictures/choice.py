@@ -1,11 +1,11 @@
 """Leave-one-out accuracy against the number of neighbours, as a picture."""
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from knnvote.classify.evaluation.choose_k import Choice, Score
-from knnvote.classify.vote import WEIGHTS
 
 from .figures import INK, new_figure
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_STYLES = {"uniform": ("#332288", "o", "-"), "distance": ("#CC6677", "s", "--")}
+# Colour, marker and line of each weighting.
+_STYLES = (("#332288", "o", "-"), ("#CC6677", "s", "--"), ("#117733", "^", ":"), ("#DDAA33", "v", "-."))
 
 
 def draw_choice(choice: Choice) -> "Figure":
-    """Accuracy, or mean squared error, of every k and both weightings in bands of one standard error to either side.
+    """Accuracy, or mean squared error, of every k and weighting in bands of one standard error to either side.
 
     The best is marked, and the smallest and the largest k within one standard error of it.
     """
     figure = new_figure(8, 5)
     axes = figure.subplots()
-    for weights in WEIGHTS:
+    for weights, (colour, marker, line) in zip(choice.weights, cycle(_STYLES), strict=False):
         scores = [score for score in choice.scores if score.weights == weights]
         k, value, error = (np.array([getattr(s, name) for s in scores]) for name in ("k", "value", "standard_error"))
-        colour, marker, line = _STYLES[weights]
         axes.plot(k, value, color=colour, marker=marker, linestyle=line, markersize=4, label=f"{weights} weights")
         axes.fill_between(
             k,

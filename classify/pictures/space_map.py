@@ -10,10 +10,11 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from knnvote.classify.search.search import check_k
-from knnvote.classify.vote import Weights, class_shares
+from knnvote.classify.vote import class_shares
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
+from knnvote.indexer.names import Weights
 
 from .figures import INK, font_families, missing_characters, new_figure, outlined, plain, style
 

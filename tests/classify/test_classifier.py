@@ -12,12 +12,13 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.vote import WEIGHTS, Rule
+from knnvote.classify.vote import Rule
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
 from knnvote.data.sample import drawn_one, split_digits
 from knnvote.data.tables import image_table
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.metric import METRICS
+from knnvote.indexer.names import WEIGHTS
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,13 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, OK
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.search import search
-from knnvote.classify.vote import TIES, WEIGHTS, Rule, class_shares, mean_target, neighbor_weights, vote
+from knnvote.classify.vote import TIES, Rule, class_shares, mean_target, vote
+from knnvote.classify.weighting import read_weighting
 from knnvote.data.errors import OptionError
 from knnvote.data.sample import split_digits
 from knnvote.indexer.build import index_arrays
 from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.names import WEIGHTS
 
 # How many of the 450 test digits have their k-th and their next neighbour equally far, by k. Which of the two votes is
 # a matter of order, for which scikit-learn has no rule (here it is the first row): they are left out of the comparison.
@@ -82,8 +84,8 @@ def test_distances_too_small_to_invert_still_give_shares():
 
 def test_weights_are_one_each_or_the_inverse_of_distance():
     D = np.array([[0.5, 2.0, 4.0], [0.0, 0.0, 3.0]])
-    assert neighbor_weights(D, "uniform").tolist() == [[1, 1, 1], [1, 1, 1]]
-    assert neighbor_weights(D, "distance").tolist() == [[2, 0.5, 0.25], [1, 1, 0]]
+    assert read_weighting("uniform")(D).tolist() == [[1, 1, 1], [1, 1, 1]]
+    assert read_weighting("distance")(D).tolist() == [[2, 0.5, 0.25], [1, 1, 0]]
 
 
 def test_a_unanimous_vote_has_confidence_one_exactly():
@@ -147,7 +149,7 @@ def slow_vote(codes, D, weights, ties):
             st.lists(st.sampled_from([0.0, 0.25, 1.0, 2.0, 3.0, 7.5]), min_size=k, max_size=k).map(sorted),
         )
     ),
-    weights=st.sampled_from(WEIGHTS),
+    weights=st.sampled_from([*WEIGHTS]),
     ties=st.sampled_from(TIES),
 )
 def test_every_vote_is_the_one_counted_by_hand_and_shares_sum_to_one(neighbors, weights, ties):

@@ -11,11 +11,12 @@ import pytest
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.search import candidates, search
-from knnvote.classify.vote import WEIGHTS, Rule
+from knnvote.classify.vote import Rule
 from knnvote.data.sample import digits, split_digits
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.metric import METRICS
+from knnvote.indexer.names import WEIGHTS
 from knnvote.indexer.threads import limit_threads
 
 K = 5

@@ -1,11 +1,13 @@
 """Options and arguments that commands share, and how their text is read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import click
+
+from knnvote.indexer.names import WEIGHTS, base_name
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -116,6 +118,22 @@ def parse_algorithms(_ctx: click.Context, _param: click.Parameter, value: str | 
     return tuple(dict.fromkeys(names))
 
 
+class NameChoice(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2 on alone
+    """One of some names; what stands in brackets after it, the library reads."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text as it is typed."""
+        name = base_name(value)
+        return str(value) if name != value and name in self.choices else super().convert(value, param, ctx)
+
+
+def _either(words: Iterable[str]) -> str:
+    """A, B, or C."""
+    *first, last = words
+    text = ", ".join([*first, f"or {last}"])
+    return text[0].upper() + text[1:]
+
+
 def together(*decorators: Decorator[Any]) -> Decorator[Any]:
     """Several options as one decorator, in the order of the help."""
 
@@ -159,10 +177,10 @@ def neighbor_options(why: str = "", k: int | None = 5, default_k: str = "") -> D
         click.option("--k", type=POSITIVE, default=k, show_default=True, help=f"Neighbours that vote{why}{default_k}."),
         click.option(
             "--weights",
-            type=click.Choice(["uniform", "distance"]),
+            type=NameChoice(list(WEIGHTS)),
             default="uniform",
             show_default=True,
-            help=f"One vote each, or 1 / distance{why}.",
+            help=f"{_either(WEIGHTS.values())}{why}.",
         ),
     )
 

@@ -12,7 +12,6 @@ from rich.text import Text
 from knnvote.classify.evaluation.choose_k import Choice, Score
 from knnvote.classify.evaluation.compare import Comparison, IndexReport
 from knnvote.classify.evaluation.suspects import Suspect, Suspects
-from knnvote.classify.vote import WEIGHTS
 from knnvote.data.text import printable
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.manifest import AdaptiveSettings, ProposingSettings, SearchSettings, search_from_json
@@ -134,10 +133,11 @@ def print_choice(choice: Choice) -> None:
     """The table of ``choose-k`` on stdout, a row for each k, and below it the best, the smallest and the largest."""
     measure = choice.measure.replace("_", " ")
     _say(f"{choice.images:,} images, each left out in turn, {choice.search} search")
-    table = _table("", "k", *(f"{measure}, {weights}" for weights in WEIGHTS))  # a title would wrap: it is narrow
+    columns = (f"{measure}, {weights}" for weights in choice.weights)
+    table = _table("", "k", *columns)  # a title would wrap: it is narrow
     digits = len(str(choice.scores[-1].k))
-    for first in range(0, len(choice.scores), len(WEIGHTS)):
-        scores = choice.scores[first : first + len(WEIGHTS)]
+    for first in range(0, len(choice.scores), len(choice.weights)):
+        scores = choice.scores[first : first + len(choice.weights)]
         _add_row(table, f"{scores[0].k:{digits}}", *(_show_value(choice, score.value) for score in scores))
     _print(table)
     _say(f"best: {_show_score(choice, choice.best)}")

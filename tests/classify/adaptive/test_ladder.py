@@ -8,11 +8,12 @@ from made_sets import CHEAP, LADDERS, LAST, SURE, build, clusters, with_rungs
 from knnvote.classify.adaptive.ladder import climb, rungs_for, why_no_promise
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.search import exact_search, probe, project, search
-from knnvote.classify.vote import WEIGHTS, Rule, mean_target, vote
+from knnvote.classify.vote import Rule, mean_target, vote
 from knnvote.data.errors import OptionError
 from knnvote.data.images import convert_queries
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.names import WEIGHTS
 from knnvote.indexer.rungs import EXACT, Rung
 from knnvote.indexer.threads import limit_threads
 

@@ -6,7 +6,8 @@ from left_out import LeaveOneOut, squared_distances
 from made_sets import build, clusters
 
 from knnvote.classify.adaptive.trials import ask, try_rungs
-from knnvote.classify.vote import WEIGHTS, Rule
+from knnvote.classify.vote import Rule
+from knnvote.indexer.names import WEIGHTS
 from knnvote.indexer.rungs import Rung
 
 FIRSTS = [Rung(1, 2, None), Rung(4, 3, None)]

@@ -16,13 +16,14 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 import knnvote.classify.evaluation.choose_k
 from knnvote.classify.evaluation.choose_k import Choice, Score, choose_k, mean_targets, votes
 from knnvote.classify.search.search import neighbors_left_out
-from knnvote.classify.vote import WEIGHTS, Rule, mean_target, vote
+from knnvote.classify.vote import Rule, mean_target, vote
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.sample import split_digits
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.faiss_index import KINDS
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.metric import METRICS
+from knnvote.indexer.names import WEIGHTS
 
 DIGITS = split_digits()
 TRAIN = DIGITS.train_images.reshape(-1, 64)
@@ -262,7 +263,7 @@ def neighbors(draw):
 
 
 @settings(max_examples=300, deadline=None)
-@given(case=neighbors(), weights=st.sampled_from(WEIGHTS))
+@given(case=neighbors(), weights=st.sampled_from([*WEIGHTS]))
 def test_every_k_has_the_label_and_the_mean_that_the_vote_gives_it(case, weights):
     codes, D = case
     targets = codes / 7
