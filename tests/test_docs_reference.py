@@ -124,6 +124,12 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), link
 
 
+def test_files_that_contributing_names_are_there():
+    named = re.findall(r"`((?:\.?\w+/)+[\w.]*)`", (ROOT / "CONTRIBUTING.md").read_text())
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 def anchors(page):
     """The names by which links find the headings of a page, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
