@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.data.errors import OptionError, check, check_one_of, is_number, is_whole, param
+from knnvote.data.errors import check, check_one_of, is_number, is_whole
 from knnvote.indexer.names import WEIGHTS, Weights
 
 from .weighting import Weighting, is_weighting, read_weighting
@@ -62,8 +62,7 @@ def check_weights(weights: Weights) -> None:
     Raises:
         OptionError: naming it.
     """
-    if not is_weighting(weights):
-        raise OptionError(f"{param('weights')} is {weights!r}: give one of {', '.join(WEIGHTS)}")
+    check("weights", weights, is_weighting(weights), f"give one of {', '.join(WEIGHTS)}")
 
 
 def vote(codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule) -> tuple[NDArray[np.int32], NDArray[np.float64]]:

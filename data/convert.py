@@ -216,7 +216,7 @@ def _choose_table(
     try:
         return image_table(images, labels)
     except KnnvoteError as error:
-        raise KnnvoteError(f"{where}: {error}") from error
+        raise KnnvoteError(f"{where}: {error.marked}") from error
 
 
 def _choose(

@@ -117,7 +117,7 @@ class InputFile(Location):
         except ImageFileError:
             raise
         except KnnvoteError as error:
-            raise ImageFileError(str(error)) from error
+            raise ImageFileError(error.marked) from error
 
 
 def find_inputs(arguments: Sequence[str]) -> list[InputFile]:

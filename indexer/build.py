@@ -20,7 +20,7 @@ from knnvote.data.files import hold_lock
 from knnvote.data.inputs import InputFile
 from knnvote.data.locations import locate
 
-from .faiss_index import Built, build_faiss, held_vectors
+from .faiss_index import Built, build_faiss, faiss_metric, held_vectors
 from .folder.generations import LOCK, is_leftover
 from .folder.write import write_folder
 from .index import Index, Timing
@@ -62,6 +62,8 @@ class IndexOptions:
         """
         check_one_of("kind", self.kind, KINDS)
         check_one_of("metric", self.metric, METRICS)
+        if self.kind != "exact":
+            faiss_metric(self.metric)
         if (self.kind == "factory") != (self.factory is not None):
             raise OptionError("kind 'factory' and a FAISS factory string go together: give both or neither")
         is_seed = is_whole(self.seed) and 0 <= self.seed <= MAX_SEED

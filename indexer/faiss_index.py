@@ -241,8 +241,8 @@ def _build_apart(
             return read_faiss(built)
     except KnnvoteError as error:
         raise OptionError(
-            f"FAISS cannot build {param('factory')} {factory!r} over {n:,} vectors of {d} dimensions with metric "
-            f"{metric.name}: {error.marked}; try {param('kind')} adaptive, or another factory string"
+            f"FAISS cannot build {param('factory')} {factory!r} over {n:,} vectors of {d} dimensions with "
+            f"metric {metric.name}: {error.marked}; try {param('kind')} adaptive, or another factory string"
         ) from error
     except OSError as error:
         raise KnnvoteError(
