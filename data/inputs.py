@@ -120,15 +120,21 @@ class InputFile(Location):
             raise ImageFileError(error.marked) from error
 
 
-def find_inputs(arguments: Sequence[str]) -> list[InputFile]:
+Inputs = str | Path | InputFile | Sequence[str | Path | InputFile]
+
+
+def find_inputs(arguments: Inputs) -> list[InputFile]:
     """Expand files, folders, globs and URIs into Parquet files, in the order given and then by name.
 
     A folder gives every ``*.parquet`` file below it, but names that begin with ``.`` or ``_``, as Spark and Arrow have
-    it, and what knnvote made (index folders, outputs of jobs). The same file named twice is taken once.
+    it, and what knnvote made (index folders, outputs of jobs). The same file named twice is taken once, and one that
+    was found before stands as it is.
 
     Raises:
         KnnvoteError: a path does not exist, a folder or glob holds no Parquet file.
     """
+    if isinstance(arguments, str | Path | InputFile):
+        arguments = [arguments]
     found: list[InputFile] = []
     by_place: dict[str, list[Any]] = {}
     for file in itertools.chain.from_iterable(map(_expand, arguments)):
@@ -139,7 +145,10 @@ def find_inputs(arguments: Sequence[str]) -> list[InputFile]:
     return found
 
 
-def _expand(argument: str) -> list[InputFile]:
+def _expand(named: str | Path | InputFile) -> list[InputFile]:
+    if isinstance(named, InputFile):
+        return [named]
+    argument = str(named)
     if not is_uri(argument) and not _exists(argument) and _GLOB_CHARACTERS & set(argument):
         return _expand_glob(argument)
     location = locate(argument)

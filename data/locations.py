@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from .errors import KnnvoteError
+from .errors import KnnvoteError, OptionError
 from .text import describe_error, first_line
 
 CHUNK = 1 << 20
@@ -168,6 +168,18 @@ def locate(argument: str | Path | Location) -> Location:
         reason = describe_os_error(error).replace(uri, shown).replace(text, shown)
         raise KnnvoteError(f"cannot open {shown}: {reason}") from error
     return Location(filesystem, path.rstrip("/") or path, f"{text.split('://', maxsplit=1)[0]}://{path}".rstrip("/"))
+
+
+def local_path(argument: str | Path) -> Path:
+    """A path on this machine, which a URI is not.
+
+    Raises:
+        OptionError: it is a URI.
+    """
+    if is_uri(argument):
+        shown = without_secrets(str(argument))
+        raise OptionError(f"{shown!r} is a URI, and what is needed is a path of this machine")
+    return Path(argument)
 
 
 def is_uri(argument: str | Path) -> bool:

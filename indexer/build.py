@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from knnvote.data.codec import GRAYSCALE_FORMULA
 from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole, param
 from knnvote.data.files import hold_lock
-from knnvote.data.inputs import InputFile
-from knnvote.data.locations import locate
+from knnvote.data.inputs import Inputs, find_inputs
+from knnvote.data.locations import local_path, locate
 
 from .faiss_index import Built, build_faiss, faiss_metric, held_vectors
 from .folder.generations import LOCK, is_leftover
@@ -71,8 +71,8 @@ class IndexOptions:
 
 
 def index_files(
-    inputs: Sequence[InputFile],
-    out: Path,
+    inputs: Inputs,
+    out: Path | str,
     *,
     training: TrainingOptions | None = None,
     options: IndexOptions | None = None,
@@ -82,7 +82,7 @@ def index_files(
     """Build the index of labelled images in Parquet files and commit it at `out`.
 
     Args:
-        inputs: Parquet files.
+        inputs: Parquet files, folders of them, globs or URIs: one or several.
         out: the index folder to make.
         training: what the user says of the images.
         options: what kind of index to build.
@@ -94,9 +94,10 @@ def index_files(
     """
     training, options = training or TrainingOptions(), options or IndexOptions()
     start = time.perf_counter()
-    with _claimed(out, overwrite=options.overwrite):
-        examples = read_training_set(inputs, training, metric=options.metric, progress=progress)
-        build(examples, out, options, tune, start=start)
+    sources = find_inputs(inputs)
+    with _claimed(local_path(out), overwrite=options.overwrite) as folder:
+        examples = read_training_set(sources, training, metric=options.metric, progress=progress)
+        build(examples, folder, options, tune, start=start)
 
 
 def index_arrays(
@@ -123,20 +124,20 @@ def index_arrays(
     """
     options = options or IndexOptions()
     start = time.perf_counter()
-    with _claimed(Path(out), overwrite=options.overwrite):
+    with _claimed(local_path(out), overwrite=options.overwrite) as folder:
         examples = training_set_from_arrays(images, labels, metric=options.metric, is_regression=is_regression)
-        build(examples, Path(out), options, tune, start=start)
+        build(examples, folder, options, tune, start=start)
 
 
 @contextmanager
-def _claimed(out: Path, *, overwrite: bool) -> Iterator[None]:
+def _claimed(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """Hold the destination for this build alone; a folder made for a build that fails is removed again."""
     _check_destination(out, overwrite=overwrite)
     is_new = not out.exists()
     try:
         with hold_lock(out / LOCK, f"another build is writing to {out}: wait for it, or give another path"):
             _check_destination(out, overwrite=overwrite)  # by now another build may have ended
-            yield
+            yield out
     finally:
         if is_new:
             with suppress(OSError):  # only an empty folder goes

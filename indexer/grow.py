@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.files import hold_lock
-from knnvote.data.inputs import InputFile
+from knnvote.data.inputs import Inputs, find_inputs
+from knnvote.data.locations import local_path
 from knnvote.data.vectors import common_type, smallest_type
 
 from .build import IndexOptions, Tune, build
@@ -35,7 +36,7 @@ _ID_BATCH = 1 << 16
 
 def add_files(
     path: Path | str,
-    inputs: Sequence[InputFile],
+    inputs: Inputs,
     *,
     tuning: Tuner,
     training: TrainingOptions | None = None,
@@ -46,7 +47,7 @@ def add_files(
 
     Args:
         path: the index folder.
-        inputs: Parquet files of images and labels like those stored.
+        inputs: Parquet files of images and labels like those stored, folders of them, globs or URIs: one or several.
         tuning: `knnvote.Tuning`; an index that was tuned is tuned again for the same k, weights and target.
         training: what the user says of the new images. Task and grayscale are the index's, and so is the id column
             unless one is given.
@@ -60,10 +61,11 @@ def add_files(
         KnnvoteError: a file does not fit, or ids of its images are stored already; nothing is changed.
     """
     start = time.perf_counter()
-    with _claimed(Path(path)) as index:
+    sources = find_inputs(inputs)
+    with _claimed(local_path(path)) as index:
         options = _like_stored(index, training or TrainingOptions())
         stored = _training_set(index)
-        examples = read_training_set(inputs, options, metric=index.metric, stored=stored, progress=progress)
+        examples = read_training_set(sources, options, metric=index.metric, stored=stored, progress=progress)
         _refuse_stored_ids(index, examples.provenance["id"].combine_chunks())
         _refuse_stored_files(index, stored, examples.sources[len(stored.sources) :])
         _build_again(index, examples, tuning, threads, start=start)
@@ -88,25 +90,25 @@ def remove_ids(
         KnnvoteError: an id is not stored, or no image would be left; nothing is changed.
     """
     start = time.perf_counter()
-    with _claimed(Path(path)) as index:
+    with _claimed(local_path(path)) as index:
         kept = _other_rows(index, pc.unique(ids if isinstance(ids, pa.ChunkedArray) else pa.array(ids, pa.string())))
         examples = _keep(index, kept)
         _build_again(index, examples, tuning, threads, start=start)
         return index.n - len(examples.vectors)
 
 
-def read_id_column(inputs: Sequence[InputFile], id_column: str | None = None) -> pa.ChunkedArray:
+def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArray:
     """Ids from Parquet files, as strings.
 
     Args:
-        inputs: Parquet files.
+        inputs: Parquet files, folders of them, globs or URIs: one or several.
         id_column: that holds the ids; without it the only column, or else the one named ``id``.
 
     Raises:
         KnnvoteError: a file has no such column, or an id is null.
     """
     chunks: list[pa.Array] = []
-    for source in inputs:
+    for source in find_inputs(inputs):
         with source.open_rows() as rows:
             names = rows.schema.names
             name = id_column or (names[0] if len(names) == 1 else "id")

@@ -16,7 +16,7 @@ from knnvote.classify.interval import share_interval
 from knnvote.classify.search.search import exact_search, finds_equal
 from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import KnnvoteError
-from knnvote.data.inputs import InputFile
+from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.index import Index
@@ -125,9 +125,9 @@ class Comparison:
 
 
 def compare(
-    inputs: Sequence[InputFile],
+    inputs: Inputs,
     indexes: Sequence[Index],
-    rule: Rule,
+    rule: Rule | None = None,
     *,
     images: ImageOptions | None = None,
     label_column: str | None = None,
@@ -140,10 +140,23 @@ def compare(
     Exact search is run once for all indexes that store the same images under the same metric. Searches of scikit-learn
     over the images of the first index may follow, which are asked for an even sample of the test images.
 
+    Args:
+        inputs: test images in Parquet files, folders of them, globs or URIs: one or several.
+        indexes: opened ones of any kind.
+        rule: of the vote.
+        images: overrides of how images are recognised.
+        label_column: of the true labels; by default as the index was built.
+        algorithms: searches of scikit-learn: ``brute``, ``kd_tree``, ``ball_tree``.
+        threads: of the search; None for as many as there are processors.
+        progress: told each step.
+
     Raises:
-        KnnvoteError: an input or index does not fit, or there is no image to compare on.
+        KnnvoteError: no index is given, an input or index does not fit, or there is no image to compare on.
         OptionError: k is larger than an index.
     """
+    sources, rule = find_inputs(inputs), rule or Rule()
+    if not indexes:
+        raise KnnvoteError("no index is given to compare: give one at least")
     for index in indexes:
         if index.is_regression != indexes[0].is_regression:
             raise KnnvoteError(f"of {index.path} and {indexes[0].path} only one is for regression: compare them apart")
@@ -153,7 +166,7 @@ def compare(
         for index in indexes:
             classifier = Classifier(index, rule)
             progress(f"reading test images for {index.path}")
-            tests = read_test_set(inputs, classifier, images or ImageOptions(), label_column)
+            tests = read_test_set(sources, classifier, images or ImageOptions(), label_column)
             if index is indexes[0]:
                 first = tests
             shared = (index.manifest.data_sha256, index.metric)

@@ -13,8 +13,8 @@ from typing import Any
 
 from knnvote.classify.answer import answer_schema
 from knnvote.classify.classifier import Classifier
-from knnvote.data.errors import ImageFileError
-from knnvote.data.inputs import InputFile
+from knnvote.data.errors import ImageFileError, as_recorded
+from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.locations import Location, locate
 
 from .engine import Engine, LocalEngine
@@ -60,9 +60,9 @@ class Summary:
 
 def run_job(
     classifier: Classifier,
-    inputs: Sequence[InputFile],
-    out: Location | Path,
-    options: JobOptions,
+    inputs: Inputs,
+    out: Location | Path | str,
+    options: JobOptions | None = None,
     *,
     threads: int | None = None,
     batch_size: int = BATCH_SIZE,
@@ -75,8 +75,8 @@ def run_job(
 
     Args:
         classifier: an opened index with its rule.
-        inputs: Parquet files.
-        out: the output folder, on this machine or an object store; made if need be.
+        inputs: Parquet files, folders of them, globs or URIs: one or several.
+        out: the output folder, on this machine or, by its URI, an object store; made if need be.
         options: what shapes the answers.
         threads: of the search; None for as many as there are processors.
         batch_size: rows searched at a time; it changes speed and memory, never an answer.
@@ -91,11 +91,11 @@ def run_job(
         OptionError: an option does not fit the index.
     """
     start = time.perf_counter()
-    out = locate(out)
+    sources, out, options = find_inputs(inputs), locate(out), options or JobOptions()
     answer_schema(classifier.index, **options.output.of_answers)  # which refuses what does not fit
-    tasks = plan_outputs(inputs, out)
+    tasks = plan_outputs(sources, out)
     work = Work.of(classifier, options, out, threads=threads, batch_size=batch_size)
-    with claimed(out, work.made_from, inputs, stored_images=classifier.stored_images):
+    with claimed(out, work.made_from, sources, stored_images=classifier.stored_images):
         at_work = (engine or LocalEngine(classifier)).run(work, tasks, progress)
         outcomes = _follow(at_work, len(tasks), fail_fast=fail_fast, tell_done=tell_done)
         record_failures(out, _failed(outcomes))
@@ -134,4 +134,6 @@ def _sum_up(outcomes: Sequence[Outcome], seconds: float) -> Summary:
 
 
 def _failed(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    return {outcome.source: outcome.failure for outcome in outcomes if outcome.failure is not None}
+    """The reason of each file that failed, as it is recorded."""
+    failures = {outcome.source: outcome.failure for outcome in outcomes if outcome.failure is not None}
+    return {source: ImageFileError(failure).told(as_recorded) for source, failure in failures.items()}

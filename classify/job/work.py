@@ -103,7 +103,7 @@ class Outcome:
         counts: rows of its output by status; none if it failed.
         was_done: an earlier run had made the output from the same input.
         bad_example: its first bad image, by file, row and reason, if it was read and has one.
-        failure: why there is no output; None if there is one.
+        failure: why there is no output, with the parameters in it marked; None if there is one.
     """
 
     source: str

@@ -71,7 +71,7 @@ class Worker:
                 return Outcome(source=source.shown, counts=done, was_done=True)
             self._write_file(task, seen)
         except ImageFileError as error:  # of the input alone: other files may go well
-            return Outcome(source=source.shown, bad_example=seen.bad_example, failure=error.told(as_recorded))
+            return Outcome(source=source.shown, bad_example=seen.bad_example, failure=error.marked)
         return Outcome(source=source.shown, counts=seen.counts, bad_example=seen.bad_example)
 
     def _write_file(self, task: Task, seen: "_Seen") -> None:

@@ -15,12 +15,20 @@ from hypothesis import strategies as st
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.output import OutputOptions
-from knnvote.classify.job.run import JobOptions, run_job
+from knnvote.classify.job.run import run_job
 from knnvote.classify.vote import Rule
 from knnvote.cli.main import cli
 from knnvote.cli.spelling import as_typed
-from knnvote.data.errors import KnnvoteError, OptionError, as_recorded, check, check_one_of, param, spelled
-from knnvote.data.inputs import find_inputs
+from knnvote.data.errors import (
+    ImageFileError,
+    KnnvoteError,
+    OptionError,
+    as_recorded,
+    check,
+    check_one_of,
+    param,
+    spelled,
+)
 from knnvote.data.layout import ImageOptions
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import index_arrays
@@ -191,11 +199,19 @@ def recorded(out):
 @pytest.mark.usefixtures("colour")
 def test_what_a_job_writes_down_is_the_same_from_the_command_line_and_from_python(invoke):
     assert invoke("classify", "x.knn", "in", "--out", "a").code == 1
-    summary = run_job(Classifier.open("x.knn"), find_inputs(["in"]), Path("b"), JobOptions())
+    summary = run_job(Classifier.open("x.knn"), "in", "b")
     assert recorded(Path("a")) == recorded(Path("b")) == ([None, REASON], {"in/two.parquet": FAILURE})
     assert Path("a/colour.parquet").read_bytes() == Path("b/colour.parquet").read_bytes()
     assert summary.failed == {"in/two.parquet": FAILURE}
     assert summary.bad_example == f"in/colour.parquet, row 1: {REASON}"
+
+
+@pytest.mark.usefixtures("colour")
+def test_a_job_that_stops_at_the_first_failure_says_what_to_do_in_the_face_that_ran_it(invoke):
+    stopped = invoke("classify", "x.knn", "in/two.parquet", "--out", "a", "--fail-fast")
+    assert stopped.stderr == f"error: {FAILURE}\n"
+    with pytest.raises(ImageFileError, match=r"could be the image: 'image', 'other'; name one with image_column$"):
+        run_job(Classifier.open("x.knn"), "in/two.parquet", "b", fail_fast=True)
 
 
 def test_an_answer_in_python_says_what_to_do_in_python(colour):

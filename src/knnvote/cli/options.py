@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from knnvote.data.errors import OptionError
 from knnvote.indexer.names import WEIGHTS, base_name
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -54,11 +55,12 @@ def _sides(text: str) -> tuple[int, ...]:
 
 def parse_local(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
     """A path on this machine, which a URI is not."""
-    from knnvote.data.locations import is_uri, without_secrets
+    from knnvote.data.locations import local_path
 
-    if is_uri(value):
-        raise click.BadParameter(f"{without_secrets(value)!r} is a URI, and what is needed is a path of this machine")
-    return Path(value)
+    try:
+        return local_path(value)
+    except OptionError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _parse_output(ctx: click.Context, param: click.Parameter, value: str) -> Path:
@@ -97,8 +99,6 @@ def parse_picture(ctx: click.Context, param: click.Parameter, value: str | None)
 
 def parse_plot(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
     """The path of a picture, after an option that needs none: what stands there may have been meant for another."""
-    from knnvote.data.errors import OptionError
-
     try:
         return parse_picture(ctx, param, value)
     except OptionError as error:
