@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
+from .text import printable
+
 Spell = Callable[[str], str]
 
 _BEGIN, _END = "\ufdd0", "\ufdd1"  # Unicode leaves these to programs: no text has them that means anything
@@ -54,8 +56,7 @@ class KnnvoteError(Exception):
 
         It is one line that any terminal shows and any file takes: it may quote names from hostile files.
         """
-        text = spelled(self.marked, spell)
-        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        return printable(spelled(self.marked, spell))
 
     @property
     def marked(self) -> str:
