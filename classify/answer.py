@@ -32,6 +32,17 @@ class Answer:
         reason: (nq,) strings, None where the status is ok.
         rung: (nq,) int8, which rung of an adaptive index settled the neighbours, from 1; 0 for bad images; None for
         other kinds.
+
+    Example:
+        >>> from knnvote import Classifier
+        >>> classify = Classifier.open("digits.knn")
+        >>> answer = classify(classify.index.vectors[:3])
+        >>> answer.prediction.to_pylist(), answer.status.tolist()
+        ([2, 8, 9], ['ok', 'ok', 'ok'])
+        >>> answer.D.shape, answer.I[:, 0].tolist()
+        ((3, 5), [0, 1, 2])
+        >>> answer.to_table(neighbors=True).column_names
+        ['prediction', 'confidence', 'distance', 'status', 'reason', 'neighbors']
     """
 
     index: Index

@@ -32,6 +32,15 @@ class Classifier:
 
     Raises:
         OptionError: the rule asks for more neighbours than there are images, or a regression for its confidence.
+
+    Example:
+        >>> import numpy as np
+        >>> from knnvote import Classifier, Rule
+        >>> classify = Classifier.open("digits.knn", Rule(k=3))
+        >>> one = np.zeros((8, 8))
+        >>> one[1:7, 3:5] = 16
+        >>> classify(one).prediction.to_pylist()
+        [1]
     """
 
     index: Index

@@ -202,6 +202,16 @@ class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # sci
         classes_: (c,) distinct labels, sorted.
         n_features_in_: columns of X.
         n_samples_fit_: rows that are stored.
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> from knnvote import KNNVoteClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> fitted = KNNVoteClassifier(n_neighbors=3).fit(X[:1000], y[:1000])
+        >>> fitted.predict(X[1000:1005]).tolist()
+        [1, 4, 0, 5, 3]
+        >>> round(fitted.score(X[1000:], y[1000:]), 3)
+        0.965
     """
 
     _is_regression = False
@@ -311,6 +321,12 @@ class KNNVoteRegressor(RegressorMixin, _KNNVote):  # type: ignore[misc]  # sciki
     Attributes:
         n_features_in_: columns of X.
         n_samples_fit_: rows that are stored.
+
+    Example:
+        >>> from knnvote import KNNVoteRegressor
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [0.0, 10.0, 20.0, 30.0]
+        >>> KNNVoteRegressor(n_neighbors=2).fit(X, y).predict([[1.4]]).tolist()
+        [15.0]
     """
 
     _is_regression = True

@@ -26,6 +26,13 @@ class Rule:
             (``nearest``); or the first in class order, as scikit-learn has it (``first-class``).
         min_confidence: abstain where the winner's share of the vote is smaller.
         max_distance: abstain where the nearest neighbour is farther.
+
+    Example:
+        >>> from knnvote import Classifier, Rule
+        >>> classify = Classifier.open("digits.knn", Rule(k=3, weights="distance", max_distance=10))
+        >>> far = classify(classify.index.vectors[:1] ^ 15)
+        >>> far.prediction.to_pylist(), far.reason.tolist()
+        ([None], ['nearest neighbour farther than 10'])
     """
 
     k: int = 5

@@ -45,7 +45,16 @@ def as_recorded(name: str) -> str:
 
 
 class KnnvoteError(Exception):
-    """Something about the data or the machine stands in the way (exit code 1)."""
+    """Something about the data or the machine stands in the way (exit code 1).
+
+    Example:
+        >>> from knnvote import KnnvoteError, open_index
+        >>> try:
+        ...     open_index("digits")
+        ... except KnnvoteError as error:
+        ...     print(error)
+        digits is not an index folder: it has no manifest.json; give one that knnvote index made
+    """
 
     def __str__(self) -> str:
         """The message, with parameters as they are written in Python."""
@@ -65,7 +74,16 @@ class KnnvoteError(Exception):
 
 
 class OptionError(KnnvoteError):
-    """An option's value cannot be used (exit code 2)."""
+    """An option's value cannot be used (exit code 2).
+
+    Example:
+        >>> from knnvote import OptionError, Rule
+        >>> try:
+        ...     Rule(weights="rank")
+        ... except OptionError as error:
+        ...     print(error)
+        weights is 'rank': give one of uniform, distance
+    """
 
 
 class ImageFileError(KnnvoteError):

@@ -24,6 +24,11 @@ class ImageOptions:
         image_column: the image column, or the common prefix of the columns of a wide layout.
         shape: of one image.
         grayscale: convert colour images instead of refusing them.
+
+    Example:
+        >>> from knnvote import ImageOptions, TrainingOptions, index_files
+        >>> images = ImageOptions(image_column="image", grayscale=True)
+        >>> index_files("digits/train.parquet", "grey.knn", training=TrainingOptions(images=images))
     """
 
     image_column: str | None = None

@@ -45,6 +45,10 @@ class IndexOptions:
         seed: of everything random.
         threads: that build it; None for as many as there are processors.
         overwrite: replace an index folder that is there.
+
+    Example:
+        >>> from knnvote import IndexOptions, index_files
+        >>> index_files("digits/train.parquet", "digits.knn", options=IndexOptions(metric="cosine", overwrite=True))
     """
 
     kind: Kind = "exact"
@@ -91,6 +95,12 @@ def index_files(
 
     Raises:
         KnnvoteError: an input does not fit, or `out` cannot be written or is in use; nothing there is changed.
+
+    Example:
+        >>> from knnvote import index_files, open_index
+        >>> index_files(["digits/train.parquet", "digits/test.parquet"], "both.knn")
+        >>> open_index("both.knn").n
+        1797
     """
     training, options = training or TrainingOptions(), options or IndexOptions()
     start = time.perf_counter()
@@ -121,6 +131,14 @@ def index_arrays(
 
     Raises:
         KnnvoteError: the arrays do not fit, or `out` cannot be written or is in use; nothing there is changed.
+
+    Example:
+        >>> import numpy as np
+        >>> from knnvote import index_arrays, open_index
+        >>> images = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
+        >>> index_arrays(images, ["low", "middle", "high"], "three.knn")
+        >>> open_index("three.knn").classes.to_pylist()
+        ['high', 'low', 'middle']
     """
     options = options or IndexOptions()
     start = time.perf_counter()

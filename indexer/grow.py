@@ -59,6 +59,13 @@ def add_files(
 
     Raises:
         KnnvoteError: a file does not fit, or ids of its images are stored already; nothing is changed.
+
+    Example:
+        >>> from knnvote import Tuning, add_files, open_index
+        >>> add_files("digits.knn", "digits/test.parquet", tuning=Tuning)
+        450
+        >>> open_index("digits.knn").n
+        1797
     """
     start = time.perf_counter()
     sources = find_inputs(inputs)
@@ -88,6 +95,13 @@ def remove_ids(
 
     Raises:
         KnnvoteError: an id is not stored, or no image would be left; nothing is changed.
+
+    Example:
+        >>> from knnvote import Tuning, open_index, remove_ids
+        >>> remove_ids("digits.knn", ["train.parquet#0", "train.parquet#7"], tuning=Tuning)
+        2
+        >>> open_index("digits.knn").n
+        1345
     """
     start = time.perf_counter()
     with _claimed(local_path(path)) as index:

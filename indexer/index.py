@@ -47,6 +47,14 @@ class Index:
         labels: (n,) Arrow array of labels in their own type.
         rows: columns label, id, file and row of each vector, as a table or as a Parquet file that is read when asked.
         bounds_table: (n, p + 2) of lower bounds of distances; None where there is none.
+
+    Example:
+        >>> from knnvote import open_index
+        >>> index = open_index("digits.knn")
+        >>> index.n, index.d, index.shape, index.kind
+        (1347, 64, (8, 8), 'exact')
+        >>> index.vectors.dtype, index.labels[:3].to_pylist(), index.ids[0].as_py()
+        (dtype('uint8'), [2, 8, 9], 'train.parquet#0')
     """
 
     path: Path

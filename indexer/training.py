@@ -38,6 +38,11 @@ class TrainingOptions:
         id_column: where ids are; without it ids are ``file#row``.
         is_regression: labels are numbers to be averaged.
         skip_bad: leave out rows that do not fit, and count them.
+
+    Example:
+        >>> from knnvote import TrainingOptions, index_files
+        >>> training = TrainingOptions(label_column="label", skip_bad=True)
+        >>> index_files("digits/train.parquet", "labelled.knn", training=training)
     """
 
     images: ImageOptions = field(default_factory=ImageOptions)

@@ -62,11 +62,6 @@ def _child(folder, name):
     return name[len(folder) + 1 :].split(".")[0] or None if f"{name}.".startswith(f"{folder}.") else None
 
 
-def _cases(names, not_yet):
-    """Parameters, of which some are known not to hold yet."""
-    return [pytest.param(name, marks=[pytest.mark.xfail] if name in not_yet else []) for name in names]
-
-
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_imports_between_what_lies_in_a_folder_form_no_circle(folder):
     graph = {}
@@ -116,12 +111,7 @@ def test_a_folder_holds_few_modules(folder):
     assert len(inside) <= MOST_MODULES, f"{folder}: {len(inside)} modules"
 
 
-LONG = {
-    "knnvote.classify.evaluation.compare",
-}
-
-
-@pytest.mark.parametrize("name", _cases(MODULES, LONG))
+@pytest.mark.parametrize("name", MODULES)
 def test_a_file_and_its_functions_are_short(name):
     """But for a command's options: a function that they make a command may be longer."""
     lines = len(MODULES[name].read_text().splitlines())

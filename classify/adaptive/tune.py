@@ -63,6 +63,14 @@ class Tuning:
         k: neighbours that vote.
         weights: of the vote.
         target_agreement: what the 95% lower bound of agreement with exact search must reach; 1 asks for exact search.
+
+    Example:
+        >>> import numpy as np
+        >>> from knnvote import IndexOptions, Tuning, index_arrays, open_index
+        >>> x = np.random.default_rng(0).integers(0, 256, (600, 16), dtype=np.uint8)
+        >>> index_arrays(x, x[:, 0] > 127, "x.knn", options=IndexOptions(kind="adaptive"), tune=Tuning(k=3))
+        >>> open_index("x.knn").tuned.k
+        3
     """
 
     k: int = 5

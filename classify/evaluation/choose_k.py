@@ -4,7 +4,7 @@ Each stored image is classified by the others (Lachenbruch and Mickey 1968). The
 k - 1 and one more, so that one search for the most neighbours serves every k.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,6 +140,12 @@ def choose_k(
     Raises:
         KnnvoteError: the index holds one image, or targets too far apart to square.
         OptionError: max_k is not from 1 to n - 1.
+
+    Example:
+        >>> from knnvote import choose_k, open_index
+        >>> choice = choose_k(open_index("digits.knn"), max_k=10)
+        >>> choice.best.k, choice.best.weights, round(choice.best.value, 4)
+        (4, 'uniform', 0.9889)
     """
     max_k = _check_max_k(index, max_k)
     _check_targets(index)
@@ -154,18 +160,23 @@ def choose_k(
             for weights in TRIED:
                 moments[weights].add(_values(index, rows, D, I, weights))
             progress(len(rows))
-    by_weights = {weights: (moments[weights].mean(), moments[weights].standard_error()) for weights in TRIED}
     return Choice(
         images=index.n,
         search=index.kind,
         measure="mean_squared_error" if index.is_regression else "accuracy",
         with_copies=with_copies,
-        scores=[
-            Score(k=j + 1, weights=weights, value=float(value[j]), standard_error=float(error[j]))
-            for j in range(max_k)
-            for weights, (value, error) in by_weights.items()
-        ],
+        scores=_scores(moments, max_k),
     )
+
+
+def _scores(moments: "Mapping[Weights, _Moments]", max_k: int) -> list[Score]:
+    """By k, then by weights."""
+    by_weights = {weights: (found.mean(), found.standard_error()) for weights, found in moments.items()}
+    return [
+        Score(k=j + 1, weights=weights, value=float(value[j]), standard_error=float(error[j]))
+        for j in range(max_k)
+        for weights, (value, error) in by_weights.items()
+    ]
 
 
 def _check_max_k(index: Index, max_k: int | None) -> int:

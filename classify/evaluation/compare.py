@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import faiss
@@ -153,42 +154,70 @@ def compare(
     Raises:
         KnnvoteError: no index is given, an input or index does not fit, or there is no image to compare on.
         OptionError: k is larger than an index.
+
+    Example:
+        >>> from knnvote import Rule, compare, open_index
+        >>> found = compare("digits/test.parquet", [open_index("digits.knn")], Rule(k=3))
+        >>> found.queries, found.indexes[0].kind, found.indexes[0].agreement.value, round(found.indexes[0].accuracy, 4)
+        (450, 'exact', 1.0, 0.9889)
     """
     sources, rule = find_inputs(inputs), rule or Rule()
+    _check_task(indexes)
+    read = partial(read_test_set, sources, options=images or ImageOptions(), label_column=label_column)
+    with limit_threads(threads):
+        first, reports = _judge_indexes([Classifier(index, rule) for index in indexes], read, progress)
+        if algorithms:
+            reports += _judge_algorithms(algorithms, Classifier(indexes[0], rule), first, progress)
+    return Comparison(queries=len(first.xq), k=rule.k, bad_images=first.bad, indexes=reports)
+
+
+def _check_task(indexes: Sequence[Index]) -> None:
+    """Refuse indexes of both tasks, and none at all."""
     if not indexes:
         raise KnnvoteError("no index is given to compare: give one at least")
     for index in indexes:
         if index.is_regression != indexes[0].is_regression:
             raise KnnvoteError(f"of {index.path} and {indexes[0].path} only one is for regression: compare them apart")
+
+
+def _judge_indexes(
+    classifiers: Sequence[Classifier], read: Callable[[Classifier], TestSet], progress: Callable[[str], None]
+) -> tuple[TestSet, list[IndexReport]]:
+    """The test images as the first index takes them, and what is found of each index on them."""
     reports: list[IndexReport] = []
     truths: dict[tuple[str, str], tuple[TestSet, Answer]] = {}
-    with limit_threads(threads):
-        for index in indexes:
-            classifier = Classifier(index, rule)
-            progress(f"reading test images for {index.path}")
-            tests = read_test_set(sources, classifier, images or ImageOptions(), label_column)
-            if index is indexes[0]:
-                first = tests
-            shared = (index.manifest.data_sha256, index.metric)
-            if shared not in truths or not np.array_equal(truths[shared][0].xq, tests.xq):
-                progress(f"exact search over {index.path}")
-                truths[shared] = (tests, exact_answer(classifier, tests.xq))
-            if not np.array_equal(tests.rows, first.rows):
-                odd = np.setxor1d(tests.rows, first.rows)
-                raise KnnvoteError(
-                    f"only one of {indexes[0].path} and {index.path} reads row {odd[0]} of the test images, and "
-                    f"{len(odd):,} rows are such: leave them out, or compare these indexes one by one"
-                )
-            progress(f"searching {index.path}")
-            reports.append(_report(_IndexSearch(classifier), tests, truths[shared][1]))
-        if algorithms:
-            classifier = Classifier(indexes[0], rule)
-            sample = first.sample(max(_SLOW_QUERIES, _SLOW_DISTANCES // indexes[0].n))
-            truth = exact_answer(classifier, sample.xq)
-        for algorithm in algorithms:
-            progress(f"searching by scikit-learn {algorithm}")
-            reports.append(_report(SklearnSearch(classifier, algorithm), sample, truth))
-    return Comparison(queries=len(first.xq), k=rule.k, bad_images=first.bad, indexes=reports)
+    for classifier in classifiers:
+        index = classifier.index
+        progress(f"reading test images for {index.path}")
+        tests = read(classifier)
+        if classifier is classifiers[0]:
+            first = tests
+        shared = (index.manifest.data_sha256, index.metric)
+        if shared not in truths or not np.array_equal(truths[shared][0].xq, tests.xq):
+            progress(f"exact search over {index.path}")
+            truths[shared] = (tests, exact_answer(classifier, tests.xq))
+        if not np.array_equal(tests.rows, first.rows):
+            odd = np.setxor1d(tests.rows, first.rows)
+            raise KnnvoteError(
+                f"only one of {classifiers[0].index.path} and {index.path} reads row {odd[0]} of the test images, and "
+                f"{len(odd):,} rows are such: leave them out, or compare these indexes one by one"
+            )
+        progress(f"searching {index.path}")
+        reports.append(_report(_IndexSearch(classifier), tests, truths[shared][1]))
+    return first, reports
+
+
+def _judge_algorithms(
+    algorithms: Sequence[Algorithm], classifier: Classifier, tests: TestSet, progress: Callable[[str], None]
+) -> list[IndexReport]:
+    """What is found of searches of scikit-learn over an index's images, on a sample of the test images."""
+    sample = tests.sample(max(_SLOW_QUERIES, _SLOW_DISTANCES // classifier.index.n))
+    truth = exact_answer(classifier, sample.xq)
+    reports: list[IndexReport] = []
+    for algorithm in algorithms:
+        progress(f"searching by scikit-learn {algorithm}")
+        reports.append(_report(SklearnSearch(classifier, algorithm), sample, truth))
+    return reports
 
 
 def exact_answer(classifier: Classifier, xq: NDArray[np.generic]) -> Answer:

@@ -78,6 +78,14 @@ def distance_limit(
 
     Raises:
         OptionError: the share is out of range, or too small for so few stored images.
+
+    Example:
+        >>> from knnvote import Classifier, Rule, distance_limit, open_index
+        >>> index = open_index("digits.knn")
+        >>> found = distance_limit(index, Rule(), false_alarms=0.01)
+        >>> round(found.limit, 2), found.images
+        (27.29, 1347)
+        >>> classify = Classifier(index, Rule(max_distance=found.limit))
     """
     _check_false_alarms(index, false_alarms)
     m = min(index.n, MAX_IMAGES)

@@ -13,7 +13,7 @@ its own label relative to how near it is to another. On MNIST's 60,000 training 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any
@@ -104,6 +104,10 @@ class _Votes:
     against: NDArray[np.float64]
     relative_distance: NDArray[np.float64]
 
+    @classmethod
+    def joined(cls, parts: Sequence["_Votes"]) -> "_Votes":
+        return cls(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
+
     def take(self, places: NDArray[Any]) -> "_Votes":
         return _Votes(*(values[places] for values in vars(self).values()))
 
@@ -118,8 +122,7 @@ def find_suspects(
     """Stored images whose label loses the vote of their neighbours, or has a rival on an equal image.
 
     Votes are uniform, and ties go to the nearer class. Of equal images with different labels all are suspects but those
-    with the label that most of them have. A class of fewer images than k / 2 may lose every vote: give a
-    smaller k.
+    with the label that most of them have. A class of fewer images than k / 2 may lose every vote: give a smaller k.
 
     Args:
         index: an opened index of classes, of any kind.
@@ -130,11 +133,16 @@ def find_suspects(
     Raises:
         KnnvoteError: the index is for regression, or holds one image.
         OptionError: k is not from 1 to n - 1.
+
+    Example:
+        >>> from knnvote import find_suspects, open_index
+        >>> first = find_suspects(open_index("digits.knn")).suspects[0]
+        >>> first.id, first.label, first.neighbors_say, first.against
+        ('train.parquet#380', 9, 5, 0.95)
     """
     k = _check_k(index, k)
     equal = _equal_images(index)
-    is_contested = np.zeros(index.n, dtype=np.bool_)
-    is_contested[list(equal)] = True
+    is_contested = np.isin(np.arange(index.n), [*equal])
     found = []
     step = max(1, min(_BLOCK, _BLOCK_NEIGHBORS // (k + 1)))
     with limit_threads(threads):
@@ -143,7 +151,7 @@ def find_suspects(
             votes = _count_votes(index, rows, *neighbors_left_out(index, rows, k))
             found.append(votes.take((votes.winner != index.class_codes[rows]) | is_contested[rows]))
             progress(len(rows))
-    votes = _Votes(*(np.concatenate(parts) for parts in zip(*(vars(part).values() for part in found), strict=True)))
+    votes = _Votes.joined(found)
     order = np.lexsort((votes.rows, -votes.relative_distance, -votes.against, ~is_contested[votes.rows]))
     return Suspects(
         images=index.n,

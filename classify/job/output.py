@@ -23,6 +23,14 @@ class OutputOptions:
         probabilities: add the share of each class.
         keep: only these of the input's columns; None for all.
         prefix: before the name of each column that knnvote adds.
+
+    Example:
+        >>> import pyarrow.parquet as pq
+        >>> from knnvote import Classifier, JobOptions, OutputOptions, run_job
+        >>> output = OutputOptions(neighbors=True, keep=("label",), prefix="knn_")
+        >>> summary = run_job(Classifier.open("digits.knn"), "digits/test.parquet", "out", JobOptions(output=output))
+        >>> pq.read_table("out/test.parquet", columns=["label", "knn_prediction"]).slice(0, 2).to_pylist()
+        [{'label': 2, 'knn_prediction': 2}, {'label': 8, 'knn_prediction': 8}]
     """
 
     neighbors: bool = False

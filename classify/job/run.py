@@ -36,6 +36,14 @@ class Summary:
         seconds: wall time of this run.
         new_rows: rows classified in this run.
         bad_example: the first bad image of this run, by file, row and reason.
+
+    Example:
+        >>> from knnvote import Classifier, run_job
+        >>> summary = run_job(Classifier.open("digits.knn"), "digits/test.parquet", "predictions")
+        >>> summary.counts.rows, summary.counts.ok, summary.written, summary.failed
+        (450, 450, 1, {})
+        >>> run_job(Classifier.open("digits.knn"), "digits/test.parquet", "predictions").skipped
+        1
     """
 
     counts: Counts
@@ -89,6 +97,12 @@ def run_job(
         KnnvoteError: the output folder is another job's or in use, two inputs have one output, or the output cannot
         be written.
         OptionError: an option does not fit the index.
+
+    Example:
+        >>> from knnvote import Classifier, Rule, run_job
+        >>> summary = run_job(Classifier.open("digits.knn", Rule(k=3)), "digits/*.parquet", "predictions")
+        >>> summary.written, summary.counts.rows
+        (2, 1797)
     """
     start = time.perf_counter()
     sources, out, options = find_inputs(inputs), locate(out), options or JobOptions()

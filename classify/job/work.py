@@ -25,6 +25,12 @@ class JobOptions:
     Attributes:
         images: overrides of how images are recognised.
         output: what output files hold.
+
+    Example:
+        >>> from knnvote import Classifier, JobOptions, OutputOptions, run_job
+        >>> options = JobOptions(output=OutputOptions(probabilities=True))
+        >>> run_job(Classifier.open("digits.knn"), "digits/test.parquet", "predictions", options).counts.ok
+        450
     """
 
     images: ImageOptions = field(default_factory=ImageOptions)

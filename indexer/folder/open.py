@@ -52,6 +52,12 @@ def open_index(path: Path | str) -> OpenedIndex:
 
     Raises:
         KnnvoteError: it is no index folder, is of a newer format, is damaged, or is not one that knnvote writes.
+
+    Example:
+        >>> from knnvote import open_index
+        >>> index = open_index("digits.knn")
+        >>> index.n, index.kind, index.metric
+        (1347, 'exact', 'l2')
     """
     folder, address = local_folder(path), locate(path).address
     manifest = read_manifest(folder)
