@@ -20,8 +20,8 @@ from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 
-from .adaptive.ladder import climb
 from .answer import ABSTAINED, BAD_IMAGE, OK, Answer
+from .search.ladder import climb
 from .search.search import check_k, search
 from .vote import Rule, mean_target, vote
 

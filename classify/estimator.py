@@ -26,10 +26,12 @@ from knnvote.indexer.names import MetricName, Weights
 from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import training_set_from_arrays
 
-from .adaptive.ladder import climb
 from .adaptive.tune import Tuning
 from .parameters import ParameterError, check_to_answer, check_to_fit
-from .search.search import exact, in_blocks, search
+from .search.blocks import in_blocks
+from .search.ladder import climb
+from .search.scan import exact
+from .search.search import search
 from .vote import Rule, Ties, class_shares, mean_target, vote
 
 Neighbors = tuple[NDArray[np.float64], NDArray[np.int64]]

@@ -9,10 +9,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.adaptive.ladder import answer_tolerance
 from knnvote.classify.answer import Answer
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.interval import share_interval
+from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.search.search import exact_search, finds_equal
 from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import KnnvoteError

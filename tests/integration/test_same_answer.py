@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.search.search import candidates, search
+from knnvote.classify.search.candidates import candidates
+from knnvote.classify.search.search import search
 from knnvote.classify.vote import Rule
 from knnvote.data.sample import digits, split_digits
 from knnvote.indexer.build import IndexOptions, index_arrays

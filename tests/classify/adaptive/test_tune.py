@@ -7,10 +7,10 @@ import pytest
 from left_out import LeaveOneOut
 from made_sets import build, clusters, many_classes, noisy_embeddings, sparse_binary
 
-from knnvote.classify.adaptive.ladder import climb
 from knnvote.classify.adaptive.tune import Tuning, _draw
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.interval import share_interval
+from knnvote.classify.search.ladder import climb
 from knnvote.classify.search.search import exact_search
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import OptionError

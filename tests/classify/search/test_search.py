@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_sets import FAISS_METRICS
 
-from knnvote.classify.search.search import candidates, exact, exact_search, search
+from knnvote.classify.search.candidates import candidates
+from knnvote.classify.search.scan import exact
+from knnvote.classify.search.search import exact_search, search
 from knnvote.data.errors import OptionError
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from made_sets import CHEAP, LADDERS, LAST, SURE, build, clusters, with_rungs
 
-from knnvote.classify.adaptive.ladder import climb, rungs_for, why_no_promise
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.search.search import exact_search, probe, project, search
+from knnvote.classify.search.candidates import probe, project
+from knnvote.classify.search.ladder import climb, rungs_for, why_no_promise
+from knnvote.classify.search.search import exact_search, search
 from knnvote.classify.vote import Rule, mean_target, vote
 from knnvote.data.errors import OptionError
 from knnvote.data.vectors import convert_queries

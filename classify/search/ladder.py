@@ -11,11 +11,16 @@ too far from all stored vectors, only exact search says. `tune` chooses the rung
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.search.search import check_k, exact_block, in_blocks, probe, project, settle, settle_or_scan
 from knnvote.classify.vote import Rule, vote
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.rungs import Rung
+
+from .blocks import in_blocks
+from .bounded import exact_block, settle_or_scan
+from .candidates import probe, project
+from .distances import settle
+from .search import check_k
 
 _TOLERANCE = 0.05  # of a regression, in standard deviations of the stored labels
 _ROUNDING = 8  # in steps of float64 at the largest label
