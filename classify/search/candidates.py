@@ -26,11 +26,8 @@ def probe(
     return D, I
 
 
-def candidates(index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int64]:
-    """What an approximate index proposes for each query: (nq, m) rows, m at least k; -1 for none."""
-    if index.kind == "adaptive":
-        rung = index.careful(k)
-        return probe(index, project(index, xq), rung.candidates(k, index.n), rung.nprobe or index.ivf[0].nlist)[1]
+def propose(index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int64]:
+    """What the FAISS index of a kind without rungs finds for each query: (nq, m) rows, m at least k; -1 for none."""
     settings = index.manifest.search
     if not isinstance(settings, ProposingSettings):
         raise TypeError(f"{index.path} has no FAISS index that proposes candidates")

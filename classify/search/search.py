@@ -6,29 +6,62 @@ place in the batch.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.classify.vote import Rule
 from knnvote.data.errors import OptionError, param
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 
 from .blocks import in_blocks
-from .bounded import exact_block, settle_or_scan
-from .candidates import candidates
+from .bounded import exact_block
 from .distances import Neighbors
+from .kinds import SEARCHERS
 
 Search = Callable[[Index, NDArray[np.generic], int], Neighbors]
+
+
+class Found(NamedTuple):
+    """What was found for nq queries.
+
+    Attributes:
+        D: (nq, k) float64 distances, ascending.
+        I: (nq, k) int64 rows of the stored vectors.
+        rung: (nq,) int8, which rung settled the query, from 1; None of a kind without rungs.
+    """
+
+    D: NDArray[np.float64]
+    I: NDArray[np.int64]
+    rung: NDArray[np.int8] | None
+
+
+def find(index: Index, xq: NDArray[np.generic], rule: Rule) -> Found:
+    """The neighbours that answer under a rule.
+
+    Args:
+        index: in memory or opened.
+        xq: (nq, d) queries in the index's type, or in float64 for an index of floats.
+        rule: of the vote: of an adaptive index its k and weights choose the rungs, and when it abstains.
+
+    Raises:
+        OptionError: k is not from 1 to n.
+    """
+    check_k(index, rule.k)
+    searcher = SEARCHERS[index.kind]
+    D, I, *rung = in_blocks(lambda queries: searcher.answer(index, queries, rule), xq)
+    return Found(METRICS[index.metric].final(D), I, rung[0] if rung else None)
 
 
 def search(index: Index, xq: NDArray[np.generic], k: int) -> Neighbors:
     """The k nearest stored vectors of each query, as far as the index's kind finds them.
 
-    An adaptive index is searched by its most careful rung; `classify/adaptive` climbs all of them.
+    An adaptive index is searched by its most careful rung; `find` climbs all of them.
 
     Args:
-        index: an opened index.
+        index: in memory or opened.
         xq: (nq, d) queries in the index's type, or in float64 for an index of floats.
         k: neighbours, at most n.
 
@@ -40,8 +73,8 @@ def search(index: Index, xq: NDArray[np.generic], k: int) -> Neighbors:
         OptionError: k is not from 1 to n.
     """
     check_k(index, k)
-    block = exact_block if index.is_exact(k) else _approximate_block
-    D, I = in_blocks(lambda queries: block(index, queries, k), xq)
+    searcher = SEARCHERS[index.kind]
+    D, I = in_blocks(lambda queries: searcher.careful(index, queries, k), xq)
     return METRICS[index.metric].final(D), I
 
 
@@ -51,8 +84,14 @@ def exact_search(index: Index, xq: NDArray[np.generic], k: int) -> Neighbors:
     return METRICS[index.metric].final(D), I
 
 
-def _approximate_block(index: Index, xq: NDArray[np.generic], k: int) -> Neighbors:
-    return settle_or_scan(index, xq, candidates(index, xq, k), k)
+def is_exact(index: Index, k: int) -> bool:
+    """Whether `search` finds the k nearest of all stored vectors."""
+    return SEARCHERS[index.kind].is_exact(index, k)
+
+
+def why_no_promise(index: Index, rule: Rule) -> str | None:
+    """Why nothing was measured for the answers of an index under a rule; None where it was, or need not be."""
+    return SEARCHERS[index.kind].why_no_promise(index, rule)
 
 
 def neighbors_left_out(index: Index, rows: NDArray[np.int64], k: int, search_by: Search = search) -> Neighbors:
