@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.testset import read_test_set
-from knnvote.classify.search.search import exact, in_blocks
+from knnvote.classify.search.blocks import in_blocks
+from knnvote.classify.search.scan import exact
 from knnvote.classify.vote import Rule, vote
 from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions

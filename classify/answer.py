@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from knnvote.data.errors import OptionError, param
 from knnvote.indexer.index import Index
 
+from .search.kinds import SEARCHERS
 from .vote import Rule, class_shares
 
 OK, ABSTAINED, BAD_IMAGE = "ok", "abstained", "bad_image"
@@ -112,7 +113,7 @@ class Answer:
         ]
         if neighbors:
             columns.append(self.neighbors())
-            if self.index.kind == "adaptive":
+            if SEARCHERS[self.index.kind].has_rungs:
                 rung = np.zeros(len(missing), np.int8) if self.rung is None else self.rung
                 columns.append(pa.array(rung, mask=rung == 0))
         if probabilities:
@@ -142,7 +143,7 @@ def answer_schema(index: Index, *, prefix: str = "", neighbors: bool = False, pr
     if neighbors:
         voter = [("row", pa.int64()), ("id", pa.string()), ("label", label), ("distance", pa.float64())]
         fields.append(("neighbors", pa.list_(pa.struct(voter))))
-        if index.kind == "adaptive":
+        if SEARCHERS[index.kind].has_rungs:
             fields.append(("rung", pa.int8()))
     if probabilities:
         fields.append(("probabilities", pa.struct([(name, pa.float64()) for name in _class_names(index)])))

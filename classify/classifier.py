@@ -20,9 +20,8 @@ from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 
-from .adaptive.ladder import climb
 from .answer import ABSTAINED, BAD_IMAGE, OK, Answer
-from .search.search import check_k, search
+from .search.search import check_k, find
 from .vote import Rule, mean_target, vote
 
 
@@ -134,23 +133,16 @@ class Classifier:
             bad: rows that are no image, each with the reason.
         """
         if not bad:
-            D, I, rung = self._search(xq)
+            D, I, rung = find(self.index, xq, self.rule)
             return self.answer_neighbors(D, I, rung=rung)
         good = np.setdiff1d(np.arange(len(xq)), list(bad))
         D, I = np.full((len(xq), self.rule.k), np.nan), np.full((len(xq), self.rule.k), -1)
-        D[good], I[good], found_rung = self._search(xq[good])
+        D[good], I[good], found_rung = find(self.index, xq[good], self.rule)
         rung = None
         if found_rung is not None:
             rung = np.zeros(len(xq), dtype=np.int8)
             rung[good] = found_rung
         return self.answer_neighbors(D, I, bad, rung)
-
-    def _search(
-        self, xq: NDArray[np.generic]
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int8] | None]:
-        if self.index.kind == "adaptive":
-            return climb(self.index, xq, self.rule)
-        return *search(self.index, xq, self.rule.k), None
 
     def answer_neighbors(
         self,

@@ -26,10 +26,11 @@ from knnvote.indexer.names import MetricName, Weights
 from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import training_set_from_arrays
 
-from .adaptive.ladder import climb
 from .adaptive.tune import Tuning
 from .parameters import ParameterError, check_to_answer, check_to_fit
-from .search.search import exact, in_blocks, search
+from .search.blocks import in_blocks
+from .search.scan import exact
+from .search.search import find, search
 from .vote import Rule, Ties, class_shares, mean_target, vote
 
 Neighbors = tuple[NDArray[np.float64], NDArray[np.int64]]
@@ -169,17 +170,11 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
         fits[list(other)] = False
         with limit_threads(effective_n_jobs(self.n_jobs)):
             if fits.any():
-                D[fits], I[fits] = self._find(index, queries[fits], k, rule)
+                found = search(index, queries[fits], k) if rule is None else find(index, queries[fits], rule)
+                D[fits], I[fits] = found[:2]
             if other:
                 D[~fits], I[~fits] = _exact_in_floats(index, xq[~fits].astype(np.float64), k)
         return D, I
-
-    @staticmethod
-    def _find(index: Index, xq: NDArray[Any], k: int, rule: Rule | None) -> Neighbors:
-        if rule is not None and index.kind == "adaptive":
-            D, I, _ = climb(index, xq, rule)
-            return D, I
-        return search(index, xq, k)
 
 
 class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # scikit-learn ships no types

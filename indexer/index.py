@@ -161,10 +161,6 @@ class Index:
         least = max(search.careful.candidates_per_neighbor or 1, -(-_LEAST_CANDIDATES // k))
         return replace(search.careful, candidates_per_neighbor=least)
 
-    def is_exact(self, k: int) -> bool:
-        """Whether a plain search finds the k nearest of all stored vectors."""
-        return self.kind == "exact" or (self.kind == "adaptive" and self.careful(k) == EXACT)
-
     @cached_property
     def bounds(self) -> Bounds | None:
         """Lower bounds of distances, where the index stores them."""

@@ -1,1 +1,1 @@
-"""Adaptive search: rungs from cheap to careful, tried on stored images and tuned."""
+"""Tuning of adaptive search: its rungs, tried on stored images, and the ladder of them that is chosen."""

@@ -7,14 +7,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.search.distances import candidate_distances
-from knnvote.classify.search.search import exact_search, in_blocks, nearest, probe, project
+from knnvote.classify.search.blocks import in_blocks
+from knnvote.classify.search.candidates import probe, project
+from knnvote.classify.search.distances import candidate_distances, nearest
+from knnvote.classify.search.ladder import agrees
+from knnvote.classify.search.search import exact_search
 from knnvote.classify.vote import Rule, mean_target, vote
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.rungs import Rung
-
-from .ladder import agrees
 
 Answers = Literal["label", "confidence"]
 ANSWERS: tuple[Answers, ...] = get_args(Answers)

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.classify.interval import share_interval
+from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.vote import Rule, check_weights
 from knnvote.data.errors import check, is_number, is_whole
 from knnvote.indexer.faiss_index import training_rows
@@ -32,7 +33,6 @@ from knnvote.indexer.metric import METRICS
 from knnvote.indexer.names import Weights
 from knnvote.indexer.rungs import EXACT, Interval, Ladder, MeasuredLadder, MeasuredRung, Rung, Tuned
 
-from .ladder import answer_tolerance
 from .trials import ANSWERS, Answers, Queries, Trials, ask, try_rungs
 
 # Candidates for each neighbour: of a rung that is sure when all agree, of one that is when the vote is, of the last.

@@ -10,10 +10,11 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.adaptive.ladder import answer_tolerance
 from knnvote.classify.answer import Answer
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.interval import share_interval
+from knnvote.classify.search.kinds import SEARCHERS
+from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.search.search import exact_search, finds_equal
 from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import KnnvoteError
@@ -231,6 +232,7 @@ class _Search(Protocol):
     classifier: Classifier
     path: str
     kind: str
+    is_exact: bool
     bytes: int
     build_seconds: float
 
@@ -245,6 +247,7 @@ class _IndexSearch:
         self.classifier = classifier
         self.path = str(index.path)
         self.kind: str = index.kind
+        self.is_exact = SEARCHERS[index.kind].is_always_exact
         self.bytes = index.manifest.folder_bytes
         self.build_seconds = read_timing(index.path, index.manifest.generation).build_seconds
 
@@ -255,7 +258,7 @@ class _IndexSearch:
 def _report(search: _Search, tests: TestSet, truth: Answer) -> IndexReport:
     classifier = search.classifier
     index = classifier.index
-    answer = truth if search.kind == "exact" else search.answer(tests.xq)
+    answer = truth if search.is_exact else search.answer(tests.xq)
     found = (answer.I[:, :, None] == truth.I[:, None, :]).any(axis=1).sum(axis=1)
     k = classifier.rule.k
     labels, exact_labels = answer.prediction.to_pylist(), truth.prediction.to_pylist()

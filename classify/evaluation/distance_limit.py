@@ -17,6 +17,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.classify.search.kinds import SEARCHERS
 from knnvote.classify.search.search import exact_search, finds_equal, neighbors_left_out, search
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import OptionError, param
@@ -90,8 +91,8 @@ def distance_limit(
     _check_false_alarms(index, false_alarms)
     m = min(index.n, MAX_IMAGES)
     rows = np.arange(m) * index.n // m
-    is_exact = index.kind in {"exact", "adaptive"}
-    k, search_by = (1, exact_search) if is_exact else (min(rule.k, index.n - 1), search)
+    knows_far = SEARCHERS[index.kind].knows_far
+    k, search_by = (1, exact_search) if knows_far else (min(rule.k, index.n - 1), search)
     distances, with_copies = [], 0
     step = max(1, min(_BLOCK, _BLOCK_PIXELS // index.d))
     with limit_threads(threads):

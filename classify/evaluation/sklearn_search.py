@@ -32,6 +32,7 @@ class SklearnSearch:
     Attributes:
         classifier: over the index whose images it searches.
         kind: the algorithm.
+        is_exact: whether its answers are those of our exact search.
         path: what it is called.
         bytes: that it takes on a disk, pickled.
         build_seconds: of fitting.
@@ -53,6 +54,7 @@ class SklearnSearch:
         self.build_seconds = time.perf_counter() - start
         self.classifier = classifier
         self.kind: str = algorithm
+        self.is_exact = False  # its distances are rounded
         self.path = f"scikit-learn {algorithm}"
         size = _Size()
         pickle.Pickler(size, protocol=5).dump(self._fitted)

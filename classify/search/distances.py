@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 
 from knnvote.indexer.metric import Metric
 
+Neighbors = tuple[NDArray[np.float64], NDArray[np.int64]]  # D and I (nq, k), nearest first
+
 _CHUNK_VALUES = 1 << 19  # pixels of candidates gathered at a time: they stay in the processor's cache
 
 
@@ -33,3 +35,19 @@ def candidate_distances(
             D[part] = metric.reduced(xq[start : start + step], stored)
     D[I < 0] = np.inf
     return D
+
+
+def settle(xq: NDArray[np.generic], x: NDArray[np.generic], I: NDArray[np.int64], k: int, metric: Metric) -> Neighbors:
+    """The k nearest of each query's candidates I (nq, m), by distance, then by row."""
+    return nearest(candidate_distances(xq, x, I, metric), I, k)
+
+
+def nearest(D: NDArray[np.float64], I: NDArray[np.int64], k: int) -> Neighbors:
+    """The k nearest of candidates D, I (nq, m), by distance, then by row."""
+    if I.shape[1] > 8 * k:  # what is farther than the k-th need not be sorted
+        near = np.partition(D, k - 1, axis=1)[:, k - 1, None] >= D
+        width = int(near.sum(axis=1).max(initial=k))
+        places = np.argsort(~near, axis=1, kind="stable")[:, :width]
+        D, I = np.take_along_axis(D, places, axis=1), np.take_along_axis(I, places, axis=1)
+    order = np.lexsort((I, D), axis=1)[:, :k]
+    return np.take_along_axis(D, order, axis=1), np.take_along_axis(I, order, axis=1)

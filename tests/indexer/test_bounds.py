@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knnvote.classify.search import search as search_module
+from knnvote.classify.search import bounded
 from knnvote.classify.search.search import search
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer import faiss_index
@@ -83,13 +83,13 @@ def test_search_by_bounds_for_as_many_neighbours_as_there_are_is_brute_force(tmp
 def test_bounds_rule_out_most_vectors_and_a_plain_scan_is_not_asked(tmp_path, monkeypatch):
     x = structured(np.random.default_rng(0), 5000, 40, np.uint8, groups=100)
     index = build(tmp_path / "x.knn", x)
-    monkeypatch.setattr(search_module, "exact", lambda *_: pytest.fail("a plain scan"))
+    monkeypatch.setattr(bounded, "exact", lambda *_: pytest.fail("a plain scan"))
     assert_is_brute_force(index, x, x[:600], 5)
 
 
 @pytest.mark.parametrize("most", [1, 30])
 def test_queries_of_too_many_survivors_are_scanned(tmp_path, monkeypatch, most):
-    monkeypatch.setattr(search_module, "_MOST_SURVIVORS", most)
+    monkeypatch.setattr(bounded, "_MOST_SURVIVORS", most)
     rng = np.random.default_rng(1)
     x = structured(rng, 400, 12, np.uint8)
     assert_is_brute_force(build(tmp_path / "x.knn", x), x, x[::3], 5)
@@ -100,9 +100,9 @@ def test_data_without_structure_are_scanned_after_the_first_block(tmp_path, monk
     x = rng.integers(0, 256, (600, 64)).astype(np.uint8)
     index = build(tmp_path / "x.knn", x)
     asked = []
-    scan = search_module.exact
-    monkeypatch.setattr(search_module, "exact", lambda xq, *rest: asked.append(len(xq)) or scan(xq, *rest))
-    monkeypatch.setattr(search_module, "_BOUND_BLOCK", 16)
+    scan = bounded.exact
+    monkeypatch.setattr(bounded, "exact", lambda xq, *rest: asked.append(len(xq)) or scan(xq, *rest))
+    monkeypatch.setattr(bounded, "_BOUND_BLOCK", 16)
     xq = rng.integers(0, 256, (50, 64)).astype(np.uint8)
     assert_is_brute_force(index, x, xq, 5)
     assert asked == [50]

@@ -19,6 +19,7 @@ from PIL import Image
 
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
+from knnvote.classify.search.search import is_exact
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import hold_lock
@@ -177,7 +178,7 @@ def test_an_index_tuned_for_more_neighbours_than_stay_is_exact_search(tmp_path):
     index_arrays(IMAGES, LABELS, tmp_path / "x", options=options("adaptive"), tune=Tuning(k=9))
     remove(tmp_path / "x", [f"array#{row}" for row in range(152)])
     index = open_index(tmp_path / "x")
-    assert (index.n, index.tuned.k, index.is_exact(1)) == (8, 9, True)
+    assert (index.n, index.tuned.k, is_exact(index, 1)) == (8, 9, True)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

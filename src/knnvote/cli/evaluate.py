@@ -161,5 +161,7 @@ def suspects(  # noqa: PLR0917  # click passes options by name
 
 def _talk_approximate(index: "Index", what: str) -> None:
     """Say that figures found by an approximate search are approximate too."""
-    if not index.is_exact(1):
+    from knnvote.classify.search.search import is_exact
+
+    if not is_exact(index, 1):
         talk(f"note: the search of {index.path} is approximate, and so are {what}: an exact index gives exact ones")

@@ -76,7 +76,7 @@ def row_progress(label: str, inputs: Any = (), *, total: int | None = None) -> I
 
 def talk_no_promise(index: "Index", rule: "Rule") -> None:
     """Say that an adaptive index was not tuned for the rule, if it was not."""
-    from knnvote.classify.adaptive.ladder import why_no_promise
+    from knnvote.classify.search.search import why_no_promise
 
     reason = why_no_promise(index, rule)
     if reason is not None:

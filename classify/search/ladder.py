@@ -11,11 +11,14 @@ too far from all stored vectors, only exact search says. `tune` chooses the rung
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.search.search import check_k, exact_block, in_blocks, probe, project, settle, settle_or_scan
 from knnvote.classify.vote import Rule, vote
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.rungs import Rung
+
+from .bounded import exact_block, settle_or_scan
+from .candidates import probe, project
+from .distances import settle
 
 _TOLERANCE = 0.05  # of a regression, in standard deviations of the stored labels
 _ROUNDING = 8  # in steps of float64 at the largest label
@@ -29,10 +32,8 @@ def rungs_for(index: Index, rule: Rule) -> tuple[Rung, ...]:
     return (tuned.label if rule.min_confidence is None else tuned.confidence).ladder
 
 
-def why_no_promise(index: Index, rule: Rule) -> str | None:
-    """Why nothing was measured for the answers of an index under a rule; None where it was, or need not be."""
-    if index.kind != "adaptive" or index.is_exact(rule.k):
-        return None
+def why_untuned(index: Index, rule: Rule) -> str | None:
+    """Why nothing was measured for the answers of an adaptive index under a rule; None where it was."""
     tuned = index.tuned
     if tuned is None:
         return f"{index.path} was not tuned: its most careful rung searches, and no agreement was measured for it"
@@ -45,31 +46,19 @@ def why_no_promise(index: Index, rule: Rule) -> str | None:
 
 
 def climb(
-    index: Index, xq: NDArray[np.generic], rule: Rule
+    index: Index, xq: NDArray[np.generic], rule: Rule, rungs: tuple[Rung, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int8]]:
-    """The k nearest stored vectors of each query, as far as its rungs find them.
+    """The k nearest stored vectors of each query of a block, as far as rungs find them.
 
     Args:
         index: an adaptive index.
         xq: (nq, d) queries in the index's type, or in float64 for an index of floats.
-        rule: of the vote: its k and weights choose the rungs, and when it abstains.
+        rule: of the vote: its k and weights, and when it abstains.
+        rungs: from cheap to careful; the last settles all that are left.
 
     Returns:
-        D (nq, k) float64 and I (nq, k) int64 as `search` gives them, and (nq,) int8: which rung
-        settled the query, counted from 1.
-
-    Raises:
-        OptionError: k is not from 1 to n.
+        D (nq, k) as `candidate_distances` has it, I (nq, k), and (nq,) which rung settled the query, from 1.
     """
-    check_k(index, rule.k)
-    rungs = rungs_for(index, rule)
-    D, I, settled_by = in_blocks(lambda queries: _climb_block(index, queries, rule, rungs), xq)
-    return METRICS[index.metric].final(D), I, settled_by
-
-
-def _climb_block(
-    index: Index, xq: NDArray[np.generic], rule: Rule, rungs: tuple[Rung, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int8]]:
     D, I = np.empty((len(xq), rule.k)), np.empty((len(xq), rule.k), dtype=np.int64)
     settled_by = np.empty(len(xq), dtype=np.int8)
     rows = np.arange(len(xq))

@@ -1,0 +1,93 @@
+"""Exact search of an index: only what a lower bound does not rule out gets a distance, where the index has bounds."""
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knnvote.indexer.bounds import Bounds
+from knnvote.indexer.index import Index
+from knnvote.indexer.metric import METRICS, Euclidean
+
+from .candidates import probe, project
+from .distances import Neighbors, settle
+from .scan import exact
+
+_FIRST_CANDIDATES = 3  # for each neighbour: their k-th distance is nearly the true one
+_FIRST_ROOM = 30  # stored vectors probed for each of them
+_BOUND_BLOCK = 1024  # queries of one matrix product with the bounds
+_FIRST_BLOCK = 256  # queries that show whether bounds are of use
+_MOST_SURVIVORS = 1 << 14  # of one query: memory stays small
+_USEFUL = 16  # a distance of its own costs a survivor this many times what a plain scan costs it
+_ALIKE = 32  # queries settled together, of about as many survivors
+
+
+def exact_block(index: Index, xq: NDArray[np.generic], k: int) -> Neighbors:
+    """D as `candidate_distances` gives it and I, both (nq, k), of one block of queries."""
+    metric = METRICS[index.metric]
+    if index.bounds is not None and isinstance(metric, Euclidean):
+        return exact_by_bounds(index, index.bounds, xq, k, metric)
+    return exact(xq, index.vectors, k, metric)
+
+
+def settle_or_scan(index: Index, xq: NDArray[np.generic], I: NDArray[np.int64], k: int) -> Neighbors:
+    """The k nearest of each query's candidates I (nq, m); of all stored vectors where there are fewer than k."""
+    D, I = settle(xq, index.vectors, I, k, METRICS[index.metric])
+    lacking = (I < 0).any(axis=1)
+    if lacking.any():
+        D[lacking], I[lacking] = exact_block(index, xq[lacking], k)
+    return D, I
+
+
+def exact_by_bounds(index: Index, bounds: Bounds, xq: NDArray[np.generic], k: int, metric: Euclidean) -> Neighbors:
+    """Brute force by result: only what a lower bound does not rule out gets a distance.
+
+    The k-th distance among an approximate search's candidates is at least the true one; every stored vector whose
+    bound is not above it is settled. Queries for which too few are ruled out are searched by `exact`.
+
+    Returns:
+        D (nq, k) as `candidate_distances` gives it, and I (nq, k).
+    """
+    D, I = np.empty((len(xq), k)), np.empty((len(xq), k), dtype=np.int64)
+    if not len(xq):
+        return D, I
+    doubtful = []
+    m = min(index.n, _FIRST_CANDIDATES * k)
+    for start, end in itertools.pairwise([0, *range(_FIRST_BLOCK, len(xq), _BOUND_BLOCK), len(xq)]):
+        queries = xq[start:end]
+        proposed = probe(index, project(index, queries), m, _lists_holding(index, _FIRST_ROOM * m))[1]
+        t = settle(queries, index.vectors, proposed, k, metric)[0][:, -1]
+        columns, counts, given_up = bounds.survivors(
+            metric.space(queries), metric.squared(t), _MOST_SURVIVORS, max(k, index.n // _USEFUL)
+        )
+        given_up |= counts < k  # no bound rules out so many: the index is not one that knnvote built
+        if given_up.all():  # these data leave a bound nothing to work with
+            doubtful.append(np.arange(start, len(xq)))
+            break
+        doubtful.append(start + np.flatnonzero(given_up))
+        first = np.cumsum(counts) - counts
+        for rows in _alike(counts, np.flatnonzero(~given_up)):
+            survivors = _padded(columns, first[rows], counts[rows])
+            D[start + rows], I[start + rows] = settle(queries[rows], index.vectors, survivors, k, metric)
+    rest = np.concatenate(doubtful)
+    if len(rest):
+        D[rest], I[rest] = exact(xq[rest], index.vectors, k, metric)
+    return D, I
+
+
+def _lists_holding(index: Index, rows: int) -> int:
+    """How many lists of the inverted file hold so many stored vectors, if they are of even length."""
+    nlist = index.ivf[0].nlist
+    return int(min(nlist, -(-rows * nlist // index.n)))
+
+
+def _alike(counts: NDArray[np.int64], rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Rows in parts of nearly equal counts."""
+    rows = rows[np.argsort(counts[rows], kind="stable")]
+    return [rows[i : i + _ALIKE] for i in range(0, len(rows), _ALIKE)]
+
+
+def _padded(values: NDArray[np.int64], first: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Runs of values, each from `first` and `counts` long, as the rows of a matrix that -1 fills up."""
+    places = np.arange(counts.max())
+    return np.where(places < counts[:, None], values.take(first[:, None] + places, mode="clip"), -1)
