@@ -39,9 +39,10 @@ def test_index_tunes_for_k_weights_and_target_and_says_what_it_measured(folder, 
     options = (*VOTE, "--target-agreement", "0.97")
     built = invoke("index", folder / "train.parquet", "--out", "x.knn", *INDEX, *options)
     assert built.code == 0, built.stderr
-    entry = read_manifest(tmp_path / "x.knn").search.tuned
+    tuned = read_manifest(tmp_path / "x.knn").search.tuned
+    entry = tuned.to_json()
     assert (entry["k"], entry["weights"], entry["target_agreement"]) == (3, "distance", 0.97)
-    assert entry == read_manifest(folder / "tuned.knn").search.tuned  # from files or arrays, on 1 thread or more
+    assert tuned == read_manifest(folder / "tuned.knn").search.tuned  # from files or arrays, on 1 thread or more
     assert entry["label"]["reached"]
     assert len(entry["label"]["rungs"]) > 1
     agreement = entry["label"]["agreement"]

@@ -20,10 +20,9 @@ from knnvote.classify.vote import Rule, mean_target, vote
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.sample import split_digits
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.faiss_index import KINDS
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.metric import METRICS
-from knnvote.indexer.names import WEIGHTS
+from knnvote.indexer.names import KINDS, WEIGHTS
 
 DIGITS = split_digits()
 TRAIN = DIGITS.train_images.reshape(-1, 64)

@@ -20,9 +20,9 @@ from knnvote.data.errors import OptionError
 from knnvote.data.locations import locate
 from knnvote.data.sample import split_digits
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.faiss_index import KINDS
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.metric import METRICS
+from knnvote.indexer.names import KINDS
 
 DIGITS = split_digits()
 TRAIN = DIGITS.train_images.reshape(-1, 64)
