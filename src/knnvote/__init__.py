@@ -84,13 +84,15 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import a name of the face from its module when it is first used (PEP 562)."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'knnvote' has no attribute {name!r}")
-    value = getattr(import_module(f"knnvote.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker has the names from above, and would believe in any other too
+
+    def __getattr__(name: str) -> Any:
+        """Import a name of the face from its module when it is first used (PEP 562)."""
+        if name not in _MODULES:
+            raise AttributeError(f"module 'knnvote' has no attribute {name!r}")
+        value = getattr(import_module(f"knnvote.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
