@@ -1,29 +1,20 @@
 """What many tests share: the digits, indexes of them, and the command itself."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trials
+from forks import Done, Forks, run_process
+from trials import Trials
 
 from knnvote.cli import main as cli
 from knnvote.data.inputs import find_inputs
 from knnvote.data.sample import write_digits
+from knnvote.indexer import apart
 from knnvote.indexer.build import IndexOptions, index_files
-
-_COMMAND = [sys.executable, "-c", "from knnvote.cli.main import main; main()"]
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a command ended and what it wrote."""
-
-    code: int
-    stdout: str
-    stderr: str
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,6 +23,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _trials_server(_own_cache: None) -> Iterator[None]:
+    """One for all that this process and those that it forks try apart. On Linux alone."""
+    server = Trials() if sys.platform == "linux" else None
+    yield
+    if server:
+        server.close()
 
 
 @pytest.fixture(scope="session")
@@ -60,35 +60,37 @@ def _index_digits(folder: Path, options: IndexOptions) -> Path:
     return out
 
 
+@pytest.fixture(autouse=True)
+def forked_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may end a process is tried in a fork, which starts at once. Tests of a new process override this."""
+    if trials.ADDRESS in os.environ:
+        monkeypatch.setattr(apart, "subprocess", trials.stand_in())
+
+
+@pytest.fixture(scope="session")
+def forks(_trials_server: None) -> Iterator[Forks]:
+    """The command in forks, each a process of its own that need not import everything again. On Linux alone."""
+    started = Forks()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def run_apart(request: pytest.FixtureRequest) -> Callable[..., Done]:
+    """Run the command in another process: run_apart(["inspect", path], cwd=folder)."""
+    return request.getfixturevalue("forks").run if sys.platform == "linux" else run_process
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., Result]:
-    """Run the real command in a process of its own, in the test's folder: run("inspect", path)."""
-
-    def run_command(*arguments: object, env: dict[str, str] | None = None) -> Result:
-        done = subprocess.run(
-            [*_COMMAND, *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return Result(done.returncode, done.stdout, done.stderr)
-
-    return run_command
-
-
-@pytest.fixture
-def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """The same in this process, which is faster: exit code, stdout and stderr, with what C libraries write there."""
     monkeypatch.chdir(tmp_path)
 
-    def invoke_command(*arguments: object) -> Result:
+    def invoke_command(*arguments: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["knnvote", *map(str, arguments)])
         capfd.readouterr()
         code = cli._run()
         written = capfd.readouterr()
-        return Result(code, written.out, written.err)
+        return Done(code, written.out, written.err)
 
     return invoke_command

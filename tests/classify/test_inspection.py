@@ -35,8 +35,8 @@ def test_an_index_is_shown_readably(invoke, exact_index):
         assert words in shown.stdout
 
 
-def test_an_index_as_json_is_its_manifest_with_size_and_times(run, adaptive_index):
-    shown = run("inspect", adaptive_index, "--json")
+def test_an_index_as_json_is_its_manifest_with_size_and_times(invoke, adaptive_index):
+    shown = invoke("inspect", adaptive_index, "--json")
     assert (shown.code, shown.stderr) == (0, "")
     facts = json.loads(shown.stdout)
     manifest = read_manifest(adaptive_index)
@@ -138,8 +138,8 @@ def test_a_changed_index_is_not_shown(invoke, tmp_path, exact_index):
     assert shown.stderr.startswith("error: x.knn/manifest.json was changed: its checksum does not fit its content")
 
 
-def test_verify_ends_with_0_for_a_whole_index_and_1_for_a_changed_byte(run, tmp_path, exact_index):
-    whole = run("verify", exact_index)
+def test_verify_ends_with_0_for_a_whole_index_and_1_for_a_changed_byte(invoke, tmp_path, exact_index):
+    whole = invoke("verify", exact_index)
     assert (whole.code, whole.stdout) == (0, "")
     assert whole.stderr == f"{exact_index}: every byte is as it was written\n"
     shutil.copytree(exact_index, tmp_path / "x.knn")
@@ -147,7 +147,7 @@ def test_verify_ends_with_0_for_a_whole_index_and_1_for_a_changed_byte(run, tmp_
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    changed = run("verify", "x.knn")
+    changed = invoke("verify", "x.knn")
     assert (changed.code, changed.stdout) == (1, "")
     assert changed.stderr == "x.knn/index-1.faiss was changed: its SHA-256 differs from the manifest's\n"
 

@@ -55,6 +55,11 @@ def stranger(pristine, tmp_path):
 
 
 @pytest.fixture
+def forked_trials():
+    """None: these are the tests of a process of its own."""
+
+
+@pytest.fixture
 def trials(monkeypatch):
     """Each trial that was run apart."""
     calls = []

@@ -66,7 +66,7 @@ def outputs(folder):
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
+def work(tmp_path_factory, run_apart):
     """An index, a folder of many files, and what an undisturbed job makes of it. Tests only read them."""
     folder = tmp_path_factory.mktemp("work")
     rng = np.random.default_rng(2)
@@ -76,8 +76,8 @@ def work(tmp_path_factory):
     for i in range(FILES):
         rows = rng.permutation(1200)[:400] + 500
         write_table(image_table(images[rows], labels[rows]), folder / "in" / f"{i % 3}" / f"{i:02}.parquet")
-    done = finish([SCRIPT, "classify", "x.knn", "in", "--out", "undisturbed"], folder)
-    assert done.returncode == 0, done.stderr
+    done = run_apart(["classify", "x.knn", "in", "--out", "undisturbed"], cwd=folder)
+    assert done.code == 0, done.stderr
     assert len(outputs(folder / "undisturbed")) == FILES
     return folder
 
@@ -109,14 +109,14 @@ def start_and_interrupt(work, out, number):
     return job.returncode, stderr
 
 
-def check_rerun(work, out):
+def check_rerun(work, out, run_apart):
     """Finished files are whole, nothing strays, and the same command completes with the bytes of a quiet run."""
     undisturbed = outputs(work / "undisturbed")
     before = outputs(out)
     assert 3 <= len(before) < FILES
     assert before.items() <= undisturbed.items()
-    done = finish([SCRIPT, *classify(work, out, "--json")], out.parent)
-    assert done.returncode == 0, done.stderr
+    done = run_apart(classify(work, out, "--json"), cwd=out.parent)
+    assert done.code == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["files"] == {"written": FILES - len(before), "skipped": len(before), "failed": 0}
     assert record["rows"] == FILES * 400
@@ -146,19 +146,21 @@ cli.main()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_job_says_so_exits_with_130_and_is_completed_by_the_same_command(work, tmp_path, number):
+def test_an_interrupted_job_says_so_exits_with_130_and_is_completed_by_the_same_command(
+    work, tmp_path, run_apart, number
+):
     code, stderr = start_and_interrupt(work, tmp_path / "out", number)
     assert code == 130
     told = r"interrupted: (\d+) of 40 files are done and kept; run the same command again to go on\n"
     assert int(re.fullmatch(told, stderr)[1]) >= len(outputs(tmp_path / "out")) - 1
     assert not list((tmp_path / "out").rglob("*.tmp"))
-    check_rerun(work, tmp_path / "out")
+    check_rerun(work, tmp_path / "out", run_apart)
 
 
-def test_a_killed_job_leaves_only_whole_files_and_is_completed_by_the_same_command(work, tmp_path):
+def test_a_killed_job_leaves_only_whole_files_and_is_completed_by_the_same_command(work, tmp_path, run_apart):
     code, stderr = start_and_interrupt(work, tmp_path / "out", signal.SIGKILL)
     assert (code, stderr) == (-signal.SIGKILL, "")
-    check_rerun(work, tmp_path / "out")
+    check_rerun(work, tmp_path / "out", run_apart)
 
 
 def test_a_second_job_into_the_same_output_is_refused_while_the_first_runs(work, tmp_path):
@@ -182,18 +184,18 @@ def test_a_second_job_into_the_same_output_is_refused_while_the_first_runs(work,
 # The machine's limits
 
 
-def test_a_file_that_may_not_grow_is_told_and_leaves_no_part_of_itself(work, tmp_path):
+def test_a_file_that_may_not_grow_is_told_and_leaves_no_part_of_itself(work, tmp_path, run_apart):
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY)); {MAIN}"
     done = finish(python(limited, *classify(work, tmp_path / "out")), tmp_path)
     assert done.returncode == 1
     assert re.fullmatch(r"error: cannot write .*00\.parquet: File too large; mend that and run .*again\n", done.stderr)
     assert outputs(tmp_path / "out") == {}
     assert not list(tmp_path.rglob("*.tmp"))
-    assert finish([SCRIPT, *classify(work, tmp_path / "out")], tmp_path).returncode == 0
+    assert run_apart(classify(work, tmp_path / "out")).code == 0
     assert outputs(tmp_path / "out") == outputs(work / "undisturbed")
 
 
-def test_a_disk_that_fills_up_is_told_and_the_job_carries_on_once_there_is_room(work, tmp_path):
+def test_a_disk_that_fills_up_is_told_and_the_job_carries_on_once_there_is_room(work, tmp_path, run_apart):
     """On a small disk of memory, mounted in a namespace of this test's own."""
     unshare = shutil.which("unshare")
     mount = "mount -t tmpfs -o size=100k tmpfs disk"
@@ -214,8 +216,7 @@ def test_a_disk_that_fills_up_is_told_and_the_job_carries_on_once_there_is_room(
     assert (shown / "code").read_text() == "1\n"
     told = (shown / "stderr").read_text()
     assert re.fullmatch(r"error: cannot write .*\.parquet: No space left on device; mend that and run .*\n", told)
-    quiet = finish([SCRIPT, *classify(work, tmp_path / "quiet", "--neighbors")], tmp_path)
-    assert quiet.returncode == 0
+    assert run_apart(classify(work, tmp_path / "quiet", "--neighbors")).code == 0
     full = outputs(shown / "full")
     assert 0 < len(full) < FILES
     assert full.items() <= outputs(tmp_path / "quiet").items()
@@ -269,17 +270,18 @@ def example(command):
     return line
 
 
-def test_the_examples_of_the_help_run_one_after_the_other_in_a_fresh_folder(tmp_path):
+def test_the_examples_of_the_help_run_one_after_the_other_in_a_fresh_folder(tmp_path, run_apart):
     told = finish([SCRIPT, "--help"], None).stdout
     assert sorted(EXAMPLES) == sorted(re.findall(r"^  (\w+) ", told.split("Commands:")[1], re.MULTILINE))
     with gzip.open(tmp_path / "images-idx3-ubyte.gz", "wb") as stream:
         stream.write(struct.pack(">HBBIII", 0, 8, 3, 5, 4, 4) + bytes(range(80)))
     with gzip.open(tmp_path / "labels-idx1-ubyte.gz", "wb") as stream:
         stream.write(struct.pack(">HBBI", 0, 8, 1, 5) + bytes(range(5)))
-    path = str(SCRIPT.parent) + os.pathsep + os.environ["PATH"]
     for command in EXAMPLES:
-        done = finish(["sh", "-c", example(command)], tmp_path, PATH=path)
-        assert done.returncode == 0, f"{command}: {done.stderr}"
+        program, *arguments = shlex.split(example(command))
+        assert program == "knnvote"
+        done = run_apart(arguments, cwd=tmp_path)
+        assert done.code == 0, f"{command}: {done.stderr}"
         assert "Traceback" not in done.stderr
         # What a command is asked for is data on stdout; that work was done is talk on stderr.
         is_data = command in {"sample", "compare", "suspects", "inspect", "demo"}

@@ -25,13 +25,6 @@ CARRY_ON = "; mend that and run the same command again"
 
 
 @pytest.fixture(scope="module")
-def forks():
-    started = Forks()
-    yield started
-    started.close()
-
-
-@pytest.fixture(scope="module")
 def work(forks, tmp_path_factory):
     """An index, inputs, and what an undisturbed job makes of them. Tests only read them."""
     folder = tmp_path_factory.mktemp("work")

@@ -8,16 +8,8 @@ import sys
 
 import kill
 import pytest
-from forks import Forks
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process that has imported much forks well on Linux")
-
-
-@pytest.fixture(scope="module")
-def forks():
-    started = Forks()
-    yield started
-    started.close()
 
 
 @pytest.fixture(scope="module")

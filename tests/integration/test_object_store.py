@@ -7,14 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from apart import Apart
+from forks import SCRIPT
 from object_store import BUCKET, KEY, SECRET, serve
 
 from knnvote.classify.classifier import Classifier
@@ -30,7 +29,6 @@ from knnvote.data.recognition import StoredImages
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import index_arrays
 
-SCRIPT = Path(sysconfig.get_path("scripts")) / "knnvote"
 FILES = 4
 ROWS = 100
 
@@ -42,7 +40,7 @@ def store():
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory, store):
+def work(tmp_path_factory, store, run_apart):
     """An index, a folder of files, both on this machine and in the store, and what a local job makes of them."""
     folder = tmp_path_factory.mktemp("work")
     rng = np.random.default_rng(5)
@@ -52,10 +50,8 @@ def work(tmp_path_factory, store):
     for i in range(FILES):
         rows = slice(300 + ROWS * i, 400 + ROWS * i)
         write_table(image_table(images[rows], labels[rows]), folder / "in" / f"{i % 2}" / f"{i} ü.parquet")
-    done = subprocess.run(
-        [SCRIPT, "classify", "x.knn", "in", "--out", "local"], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_apart(["classify", "x.knn", "in", "--out", "local"], cwd=folder)
+    assert done.code == 0, done.stderr
     for name in ("in", "x.knn"):
         for file in (folder / name).rglob("*"):
             if file.is_file():
@@ -64,21 +60,13 @@ def work(tmp_path_factory, store):
 
 
 @pytest.fixture
-def command(store, work, tmp_path):
+def command(store, work, tmp_path, run_apart):
     """Run the real command with access to the store; nothing that it writes may give the access away."""
     store.fault, store.requests[:] = (lambda _request: None), []
-    environment = {**os.environ, **store.environment, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment = {**store.environment, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
     def run(*arguments):
-        done = subprocess.run(
-            [SCRIPT, *map(str, arguments)],
-            cwd=work,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = run_apart(arguments, cwd=work, env=environment)
         assert "Traceback" not in done.stderr
         return done
 
@@ -107,7 +95,7 @@ def stored_outputs(store, prefix):
 
 
 def files(done):
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     return json.loads(done.stdout)["files"]
 
 
@@ -160,11 +148,11 @@ def test_a_rerun_skips_what_is_done_and_redoes_an_input_that_changed(store, work
     finally:
         store.put(name, (work / name).read_bytes())
     assert again == {"written": 1, "skipped": FILES - 1, "failed": 0}
-    assert verified.returncode == 0, verified.stderr
+    assert verified.code == 0, verified.stderr
 
 
 def test_a_job_killed_at_any_request_that_writes_leaves_whole_objects_and_is_completed_by_a_rerun(store, work, command):
-    assert command("classify", "x.knn", "in/0", "--out", uri("quiet")).returncode == 0
+    assert command("classify", "x.knn", "in/0", "--out", uri("quiet")).code == 0
     writes = [request for request in store.requests if request.startswith(("PUT", "POST"))]
     expected = stored_outputs(store, "quiet")
     assert len(writes) > len(expected) == FILES // 2
@@ -214,7 +202,7 @@ def read(content):
 def test_an_input_that_the_store_will_not_give_is_told_and_the_others_go_on(store, command):
     store.fault = lambda request: "refuse" if "/in/1/3" in request else None
     done = command("classify", "x.knn", uri("in"), "--out", uri("e"), "--json")
-    assert done.returncode == 1
+    assert done.code == 1
     assert json.loads(done.stdout)["files"] == {"written": FILES - 1, "skipped": 0, "failed": 1}
     (told,) = [line for line in done.stderr.splitlines() if line.startswith("failed:")]
     assert told.startswith(f"failed: cannot read {uri('in/1/3 ü.parquet')}")
@@ -227,7 +215,7 @@ def test_an_input_that_the_store_will_not_give_is_told_and_the_others_go_on(stor
 def test_an_output_that_the_store_will_not_take_is_told_and_no_object_is_made(store, command):
     store.fault = lambda request: "refuse" if request.startswith("PUT") and "/f/1/" in request else None
     done = command("classify", "x.knn", uri("in"), "--out", uri("f"))
-    assert done.returncode == 1
+    assert done.code == 1
     assert done.stderr.startswith(f"error: cannot write {uri('f/1/1 ü.parquet')}: ")
     assert done.stderr.rstrip().endswith("mend that and run the same command again")
     store.fault = lambda _request: None
@@ -265,15 +253,15 @@ def test_another_job_that_takes_the_folder_meanwhile_ends_this_one(store, comman
 
     store.fault = take
     done = command("classify", "x.knn", uri("in"), "--out", uri("g"))
-    assert done.returncode == 1
+    assert done.code == 1
     assert f"{uri('g')} was made by another job: the index was 000000000000" in done.stderr
     assert stored_outputs(store, "g") == {}
     assert json.loads(store.objects("g/_knnvote/")["g/_knnvote/job.json"])["index"] == "0" * 64
 
 
 def test_the_outputs_of_a_job_in_the_store_are_inspected_and_verified(store, command):
-    assert command("classify", "x.knn", uri("in"), "--out", uri("h")).returncode == 0
-    assert command("verify", uri("h")).returncode == 0
+    assert command("classify", "x.knn", uri("in"), "--out", uri("h")).code == 0
+    assert command("verify", uri("h")).code == 0
     facts = json.loads(command("inspect", uri("h"), "--json").stdout)
     assert (facts["type"], facts["files"], facts["rows"]) == ("job", FILES, FILES * ROWS)
     content = bytearray(store.objects("h/0/")["h/0/2 ü.parquet"])
@@ -281,7 +269,7 @@ def test_the_outputs_of_a_job_in_the_store_are_inspected_and_verified(store, com
     store.put("h/0/2 ü.parquet", bytes(content))
     store.put("h/0/foreign.parquet", b"")
     done = command("verify", uri("h"))
-    assert done.returncode == 1
+    assert done.code == 1
     changed, foreign = done.stderr.splitlines()
     assert changed.startswith(f"{uri('h/0/2 ü.parquet')} was changed")
     assert foreign.startswith(f"{uri('h/0/foreign.parquet')} is foreign")
@@ -303,7 +291,7 @@ def test_the_outputs_of_a_job_in_the_store_are_inspected_and_verified(store, com
 )
 def test_what_is_wrong_with_a_uri_is_told_in_one_line_without_credentials(command, arguments, told):
     done = command("classify", *arguments)
-    assert done.returncode == 1
+    assert done.code == 1
     assert len(done.stderr.splitlines()) == 1
     assert told in done.stderr
     assert KEY not in done.stderr
@@ -322,17 +310,17 @@ def test_an_index_in_the_store_is_copied_once_and_checked_by_its_hashes(store, w
         ["choose-k", uri("x.knn"), "--max-k", "2"],
         ["inspect", uri("x.knn")],
     ):
-        assert command(*command_line).returncode == 0, command_line
+        assert command(*command_line).code == 0, command_line
     read_again = {request for request in store.requests if request.startswith("GET") and "/x.knn/" in request}
     assert all("manifest.json" in request or "timing-1.json" in request for request in read_again)
 
 
 def test_an_index_in_the_store_is_verified_there(store, work, command):
-    assert command("verify", uri("x.knn")).returncode == 0
+    assert command("verify", uri("x.knn")).code == 0
     for file in (work / "x.knn").iterdir():
         store.put(f"z.knn/{file.name}", file.read_bytes()[: -1 if file.suffix == ".parquet" else None])
     done = command("verify", uri("z.knn"))
-    assert done.returncode == 1
+    assert done.code == 1
     assert done.stderr.startswith(f"{uri('z.knn')}/labels-1.parquet was changed")
 
 
@@ -343,13 +331,13 @@ def test_an_index_that_was_changed_in_the_store_or_in_the_cache_is_not_used(stor
     for file in (work / "x.knn").iterdir():
         store.put(f"y.knn/{file.name}", bytes(content) if file.name == names[0] else file.read_bytes())
     done = command("classify", uri("y.knn"), "in", "--out", tmp_path / "o")
-    assert done.returncode == 1
+    assert done.code == 1
     assert f"{uri('y.knn')}/{names[0]} was changed: its SHA-256 differs from the manifest's" in done.stderr
     store.put(f"y.knn/{names[0]}", (work / "x.knn" / names[0]).read_bytes())
-    assert command("classify", uri("y.knn"), "in", "--out", tmp_path / "o").returncode == 0
+    assert command("classify", uri("y.knn"), "in", "--out", tmp_path / "o").code == 0
     (cached,) = (tmp_path / "cache").rglob("*.faiss")
     cached.write_bytes(bytes(content))
     shutil.rmtree(tmp_path / "o")
     done = command("classify", uri("y.knn"), "in", "--out", tmp_path / "o")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     assert cached.read_bytes() == (work / "x.knn" / names[0]).read_bytes()

@@ -20,8 +20,12 @@ def distances(xq, x, metric):
 
 def neighbors(xq, x, k, metric):
     """D (nq, k) float64 and I (nq, k): by distance, then by row; l2 as its square root."""
-    D = distances(xq, x, metric)
-    I = np.stack([np.lexsort((np.arange(len(x)), row))[:k] for row in D])
+    return nearest(distances(xq, x, metric), k, metric)
+
+
+def nearest(D, k, metric):
+    """The same of all distances D (nq, n), squared for l2."""
+    I = np.stack([np.lexsort((np.arange(len(row)), row))[:k] for row in D])
     D = np.take_along_axis(D, I, axis=1)
     return (np.sqrt(D) if metric == "l2" else D), I
 

@@ -1,16 +1,25 @@
 """The command in forks of one process that has imported everything, and how such a fork kills itself at any change."""
 
 import builtins
+import gc
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any, NamedTuple
+
+import trials
+
+import knnvote
+from knnvote.indexer import apart
 
 
 class Done(NamedTuple):
@@ -22,6 +31,15 @@ class Done(NamedTuple):
 
 
 Run = Callable[[Sequence[str]], Done]
+SCRIPT = Path(sysconfig.get_path("scripts")) / "knnvote"
+
+
+def run_process(arguments: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
+    """The real command in a process of its own, in a folder, with more in its environment."""
+    done = subprocess.run(
+        [SCRIPT, *arguments], cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 class Forks:
@@ -37,17 +55,19 @@ class Forks:
         """End it."""
         self._process.communicate()
 
-    def run(self, arguments: Sequence[str]) -> Done:
-        """A command, undisturbed."""
-        return self.kill(arguments, None, 0)[0]
+    def run(self, arguments: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
+        """A command, undisturbed, as `run_process` would run it."""
+        return self._request(arguments, cwd=str(cwd or Path.cwd()), env={**os.environ, **(env or {})})[0]
 
-    def kill(self, arguments: Sequence[str], folder: Path | None, at: int) -> tuple[Done, int]:
+    def kill(self, arguments: Sequence[str], folder: Path, at: int) -> tuple[Done, int]:
         """A command that kills itself just before it changes `folder` for the at-th time; how it ended, and changes."""
+        return self._request(arguments, folder=str(folder), at=at)
+
+    def _request(self, arguments: Sequence[str], **more: Any) -> tuple[Done, int]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with tempfile.TemporaryDirectory() as kept:
-            request = {"arguments": [*arguments], "folder": str(folder) if folder else None, "at": at, "kept": kept}
-            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.write(json.dumps({"arguments": [*map(str, arguments)], "kept": kept, **more}) + "\n")
             self._process.stdin.flush()
             code = int(self._process.stdout.readline())
             told, changes = (Path(kept, name).read_text() for name in ("stderr", "changes"))
@@ -56,9 +76,11 @@ class Forks:
 
 def serve() -> None:
     """Fork and run each command that a line of stdin gives; its exit code on stdout."""
-    import jinja2  # noqa: F401  # pages do
-    import matplotlib.figure  # noqa: F401  # pictures do
-    import pandas as pd  # noqa: F401  # PyArrow does
+    for name in ("jinja2", "matplotlib.figure", "pandas", *_modules()):  # the first for pages, pictures and PyArrow
+        import_module(name)
+    if trials.ADDRESS in os.environ:
+        apart.subprocess = trials.stand_in()  # type: ignore[attr-defined]
+    gc.freeze()  # forks copy fewer pages
 
     for line in sys.stdin:
         request = json.loads(line)
@@ -69,13 +91,21 @@ def serve() -> None:
         sys.stdout.flush()
 
 
+def _modules() -> list[str]:
+    return [module.name for module in walk_packages(knnvote.__path__, "knnvote.") if module.name != "knnvote.__main__"]
+
+
 def _run_forked(request: dict[str, Any]) -> None:
-    from knnvote.cli.main import main
+    from knnvote.cli.main import main  # imported before, but by the process that forks alone
 
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         os.dup2(os.open(Path(request["kept"], name), os.O_WRONLY | os.O_CREAT), descriptor)
     changes = os.open(Path(request["kept"], "changes"), os.O_WRONLY | os.O_CREAT)
-    if request["folder"]:
+    if "cwd" in request:
+        os.chdir(request["cwd"])
+        os.environ.clear()
+        os.environ.update(request["env"])
+    if "folder" in request:
         _kill_at_change(request["folder"], request["at"], changes)
     sys.argv = ["knnvote", *request["arguments"]]
     code: Any = 1

@@ -19,7 +19,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections import Counter
@@ -30,9 +29,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from forks import Done, Forks, Run
+from forks import SCRIPT, Done, Forks, Run, run_process
 
-SCRIPT = Path(sysconfig.get_path("scripts")) / "knnvote"
 RECORDS = "_knnvote"
 WRITES = ("write", "pwrite64", "writev", "pwritev", "ftruncate", "truncate", "fallocate", "copy_file_range")
 SYNCS = ("fsync", "fdatasync")
@@ -46,10 +44,7 @@ _STEADY = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}  # so that cal
 
 def run_command(arguments: Sequence[str]) -> Done:
     """The real command in a process of its own."""
-    done = subprocess.run(
-        [SCRIPT, *arguments], capture_output=True, text=True, env={**os.environ, **_STEADY}, check=False
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+    return run_process(arguments, env=_STEADY)
 
 
 def succeed(run: Run, arguments: Sequence[str]) -> str:
