@@ -1,5 +1,6 @@
 """An opened index and a rule, called with images: the Python API, and what the batch job runs for each batch."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,9 @@ class Classifier:
         """Classify images.
 
         Args:
-            images: (nq, *shape) or (nq, d) of any number type, a single image of the index's shape or flat, an Arrow
-                table or record batch in any layout that Parquet files may have, or the bytes of one PNG or JPEG or a
-                list of those.
+            images: (nq, *shape) or (nq, pixels) of any number type, a single image of the index's shape or flat, an
+                Arrow table or record batch in any layout that Parquet files may have, or the bytes of one PNG or JPEG
+                or a list of those.
 
         Raises:
             KnnvoteError: images as a whole do not fit the index; single ones that do not are answered ``bad_image``.
@@ -73,7 +74,7 @@ class Classifier:
             images = pa.Table.from_batches([images])
         if not isinstance(images, pa.Table):
             images = np.asarray(images)
-            if images.shape in (self.index.shape, (self.index.d,)):
+            if images.shape in (self.index.shape, (math.prod(self.index.shape),)):
                 images = images[None]
             if images.ndim < 2:
                 raise KnnvoteError(f"images have shape {images.shape}: give (n, ...) images of {self.index.shape}")

@@ -110,6 +110,11 @@ class Index:
         return self.step.picture(vector, self.shape if shape is None else shape)
 
     @property
+    def has_pictures(self) -> bool:
+        """Whether its vectors show pictures."""
+        return self.picture(self.vectors[0]) is not None
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of all that can shape an answer; an index built again from the same input has the same.
 

@@ -123,7 +123,7 @@ def write_comparison(
         summary=[summary_sentence(report) for report in comparison.indexes],
         chart=inline_svg(draw_agreement(comparison.indexes)),
         shown=shown,
-        has_pictures=all(len(index.shape) == 2 for index in indexes),
+        has_pictures=all(index.has_pictures for index in indexes),
         show_bytes=show_bytes,
         show_speed=show_speed,
         most_flips=_MOST_FLIPS,

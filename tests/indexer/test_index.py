@@ -60,3 +60,4 @@ def test_a_vector_is_shown_as_the_picture_it_is_where_it_is_one(folder):
     examples = training_set_from_arrays(X.reshape(300, 5, 10), Y)
     pictures, _ = build_in_memory(examples, Path("mine"), IndexOptions(), None, start=time.perf_counter())
     np.testing.assert_array_equal(pictures.picture(pictures.vectors[3]), X[3].reshape(5, 10))
+    assert (index.has_pictures, pictures.has_pictures) == (False, True)
