@@ -104,6 +104,8 @@ def _decode_png(data: bytes) -> NDArray[Any]:
     _check_size("PNG", *_png_size(data))
     try:
         image: NDArray[Any] = imagecodecs.png_decode(data)
+    except UnicodeDecodeError as error:  # of the decoder's reason, which is lost by then: its bytes differ each time
+        raise CodecError("cannot decode PNG: it is damaged") from error
     except (imagecodecs.PngError, ValueError) as error:
         raise CodecError(f"cannot decode PNG: {describe_error(error)}") from error
     return image

@@ -176,3 +176,16 @@ def test_a_header_tells_the_shape_of_what_can_be_decoded(form, mode):
 )
 def test_what_has_no_header_tells_no_shape(data):
     assert header_shape(data) is None
+
+
+@pytest.mark.parametrize("place", range(8, 16))
+def test_a_png_of_a_damaged_header_has_one_reason_however_often_it_is_read(place):
+    damaged = bytearray(encode(np.zeros((5, 9), np.uint8)))
+    damaged[place] ^= 0x80
+    reasons = set()
+    for _ in range(3):
+        with pytest.raises(CodecError) as told:
+            decode(bytes(damaged))
+        reasons.add(str(told.value))
+    assert len(reasons) == 1
+    assert "codec can't decode" not in reasons.pop()
