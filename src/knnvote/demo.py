@@ -15,9 +15,7 @@ from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.record import RECORDS
 from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
-from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
-from knnvote.data.inputs import find_inputs
 from knnvote.data.sample import digits, drawn_one, write_digits
 from knnvote.data.tables import image_table, write_new_table
 from knnvote.indexer.build import IndexOptions, index_files
@@ -85,7 +83,7 @@ def run_demo(folder: Path, say: Say) -> DemoPaths:
     train = _tell_data(folder, say)
     for kind in _KINDS:
         options = IndexOptions(kind=kind, overwrite=True)
-        index_files(find_inputs([str(train)]), paths.index(kind), options=options, tune=Tuning())
+        index_files(train, paths.index(kind), options=options, tune=Tuning())
         manifest = open_index(paths.index(kind)).manifest
         say(f"  {paths.index(kind)}: {kind}, FAISS {manifest.factory}, {manifest.n:,} images, checksummed")
     say("\n3. Classify the test file, a Parquet file in and one out")
@@ -93,9 +91,7 @@ def run_demo(folder: Path, say: Say) -> DemoPaths:
         summary = _classify(paths, kind)
         say(f"  {paths.predictions(kind) / paths.test.name}: {summary}")
     say("\n4. Compare both indexes with exact search, on the same images")
-    _tell_comparison(
-        compare(find_inputs([str(paths.test)]), [open_index(paths.index(kind)) for kind in _KINDS], Rule()), say
-    )
+    _tell_comparison(compare(paths.test, [open_index(paths.index(kind)) for kind in _KINDS]), say)
     say("\n5. Draw a digit and have it recognised")
     _tell_drawn(paths, say)
     _forget_job(paths.explained)  # what a command made of an earlier demo's index
@@ -121,7 +117,7 @@ def _tell_data(folder: Path, say: Say) -> Path:
 def _classify(paths: DemoPaths, kind: str) -> str:
     out = paths.predictions(kind)
     _forget_job(out)
-    summary = run_job(Classifier.open(paths.index(kind)), find_inputs([str(paths.test)]), out, JobOptions())
+    summary = run_job(Classifier.open(paths.index(kind)), paths.test, out)
     return f"{summary.counts.rows:,} rows, {summary.counts.ok:,} ok"
 
 
@@ -147,7 +143,7 @@ def _tell_drawn(paths: DemoPaths, say: Say) -> None:
     out = paths.predictions("drawn")
     _forget_job(out)
     options = JobOptions(output=OutputOptions(neighbors=True))
-    run_job(Classifier.open(paths.index("exact")), find_inputs([str(paths.drawn)]), out, options)
+    run_job(Classifier.open(paths.index("exact")), paths.drawn, out, options)
     answer = pq.read_table(out / paths.drawn.name).to_pylist()[0]
     say(f"  recognised as {answer['prediction']}, by {answer['confidence']:.0%} of the vote of these neighbours")
     for voter in answer["neighbors"]:
