@@ -22,7 +22,7 @@ from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index, Timing, in_memory
 from knnvote.indexer.labels import label_array
 from knnvote.indexer.metric import METRICS
-from knnvote.indexer.names import MetricName, Weights
+from knnvote.indexer.names import MetricName, Ties, Weights
 from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import training_set_from_arrays
 
@@ -32,7 +32,7 @@ from .parameters import ParameterError, check_to_answer, check_to_fit
 from .search.blocks import in_blocks
 from .search.scan import exact
 from .search.search import find, search
-from .vote import Rule, Ties, class_shares, mean_target, vote
+from .vote import Rule, class_shares, mean_target, vote
 
 Neighbors = tuple[NDArray[np.float64], NDArray[np.int64]]
 
