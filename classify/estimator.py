@@ -22,16 +22,17 @@ from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index, Timing, in_memory
 from knnvote.indexer.labels import label_array
 from knnvote.indexer.metric import METRICS
-from knnvote.indexer.names import MetricName, Weights
+from knnvote.indexer.names import MetricName, Ties, Weights
 from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import training_set_from_arrays
 
 from .adaptive.tune import Tuning
+from .evaluation.left_out import leave_out
 from .parameters import ParameterError, check_to_answer, check_to_fit
 from .search.blocks import in_blocks
 from .search.scan import exact
 from .search.search import find, search
-from .vote import Rule, Ties, class_shares, mean_target, vote
+from .vote import Rule, class_shares, mean_target, vote
 
 Neighbors = tuple[NDArray[np.float64], NDArray[np.int64]]
 
@@ -142,7 +143,10 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
         index = self._index
         if X is None:
             k = self._check_k(k, index.n - 1, index.n)
-            return _without_self(*self._search(index.vectors, k + 1, None))
+            with limit_threads(effective_n_jobs(self.n_jobs)):
+                _, *found = zip(*leave_out(index, k), strict=True)
+            D, I = map(np.concatenate, found)
+            return D, I
         xq = validate_data(self, X, reset=False)
         k = self._check_k(k, index.n, len(xq))
         for row, reason in METRICS[index.metric].unusable_rows(xq).items():
@@ -366,13 +370,3 @@ def _exact_in_floats(index: Index, xq: NDArray[np.float64], k: int) -> Neighbors
     x = index.vectors.astype(np.float64)
     D, I = in_blocks(lambda queries: exact(queries, x, k, METRICS[index.metric]), xq)
     return METRICS[index.metric].final(D), I
-
-
-def _without_self(D: NDArray[np.float64], I: NDArray[np.int64]) -> Neighbors:
-    """Neighbours (n, k + 1) of every stored row -> (n, k) without the row itself, or else the farthest.
-
-    A row that has more than k exact copies before it is not among its own neighbours.
-    """
-    left_out = np.arange(len(I))[:, None] == I
-    left_out[~left_out.any(axis=1), -1] = True
-    return D[~left_out].reshape(len(I), -1), I[~left_out].reshape(len(I), -1)

@@ -1,18 +1,14 @@
 """The vote of k neighbours: a class, how sure it is, or none; for regression their mean."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.data.errors import check, check_one_of, is_number, is_whole
-from knnvote.indexer.names import WEIGHTS, Weights
+from knnvote.indexer.names import TIES, WEIGHTS, Ties, Weights
 
 from .weighting import Weighting, is_weighting, read_weighting
-
-Ties = Literal["nearest", "first-class"]
-TIES: tuple[Ties, ...] = get_args(Ties)
 
 
 @dataclass(frozen=True, kw_only=True)

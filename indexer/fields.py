@@ -12,7 +12,7 @@ from typing import Any
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.steps import parse_step
 
-from .names import KINDS, METRICS, WEIGHTS, base_name
+from .names import KINDS, METRICS, TASKS, WEIGHTS, base_name
 from .rungs import Tuned
 
 _DTYPES = ("uint8", "uint16", "uint32", "float32", "float64")
@@ -153,7 +153,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "dtype": _one_of(*_DTYPES),
     "range": _is_range,
     "vector": _record_of(step=_is_step, grayscale=_is_text_or_none),
-    "task": _one_of("classification", "regression"),
+    "task": _one_of(*TASKS),
     "classes": _list_of(lambda value: isinstance(value, int | str)),
     "class_names": lambda value: value is None or _list_of(_is_text)(value),
     "label_type": _one_of(*_LABEL_TYPES),

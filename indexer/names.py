@@ -5,8 +5,12 @@ from typing import Literal, get_args
 Kind = Literal["exact", "adaptive", "hnsw", "factory"]
 MetricName = Literal["l2", "cosine", "l1"]
 Weights = str  # a name of `WEIGHTS`, with its settings in brackets where it has any
+Ties = Literal["nearest", "first-class"]
+Task = Literal["classification", "regression"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 METRICS: tuple[MetricName, ...] = get_args(MetricName)
+TIES: tuple[Ties, ...] = get_args(Ties)
+TASKS: tuple[Task, ...] = get_args(Task)
 WEIGHTS = {"uniform": "one vote each", "distance": "1 / distance"}  # and what a vote counts
 
 

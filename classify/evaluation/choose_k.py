@@ -11,21 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.search.search import finds_equal, neighbors_left_out
 from knnvote.classify.weighting import WEIGHTINGS, read_weighting
-from knnvote.data.errors import KnnvoteError, OptionError, param
+from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.index import Index
 from knnvote.indexer.names import Weights
 from knnvote.indexer.threads import limit_threads
+
+from .left_out import LeftOut, check_left_out, leave_out
 
 MAX_K = 30
 # Weights that do not depend on farther neighbours: those of k are then those of k - 1 and one more.
 TRIED: tuple[Weights, ...] = tuple(
     name for name, weighting in WEIGHTINGS.items() if weighting.is_stepwise and not weighting.has_settings
 )
-# Rows searched at a time. No number of threads enters here: float sums would differ in their last bits.
-_BLOCK = 8192
-_BLOCK_NEIGHBORS = 1 << 22
 _WIDEST_TARGETS = 1e75  # fourth powers enter the standard error, and stay finite
 
 
@@ -147,19 +145,15 @@ def choose_k(
         >>> choice.best.k, choice.best.weights, round(choice.best.value, 4)
         (4, 'uniform', 0.9889)
     """
-    max_k = _check_max_k(index, max_k)
+    max_k = check_left_out(index, "max_k", max_k, MAX_K)
     _check_targets(index)
     moments = {weights: _Moments() for weights in TRIED}
     with_copies = 0
-    step = max(1, min(_BLOCK, _BLOCK_NEIGHBORS // (max_k + 1)))
     with limit_threads(threads):
-        for start in range(0, index.n, step):
-            rows = np.arange(start, min(start + step, index.n))
-            D, I = neighbors_left_out(index, rows, max_k)
-            with_copies += int(finds_equal(index, index.vectors[rows], D, I).sum())
+        for part in leave_out(index, max_k, progress=progress):
+            with_copies += part.count_copies(index)
             for weights in TRIED:
-                moments[weights].add(_values(index, rows, D, I, weights))
-            progress(len(rows))
+                moments[weights].add(_values(index, part, weights))
     return Choice(
         images=index.n,
         search=index.kind,
@@ -179,20 +173,6 @@ def _scores(moments: "Mapping[Weights, _Moments]", max_k: int) -> list[Score]:
     ]
 
 
-def _check_max_k(index: Index, max_k: int | None) -> int:
-    most = index.n - 1
-    if most < 1:
-        raise KnnvoteError(f"{index.path} holds one image, and leaving it out leaves no neighbour: index more images")
-    if max_k is None:
-        return min(MAX_K, most)
-    if not 1 <= max_k <= most:
-        raise OptionError(
-            f"{param('max_k')} is {max_k:,}, and with one of the {index.n:,} images of {index.path} left out there are "
-            f"{most:,} neighbours: give {param('max_k')} from 1 to {most}"
-        )
-    return max_k
-
-
 def _check_targets(index: Index) -> None:
     if not index.is_regression:
         return
@@ -204,15 +184,13 @@ def _check_targets(index: Index) -> None:
         )
 
 
-def _values(
-    index: Index, rows: NDArray[np.int64], D: NDArray[np.float64], I: NDArray[np.int64], weights: Weights
-) -> NDArray[np.float64]:
-    """(nq, k) for each row and k: 1 where its label is found and 0 else; for regression the squared error."""
+def _values(index: Index, part: LeftOut, weights: Weights) -> NDArray[np.float64]:
+    """(m, k) for each row and k: 1 where its label is found and 0 else; for regression the squared error."""
     if index.is_regression:
-        means = mean_targets(index.targets[I], D, weights)
-        squared: NDArray[np.float64] = np.square(means - index.targets[rows, None])
+        means = mean_targets(index.targets[part.I], part.D, weights)
+        squared: NDArray[np.float64] = np.square(means - index.targets[part.rows, None])
         return squared
-    is_right = votes(index.class_codes[I], D, weights) == index.class_codes[rows, None]
+    is_right = votes(index.class_codes[part.I], part.D, weights) == index.class_codes[part.rows, None]
     values: NDArray[np.float64] = is_right.astype(np.float64)
     return values
 

@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.classify.search.kinds import SEARCHERS
-from knnvote.classify.search.search import exact_search, finds_equal, neighbors_left_out, search
+from knnvote.classify.search.search import exact_search, search
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import OptionError, param
 from knnvote.indexer.index import Index
 from knnvote.indexer.threads import limit_threads
+
+from .left_out import leave_out
 
 FALSE_ALARMS = 0.01
 MAX_IMAGES = 10_000  # left out: the rate is then within 0.002 of 0.01
@@ -94,14 +96,11 @@ def distance_limit(
     knows_far = SEARCHERS[index.kind].knows_far
     k, search_by = (1, exact_search) if knows_far else (min(rule.k, index.n - 1), search)
     distances, with_copies = [], 0
-    step = max(1, min(_BLOCK, _BLOCK_PIXELS // index.d))
+    block = max(1, min(_BLOCK, _BLOCK_PIXELS // index.d))
     with limit_threads(threads):
-        for start in range(0, m, step):
-            block = rows[start : start + step]
-            D, I = neighbors_left_out(index, block, k, search_by)
-            distances.append(D[:, 0])
-            with_copies += int(finds_equal(index, index.vectors[block], D, I).sum())
-            progress(len(block))
+        for part in leave_out(index, k, rows=rows, block=block, search_by=search_by, progress=progress):
+            distances.append(part.D[:, 0])
+            with_copies += part.count_copies(index)
     limit = conformal_quantile(np.concatenate(distances), false_alarms)
     return DistanceLimit(limit=limit, false_alarms=false_alarms, images=m, with_copies=with_copies)
 

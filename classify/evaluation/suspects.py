@@ -22,15 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.classify.answer import Neighbor, neighbors_of
-from knnvote.classify.search.search import neighbors_left_out
 from knnvote.classify.vote import Rule, vote
-from knnvote.data.errors import KnnvoteError, OptionError, param
+from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.index import Index
 from knnvote.indexer.threads import limit_threads
 
+from .left_out import BLOCK, LeftOut, check_left_out, leave_out
+
 DEFAULT_K = 20
-_BLOCK = 8192
-_BLOCK_NEIGHBORS = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,13 +143,10 @@ def find_suspects(
     equal = _equal_images(index)
     is_contested = np.isin(np.arange(index.n), [*equal])
     found = []
-    step = max(1, min(_BLOCK, _BLOCK_NEIGHBORS // (k + 1)))
     with limit_threads(threads):
-        for start in range(0, index.n, step):
-            rows = np.arange(start, min(start + step, index.n))
-            votes = _count_votes(index, rows, *neighbors_left_out(index, rows, k))
-            found.append(votes.take((votes.winner != index.class_codes[rows]) | is_contested[rows]))
-            progress(len(rows))
+        for part in leave_out(index, k, progress=progress):
+            votes = _count_votes(index, part)
+            found.append(votes.take((votes.winner != index.class_codes[part.rows]) | is_contested[part.rows]))
     votes = _Votes.joined(found)
     order = np.lexsort((votes.rows, -votes.relative_distance, -votes.against, ~is_contested[votes.rows]))
     return Suspects(
@@ -169,17 +165,7 @@ def _check_k(index: Index, k: int | None) -> int:
         raise KnnvoteError(
             f"{index.path} was built for regression, whose labels no vote contradicts: give an index of classes"
         )
-    most = index.n - 1
-    if most < 1:
-        raise KnnvoteError(f"{index.path} holds one image, and leaving it out leaves no neighbour: index more images")
-    if k is None:
-        return min(DEFAULT_K, most)
-    if not 1 <= k <= most:
-        raise OptionError(
-            f"{param('k')} is {k:,}, and with one of the {index.n:,} images of {index.path} left out there are "
-            f"{most:,} neighbours: give {param('k')} from 1 to {most}"
-        )
-    return k
+    return check_left_out(index, "k", k, DEFAULT_K)
 
 
 def _equal_images(index: Index) -> dict[int, list[int]]:
@@ -189,8 +175,8 @@ def _equal_images(index: Index) -> dict[int, list[int]]:
     """
     first: dict[bytes, int] = {}
     members = defaultdict(list)  # of groups of several, by their first row
-    for start in range(0, index.n, _BLOCK):
-        block = np.ascontiguousarray(index.vectors[start : start + _BLOCK] + 0)  # -0.0 becomes 0.0, which it equals
+    for start in range(0, index.n, BLOCK):
+        block = np.ascontiguousarray(index.vectors[start : start + BLOCK] + 0)  # -0.0 becomes 0.0, which it equals
         for row, vector in enumerate(block, start):
             group = first.setdefault(blake2b(vector, digest_size=16).digest(), row)
             if group != row:
@@ -209,7 +195,8 @@ def _equal_images(index: Index) -> dict[int, list[int]]:
     return contested
 
 
-def _count_votes(index: Index, rows: NDArray[np.int64], D: NDArray[np.float64], I: NDArray[np.int64]) -> _Votes:
+def _count_votes(index: Index, part: LeftOut) -> _Votes:
+    rows, D, I = part
     codes = index.class_codes[I]
     is_own = codes == index.class_codes[rows, None]
     winner, share = vote(codes, D, Rule(k=D.shape[1]))

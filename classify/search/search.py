@@ -94,25 +94,6 @@ def why_no_promise(index: Index, rule: Rule) -> str | None:
     return SEARCHERS[index.kind].why_no_promise(index, rule)
 
 
-def neighbors_left_out(index: Index, rows: NDArray[np.int64], k: int, search_by: Search = search) -> Neighbors:
-    """The k nearest stored vectors of some stored vectors, each without itself; its copies stay.
-
-    Args:
-        index: an opened index.
-        rows: (nq,) which stored vectors.
-        k: neighbours, at most n - 1.
-        search_by: `search` or `exact_search`.
-
-    Returns:
-        D (nq, k) float64 and I (nq, k) int64, as of `search`.
-    """
-    D, I = search_by(index, index.vectors[rows], k + 1)
-    dropped = rows[:, None] == I
-    # A vector with more than k copies of lower rows is not found itself, nor need it be by an approximate index.
-    dropped[~dropped.any(axis=1), -1] = True
-    return D[~dropped].reshape(-1, k), I[~dropped].reshape(-1, k)
-
-
 def check_k(index: Index, k: int) -> None:
     """Refuse to look for more neighbours than there are, or for none.
 

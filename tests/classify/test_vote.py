@@ -10,13 +10,13 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, OK
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.search import search
-from knnvote.classify.vote import TIES, Rule, class_shares, mean_target, vote
+from knnvote.classify.vote import Rule, class_shares, mean_target, vote
 from knnvote.classify.weighting import read_weighting
 from knnvote.data.errors import OptionError
 from knnvote.data.sample import split_digits
 from knnvote.indexer.build import index_arrays
 from knnvote.indexer.folder.open import open_index
-from knnvote.indexer.names import WEIGHTS
+from knnvote.indexer.names import TIES, WEIGHTS
 
 # How many of the 450 test digits have their k-th and their next neighbour equally far, by k. Which of the two votes is
 # a matter of order, for which scikit-learn has no rule (here it is the first row): they are left out of the comparison.

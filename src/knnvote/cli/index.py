@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from knnvote.indexer.names import KINDS, METRICS, TASKS
+
 from .interruption import words
 from .options import (
     example,
@@ -30,7 +32,7 @@ from .talk import row_progress, talk
 @click.option("--out", required=True, callback=parse_local, help="The index folder to make.")
 @click.option(
     "--kind",
-    type=click.Choice(["exact", "adaptive", "hnsw"]),
+    type=click.Choice([kind for kind in KINDS if kind != "factory"]),
     default="exact",
     show_default=True,
     help="How it searches.",
@@ -38,14 +40,14 @@ from .talk import row_progress, talk
 @click.option("--factory", metavar="STRING", help="Any FAISS factory string, instead of a kind.")
 @click.option(
     "--metric",
-    type=click.Choice(["l2", "cosine", "l1"]),
+    type=click.Choice(METRICS),
     default="l2",
     show_default=True,
     help="Of distances.",
 )
 @click.option(
     "--task",
-    type=click.Choice(["classification", "regression"]),
+    type=click.Choice(TASKS),
     default="classification",
     show_default=True,
     help="Vote for a class, or average numbers.",

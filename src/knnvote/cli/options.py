@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from knnvote.data.errors import OptionError
-from knnvote.indexer.names import WEIGHTS, base_name
+from knnvote.indexer.names import TIES, WEIGHTS, base_name
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -200,7 +200,7 @@ vote_options = together(
     neighbor_options(),
     click.option(
         "--ties",
-        type=click.Choice(["nearest", "first-class"]),
+        type=click.Choice(TIES),
         default="nearest",
         show_default=True,
         help="Among equal votes the nearer class, or the first in class order as scikit-learn has it.",

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import knnvote.classify.evaluation.left_out
 import knnvote.classify.evaluation.suspects
 from knnvote.classify.evaluation.suspects import Suspect, find_suspects
 from knnvote.data.errors import KnnvoteError, OptionError
@@ -68,7 +69,8 @@ def found_suspects(found):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 7 rows, so that small indexes have several and an incomplete one."""
-    monkeypatch.setattr(knnvote.classify.evaluation.suspects, "_BLOCK", 7)
+    for module in (knnvote.classify.evaluation.left_out, knnvote.classify.evaluation.suspects):
+        monkeypatch.setattr(module, "BLOCK", 7)
 
 
 @pytest.mark.usefixtures("small_blocks")
