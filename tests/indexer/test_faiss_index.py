@@ -63,7 +63,7 @@ def test_every_byte_comes_back_as_it_was(value):
 def test_hnsw_over_bytes_holds_them_and_over_floats_holds_them_centred():
     assert np.array_equal(held_vectors(build(UINT8, "hnsw").index, UINT8.dtype), UINT8)
     centred = build(VECTORS["float32"], "hnsw")
-    assert centred.search["is_centred"] is True
+    assert centred.search.is_centred is True
     assert held_vectors(centred.index, np.dtype(np.float32)) is None
 
 
@@ -108,7 +108,7 @@ def test_the_projection_of_an_opened_adaptive_index_is_the_one_its_vectors_went_
     built = build(x, "adaptive", metric)
     write_faiss(built.index, tmp_path / "index")
     opened = read_faiss(tmp_path / "index")  # keeps what it owns alive
-    ivf, projection = base_ivf(opened, built.search["grid"])
+    ivf, projection = base_ivf(opened, built.search.grid)
     lists = ivf.invlists
     stored = np.full((len(x), ivf.d), np.nan, np.float32)
     for number in range(ivf.nlist):

@@ -118,7 +118,7 @@ def test_an_index_file_gives_back_the_projection_that_its_vectors_went_through(t
     built = build_faiss(x, kind="adaptive", metric="l2", factory=None, seed=0)
     write_faiss(built.index, tmp_path / "index")
     opened = read_faiss(tmp_path / "index")
-    ivf, projection = base_ivf(opened, built.search["grid"])
+    ivf, projection = base_ivf(opened, built.search.grid)
     largest = {"uint8": 255, "uint16": 65_535}.get(x.dtype.name)
     sample = x[np.sort(training_rows(len(x), 0))]
     fitted = fit_projection(METRICS["l2"].space(sample), min(64, x.shape[1]), largest=largest)

@@ -440,7 +440,7 @@ def test_a_full_disk_leaves_the_old_index_whole_and_the_next_run_cleans_up(folde
     assert verify_folder(folder) == []
     index_arrays(FLOATS[:20], LABELS[:20], folder, options=REPLACING)
     assert verify_folder(folder) == []
-    timing = f"timing-{read_manifest(folder)['generation']}.json"
+    timing = f"timing-{read_manifest(folder).generation}.json"
     assert sorted(state(folder)) == sorted([*named_files(folder), MANIFEST, timing])
 
 

@@ -67,7 +67,7 @@ def test_each_source_is_kept_with_its_size_and_hash(tmp_path):
     (source,) = read(tmp_path, table).sources
     content = (tmp_path / "a.parquet").read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
-    assert source == {"path": "a.parquet", "size": len(content), "sha256": sha256, "dtype": "uint8"}
+    assert source.to_json() == {"path": "a.parquet", "size": len(content), "sha256": sha256, "dtype": "uint8"}
 
 
 def test_an_input_given_twice_is_stored_once(tmp_path):

@@ -108,7 +108,7 @@ def test_every_flip_and_every_judgement_is_there(tmp_path):
 def test_classes_have_their_names_in_every_table(tmp_path):
     _, comparison = make(tmp_path, IMAGES, CODES)
     inputs, index = find_inputs([str(tmp_path / "test.parquet")]), open_index(tmp_path / "rough.knn")
-    named = replace(index, manifest={**index.manifest, "class_names": ["ant", "bee", "cat", "dog"]})
+    named = replace(index, manifest=replace(index.manifest, class_names=["ant", "bee", "cat", "dog"]))
     write_comparison(tmp_path / "named.html", comparison, inputs, [named], Rule())
     page = (tmp_path / "named.html").read_text()
     assert page.count('<th scope="row"><bdi>1 (bee)</bdi></th>') == 2  # accuracy by class, and what is taken for what
@@ -217,7 +217,7 @@ def test_suspects_have_their_pictures_neighbours_and_equal_images(tmp_path):
 def test_pictures_are_told_by_the_names_of_their_classes(tmp_path):
     index_arrays(IMAGES[:100], CODES[:100], tmp_path / "x.knn")
     index = open_index(tmp_path / "x.knn")
-    named = replace(index, manifest={**index.manifest, "class_names": ["ant", "bee", "cat", "dog"]})
+    named = replace(index, manifest=replace(index.manifest, class_names=["ant", "bee", "cat", "dog"]))
     write_suspects(tmp_path / "page.html", find_suspects(named, k=4), named, 100)
     told = set(re.findall(r'alt="([^"]*)"', (tmp_path / "page.html").read_text()))
     classes = {"1 (bee)", "2 (cat)"}
