@@ -129,6 +129,8 @@ def _rows_to_look_at(job: FinishedJob) -> tuple[list[ReportedRow], list[Reported
 def _first(before: pa.Table | None, more: pa.Table, order: list[tuple[str, str]]) -> pa.Table:
     """The first of the rows so far and of more."""
     rows = more if before is None else pa.concat_tables([before, more])
+    if not rows.num_rows:
+        return rows  # PyArrow before 26 selects none of none with an error
     return rows.take(pc.select_k_unstable(rows, _SHOWN, order))  # no two rows are equal in all of an order
 
 
