@@ -1,6 +1,10 @@
 """What many tests share: the digits, indexes of them, and the command itself."""
 
 import os
+
+# Workers of pytest share the processors: threads of theirs that wait for each other shall not spin meanwhile.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
