@@ -21,6 +21,13 @@ from knnvote.indexer import apart
 from knnvote.indexer.build import IndexOptions, index_files
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Several workers (``pytest -n 2``) keep a file's tests together, and so what these share, till one is idle."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Index folders known to the tests are not the user's own, in this process and those that it starts."""

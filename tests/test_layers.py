@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -27,7 +28,6 @@ def _modules():
 
 
 MODULES = _modules()
-TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 FOLDERS = sorted({name if path.name == "__init__.py" else name.rpartition(".")[0] for name, path in MODULES.items()})
 
 
@@ -35,9 +35,19 @@ def _folder(name):
     return name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
 
 
+@cache
+def _tree(name):
+    return ast.parse(MODULES[name].read_text())
+
+
+@cache
 def _imports(name):
     """What a module imports, wherever in it: (line, dots, the imported module's dotted name)."""
-    for node in ast.walk(TREES[name]):
+    return list(_find_imports(name))
+
+
+def _find_imports(name):
+    for node in ast.walk(_tree(name)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, 0, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -49,12 +59,9 @@ def _imports(name):
                 yield node.lineno, node.level, inner if inner in MODULES else base
 
 
-IMPORTS = {name: list(_imports(name)) for name in MODULES}
-
-
 def _imports_of(folder):
     """The imports of the modules that lie in a folder itself: (module, line, dots, imported module)."""
-    return [(name, *found) for name in MODULES if _folder(name) == folder for found in IMPORTS[name]]
+    return [(name, *found) for name in MODULES if _folder(name) == folder for found in _imports(name)]
 
 
 def _child(folder, name):
@@ -65,9 +72,9 @@ def _child(folder, name):
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_imports_between_what_lies_in_a_folder_form_no_circle(folder):
     graph = {}
-    for name, imports in IMPORTS.items():
+    for name in MODULES:
         if importer := _child(folder, name):
-            imported = {_child(folder, target) for _, _, target in imports}
+            imported = {_child(folder, target) for _, _, target in _imports(name)}
             graph.setdefault(importer, set()).update(imported - {None, importer})
     try:
         TopologicalSorter(graph).prepare()
@@ -118,7 +125,7 @@ def test_a_file_and_its_functions_are_short(name):
     assert lines <= MOST_LINES
     long = [
         f"{MODULES[name]}:{node.lineno} {node.name} has {length} lines"
-        for node in ast.walk(TREES[name])
+        for node in ast.walk(_tree(name))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (length := node.end_lineno - node.lineno + 1) > MOST_LINES_OF_A_FUNCTION
         and not (name.startswith("knnvote.cli") and any(map(_is_command, node.decorator_list)))
