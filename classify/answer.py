@@ -32,7 +32,7 @@ class Answer:
         status: (nq,) strings ``ok``, ``abstained`` or ``bad_image``.
         reason: (nq,) strings, None where the status is ok.
         rung: (nq,) int8, which rung of an adaptive index settled the neighbours, from 1; 0 for bad images; None for
-        other kinds.
+            other kinds.
 
     Example:
         >>> from knnvote import Classifier

@@ -82,8 +82,8 @@ class Bounds:
     def _thresholds(self, points: NDArray[np.float32], t: NDArray[np.float64], d: int) -> NDArray[np.float32]:
         """What half a bound, less half the query's squared length, must not exceed (nq,); not finite beyond float32.
 
-        Float32 rounds products and sums by at most Higham's bound (see classify/search). A residual length is the root
-        of a difference of sums of d squares in float64, so its error goes with the root of theirs.
+        Float32 rounds products and sums by at most Higham's bound (see `FaissMetric.rounding`). A residual length is
+        the root of a difference of sums of d squares in float64, so its error goes with the root of theirs.
         """
         half = points[:, -1].astype(np.float64)
         share = (points.shape[1] + 64) * 2.0**-24 + 4 * np.sqrt((d + 16) * 2.0**-52)

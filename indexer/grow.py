@@ -38,7 +38,7 @@ def add_files(
     path: Path | str,
     inputs: Inputs,
     *,
-    tuning: Tuner,
+    tuning: Tuner | None = None,
     training: TrainingOptions | None = None,
     threads: int | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
@@ -48,7 +48,8 @@ def add_files(
     Args:
         path: the index folder.
         inputs: Parquet files of images and labels like those stored, folders of them, globs or URIs: one or several.
-        tuning: `knnvote.Tuning`; an index that was tuned is tuned again for the same k, weights and target.
+        tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
+            target; others need none.
         training: what the user says of the new images. Task and grayscale are the index's, and so is the id column
             unless one is given.
         threads: that build it; None for as many as there are processors.
@@ -58,11 +59,12 @@ def add_files(
         How many images were added.
 
     Raises:
-        KnnvoteError: a file does not fit, or ids of its images are stored already; nothing is changed.
+        KnnvoteError: a file does not fit, ids of its images are stored already, or the index was tuned and no tuning is
+            given; nothing is changed.
 
     Example:
-        >>> from knnvote import Tuning, add_files, open_index
-        >>> add_files("digits.knn", "digits/test.parquet", tuning=Tuning)
+        >>> from knnvote import add_files, open_index
+        >>> add_files("digits.knn", "digits/test.parquet")
         450
         >>> open_index("digits.knn").n
         1797
@@ -70,6 +72,7 @@ def add_files(
     start = time.perf_counter()
     sources = find_inputs(inputs)
     with _claimed(local_path(path)) as index:
+        _check_tuning(index, tuning)
         options = _like_stored(index, training or TrainingOptions())
         stored = _training_set(index)
         examples = read_training_set(sources, options, metric=index.metric, stored=stored, progress=progress)
@@ -80,31 +83,39 @@ def add_files(
 
 
 def remove_ids(
-    path: Path | str, ids: Sequence[str] | pa.ChunkedArray, *, tuning: Tuner, threads: int | None = None
+    path: Path | str,
+    ids: str | Sequence[str] | pa.ChunkedArray,
+    *,
+    tuning: Tuner | None = None,
+    threads: int | None = None,
 ) -> int:
     """Remove every image that has one of some ids from an index.
 
     Args:
         path: the index folder.
-        ids: strings.
-        tuning: `knnvote.Tuning`; an index that was tuned is tuned again for the same k, weights and target.
+        ids: strings, one or several.
+        tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
+            target; others need none.
         threads: that build it; None for as many as there are processors.
 
     Returns:
         How many images were removed.
 
     Raises:
-        KnnvoteError: an id is not stored, or no image would be left; nothing is changed.
+        KnnvoteError: an id is not stored, no image would be left, or the index was tuned and no tuning is given;
+            nothing is changed.
 
     Example:
-        >>> from knnvote import Tuning, open_index, remove_ids
-        >>> remove_ids("digits.knn", ["train.parquet#0", "train.parquet#7"], tuning=Tuning)
+        >>> from knnvote import open_index, remove_ids
+        >>> remove_ids("digits.knn", ["train.parquet#0", "train.parquet#7"])
         2
         >>> open_index("digits.knn").n
         1345
     """
     start = time.perf_counter()
     with _claimed(local_path(path)) as index:
+        _check_tuning(index, tuning)
+        ids = [ids] if isinstance(ids, str) else ids
         kept = _other_rows(index, pc.unique(ids if isinstance(ids, pa.ChunkedArray) else pa.array(ids, pa.string())))
         examples = _keep(index, kept)
         _build_again(index, examples, tuning, threads, start=start)
@@ -149,6 +160,12 @@ def _claimed(path: Path) -> Iterator[Index]:
         if problems:  # a new generation would seal the damage
             raise KnnvoteError(f"{problems[0]}; nothing was changed: build the index again from its images")
         yield open_index(path)
+
+
+def _check_tuning(index: Index, tuning: Tuner | None) -> None:
+    """Refuse, before any work, to leave an index without the promise that it had."""
+    if index.tuned is not None and tuning is None:
+        raise KnnvoteError(f"{index.path} was tuned, and has to be tuned again: pass tuning=knnvote.Tuning")
 
 
 def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
@@ -243,7 +260,9 @@ def _with_rows(sources: Sequence[Source], provenance: pa.Table) -> tuple[Source,
     return tuple(source for source in sources if source.path in files)
 
 
-def _build_again(index: Index, examples: TrainingSet, tuning: Tuner, threads: int | None, *, start: float) -> None:
+def _build_again(
+    index: Index, examples: TrainingSet, tuning: Tuner | None, threads: int | None, *, start: float
+) -> None:
     """Build an index of the same kind from other images, and commit it in its place."""
     options = IndexOptions(
         kind=index.kind,
@@ -253,6 +272,6 @@ def _build_again(index: Index, examples: TrainingSet, tuning: Tuner, threads: in
         threads=threads,
     )
     tuned, tune = index.tuned, None
-    if tuned is not None:
+    if tuned is not None and tuning is not None:
         tune = tuning(k=tuned.k, weights=tuned.weights, target_agreement=tuned.target_agreement)
     build(examples, index.path, options, tune, start=start)

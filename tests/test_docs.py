@@ -20,6 +20,7 @@ import matplotlib as mpl
 import numpy as np
 import PIL.Image
 import pytest
+from forks import run_process
 from object_store import BUCKET, serve
 
 README = Path(__file__).parents[1] / "README.md"
@@ -164,7 +165,7 @@ def test_every_block_of_the_tutorial_says_what_the_page_shows_and_draws_its_pict
         assert Path(drawn).read_bytes() == Path(from_python).read_bytes()
 
 
-def test_every_block_of_object_stores_says_what_the_page_shows(run, tmp_path, monkeypatch):
+def test_every_block_of_object_stores_says_what_the_page_shows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with serve() as store:
         # The account of this server stands in for the reader's, and its client for the command `aws`.
@@ -179,7 +180,9 @@ def test_every_block_of_object_stores_says_what_the_page_shows(run, tmp_path, mo
                 store.put(f"{uri.removeprefix(f's3://{BUCKET}/')}/{file.name}", file.read_bytes())
             return SimpleNamespace(code=0, stdout="", stderr="")
 
-        knnvote = partial(run, env={**store.environment, "COLUMNS": "200"})
+        def knnvote(*arguments):
+            return run_process(arguments, env={**store.environment, "COLUMNS": "200"})
+
         run_page(DOCS / "object-stores.md", Shell({"knnvote": knnvote, "export": export, "aws": aws}))
 
 

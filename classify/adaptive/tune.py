@@ -62,7 +62,7 @@ class Tuning:
     Attributes:
         k: neighbours that vote.
         weights: of the vote.
-        target_agreement: what the 95% lower bound of agreement with exact search must reach; 1 asks for exact search.
+        target_agreement: with exact search, that the lower end of its 95% interval must reach; 1 asks for exact search.
 
     Example:
         >>> import numpy as np

@@ -80,7 +80,7 @@ class IndexReport:
         accuracy: against true labels; for regression the coefficient of determination; None without labels.
         judgement: of predicted classes by true ones; None without labels and for regression.
         relative_speed: search and vote, in queries per processor-second over those of FAISS's flat index and a plain
-        vote.
+            vote.
         bytes: of the index folder.
         build_seconds: reading excluded.
         stored: test images that are themselves stored in the index.

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_sets import FAISS_METRICS, clusters
+from made_sets import build as build_adaptive
 from PIL import Image
 
 from knnvote.classify.adaptive.tune import Tuning
@@ -576,3 +577,17 @@ def test_a_file_without_usable_ids_is_refused_by_name(tmp_path, columns, name, m
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     with pytest.raises(KnnvoteError, match=message):
         read_id_column(inputs(tmp_path / "a.parquet"), name)
+
+
+def test_an_index_that_was_tuned_is_not_changed_without_being_tuned_again(tmp_path):
+    data = clusters("uint8", n=300, d=20)
+    build_adaptive(tmp_path / "x.knn", data.x, data.y, tune=Tuning())
+    before = state(tmp_path / "x.knn")
+    for change in (
+        lambda: add_files(tmp_path / "x.knn", write(tmp_path / "new.parquet")),
+        lambda: remove_ids(tmp_path / "x.knn", "array#0"),
+    ):
+        with pytest.raises(KnnvoteError, match=r"was tuned, and has to be tuned again: pass tuning=knnvote.Tuning"):
+            change()
+        assert state(tmp_path / "x.knn") == before
+    assert remove_ids(tmp_path / "x.knn", "array#0", tuning=Tuning) == 1  # one id, by itself
