@@ -76,8 +76,7 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
         index = open_index(path)
         if index.is_regression != cls._is_regression:
             name = "KNNVoteRegressor" if index.is_regression else "KNNVoteClassifier"
-            task = "regression" if index.is_regression else "classification"
-            raise KnnvoteError(f"{path} was built for {task}: open it with {name}")
+            raise KnnvoteError(f"{path} was built for {index.manifest.task}: open it with {name}")
         found: dict[str, Any] = {"kind": index.kind, "metric": index.metric}
         estimator = cls(**parameters, **found)
         # In memory, so that a pickled one answers where the folder is not.

@@ -172,6 +172,11 @@ class Manifest:
     checksum: str = ""
 
     @property
+    def task(self) -> str:
+        """``classification`` or ``regression``."""
+        return "regression" if self.is_regression else "classification"
+
+    @property
     def folder_bytes(self) -> int:
         """Bytes of the files of its folder."""
         return sum(file.size for file in self.files.values())
@@ -223,7 +228,7 @@ class Manifest:
             "dtype": self.dtype,
             "range": list(self.range),
             "vector": {"step": self.step, "grayscale": self.grayscale},
-            "task": "regression" if self.is_regression else "classification",
+            "task": self.task,
             "classes": list(self.classes),
             "class_names": self.class_names,
             "label_type": self.label_type,

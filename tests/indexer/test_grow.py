@@ -583,10 +583,8 @@ def test_an_index_that_was_tuned_is_not_changed_without_being_tuned_again(tmp_pa
     data = clusters("uint8", n=300, d=20)
     build_adaptive(tmp_path / "x.knn", data.x, data.y, tune=Tuning())
     before = state(tmp_path / "x.knn")
-    for change in (
-        lambda: add_files(tmp_path / "x.knn", write(tmp_path / "new.parquet")),
-        lambda: remove_ids(tmp_path / "x.knn", "array#0"),
-    ):
+    new = write(tmp_path / "new.parquet")
+    for change in (lambda: add_files(tmp_path / "x.knn", new), lambda: remove_ids(tmp_path / "x.knn", "array#0")):
         with pytest.raises(KnnvoteError, match=r"was tuned, and has to be tuned again: pass tuning=knnvote.Tuning"):
             change()
         assert state(tmp_path / "x.knn") == before
