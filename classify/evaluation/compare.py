@@ -315,7 +315,7 @@ def _relative_speed(search: _Search, xq: NDArray[np.generic]) -> float:
     index, rule = search.classifier.index, search.classifier.rule
     queries = int(np.clip(_SPEED_DISTANCES // index.n, *_SPEED_QUERIES))
     sample = xq[np.linspace(0, len(xq) - 1, min(len(xq), queries)).astype(int)]
-    metric = METRICS[index.metric]
+    metric = METRICS[index.metric]  # l2 is the measure of speed for one that FAISS does not know
     flat = faiss.IndexFlat(index.d, metric.faiss_type if isinstance(metric, FaissMetric) else faiss.METRIC_L2)
     for start in range(0, index.n, _BATCH):
         flat.add(metric.space(index.vectors[start : start + _BATCH]).astype(np.float32))
