@@ -1,7 +1,7 @@
 """What a classifier says of images, as arrays and as Arrow tables."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +33,8 @@ class Answer:
         reason: (nq,) strings, None where the status is ok.
         rung: (nq,) int8, which rung of an adaptive index settled the neighbours, from 1; 0 for bad images; None for
             other kinds.
+        again: gives the answer that promises confidences too, where this one promises labels alone and that takes
+            another search; None elsewhere.
 
     Example:
         >>> from knnvote import Classifier
@@ -55,6 +57,7 @@ class Answer:
     status: NDArray[np.object_]
     reason: NDArray[np.object_]
     rung: NDArray[np.int8] | None = None
+    again: Callable[[], "Answer"] | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def is_image(self) -> NDArray[np.bool_]:
@@ -62,17 +65,24 @@ class Answer:
         good: NDArray[np.bool_] = self.status != BAD_IMAGE
         return good
 
+    @cached_property
+    def of_confidences(self) -> "Answer":
+        """The answer whose confidences are promised: this one, or what another search gives."""
+        return self if self.again is None else self.again()
+
     def probabilities(self) -> NDArray[np.float64]:
         """Each class's share of the vote, (nq, classes) in class order; NaN for bad images.
+
+        They are those of `of_confidences`.
 
         Raises:
             OptionError: the index is one for regression.
         """
         if self.index.is_regression:
             raise OptionError(f"{self.index.path} was built for regression, which has no classes to give shares to")
+        D, I = self.of_confidences.D[self.is_image], self.of_confidences.I[self.is_image]
         shares = np.full((len(self.I), len(self.index.classes)), np.nan)
-        codes = self.index.class_codes[self.I[self.is_image]]
-        shares[self.is_image] = class_shares(codes, self.D[self.is_image], shares.shape[1], self.rule.weights)
+        shares[self.is_image] = class_shares(self.index.class_codes[I], D, shares.shape[1], self.rule.weights)
         return shares
 
     def neighbors(self) -> pa.Array:
@@ -97,11 +107,13 @@ class Answer:
         Args:
             prefix: before the name of each column.
             neighbors: add each voter's row, id, label and distance, and of an adaptive index the rung that found them.
-            probabilities: add the share of each class.
+            probabilities: add the share of each class; all columns are then those of `of_confidences`.
 
         Raises:
             OptionError: the index is one for regression, and probabilities were asked for.
         """
+        if probabilities and self.again is not None:
+            return self.of_confidences.to_table(prefix=prefix, neighbors=neighbors, probabilities=True)
         schema = answer_schema(self.index, prefix=prefix, neighbors=neighbors, probabilities=probabilities)
         missing = ~self.is_image
         columns = [

@@ -1,7 +1,8 @@
 """An opened index and a rule, called with images: the Python API, and what the batch job runs for each batch."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from knnvote.data.errors import KnnvoteError, OptionError, param, spelled_reasons
+from knnvote.data.errors import KnnvoteError, OptionError, check_one_of, param, spelled_reasons
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import DecodedRows, decode_rows
 from knnvote.data.recognition import StoredImages
@@ -21,13 +22,21 @@ from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 
 from .answer import ABSTAINED, BAD_IMAGE, OK, Answer
-from .search.search import check_k, find
+from .search.ladder import PROMISES, Promise
+from .search.search import Found, check_k, find, promises_differ
 from .vote import Rule, mean_target, vote
 
 
 @dataclass(frozen=True)
 class Classifier:
     """An opened index with the rule by which its neighbours vote.
+
+    Attributes:
+        index: in memory or opened.
+        rule: of the vote.
+        promise: what of an adaptive index's answers agrees with exact search's as often as it was tuned for: the
+            ``label`` alone, which is faster, or ``confidence`` and label, as is asked of one that abstains by its
+            confidence; `find` has more.
 
     Raises:
         OptionError: the rule asks for more neighbours than there are images, or a regression for its confidence.
@@ -44,10 +53,12 @@ class Classifier:
 
     index: Index
     rule: Rule = field(default_factory=Rule)
+    promise: Promise = field(default="label", kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the rule against the index."""
         check_k(self.index, self.rule.k)
+        check_one_of("promise", self.promise, PROMISES)
         if self.index.is_regression and self.rule.min_confidence is not None:
             raise OptionError(
                 f"{self.index.path} was built for regression, which has no confidence: "
@@ -132,17 +143,28 @@ class Classifier:
             xq: (nq, d) queries as `queries` gives them.
             bad: rows that are no image, each with the reason.
         """
+        promise: Promise = self.promise
+        if promise == "label" and self.rule.min_confidence is not None:
+            promise = "confidence"
+        D, I, rung = self._find(xq, bad, promise)
+        answer = self.answer_neighbors(D, I, bad, rung)
+        if promise == "label" and promises_differ(self.index, self.rule):
+            surer = replace(self, promise="confidence")
+            return replace(answer, again=partial(surer.answer, xq, bad))
+        return answer
+
+    def _find(self, xq: NDArray[np.generic], bad: dict[int, str], promise: Promise) -> Found:
+        """The neighbours of queries, with NaN, -1 and rung 0 where one is bad."""
         if not bad:
-            D, I, rung = find(self.index, xq, self.rule)
-            return self.answer_neighbors(D, I, rung=rung)
+            return find(self.index, xq, self.rule, promise)
         good = np.setdiff1d(np.arange(len(xq)), list(bad))
         D, I = np.full((len(xq), self.rule.k), np.nan), np.full((len(xq), self.rule.k), -1)
-        D[good], I[good], found_rung = find(self.index, xq[good], self.rule)
-        rung = None
-        if found_rung is not None:
-            rung = np.zeros(len(xq), dtype=np.int8)
-            rung[good] = found_rung
-        return self.answer_neighbors(D, I, bad, rung)
+        D[good], I[good], found_rung = find(self.index, xq[good], self.rule, promise)
+        if found_rung is None:
+            return Found(D, I, None)
+        rung = np.zeros(len(xq), dtype=np.int8)
+        rung[good] = found_rung
+        return Found(D, I, rung)
 
     def answer_neighbors(
         self,

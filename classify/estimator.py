@@ -1,7 +1,6 @@
 """scikit-learn estimators over knnvote's own search: for pipelines, cross-validation and grid search."""
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -30,8 +29,9 @@ from .adaptive.tune import Tuning
 from .evaluation.left_out import leave_out
 from .parameters import ParameterError, check_to_answer, check_to_fit
 from .search.blocks import in_blocks
+from .search.ladder import Promise
 from .search.scan import exact
-from .search.search import find, search
+from .search.search import find
 from .vote import Rule, class_shares, mean_target, vote
 
 Neighbors = tuple[NDArray[np.float64], NDArray[np.int64]]
@@ -113,7 +113,7 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
             Distances (nq, k) float64, ascending, and rows (nq, k) int64 of what was fitted; or the rows alone.
         """
         check_is_fitted(self)
-        D, I = self._neighbors(X, self.n_neighbors if n_neighbors is None else n_neighbors)
+        D, I = self._neighbors(X, self.n_neighbors if n_neighbors is None else n_neighbors, "careful")
         return (D, I) if return_distance else I
 
     def _fit(self, X: NDArray[Any], labels: Any) -> Self:
@@ -137,8 +137,8 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(MAX_SEED))
 
-    def _neighbors(self, X: ArrayLike | None, k: int, rule: Rule | None = None) -> Neighbors:
-        """Distances and rows (nq, k): of the rungs for a rule, or as near as the index finds them."""
+    def _neighbors(self, X: ArrayLike | None, k: int, promise: Promise, rule: Rule | None = None) -> Neighbors:
+        """Distances and rows (nq, k) of the neighbours that vote by a rule, or of k."""
         index = self._index
         if X is None:
             k = self._check_k(k, index.n - 1, index.n)
@@ -150,7 +150,7 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
         k = self._check_k(k, index.n, len(xq))
         for row, reason in METRICS[index.metric].unusable_rows(xq).items():
             raise KnnvoteError(f"row {row} of X cannot be compared: {reason}; leave it out")
-        return self._search(xq, k, rule)
+        return self._search(xq, rule or Rule(k=k), promise)
 
     def _check_k(self, k: int, most: int, nq: int) -> int:
         check_to_answer({"n_neighbors": k, "n_jobs": self.n_jobs})
@@ -161,22 +161,21 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
             )
         return int(k)
 
-    def _search(self, xq: NDArray[Any], k: int, rule: Rule | None) -> Neighbors:
+    def _search(self, xq: NDArray[Any], rule: Rule, promise: Promise) -> Neighbors:
         """Queries that the stored type does not hold are compared with the stored vectors as float64."""
         index = self._index
         queries, other = convert_queries(xq, index.vectors.dtype)
         if other and index.vectors.dtype.kind == "f":
             row = min(other)
             raise KnnvoteError(f"row {row} of X cannot be compared: {other[row]}")
-        D, I = np.empty((len(xq), k)), np.empty((len(xq), k), dtype=np.int64)
+        D, I = np.empty((len(xq), rule.k)), np.empty((len(xq), rule.k), dtype=np.int64)
         fits = np.ones(len(xq), dtype=np.bool_)
         fits[list(other)] = False
         with limit_threads(effective_n_jobs(self.n_jobs)):
             if fits.any():
-                found = search(index, queries[fits], k) if rule is None else find(index, queries[fits], rule)
-                D[fits], I[fits] = found[:2]
+                D[fits], I[fits], _ = find(index, queries[fits], rule, promise)
             if other:
-                D[~fits], I[~fits] = _exact_in_floats(index, xq[~fits].astype(np.float64), k)
+                D[~fits], I[~fits] = _exact_in_floats(index, xq[~fits].astype(np.float64), rule.k)
         return D, I
 
 
@@ -261,7 +260,7 @@ class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # sci
         """The class (nq,) of each row of X (nq, d); of each stored row, by the others, for None."""
         check_is_fitted(self)
         rule = self._rule()
-        D, I = self._neighbors(X, rule.k, rule)
+        D, I = self._neighbors(X, rule.k, "label", rule)
         winner, _ = vote(self._index.class_codes[I], D, rule)
         classes: NDArray[Any] = self.classes_[winner]
         return classes
@@ -269,8 +268,8 @@ class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # sci
     def predict_proba(self, X: ArrayLike | None) -> NDArray[np.float64]:
         """Each class's share of the vote (nq, c) for rows of X (nq, d); of each stored row, by the others, for None."""
         check_is_fitted(self)
-        rule = replace(self._rule(), min_confidence=0.0)  # an adaptive index answers by the rungs for confidences
-        D, I = self._neighbors(X, rule.k, rule)
+        rule = self._rule()
+        D, I = self._neighbors(X, rule.k, "confidence", rule)
         return class_shares(self._index.class_codes[I], D, len(self.classes_), rule.weights)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
@@ -348,7 +347,7 @@ class KNNVoteRegressor(RegressorMixin, _KNNVote):  # type: ignore[misc]  # sciki
         """The mean target (nq,) for each row of X (nq, d); for each stored row, of the others, for None."""
         check_is_fitted(self)
         rule = self._rule()
-        D, I = self._neighbors(X, rule.k, rule)
+        D, I = self._neighbors(X, rule.k, "label", rule)
         return mean_target(self._index.targets[I], D, rule.weights)
 
     def _rule(self) -> Rule:

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.classify.search.kinds import SEARCHERS
-from knnvote.classify.search.search import exact_search, search
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import OptionError, param
 from knnvote.indexer.index import Index
@@ -93,12 +92,12 @@ def distance_limit(
     _check_false_alarms(index, false_alarms)
     m = min(index.n, MAX_IMAGES)
     rows = np.arange(m) * index.n // m
-    knows_far = SEARCHERS[index.kind].knows_far
-    k, search_by = (1, exact_search) if knows_far else (min(rule.k, index.n - 1), search)
+    promise = SEARCHERS[index.kind].far_by
+    k = 1 if promise == "exact" else min(rule.k, index.n - 1)
     distances, with_copies = [], 0
     block = max(1, min(_BLOCK, _BLOCK_PIXELS // index.d))
     with limit_threads(threads):
-        for part in leave_out(index, k, rows=rows, block=block, search_by=search_by, progress=progress):
+        for part in leave_out(index, k, rows=rows, block=block, promise=promise, progress=progress):
             distances.append(part.D[:, 0])
             with_copies += part.count_copies(index)
     limit = conformal_quantile(np.concatenate(distances), false_alarms)

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.classify.search.distances import Neighbors
-from knnvote.classify.search.search import Search, finds_equal, search
+from knnvote.classify.search.ladder import Promise
+from knnvote.classify.search.search import finds_equal, search
 from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.indexer.index import Index
 
@@ -40,7 +41,7 @@ def leave_out(
     *,
     rows: NDArray[np.int64] | None = None,
     block: int | None = None,
-    search_by: Search = search,
+    promise: Promise = "careful",
     progress: Callable[[int], None] = lambda _rows: None,
 ) -> Iterator[LeftOut]:
     """Leave out stored images one at a time, and find the k nearest of the others to each.
@@ -50,7 +51,7 @@ def leave_out(
         k: neighbours, at most n - 1.
         rows: which images; by default all.
         block: how many are searched at a time, at most; by default `BLOCK`.
-        search_by: `search` or `exact_search`.
+        promise: of the search, as `find` has it.
         progress: called with the number of images after each block.
 
     Yields:
@@ -60,23 +61,23 @@ def leave_out(
     step = max(1, min(block or BLOCK, _BLOCK_NEIGHBORS // (k + 1)))
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
-        yield LeftOut(part, *neighbors_left_out(index, part, k, search_by))
+        yield LeftOut(part, *neighbors_left_out(index, part, k, promise))
         progress(len(part))
 
 
-def neighbors_left_out(index: Index, rows: NDArray[np.int64], k: int, search_by: Search = search) -> Neighbors:
+def neighbors_left_out(index: Index, rows: NDArray[np.int64], k: int, promise: Promise = "careful") -> Neighbors:
     """The k nearest stored vectors of some stored vectors, each without itself; its copies stay.
 
     Args:
         index: an opened index.
         rows: (nq,) which stored vectors.
         k: neighbours, at most n - 1.
-        search_by: `search` or `exact_search`.
+        promise: of the search, as `find` has it.
 
     Returns:
         D (nq, k) float64 and I (nq, k) int64, as of `search`.
     """
-    D, I = search_by(index, index.vectors[rows], k + 1)
+    D, I = search(index, index.vectors[rows], k + 1, promise)
     dropped = rows[:, None] == I
     # A vector with more than k copies of lower rows is not found itself, nor need it be by an approximate index.
     dropped[~dropped.any(axis=1), -1] = True

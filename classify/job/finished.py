@@ -98,7 +98,7 @@ class FinishedJob:
                 f"give {param('index')} the one that classified"
             )
         try:
-            return Classifier(index, self.record.rule)
+            return Classifier(index, self.record.rule, promise=self.record.promise)
         except OptionError as error:  # of a rule that fits no job of this index
             raise damaged(self.out / RECORDS / JOB) from error
 

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from knnvote.classify.search.ladder import Promise
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.locations import Location
 from knnvote.data.text import describe_error
@@ -37,6 +38,11 @@ class OutputOptions:
     probabilities: bool = False
     keep: tuple[str, ...] | None = None
     prefix: str = ""
+
+    @property
+    def promise(self) -> Promise:
+        """What is asked of the search: shares of classes are as good as the confidences."""
+        return "confidence" if self.probabilities else "label"
 
     @property
     def of_answers(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from types import NoneType
 from typing import Any
 
+from knnvote.classify.search.ladder import Promise
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.files import atomic_write
@@ -12,6 +13,8 @@ from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import Location, locate
 from knnvote.data.recognition import StoredImages
+
+from .output import OutputOptions
 
 RECORDS = "_knnvote"
 JOB = "job.json"
@@ -47,6 +50,11 @@ class JobRecord:
     def rule(self) -> Rule:
         """How the job's neighbours voted."""
         return Rule(**{field.name: self.options[field.name] for field in fields(Rule)})
+
+    @property
+    def promise(self) -> Promise:
+        """What the job asked of the search."""
+        return OutputOptions(probabilities=bool(self.options.get("probabilities"))).promise
 
     @property
     def image_options(self) -> ImageOptions:

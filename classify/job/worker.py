@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,7 +33,7 @@ class Worker:
 
     Attributes:
         work: what they have in common.
-        classifier: the index, opened, and the rule.
+        classifier: the index, opened, the rule, and what the output asks of the search.
         stages: threads that read and search while this one writes.
     """
 
@@ -49,7 +49,7 @@ class Worker:
         Raises:
             KnnvoteError: the index cannot be opened, or is another one than when the job began.
         """
-        classifier = classifier or _open_classifier(work)
+        classifier = replace(classifier or _open_classifier(work), promise=work.options.output.promise)
         with open_stages(work.threads) as stages:
             yield cls(work=work, classifier=classifier, stages=stages)
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import ProposingSettings
 from knnvote.indexer.metric import METRICS
+from knnvote.indexer.rungs import Rung
 
 
 def project(index: Index, xq: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -24,6 +25,12 @@ def probe(
     """
     D, I = index.ivf[0].search(projected, m, params=faiss.SearchParametersIVF(nprobe=nprobe))
     return D, I
+
+
+def propose_by(index: Index, xq: NDArray[np.generic], rung: Rung, k: int) -> NDArray[np.int64]:
+    """What a rung of an adaptive index finds for each query: (nq, m) rows, m at least k; -1 for none."""
+    nprobe = rung.nprobe or index.ivf[0].nlist
+    return probe(index, project(index, xq), rung.candidates(k, index.n), nprobe)[1]
 
 
 def propose(index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int64]:

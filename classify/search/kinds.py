@@ -15,9 +15,8 @@ from knnvote.indexer.names import Kind
 from knnvote.indexer.rungs import EXACT
 
 from .bounded import exact_block, settle_or_scan
-from .candidates import probe, project, propose
-from .distances import Neighbors
-from .ladder import climb, rungs_for, why_untuned
+from .candidates import propose
+from .ladder import Promise, climb, rungs_for, why_untuned
 
 
 class Searcher(ABC):
@@ -26,24 +25,24 @@ class Searcher(ABC):
     Attributes:
         is_always_exact: every search is by result brute force.
         has_rungs: answers tell which rung settled them.
-        knows_far: whether an image lies too far from all stored ones is decided by exact search.
+        far_by: the search that decides whether an image lies too far from all stored ones.
     """
 
     is_always_exact: ClassVar[bool] = False
     has_rungs: ClassVar[bool] = False
-    knows_far: ClassVar[bool] = False
+    far_by: ClassVar[Promise] = "careful"
 
     @abstractmethod
-    def careful(self, index: Index, xq: NDArray[np.generic], k: int) -> Neighbors:
-        """As many of the true k nearest as the kind finds: D and I (nq, k)."""
-
-    def answer(self, index: Index, xq: NDArray[np.generic], rule: Rule) -> tuple[NDArray[Any], ...]:
-        """What answers under a rule: D and I (nq, k), and with rungs (nq,) int8, from 1."""
-        return self.careful(index, xq, rule.k)
+    def search(self, index: Index, xq: NDArray[np.generic], rule: Rule, promise: Promise) -> tuple[NDArray[Any], ...]:
+        """The neighbours that vote by a rule, as `find` promises them: D and I (nq, k), and with rungs (nq,) int8."""
 
     def is_exact(self, index: Index, k: int) -> bool:  # noqa: ARG002  # of some kinds it depends on them
-        """Whether `careful` finds the k nearest of all stored vectors."""
+        """Whether a careful search finds the k nearest of all stored vectors."""
         return self.is_always_exact
+
+    def promises_differ(self, index: Index, rule: Rule) -> bool:  # noqa: ARG002  # of some kinds it depends on them
+        """Whether labels are promised by another search than their confidences."""
+        return False
 
     def why_no_promise(self, index: Index, rule: Rule) -> str | None:  # noqa: ARG002  # no promise, nothing missing
         """Why nothing was measured for the answers under a rule; None where it was, or need not be."""
@@ -54,51 +53,48 @@ class _Exact(Searcher):
     """By bounds, or by a scan of all stored vectors."""
 
     is_always_exact = True
-    knows_far = True
+    far_by = "exact"
 
-    def careful(self, index: Index, xq: NDArray[np.generic], k: int) -> Neighbors:
-        return exact_block(index, xq, k)
-
-
-class _Approximate(Searcher):
-    """Some stored vectors are candidates."""
-
-    def careful(self, index: Index, xq: NDArray[np.generic], k: int) -> Neighbors:
-        return settle_or_scan(index, xq, self.candidates(index, xq, k), k)
-
-    @abstractmethod
-    def candidates(self, index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int64]:
-        """Rows (nq, m) for each query, m at least k; -1 for none."""
+    def search(
+        self,
+        index: Index,
+        xq: NDArray[np.generic],
+        rule: Rule,
+        promise: Promise,  # noqa: ARG002  # it keeps all
+    ) -> tuple[NDArray[Any], ...]:
+        return exact_block(index, xq, rule.k)
 
 
-class _Adaptive(_Approximate):
-    """In rungs, of which the most careful one searches by itself."""
+class _Adaptive(Searcher):
+    """In rungs."""
 
     has_rungs = True
-    knows_far = True
+    far_by = "exact"
+
+    def search(self, index: Index, xq: NDArray[np.generic], rule: Rule, promise: Promise) -> tuple[NDArray[Any], ...]:
+        return climb(index, xq, rule, rungs_for(index, rule, promise))
 
     def is_exact(self, index: Index, k: int) -> bool:
         return index.careful(k) == EXACT
 
-    def careful(self, index: Index, xq: NDArray[np.generic], k: int) -> Neighbors:
-        return exact_block(index, xq, k) if self.is_exact(index, k) else super().careful(index, xq, k)
-
-    def candidates(self, index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int64]:
-        rung = index.careful(k)
-        return probe(index, project(index, xq), rung.candidates(k, index.n), rung.nprobe or index.ivf[0].nlist)[1]
-
-    def answer(self, index: Index, xq: NDArray[np.generic], rule: Rule) -> tuple[NDArray[Any], ...]:
-        return climb(index, xq, rule, rungs_for(index, rule))
+    def promises_differ(self, index: Index, rule: Rule) -> bool:
+        return rungs_for(index, rule, "label") != rungs_for(index, rule, "confidence")
 
     def why_no_promise(self, index: Index, rule: Rule) -> str | None:
         return None if self.is_exact(index, rule.k) else why_untuned(index, rule)
 
 
-class _Proposing(_Approximate):
-    """By a FAISS index of its own."""
+class _Proposing(Searcher):
+    """By candidates of a FAISS index of its own."""
 
-    def candidates(self, index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int64]:
-        return propose(index, xq, k)
+    def search(
+        self,
+        index: Index,
+        xq: NDArray[np.generic],
+        rule: Rule,
+        promise: Promise,  # noqa: ARG002  # it makes none
+    ) -> tuple[NDArray[Any], ...]:
+        return settle_or_scan(index, xq, propose(index, xq, rule.k), rule.k)
 
 
 SEARCHERS: dict[Kind, Searcher] = {

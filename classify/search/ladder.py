@@ -8,6 +8,8 @@ labels of all candidates lie within a tolerance of each other, as any mean of an
 too far from all stored vectors, only exact search says. `tune` chooses the rungs.
 """
 
+from typing import Literal, get_args
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,19 +19,24 @@ from knnvote.indexer.metric import METRICS
 from knnvote.indexer.rungs import Rung
 
 from .bounded import exact_block, settle_or_scan
-from .candidates import probe, project
+from .candidates import propose_by
 from .distances import settle
+
+# What is asked of a search: that its labels, or with them the confidences, agree with exact search's as often as an
+# adaptive index was tuned for; as many of the true neighbours as the kind finds; or all of them.
+Promise = Literal["label", "confidence", "careful", "exact"]
+PROMISES: tuple[Promise, ...] = get_args(Promise)
 
 _TOLERANCE = 0.05  # of a regression, in standard deviations of the stored labels
 _ROUNDING = 8  # in steps of float64 at the largest label
 
 
-def rungs_for(index: Index, rule: Rule) -> tuple[Rung, ...]:
-    """The rungs that an adaptive index was tuned to for such a rule, else its most careful one alone."""
+def rungs_for(index: Index, rule: Rule, promise: Promise) -> tuple[Rung, ...]:
+    """The rungs that an adaptive index was tuned to for such a rule and promise, else its most careful one alone."""
     tuned = index.tuned
-    if tuned is None or (tuned.k, tuned.weights) != (rule.k, rule.weights):
+    if promise == "careful" or tuned is None or (tuned.k, tuned.weights) != (rule.k, rule.weights):
         return (index.careful(rule.k),)
-    return (tuned.label if rule.min_confidence is None else tuned.confidence).ladder
+    return (tuned.label if promise == "label" else tuned.confidence).ladder
 
 
 def why_untuned(index: Index, rule: Rule) -> str | None:
@@ -53,7 +60,7 @@ def climb(
     Args:
         index: an adaptive index.
         xq: (nq, d) queries in the index's type, or in float64 for an index of floats.
-        rule: of the vote: its k and weights, and when it abstains.
+        rule: of the vote: its k and weights, and how far is too far.
         rungs: from cheap to careful; the last settles all that are left.
 
     Returns:
@@ -93,7 +100,7 @@ def _search_rung(
     k, everything, metric = rule.k, np.arange(len(xq)), METRICS[index.metric]
     if rung.nprobe is None:
         return everything, *exact_block(index, xq, k)
-    proposed = probe(index, project(index, xq), rung.candidates(k, index.n), rung.nprobe)[1]
+    proposed = propose_by(index, xq, rung, k)
     if rung.confidence is None:
         sure = np.flatnonzero(agrees(index, proposed, index.tuned.tolerance if index.tuned else None))
         return sure, *settle(xq[sure], index.vectors, proposed[sure], k, metric)

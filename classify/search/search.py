@@ -5,7 +5,6 @@ distances are ordered by row. Both have the same bits for a query whatever the b
 place in the batch.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +16,9 @@ from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 
 from .blocks import in_blocks
-from .bounded import exact_block
 from .distances import Neighbors
 from .kinds import SEARCHERS
-
-Search = Callable[[Index, NDArray[np.generic], int], Neighbors]
+from .ladder import Promise
 
 
 class Found(NamedTuple):
@@ -38,55 +35,55 @@ class Found(NamedTuple):
     rung: NDArray[np.int8] | None
 
 
-def find(index: Index, xq: NDArray[np.generic], rule: Rule) -> Found:
-    """The neighbours that answer under a rule.
+def find(index: Index, xq: NDArray[np.generic], rule: Rule, promise: Promise) -> Found:
+    """The neighbours that vote by a rule: the one door to every search.
 
     Args:
         index: in memory or opened.
         xq: (nq, d) queries in the index's type, or in float64 for an index of floats.
-        rule: of the vote: of an adaptive index its k and weights choose the rungs, and when it abstains.
+        rule: of the vote: k neighbours are found; of an adaptive index the weights choose the rungs too, and an image
+            that lies farther than max_distance is found so by exact search.
+        promise: what agrees with exact search's: of an adaptive index the ``label``, or ``confidence`` and label, as
+            often as it was tuned for; ``careful`` gives as many of the true neighbours as the kind finds, by an
+            adaptive index's most careful rung; ``exact`` all of them, of any kind. A query for which an approximate
+            index has fewer than k candidates is searched exactly.
 
     Raises:
         OptionError: k is not from 1 to n.
     """
     check_k(index, rule.k)
-    searcher = SEARCHERS[index.kind]
-    D, I, *rung = in_blocks(lambda queries: searcher.answer(index, queries, rule), xq)
+    searcher = SEARCHERS["exact" if promise == "exact" else index.kind]
+    D, I, *rung = in_blocks(lambda queries: searcher.search(index, queries, rule, promise), xq)
     return Found(METRICS[index.metric].final(D), I, rung[0] if rung else None)
 
 
-def search(index: Index, xq: NDArray[np.generic], k: int) -> Neighbors:
-    """The k nearest stored vectors of each query, as far as the index's kind finds them.
-
-    An adaptive index is searched by its most careful rung; `find` climbs all of them.
-
-    Args:
-        index: in memory or opened.
-        xq: (nq, d) queries in the index's type, or in float64 for an index of floats.
-        k: neighbours, at most n.
+def search(index: Index, xq: NDArray[np.generic], k: int, promise: Promise = "careful") -> Neighbors:
+    """The k nearest stored vectors of each query, for whatever they are to be: `find` without a rule.
 
     Returns:
-        D (nq, k) float64 and I (nq, k) int64. A query for which an approximate index has fewer than k candidates is
-        searched exactly.
+        D (nq, k) float64 and I (nq, k) int64.
 
     Raises:
         OptionError: k is not from 1 to n.
     """
     check_k(index, k)
-    searcher = SEARCHERS[index.kind]
-    D, I = in_blocks(lambda queries: searcher.careful(index, queries, k), xq)
-    return METRICS[index.metric].final(D), I
+    D, I, _ = find(index, xq, Rule(k=k), promise)
+    return D, I
 
 
 def exact_search(index: Index, xq: NDArray[np.generic], k: int) -> Neighbors:
     """The k nearest stored vectors of each query, of any kind of index; arguments and results as of `search`."""
-    D, I = in_blocks(lambda queries: exact_block(index, queries, k), xq)
-    return METRICS[index.metric].final(D), I
+    return search(index, xq, k, "exact")
 
 
 def is_exact(index: Index, k: int) -> bool:
     """Whether `search` finds the k nearest of all stored vectors."""
     return SEARCHERS[index.kind].is_exact(index, k)
+
+
+def promises_differ(index: Index, rule: Rule) -> bool:
+    """Whether an index promises labels by another search than their confidences."""
+    return SEARCHERS[index.kind].promises_differ(index, rule)
 
 
 def why_no_promise(index: Index, rule: Rule) -> str | None:

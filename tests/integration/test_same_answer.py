@@ -9,9 +9,9 @@ from functools import cache
 import brute_force
 import numpy as np
 import pytest
+from made_sets import candidates
 
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.search.kinds import SEARCHERS
 from knnvote.classify.search.search import search
 from knnvote.classify.vote import Rule
 from knnvote.data.sample import digits, split_digits
@@ -173,8 +173,8 @@ def test_distances_of_approximate_search_are_those_of_brute_force_and_ties_are_i
 def test_what_an_approximate_index_proposes_is_the_same_in_every_batch(data, open_as, name, kind, metric):
     """Labels can agree by luck while candidates differ."""
     index = open_as(name, kind, metric)
-    whole = SEARCHERS[index.kind].candidates(index, data[name].xq, K)
-    for found, rows, how in in_batches(lambda xq: SEARCHERS[index.kind].candidates(index, xq, K), data[name]):
+    whole = candidates(index, data[name].xq, K)
+    for found, rows, how in in_batches(lambda xq: candidates(index, xq, K), data[name]):
         assert np.array_equal(found, whole[rows]), how
 
 
@@ -197,14 +197,14 @@ def test_the_place_of_an_image_in_its_batch_changes_neither_its_projection_nor_i
     index = open_as(name, "adaptive", metric)
     _, projection = index.ivf
     xq = data[name].xq[:330]
-    projected, proposed = projection(METRICS[metric].space(xq)), SEARCHERS[index.kind].candidates(index, xq, K)
+    projected, proposed = projection(METRICS[metric].space(xq)), candidates(index, xq, K)
     rng = np.random.default_rng(4)
     for order in (np.roll(np.arange(len(xq)), 1), np.arange(len(xq))[::-1], *(rng.permutation(len(xq))[:300],) * 3):
         assert np.array_equal(projection(METRICS[metric].space(xq[order])), projected[order])
-        assert np.array_equal(SEARCHERS[index.kind].candidates(index, xq[order], K), proposed[order])
+        assert np.array_equal(candidates(index, xq[order], K), proposed[order])
     same = np.repeat(xq[:3], 170, axis=0)  # one image at every place
     assert np.array_equal(projection(METRICS[metric].space(same)), np.repeat(projected[:3], 170, axis=0))
-    assert np.array_equal(SEARCHERS[index.kind].candidates(index, same, K), np.repeat(proposed[:3], 170, axis=0))
+    assert np.array_equal(candidates(index, same, K), np.repeat(proposed[:3], 170, axis=0))
 
 
 def test_adaptive_search_finds_99_of_100_true_neighbours_of_the_digits(data, open_as):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from knnvote.classify.search.candidates import propose, propose_by
 from knnvote.classify.vote import Rule
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
@@ -18,6 +19,11 @@ LADDERS = {
     "cheap, exact": (Rung(4, 3, None), EXACT),
     "exact": (EXACT,),
 }
+
+
+def candidates(index, xq, k):
+    """What an approximate index proposes for each query when it is searched with care: (nq, m) rows; -1 for none."""
+    return propose_by(index, xq, index.careful(k), k) if index.kind == "adaptive" else propose(index, xq, k)
 
 
 @dataclass(frozen=True)

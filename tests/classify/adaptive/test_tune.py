@@ -137,7 +137,7 @@ def test_the_agreement_recorded_is_what_the_rungs_do_with_images_left_out_in_pla
 def test_tuned_rungs_settle_new_images_in_the_shares_that_were_measured(tuned):
     data, index = tuned()
     xq, _ = convert_queries(data.xq, index.vectors.dtype)
-    settled_by = find(index, xq, Rule())[2]
+    settled_by = find(index, xq, Rule(), "label")[2]
     measured = [rung["settled"] for rung in entry_of(index)["label"]["rungs"]]
     found = np.bincount(settled_by, minlength=len(measured) + 1)[1:] / len(xq)
     assert np.allclose(found, measured, atol=0.12)
@@ -153,7 +153,7 @@ def test_a_target_of_1_is_exact_search(tmp_path, is_regression):
     index = build(tmp_path / "x.knn", data.x, labels, tune=Tuning(target_agreement=1.0), is_regression=is_regression)
     assert (index.tuned.label.ladder, index.tuned.confidence.ladder) == ((EXACT,), (EXACT,))
     assert entry_of(index)["queries"] == 0
-    D, I, settled_by = find(index, data.xq, Rule())
+    D, I, settled_by = find(index, data.xq, Rule(), "label")
     expected_D, expected_I = exact_search(index, data.xq, 5)
     assert np.array_equal(I, expected_I)
     assert np.array_equal(D, expected_D)

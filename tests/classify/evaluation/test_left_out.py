@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from knnvote.classify.evaluation.left_out import BLOCK, check_left_out, leave_out, neighbors_left_out
-from knnvote.classify.search.search import exact_search
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
@@ -29,7 +28,7 @@ def plain_neighbors(k):
 @pytest.mark.parametrize("rows", [None, np.array([0, 3, 39, 11])])
 def test_every_image_asked_for_is_left_out_once_in_blocks_of_any_size(index, block, rows):
     told = []
-    parts = list(leave_out(index, 6, rows=rows, block=block, search_by=exact_search, progress=told.append))
+    parts = list(leave_out(index, 6, rows=rows, block=block, promise="exact", progress=told.append))
     asked = np.arange(40) if rows is None else rows
     assert told == [len(part.rows) for part in parts]
     assert max(told) <= (block or BLOCK)
@@ -43,9 +42,7 @@ def test_every_image_asked_for_is_left_out_once_in_blocks_of_any_size(index, blo
 def test_copies_are_counted_where_they_are_among_the_neighbours(index):
     has_copy = (X[:, None] == X).all(axis=2).sum(axis=1) > 1
     assert 10 < has_copy.sum() < 40
-    assert (
-        sum(part.count_copies(index) for part in leave_out(index, 5, block=7, search_by=exact_search)) == has_copy.sum()
-    )
+    assert sum(part.count_copies(index) for part in leave_out(index, 5, block=7, promise="exact")) == has_copy.sum()
 
 
 def test_progress_is_told_after_the_block_was_worked_on(index):

@@ -61,7 +61,7 @@ def test_every_rung_gives_true_distances_in_order_and_the_exact_one_brute_forces
 ):
     _, path, xq, distances = case(dtype, metric)
     rungs = LADDERS[ladder]
-    D, I, settled_by = find(with_rungs(path, rungs), xq, Rule(k=K))
+    D, I, settled_by = find(with_rungs(path, rungs), xq, Rule(k=K), "label")
     assert set(settled_by.tolist()) == set(range(1, len(rungs) + 1))  # these data need every rung
     true = np.take_along_axis(distances, I, axis=1)
     assert np.array_equal(D, np.sqrt(true) if metric == "l2" else true)
@@ -80,7 +80,7 @@ def test_rungs_settle_the_queries_of_which_they_are_sure_and_no_others(case, dty
     data, path, xq, distances = case(dtype, metric)
     rule = Rule(k=K, weights=weights)
     index = with_rungs(path, (CHEAP, SURE, LAST), rule)
-    D, I, settled_by = find(index, xq, rule)
+    D, I, settled_by = find(index, xq, rule, "label")
     projected = project(index, xq)
     cheap = probe(index, projected, CHEAP.candidates(K, index.n), CHEAP.nprobe)[1]
     agree = (cheap >= 0).all(axis=1) & (data.y[cheap] == data.y[cheap[:, :1]]).all(axis=1)
@@ -130,17 +130,19 @@ def test_answers_have_the_same_bits_in_every_batch_order_and_on_every_number_of_
     limit = np.median(brute_neighbors(distances, 1, metric)[0]) if limited else None
     rule = Rule(max_distance=limit)
     index = with_rungs(path, LADDERS[ladder], rule)
-    expected = find(index, xq, rule)
+    expected = find(index, xq, rule, "label")
     rng = np.random.default_rng(0)
     for threads in (1, 2):
         with limit_threads(threads):
             for size in (1, 7, 163, 164):
                 asked = 12 if size == 1 else len(xq)
                 for start in range(0, asked, size):
-                    for found, whole in zip(find(index, xq[start : start + size], rule), expected, strict=True):
+                    for found, whole in zip(
+                        find(index, xq[start : start + size], rule, "label"), expected, strict=True
+                    ):
                         assert found.tobytes() == whole[start : start + size].tobytes(), (threads, size, start)
             for order in (np.arange(len(xq))[::-1], rng.permutation(len(xq)), np.resize(np.arange(3), 200)):
-                for found, whole in zip(find(index, xq[order], rule), expected, strict=True):
+                for found, whole in zip(find(index, xq[order], rule, "label"), expected, strict=True):
                     assert found.tobytes() == whole[order].tobytes(), threads
 
 
@@ -167,9 +169,9 @@ def test_images_abstain_for_their_distance_where_exact_search_finds_them_too_far
 def test_a_least_confidence_asks_the_rungs_that_were_tuned_for_confidences(case):
     _, path, xq, _ = case("uint8", "l2")
     index = with_rungs(path, (CHEAP, LAST), for_confidence=(EXACT,))
-    assert rungs_for(index, Rule()) == (CHEAP, LAST)
-    assert rungs_for(index, Rule(max_distance=9.0)) == (CHEAP, LAST)
-    assert rungs_for(index, Rule(min_confidence=0.0)) == (EXACT,)
+    assert rungs_for(index, Rule(), "label") == (CHEAP, LAST)
+    assert rungs_for(index, Rule(max_distance=9.0), "label") == (CHEAP, LAST)
+    assert rungs_for(index, Rule(), "confidence") == (EXACT,)
     answer = Classifier(index, Rule(min_confidence=0.9)).answer(xq, {})
     expected = Classifier(index, Rule(min_confidence=0.9)).answer_neighbors(*exact_search(index, xq, K))
     assert answer.confidence.tobytes() == expected.confidence.tobytes()
@@ -188,12 +190,12 @@ def test_a_least_confidence_asks_the_rungs_that_were_tuned_for_confidences(case)
 def test_another_k_or_weighting_is_searched_carefully_and_the_note_names_both(case, rule, words):
     _, path, xq, _ = case("uint8", "l2")
     index = with_rungs(path, (CHEAP, LAST))
-    assert rungs_for(index, rule) == (index.careful(rule.k),)
+    assert rungs_for(index, rule, "label") == (index.careful(rule.k),)
     note = why_no_promise(index, rule)
     assert words in note
     assert note.startswith(str(path))
     assert note.endswith("no agreement was measured for that")
-    D, I, settled_by = find(index, xq, rule)
+    D, I, settled_by = find(index, xq, rule, "label")
     assert (settled_by == 1).all()
     expected_D, expected_I = search(index, xq, rule.k)
     assert np.array_equal(I, expected_I)
@@ -203,7 +205,7 @@ def test_another_k_or_weighting_is_searched_carefully_and_the_note_names_both(ca
 def test_an_index_that_was_not_tuned_is_searched_carefully_and_says_so(case):
     _, path, _, _ = case("uint8", "l2")
     index = open_index(path)
-    assert rungs_for(index, Rule()) == (index.careful(5),)
+    assert rungs_for(index, Rule(), "label") == (index.careful(5),)
     note = why_no_promise(index, Rule())
     assert note == f"{path} was not tuned: its most careful rung searches, and no agreement was measured for it"
 
@@ -214,7 +216,7 @@ def test_an_index_that_tuning_left_to_exact_search_is_exact_for_every_k(case, k)
     index = with_rungs(path, (EXACT,))
     for weights in ("uniform", "distance"):
         rule = Rule(k=k, weights=weights)
-        D, I, _ = find(index, xq, rule)
+        D, I, _ = find(index, xq, rule, "label")
         expected_D, expected_I = brute_neighbors(distances, k, "l2")
         assert np.array_equal(I, expected_I)
         assert np.array_equal(D, expected_D)
@@ -245,7 +247,7 @@ def test_queries_with_too_few_candidates_get_brute_forces_neighbours(case, dtype
     index = with_rungs(path, rungs, rule)
     lacking = (probe(index, project(index, xq), rule.k, rungs[-1].nprobe or 1)[1] < 0).any(axis=1)
     assert lacking.any()
-    D, I, settled_by = find(index, xq, rule)
+    D, I, settled_by = find(index, xq, rule, "label")
     expected_D, expected_I = brute_neighbors(distances, rule.k, metric)
     assert np.array_equal(I[lacking], expected_I[lacking])
     assert np.array_equal(D[lacking], expected_D[lacking])
@@ -260,7 +262,7 @@ def test_a_rung_in_the_middle_is_not_sure_of_queries_with_too_few_candidates(cas
     index = with_rungs(path, (Rung(1, 1, None), Rung(2, 1, 0.5), EXACT), rule)
     lacking = (probe(index, project(index, xq), 60, 2)[1] < 0).any(axis=1)
     assert lacking.any()
-    _, I, settled_by = find(index, xq, rule)
+    _, I, settled_by = find(index, xq, rule, "label")
     assert (settled_by[lacking] == 3).all()
     assert np.array_equal(I[lacking], brute_neighbors(distances, 60, "l2")[1][lacking])
 
@@ -270,7 +272,7 @@ def test_as_many_neighbours_as_there_are_images_are_all_of_them(tmp_path, ladder
     data = clusters("uint8", n=300, nq=20)
     build(tmp_path / "x.knn", data.x, data.y)
     rule = Rule(k=300)
-    D, I, _ = find(with_rungs(tmp_path / "x.knn", LADDERS[ladder], rule), data.xq, rule)
+    D, I, _ = find(with_rungs(tmp_path / "x.knn", LADDERS[ladder], rule), data.xq, rule, "label")
     expected_D, expected_I = brute_force.neighbors(data.xq, data.x, 300, "l2")
     assert np.array_equal(I, expected_I)
     assert np.array_equal(D, expected_D)
@@ -279,7 +281,7 @@ def test_as_many_neighbours_as_there_are_images_are_all_of_them(tmp_path, ladder
 @pytest.mark.parametrize("ladder", LADDERS)
 def test_no_queries_get_no_neighbours_and_no_rung(case, ladder):
     _, path, xq, _ = case("uint8", "l2")
-    D, I, settled_by = find(with_rungs(path, LADDERS[ladder]), xq[:0], Rule())
+    D, I, settled_by = find(with_rungs(path, LADDERS[ladder]), xq[:0], Rule(), "label")
     assert (D.shape, I.shape, settled_by.shape) == ((0, K), (0, K), (0,))
     assert settled_by.dtype == np.int8
 
@@ -288,7 +290,7 @@ def test_no_queries_get_no_neighbours_and_no_rung(case, ladder):
 def test_a_k_that_cannot_be_is_refused_with_both_numbers(case, k):
     _, path, xq, _ = case("uint8", "l2")
     with pytest.raises(OptionError, match=r"k is (0|4501)"):
-        find(with_rungs(path, (EXACT,)), xq, Rule(k=k))
+        find(with_rungs(path, (EXACT,)), xq, Rule(k=k), "label")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -298,10 +300,10 @@ def test_queries_far_out_get_true_distances_and_change_no_other(tmp_path, dtype)
     index = with_rungs(tmp_path / "x.knn", (CHEAP, SURE, EXACT))
     xq = data.xq.astype(np.float64)
     far = np.vstack([np.full((1, 160), 1e30), np.full((1, 160), -1e6), xq[:1] * 1e12])
-    D, I, settled_by = find(index, np.vstack([far, xq]), Rule())
+    D, I, settled_by = find(index, np.vstack([far, xq]), Rule(), "label")
     true = np.take_along_axis(brute_force.distances(far, data.x, "l2"), I[:3], axis=1)
     assert np.array_equal(D[:3], np.sqrt(true))
-    for found, alone in zip((D, I, settled_by), find(index, xq, Rule()), strict=True):
+    for found, alone in zip((D, I, settled_by), find(index, xq, Rule(), "label"), strict=True):
         assert np.array_equal(found[3:], alone)
 
 
@@ -341,7 +343,7 @@ def test_an_answer_tells_each_images_rung_and_0_for_bad_ones(case):
     index = with_rungs(path, (CHEAP, SURE, LAST))
     expected = Classifier(index)(data.xq).rung
     assert expected.dtype == np.int8
-    assert np.array_equal(expected, find(index, xq, Rule())[2])
+    assert np.array_equal(expected, find(index, xq, Rule(), "label")[2])
     images = data.xq.astype(np.float64)
     images[3, 5] = np.nan
     answer = Classifier(index)(images)

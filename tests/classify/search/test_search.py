@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_sets import FAISS_METRICS
+from made_sets import FAISS_METRICS, candidates
 
-from knnvote.classify.search.kinds import SEARCHERS
 from knnvote.classify.search.scan import exact
 from knnvote.classify.search.search import exact_search, search
 from knnvote.data.errors import OptionError
@@ -236,7 +235,7 @@ def test_where_an_approximate_index_has_too_few_candidates_the_neighbours_are_ex
     x, xq = rng.integers(0, 256, (640, 8), np.uint8), rng.integers(0, 256, (200, 8), np.uint8)
     k = 90
     index = build(x, metric=metric, **options)
-    lacking = (SEARCHERS[index.kind].candidates(index, xq, k) >= 0).sum(axis=1) < k
+    lacking = (candidates(index, xq, k) >= 0).sum(axis=1) < k
     assert lacking.any()
     D, I = search(index, xq, k)
     expected_D, expected_I = brute_force.neighbors(xq[lacking], x, k, metric)
@@ -280,7 +279,7 @@ def test_approximate_search_has_the_same_bits_in_every_batch_where_everything_ti
     }[shape]
     xq = np.vstack([x[:150], x[:50] + 1])
     index = build(x, kind=kind, metric=metric)
-    proposed, (D, I) = SEARCHERS[index.kind].candidates(index, xq, 5), search(index, xq, 5)
+    proposed, (D, I) = candidates(index, xq, 5), search(index, xq, 5)
     expected = np.take_along_axis(brute_force.distances(xq, x, metric), I, axis=1)
     assert np.array_equal(D, np.sqrt(expected) if metric == "l2" else expected)
     for threads in (1, 2):
@@ -288,7 +287,7 @@ def test_approximate_search_has_the_same_bits_in_every_batch_where_everything_ti
             for size in (1, 7, 163, 164):
                 for start in range(0, len(xq), size):
                     rows = slice(start, start + size)
-                    assert np.array_equal(SEARCHERS[index.kind].candidates(index, xq[rows], 5), proposed[rows])
+                    assert np.array_equal(candidates(index, xq[rows], 5), proposed[rows])
                     found_D, found_I = search(index, xq[rows], 5)
                     assert np.array_equal(found_D, D[rows])
                     assert np.array_equal(found_I, I[rows])
