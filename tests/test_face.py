@@ -71,7 +71,7 @@ def test_each_name_is_documented_with_an_example_that_holds(name):
     text = getattr(knnvote, name).__doc__
     assert text
     assert text[0].isupper()
-    assert "\n    Example:\n        >>> " in text
+    assert re.search(r"^ *Example:\n +>>> ", text, re.MULTILINE)
     example = doctest.DocTestParser().get_doctest(text, {}, name, name, 0)
     assert re.search(rf"^ +>>> from knnvote import .*\b{GIVEN_BY.get(name, name)}\b", text, re.MULTILINE)
     said = []
