@@ -259,7 +259,7 @@ HOSTILE = {
     "candidates without end": ("hnsw", lambda index: setattr(index.hnsw, "efSearch", 2**31 - 1), "candidates"),
     "ids out of range": ("adaptive", far_list, "each row once|out of range"),
     "axes that are not finite": ("adaptive", infinite_axes, "axes are not finite"),
-    "fewer vectors": ("exact", lambda index: setattr(index, "ntotal", 10), "vectors|codes"),
+    "fewer vectors": ("exact", lambda index: setattr(index, "ntotal", 10), "vectors|codes|cannot reshape"),
 }
 
 
