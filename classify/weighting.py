@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.indexer.names import WEIGHTS, Weights
+from knnvote.indexer.names import Weights
 
 _NEAREST = 1e-300
 _TEXT = re.compile(r"([^\[\]]+)(?:\[([^\[\]]+)\])?")  # a name, and its settings
@@ -50,11 +50,6 @@ class Weighting(ABC):
     def text(self) -> Weights:
         """As it is typed and stored: `read_weighting` reads it."""
         return self.name
-
-    @property
-    def words(self) -> str:
-        """What a vote counts."""
-        return WEIGHTS[self.name]
 
     @abstractmethod
     def __call__(self, D: NDArray[np.float64]) -> NDArray[np.float64]:

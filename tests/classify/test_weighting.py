@@ -58,7 +58,6 @@ def test_a_weighting_is_its_text_and_has_words(name):
     weighting = read_weighting(name)
     assert weighting == WEIGHTINGS[name]()
     assert weighting.text == weighting.name == name
-    assert weighting.words == WEIGHTS[name]
     assert weighting.of_neighbors
 
 
