@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -262,7 +263,7 @@ def _manifest(examples: TrainingSet, options: IndexOptions, built: Built) -> Man
         search=built.search,
         seed=options.seed,
         data_sha256=_data_sha256(examples),
-        versions=library_versions(),
+        versions=_library_versions(),
     )
 
 
@@ -278,13 +279,15 @@ def _data_sha256(examples: TrainingSet) -> str:
     return digest.hexdigest()
 
 
-def library_versions() -> dict[str, str]:
+def _library_versions() -> dict[str, str]:
     """Versions of knnvote and of the libraries that shape its answers."""
-    names = ("knnvote", "faiss-cpu", "numpy", "pyarrow", "imagecodecs")
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+    return {name: installed_version(name) for name in ("knnvote", "faiss-cpu", "numpy", "pyarrow", "imagecodecs")}
+
+
+@cache
+def installed_version(name: str) -> str:
+    """Of a library; "unknown" where it is not said. Asked once: to read it takes as long as to build a small index."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
