@@ -53,8 +53,18 @@ for _command in (
     cli.add_command(_command)
 
 
+class _WithoutPandas:
+    """PyArrow would import pandas, to ask whether an array is one of its own: a third of a command's start."""
+
+    def find_spec(self, fullname: str, _path: object, _target: object = None) -> None:
+        """Find what is imported, which only others do."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError(fullname, name=fullname)
+
+
 def main() -> None:
     """Run the command line and exit with its code."""
+    sys.meta_path.insert(0, _WithoutPandas())
     warnings.showwarning = lambda message, *_rest, **_named: talk(f"note: {message}")
     heed_signals(_exit_interrupted)
     sys.exit(_run())
