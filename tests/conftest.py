@@ -2,8 +2,10 @@
 
 import os
 
-# Workers of pytest share the processors: threads of theirs that wait for each other shall not spin meanwhile.
+# Workers of pytest share the processors: threads of theirs that wait for each other shall not spin meanwhile, and what
+# is computed to compare with has one. What is tested has those that it asks for.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +35,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Index folders known to the tests are not the user's own, in this process and those that it starts."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_disks() -> Iterator[None]:
+    """Nothing of a test outlives the machine. Processes that tests start wait as users' do."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda _descriptor: None)
         yield
 
 

@@ -36,7 +36,7 @@ def _run_module(module: str, *arguments: object) -> subprocess.CompletedProcess[
 def test_contenders_are_judged_beside_exact_search_and_growth_gives_exponents(
     digits_folder: Path, tmp_path: Path
 ) -> None:
-    names = ("brute", "knnvote-exact", "knnvote-adaptive")
+    names = ("knnvote-exact", "knnvote-adaptive")
     done = _bench(
         *(digits_folder / "train.parquet", digits_folder / "test.parquet", "--out", tmp_path, "--turns", 1),
         *("--seconds", 0.02, "--contenders", ",".join(names)),

@@ -20,7 +20,6 @@ import matplotlib as mpl
 import numpy as np
 import PIL.Image
 import pytest
-from forks import run_process
 from object_store import BUCKET, serve
 
 import knnvote.classify.evaluation.compare
@@ -168,7 +167,7 @@ def test_every_block_of_the_tutorial_says_what_the_page_shows_and_draws_its_pict
         assert Path(drawn).read_bytes() == Path(from_python).read_bytes()
 
 
-def test_every_block_of_object_stores_says_what_the_page_shows(tmp_path, monkeypatch):
+def test_every_block_of_object_stores_says_what_the_page_shows(tmp_path, monkeypatch, run_apart):
     monkeypatch.chdir(tmp_path)
     with serve() as store:
         # The account of this server stands in for the reader's, and its client for the command `aws`.
@@ -184,7 +183,7 @@ def test_every_block_of_object_stores_says_what_the_page_shows(tmp_path, monkeyp
             return SimpleNamespace(code=0, stdout="", stderr="")
 
         def knnvote(*arguments):
-            return run_process(arguments, env={**store.environment, "COLUMNS": "200"})
+            return run_apart(arguments, env={**store.environment, "COLUMNS": "200"})
 
         run_page(DOCS / "object-stores.md", Shell({"knnvote": knnvote, "export": export, "aws": aws}))
 

@@ -36,6 +36,15 @@ def work(forks, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def other():
+    """Where a second command runs at the same time."""
+    started = Forks()
+    started.run(["--help"])
+    yield started
+    started.close()
+
+
 @pytest.fixture
 def inputs(work, tmp_path):
     """Inputs that a test may harm."""
@@ -480,11 +489,9 @@ def test_a_lock_that_a_dead_process_left_holds_nobody_up(forks, work, tmp_path):
 
 
 @pytest.mark.parametrize("verb", ["classify", "index"])
-def test_of_two_started_at_once_into_one_output_one_wins_and_the_other_says_so(forks, work, tmp_path, verb):
-    other = Forks()
+def test_of_two_started_at_once_into_one_output_one_wins_and_the_other_says_so(forks, other, work, tmp_path, verb):
     rng = random.Random(0)  # noqa: S311  # delays are no secrets
-    other.run(["--help"])
-    for _ in range(5):
+    for _ in range(4):
         out = tmp_path / "out"
         index = ["index", str(work / "train.parquet"), "--threads", "1", "--out", str(out)]
         arguments = classify(work, out) if verb == "classify" else index
@@ -505,4 +512,3 @@ def test_of_two_started_at_once_into_one_output_one_wins_and_the_other_says_so(f
             assert kill.index_state(out) == kill.index_state(work / "x.knn")
             assert kill.names(out) == kill.names(work / "x.knn")
         shutil.rmtree(out)
-    other.close()

@@ -7,13 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from apart import Apart
-from forks import SCRIPT
+from forks import SCRIPT, run_process
 from object_store import BUCKET, KEY, SECRET, serve
 
 from knnvote.classify.classifier import Classifier
@@ -31,6 +32,7 @@ from knnvote.indexer.build import index_arrays
 
 FILES = 4
 ROWS = 100
+REFUSED = (("given", "e"), ("in", "f"))  # input and output of a job
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +189,7 @@ def test_a_job_killed_at_any_request_that_writes_leaves_whole_objects_and_is_com
 
 def test_refused_and_slow_requests_are_tried_again(store, work, command):
     chance = np.random.default_rng(3)
-    store.fault = lambda _request: ["refuse", "slow", None, None, None][chance.integers(5)]
+    store.fault = lambda _request: ["refuse", "slow", *[None] * 8][chance.integers(10)]
     assert files(command("classify", uri("x.knn"), uri("in"), "--out", uri("d"), "--json"))["written"] == FILES
     store.fault = lambda _request: None
     assert {name: read(content) for name, content in stored_outputs(store, "d").items()} == {
@@ -199,28 +201,34 @@ def read(content):
     return pq.read_table(io.BytesIO(content)).to_pylist()
 
 
-def test_an_input_that_the_store_will_not_give_is_told_and_the_others_go_on(store, command):
-    store.fault = lambda request: "refuse" if "/in/1/3" in request else None
-    done = command("classify", "x.knn", uri("in"), "--out", uri("e"), "--json")
-    assert done.code == 1
-    assert json.loads(done.stdout)["files"] == {"written": FILES - 1, "skipped": 0, "failed": 1}
-    (told,) = [line for line in done.stderr.splitlines() if line.startswith("failed:")]
-    assert told.startswith(f"failed: cannot read {uri('in/1/3 ü.parquet')}")
+def test_an_input_that_the_store_will_not_give_and_an_output_that_it_will_not_take_are_told(store, work, command):
+    """Two jobs at once, as each asks the store again for seconds."""
+    for file in (work / "in").rglob("*.parquet"):
+        store.put(f"given/{file.relative_to(work / 'in')}", file.read_bytes())
+
+    def refuse(request):
+        is_output = request.startswith("PUT") and "/f/1/" in request
+        return "refuse" if "/given/1/3" in request or is_output else None
+
+    store.fault = refuse
+    not_given, not_taken = (("classify", "x.knn", uri(in_), "--out", uri(out), "--json") for in_, out in REFUSED)
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(run_process, job, cwd=work, env=store.environment) for job in (not_given, not_taken)]
+    told_of_input, told_of_output = (job.result() for job in jobs)
+    store.fault = lambda _request: None
+
+    assert told_of_input.code == 1
+    assert json.loads(told_of_input.stdout)["files"] == {"written": FILES - 1, "skipped": 0, "failed": 1}
+    (told,) = [line for line in told_of_input.stderr.splitlines() if line.startswith("failed:")]
+    assert told.startswith(f"failed: cannot read {uri('given/1/3 ü.parquet')}")
     assert "503" in told
-    store.fault = lambda _request: None
-    done = command("classify", "x.knn", uri("in"), "--out", uri("e"), "--json")
-    assert files(done) == {"written": 1, "skipped": FILES - 1, "failed": 0}
+    assert files(command(*not_given)) == {"written": 1, "skipped": FILES - 1, "failed": 0}
 
-
-def test_an_output_that_the_store_will_not_take_is_told_and_no_object_is_made(store, command):
-    store.fault = lambda request: "refuse" if request.startswith("PUT") and "/f/1/" in request else None
-    done = command("classify", "x.knn", uri("in"), "--out", uri("f"))
-    assert done.code == 1
-    assert done.stderr.startswith(f"error: cannot write {uri('f/1/1 ü.parquet')}: ")
-    assert done.stderr.rstrip().endswith("mend that and run the same command again")
-    store.fault = lambda _request: None
+    assert told_of_output.code == 1
+    assert told_of_output.stderr.startswith(f"error: cannot write {uri('f/1/1 ü.parquet')}: ")
+    assert told_of_output.stderr.rstrip().endswith("mend that and run the same command again")
     assert all(name.startswith("0/") for name in stored_outputs(store, "f"))
-    assert files(command("classify", "x.knn", uri("in"), "--out", uri("f"), "--json"))["written"] == FILES // 2
+    assert files(command(*not_taken))["written"] == FILES // 2
 
 
 def test_a_disk_that_is_full_before_an_output_can_be_put_is_told(store, work, tmp_path):

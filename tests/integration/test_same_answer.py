@@ -22,7 +22,7 @@ from knnvote.indexer.names import WEIGHTS
 from knnvote.indexer.threads import limit_threads
 
 K = 5
-BATCH_SIZES = {1: 80, 7: 80, 163: 980, 164: 980, 5000: 5000}  # and how many of the queries are asked in each
+BATCH_SIZES = {1: 40, 7: 80, 163: 490, 164: 490, 5000: 5000}  # and how many of the queries are asked in each
 KINDS = {
     "exact": {"kind": "exact"},
     "adaptive": {"kind": "adaptive"},

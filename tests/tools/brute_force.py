@@ -5,7 +5,7 @@ Whole numbers are summed in int64, which is exact; floats in float64, along one 
 
 import numpy as np
 
-_BLOCK_VALUES = 1 << 23
+_BLOCK_VALUES = 1 << 22
 
 
 def distances(xq, x, metric):
@@ -38,10 +38,21 @@ def _prepare(x, metric):
 
 
 def _block(xq, x, metric):
-    if metric == "cosine" and x.dtype == np.int64:
-        squares = (xq**2).sum(axis=-1).astype(np.float64)[:, None] * (x**2).sum(axis=-1).astype(np.float64)
-        return np.maximum(1 - (xq @ x.T) / np.sqrt(squares), 0)
-    return _OF_DIFFERENCES[metric](x - xq[:, None]).astype(np.float64)
+    if x.dtype != np.int64:
+        return _OF_DIFFERENCES[metric](x - xq[:, None])
+    if metric == "l1":
+        return np.abs(x - xq[:, None]).sum(axis=-1).astype(np.float64)
+    products, squares_q, squares = _products(xq, x), (xq**2).sum(axis=-1)[:, None], (x**2).sum(axis=-1)
+    if metric == "l2":
+        return (squares_q + squares - 2 * products).astype(np.float64)
+    return np.maximum(1 - products / np.sqrt(squares_q.astype(np.float64) * squares.astype(np.float64)), 0)
+
+
+def _products(xq, x):
+    """Of whole numbers; in float64, which is exact below 2^53, where it can be: BLAS is much faster."""
+    if len(x) and float(x.max()) * float(xq.max(initial=0)) * x.shape[1] < 2**53:
+        return (xq.astype(np.float64) @ x.T.astype(np.float64)).astype(np.int64)
+    return xq @ x.T
 
 
 _OF_DIFFERENCES = {

@@ -74,7 +74,7 @@ def serve() -> Iterator[ObjectStore]:
         store.requests.append(request)
         fault = store.fault(request)
         if fault == "slow":
-            time.sleep(0.2)
+            time.sleep(0.1)
         if fault == "refuse":
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response("503 Slow Down", [("Content-Length", "0")])

@@ -258,10 +258,11 @@ def test_where_every_image_is_stored_many_times_nothing_can_be_measured_and_sear
 def assert_promise_holds(index, xq, target):
     queries, bad = convert_queries(xq, index.vectors.dtype)
     assert not bad
+    D, I = exact_search(index, queries, 5)
     for min_confidence in (None, 0.0):
         classifier = Classifier(index, Rule(min_confidence=min_confidence))
         answer = classifier.answer(queries, {})
-        expected = classifier.answer_neighbors(*exact_search(index, queries, 5))
+        expected = classifier.answer_neighbors(D, I)
         agree = answer.prediction.to_numpy() == expected.prediction.to_numpy()
         if min_confidence is not None:
             agree &= answer.confidence == expected.confidence
