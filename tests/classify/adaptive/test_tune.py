@@ -272,7 +272,7 @@ def assert_promise_holds(index, xq, target):
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(("make", "metric"), [(sparse_binary, "l1"), (noisy_embeddings, "l1"), (many_classes, "l2")])
 def test_on_images_never_seen_labels_agree_with_exact_search_as_often_as_promised(tmp_path, make, metric, seed):
-    data = make(n=6000, nq=3000, seed=seed)
+    data = make(n=6000, nq=2000, seed=seed)
     index = build(tmp_path / "x.knn", data.x, data.y, tune=Tuning(target_agreement=0.99), metric=metric)
     entry = entry_of(index)["label"]
     assert entry["reached"] or index.tuned.label.ladder == (EXACT,)
