@@ -26,7 +26,7 @@ from .folder.generations import LOCK, is_leftover
 from .folder.write import write_folder
 from .index import Index, Timing
 from .manifest import AdaptiveSettings, Manifest, is_index_folder
-from .names import KINDS, METRICS, Kind, MetricName
+from .names import KINDS, METRIC_NAMES, Kind, MetricName
 from .rungs import Tuned
 from .threads import limit_threads
 from .training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
@@ -66,7 +66,7 @@ class IndexOptions:
             OptionError: naming the value.
         """
         check_one_of("kind", self.kind, KINDS)
-        check_one_of("metric", self.metric, METRICS)
+        check_one_of("metric", self.metric, METRIC_NAMES)
         if self.kind != "exact":
             faiss_metric(self.metric)
         if (self.kind == "factory") != (self.factory is not None):

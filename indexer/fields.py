@@ -12,7 +12,7 @@ from typing import Any
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.steps import parse_step
 
-from .names import KINDS, METRICS, TASKS, WEIGHTS, base_name
+from .names import KINDS, METRIC_NAMES, TASKS, WEIGHTS, base_name
 from .rungs import Tuned
 
 _DTYPES = ("uint8", "uint16", "uint32", "float32", "float64")
@@ -146,7 +146,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "generation": _is_positive,
     "kind": _one_of(*KINDS),
     "factory": _is_text,
-    "metric": _one_of(*METRICS),
+    "metric": _one_of(*METRIC_NAMES),
     "n": _is_positive,
     "d": _is_positive,
     "shape": _list_of(_is_positive),

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from knnvote.indexer.names import KINDS, METRICS, TASKS
+from knnvote.indexer.names import KINDS, METRIC_NAMES, TASKS
 
 from .interruption import words
 from .options import (
@@ -40,7 +40,7 @@ from .talk import row_progress, talk
 @click.option("--factory", metavar="STRING", help="Any FAISS factory string, instead of a kind.")
 @click.option(
     "--metric",
-    type=click.Choice(METRICS),
+    type=click.Choice(METRIC_NAMES),
     default="l2",
     show_default=True,
     help="Of distances.",
