@@ -491,7 +491,7 @@ def test_a_lock_that_a_dead_process_left_holds_nobody_up(forks, work, tmp_path):
 @pytest.mark.parametrize("verb", ["classify", "index"])
 def test_of_two_started_at_once_into_one_output_one_wins_and_the_other_says_so(forks, other, work, tmp_path, verb):
     rng = random.Random(0)  # noqa: S311  # delays are no secrets
-    for _ in range(4):
+    for _ in range(3):
         out = tmp_path / "out"
         index = ["index", str(work / "train.parquet"), "--threads", "1", "--out", str(out)]
         arguments = classify(work, out) if verb == "classify" else index
