@@ -17,7 +17,7 @@ from knnvote.indexer.build import IndexOptions
 
 @pytest.mark.parametrize(
     ("table", "known"),
-    [(metric.METRICS, names.METRICS), (WEIGHTINGS, names.WEIGHTS), (SEARCHERS, names.KINDS)],
+    [(metric.METRICS, names.METRIC_NAMES), (WEIGHTINGS, names.WEIGHTS), (SEARCHERS, names.KINDS)],
     ids=["metrics", "weightings", "searchers"],
 )
 def test_a_table_has_a_row_for_every_name_and_no_other(table, known):
@@ -25,7 +25,7 @@ def test_a_table_has_a_row_for_every_name_and_no_other(table, known):
 
 
 def test_what_stands_behind_a_name_has_it():
-    assert [found.name for found in metric.METRICS.values()] == list(names.METRICS)
+    assert [found.name for found in metric.METRICS.values()] == list(names.METRIC_NAMES)
     assert [found.name for found in WEIGHTINGS.values()] == list(names.WEIGHTS)
 
 
@@ -37,7 +37,7 @@ def choices(command, option):
 
 @pytest.mark.parametrize(
     ("option", "known"),
-    [("metric", names.METRICS), ("weights", tuple(names.WEIGHTS)), ("ties", names.TIES), ("task", names.TASKS)],
+    [("metric", names.METRIC_NAMES), ("weights", tuple(names.WEIGHTS)), ("ties", names.TIES), ("task", names.TASKS)],
 )
 def test_options_of_the_command_line_offer_every_name(option, known):
     offered = [
@@ -55,7 +55,7 @@ def test_the_kind_of_a_factory_string_is_told_by_the_string():
 
 @pytest.mark.parametrize(
     ("record", "field", "known"),
-    [(IndexOptions, "kind", names.KINDS), (IndexOptions, "metric", names.METRICS), (Rule, "ties", names.TIES)],
+    [(IndexOptions, "kind", names.KINDS), (IndexOptions, "metric", names.METRIC_NAMES), (Rule, "ties", names.TIES)],
 )
 def test_records_are_typed_by_the_names_and_their_defaults_are_among_them(record, field, known):
     assert get_args(get_type_hints(record)[field]) == known
