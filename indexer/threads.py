@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TypeVar
+from threading import Lock
+from typing import Any, TypeVar
 
 import faiss
 from threadpoolctl import ThreadpoolController
@@ -17,9 +18,14 @@ Result = TypeVar("Result")
 
 @contextmanager
 def limit_threads(threads: int | None) -> Iterator[int]:
-    """Let FAISS and BLAS use so many threads when called from this thread; None for as many as there are processors."""
+    """Let FAISS and BLAS use so many threads when called from this thread; None for as many as there are processors.
+
+    In a forked process they use one, whatever is asked: OpenMP's threads do not outlive a fork, and to wait for them
+    would be for ever.
+    """
     count = threads or available_processors()
-    with _pools(len(sys.modules)).limit(limits=count):
+    used = 1 if _forked else count
+    with _blas.limit(used), _pools(len(sys.modules)).limit(limits=used, user_api="openmp"):
         yield count
 
 
@@ -31,11 +37,42 @@ def map_single_threaded(work: Callable[[Item], Result], items: Sequence[Item], t
     if threads == 1 or len(items) < 2:
         return [work(item) for item in items]
     pool = ThreadPoolExecutor(threads, "", faiss.omp_set_num_threads, (1,))
-    with _pools(len(sys.modules)).limit(limits=1, user_api="blas"):
+    with _blas.limit(1):
         try:
             return list(pool.map(work, items))
         finally:  # an interrupted command does not wait for what is at work
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def available_processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Blas:
+    """BLAS has one number of threads for the whole process: of several that set it, the last to end gives it back."""
+
+    def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        self._lock = Lock()
+        self._holders = 0
+        self._first: Any = None
+
+    @contextmanager
+    def limit(self, threads: int) -> Iterator[None]:
+        with self._lock:
+            before = _pools(len(sys.modules)).limit(limits=threads, user_api="blas")
+            self._holders += 1
+            if self._holders == 1:
+                self._first = before
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holders -= 1
+                (before if self._holders else self._first).restore_original_limits()
 
 
 @lru_cache(maxsize=1)
@@ -44,6 +81,15 @@ def _pools(_modules: int) -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def available_processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_blas = _Blas()
+_forked: list[bool] = []  # holds something in a forked process
+
+
+def _after_fork() -> None:
+    _forked.append(True)
+    _blas.begin_anew()  # another thread may have held its lock
+    faiss.omp_set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

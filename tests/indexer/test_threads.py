@@ -74,3 +74,27 @@ def test_items_are_worked_on_in_threads_of_their_own_and_answered_in_order(threa
         assert seen == {(1, False)}
     with pytest.raises(ZeroDivisionError):
         map_single_threaded(lambda item: 1 // item, range(3), threads)
+
+
+def test_blas_has_its_threads_again_after_searches_that_end_in_any_order():
+    """It has one number for the whole process, which two searches set at once."""
+    before = pools()
+    both, first_done = threading.Barrier(2), threading.Event()
+
+    def first(item):
+        if item == 0:
+            both.wait(10)
+        return item
+
+    def last(item):
+        if item == 0:
+            both.wait(10)
+            assert first_done.wait(10)
+        return item
+
+    others = [threading.Thread(target=lambda: map_single_threaded(last, range(2), 2))]
+    others[0].start()
+    map_single_threaded(first, range(2), 2)
+    first_done.set()
+    others[0].join()
+    assert pools() == before
