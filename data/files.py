@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import mmap
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from .errors import KnnvoteError
 from .locations import Location, describe_os_error
 
 _LONG = 200  # bytes of a name; file systems take 255
+_UNFINISHED = re.compile(r"\..+\.\d+\.tmp", re.DOTALL)
 
 
 @contextmanager
@@ -49,6 +51,11 @@ def atomic_write(target: Path | Location, *, scratch: Path | None = None) -> Ite
         raise KnnvoteError(f"cannot write {target}: {reason}; mend that and run the same command again") from error
 
 
+def is_unfinished(name: str) -> bool:
+    """Whether a file of this name is one that `atomic_write` had not finished."""
+    return _UNFINISHED.fullmatch(name) is not None
+
+
 @contextmanager
 def _renamed(target: Path, scratch: Path) -> Iterator[BinaryIO]:
     name = os.fsencode(target.name)
@@ -57,7 +64,8 @@ def _renamed(target: Path, scratch: Path) -> Iterator[BinaryIO]:
     unfinished = scratch / f".{os.fsdecode(name)}.{os.getpid()}.tmp"
     try:
         make_folder(scratch)
-        with unfinished.open("w+b") as stream:
+        unfinished.unlink(missing_ok=True)  # of a killed process that had this number
+        with unfinished.open("x+b") as stream:  # which follows no link
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -96,9 +104,11 @@ def hold_lock(path: Path, refusal: str) -> Iterator[None]:
     """
     try:
         make_folder(path.parent)
-        stream = path.open("w")
+        # In a stranger's folder the name may be a link: nothing is written through it, nor is what it leads to emptied.
+        stream = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+b")
     except OSError as error:
-        raise KnnvoteError(f"cannot write {path}: {describe_os_error(error)}") from error
+        reason = "it is a link: remove it" if path.is_symlink() else describe_os_error(error)
+        raise KnnvoteError(f"cannot write {path}: {reason}") from error
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ from typing import Any
 from pyarrow import fs as pafs
 
 from knnvote.data.errors import KnnvoteError, param
-from knnvote.data.files import hold_lock
+from knnvote.data.files import hold_lock, is_unfinished
 from knnvote.data.inputs import InputFile
 from knnvote.data.locations import Location, locate
 from knnvote.data.recognition import StoredImages
@@ -72,6 +72,7 @@ def claimed(
         KnnvoteError: it is not a job's output folder, was made by another job, or is in use.
     """
     _refuse_other_folder(out)
+    _refuse_links(out, inputs)
     with _locked(out):
         record = _take(out, made_from, inputs, stored_images)
         check_claim(out, made_from)
@@ -94,6 +95,18 @@ def _refuse_other_folder(out: Location) -> None:
         raise KnnvoteError(f"{out} holds files that knnvote did not make: give {param('out')} a new or empty folder")
 
 
+def _refuse_links(out: Location, inputs: Sequence[InputFile]) -> None:
+    """Refuse links within the folder, which a stranger may have made: what goes through one goes elsewhere."""
+    if out.is_local:
+        folders = {RECORDS, *(str(folder) for source in inputs for folder in PurePosixPath(source.relative).parents)}
+        for folder in sorted(folders - {"."}):
+            if Path(out.path, folder).is_symlink():
+                raise KnnvoteError(
+                    f"{out / folder} is a link, and what is written there would go elsewhere: "
+                    f"remove it, or give another {param('out')}"
+                )
+
+
 def _locked(out: Location) -> AbstractContextManager[None]:
     if not out.is_local:
         return nullcontext()
@@ -109,7 +122,7 @@ def _take(
     """Clear away what a killed job left, and write down whose the folder is and what its inputs are."""
     records = out / RECORDS
     for name in records.below(recursive=False) if records.is_folder else ():
-        if name.endswith(".tmp"):
+        if is_unfinished(name):
             (records / name).remove()
     before = read_job_record(out)
     if before is not None:

@@ -157,3 +157,29 @@ def test_a_lock_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(KnnvoteError, match=r"cannot write .*file/lock"), hold_lock(tmp_path / "file" / "lock", "x"):
         pass
+
+
+def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "lock").symlink_to("precious")
+    with pytest.raises(KnnvoteError, match="lock: it is a link: remove it"), hold_lock(tmp_path / "lock", "in use"):
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_a_lock_that_is_a_file_of_another_name_too_is_not_emptied(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "lock").hardlink_to(tmp_path / "precious")
+    with hold_lock(tmp_path / "lock", "in use"):
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_an_unfinished_file_is_not_written_through_a_link_of_its_name(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / f".x.{os.getpid()}.tmp").symlink_to("precious")
+    with atomic_write(tmp_path / "x") as stream:
+        stream.write(b"new")
+    assert (tmp_path / "x").read_bytes() == b"new"
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert {file.name for file in tmp_path.iterdir()} == {"x", "precious"}

@@ -358,6 +358,35 @@ def test_an_output_folder_with_foreign_files_is_refused_and_an_empty_one_taken(c
     assert written(tmp_path / "other") == {"a.parquet": hashlib.sha256(b"mine").hexdigest()}
 
 
+@pytest.mark.parametrize("link", ["_knnvote", "sub"])
+def test_a_folder_of_the_output_that_is_a_link_is_refused_and_what_it_leads_to_stays(
+    classifier, source, tmp_path, link
+):
+    """A stranger's folder may hold one; without it the job is done."""
+    elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
+    for name in ("notes.tmp", ".a.parquet.7.tmp", "a.parquet"):
+        write_table(image_table(QUERIES, np.arange(20)), elsewhere / name)
+    write_table(image_table(QUERIES, np.arange(20)), source.parent / "sub" / "a.parquet")
+    before = {file: file.read_bytes() for file in elsewhere.iterdir()}
+    (out / "_knnvote").mkdir(parents=True)
+    if link == "_knnvote":
+        (out / link).rmdir()
+    (out / link).symlink_to(elsewhere)
+    with pytest.raises(KnnvoteError, match=f"{link} is a link.*remove it"):
+        run(classifier, source.parent, out)
+    assert {file: file.read_bytes() for file in elsewhere.iterdir()} == before
+    (out / link).unlink()
+    assert run(classifier, source.parent, out).written == 2
+
+
+def test_only_unfinished_files_among_the_records_are_removed(classifier, source, tmp_path):
+    run(classifier, source, tmp_path / "out")
+    for name in ("notes.tmp", ".a.parquet.7.tmp"):
+        (tmp_path / "out" / "_knnvote" / name).touch()
+    run(classifier, source, tmp_path / "out")
+    assert {file.name for file in (tmp_path / "out" / "_knnvote").iterdir()} == {"job.json", "notes.tmp"}
+
+
 def test_two_jobs_at_once_into_one_output_are_refused(classifier, source, tmp_path):
     with (
         hold_lock(tmp_path / "out" / "_knnvote" / "lock", "held"),
