@@ -1,6 +1,5 @@
 """Commands that make images to work with: sample, convert, demo."""
 
-import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -27,6 +26,8 @@ def demo(folder: Path) -> None:
 
 def tell_next(paths: "DemoPaths", say: Callable[[str], object], program: str) -> None:
     """Tell what to try on the files of a demo, as commands that can be pasted."""
+    import shlex
+
     exact, adaptive, test, folder, out = (
         shlex.quote(str(path))
         for path in (paths.index("exact"), paths.index("adaptive"), paths.test, paths.folder, paths.explained)
@@ -66,6 +67,8 @@ def convert(
 
 def _program() -> str:
     """How a person calls this command: by its name where that finds it, else by its path."""
+    import shlex
+
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m knnvote"

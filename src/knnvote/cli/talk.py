@@ -1,6 +1,5 @@
 """What a command says: talk and progress on stderr, what it found on stdout as JSON or a table."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +37,8 @@ def talk_written(path: Path) -> None:
 
 def print_json(record: dict[str, Any]) -> None:
     """One object in one line on stdout, for programs."""
+    import json
+
     text = json.dumps(record, ensure_ascii=False)
     # What a terminal would obey is written as JSON escapes it.
     click.echo("".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text))
