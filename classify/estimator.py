@@ -121,7 +121,12 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
         options = IndexOptions(
             kind=self.kind, metric=self.metric, seed=self._seed(), threads=effective_n_jobs(self.n_jobs)
         )
-        tune = Tuning(k=int(self.n_neighbors), weights=self.weights, target_agreement=float(self.target_agreement))
+        tune = Tuning(
+            k=int(self.n_neighbors),
+            weights=self.weights,
+            ties=getattr(self, "ties", "nearest"),  # a mean has none
+            target_agreement=float(self.target_agreement),
+        )
         examples = training_set_from_arrays(X, labels, metric=self.metric, is_regression=self._is_regression)
         self._take(*build_in_memory(examples, Path(type(self).__name__), options, tune, start=start))
         return self

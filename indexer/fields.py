@@ -5,14 +5,14 @@ Of JSON as it is read, before records are made of it, which then need no checks 
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.steps import parse_step
 
-from .names import KINDS, METRIC_NAMES, TASKS, WEIGHTS, base_name
+from .names import KINDS, METRIC_NAMES, TASKS, TIES, WEIGHTS, base_name
 from .rungs import Tuned
 
 _DTYPES = ("uint8", "uint16", "uint32", "float32", "float64")
@@ -71,10 +71,18 @@ def _list_of(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 def _record_of(**fields: Callable[[Any], bool]) -> Callable[[Any], bool]:
     """An object with these entries and no others."""
+    return _record_with({}, **fields)
+
+
+def _record_with(
+    optional: Mapping[str, Callable[[Any], bool]], **fields: Callable[[Any], bool]
+) -> Callable[[Any], bool]:
+    """An object with these entries, perhaps the optional ones, and no others."""
+    known = {**fields, **optional}
     return lambda value: (
         isinstance(value, dict)
-        and value.keys() == fields.keys()
-        and all(is_right(value[key]) for key, is_right in fields.items())
+        and fields.keys() <= value.keys() <= known.keys()
+        and all(known[key](entry) for key, entry in value.items())
     )
 
 
@@ -130,7 +138,8 @@ _are_answers = _record_of(
     agreement=_record_of(value=_is_share, low=_is_share, high=_is_share),
     reached=lambda value: isinstance(value, bool),
 )
-_is_tuned = _record_of(
+_is_tuned = _record_with(
+    {"ties": _one_of(*TIES)},
     k=_is_positive,
     weights=lambda value: isinstance(value, str) and base_name(value) in WEIGHTS,
     target_agreement=_is_share,

@@ -29,7 +29,7 @@ from .index import PROVENANCE, Index
 from .manifest import Source, read_manifest
 from .training import TrainingOptions, TrainingSet, read_ids, read_training_set
 
-Tuner = Callable[..., Tune]  # called with k, weights and target_agreement: `knnvote.Tuning`
+Tuner = Callable[..., Tune]  # called with k, weights, ties and target_agreement: `knnvote.Tuning`
 _BLOCK = 4096
 _ID_BATCH = 1 << 16
 
@@ -273,5 +273,5 @@ def _build_again(
     )
     tuned, tune = index.tuned, None
     if tuned is not None and tuning is not None:
-        tune = tuning(k=tuned.k, weights=tuned.weights, target_agreement=tuned.target_agreement)
+        tune = tuning(k=tuned.k, weights=tuned.weights, ties=tuned.ties, target_agreement=tuned.target_agreement)
     build(examples, index.path, options, tune, start=start)

@@ -122,11 +122,12 @@ class MeasuredLadder:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """What tuning found for one k and weighting.
+    """What tuning found for one rule of the vote.
 
     Attributes:
         k: neighbours that vote.
         weights: of the vote.
+        ties: what breaks ties of the vote; ``nearest`` where nothing is recorded.
         target_agreement: that the lower end of the interval of agreement had to reach.
         tolerance: of a regression: answers no farther apart than this agree; None for classes.
         queries: stored images that tested the rungs; 0 where exact search alone stands without a test.
@@ -136,6 +137,7 @@ class Tuned:
 
     k: int
     weights: str
+    ties: str = "nearest"
     target_agreement: float
     tolerance: float | None
     queries: int
@@ -147,6 +149,7 @@ class Tuned:
         return {
             "k": self.k,
             "weights": self.weights,
+            **({} if self.ties == "nearest" else {"ties": self.ties}),
             "target_agreement": self.target_agreement,
             "tolerance": self.tolerance,
             "queries": self.queries,
@@ -165,6 +168,7 @@ class Tuned:
         return cls(
             k=record["k"],
             weights=record["weights"],
+            ties=record.get("ties", "nearest"),
             target_agreement=record["target_agreement"],
             tolerance=record["tolerance"],
             queries=record["queries"],

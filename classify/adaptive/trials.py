@@ -1,5 +1,11 @@
-"""Trials: what single rungs answer to stored images, each with itself and its exact copies left out."""
+"""Trials: what single rungs answer to stored images, each left out together with its exact copies.
 
+What finds a copy of itself flatters every search, where copies were stored by mistake. But of a source that gives
+some images again and again, a new one has copies in store. So an image with more than a few copies is asked twice,
+the other time with itself alone left out, and a ladder has to be right both times.
+"""
+
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -19,7 +25,9 @@ from knnvote.indexer.rungs import Rung
 
 Answers = Literal["label", "confidence"]
 ANSWERS: tuple[Answers, ...] = get_args(Answers)
-_SPARE = 4  # neighbours searched beyond those needed: a query that has more copies than these is not asked
+# Neighbours searched beyond those needed. An image and its copies are few up to the first number; up to the second all
+# are left out, and beyond it itself alone: nobody stores an image so often by mistake.
+_FEW, _MANY = 4, 64
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,10 @@ class Queries:
         index: an adaptive index.
         rule: k and weights.
         tolerance: of a regression: labels no farther apart than this agree; None for classes.
-        xq: (nq, d) queries.
+        rows: (nq,) of the index.
+        image: (nq,) which of the images that were to be asked; twice for one that has many copies.
+        is_alone: (nq,) whether it is left out without its copies.
+        spare: (nq,) neighbours to search beyond those needed.
         label: (nq,) a class's place in class order, or a mean.
         confidence: (nq,) the winner's share of the vote; 1 for a regression.
     """
@@ -38,7 +49,10 @@ class Queries:
     index: Index
     rule: Rule
     tolerance: float | None
-    xq: NDArray[np.generic]
+    rows: NDArray[np.int64]
+    image: NDArray[np.int64]
+    is_alone: NDArray[np.bool_]
+    spare: NDArray[np.int64]
     label: NDArray[np.float64]
     confidence: NDArray[np.float64]
 
@@ -48,24 +62,43 @@ class Trials:
     """What every rung did with every query.
 
     Attributes:
+        image: (nq,) of each query, as `Queries` has it.
         place: of each rung in what follows.
         sure: (s, nq) whether the rung settles the query.
         right: (s, nq) whether its answer is exact search's: as a label, and as a label with its confidence.
     """
 
+    image: NDArray[np.int64]
     place: dict[Rung, int]
     sure: NDArray[np.bool_]
     right: dict[Answers, NDArray[np.bool_]]
 
 
 def ask(index: Index, rows: NDArray[np.int64], rule: Rule, tolerance: float | None) -> Queries:
-    """Exact search for stored images, leaving aside those that have many copies."""
-    m = min(index.n, rule.k + _SPARE)
-    xq = index.vectors[rows]
-    D, I = exact_search(index, xq, m)
-    asked = np.flatnonzero((D == 0).sum(axis=1) <= m - rule.k)
-    label, confidence = _answers(index, *_leave_out(D[asked], I[asked], rule.k), rule)
-    return Queries(index, rule, tolerance, xq[asked], label, confidence)
+    """Exact search for stored images."""
+    D, I, is_whole = _with_copies(index, rows, rule.k, _FEW)
+    has_few, has_many = np.flatnonzero(is_whole), np.flatnonzero(~is_whole)
+    many_D, many_I, is_whole = _with_copies(index, rows[has_many], rule.k, _MANY)
+    parts = (
+        (has_few, D[has_few], I[has_few], False, _FEW),
+        (has_many, D[has_many], I[has_many], True, _FEW),
+        (has_many[is_whole], many_D[is_whole], many_I[is_whole], False, _MANY),
+    )
+    asked = []
+    for image, near_D, near_I, is_alone, spare in parts:
+        left_out = _leave_out(near_D, near_I, rule.k, rows[image], is_alone=is_alone)
+        same = (np.full(len(image), value) for value in (is_alone, spare))
+        asked.append((rows[image], image, *same, *_answers(index, *left_out, rule)))
+    return Queries(index, rule, tolerance, *map(np.concatenate, zip(*asked, strict=True)))
+
+
+def _with_copies(
+    index: Index, rows: NDArray[np.int64], k: int, spare: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Neighbours of stored images, and whether k stay of each without itself and its copies."""
+    m = min(index.n, k + spare)
+    D, I = exact_search(index, index.vectors[rows], m)
+    return D, I, (D == 0).sum(axis=1) <= m - k
 
 
 def try_rungs(queries: Queries, firsts: Sequence[Rung], others: Sequence[Rung]) -> Trials:
@@ -75,38 +108,51 @@ def try_rungs(queries: Queries, firsts: Sequence[Rung], others: Sequence[Rung]) 
     """
     rungs = [*firsts, *others]
     tried = Trials(
+        image=queries.image,
         place={rung: place for place, rung in enumerate(rungs)},
-        sure=np.ones((len(rungs), len(queries.xq)), dtype=bool),
-        right={answers: np.ones((len(rungs), len(queries.xq)), dtype=bool) for answers in ANSWERS},
+        sure=np.ones((len(rungs), len(queries.rows)), dtype=bool),
+        right={answers: np.ones((len(rungs), len(queries.rows)), dtype=bool) for answers in ANSWERS},
     )
-    _try_group(queries, firsts, np.arange(len(queries.xq)), tried)
+    _try_group(queries, firsts, np.arange(len(queries.rows)), tried)
     _try_group(queries, others, np.flatnonzero(~tried.sure.all(axis=0)), tried)
     return tried
 
 
-def _try_group(queries: Queries, rungs: Sequence[Rung], rows: NDArray[np.int64], tried: Trials) -> None:
+def _try_group(queries: Queries, rungs: Sequence[Rung], asked: NDArray[np.int64], tried: Trials) -> None:
     """Fill in what rungs do with some queries."""
-    for nprobe in dict.fromkeys(rung.nprobe for rung in rungs if rung.nprobe is not None):
+    nprobes = dict.fromkeys(rung.nprobe for rung in rungs if rung.nprobe is not None)
+    kinds = ((False, _FEW), (True, _FEW), (False, _MANY))
+    for nprobe, (is_alone, spare) in itertools.product(nprobes, kinds):
         group = [rung for rung in rungs if rung.nprobe == nprobe]
-        sure, label, confidence = _try_probing(queries, rows, nprobe, group)
-        is_right = label == queries.label[rows]
+        alike = asked[(queries.is_alone[asked] == is_alone) & (queries.spare[asked] == spare)]
+        if not len(alike):
+            continue
+        sure, label, confidence = _try_probing(queries, alike, nprobe, group)
+        is_right = label == queries.label[alike]
         if queries.tolerance is not None:
-            is_right = np.abs(label - queries.label[rows]) <= queries.tolerance
-        cells = np.ix_(np.array([tried.place[rung] for rung in group]), rows)
+            is_right = np.abs(label - queries.label[alike]) <= queries.tolerance
+        cells = np.ix_(np.array([tried.place[rung] for rung in group]), alike)
         tried.sure[cells] = sure
         tried.right["label"][cells] = is_right
-        tried.right["confidence"][cells] = is_right & (confidence == queries.confidence[rows])
+        tried.right["confidence"][cells] = is_right & (confidence == queries.confidence[alike])
 
 
 def _try_probing(
-    queries: Queries, rows: NDArray[np.int64], nprobe: int, rungs: list[Rung]
+    queries: Queries, asked: NDArray[np.int64], nprobe: int, rungs: list[Rung]
 ) -> tuple[NDArray[np.float64], ...]:
-    """Rungs of one nprobe, from one probing: whether they are sure, their labels and confidences, each (s, rows)."""
+    """Rungs of one nprobe, from one probing: whether they are sure, their labels and confidences, each (s, asked).
+
+    Queries are left out alike, so that which of them share a block changes nothing.
+    """
     index, rule = queries.index, queries.rule
     counts = [rung.candidates(rule.k, index.n) for rung in rungs]
+    is_alone, spare = bool(queries.is_alone[asked[0]]), int(queries.spare[asked[0]])
 
-    def try_block(xq: NDArray[np.generic]) -> tuple[NDArray[np.float64]]:
-        D, I = _leave_out(*probe(index, project(index, xq), max(counts) + _SPARE, nprobe), max(counts))
+    def try_block(block: NDArray[Any]) -> tuple[NDArray[np.float64]]:
+        rows, m = queries.rows[block], max(counts)
+        xq = index.vectors[rows]
+        found = probe(index, project(index, xq), m + spare, nprobe)
+        D, I = _leave_out(*found, m, rows, is_alone=is_alone)
         agreed = {m: agrees(index, I[:, :m], queries.tolerance) for m in set(counts)}
         if queries.tolerance is None and all(rung.confidence is None for rung in rungs):
             # Only what the sure ones answer matters, and that is the one label of their candidates.
@@ -118,7 +164,7 @@ def _try_probing(
         tried = [(_is_sure(rung, agreed[m], *answers[m]), *answers[m]) for rung, m in zip(rungs, counts, strict=True)]
         return (np.array(tried, dtype=np.float64).transpose(2, 1, 0),)
 
-    (found,) = in_blocks(try_block, queries.xq[rows])
+    (found,) = in_blocks(try_block, asked)
     return tuple(found.transpose(1, 2, 0))
 
 
@@ -138,14 +184,17 @@ def _nearest_answers(
     return _answers(index, METRICS[index.metric].final(near_D), near_I, rule)
 
 
-def _leave_out(D: NDArray[Any], I: NDArray[np.int64], m: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The first m of each query's neighbours (nq, more) that are not the query itself or a copy of it; -1 for none.
+def _leave_out(
+    D: NDArray[Any], I: NDArray[np.int64], m: int, rows: NDArray[np.int64], *, is_alone: bool
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The first m of each query's neighbours (nq, more) that are not the query itself or, if not alone, a copy; or -1.
 
-    What is as near as these by its projection alone is left out with them: that flatters no search.
+    What is as near as copies by its projection alone is left out with them: that flatters no search.
     """
-    places = np.argsort(D == 0, axis=1, kind="stable")[:, :m]
-    D, I = np.take_along_axis(D, places, axis=1), np.take_along_axis(I, places, axis=1)
-    return D, np.where(D == 0, -1, I)
+    left_out = rows[:, None] == I if is_alone else D == 0
+    places = np.argsort(left_out, axis=1, kind="stable")[:, :m]
+    D, I, left_out = (np.take_along_axis(array, places, axis=1) for array in (D, I, left_out))
+    return D, np.where(left_out, -1, I)
 
 
 def _answers(

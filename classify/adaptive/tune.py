@@ -1,7 +1,7 @@
 """Tuning: the fastest rungs among those shown to agree with exact search as often as promised.
 
-Stored images are the queries, each with itself and its exact copies left out, because what finds itself flatters
-every search. A ladder is up to three rungs of rising nprobe, each passing on the queries that it does not settle.
+Stored images are the queries, each left out (`trials`), because what finds itself flatters every search. A ladder is up
+to three rungs of rising nprobe, each passing on the queries that it does not settle.
 
 1. Try every rung on a first part of the queries: is it sure, and is its answer exact search's? From this alone follow
    risk and cost of every ladder. Keep those that no other beats in both (the Pareto front).
@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from knnvote.classify.interval import share_interval
 from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.vote import Rule, check_weights
-from knnvote.data.errors import check, is_number, is_whole
+from knnvote.data.errors import check, check_one_of, is_number, is_whole
 from knnvote.indexer.faiss_index import training_rows
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
-from knnvote.indexer.names import Weights
+from knnvote.indexer.names import TIES, Ties, Weights
 from knnvote.indexer.rungs import EXACT, Interval, Ladder, MeasuredLadder, MeasuredRung, Rung, Tuned
 
 from .trials import ANSWERS, Answers, Queries, Trials, ask, try_rungs
@@ -62,6 +62,7 @@ class Tuning:
     Attributes:
         k: neighbours that vote.
         weights: of the vote.
+        ties: what breaks ties of the vote, as `Rule` has it.
         target_agreement: with exact search, that the lower end of its 95% interval must reach; 1 asks for exact search.
 
     Example:
@@ -75,6 +76,7 @@ class Tuning:
 
     k: int = 5
     weights: Weights = "uniform"
+    ties: Ties = "nearest"
     target_agreement: float = 0.999
 
     def __post_init__(self) -> None:
@@ -84,6 +86,7 @@ class Tuning:
             OptionError: naming the value.
         """
         check_weights(self.weights)
+        check_one_of("ties", self.ties, TIES)
         check("k", self.k, is_whole(self.k) and self.k >= 1, "give a whole number of at least 1")
         is_share = is_number(self.target_agreement) and 0 < self.target_agreement <= 1
         check("target_agreement", self.target_agreement, is_share, "give a share above 0, at most 1")
@@ -104,16 +107,14 @@ class Tuning:
         first_rows, other_rows = _draw(index, self.target_agreement)
         if not _can_show(self.target_agreement, len(other_rows)):
             return found(queries=len(other_rows), label=_UNREACHED, confidence=_UNREACHED)
-        rule = Rule(k=self.k, weights=self.weights)
+        rule = Rule(k=self.k, weights=self.weights, ties=self.ties)
         first, other = (ask(index, rows, rule, tolerance) for rows in (first_rows, other_rows))
-        if not len(first.xq) or not _can_show(self.target_agreement, len(other.xq)):  # many have many copies
-            return found(queries=len(other.xq), label=_UNREACHED, confidence=_UNREACHED)
         tried = try_rungs(first, [*firsts], [*middles, *lasts])
-        most_risk = _HOPE * _ERROR * (1 - self.target_agreement) * len(first.xq)
+        most_risk = _HOPE * _ERROR * (1 - self.target_agreement) * len(first.rows)
         ladders = {answers: _to_test(tried, answers, [firsts, middles, lasts], most_risk) for answers in ANSWERS}
         tested = _try_ladders(other, [ladder for to_test in ladders.values() for ladder in to_test])
         label, confidence = (_choose(tested, ladders[name], name, self.target_agreement) for name in ANSWERS)
-        return found(queries=len(other.xq), label=label, confidence=confidence)
+        return found(queries=len(other_rows), label=label, confidence=confidence)
 
 
 def _rungs(index: Index, k: int) -> tuple[dict[Rung, float], ...]:
@@ -269,5 +270,7 @@ def _measure(tested: Trials, ladder: Ladder, answers: Answers) -> MeasuredLadder
         settled = agreed[settled_by == number]
         agreement = float(settled.mean()) if len(settled) else None
         rungs.append(MeasuredRung(rung, len(settled) / len(agreed), agreement))
-    agreement_of_all = share_interval(int(agreed.sum()), len(agreed))
+    by_image = np.ones(tested.image.max() + 1, dtype=np.bool_)
+    np.logical_and.at(by_image, tested.image, agreed)
+    agreement_of_all = share_interval(int(by_image.sum()), len(by_image))
     return MeasuredLadder(rungs=tuple(rungs), agreement=agreement_of_all, reached=False)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from knnvote.classify.vote import Rule, vote
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
-from knnvote.indexer.rungs import Rung
+from knnvote.indexer.rungs import Rung, Tuned
 
 from .bounded import exact_block, settle_or_scan
 from .candidates import propose_by
@@ -34,7 +34,7 @@ _ROUNDING = 8  # in steps of float64 at the largest label
 def rungs_for(index: Index, rule: Rule, promise: Promise) -> tuple[Rung, ...]:
     """The rungs that an adaptive index was tuned to for such a rule and promise, else its most careful one alone."""
     tuned = index.tuned
-    if promise == "careful" or tuned is None or (tuned.k, tuned.weights) != (rule.k, rule.weights):
+    if promise == "careful" or tuned is None or not _was_for(tuned, rule, index):
         return (index.careful(rule.k),)
     return (tuned.label if promise == "label" else tuned.confidence).ladder
 
@@ -44,12 +44,21 @@ def why_untuned(index: Index, rule: Rule) -> str | None:
     tuned = index.tuned
     if tuned is None:
         return f"{index.path} was not tuned: its most careful rung searches, and no agreement was measured for it"
-    if (tuned.k, tuned.weights) != (rule.k, rule.weights):
+    if not _was_for(tuned, rule, index):
+        before, asked = f"k {tuned.k} and {tuned.weights} weights", f"k {rule.k} and {rule.weights} weights"
+        if before == asked:
+            before, asked = f"{before} with ties {tuned.ties}", f"ties {rule.ties}"
         return (
-            f"{index.path} was tuned for k {tuned.k} and {tuned.weights} weights: for k {rule.k} and {rule.weights} "
-            "weights its most careful rung searches, and no agreement was measured for that"
+            f"{index.path} was tuned for {before}: for {asked} its most careful rung searches, "
+            "and no agreement was measured for that"
         )
     return None
+
+
+def _was_for(tuned: Tuned, rule: Rule, index: Index) -> bool:
+    """Whether what was tuned for is this rule. One neighbour, or a mean, has no ties."""
+    has_ties = rule.k > 1 and not index.is_regression
+    return (tuned.k, tuned.weights) == (rule.k, rule.weights) and (tuned.ties == rule.ties or not has_ties)
 
 
 def climb(

@@ -79,6 +79,30 @@ def many_classes(*, n, nq, seed):
     return Made(x[:n], y[:n], x[n:])
 
 
+def frequent(*, n, nq, seed=0):
+    """Bytes of 100 pixels: half are easy, half one of n / 30 images that come again, with labels at random."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 10, n + nq)
+    centres = rng.integers(40, 200, (10, 100))
+    x = centres[y] + rng.normal(size=(n + nq, 100)) * 4
+    again = rng.random(n + nq) < 0.5
+    images = centres[rng.integers(0, 10, n // 30)] * 0.9 + rng.integers(40, 200, (n // 30, 100)) * 0.1
+    x[again] = images[rng.integers(0, n // 30, again.sum())]
+    y = np.where(again, rng.integers(0, 10, n + nq), y)
+    x = np.clip(x, 0, 255).astype(np.uint8)
+    return Made(x[:n], y[:n], x[n:])
+
+
+def things(*, n, nq, seed=0):
+    """Float vectors of 128 dimensions: n / 5 things, each drawn with noise and given one of two labels of its own."""
+    rng = np.random.default_rng(seed)
+    what = rng.integers(0, n // 5, n + nq)
+    x = rng.normal(size=(n // 5, 128))[what] + rng.normal(size=(n + nq, 128)) * 0.4
+    y = (what + rng.integers(0, 2, n + nq)) % 4
+    x = x.astype(np.float32)
+    return Made(x[:n], y[:n], x[n:].astype(np.float64))
+
+
 def build(path, x, y, *, tune=None, is_regression=False, **options):
     """An adaptive index, opened."""
     options = IndexOptions(kind="adaptive", **options)
@@ -93,6 +117,7 @@ def with_rungs(path, rungs, rule=None, *, for_confidence=None, tolerance=None):
     tuned = Tuned(
         k=rule.k,
         weights=rule.weights,
+        ties=rule.ties,
         target_agreement=0.9,
         tolerance=tolerance,
         queries=1,

@@ -22,6 +22,7 @@ from .options import (
     seed_option,
     skip_bad_option,
     threads_option,
+    ties_option,
 )
 from .spelling import as_typed
 from .talk import row_progress, talk
@@ -53,6 +54,7 @@ from .talk import row_progress, talk
     help="Vote for a class, or average numbers.",
 )
 @neighbor_options(", for which an adaptive index is tuned")
+@ties_option
 @click.option(
     "--target-agreement",
     type=float,
@@ -76,6 +78,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     task: str,
     k: int,
     weights: Any,
+    ties: Any,
     target_agreement: float,
     image_column: str | None,
     shape: tuple[int, ...] | None,
@@ -101,7 +104,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     )
     kind = _kind(kind, factory)
     index_options = IndexOptions(kind=kind, factory=factory, **options)
-    tune = Tuning(k=k, weights=weights, target_agreement=target_agreement)
+    tune = Tuning(k=k, weights=weights, ties=ties, target_agreement=target_agreement)
     _talk_untuned(kind)
     inputs = find_inputs(images)
     words.of_index()
@@ -121,7 +124,7 @@ def _kind(kind: str, factory: str | None) -> Any:
 
 def _talk_untuned(kind: str) -> None:
     """Tell of options that were given and change nothing."""
-    given = [as_typed(name) for name in ("k", "weights", "target_agreement") if is_given(name)]
+    given = [as_typed(name) for name in ("k", "weights", "ties", "target_agreement") if is_given(name)]
     if given and kind != "adaptive":
         talk(f"note: {', '.join(given)} without effect: only adaptive indexes are tuned, and this one is {kind}")
 

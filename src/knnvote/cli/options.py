@@ -196,16 +196,14 @@ def neighbor_options(why: str = "", k: int | None = 5, default_k: str = "") -> D
     )
 
 
-vote_options = together(
-    neighbor_options(),
-    click.option(
-        "--ties",
-        type=click.Choice(TIES),
-        default="nearest",
-        show_default=True,
-        help="Among equal votes the nearer class, or the first in class order as scikit-learn has it.",
-    ),
+ties_option = click.option(
+    "--ties",
+    type=click.Choice(TIES),
+    default="nearest",
+    show_default=True,
+    help="Among equal votes the nearer class, or the first in class order as scikit-learn has it.",
 )
+vote_options = together(neighbor_options(), ties_option)
 
 
 def picture_option(default: str) -> Decorator[Any]:

@@ -6,7 +6,7 @@ from left_out import LeaveOneOut, squared_distances
 from made_sets import build, clusters
 
 from knnvote.classify.adaptive.trials import ask, try_rungs
-from knnvote.classify.vote import Rule
+from knnvote.classify.vote import Rule, vote
 from knnvote.indexer.names import WEIGHTS
 from knnvote.indexer.rungs import Rung
 
@@ -17,7 +17,7 @@ OTHERS = [Rung(2, 2, 0.75), Rung(4, 8, 1.0), Rung(8, 4, 0.0)]
 def assert_trials_are_numpys(index, x, y, rows, rule, *, compare_confidence=True):
     plain = LeaveOneOut(index, x, y, rule)
     queries = ask(index, rows, rule, None)
-    assert np.array_equal(queries.xq, x[rows])  # all were asked, in order
+    assert np.array_equal(queries.rows, rows)  # each was asked once, in order
     exact = [plain.exact(row) for row in rows]
     assert queries.label.tolist() == [label for label, _ in exact]
     assert queries.confidence.tolist() == [confidence for _, confidence in exact]
@@ -75,15 +75,33 @@ def test_an_image_stored_three_times_never_finds_its_copies(threefold, k):
     assert tried.sure[0].any() == (k == 1)  # two candidates can be copies of one other image, six cannot
 
 
-def test_images_with_more_copies_than_are_looked_for_are_not_asked(tmp_path):
+@pytest.mark.parametrize("k", [5, 12])
+def test_an_image_with_many_copies_is_asked_with_and_without_them_and_one_with_very_many_with_them(tmp_path, k):
+    """Nine copies of one image and a hundred of another, with labels of their own."""
     data = clusters("uint8", n=900)
-    x, y = np.vstack([np.repeat(data.x[:1], 9, axis=0), data.x[1:]]), np.append(np.repeat(data.y[0], 9), data.y[1:])
+    x = np.vstack([np.repeat(data.x[:1], 9, axis=0), np.repeat(data.x[1:2], 100, axis=0), data.x[2:]])
+    y = np.concatenate([np.arange(9) % 2 + 20, np.arange(100) % 3 + 30, data.y[2:]])
     index = build(tmp_path / "x.knn", x, y)
-    rows = np.array([0, 3, 8, 9, 500])
-    queries = ask(index, rows, Rule(), None)
-    assert np.array_equal(queries.xq, x[[9, 500]])
-    none = ask(index, rows[:3], Rule(), None)
-    assert len(none.xq) == len(none.label) == 0
+    rule, rows = Rule(k=k), np.array([0, 3, 8, 40, 109, 600])
+    queries = ask(index, rows, rule, None)
+    asked = sorted(zip(queries.image.tolist(), queries.is_alone.tolist(), strict=True))
+    nine, hundred = ((False, True), (True,))
+    assert asked == [
+        *((i, alone) for i in range(3) for alone in nine),
+        *((3, a) for a in hundred),
+        (4, False),
+        (5, False),
+    ]
+    tried = try_rungs(queries, FIRSTS, OTHERS)
+    D = squared_distances(x[queries.rows], x)
+    for query, (row, is_alone) in enumerate(zip(queries.rows, queries.is_alone, strict=True)):
+        others = np.delete(np.arange(len(x)), row if is_alone else np.flatnonzero(D[query] == 0))
+        near = others[np.lexsort((others, D[query][others]))[:k]]
+        codes, confidence = vote(index.class_codes[near][None], np.sqrt(D[query][near])[None], rule)
+        assert queries.label[query] == codes[0]
+        assert queries.confidence[query] == confidence[0]
+        if is_alone and k == 5:  # copies are found by every rung, with the labels that they have
+            assert tried.right["label"][:, query].all()
 
 
 def test_every_image_stored_twice_agrees_no_more_often_than_each_stored_once(made, tmp_path):

@@ -1,16 +1,17 @@
 """Tuning: the same rungs for the same input, honest measurements, and a promise that holds on images never seen."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from left_out import LeaveOneOut
-from made_sets import build, clusters, many_classes, noisy_embeddings, sparse_binary
+from made_sets import build, clusters, frequent, many_classes, noisy_embeddings, sparse_binary, things
 
 from knnvote.classify.adaptive.tune import Tuning, _draw
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.interval import share_interval
-from knnvote.classify.search.search import exact_search, find
+from knnvote.classify.search.search import exact_search, find, why_no_promise
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import OptionError
 from knnvote.data.sample import split_digits
@@ -233,34 +234,47 @@ def test_copies_of_images_do_not_flatter_what_is_promised(tmp_path):
     assert_promise_holds(index, data.xq, 0.97)
 
 
-def test_images_that_are_stored_many_times_are_left_aside(tmp_path):
-    data = clusters("uint8", n=2000, d=300)
-    x, y = np.vstack([data.x, np.repeat(data.x[:10], 40, axis=0)]), np.append(data.y, np.repeat(data.y[:10], 40))
-    index = build(tmp_path / "x.knn", x, y, tune=TUNING)
-    rows = _draw(index, TUNING.target_agreement)[1]
-    asked = (rows >= 10) & (rows < 2000)
-    assert entry_of(index)["queries"] == asked.sum() < len(rows)
-
-
 @pytest.mark.parametrize("copies", [5, 20])
-def test_where_every_image_is_stored_many_times_nothing_can_be_measured_and_search_is_exact(tmp_path, copies):
-    data = clusters("uint8", n=4500 // copies)
+def test_where_every_image_is_stored_many_times_new_images_that_are_not_agree_as_promised(tmp_path, copies):
+    """Stored so by mistake: with itself alone left out, each would find its copies by any search."""
+    data = clusters("uint8", n=9000 // copies, nq=1500)
     index = build(tmp_path / "x.knn", np.repeat(data.x, copies, axis=0), np.repeat(data.y, copies), tune=TUNING)
-    entry = entry_of(index)
-    assert entry["queries"] == 0
-    assert [entry[answers]["reached"] for answers in ANSWERS] == [False, False]
-    assert index.tuned.label.ladder == index.tuned.confidence.ladder == (EXACT,)
+    assert entry_of(index)["queries"] > 1000
+    assert_promise_holds(index, data.xq, TUNING.target_agreement)
+
+
+def test_where_some_images_come_again_and_again_new_ones_agree_as_promised(tmp_path):
+    """Half are one of 400 that come some fifteen times each: fewer than k, and their labels differ."""
+    data, rule = frequent(n=12_000, nq=1500), Rule(k=25)
+    index = build(tmp_path / "x.knn", data.x, data.y, tune=Tuning(k=25, target_agreement=0.99))
+    assert_promise_holds(index, data.xq, 0.99, rule)
+
+
+def manifest_for_k(index, k):
+    tuned = replace(index.tuned, k=k)
+    return replace(index.manifest, search=replace(index.manifest.search, tuned=tuned))
+
+
+def test_what_breaks_ties_is_tuned_for_and_told(tmp_path):
+    """Things with labels at random: of two neighbours the first decides, or both have to be known."""
+    data, first_class = things(n=5000, nq=2000), Rule(k=2, ties="first-class")
+    index = build(tmp_path / "x.knn", data.x, data.y, tune=Tuning(k=2, ties="first-class", target_agreement=0.99))
+    assert index.tuned.ties == "first-class"
+    assert_promise_holds(index, data.xq, 0.99, first_class)
+    assert why_no_promise(index, first_class) is None
+    assert "with ties first-class: for ties nearest" in why_no_promise(index, Rule(k=2))
+    assert why_no_promise(replace(index, manifest=manifest_for_k(index, 1)), Rule(k=1)) is None  # one has no ties
 
 
 # The promise
 
 
-def assert_promise_holds(index, xq, target):
+def assert_promise_holds(index, xq, target, rule=Rule()):  # noqa: B008  # it cannot be changed
     queries, bad = convert_queries(xq, index.vectors.dtype)
     assert not bad
-    D, I = exact_search(index, queries, 5)
+    D, I = exact_search(index, queries, rule.k)
     for min_confidence in (None, 0.0):
-        classifier = Classifier(index, Rule(min_confidence=min_confidence))
+        classifier = Classifier(index, replace(rule, min_confidence=min_confidence))
         answer = classifier.answer(queries, {})
         expected = classifier.answer_neighbors(D, I)
         agree = answer.prediction.to_numpy() == expected.prediction.to_numpy()

@@ -185,9 +185,13 @@ def test_a_least_confidence_asks_the_rungs_that_were_tuned_for_confidences(case)
         (Rule(k=7), "tuned for k 5 and uniform weights: for k 7 and uniform weights its most careful rung searches"),
         (Rule(weights="distance"), "for k 5 and distance weights its most careful rung searches"),
         (Rule(k=1, min_confidence=0.5), "for k 1 and uniform weights"),
+        (
+            Rule(ties="first-class"),
+            "for k 5 and uniform weights with ties nearest: for ties first-class its most",
+        ),
     ],
 )
-def test_another_k_or_weighting_is_searched_carefully_and_the_note_names_both(case, rule, words):
+def test_another_k_or_weighting_or_breaking_of_ties_is_searched_carefully_and_the_note_names_both(case, rule, words):
     _, path, xq, _ = case("uint8", "l2")
     index = with_rungs(path, (CHEAP, LAST))
     assert rungs_for(index, rule, "label") == (index.careful(rule.k),)

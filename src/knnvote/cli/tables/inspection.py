@@ -72,6 +72,8 @@ def tuning_lines(settings: SearchSettings) -> list[str]:
     if tuned is None:
         return ["not tuned: its most careful rung searches"]
     tuned_for = f"tuned for k {tuned.k} and {tuned.weights} weights"
+    if tuned.ties != "nearest":
+        tuned_for += f" with ties {tuned.ties}"
     if not tuned.queries and tuned.label.reached:
         return [f"{tuned_for}: exact search alone, as it was asked for or is the fastest here"]
     lines = [f"{tuned_for} on {tuned.queries:,} stored images, each left out"]
