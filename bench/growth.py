@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
-from .measure import Choice, Result, Talk, measure, spread
+from knnvote.classify.evaluation.sampling import sample_rows
+
+from .measure import Choice, Result, Talk, measure
 from .problem import Problem, exact_neighbors
 
 _SHIFT = 2.0  # pixels at most, in each direction
@@ -32,7 +34,7 @@ def grow(
 ) -> list[Result]:
     """Measure contenders over stored sets of several sizes, on a sample of the test images."""
     results: list[Result] = []
-    rows = spread(len(problem.xq), _QUERIES)
+    rows = sample_rows(len(problem.xq), _QUERIES)
     sample = replace(problem, xq=problem.xq[rows], truth=problem.truth[rows])
     for n in sizes:
         talk(f"making {n:,} images")

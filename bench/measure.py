@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.classify.evaluation.sampling import sample_rows
+
 from .contenders import CONTENDERS, FLAT
 from .problem import NO_LABEL, Neighbors, Problem
 from .worker import Build, Worker, WorkerError
@@ -129,7 +131,7 @@ def measure(
                 if worker in ended:
                     continue
                 with _told(worker, ended, talk):
-                    rows = spread(len(problem.xq), result.timed_images)
+                    rows = sample_rows(len(problem.xq), max(1, result.timed_images))
                     result.rates.append(worker.time(result.setting, rows, _RATE_SHARE * seconds))
                     result.ratios.append(result.rates[-1] / entries[0][1].rates[-1])
     return [result for worker, result in entries if worker not in ended]
@@ -144,7 +146,7 @@ def _judged(
     judged = []
     for setting in worker.settings:
         rate = worker.rate(setting)
-        rows = spread(len(problem.xq), int(max(worker.entry.least, rate * _QUALITY_SECONDS)))
+        rows = sample_rows(len(problem.xq), int(max(1, worker.entry.least, rate * _QUALITY_SECONDS)))
         quality = judge(worker.answer(setting, rows), exact, problem.truth, rows)
         result = Result(
             contender=worker.name,
@@ -172,11 +174,6 @@ def judge(found: Neighbors, exact: Neighbors, truth: NDArray[np.int32], rows: ND
         agreement=float(np.mean(found.codes == exact.codes[rows])),
         accuracy=float(right.mean()) if len(right) else None,
     )
-
-
-def spread(nq: int, count: int) -> NDArray[np.int64]:
-    """Rows of `count` test images evenly spread over all nq, at least 1 and at most all."""
-    return np.linspace(0, nq - 1, min(nq, max(1, count))).astype(np.int64)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from knnvote.indexer.rungs import Interval
 from knnvote.indexer.threads import limit_threads
 
 from .accuracy import Judgement, judge
+from .sampling import sample_rows
 from .sklearn_search import ALGORITHMS, Algorithm, SklearnSearch
 from .testset import TestSet, read_test_set
 
@@ -140,7 +141,7 @@ def compare(
     """Compare indexes on the same test images with exact search.
 
     Exact search is run once for all indexes that store the same images under the same metric. Searches of scikit-learn
-    over the images of the first index may follow, which are asked for an even sample of the test images.
+    over the images of the first index may follow, which are asked for a random sample of the test images.
 
     Args:
         inputs: test images in Parquet files, folders of them, globs or URIs: one or several.
@@ -314,7 +315,7 @@ def _relative_speed(search: _Search, xq: NDArray[np.generic]) -> float:
     """Processor time of FAISS's flat index and a plain vote over a search's, in turns; the median."""
     index, rule = search.classifier.index, search.classifier.rule
     queries = int(np.clip(_SPEED_DISTANCES // index.n, *_SPEED_QUERIES))
-    sample = xq[np.linspace(0, len(xq) - 1, min(len(xq), queries)).astype(int)]
+    sample = xq[sample_rows(len(xq), queries)]
     metric = METRICS[index.metric]  # l2 is the measure of speed for one that FAISS does not know
     flat = faiss.IndexFlat(index.d, metric.faiss_type if isinstance(metric, FaissMetric) else faiss.METRIC_L2)
     for start in range(0, index.n, _BATCH):

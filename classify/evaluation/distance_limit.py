@@ -24,6 +24,7 @@ from knnvote.indexer.index import Index
 from knnvote.indexer.threads import limit_threads
 
 from .left_out import leave_out
+from .sampling import sample_rows
 
 FALSE_ALARMS = 0.01
 MAX_IMAGES = 10_000  # left out: the rate is then within 0.002 of 0.01
@@ -67,7 +68,7 @@ def distance_limit(
 
     The nearest neighbour is the one that the job compares with the limit: for an adaptive index that of exact search,
     by which alone it finds an image too far; for one of FAISS's approximate indexes the one that its search finds.
-    More than `MAX_IMAGES` stored images are represented by so many of them, evenly spaced. The share is kept on
+    More than `MAX_IMAGES` stored images are represented by so many of them, drawn at random. The share is kept on
     average for new images that are drawn like the stored ones, each by itself; where stored images have near copies,
     more are found too far.
 
@@ -90,8 +91,7 @@ def distance_limit(
         >>> classify = Classifier(index, Rule(max_distance=found.limit))
     """
     _check_false_alarms(index, false_alarms)
-    m = min(index.n, MAX_IMAGES)
-    rows = np.arange(m) * index.n // m
+    rows = sample_rows(index.n, MAX_IMAGES)
     promise = SEARCHERS[index.kind].far_by
     k = 1 if promise == "exact" else min(rule.k, index.n - 1)
     distances, with_copies = [], 0
@@ -101,7 +101,7 @@ def distance_limit(
             distances.append(part.D[:, 0])
             with_copies += part.count_copies(index)
     limit = conformal_quantile(np.concatenate(distances), false_alarms)
-    return DistanceLimit(limit=limit, false_alarms=false_alarms, images=m, with_copies=with_copies)
+    return DistanceLimit(limit=limit, false_alarms=false_alarms, images=len(rows), with_copies=with_copies)
 
 
 def conformal_quantile(scores: NDArray[np.float64], alpha: float) -> float:

@@ -18,6 +18,8 @@ from knnvote.data.reading import ImageFile, open_images
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import find_label, true_labels
 
+from .sampling import sample_rows
+
 _BATCH = 4096
 
 
@@ -38,9 +40,8 @@ class TestSet:
     bad: dict[str, int]
 
     def sample(self, size: int) -> "TestSet":
-        """So many of the images, evenly spread; all if there are no more."""
-        nq = len(self.xq)
-        places = np.linspace(0, nq - 1, min(nq, size)).astype(int)
+        """So many of the images, drawn at random; all if there are no more."""
+        places = sample_rows(len(self.xq), size)
         truth = None if self.truth is None else [self.truth[place] for place in places]
         return TestSet(self.xq[places], truth, self.rows[places], self.bad)
 

@@ -423,7 +423,7 @@ def test_slow_searches_are_asked_for_an_even_sample(folder, monkeypatch, invoke)
     assert (done.code, done.stderr) == (0, "")
     assert [report["judged"] for report in json.loads(done.stdout)["indexes"]] == [100, 10, 10]
     told = invoke("compare", folder / "test", "--index", folder / "exact.knn", "--with", "brute").stdout
-    assert "scikit-learn brute: asked for an even sample of 10 of the images, as it is slow" in told
+    assert "scikit-learn brute: asked for a random sample of 10 of the images, as it is slow" in told
 
 
 def test_another_name_of_a_search_is_wrong_usage(folder, invoke):

@@ -32,7 +32,7 @@ def print_comparison(comparison: Comparison) -> None:
     print_table(table)
     for report in comparison.indexes:
         if report.judged < comparison.queries:
-            print_line(f"{report.path}: asked for an even sample of {report.judged:,} of the images, as it is slow")
+            print_line(f"{report.path}: asked for a random sample of {report.judged:,} of the images, as it is slow")
         _print_flips(report)
     for report in comparison.stored_in:
         print_line(
