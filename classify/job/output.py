@@ -1,6 +1,6 @@
 """Columns of an output file: what the input had but the image, then what the classifier says."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,15 @@ def row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Tab
         yield rest.combine_chunks()
 
 
+_TYPES: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
+    "prediction": (pa.types.is_integer, pa.types.is_floating, pa.types.is_string, pa.types.is_boolean),
+    "confidence": (pa.types.is_floating,),
+    "distance": (pa.types.is_floating,),
+    "status": (pa.types.is_string,),
+    "reason": (pa.types.is_string,),
+}
+
+
 def read_answers(output: Location, prefix: str, *names: str) -> Iterator[list[pa.Array]]:
     """Columns that knnvote added to an output file, batch by batch.
 
@@ -107,7 +116,12 @@ def read_answers(output: Location, prefix: str, *names: str) -> Iterator[list[pa
     try:
         with output.open() as stream:
             for batch in pq.ParquetFile(stream, pre_buffer=False).iter_batches(columns=columns):
-                yield [batch[name] for name in columns]
+                answers = [batch[name] for name in columns]
+                for name, column, answer in zip(names, columns, answers, strict=True):
+                    if not any(is_type(answer.type) for is_type in _TYPES[name]):
+                        raise pa.ArrowTypeError(f"its column {column} is of type {answer.type}, as no job writes it")
+                    answer.validate(full=True)  # text may be no UTF-8
+                yield answers
     except (pa.ArrowException, OSError, KeyError) as error:
         raise KnnvoteError(f"cannot read {output}: {describe_error(error)}; run knnvote verify on its job") from error
 

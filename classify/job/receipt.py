@@ -12,6 +12,7 @@ from knnvote.data.locations import CHUNK, Location, hash_stream
 
 KEY = b"knnvote"
 _UNSEALED = "0" * 64
+_MOST_ROWS = 1 << 62
 _AFTER_SEAL = len('"}')
 _MAGIC_AND_LENGTH = 8  # the last bytes of a Parquet file: the footer's length, and PAR1
 
@@ -79,12 +80,18 @@ def read_receipt(output: Location) -> Receipt | None:
                 index=str(record["index"]),
                 options=dict(record["options"]),
                 input=dict(record["input"]),
-                counts=Counts(**{status: int(rows) for status, rows in record["counts"].items()}),
+                counts=_to_counts(record["counts"]),
                 seal=str(record["seal"]),
             )
         except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
     return receipt
+
+
+def _to_counts(rows: dict[str, Any]) -> Counts:
+    if not all(type(number) is int and 0 <= number < _MOST_ROWS for number in rows.values()):
+        raise ValueError
+    return Counts(**rows)
 
 
 def seal(stream: BinaryIO) -> None:

@@ -11,7 +11,7 @@ from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.files import atomic_write
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions
-from knnvote.data.locations import Location, locate
+from knnvote.data.locations import Location, is_uri, locate, without_secrets
 from knnvote.data.recognition import StoredImages
 
 from .output import OutputOptions
@@ -146,6 +146,9 @@ def _to_record(raw: Any) -> JobRecord:
     texts = (record.index, stored.column or "", *record.inputs.values())
     if wrong or type(stored.grayscale) is not bool or not all(isinstance(text, str) for text in texts):
         raise TypeError
+    # A stranger's address could name a server of its own, to which a request would carry the user's access.
+    if any(is_uri(address) and address != without_secrets(address) for address in record.inputs.values()):
+        raise ValueError
     _ = record.rule, record.image_options  # which say what is wrong with them
     return record
 
@@ -164,7 +167,7 @@ def read_failures(out: Location) -> dict[str, str]:
     """
     record = out / RECORDS / _FAILURES
     failed = _read_json(record) or {}
-    if not isinstance(failed, dict):
+    if not isinstance(failed, dict) or not all(isinstance(text, str) for text in failed.values()):
         raise damaged(record)
     return failed
 

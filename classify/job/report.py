@@ -135,11 +135,22 @@ def _first(before: pa.Table | None, more: pa.Table, order: list[tuple[str, str]]
 
 
 def _answers(job: FinishedJob) -> Iterator[pa.Table]:
-    """Answers with neighbours, batch by batch, with file and row of each."""
+    """Answers with neighbours, batch by batch, with file and row of each.
+
+    Raises:
+        KnnvoteError: they cannot be read, or are not all of one type.
+    """
     names = ("prediction", "confidence", "distance", "status")
+    types = None
     for file in job.receipts:
         first = 0
         for columns in read_answers(job.out / file, job.record.prefix, *names):
+            types = types or [column.type for column in columns]
+            if types != [column.type for column in columns]:
+                raise KnnvoteError(
+                    f"{job.out / file} has answers of another type than the job's other files: "
+                    "remove it and run the job again"
+                )
             n = len(columns[0])
             place = {"file": pa.repeat(file, n), "row": pa.array(np.arange(first, first + n))}
             answers = pa.table({**place, **dict(zip(names, columns, strict=True))})
@@ -148,10 +159,11 @@ def _answers(job: FinishedJob) -> Iterator[pa.Table]:
 
 
 def _values(job: FinishedJob, name: str) -> Iterator[NDArray[np.float64]]:
-    """A column of all outputs without its nulls, batch by batch."""
+    """A column of all outputs without what is no number, batch by batch."""
     for file in job.receipts:
         for (column,) in read_answers(job.out / file, job.record.prefix, name):
-            yield column.drop_null().to_numpy(zero_copy_only=False)
+            values = column.drop_null().to_numpy(zero_copy_only=False)
+            yield values[np.isfinite(values)]
 
 
 def _spread(read: Callable[[], Iterator[NDArray[np.float64]]]) -> list[Bin]:
@@ -165,6 +177,7 @@ def _spread(read: Callable[[], Iterator[NDArray[np.float64]]]) -> list[Bin]:
         low, high = values.min(initial=low), values.max(initial=high)
     if len(counts) <= _BINS:
         return [Bin(low=value, high=value, rows=rows) for value, rows in sorted(counts.items())]
+    high = max(high, low + 2 * _BINS * np.spacing(max(abs(low), abs(high))))  # else no number lies between edges
     edges = np.histogram_bin_edges([], bins=_BINS, range=(low, high))
     in_bins = np.zeros(_BINS, np.int64)
     for values in read():

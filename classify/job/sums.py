@@ -34,7 +34,7 @@ def sum_up(job: FinishedJob) -> dict[str, Any]:
         "inputs": len(record.inputs.keys() | job.receipts.keys()),
         "left_out": job.left_out,
         **asdict(counts),
-        "labels": dict(sorted(labels.items())),
+        "labels": dict(sorted(labels.items(), key=lambda pair: (isinstance(pair[0], str), pair[0]))),
         "abstained_because": reasons[ABSTAINED].most_common(),
         "bad_because": reasons[BAD_IMAGE].most_common(),
         "failures": read_failures(job.out),
