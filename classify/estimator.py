@@ -67,7 +67,8 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
 
         Args:
             path: of the folder, or its URI on an object store.
-            parameters: of the estimator but kind and metric, which are the index's.
+            parameters: of the estimator but kind and metric, which are the index's. Of a tuned index n_neighbors,
+                weights, ties and target_agreement are, where nothing is given, those that it was tuned for.
 
         Raises:
             KnnvoteError: it is no index folder, is damaged, or was built for the other task.
@@ -78,7 +79,7 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
             name = "KNNVoteRegressor" if index.is_regression else "KNNVoteClassifier"
             raise KnnvoteError(f"{path} was built for {index.manifest.task}: open it with {name}")
         found: dict[str, Any] = {"kind": index.kind, "metric": index.metric}
-        estimator = cls(**parameters, **found)
+        estimator = cls(**{**_tuned_for(index), **parameters}, **found)
         # In memory, so that a pickled one answers where the folder is not.
         estimator._take(in_memory(index), read_timing(index.path, index.manifest.generation))
         return estimator
@@ -182,6 +183,15 @@ class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no ty
             if other:
                 D[~fits], I[~fits] = _exact_in_floats(index, xq[~fits].astype(np.float64), rule.k)
         return D, I
+
+
+def _tuned_for(index: Index) -> dict[str, Any]:
+    """The parameters of the estimator that an index was tuned for."""
+    tuned = index.tuned
+    if tuned is None:
+        return {}
+    found = {"n_neighbors": tuned.k, "weights": tuned.weights, "target_agreement": tuned.target_agreement}
+    return found if index.is_regression else {**found, "ties": tuned.ties}
 
 
 class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # scikit-learn ships no types

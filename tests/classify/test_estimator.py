@@ -22,6 +22,7 @@ from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.names import TIES
 
 X, Y = load_digits(return_X_y=True)
 TRAIN, TEST = np.s_[:1400], np.s_[1400:]
@@ -186,6 +187,20 @@ def test_a_saved_one_is_an_index_folder_and_opens_with_equal_answers(tmp_path, i
     pickle.loads(pickle.dumps(opened)).save(tmp_path / "again.knn")  # noqa: S301  # our own bytes
     again = KNNVoteClassifier.open(tmp_path / "again.knn")
     np.testing.assert_array_equal(again.predict(data.xq), opened.predict(data.xq))
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_a_tuned_one_is_opened_as_it_was_saved(tmp_path, ties):
+    data = clusters("uint8", n=1500, d=200)
+    fitted = KNNVoteClassifier(n_neighbors=3, kind="adaptive", weights="distance", ties=ties, target_agreement=0.9).fit(
+        data.x, data.y
+    )
+    fitted.save(tmp_path / "x.knn")
+    opened = KNNVoteClassifier.open(tmp_path / "x.knn")
+    names = ("n_neighbors", "weights", "ties", "target_agreement", "kind", "metric")
+    assert [opened.get_params()[name] for name in names] == [fitted.get_params()[name] for name in names]
+    assert np.array_equal(opened.predict(data.xq), fitted.predict(data.xq))
+    assert KNNVoteClassifier.open(tmp_path / "x.knn", n_neighbors=7).n_neighbors == 7
 
 
 def test_a_saved_one_is_the_index_that_index_arrays_builds(tmp_path):
