@@ -14,6 +14,11 @@ from .errors import ImageFileError
 from .locations import Location
 
 HEAD_ROWS = 64
+# Begin the keys under which writers describe all columns of a file, for readers that believe them before the file.
+_OF_ALL_COLUMNS = (
+    *(b"huggingface", b"pandas", b"knnvote", b"org.apache.spark.", b"geo"),
+    *(b"avro.schema", b"parquet.avro.", b"parquet.proto.", b"parquet.thrift.", b"iceberg."),
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,14 @@ class RowFile(ABC):
         Raises:
             ImageFileError: they cannot be read.
         """
+
+    def rows_to_hold(self, _columns: Sequence[str], rows: int) -> int:
+        """So many rows of some columns, or fewer where they may be large: the same number for the same file.
+
+        Raises:
+            ImageFileError: not even one may be held, or the file cannot be read.
+        """
+        return rows
 
     @abstractmethod
     def _batches(self, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
@@ -101,6 +114,6 @@ class RowFile(ABC):
 
 def schema_metadata_without_images(schema: pa.Schema) -> pa.Schema:
     """A schema less metadata that describe columns which are no longer all there, or are the receipt of an output."""
-    stale = (b"huggingface", b"pandas", b"knnvote")
-    kept: dict[Any, Any] = {key: value for key, value in (schema.metadata or {}).items() if key not in stale}
+    metadata: dict[Any, Any] = schema.metadata or {}
+    kept = {key: value for key, value in metadata.items() if not key.startswith(_OF_ALL_COLUMNS)}
     return schema.with_metadata(kept or None)

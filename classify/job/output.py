@@ -13,6 +13,8 @@ from knnvote.data.locations import Location
 from knnvote.data.text import describe_error
 
 ROW_GROUP = 16_384  # more would show in the job's memory
+_GROUP_BYTES = 1 << 27  # of the answers of a row group
+_VOTER_BYTES = 100  # of a neighbour in an answer, with an id of usual length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,20 +83,53 @@ def kept_columns(
     return others
 
 
-def row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The same rows in tables of ROW_GROUP rows, each in one piece: batches leave no trace in the file's bytes."""
+def rows_in_group(kept_rows: int, options: OutputOptions, *, k: int, classes: int) -> int:
+    """How many rows a row group has: ROW_GROUP, or fewer where what is kept or added is large.
+
+    Args:
+        kept_rows: as many rows of the kept columns as may be held.
+        options: what the output holds.
+        k: neighbours of a row.
+        classes: of the index.
+    """
+    row_bytes = options.neighbors * k * _VOTER_BYTES + options.probabilities * classes * 8
+    return max(1, min(kept_rows, ROW_GROUP, _GROUP_BYTES // max(1, row_bytes)))
+
+
+def row_groups(tables: Iterable[pa.Table], schema: pa.Schema, rows: int = ROW_GROUP) -> Iterator[pa.Table]:
+    """The same rows in tables of so many, still in pieces."""
     held: list[pa.Table] = []
     for table in tables:
         held.append(table)
-        if sum(map(len, held)) >= ROW_GROUP:
+        if sum(map(len, held)) >= rows:
             joined = pa.concat_tables(held)
-            full = len(joined) - len(joined) % ROW_GROUP
-            for start in range(0, full, ROW_GROUP):
-                yield joined.slice(start, ROW_GROUP).combine_chunks()
+            full = len(joined) - len(joined) % rows
+            for start in range(0, full, rows):
+                yield joined.slice(start, rows)
             held = [joined.slice(full)]
     rest = pa.concat_tables(held) if held else pa.Table.from_batches([], schema)
     if len(rest):
-        yield rest.combine_chunks()
+        yield rest
+
+
+def in_one_piece(table: pa.Table) -> pa.Table:
+    """The same rows with each column in one piece, so that batches leave no trace in the file's bytes.
+
+    Raises:
+        ImageFileError: those of a column cannot be joined.
+    """
+    try:
+        return table.combine_chunks()
+    except (pa.ArrowException, MemoryError) as error:
+        for name in table.column_names:
+            try:
+                table.select([name]).combine_chunks()
+            except (pa.ArrowException, MemoryError):
+                raise ImageFileError(
+                    f"rows of the column {name!r} cannot be joined: {describe_error(error)}; "
+                    f"leave it out with {param('keep')}"
+                ) from error
+        raise
 
 
 _TYPES: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {

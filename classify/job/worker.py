@@ -20,7 +20,7 @@ from knnvote.data.reading import DecodedRows, ImageFile, open_images
 from knnvote.data.rows import schema_metadata_without_images
 
 from .folder import check_claim
-from .output import kept_columns, row_groups
+from .output import ROW_GROUP, in_one_piece, kept_columns, row_groups, rows_in_group
 from .pipeline import Stages, map_ahead, open_stages, prefetch
 from .receipt import Counts, Receipt, read_receipt, seal
 from .record import RECORDS
@@ -88,8 +88,12 @@ class Worker:
         """Write the answers to a file's rows, and its receipt, which is not sealed yet."""
         options = self.work.options
         columns, schema = _plan(self.classifier, images, options)
+        k, classes = self.classifier.rule.k, len(self.classifier.index.classes)
+        kept_rows = images.rows.rows_to_hold(columns, ROW_GROUP)
+        rows = rows_in_group(kept_rows, options.output, k=k, classes=classes)
         # By map, which unlike a generator holds nothing of a batch that it has given on.
-        queries = map(partial(_queries, self.classifier), images.read(columns, batch_size=self.work.batch_size))
+        batches = images.read(columns, batch_size=min(self.work.batch_size, rows))
+        queries = map(partial(_queries, self.classifier), batches)
         decoded = prefetch(queries, self.stages.reading)
         answered = map_ahead(partial(_answer, self.classifier), decoded, self.stages.searching, self.stages.searches)
 
@@ -103,8 +107,10 @@ class Worker:
 
         try:
             with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-                for group in row_groups(tables(), schema):
-                    writer.write_table(group)
+                for group in row_groups(tables(), schema, rows):
+                    with images.source.content_told():
+                        joined = in_one_piece(group)
+                    writer.write_table(joined)
                 receipt = Receipt(**self.work.made_from, input=described, counts=seen.counts)
                 writer.add_key_value_metadata(receipt.to_metadata())
         except Exception:

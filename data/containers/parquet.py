@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import pyarrow as pa
@@ -40,9 +40,11 @@ class ParquetRows(RowFile):
 
     Attributes:
         file: as PyArrow reads it.
+        longest: bytes of the longest value in dictionaries that were looked at, by row group and column.
     """
 
     file: pq.ParquetFile
+    longest: dict[tuple[int, str], int] = field(default_factory=dict, compare=False)
 
     @classmethod
     @contextmanager
@@ -56,7 +58,7 @@ class ParquetRows(RowFile):
         """
         with source.open() as stream:
             with _told_by_name(source):
-                file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=_BUFFER)
+                file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=_BUFFER, coerce_int96_timestamp_unit="us")
                 _ = file.schema_arrow.names  # which fails where they are not UTF-8
             yield cls(source, file)
 
@@ -81,6 +83,10 @@ class ParquetRows(RowFile):
             for batch in self.file.iter_batches(rows, use_threads=False):
                 return pa.Table.from_batches([batch])
             return pa.Table.from_batches([], self.schema)  # empty_table() takes no permuted tensors
+
+    def rows_to_hold(self, columns: Sequence[str], rows: int) -> int:
+        """As `RowFile.rows_to_hold`, by what the footer says of the columns."""
+        return self._bounded_rows(columns, rows)
 
     def _batches(self, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
         rows, seen = self._bounded_rows(columns, batch_size), 0
@@ -129,8 +135,11 @@ class ParquetRows(RowFile):
             return int(values * max(_NUMBER_BYTES, metadata.schema.column(leaf).length))
         held = int(chunk.total_uncompressed_size // max(1, n))
         # A dictionary is at most as large as its chunk: small ones need no look.
-        if chunk.has_dictionary_page and chunk.total_uncompressed_size * min(rows, n) > _BATCH_BYTES:
-            held = max(held, values * self._longest_in_dictionary(group, chunk.path_in_schema))
+        if chunk.has_dictionary_page and chunk.total_uncompressed_size * rows > _BATCH_BYTES:
+            place = group, chunk.path_in_schema
+            if place not in self.longest:
+                self.longest[place] = self._longest_in_dictionary(*place)
+            held = max(held, values * self.longest[place])
         return held
 
     def _longest_in_dictionary(self, group: int, path: str) -> int:

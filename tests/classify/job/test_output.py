@@ -11,8 +11,10 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.output import (
     ROW_GROUP,
     OutputOptions,
+    in_one_piece,
     kept_columns,
     row_groups,
+    rows_in_group,
 )
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import ImageFileError
@@ -71,12 +73,28 @@ def test_row_groups_do_not_tell_how_the_rows_came():
         return (table.slice(start, size) for start in range(0, len(table), size))
 
     for size in (997, ROW_GROUP, ROW_GROUP + 1, len(table)):
-        groups = list(row_groups(pieces(size), table.schema))
+        groups = list(map(in_one_piece, row_groups(pieces(size), table.schema)))
         assert [len(group) for group in groups] == [ROW_GROUP, ROW_GROUP, 5]
         assert all(column.num_chunks == 1 for group in groups for column in group.columns)
         assert pa.concat_tables(groups).equals(table)
     assert list(row_groups([], table.schema)) == []
     assert list(row_groups([table.slice(0, 0)], table.schema)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "k", "classes", "rows"),
+    [
+        ({}, 5, 10, ROW_GROUP),
+        ({"neighbors": True, "probabilities": True}, 20, 100, ROW_GROUP),
+        ({}, 5000, 50_000, ROW_GROUP),
+        ({"neighbors": True}, 5000, 10, 268),
+        ({"probabilities": True}, 5, 22_000, 762),
+        ({"probabilities": True}, 5, 10**9, 1),
+    ],
+)
+def test_a_row_group_has_fewer_rows_where_answers_are_large(options, k, classes, rows):
+    assert rows_in_group(10**6, OutputOptions(**options), k=k, classes=classes) == rows
+    assert rows_in_group(7, OutputOptions(**options), k=k, classes=classes) == min(7, rows)
 
 
 def test_metadata_that_described_the_image_go_and_others_stay():

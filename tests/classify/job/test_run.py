@@ -387,6 +387,67 @@ def test_only_unfinished_files_among_the_records_are_removed(classifier, source,
     assert {file.name for file in (tmp_path / "out" / "_knnvote").iterdir()} == {"job.json", "notes.tmp"}
 
 
+def test_large_kept_columns_are_held_a_few_rows_at_a_time(classifier, tmp_path):
+    """200 kB in each row, alike, so that the file is small."""
+    n, table = 2000, image_table(np.resize(QUERIES, (2000, 4, 4)), np.arange(2000))
+    schema = table.schema.append(pa.field("text", pa.string()))
+    (tmp_path / "in").mkdir()
+    with pq.ParquetWriter(tmp_path / "in" / "a.parquet", schema) as writer:
+        for start in range(0, n, 100):
+            columns = [*table.slice(start, 100).columns, pa.array(["x" * 200_000] * 100)]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+    outputs = {}
+    for batch_size in (64, 4096):
+        run(classifier, tmp_path / "in", tmp_path / str(batch_size), batch_size=batch_size)
+        outputs[batch_size] = (tmp_path / str(batch_size) / "a.parquet").read_bytes()
+    assert outputs[64] == outputs[4096]
+    metadata = pq.read_metadata(tmp_path / "64" / "a.parquet")
+    rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    assert sum(rows) == n
+    assert max(rows) * 200_000 <= 1 << 27
+
+
+def test_a_column_whose_rows_cannot_be_joined_fails_the_file_alone_and_keep_leaves_it_out(classifier, source, tmp_path):
+    """Codes of 8 bits and another dictionary in each row group: more values than the codes can tell apart."""
+    table = image_table(np.resize(QUERIES, (200, 4, 4)), np.arange(200))
+    codes = pa.array(np.tile(np.arange(100, dtype=np.int8), 2))
+    both = [pa.DictionaryArray.from_arrays(codes[:100], pa.array([f"{part}{i}" for i in range(100)])) for part in "ab"]
+    schema = table.schema.append(pa.field("word", pa.dictionary(pa.int8(), pa.string())))
+    with pq.ParquetWriter(tmp_path / "in" / "b.parquet", schema) as writer:
+        for part, words in enumerate(both):
+            rows = table.slice(100 * part, 100)
+            writer.write_table(pa.Table.from_arrays([*rows.columns, words], schema=schema))
+    summary = run(classifier, source.parent, tmp_path / "out")
+    assert (summary.written, list(summary.failed)) == (1, [str(tmp_path / "in" / "b.parquet")])
+    (told,) = summary.failed.values()
+    assert "'word' cannot be joined" in told
+    assert "keep" in told
+    kept = JobOptions(output=OutputOptions(keep=("label",)))
+    assert run(classifier, source.parent, tmp_path / "kept", kept).written == 2
+
+
+def test_what_a_writer_says_of_all_columns_does_not_go_on(classifier, tmp_path):
+    """Spark believes its own key before the file, and showed no predictions."""
+    table = image_table(QUERIES, np.arange(20))
+    stale = {"org.apache.spark.sql.parquet.row.metadata": "{}", "parquet.avro.schema": "{}", "geo": "{}"}
+    metadata = {**stale, "iceberg.schema": "{}", "of the user": "kept"}
+    write_table(table.replace_schema_metadata(metadata), tmp_path / "in" / "a.parquet")
+    run(classifier, tmp_path / "in", tmp_path / "out")
+    found = pq.read_metadata(tmp_path / "out" / "a.parquet").metadata
+    assert found.keys() == {b"of the user", b"knnvote", b"ARROW:schema"}
+    assert found[b"of the user"] == b"kept"
+
+
+def test_old_timestamps_of_96_bits_stay_the_dates_that_they_are(classifier, tmp_path):
+    """Spark and Impala wrote them, of years that nanoseconds do not reach."""
+    texts = ["1066-10-14 09:30:00", "2026-01-02 03:04:05.678901", "9999-12-31 00:00:00", *[None] * 17]
+    dates = pa.array(texts).cast(pa.timestamp("us"))
+    table = image_table(QUERIES, np.arange(20)).append_column("when", dates)
+    pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
+    run(classifier, tmp_path / "a.parquet", tmp_path / "out")
+    assert pq.read_table(tmp_path / "out" / "a.parquet")["when"].combine_chunks().equals(dates)
+
+
 def test_two_jobs_at_once_into_one_output_are_refused(classifier, source, tmp_path):
     with (
         hold_lock(tmp_path / "out" / "_knnvote" / "lock", "held"),
