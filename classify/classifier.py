@@ -18,7 +18,7 @@ from knnvote.data.recognition import StoredImages
 from knnvote.data.tables import image_table
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer.folder.open import open_index
-from knnvote.indexer.index import Index
+from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.metric import METRICS
 
 from .answer import ABSTAINED, BAD_IMAGE, OK, Answer
@@ -57,6 +57,7 @@ class Classifier:
 
     def __post_init__(self) -> None:
         """Check the rule against the index."""
+        check_index(self.index)
         check_k(self.index, self.rule.k)
         check_one_of("promise", self.promise, PROMISES)
         if self.index.is_regression and self.rule.min_confidence is not None:

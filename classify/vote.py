@@ -1,11 +1,12 @@
 """The vote of k neighbours: a class, how sure it is, or none; for regression their mean."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.data.errors import check, check_one_of, is_number, is_whole
+from knnvote.data.errors import check, check_one_of, is_number, is_whole, plain
 from knnvote.indexer.names import TIES, WEIGHTS, Ties, Weights
 
 from .weighting import Weighting, is_weighting, read_weighting
@@ -50,8 +51,10 @@ class Rule:
             is_share = is_number(self.min_confidence) and 0 <= self.min_confidence <= 1
             check("min_confidence", self.min_confidence, is_share, "give a share of the vote from 0 to 1")
         if self.max_distance is not None:
-            is_distance = is_number(self.max_distance) and self.max_distance >= 0
-            check("max_distance", self.max_distance, is_distance, "give a distance of at least 0")
+            is_distance = is_number(self.max_distance) and 0 <= self.max_distance < math.inf
+            check("max_distance", self.max_distance, is_distance, "give a distance of at least 0, or leave it out")
+        for name in ("k", "min_confidence", "max_distance"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
     @property
     def weighting(self) -> Weighting:

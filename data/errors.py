@@ -116,10 +116,15 @@ def check_one_of(name: str, value: object, allowed: tuple[str, ...], hint: str =
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number, of Python or NumPy."""
-    return isinstance(value, Integral)
+    """Whether a value is a whole number, of Python or NumPy; what is true or false is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def plain(value: Any) -> Any:
+    """A number of NumPy as Python's own, which FAISS and JSON take; any other as it is."""
+    return getattr(value, "item", lambda: value)()
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number, of Python or NumPy."""
-    return isinstance(value, Real)
+    """Whether a value is a real number, of Python or NumPy; what is true or false is none."""
+    return isinstance(value, Real) and not isinstance(value, bool)

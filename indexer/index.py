@@ -2,14 +2,14 @@
 
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from knnvote.data.errors import KnnvoteError
+from knnvote.data.errors import KnnvoteError, check
 from knnvote.data.steps import Step, parse_step
 
 from .bounds import Bounds
@@ -211,3 +211,17 @@ def in_memory(index: Index) -> Index:
     manifest = replace(index.manifest, generation=0, files={}, checksum="")
     values = {field.name: getattr(index, field.name) for field in fields(Index)}
     return Index(**{**values, "manifest": manifest, "rows": index.provenance(*PROVENANCE)})
+
+
+def check_index(index: object, name: str = "index") -> None:
+    """Refuse what is no opened index, such as its path.
+
+    Args:
+        index: what was given.
+        name: of the parameter.
+
+    Raises:
+        OptionError: it is none.
+    """
+    call = f"open_index({str(index)!r})" if isinstance(index, str | PurePath) else "open_index(path)"
+    check(name, index, isinstance(index, Index), f"give an opened index, as {call} gives it")

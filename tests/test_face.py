@@ -209,3 +209,26 @@ def test_options_nest_as_they_are_documented():
     training = TrainingOptions(images=images, label_column="label")
     knnvote.index_files("digits/train.parquet", "nested.knn", training=training)
     assert knnvote.open_index("nested.knn").shape == (8, 8)
+
+
+@pytest.mark.parametrize("given", ["digits.knn", Path("digits.knn"), None, 5])
+def test_where_an_opened_index_is_wanted_its_path_is_refused_with_what_to_give(given):
+    told = "open_index('digits.knn')" if isinstance(given, str | Path) else "open_index(path)"
+    calls = {
+        "index": (
+            knnvote.Classifier,
+            knnvote.choose_k,
+            knnvote.find_suspects,
+            lambda x: knnvote.distance_limit(x, Rule()),
+        ),
+        "indexes": (lambda x: knnvote.compare("test.parquet", [x]),),
+    }
+    for name, functions in calls.items():
+        for function in functions:
+            with pytest.raises(
+                knnvote.OptionError, match=f"{name} is .*give an opened index, as {re.escape(told)} gives"
+            ):
+                function(given)
+    told = "Classifier.open('digits.knn')" if isinstance(given, str | Path) else "Classifier.open(path)"
+    with pytest.raises(knnvote.OptionError, match=f"classifier is .*{re.escape(told)}"):
+        knnvote.run_job(given, "test.parquet", "out")

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from knnvote.classify.interval import share_interval
 from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.vote import Rule, check_weights
-from knnvote.data.errors import check, check_one_of, is_number, is_whole
+from knnvote.data.errors import check, check_one_of, is_number, is_whole, plain
 from knnvote.indexer.faiss_index import training_rows
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
@@ -90,6 +90,8 @@ class Tuning:
         check("k", self.k, is_whole(self.k) and self.k >= 1, "give a whole number of at least 1")
         is_share = is_number(self.target_agreement) and 0 < self.target_agreement <= 1
         check("target_agreement", self.target_agreement, is_share, "give a share above 0, at most 1")
+        for name in ("k", "target_agreement"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
     def __call__(self, index: Index) -> Tuned:
         """Tune an adaptive index, which need not be on disk yet.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from knnvote.classify.weighting import WEIGHTINGS, read_weighting
 from knnvote.data.errors import KnnvoteError
-from knnvote.indexer.index import Index
+from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.names import Weights
 from knnvote.indexer.threads import limit_threads
 
@@ -145,6 +145,7 @@ def choose_k(
         >>> choice.best.k, choice.best.weights, round(choice.best.value, 4)
         (4, 'uniform', 0.9889)
     """
+    check_index(index)
     max_k = check_left_out(index, "max_k", max_k, MAX_K)
     _check_targets(index)
     moments = {weights: _Moments() for weights in TRIED}

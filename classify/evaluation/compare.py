@@ -21,7 +21,7 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.indexer.folder.generations import read_timing
-from knnvote.indexer.index import Index
+from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.metric import METRICS, FaissMetric
 from knnvote.indexer.rungs import Interval
 from knnvote.indexer.threads import limit_threads
@@ -129,7 +129,7 @@ class Comparison:
 
 def compare(
     inputs: Inputs,
-    indexes: Sequence[Index],
+    indexes: Sequence[Index] | Index,
     rule: Rule | None = None,
     *,
     images: ImageOptions | None = None,
@@ -145,7 +145,7 @@ def compare(
 
     Args:
         inputs: test images in Parquet files, folders of them, globs or URIs: one or several.
-        indexes: opened ones of any kind.
+        indexes: opened ones of any kind, or one.
         rule: of the vote.
         images: overrides of how images are recognised.
         label_column: of the true labels; by default as the index was built.
@@ -163,6 +163,9 @@ def compare(
         >>> found.queries, found.indexes[0].kind, found.indexes[0].agreement.value, round(found.indexes[0].accuracy, 4)
         (450, 'exact', 1.0, 0.9889)
     """
+    indexes = [indexes] if isinstance(indexes, Index | str) else indexes
+    for index in indexes:
+        check_index(index, "indexes")
     sources, rule = find_inputs(inputs), rule or Rule()
     _check_task(indexes)
     read = partial(read_test_set, sources, options=images or ImageOptions(), label_column=label_column)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from knnvote.classify.search.kinds import SEARCHERS
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import OptionError, param
-from knnvote.indexer.index import Index
+from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.threads import limit_threads
 
 from .left_out import leave_out
@@ -90,6 +90,7 @@ def distance_limit(
         (27.29, 1347)
         >>> classify = Classifier(index, Rule(max_distance=found.limit))
     """
+    check_index(index)
     _check_false_alarms(index, false_alarms)
     rows = sample_rows(index.n, MAX_IMAGES)
     promise = SEARCHERS[index.kind].far_by

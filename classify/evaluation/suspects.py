@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from knnvote.classify.answer import Neighbor, neighbors_of
 from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import KnnvoteError
-from knnvote.indexer.index import Index
+from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.threads import limit_threads
 
 from .left_out import BLOCK, LeftOut, check_left_out, leave_out
@@ -139,6 +139,7 @@ def find_suspects(
         >>> first.id, first.label, first.neighbors_say, first.against
         ('train.parquet#380', 9, 5, 0.95)
     """
+    check_index(index)
     k = _check_k(index, k)
     equal = _equal_images(index)
     is_contested = np.isin(np.arange(index.n), [*equal])

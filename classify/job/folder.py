@@ -73,16 +73,21 @@ def claimed(
     """
     _refuse_other_folder(out)
     _refuse_links(out, inputs)
-    with _locked(out):
-        record = _take(out, made_from, inputs, stored_images)
-        check_claim(out, made_from)
-        try:
-            yield
-        finally:
-            with suppress(KnnvoteError):  # what stands in the way has been told
-                # Nothing was written that another job could mix with.
-                if [*out.below(recursive=False)] == [RECORDS] and read_job_record(out) == record:
-                    remove_records(out)
+    try:
+        with _locked(out):
+            record = _take(out, made_from, inputs, stored_images)
+            check_claim(out, made_from)
+            try:
+                yield
+            finally:
+                with suppress(KnnvoteError):  # what stands in the way has been told
+                    # Nothing was written that another job could mix with.
+                    if [*out.below(recursive=False)] == [RECORDS] and read_job_record(out) == record:
+                        remove_records(out)
+    finally:
+        if out.is_local:
+            with suppress(OSError):  # only an empty folder goes
+                Path(out.path, RECORDS).rmdir()
 
 
 def _refuse_other_folder(out: Location) -> None:

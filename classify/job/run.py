@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from knnvote.classify.answer import answer_schema
 from knnvote.classify.classifier import Classifier
-from knnvote.data.errors import ImageFileError, as_recorded
+from knnvote.data.errors import ImageFileError, as_recorded, check
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.locations import Location, locate
 
@@ -105,6 +105,7 @@ def run_job(
         (2, 1797)
     """
     start = time.perf_counter()
+    _check_classifier(classifier)
     sources, out, options = find_inputs(inputs), locate(out), options or JobOptions()
     answer_schema(classifier.index, **options.output.of_answers)  # which refuses what does not fit
     tasks = plan_outputs(sources, out)
@@ -114,6 +115,12 @@ def run_job(
         outcomes = _follow(at_work, len(tasks), fail_fast=fail_fast, tell_done=tell_done)
         record_failures(out, _failed(outcomes))
     return _sum_up(outcomes, time.perf_counter() - start)
+
+
+def _check_classifier(given: object) -> None:
+    """Refuse what is no classifier, such as the path of an index."""
+    call = f"Classifier.open({str(given)!r})" if isinstance(given, str | PurePath) else "Classifier.open(path)"
+    check("classifier", given, isinstance(given, Classifier), f"give one, as {call} gives it")
 
 
 def _follow(

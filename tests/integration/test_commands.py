@@ -52,7 +52,14 @@ def python(code, *arguments):
 
 def finish(command, cwd, **environment):
     return subprocess.run(
-        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+        command,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=120,
+        check=False,
     )
 
 
@@ -355,6 +362,21 @@ def test_json_on_stdout_stays_clean_beside_progress_on_a_terminal(work, tmp_path
 def test_a_reader_that_leaves_early_gets_no_traceback(work):
     done = finish(["sh", "-c", f"{shlex.quote(str(SCRIPT))} inspect x.knn --json | true"], work)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_class_names_in_letters_that_stdout_does_not_have_are_escaped(tmp_path, encoding):
+    images = np.arange(96, dtype=np.uint8).reshape(6, 4, 4)
+    index_arrays(images, np.array(["猫", "ö", "é"] * 2), tmp_path / "x.knn")
+    write_table(image_table(images, np.array(["猫", "ö", "é"] * 2)), tmp_path / "a.parquet")
+    finish([SCRIPT, "classify", "x.knn", "a.parquet", "--out", "out", "--k", "1"], tmp_path)
+    for command in ("inspect x.knn", "inspect out", "compare a.parquet --index x.knn --k 1"):
+        done = finish([SCRIPT, *command.split()], tmp_path, PYTHONIOENCODING=encoding)
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    done = finish([SCRIPT, "inspect", "out"], tmp_path, PYTHONIOENCODING=encoding)
+    assert "\\u732b: 2" in done.stdout
+    done = finish([SCRIPT, "inspect", "out", "--json"], tmp_path, PYTHONIOENCODING=encoding)
+    assert json.loads(done.stdout)["labels"] == {"猫": 2, "ö": 2, "é": 2}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")

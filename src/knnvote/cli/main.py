@@ -7,7 +7,7 @@ what it needs when it runs, so that ``--help`` answers at once.
 import os
 import sys
 import warnings
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
@@ -18,6 +18,9 @@ from .classify import classify
 from .interruption import Interrupted, heed_signals, was_interrupted, words
 from .spelling import as_typed
 from .talk import talk
+
+if TYPE_CHECKING:
+    from io import TextIOWrapper
 
 _INTERRUPTED = 130
 
@@ -54,7 +57,7 @@ for _command in (
 
 
 class _WithoutPandas:
-    """PyArrow would import pandas, to ask whether an array is one of its own: a third of a command's start."""
+    """PyArrow would import pandas, to ask whether an array is one of its own: a quarter of a command's start."""
 
     def find_spec(self, fullname: str, _path: object, _target: object = None) -> None:
         """Find what is imported, which only others do."""
@@ -65,6 +68,8 @@ class _WithoutPandas:
 def main() -> None:
     """Run the command line and exit with its code."""
     sys.meta_path.insert(0, _WithoutPandas())
+    if sys.stdout is not None:  # names in letters that a terminal does not have are written as Python escapes them
+        cast("TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
     warnings.showwarning = lambda message, *_rest, **_named: talk(f"note: {message}")
     heed_signals(_exit_interrupted)
     sys.exit(_run())

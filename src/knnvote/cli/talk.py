@@ -39,7 +39,8 @@ def print_json(record: dict[str, Any]) -> None:
     """One object in one line on stdout, for programs."""
     import json
 
-    text = json.dumps(record, ensure_ascii=False)
+    takes_all = (sys.stdout.encoding or "").lower().startswith("utf")
+    text = json.dumps(record, ensure_ascii=not takes_all)
     # What a terminal would obey is written as JSON escapes it.
     click.echo("".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text))
 

@@ -766,6 +766,7 @@ def test_the_summary_as_json_has_the_documented_keys(classifier, source, tmp_pat
 def test_a_job_that_wrote_nothing_leaves_its_folder_to_another(classifier, source, tmp_path):
     mistaken = run(classifier, source, tmp_path / "out", output(keep=("nothing",)))
     assert (mistaken.written, len(mistaken.failed)) == (0, 1)
+    assert list((tmp_path / "out").iterdir()) == []  # nor does it look like a job
     assert run(classifier, source, tmp_path / "out").written == 1
 
 

@@ -8,7 +8,7 @@ from knnvote.data.text import printable
 
 def new_table(title: str, *headers: str) -> Table:
     """A table without rows; its first column is of text, the others are of numbers."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(title=printable(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for i, header in enumerate(headers):
         table.add_column(header, justify="left" if i == 0 else "right", overflow="fold")
     return table
@@ -16,7 +16,7 @@ def new_table(title: str, *headers: str) -> Table:
 
 def new_list(title: str) -> Table:
     """A table without rows or headers, of names with their values."""
-    return Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
+    return Table(title=printable(title), title_justify="left", box=None, show_header=False, pad_edge=False)
 
 
 def add_row(table: Table, *cells: str) -> None:
