@@ -2,8 +2,10 @@
 
 import errno
 import hashlib
+import os
 import re
 import stat
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -91,11 +93,10 @@ class Location:
             KnnvoteError: they cannot be listed.
         """
         try:
-            entries = self.filesystem.get_file_info(pafs.FileSelector(self.path, recursive=recursive))
-            if self.is_local:  # PyArrow passes over links to nothing
-                below = Path(self.path).rglob("*") if recursive else Path(self.path).iterdir()
-                links = [path for path in below if path.is_symlink()]
-                entries += self.filesystem.get_file_info([str(link) for link in links if not link.exists()])
+            if self.is_local:
+                entries = self.filesystem.get_file_info(_walk(self.path, recursive=recursive))
+            else:
+                entries = self.filesystem.get_file_info(pafs.FileSelector(self.path, recursive=recursive))
             # An object store may hold a file and a folder of one name: then the file counts.
             entries.sort(key=lambda entry: (entry.path, entry.type == pafs.FileType.File))
             return {relative_path(entry.path, self.path): entry for entry in entries}
@@ -103,7 +104,8 @@ class Location:
             raise KnnvoteError(f"cannot list {self.shown}: {describe_os_error(error)}") from error
         except OSError as error:  # perhaps of a folder below, which its own words name
             reason = first_line(error.strerror or describe_error(error))
-            raise KnnvoteError(f"cannot list {self.shown}: {reason}") from error
+            where = os.fsdecode(error.filename or self.shown)
+            raise KnnvoteError(f"cannot list {where if self.is_local else self.shown}: {reason}") from error
 
     def open(self) -> Any:
         """Open for random access, as a pyarrow file.
@@ -142,6 +144,32 @@ class Location:
             yield
         except (OSError, pa.ArrowInvalid, *_NOT_UTF8) as error:
             raise KnnvoteError(f"cannot {verb} {self.shown}: {describe_os_error(error)}") from error
+
+
+def _walk(folder: str, *, recursive: bool) -> list[str]:
+    """What lies in a folder of this machine, and below it in each folder once: a link may lead back.
+
+    A folder that has several names, by links, is listed by the one nearest to the top.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    found: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = deque([folder])
+    while waiting:
+        here = waiting.popleft()
+        status = Path(here).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(here) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = str(Path(here, entry.name))
+                found.append(path)
+                if recursive and Path(path).is_dir():  # which of a link to itself says no
+                    waiting.append(path)
+    return found
 
 
 def locate(argument: str | Path | Location) -> Location:
