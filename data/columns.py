@@ -8,6 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from .errors import ImageFileError
+from .text import describe_error
+
 
 @dataclass(frozen=True)
 class ListLevel:
@@ -42,6 +45,21 @@ def read_column(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
     if pa.types.is_dictionary(plain.type):
         plain = plain.dictionary_decode()
     return plain.cast(pa.large_binary()) if pa.types.is_binary_view(plain.type) else plain
+
+
+def check_text(column: pa.Array | pa.ChunkedArray, name: str) -> None:
+    """Refuse text that is not UTF-8: writers of Parquet need not look.
+
+    Raises:
+        ImageFileError: naming the column.
+    """
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise ImageFileError(
+            f"the column {name!r} holds text that is not UTF-8, or is damaged ({describe_error(error)}): "
+            "write the file again in UTF-8"
+        ) from error
 
 
 def unfold_lists(column: pa.Array) -> tuple[list[ListLevel], NDArray[np.int64], pa.Array]:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from .columns import check_text
 from .inputs import InputFile
 from .layout import Layout, Shape
 from .rows import RowFile
@@ -34,10 +35,6 @@ class DecodedRows:
     pixels: Numbers
     bad: Reasons
     shape: Shape
-
-    def column(self, name: str) -> pa.Array | pa.ChunkedArray:
-        """(n,) one of the columns that were read."""
-        return self.table.column(name)
 
     def vectors(self, step: Step) -> Numbers:
         """(n, d) the images as a step makes vectors of them, stored ones and queries alike."""
@@ -100,6 +97,17 @@ class ImageFile:
         for batch in self.rows.batches(wanted, rows_within_budget(self.layout.d, batch_size)):
             yield decode_rows(batch, self.layout, np.arange(first, first + batch.num_rows))
             first += batch.num_rows
+
+    def column(self, rows: DecodedRows, name: str) -> pa.Array | pa.ChunkedArray:
+        """(n,) one of the columns that were read with some rows.
+
+        Raises:
+            ImageFileError: it holds text that is none.
+        """
+        column = rows.table.column(name)
+        with self.source.content_told():
+            check_text(column, name)
+        return column
 
     def take(self, wanted: NDArray[np.int64], *, batch_size: int) -> Iterator[DecodedRows]:
         """The images of some rows.

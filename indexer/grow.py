@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from knnvote.data.columns import check_text
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import Inputs, find_inputs
@@ -142,7 +143,11 @@ def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedAr
                     f"{source.shown}: no column {name!r} of ids; there are {', '.join(names)}: "
                     f"name one with {param('id_column')}"
                 )
-            found = [read_ids(source, batch.column(name), name) for batch in rows.batches([name], _ID_BATCH)]
+            found = []
+            for batch in rows.batches([name], _ID_BATCH):
+                with source.content_told():
+                    check_text(batch.column(name), name)
+                found.append(read_ids(source, batch.column(name), name))
         null = sum(ids.null_count for ids in found)
         if null:
             raise ImageFileError(f"{source.shown}, column {name!r}: {null:,} ids are null: leave those rows out")

@@ -290,7 +290,7 @@ def _read_part(
     for rows in images.read(_other_columns(images, label_column, options), batch_size=_BATCH):
         block = rows.vectors(step)
         bad = METRICS[metric].unusable_rows(block) | rows.bad
-        label = rows.column(label_column)
+        label = images.column(rows, label_column)
         unlabelled = label.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
         bad |= dict.fromkeys(np.flatnonzero(unlabelled).tolist(), "no label")
         if pt.is_floating(label.type):
@@ -313,7 +313,7 @@ def _read_part(
             raise KnnvoteError(f"{source.shown}, column {label_column!r}: {error.marked}") from error
         ids = None
         if options.id_column is not None:
-            ids = read_ids(source, rows.column(options.id_column), options.id_column).take(good)
+            ids = read_ids(source, images.column(rows, options.id_column), options.id_column).take(good)
         tables.append(_provenance(labels, ids, source.relative, rows.numbers[good]))
         skipped += len(bad)
         progress(len(block))

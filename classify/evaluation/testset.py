@@ -68,7 +68,7 @@ def read_test_set(
                 blocks.append(xq[good])
                 numbers.append(before + rows.numbers[good])
                 if label:
-                    found = rows.column(label).take(good)
+                    found = images.column(rows, label).take(good)
                     labels += read_true_labels(source, label, found, classifier.index.labels.type)
                 reasons.update(spelled_reasons(bad, as_recorded).values())
         before += images.num_rows

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from knnvote.classify.answer import Answer
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.testset import read_true_labels
-from knnvote.data.columns import read_column
+from knnvote.data.columns import check_text, read_column
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError, param
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions, Layout, show_shape
@@ -144,6 +144,9 @@ def _label_column(images: ImageFile, selection: Selection) -> str | None:
             f"pictures of height x width: give {param('shape')} if they are some"
         )
     asked = selection.label_column
+    if asked is None and selection.classifier is not None:  # as compare takes it
+        of_index = selection.classifier.index.manifest.label_column
+        asked = of_index if of_index in images.schema.names else None
     label = find_label(images.schema, layout.columns, asked)
     if asked is not None and label != asked:
         raise ImageFileError(f"{source} has no column {asked!r} for {param('label_column')}")
@@ -163,6 +166,8 @@ def _read_rows(images: ImageFile, label: str | None, selection: Selection, rows:
     if label is not None:
         batches = images.rows.batches([label], min(rows or _LABELS, _LABELS))
         labels = first_rows(([read_column(batch, label)] for batch in batches), rows)[0]
+        with source.content_told():
+            check_text(labels, label)
         if prediction is None or pt.is_floating(prediction.type):  # nothing to compare them with
             truth = labels.to_pylist()
         else:

@@ -264,6 +264,20 @@ def test_the_largest_labels_are_shown_and_those_of_a_regression_may_be_words(tmp
         assert (done.code, done.stderr) == (0, f"{index}.png: 10 images\n")
 
 
+def test_errors_are_told_by_the_label_column_of_the_index_where_a_file_has_several_that_could_be(tmp_path, invoke):
+    rng = np.random.default_rng(0)
+    images, species = rng.integers(0, 255, (60, 4, 4), np.uint8), np.arange(60) % 3
+    table = (
+        image_table(images, species).rename_columns(["image", "species"]).append_column("weight", pa.array(range(60)))
+    )
+    write_table(table, tmp_path / "a.parquet")
+    assert invoke("index", "a.parquet", "--label-column", "species", "--out", "x.knn").code == 0
+    assert invoke("classify", "x.knn", "a.parquet", "--out", "out").code == 0
+    done = invoke("show", "a.parquet", "--predictions", "out", "--errors", "--index", "x.knn")
+    assert done.code == 0, done.stderr
+    assert "of 11 wrong ones" in done.stderr
+
+
 def test_labels_of_another_kind_than_predictions_are_refused(digits_folder, exact_index, invoke):
     table = pq.read_table(digits_folder / "test.parquet")
     names = [str(label) for label in table["label"].to_pylist()]
