@@ -12,7 +12,7 @@ import pyarrow.types as pt
 from knnvote.data.columns import is_number, is_string
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 
-_USUAL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category")
+USUAL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category")
 
 
 def recognise_label(
@@ -37,7 +37,7 @@ def recognise_label(
         for name in schema.names
         if name not in image_columns and name != id_column and not name.startswith("__index_level_")
     ]
-    usual = [name for name in others if name.lower() in _USUAL_NAMES]
+    usual = [name for name in others if name.lower() in USUAL_NAMES]
     possible: list[str] = usual or [name for name in others if _may_be_label(types[name])]
     if len(possible) == 1:
         return possible[0]
@@ -57,7 +57,7 @@ def find_label(schema: pa.Schema, image_columns: Sequence[str], preferred: str |
     others = [name for name in schema.names if name not in image_columns]
     if preferred in others:
         return preferred
-    usual = [name for name in others if name.lower() in _USUAL_NAMES]
+    usual = [name for name in others if name.lower() in USUAL_NAMES]
     return usual[0] if len(usual) == 1 else None
 
 
@@ -103,10 +103,19 @@ def label_array(labels: pa.Array, *, is_regression: bool) -> pa.Array:
     return labels
 
 
-def true_labels(column: pa.Array, like: pa.DataType) -> list[Any]:
+def true_labels(
+    column: pa.Array, like: pa.DataType, *, names: list[str] | None = None, known: list[str] | None = None
+) -> list[Any]:
     """Labels (n,) of test images as Python values, to be compared with labels of a type; None where there is none.
 
     NaN is no label, and whole numbers may be held as floats: so pandas holds integers that have nulls among them.
+
+    Args:
+        column: (n,) of the test images.
+        like: type of the labels to compare with.
+        names: of the column's classes, if they are numbers that have names.
+        known: names of the classes to compare with, if these are such; then names tell what is equal, and a name that
+            is not among them has a number beyond theirs.
 
     Raises:
         KnnvoteError: they are of another kind, infinite, or fractions beside classes that are whole numbers.
@@ -115,8 +124,25 @@ def true_labels(column: pa.Array, like: pa.DataType) -> list[Any]:
         column = column.dictionary_decode()
     if pt.is_null(column.type):
         return [None] * len(column)
+    if known is not None and is_string(column.type):
+        return _by_name(column.to_pylist(), known)
     if _kind(column.type) != _kind(like):
         raise KnnvoteError(f"{column.type}, and those to compare with are {like}")
+    values = _numbers_or_text(column, like)
+    if known is None or names in (None, known):
+        return values
+    of_column = dict(enumerate(names or []))
+    return _by_name([None if value is None else of_column.get(value, f"number {value}") for value in values], known)
+
+
+def _by_name(names: list[str | None], known: list[str]) -> list[int | None]:
+    """The number of each name."""
+    numbers = {name: number for number, name in enumerate(known)}
+    return [None if name is None else numbers.setdefault(name, len(numbers)) for name in names]
+
+
+def _numbers_or_text(column: pa.Array, like: pa.DataType) -> list[Any]:
+    """Values (n,) as labels of a type have them; None for NaN."""
     if not pt.is_floating(column.type):
         return list(column.to_pylist())
     numbers = column.cast(pa.float64())

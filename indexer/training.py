@@ -20,12 +20,13 @@ from knnvote.data.recognition import recognise_images
 from knnvote.data.steps import Pixels, Step
 from knnvote.data.vectors import common_type, smallest_type
 
-from .labels import class_names, label_array, recognise_label
+from .labels import USUAL_NAMES, class_names, label_array, recognise_label
 from .manifest import Source
 from .metric import METRICS
 from .names import MetricName
 
 _BATCH = 4096
+_MANY_LABELS = 20  # that are all unlike each other: of fewer images each may be of a class of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,21 +129,21 @@ def read_training_set(
         KnnvoteError: a file or row does not fit; the message names it and what to do.
     """
     parts: list[_Part] = [] if stored is None else [_as_part(stored)]
-    names = None if stored is None else stored.class_names
-    step = Pixels() if stored is None else stored.step
+    names, step = (None, Pixels()) if stored is None else (stored.class_names, stored.step)
     sources = [] if stored is None else [*stored.sources]
     # Where ids are file#row, a file of a stored one's name stays so: its ids tell whether it was added before.
     inputs = _distinctly_named(inputs, {source.path for source in sources} if options.id_column else set())
     for source in inputs:
         with open_images(source, _like(parts[0] if parts else None, options, stored)) as images:
             described = source.describe()
-            label_column = _label_column(images, options, stored)
+            label_column = _label_column(images, options, parts[0].label_column if parts else None, stored)
             names = _same_names(source, names, class_names(images.schema, label_column))
             if images.num_rows:
                 part = _read_part(images, label_column, options, step=step, metric=metric, progress=progress)
                 parts.append(_same_labels(source, parts[0] if parts else part, part))
         sources.append(Source(**described, dtype=str(parts[-1].dtype) if images.num_rows else None))
     _require_images(inputs, parts if stored is None else parts[1:])
+    _refuse_ids(parts, options, stored)
     return TrainingSet(
         vectors=_stack(parts),
         provenance=pa.concat_tables([table for part in parts for table in part.provenance]).combine_chunks(),
@@ -198,13 +199,35 @@ def _like(first: _Part | None, options: TrainingOptions, stored: TrainingSet | N
     return partial(recognise_images, options=options.images, expected=shape, preferred=column)
 
 
-def _label_column(images: ImageFile, options: TrainingOptions, stored: TrainingSet | None) -> str:
-    """The column of labels; of those that could be meant, the one that the stored labels were read from."""
-    label_column = None if stored is None else stored.label_column
-    preferred = label_column if label_column in images.schema.names else None
+def _label_column(images: ImageFile, options: TrainingOptions, before: str | None, stored: TrainingSet | None) -> str:
+    """The column of labels: that of the labels before these, unless another is named; in one go, a usual one."""
+    names, named = images.schema.names, options.label_column
+    if named is None and before in names:
+        named = before
     with images.source.content_told():
-        return recognise_label(
-            images.schema, images.layout.columns, options.label_column or preferred, options.id_column
+        found = recognise_label(images.schema, images.layout.columns, named, options.id_column)
+        if named is None and before is not None and (stored is not None or found not in USUAL_NAMES):
+            raise ImageFileError(
+                f"no column {before!r}, from which the labels before it were read; there are {', '.join(names)}: "
+                f"name the labels' with {param('label_column')}"
+            )
+    return found
+
+
+def _refuse_ids(parts: Sequence[_Part], options: TrainingOptions, stored: TrainingSet | None) -> None:
+    """Refuse a guessed column that names each image otherwise: such are ids.
+
+    Raises:
+        KnnvoteError: it does.
+    """
+    column = parts[0].label_column
+    if stored is not None or options.label_column is not None or options.is_regression or column in USUAL_NAMES:
+        return
+    labels = pa.chunked_array([table["label"].combine_chunks() for part in parts for table in part.provenance])
+    if len(labels) >= _MANY_LABELS and len(labels.unique()) == len(labels):
+        raise KnnvoteError(
+            f"the column {column!r} is other in each of {len(labels):,} images, so it is no label but perhaps an id: "
+            f"name the labels' with {param('label_column')}, or this one if they are"
         )
 
 

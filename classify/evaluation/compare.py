@@ -1,8 +1,9 @@
 """What an approximate index costs in accuracy and buys in speed, beside exact search over the same stored images."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -111,6 +112,7 @@ class Comparison:
     k: int
     bad_images: dict[str, int]
     indexes: list[IndexReport]
+    unknown_labels: dict[str, int] = field(default_factory=dict)
 
     @property
     def is_regression(self) -> bool:
@@ -163,17 +165,35 @@ def compare(
         >>> found.queries, found.indexes[0].kind, found.indexes[0].agreement.value, round(found.indexes[0].accuracy, 4)
         (450, 'exact', 1.0, 0.9889)
     """
-    indexes = [indexes] if isinstance(indexes, Index | str) else indexes
-    for index in indexes:
-        check_index(index, "indexes")
-    sources, rule = find_inputs(inputs), rule or Rule()
+    indexes, rule = _opened(indexes), rule or Rule()
     _check_task(indexes)
-    read = partial(read_test_set, sources, options=images or ImageOptions(), label_column=label_column)
+    read = partial(read_test_set, find_inputs(inputs), options=images or ImageOptions(), label_column=label_column)
     with limit_threads(threads):
         first, reports = _judge_indexes([Classifier(index, rule) for index in indexes], read, progress)
         if algorithms:
             reports += _judge_algorithms(algorithms, Classifier(indexes[0], rule), first, progress)
-    return Comparison(queries=len(first.xq), k=rule.k, bad_images=first.bad, indexes=reports)
+    return Comparison(
+        queries=len(first.xq),
+        k=rule.k,
+        bad_images=first.bad,
+        indexes=reports,
+        unknown_labels=_unknown_labels(indexes[0], first.truth),
+    )
+
+
+def _unknown_labels(index: Index, truth: list[Any] | None) -> dict[str, int]:
+    """How many test images have each label that no stored image has, the commonest first."""
+    known = set(index.classes.to_pylist())
+    unknown = Counter(label for label in truth or () if label is not None and label not in known)
+    return {} if index.is_regression else {str(label): rows for label, rows in unknown.most_common()}
+
+
+def _opened(indexes: Sequence[Index] | Index) -> Sequence[Index]:
+    """One or several opened indexes as several."""
+    several = [indexes] if isinstance(indexes, Index | str) else indexes
+    for index in several:
+        check_index(index, "indexes")
+    return several
 
 
 def _check_task(indexes: Sequence[Index]) -> None:

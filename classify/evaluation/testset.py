@@ -16,7 +16,7 @@ from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions
 from knnvote.data.reading import ImageFile, open_images
 from knnvote.indexer.index import Index
-from knnvote.indexer.labels import find_label, true_labels
+from knnvote.indexer.labels import class_names, find_label, true_labels
 
 from .sampling import sample_rows
 
@@ -69,7 +69,8 @@ def read_test_set(
                 numbers.append(before + rows.numbers[good])
                 if label:
                     found = images.column(rows, label).take(good)
-                    labels += read_true_labels(source, label, found, classifier.index.labels.type)
+                    index = classifier.index
+                    labels += read_true_labels(images, label, found, index.labels.type, index.manifest.class_names)
                 reasons.update(spelled_reasons(bad, as_recorded).values())
         before += images.num_rows
     if not sum(map(len, blocks)):
@@ -88,16 +89,19 @@ def _label_column(images: ImageFile, index: Index, named: str | None) -> str | N
     return find_label(images.schema, images.layout.columns, named or index.manifest.label_column)
 
 
-def read_true_labels(source: InputFile, name: str, column: pa.Array, like: pa.DataType) -> list[Any]:
-    """Labels (n,) of a file's column, to be compared with labels of a type; None where there is none.
+def read_true_labels(
+    images: ImageFile, name: str, column: pa.Array, like: pa.DataType, known: list[str] | None
+) -> list[Any]:
+    """Labels (n,) of a file's column, to be compared with labels of a type, perhaps with names; None without one.
 
     Raises:
         ImageFileError: they cannot be compared.
     """
     try:
-        return true_labels(column, like)
+        names = class_names(images.schema, name)
+        return true_labels(column, like, names=names, known=known)
     except KnnvoteError as error:
         raise ImageFileError(
-            f"{source.shown}: labels in column {name!r} are {error.marked}: "
+            f"{images.source.shown}: labels in column {name!r} are {error.marked}: "
             f"name the right column with {param('label_column')}"
         ) from error

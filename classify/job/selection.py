@@ -171,7 +171,9 @@ def _read_rows(images: ImageFile, label: str | None, selection: Selection, rows:
         if prediction is None or pt.is_floating(prediction.type):  # nothing to compare them with
             truth = labels.to_pylist()
         else:
-            truth = read_true_labels(source, label, labels, prediction.type)
+            classifier = selection.classifier
+            known = None if classifier is None else classifier.index.manifest.class_names
+            truth = read_true_labels(images, label, labels, prediction.type, known)
     return _Rows(truth=truth, prediction=prediction, status=status)
 
 

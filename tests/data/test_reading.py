@@ -49,7 +49,7 @@ def test_every_row_is_decoded_once_with_its_number_and_what_was_asked_for_beside
     assert max(len(part.numbers) for part in rows) <= batch_size
     np.testing.assert_array_equal(np.concatenate([part.numbers for part in rows]), np.arange(90))
     np.testing.assert_array_equal(np.concatenate([part.pixels for part in rows]), IMAGES.reshape(90, 15))
-    assert [label for part in rows for label in part.column("label").to_pylist()] == LABELS.tolist()
+    assert [label for part in rows for label in part.table["label"].to_pylist()] == LABELS.tolist()
     assert all(part.bad == {} for part in rows)
 
 

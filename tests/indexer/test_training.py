@@ -378,3 +378,34 @@ def test_arrays_that_do_not_fit_are_refused(images, labels, message):
 def test_an_array_with_an_all_zero_image_is_refused_for_cosine():
     with pytest.raises(KnnvoteError, match="image 5 cannot be stored: every pixel is zero"):
         training_set_from_arrays(np.where(np.arange(N)[:, None] == 5, 0, 1), LABELS, metric="cosine")
+
+
+def test_a_guessed_column_that_is_other_in_each_image_is_refused_and_taken_when_it_is_named(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (24, 4, 4), np.uint8)
+    serial = image_table(images, np.arange(24)).rename_columns(["image", "serial"])
+    with pytest.raises(KnnvoteError, match=r"the column 'serial' is other in each of 24 images.*label_column"):
+        read(tmp_path / "a", serial)
+    assert read(tmp_path / "b", serial, label_column="serial").label_column == "serial"
+    assert read(tmp_path / "c", image_table(images, np.arange(24))).label_column == "label"  # as it is called
+    assert read(tmp_path / "d", serial.slice(0, 12)).label_column == "serial"
+
+
+@pytest.mark.parametrize("name", ["camera", "class"])
+def test_what_is_added_has_the_index_s_own_label_column_or_names_another(tmp_path, name):
+    """Five hundred images became a class "Canon"."""
+    stored = read(tmp_path / "a", image_table(IMAGES, LABELS))
+    other = pa.table({"image": image_table(IMAGES)["image"], name: pa.array([7] * N)})
+    pq.write_table(other, tmp_path / "b.parquet")
+    added = find_inputs([str(tmp_path / "b.parquet")])
+    with pytest.raises(ImageFileError, match=rf"no column 'label', from which .* there are image, {name}: name the"):
+        read_training_set(added, TrainingOptions(), stored=stored)
+    found = read_training_set(added, TrainingOptions(label_column=name), stored=stored)
+    assert found.provenance["label"].to_pylist() == [*LABELS.tolist(), *[7] * N]
+
+
+def test_in_one_go_a_file_may_have_its_labels_in_another_usual_column_and_no_other(tmp_path):
+    first, images = image_table(IMAGES, LABELS), image_table(IMAGES)["image"]
+    usual = pa.table({"image": images, "class": pa.array(LABELS)})
+    assert len(read(tmp_path / "a", first, usual).vectors) == 2 * N
+    with pytest.raises(ImageFileError, match="no column 'label'"):
+        read(tmp_path / "b", first, pa.table({"image": images, "camera": pa.array(LABELS)}))

@@ -27,6 +27,8 @@ from .options import (
 from .spelling import as_typed
 from .talk import row_progress, talk
 
+_FEW = 20  # images, each of which may well be of a class of its own
+
 
 @click.command(epilog=example("knnvote index digits/train.parquet --out digits.knn"))
 @images_argument
@@ -211,5 +213,9 @@ def _talk_index(out: Path) -> None:
         f"{show_bytes(manifest.folder_bytes)}; read in {timing.read_seconds:.1f} s, "
         f"built in {timing.build_seconds:.1f} s"
     )
+    if len(manifest.classes) == 1:
+        talk(f"note: all images are of one class, {manifest.classes[0]}: every answer will be it")
+    elif len(manifest.classes) == manifest.n > _FEW:
+        talk("note: each image is of a class of its own: see that the label column is the right one")
     for line in tuning_lines(manifest.search):
         talk(line)

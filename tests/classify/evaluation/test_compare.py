@@ -230,7 +230,7 @@ def test_the_vote_that_is_asked_for_is_the_one_compared(folder, rule):
 
 def test_json_has_the_documented_keys(folder):
     record = json.loads(json.dumps(run(folder, "exact", "rough").to_json(), allow_nan=False))
-    assert record.keys() == {"queries", "k", "indexes", "bad_images"}
+    assert record.keys() == {"queries", "k", "indexes", "bad_images", "unknown_labels"}
     documented = {
         "path", "kind", "recall", "agreement", "accuracy", "relative_speed", "bytes", "build_seconds", "flips"
     }  # fmt: skip
@@ -449,3 +449,33 @@ def test_a_test_file_that_changes_while_it_is_read_is_refused(folder, tmp_path, 
     monkeypatch.setattr(Classifier, "queries", and_grow)
     with pytest.raises(ImageFileError, match=r"/test\.parquet changed while it was read: run the same command again"):
         run(folder, "exact", images=path)
+
+
+def named(images, numbers, names):
+    """A table as `datasets` writes one: numbers, and the names that they stand for."""
+    feature = {"label": {"_type": "ClassLabel", "names": names}}
+    metadata = {"huggingface": json.dumps({"info": {"features": feature}})}
+    return image_table(images, numbers).replace_schema_metadata(metadata)
+
+
+def test_labels_are_compared_by_their_names_where_numbers_stand_for_other_classes(tmp_path, invoke):
+    rng = np.random.default_rng(0)
+    true = np.repeat([0, 1, 2], 20)
+    images = np.clip(true[:, None, None] * 80 + rng.integers(0, 40, (60, 4, 4)), 0, 255).astype(np.uint8)
+    write_table(named(images[::2], true[::2], ["ant", "bee", "cat"]), tmp_path / "train.parquet")
+    assert invoke("index", "train.parquet", "--out", "x.knn").code == 0
+    tests = images[1::2]
+    write_table(named(tests, (2 - true)[1::2], ["cat", "bee", "ant"]), tmp_path / "turned.parquet")
+    write_table(named(tests, (true + 1)[1::2], ["zebu", "ant", "bee", "cat"]), tmp_path / "more.parquet")
+    write_table(image_table(tests, np.array(["ant", "bee", "cat"])[true[1::2]]), tmp_path / "text.parquet")
+    write_table(image_table(tests, np.array(["ant", "zebu", "cat"])[true[1::2]]), tmp_path / "unknown.parquet")
+    index = open_index(tmp_path / "x.knn")
+    for name, accuracy, unknown in (("turned", 1, 0), ("more", 1, 0), ("text", 1, 0), ("unknown", 2 / 3, 10)):
+        found = compare(str(tmp_path / f"{name}.parquet"), index)
+        assert found.indexes[0].accuracy == pytest.approx(accuracy), name
+        assert sum(found.unknown_labels.values()) == unknown
+    told = invoke("compare", "unknown.parquet", "--index", "x.knn").stdout
+    assert "10 test images have labels that no stored image has" in told
+    assert invoke("classify", "x.knn", "turned.parquet", "--out", "out").code == 0
+    done = invoke("show", "turned.parquet", "--predictions", "out", "--errors", "--index", "x.knn")
+    assert "no prediction is wrong" in done.stderr

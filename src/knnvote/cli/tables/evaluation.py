@@ -9,6 +9,7 @@ from knnvote.indexer.labels import show_class
 from .table import add_row, new_table, print_line, print_table
 
 _FLIPS_SHOWN = 10
+_UNKNOWN = 5  # labels
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -38,6 +39,13 @@ def print_comparison(comparison: Comparison) -> None:
         print_line(
             f"{report.path}: {report.stored:,} of the {report.judged:,} test images are stored in the index, "
             "and find themselves: accuracy on them says nothing"
+        )
+    if comparison.unknown_labels:
+        shown = ", ".join([*comparison.unknown_labels][:_UNKNOWN])
+        more = ", ..." if len(comparison.unknown_labels) > _UNKNOWN else ""
+        print_line(
+            f"{sum(comparison.unknown_labels.values()):,} test images have labels that no stored image has "
+            f"({shown}{more}): they count as wrong, whatever the answer"
         )
     for reason, rows in comparison.bad_images.items():
         print_line(f"left out: {rows:,} rows ({reason})")
