@@ -13,8 +13,8 @@ import numpy as np
 from knnvote import Classifier, IndexOptions, KNNVoteClassifier, index_arrays, open_index
 
 rng = np.random.default_rng(0)
-x, y = rng.integers(0, 256, (3000, 64), dtype=np.uint8), np.arange(3000) % 7
-floats = rng.normal(size=(3000, 32)).astype(np.float32)
+x, y = rng.integers(0, 256, (1200, 64), dtype=np.uint8), np.arange(1200) % 7
+floats = rng.normal(size=(1200, 32)).astype(np.float32)
 
 def work(name):
     answers = []
@@ -22,7 +22,7 @@ def work(name):
         for stored in (x, floats):
             index_arrays(stored, y, f"{name}.knn", options=IndexOptions(kind=kind, threads=2, overwrite=True))
             classifier = Classifier(open_index(f"{name}.knn"))
-            for count in (1, 50, 3000):
+            for count in (1, 50, 1200):
                 answers.append(classifier.answer(stored[:count], {}).prediction.to_numpy())
     estimator = KNNVoteClassifier(n_jobs=2).fit(floats, y)
     in_thread = []

@@ -237,7 +237,7 @@ def test_copies_of_images_do_not_flatter_what_is_promised(tmp_path):
 @pytest.mark.parametrize("copies", [5, 20])
 def test_where_every_image_is_stored_many_times_new_images_that_are_not_agree_as_promised(tmp_path, copies):
     """Stored so by mistake: with itself alone left out, each would find its copies by any search."""
-    data = clusters("uint8", n=9000 // copies, nq=1500)
+    data = clusters("uint8", n=5000 // copies, nq=800)
     index = build(tmp_path / "x.knn", np.repeat(data.x, copies, axis=0), np.repeat(data.y, copies), tune=TUNING)
     assert entry_of(index)["queries"] > 1000
     assert_promise_holds(index, data.xq, TUNING.target_agreement)
