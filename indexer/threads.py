@@ -62,6 +62,7 @@ class _Blas:
 
     @contextmanager
     def limit(self, threads: int) -> Iterator[None]:
+        here = faiss.omp_get_max_threads()  # of this thread; a BLAS that is built on OpenMP sets it too
         with self._lock:
             before = _pools(len(sys.modules)).limit(limits=threads, user_api="blas")
             self._holders += 1
@@ -73,6 +74,7 @@ class _Blas:
             with self._lock:
                 self._holders -= 1
                 (before if self._holders else self._first).restore_original_limits()
+            faiss.omp_set_num_threads(here)
 
 
 @lru_cache(maxsize=1)
@@ -88,7 +90,7 @@ _forked: list[bool] = []  # holds something in a forked process
 def _after_fork() -> None:
     _forked.append(True)
     _blas.begin_anew()  # another thread may have held its lock
-    faiss.omp_set_num_threads(1)
+    _pools(len(sys.modules)).limit(limits=1)  # for good
 
 
 if hasattr(os, "register_at_fork"):
