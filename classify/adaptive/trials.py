@@ -127,7 +127,7 @@ def _try_group(queries: Queries, rungs: Sequence[Rung], asked: NDArray[np.int64]
         alike = asked[(queries.is_alone[asked] == is_alone) & (queries.spare[asked] == spare)]
         if not len(alike):
             continue
-        sure, label, confidence = _try_probing(queries, alike, nprobe, group)
+        sure, label, confidence = _try_probing(queries, alike, nprobe, group, is_alone=is_alone, spare=spare)
         is_right = label == queries.label[alike]
         if queries.tolerance is not None:
             is_right = np.abs(label - queries.label[alike]) <= queries.tolerance
@@ -138,7 +138,7 @@ def _try_group(queries: Queries, rungs: Sequence[Rung], asked: NDArray[np.int64]
 
 
 def _try_probing(
-    queries: Queries, asked: NDArray[np.int64], nprobe: int, rungs: list[Rung]
+    queries: Queries, asked: NDArray[np.int64], nprobe: int, rungs: list[Rung], *, is_alone: bool, spare: int
 ) -> tuple[NDArray[np.float64], ...]:
     """Rungs of one nprobe, from one probing: whether they are sure, their labels and confidences, each (s, asked).
 
@@ -146,7 +146,6 @@ def _try_probing(
     """
     index, rule = queries.index, queries.rule
     counts = [rung.candidates(rule.k, index.n) for rung in rungs]
-    is_alone, spare = bool(queries.is_alone[asked[0]]), int(queries.spare[asked[0]])
 
     def try_block(block: NDArray[Any]) -> tuple[NDArray[np.float64]]:
         rows, m = queries.rows[block], max(counts)

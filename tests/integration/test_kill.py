@@ -22,7 +22,7 @@ def tasks(forks, tmp_path_factory):
 
 
 # An adaptive index is written as an exact one is, in more pieces: too many for here. What commands have in common is
-# killed at every change in one of them, and at every second in another: `kill.py` kills all at each.
+# killed at every change in one of them, and at every second or third in others: `kill.py` kills all at each.
 @pytest.mark.parametrize(
     ("name", "least", "step"),
     [

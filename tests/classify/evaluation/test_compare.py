@@ -416,7 +416,7 @@ def test_distances_of_scikit_learn_are_in_the_metric_of_the_index(tmp_path, metr
     np.testing.assert_allclose(found.D, exact.D, rtol=1e-9)
 
 
-def test_slow_searches_are_asked_for_an_even_sample(folder, monkeypatch, invoke):
+def test_slow_searches_are_asked_for_a_random_sample(folder, monkeypatch, invoke):
     monkeypatch.setattr(knnvote.classify.evaluation.compare, "_SLOW_QUERIES", 10)
     monkeypatch.setattr(knnvote.classify.evaluation.compare, "_SLOW_DISTANCES", 0)
     done = invoke("compare", folder / "test", "--index", folder / "exact.knn", "--with", "brute, kd_tree", "--json")
