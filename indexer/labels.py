@@ -115,7 +115,7 @@ def true_labels(
         like: type of the labels to compare with.
         names: of the column's classes, if they are numbers that have names.
         known: names of the classes to compare with, if these are such; then names tell what is equal, and a name that
-            is not among them has a number beyond theirs.
+            is not among them stays a name.
 
     Raises:
         KnnvoteError: they are of another kind, infinite, or fractions beside classes that are whole numbers.
@@ -135,10 +135,10 @@ def true_labels(
     return _by_name([None if value is None else of_column.get(value, f"number {value}") for value in values], known)
 
 
-def _by_name(names: list[str | None], known: list[str]) -> list[int | None]:
-    """The number of each name."""
+def _by_name(names: list[str | None], known: list[str]) -> list[int | str | None]:
+    """The number of each name; a name that has none as it is, and so is equal to no class."""
     numbers = {name: number for number, name in enumerate(known)}
-    return [None if name is None else numbers.setdefault(name, len(numbers)) for name in names]
+    return [None if name is None else numbers.get(name, name) for name in names]
 
 
 def _numbers_or_text(column: pa.Array, like: pa.DataType) -> list[Any]:

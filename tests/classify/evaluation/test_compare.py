@@ -470,12 +470,19 @@ def test_labels_are_compared_by_their_names_where_numbers_stand_for_other_classe
     write_table(image_table(tests, np.array(["ant", "bee", "cat"])[true[1::2]]), tmp_path / "text.parquet")
     write_table(image_table(tests, np.array(["ant", "zebu", "cat"])[true[1::2]]), tmp_path / "unknown.parquet")
     index = open_index(tmp_path / "x.knn")
-    for name, accuracy, unknown in (("turned", 1, 0), ("more", 1, 0), ("text", 1, 0), ("unknown", 2 / 3, 10)):
+    for name, accuracy, unknown in (
+        ("turned", 1, {}),
+        ("more", 1, {}),
+        ("text", 1, {}),
+        ("unknown", 2 / 3, {"zebu": 10}),
+    ):
         found = compare(str(tmp_path / f"{name}.parquet"), index)
         assert found.indexes[0].accuracy == pytest.approx(accuracy), name
-        assert sum(found.unknown_labels.values()) == unknown
+        assert found.unknown_labels == unknown
     told = invoke("compare", "unknown.parquet", "--index", "x.knn").stdout
-    assert "10 test images have labels that no stored image has" in told
+    assert "10 test images have labels that no stored image has (zebu)" in told
+    done = invoke("compare", "unknown.parquet", "--index", "x.knn", "--report", "page.html")
+    assert (done.code, "zebu" in (tmp_path / "page.html").read_text()) == (0, True)
     assert invoke("classify", "x.knn", "turned.parquet", "--out", "out").code == 0
     done = invoke("show", "turned.parquet", "--predictions", "out", "--errors", "--index", "x.knn")
     assert "no prediction is wrong" in done.stderr
