@@ -14,11 +14,10 @@ from .errors import ImageFileError
 from .locations import Location
 
 HEAD_ROWS = 64
-# Begin the keys under which writers describe all columns of a file, for readers that believe them before the file.
-_OF_ALL_COLUMNS = (
-    *(b"huggingface", b"pandas", b"knnvote", b"org.apache.spark.", b"geo"),
-    *(b"avro.schema", b"parquet.avro.", b"parquet.proto.", b"parquet.thrift.", b"iceberg."),
-)
+# Keys under which writers describe all columns of a file, for readers that believe them before the file; with a dot at
+# the end, how such keys begin.
+_OF_ALL_COLUMNS = (b"huggingface", b"pandas", b"knnvote", b"geo", b"avro.schema")
+_OF_ALL_COLUMNS_BEGIN = (b"org.apache.spark.", b"parquet.avro.", b"parquet.proto.", b"parquet.thrift.", b"iceberg.")
 
 
 @dataclass(frozen=True)
@@ -115,5 +114,9 @@ class RowFile(ABC):
 def schema_metadata_without_images(schema: pa.Schema) -> pa.Schema:
     """A schema less metadata that describe columns which are no longer all there, or are the receipt of an output."""
     metadata: dict[Any, Any] = schema.metadata or {}
-    kept = {key: value for key, value in metadata.items() if not key.startswith(_OF_ALL_COLUMNS)}
+    kept = {
+        key: value
+        for key, value in metadata.items()
+        if key not in _OF_ALL_COLUMNS and not key.startswith(_OF_ALL_COLUMNS_BEGIN)
+    }
     return schema.with_metadata(kept or None)

@@ -12,7 +12,7 @@ import pyarrow.types as pt
 from knnvote.data.columns import is_number, is_string
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 
-USUAL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category")
+_USUAL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category")
 
 
 def recognise_label(
@@ -37,7 +37,7 @@ def recognise_label(
         for name in schema.names
         if name not in image_columns and name != id_column and not name.startswith("__index_level_")
     ]
-    usual = [name for name in others if name.lower() in USUAL_NAMES]
+    usual = [name for name in others if is_usual_name(name)]
     possible: list[str] = usual or [name for name in others if _may_be_label(types[name])]
     if len(possible) == 1:
         return possible[0]
@@ -52,12 +52,17 @@ def recognise_label(
     )
 
 
+def is_usual_name(column: str | None) -> bool:
+    """Whether a column's name is one that labels usually have."""
+    return column is not None and column.lower() in _USUAL_NAMES
+
+
 def find_label(schema: pa.Schema, image_columns: Sequence[str], preferred: str | None) -> str | None:
     """The label column of test images, if they have one: the preferred, else the only one with a usual name."""
     others = [name for name in schema.names if name not in image_columns]
     if preferred in others:
         return preferred
-    usual = [name for name in others if name.lower() in USUAL_NAMES]
+    usual = [name for name in others if is_usual_name(name)]
     return usual[0] if len(usual) == 1 else None
 
 

@@ -20,7 +20,7 @@ from knnvote.data.recognition import recognise_images
 from knnvote.data.steps import Pixels, Step
 from knnvote.data.vectors import common_type, smallest_type
 
-from .labels import USUAL_NAMES, class_names, label_array, recognise_label
+from .labels import class_names, is_usual_name, label_array, recognise_label
 from .manifest import Source
 from .metric import METRICS
 from .names import MetricName
@@ -206,7 +206,7 @@ def _label_column(images: ImageFile, options: TrainingOptions, before: str | Non
         named = before
     with images.source.content_told():
         found = recognise_label(images.schema, images.layout.columns, named, options.id_column)
-        if named is None and before is not None and (stored is not None or found not in USUAL_NAMES):
+        if named is None and before is not None and (stored is not None or not is_usual_name(found)):
             raise ImageFileError(
                 f"no column {before!r}, from which the labels before it were read; there are {', '.join(names)}: "
                 f"name the labels' with {param('label_column')}"
@@ -221,7 +221,7 @@ def _refuse_ids(parts: Sequence[_Part], options: TrainingOptions, stored: Traini
         KnnvoteError: it does.
     """
     column = parts[0].label_column
-    if stored is not None or options.label_column is not None or options.is_regression or column in USUAL_NAMES:
+    if stored is not None or options.label_column is not None or options.is_regression or is_usual_name(column):
         return
     labels = pa.chunked_array([table["label"].combine_chunks() for part in parts for table in part.provenance])
     if len(labels) >= _MANY_LABELS and len(labels.unique()) == len(labels):

@@ -388,6 +388,7 @@ def test_a_guessed_column_that_is_other_in_each_image_is_refused_and_taken_when_
     assert read(tmp_path / "b", serial, label_column="serial").label_column == "serial"
     assert read(tmp_path / "c", image_table(images, np.arange(24))).label_column == "label"  # as it is called
     assert read(tmp_path / "d", serial.slice(0, 12)).label_column == "serial"
+    assert read(tmp_path / "e", serial.rename_columns(["image", "Label"])).label_column == "Label"
 
 
 @pytest.mark.parametrize("name", ["camera", "class"])

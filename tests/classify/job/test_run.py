@@ -430,11 +430,11 @@ def test_what_a_writer_says_of_all_columns_does_not_go_on(classifier, tmp_path):
     """Spark believes its own key before the file, and showed no predictions."""
     table = image_table(QUERIES, np.arange(20))
     stale = {"org.apache.spark.sql.parquet.row.metadata": "{}", "parquet.avro.schema": "{}", "geo": "{}"}
-    metadata = {**stale, "iceberg.schema": "{}", "of the user": "kept"}
+    metadata = {**stale, "iceberg.schema": "{}", "of the user": "kept", "geology": "kept", "pandas notes": "kept"}
     write_table(table.replace_schema_metadata(metadata), tmp_path / "in" / "a.parquet")
     run(classifier, tmp_path / "in", tmp_path / "out")
     found = pq.read_metadata(tmp_path / "out" / "a.parquet").metadata
-    assert found.keys() == {b"of the user", b"knnvote", b"ARROW:schema"}
+    assert found.keys() == {b"of the user", b"geology", b"pandas notes", b"knnvote", b"ARROW:schema"}
     assert found[b"of the user"] == b"kept"
 
 
