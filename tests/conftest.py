@@ -8,6 +8,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import sys
+
+# What is compiled is kept, as it is where the package is installed: hundreds of commands are started.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

@@ -111,7 +111,7 @@ def test_the_wheel_holds_one_package_with_every_file_of_the_rooms(wheel):
     }
     face = ROOT / "src/knnvote"
     own = {path.relative_to(face) for folder in (face, *face.glob("cli/**")) for path in folder.glob("*.*")}
-    expected |= {f"knnvote/{path.as_posix()}" for path in own}
+    expected |= {f"knnvote/{path.as_posix()}" for path in own if "__pycache__" not in path.parts}
     assert package == expected
     assert "knnvote/py.typed" in package
     assert "knnvote/classify/pages/templates/base.html.j2" in package

@@ -26,7 +26,7 @@ def tasks(forks, tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "least", "step"),
     [
-        *(("classify", 10, 1), ("classify-changed", 10, 2), ("index", 10, 1)),
+        *(("classify", 10, 1), ("classify-changed", 10, 2), ("index", 10, 2)),
         *(("index-overwrite", 10, 3), ("show", 4, 2), ("report", 4, 2)),
     ],
 )
