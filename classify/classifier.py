@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from knnvote.data.errors import KnnvoteError, OptionError, check_one_of, param, spelled_reasons
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import DecodedRows, decode_rows
-from knnvote.data.recognition import StoredImages
+from knnvote.data.recognition import StoredImages, numbered_like
 from knnvote.data.tables import image_table
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer.folder.open import open_index
@@ -122,6 +122,7 @@ class Classifier:
             shape=self.index.shape,
             column=manifest.image_column,
             grayscale=manifest.grayscale is not None,
+            others=numbered_like(manifest.image_column, (manifest.label_column, manifest.id_column)),
         )
 
     def classify_table(self, table: pa.Table | pa.RecordBatch, layout: Layout) -> Answer:

@@ -1,6 +1,7 @@
 """Which layout the images of a file have, told by its schema and first rows."""
 
 import math
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -28,11 +29,13 @@ class StoredImages:
         shape: of one image.
         column: the image column's name when the index was built, taken where several could be meant.
         grayscale: colour images were converted.
+        others: columns of labels and ids that are numbered as those of the pixels are, and so could be taken for some.
     """
 
     shape: Shape
     column: str | None
     grayscale: bool
+    others: tuple[str, ...] = ()
 
     def recognise(self, head: pa.Table, options: ImageOptions) -> Layout:
         """How a table whose first rows these are holds its images.
@@ -41,7 +44,16 @@ class StoredImages:
             ImageFileError: it holds none, or of another shape than the index's.
         """
         options = replace(options, grayscale=options.grayscale or self.grayscale)
-        return recognise_images(head, options, expected=self.shape, preferred=self.column)
+        return recognise_images(head, options, expected=self.shape, preferred=self.column, others=self.others)
+
+
+def numbered_like(image_column: str | None, columns: Iterable[str | None]) -> tuple[str, ...]:
+    """Those of some columns that are named as the pixels of a wide layout are: their prefix and a number."""
+    if image_column is None:
+        return ()
+    return tuple(
+        name for name in columns if name and name.startswith(image_column) and name[len(image_column) :].isdecimal()
+    )
 
 
 def recognise_images(
@@ -50,6 +62,7 @@ def recognise_images(
     *,
     expected: Shape | None = None,
     preferred: str | None = None,
+    others: Collection[str] = (),
 ) -> Layout:
     """Find the images of a file and their shape.
 
@@ -58,11 +71,15 @@ def recognise_images(
         options: what the user says.
         expected: the shape of the images that an index stores. A flat image of as many numbers adopts it.
         preferred: the image column's name when the index was built, taken where several could be meant.
+        others: columns that hold labels or ids, whether the file has them or not.
 
     Raises:
         ImageFileError: no image column or several, images of another shape or of a shape that nothing tells.
     """
-    first = _choose(head, options, preferred)
+    candidates = _candidates(head.schema)
+    if others:
+        candidates = _candidates_beside(head.schema, others, math.prod(expected or ()))
+    first = _choose(candidates, head, options, preferred)
     candidate, layout = first.candidate, first.candidate.layout
     is_shape_given = bool(expected or options.shape)
     shapes, reason = layout.measure(first)
@@ -85,9 +102,9 @@ def recognise_images(
     )
 
 
-def _choose(head: pa.Table, options: ImageOptions, preferred: str | None) -> FirstRows:
+def _choose(every: list[list[Candidate]], head: pa.Table, options: ImageOptions, preferred: str | None) -> FirstRows:
     """The image column, or columns, in the layout that fits the rows."""
-    candidates = _choose_by_name(_candidates(head.schema), head.schema, options.image_column, preferred)
+    candidates = _choose_by_name(every, head.schema, options.image_column, preferred)
     name = candidates[0].columns[0]
     if head.schema.names.count(name) > 1:
         raise ImageFileError(f"several columns are named {name!r}: write the file with each name once")
@@ -106,6 +123,24 @@ def _candidates(schema: pa.Schema) -> list[list[Candidate]]:
         for candidate in layout.candidates(schema):
             found.setdefault((candidate.place, candidate.name, candidate.columns), []).append(candidate)
     return sorted(found.values(), key=lambda same: len(schema) if same[0].place is None else same[0].place)
+
+
+def _candidates_beside(schema: pa.Schema, others: Collection[str], d: int) -> list[list[Candidate]]:
+    """What may be images where some columns hold labels or ids, which may be numbered as the pixels are.
+
+    A number that is missing among the pixels, as V1 is from V2 to V785, may be of such a column, even of one that this
+    file has not. As many columns as an image has pixels are these, whatever they were when the index was built.
+    """
+    own = pa.schema([field for field in schema if field.name not in others])
+    numbered = pa.schema([*own, *(pa.field(name, pa.int8()) for name in others)])
+    less_others = (
+        [replace(same[0], columns=columns, shape=(len(columns),))]
+        for same in _candidates(numbered)
+        if len(columns := tuple(name for name in same[0].columns if name not in others)) > 1
+    )
+    whole = (same for same in _candidates(schema) if len(same[0].columns) == d > 1)
+    found = [*less_others, *_candidates(own), *whole]
+    return list({same[0].name: same for same in found}.values())
 
 
 def _choose_by_name(

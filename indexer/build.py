@@ -83,6 +83,7 @@ def index_files(
     options: IndexOptions | None = None,
     tune: Tune | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
+    tell: Callable[[str], None] = lambda _note: None,
 ) -> None:
     """Build the index of labelled images in Parquet files and commit it at `out`.
 
@@ -93,6 +94,7 @@ def index_files(
         options: what kind of index to build.
         tune: finds the rungs of an adaptive index (`knnvote.Tuning`); without it the most careful one stands.
         progress: told the rows of each batch.
+        tell: told what was made of labels that could have been meant otherwise.
 
     Raises:
         KnnvoteError: an input does not fit, or `out` cannot be written or is in use; nothing there is changed.
@@ -107,7 +109,7 @@ def index_files(
     start = time.perf_counter()
     sources = find_inputs(inputs)
     with _claimed(local_path(out), overwrite=options.overwrite) as folder:
-        examples = read_training_set(sources, training, metric=options.metric, progress=progress)
+        examples = read_training_set(sources, training, metric=options.metric, progress=progress, tell=tell)
         build(examples, folder, options, tune, start=start)
 
 

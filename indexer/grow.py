@@ -43,6 +43,7 @@ def add_files(
     training: TrainingOptions | None = None,
     threads: int | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
+    tell: Callable[[str], None] = lambda _note: None,
 ) -> int:
     """Add labelled images in Parquet files to an index, after the images that it stores.
 
@@ -55,6 +56,7 @@ def add_files(
             unless one is given.
         threads: that build it; None for as many as there are processors.
         progress: told the rows of each batch.
+        tell: told what was made of labels that could have been meant otherwise.
 
     Returns:
         How many images were added.
@@ -76,7 +78,7 @@ def add_files(
         _check_tuning(index, tuning)
         options = _like_stored(index, training or TrainingOptions())
         stored = _training_set(index)
-        examples = read_training_set(sources, options, metric=index.metric, stored=stored, progress=progress)
+        examples = read_training_set(sources, options, metric=index.metric, stored=stored, progress=progress, tell=tell)
         _refuse_stored_ids(index, examples.provenance["id"].combine_chunks())
         _refuse_stored_files(index, stored, examples.sources[len(stored.sources) :])
         _build_again(index, examples, tuning, threads, start=start)

@@ -1,7 +1,7 @@
 """Labels: which column holds them, and what types they may have."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from knnvote.data.columns import is_number, is_string
+from knnvote.data.columns import is_binary, is_number, is_string
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
+from knnvote.data.vectors import Reasons
 
+_MANY_LABELS = 20  # that are all unlike each other: of fewer images each may be of a class of its own
+NO_LABEL = -1  # of classes that have names, by the convention of Hugging Face data sets
 _USUAL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category")
 
 
@@ -79,16 +82,44 @@ def class_names(schema: pa.Schema, label_column: str) -> list[str] | None:
     return [str(name).encode(errors="replace").decode() for name in names]
 
 
+def same_names(source: str, names: list[str] | None, found: list[str] | None) -> list[str] | None:
+    """Names of the classes, of which all files that give any must give the same: their labels are numbers alone.
+
+    Raises:
+        ImageFileError: this file gives others than those before it.
+    """
+    if names is not None and found is not None and names != found:
+        raise ImageFileError(
+            f"{source}: class names are {', '.join(found)}, and {', '.join(names)} in what comes before it: "
+            "give all the same classes in the same order"
+        )
+    return found if names is None else names
+
+
+def refuse_ids(column: str | None, labels: Sequence[pa.ChunkedArray]) -> None:
+    """Refuse a guessed column that names each image otherwise: such are ids.
+
+    Raises:
+        KnnvoteError: it does.
+    """
+    every = pa.chunked_array([chunk for part in labels for chunk in part.chunks])
+    if len(every) >= _MANY_LABELS and len(every.unique()) == len(every):
+        raise KnnvoteError(
+            f"the column {column!r} is other in each of {len(every):,} images, so it is no label but perhaps an id: "
+            f"name the labels' with {param('label_column')}, or this one if they are"
+        )
+
+
 def label_array(labels: pa.Array, *, is_regression: bool) -> pa.Array:
     """Labels as integers, strings or booleans in their own type; as float64 for regression.
+
+    Whole numbers that are held as floats or decimals, as pandas holds integers with gaps and SQL counts, are integers;
+    NaN is no label. Bytes are text.
 
     Raises:
         KnnvoteError: their type cannot be used.
     """
-    if pt.is_dictionary(labels.type):
-        labels = labels.dictionary_decode()
-    if is_string(labels.type):
-        labels = labels.cast(pa.string())
+    labels = _plain(labels)
     if is_regression:
         if not (pt.is_integer(labels.type) or pt.is_floating(labels.type)):
             raise KnnvoteError(
@@ -99,13 +130,72 @@ def label_array(labels: pa.Array, *, is_regression: bool) -> pa.Array:
             raise KnnvoteError(f"a label is NaN or infinite: {param('is_regression=True')} needs finite numbers")
         return values
     if pt.is_floating(labels.type):
-        raise KnnvoteError(
-            f"labels of type {labels.type} are numbers to be averaged: pass {param('is_regression=True')}, "
-            "or give integers, strings or booleans"
-        )
+        return _whole(labels)
     if not (pt.is_integer(labels.type) or is_string(labels.type) or pt.is_boolean(labels.type)):
         raise KnnvoteError(f"labels of type {labels.type} cannot be used: give integers, strings or booleans")
     return labels
+
+
+def unusable_labels(labels: pa.Array, names: Sequence[str] | None) -> Reasons:
+    """Why labels (n,) cannot be stored, by row: there is none, it is infinite, or it is no number of a named class."""
+    empty = labels.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    bad = dict.fromkeys(np.flatnonzero(empty).tolist(), "no label")
+    if pt.is_floating(labels.type):
+        infinite = ~np.isfinite(labels.to_numpy(zero_copy_only=False)) & ~empty
+        bad |= dict.fromkeys(np.flatnonzero(infinite).tolist(), "infinite label")
+    if names is not None and pt.is_integer(labels.type):
+        numbers = labels.fill_null(0).to_numpy()
+        for row in np.flatnonzero((numbers < 0) | (numbers >= len(names))).tolist():
+            none = numbers[row] == NO_LABEL
+            bad[row] = "no label (-1)" if none else f"label {numbers[row]} has no name: {len(names)} classes have one"
+    return bad
+
+
+def _plain(labels: pa.Array) -> pa.Array:
+    """Labels of few types: dictionaries as their values, text of any kind and bytes as strings, decimals as numbers.
+
+    Raises:
+        KnnvoteError: bytes are no text.
+    """
+    if pt.is_dictionary(labels.type):
+        labels = labels.dictionary_decode()
+    if pt.is_decimal(labels.type):
+        try:
+            return labels.cast(pa.int64())
+        except pa.ArrowInvalid:  # with fractions, or beyond an integer
+            return labels.cast(pa.float64())
+    if is_binary(labels.type):
+        try:
+            return labels.cast(pa.binary()).cast(pa.string())
+        except pa.ArrowInvalid as error:
+            raise KnnvoteError(
+                f"labels of type {labels.type} are bytes that are not text in UTF-8: give integers, strings or booleans"
+            ) from error
+    return labels.cast(pa.string()) if is_string(labels.type) else labels
+
+
+def _whole(labels: pa.Array) -> pa.Array:
+    """Floats as int64, if they all are whole."""
+    numbers = labels.cast(pa.float64())
+    numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
+    try:
+        return numbers.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise KnnvoteError(
+            f"labels of type {labels.type} are numbers to be averaged: pass {param('is_regression=True')}, "
+            "or give integers, strings or booleans"
+        ) from error
+
+
+def common_label_type(types: Collection[pa.DataType]) -> pa.DataType | None:
+    """The type that holds labels of all of these types without loss; None if they are of other kinds."""
+    different = set(types)
+    if len(different) == 1:
+        return different.pop()
+    if not all(pt.is_integer(kind) for kind in different):
+        return None
+    widest: np.dtype[Any] = np.result_type(*(kind.to_pandas_dtype() for kind in different))
+    return pa.from_numpy_dtype(widest) if widest.kind in "iu" else None
 
 
 def true_labels(
@@ -118,22 +208,23 @@ def true_labels(
     Args:
         column: (n,) of the test images.
         like: type of the labels to compare with.
-        names: of the column's classes, if they are numbers that have names.
+        names: of the column's classes, if they are numbers that have names; -1 is then no label.
         known: names of the classes to compare with, if these are such; then names tell what is equal, and a name that
             is not among them stays a name.
 
     Raises:
         KnnvoteError: they are of another kind, infinite, or fractions beside classes that are whole numbers.
     """
-    if pt.is_dictionary(column.type):
-        column = column.dictionary_decode()
     if pt.is_null(column.type):
         return [None] * len(column)
+    column = _plain(column)
     if known is not None and is_string(column.type):
         return _by_name(column.to_pylist(), known)
     if _kind(column.type) != _kind(like):
         raise KnnvoteError(f"{column.type}, and those to compare with are {like}")
     values = _numbers_or_text(column, like)
+    if names is not None:
+        values = [None if value == NO_LABEL else value for value in values]
     if known is None or names in (None, known):
         return values
     of_column = dict(enumerate(names or []))
@@ -174,7 +265,7 @@ def _kind(type_: pa.DataType) -> str:
 def _may_be_label(kind: pa.DataType) -> bool:
     if pt.is_dictionary(kind):
         kind = kind.value_type
-    return is_number(kind) or is_string(kind)
+    return is_number(kind) or pt.is_decimal(kind) or is_string(kind)
 
 
 def _shown(schema: pa.Schema, names: Sequence[str]) -> str:

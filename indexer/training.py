@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.types as pt
 from numpy.typing import NDArray
 
+from knnvote.data.columns import is_float
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions, Layout
@@ -20,13 +20,21 @@ from knnvote.data.recognition import recognise_images
 from knnvote.data.steps import Pixels, Step
 from knnvote.data.vectors import common_type, smallest_type
 
-from .labels import class_names, is_usual_name, label_array, recognise_label
+from .labels import (
+    class_names,
+    common_label_type,
+    is_usual_name,
+    label_array,
+    recognise_label,
+    refuse_ids,
+    same_names,
+    unusable_labels,
+)
 from .manifest import Source
 from .metric import METRICS
 from .names import MetricName
 
 _BATCH = 4096
-_MANY_LABELS = 20  # that are all unlike each other: of fewer images each may be of a class of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +123,7 @@ def read_training_set(
     metric: MetricName = "l2",
     stored: TrainingSet | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
+    tell: Callable[[str], None] = lambda _note: None,
 ) -> TrainingSet:
     """Read labelled images.
 
@@ -124,6 +133,7 @@ def read_training_set(
         metric: rows that have no place in its space are bad.
         stored: what an index holds; the files must fit it, and the result is of its rows and then theirs.
         progress: told the rows of each batch.
+        tell: told what was made of the labels where they could have been meant otherwise.
 
     Raises:
         KnnvoteError: a file or row does not fit; the message names it and what to do.
@@ -137,34 +147,52 @@ def read_training_set(
         with open_images(source, _like(parts[0] if parts else None, options, stored)) as images:
             described = source.describe()
             label_column = _label_column(images, options, parts[0].label_column if parts else None, stored)
-            names = _same_names(source, names, class_names(images.schema, label_column))
+            names = same_names(source.shown, names, class_names(images.schema, label_column))
             if images.num_rows:
-                part = _read_part(images, label_column, options, step=step, metric=metric, progress=progress)
+                read = partial(_read_part, names=names, step=step, metric=metric, progress=progress)
+                part = read(images, label_column, options)
                 parts.append(_same_labels(source, parts[0] if parts else part, part))
+                _tell_of_floats(images, label_column, options, tell)
         sources.append(Source(**described, dtype=str(parts[-1].dtype) if images.num_rows else None))
     _require_images(inputs, parts if stored is None else parts[1:])
-    _refuse_ids(parts, options, stored)
-    return TrainingSet(
-        vectors=_stack(parts),
-        provenance=pa.concat_tables([table for part in parts for table in part.provenance]).combine_chunks(),
-        shape=parts[0].shape,
+    if stored is None:
+        _refuse_ids(parts, options)
+    return replace(
+        _joined(parts),
         step=step,
-        image_column=parts[0].image_column or parts[-1].image_column,
-        label_column=parts[0].label_column or parts[-1].label_column,
         id_column=options.id_column if stored is None else stored.id_column,
         class_names=names,
         is_regression=options.is_regression,
         grayscale=options.images.grayscale,
         sources=tuple(sources),
+    )
+
+
+def _joined(parts: Sequence[_Part]) -> TrainingSet:
+    """All parts as one: vectors in the type that holds them without loss, and labels in that which holds them all."""
+    tables = [table for part in parts for table in part.provenance]
+    return TrainingSet(
+        vectors=np.concatenate(
+            [block for part in parts for block in part.vectors], dtype=common_type([part.dtype for part in parts])
+        ),
+        provenance=pa.concat_tables(tables, promote_options="permissive").combine_chunks(),
+        shape=parts[0].shape,
+        image_column=parts[0].image_column or parts[-1].image_column,
+        label_column=parts[0].label_column or parts[-1].label_column,
         skipped=sum(part.skipped for part in parts),
     )
 
 
-def _stack(parts: Sequence[_Part]) -> NDArray[np.generic]:
-    """The vectors of all parts, in the type that holds them without loss."""
-    return np.concatenate(
-        [block for part in parts for block in part.vectors], dtype=common_type([part.dtype for part in parts])
-    )
+def _tell_of_floats(
+    images: ImageFile, label_column: str, options: TrainingOptions, tell: Callable[[str], None]
+) -> None:
+    """Tell that floats are taken for classes, which they are if they all are whole; others are refused."""
+    kind = images.schema.field(label_column).type
+    if is_float(kind) and not options.is_regression:
+        tell(
+            f"{images.source.shown}: labels in column {label_column!r} are {kind}, and all are whole: they are "
+            f"classes; to average them, give {param('is_regression=True')}"
+        )
 
 
 def _as_part(stored: TrainingSet) -> _Part:
@@ -195,8 +223,11 @@ def _distinctly_named(inputs: Sequence[InputFile], taken: Set[str]) -> list[Inpu
 
 def _like(first: _Part | None, options: TrainingOptions, stored: TrainingSet | None) -> Callable[[pa.Table], Layout]:
     """What recognises images of the first part's shape; of columns that could be meant, the stored one."""
+    known = (options, *(() if stored is None else (stored,)))
+    others = {column for of in known for column in (of.label_column, of.id_column) if column is not None}
+    others.discard(options.images.image_column or "")
     shape, column = None if first is None else first.shape, None if stored is None else stored.image_column
-    return partial(recognise_images, options=options.images, expected=shape, preferred=column)
+    return partial(recognise_images, options=options.images, expected=shape, preferred=column, others=others)
 
 
 def _label_column(images: ImageFile, options: TrainingOptions, before: str | None, stored: TrainingSet | None) -> str:
@@ -214,36 +245,16 @@ def _label_column(images: ImageFile, options: TrainingOptions, before: str | Non
     return found
 
 
-def _refuse_ids(parts: Sequence[_Part], options: TrainingOptions, stored: TrainingSet | None) -> None:
-    """Refuse a guessed column that names each image otherwise: such are ids.
-
-    Raises:
-        KnnvoteError: it does.
-    """
+def _refuse_ids(parts: Sequence[_Part], options: TrainingOptions) -> None:
+    """Refuse ids that were guessed to be labels."""
     column = parts[0].label_column
-    if stored is not None or options.label_column is not None or options.is_regression or is_usual_name(column):
-        return
-    labels = pa.chunked_array([table["label"].combine_chunks() for part in parts for table in part.provenance])
-    if len(labels) >= _MANY_LABELS and len(labels.unique()) == len(labels):
-        raise KnnvoteError(
-            f"the column {column!r} is other in each of {len(labels):,} images, so it is no label but perhaps an id: "
-            f"name the labels' with {param('label_column')}, or this one if they are"
-        )
-
-
-def _same_names(source: InputFile, names: list[str] | None, found: list[str] | None) -> list[str] | None:
-    """Names of the classes, of which all files that give any must give the same: their labels are numbers alone."""
-    if names is not None and found is not None and names != found:
-        raise ImageFileError(
-            f"{source.shown}: class names are {', '.join(found)}, and {', '.join(names)} in what comes before it: "
-            "give all the same classes in the same order"
-        )
-    return found if names is None else names
+    if options.label_column is None and not options.is_regression and not is_usual_name(column):
+        refuse_ids(column, [table["label"] for part in parts for table in part.provenance])
 
 
 def _same_labels(source: InputFile, first: _Part, part: _Part) -> _Part:
-    """The part, if its labels have the type of the first one's."""
-    if part.label_type != first.label_type:
+    """The part, if its labels are of the first one's kind."""
+    if common_label_type([first.label_type, part.label_type]) is None:
         raise ImageFileError(
             f"{source.shown}, column {part.label_column!r}: labels are {part.label_type}, and {first.label_type} in "
             "what comes before it: give all labels one type"
@@ -304,6 +315,7 @@ def _read_part(
     label_column: str,
     options: TrainingOptions,
     *,
+    names: Sequence[str] | None,
     step: Step,
     metric: MetricName,
     progress: Callable[[int], None],
@@ -314,11 +326,7 @@ def _read_part(
         block = rows.vectors(step)
         bad = METRICS[metric].unusable_rows(block) | rows.bad
         label = images.column(rows, label_column)
-        unlabelled = label.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
-        bad |= dict.fromkeys(np.flatnonzero(unlabelled).tolist(), "no label")
-        if pt.is_floating(label.type):
-            infinite = ~np.isfinite(label.to_numpy(zero_copy_only=False)) & ~unlabelled
-            bad |= dict.fromkeys(np.flatnonzero(infinite).tolist(), "infinite label")
+        bad |= unusable_labels(label, None if options.is_regression else names)
         if bad and not options.skip_bad:
             row = min(bad)
             raise KnnvoteError(

@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -24,12 +23,12 @@ from knnvote.data.layout import ImageOptions
 from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.metric import METRICS, FaissMetric
-from knnvote.indexer.rungs import Interval
 from knnvote.indexer.threads import limit_threads
 
-from .accuracy import Judgement, judge
+from .accuracy import judge
+from .comparison import Comparison, Flip, IndexReport, Recall
 from .sampling import sample_rows
-from .sklearn_search import ALGORITHMS, Algorithm, SklearnSearch
+from .sklearn_search import Algorithm, SklearnSearch
 from .testset import TestSet, read_test_set
 
 _BATCH = 4096
@@ -39,94 +38,6 @@ _SLOW_QUERIES = 200  # at least, of a search that is slow
 _SLOW_DISTANCES = 12_000_000  # that it computes for all of them, if it computes all
 _TURNS = 3
 _LEAST_SECONDS = 0.2  # of processor time in a turn: below it the clock's own steps show
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recall:
-    """Share of the true k neighbours that were found, over queries.
-
-    Attributes:
-        mean: of the shares.
-        p5: their 5th percentile.
-        min: the least.
-        found: k + 1 numbers of queries, of which none, one and so on up to all of the k were found.
-    """
-
-    mean: float
-    p5: float
-    min: float
-    found: list[int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flip:
-    """An image that gets another label than exact search gives it; `row` counts from 0 through all inputs."""
-
-    row: int
-    exact: Any
-    label: Any
-    truth: Any
-
-
-@dataclass(frozen=True, kw_only=True)
-class IndexReport:
-    """How one index does.
-
-    Attributes:
-        path: the index folder, or what another search is called.
-        kind: of index, or the algorithm of another search.
-        judged: images that it was asked for: all, or a sample of them for searches that are slow.
-        recall: of the true neighbours.
-        tolerance: of a regression: labels no farther apart than this agree, in their unit; None for classes.
-        agreement: share of images that get the label exact search gives them.
-        accuracy: against true labels; for regression the coefficient of determination; None without labels.
-        judgement: of predicted classes by true ones; None without labels and for regression.
-        relative_speed: search and vote, in queries per processor-second over those of FAISS's flat index and a plain
-            vote.
-        bytes: of the index folder.
-        build_seconds: reading excluded.
-        stored: test images that are themselves stored in the index.
-        flips: images whose label differs from exact search's.
-    """
-
-    path: str
-    kind: str
-    judged: int
-    recall: Recall
-    tolerance: float | None
-    agreement: Interval
-    accuracy: float | None
-    judgement: Judgement | None
-    relative_speed: float
-    bytes: int
-    build_seconds: float
-    stored: int
-    flips: list[Flip]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """What `compare` found: `to_json` gives the object of ``compare`` as JSON."""
-
-    queries: int
-    k: int
-    bad_images: dict[str, int]
-    indexes: list[IndexReport]
-    unknown_labels: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def is_regression(self) -> bool:
-        """Whether labels are numbers, which agree where they are near each other."""
-        return self.indexes[0].tolerance is not None
-
-    @property
-    def stored_in(self) -> list[IndexReport]:
-        """Indexes that store some of the test images; searches of scikit-learn are over an index's images."""
-        return [report for report in self.indexes if report.stored and report.kind not in ALGORITHMS]
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain objects."""
-        return asdict(self)
 
 
 def compare(
@@ -156,8 +67,7 @@ def compare(
         progress: told each step.
 
     Raises:
-        KnnvoteError: no index is given, an input or index does not fit, or there is no image to compare on.
-        OptionError: k is larger than an index.
+        KnnvoteError: no index, one that an input does not fit or that is smaller than k, or no image to compare on.
 
     Example:
         >>> from knnvote import Rule, compare, open_index
@@ -169,22 +79,23 @@ def compare(
     _check_task(indexes)
     read = partial(read_test_set, find_inputs(inputs), options=images or ImageOptions(), label_column=label_column)
     with limit_threads(threads):
-        first, reports = _judge_indexes([Classifier(index, rule) for index in indexes], read, progress)
-        if algorithms:
-            reports += _judge_algorithms(algorithms, Classifier(indexes[0], rule), first, progress)
+        classifiers = [Classifier(index, rule) for index in indexes]
+        first, reports = _judge_indexes(classifiers, read, progress)
+        reports += _judge_algorithms(algorithms, classifiers[0], first, progress) if algorithms else []
     return Comparison(
         queries=len(first.xq),
         k=rule.k,
         bad_images=first.bad,
         indexes=reports,
         unknown_labels=_unknown_labels(indexes[0], first.truth),
+        unlabelled=first.truth.count(None),
     )
 
 
-def _unknown_labels(index: Index, truth: list[Any] | None) -> dict[str, int]:
+def _unknown_labels(index: Index, truth: list[Any]) -> dict[str, int]:
     """How many test images have each label that no stored image has, the commonest first."""
     known = set(index.classes.to_pylist())
-    unknown = Counter(label for label in truth or () if label is not None and label not in known)
+    unknown = Counter(label for label in truth if label is not None and label not in known)
     return {} if index.is_regression else {str(label): rows for label, rows in unknown.most_common()}
 
 
@@ -288,7 +199,6 @@ def _report(search: _Search, tests: TestSet, truth: Answer) -> IndexReport:
     labels, exact_labels = answer.prediction.to_pylist(), truth.prediction.to_pylist()
     tolerance = answer_tolerance(index)
     different = [row for row, pair in enumerate(zip(labels, exact_labels, strict=True)) if not _agree(*pair, tolerance)]
-    true_labels = tests.truth if tests.truth is not None else [None] * len(labels)
     return IndexReport(
         path=search.path,
         kind=search.kind,
@@ -301,16 +211,16 @@ def _report(search: _Search, tests: TestSet, truth: Answer) -> IndexReport:
         ),
         tolerance=tolerance,
         agreement=share_interval(len(labels) - len(different), len(labels)),
-        accuracy=_accuracy(index, labels, true_labels),
+        accuracy=_accuracy(index, labels, tests.truth),
         judgement=None
         if index.is_regression
-        else judge(labels, true_labels, answer.confidence, index.classes.to_pylist()),
+        else judge(labels, tests.truth, answer.confidence, index.classes.to_pylist()),
         relative_speed=_relative_speed(search, tests.xq),
         bytes=search.bytes,
         build_seconds=search.build_seconds,
         stored=int(finds_equal(index, tests.xq, truth.D, truth.I).sum()),
         flips=[
-            Flip(row=int(tests.rows[i]), exact=exact_labels[i], label=labels[i], truth=true_labels[i])
+            Flip(row=int(tests.rows[i]), exact=exact_labels[i], label=labels[i], truth=tests.truth[i])
             for i in different
         ],
     )

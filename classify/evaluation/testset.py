@@ -29,27 +29,26 @@ class TestSet:
 
     Attributes:
         xq: (nq, d) queries.
-        truth: (nq,) true labels, if there are any; None for an image without one.
+        truth: (nq,) true labels; None for an image without one.
         rows: (nq,) place of each among all rows of the inputs.
         bad: rows that could not be read, by reason.
     """
 
     xq: NDArray[np.generic]
-    truth: list[Any] | None
+    truth: list[Any]
     rows: NDArray[np.int64]
     bad: dict[str, int]
 
     def sample(self, size: int) -> "TestSet":
         """So many of the images, drawn at random; all if there are no more."""
         places = sample_rows(len(self.xq), size)
-        truth = None if self.truth is None else [self.truth[place] for place in places]
-        return TestSet(self.xq[places], truth, self.rows[places], self.bad)
+        return TestSet(self.xq[places], [self.truth[place] for place in places], self.rows[places], self.bad)
 
 
 def read_test_set(
     inputs: Sequence[InputFile], classifier: Classifier, options: ImageOptions, label_column: str | None
 ) -> TestSet:
-    """All readable images of the inputs as queries, with their labels if every file has them.
+    """All readable images of the inputs as queries, with their labels if their files have them.
 
     Raises:
         KnnvoteError: a file does not fit the index, or no image is left.
@@ -67,7 +66,9 @@ def read_test_set(
                 good = np.setdiff1d(np.arange(len(xq)), list(bad))
                 blocks.append(xq[good])
                 numbers.append(before + rows.numbers[good])
-                if label:
+                if label is None:
+                    labels += [None] * len(good)
+                else:
                     found = images.column(rows, label).take(good)
                     index = classifier.index
                     labels += read_true_labels(images, label, found, index.labels.type, index.manifest.class_names)
@@ -75,8 +76,7 @@ def read_test_set(
         before += images.num_rows
     if not sum(map(len, blocks)):
         raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on")
-    truth = labels if len(labels) == sum(map(len, blocks)) else None
-    return TestSet(np.concatenate(blocks), truth, np.concatenate(numbers), dict(reasons))
+    return TestSet(np.concatenate(blocks), labels, np.concatenate(numbers), dict(reasons))
 
 
 def _label_column(images: ImageFile, index: Index, named: str | None) -> str | None:

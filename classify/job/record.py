@@ -120,7 +120,10 @@ def read_job_record(out: Location) -> JobRecord | None:
 
 def write_job_record(out: Location, record: JobRecord) -> None:
     """Write down whose an output folder is."""
-    _write_json(out / RECORDS / JOB, asdict(record))
+    content = asdict(record)
+    if not record.stored_images.others:  # as of indexes that have none it always was
+        del content["stored_images"]["others"]
+    _write_json(out / RECORDS / JOB, content)
 
 
 def remove_records(out: Location) -> None:
@@ -140,10 +143,13 @@ def _to_record(raw: Any) -> JobRecord:
     Raises:
         OptionError, ValueError, LookupError, TypeError: it is none that a job writes.
     """
-    stored = StoredImages(**{**raw["stored_images"], "shape": _to_shape(raw["stored_images"]["shape"])})
+    raw_images = raw["stored_images"]
+    stored = StoredImages(
+        **{**raw_images, "shape": _to_shape(raw_images["shape"]), "others": tuple(raw_images.get("others", ()))}
+    )
     record = JobRecord(raw["index"], dict(raw["options"]), stored, dict(raw["inputs"]))
     wrong = [name for name, types in _OPTION_TYPES.items() if type(record.options[name]) not in types]
-    texts = (record.index, stored.column or "", *record.inputs.values())
+    texts = (record.index, stored.column or "", *stored.others, *record.inputs.values())
     if wrong or type(stored.grayscale) is not bool or not all(isinstance(text, str) for text in texts):
         raise TypeError
     # A stranger's address could name a server of its own, to which a request would carry the user's access.

@@ -54,6 +54,11 @@ class Summary:
     new_rows: int
     bad_example: str | None
 
+    @property
+    def has_no_answer(self) -> bool:
+        """Whether there are rows, and all that the rule does not abstain on are bad images."""
+        return self.counts.ok == 0 < self.counts.bad_image
+
     def to_json(self) -> dict[str, Any]:
         """The object of ``classify`` as JSON."""
         return {

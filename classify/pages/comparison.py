@@ -11,10 +11,12 @@ import numpy as np
 from knnvote.classify.answer import neighbors_of
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.accuracy import Judgement
-from knnvote.classify.evaluation.compare import Comparison, Flip, IndexReport, exact_answer
+from knnvote.classify.evaluation.compare import exact_answer
+from knnvote.classify.evaluation.comparison import Comparison, Flip, IndexReport
 from knnvote.classify.evaluation.testset import read_test_set
 from knnvote.classify.pictures.agreement import draw_agreement
 from knnvote.classify.vote import Rule
+from knnvote.data.errors import as_recorded, spelled
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions
 from knnvote.data.text import show_bytes, show_speed
@@ -121,6 +123,7 @@ def write_comparison(
         rule=rule,
         files=[source.shown for source in inputs],
         summary=[summary_sentence(report) for report in comparison.indexes],
+        notes=[spelled(note, as_recorded) for note in comparison.notes],
         chart=inline_svg(draw_agreement(comparison.indexes)),
         shown=shown,
         has_pictures=all(index.has_pictures for index in indexes),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from knnvote.classify.evaluation.compare import IndexReport
+from knnvote.classify.evaluation.comparison import IndexReport
 
 from .figures import MARKERS, new_figure, plain
 

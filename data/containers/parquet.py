@@ -80,7 +80,7 @@ class ParquetRows(RowFile):
         """
         rows = self._bounded_rows(self.schema.names, HEAD_ROWS, first_only=True)
         with _told_by_name(self.source):
-            for batch in self.file.iter_batches(rows, use_threads=False):
+            for batch in self._read(self.schema.names, rows):
                 return pa.Table.from_batches([batch])
             return pa.Table.from_batches([], self.schema)  # empty_table() takes no permuted tensors
 
@@ -91,13 +91,20 @@ class ParquetRows(RowFile):
     def _batches(self, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
         rows, seen = self._bounded_rows(columns, batch_size), 0
         with _told_by_name(self.source):
-            for batch in self.file.iter_batches(rows, columns=list(columns), use_threads=False):
+            for batch in self._read(columns, rows):
                 seen += batch.num_rows
                 yield batch
         if seen != self.num_rows:
             raise ImageFileError(
                 f"{self.source} holds {seen:,} rows, and its footer says {self.num_rows:,}: write the file again"
             )
+
+    def _read(self, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """So many rows at a time of some columns; fewer where a row group ends, if PyArrow cannot join row groups."""
+        every = range(self.file.metadata.num_row_groups)
+        is_joined = not any(_has_inner_dictionary(self.schema.field(name).type) for name in columns)
+        for groups in [[*every]] if is_joined else [[group] for group in every]:
+            yield from self.file.iter_batches(rows, row_groups=groups, columns=list(columns), use_threads=False)
 
     def _bounded_rows(self, names: Collection[str], rows: int, *, first_only: bool = False) -> int:
         """As many rows, or fewer where those of some row group may be large, to hold at a time.
@@ -154,6 +161,12 @@ class ParquetRows(RowFile):
                 values = column.dictionary if pa.types.is_dictionary(column.type) else column
                 return int(pc.max(pc.binary_length(values)).as_py() or 0)
         return 0
+
+
+def _has_inner_dictionary(kind: pa.DataType) -> bool:
+    """Whether dictionaries lie within lists, structs or maps, whose chunks PyArrow does not join."""
+    inner = [kind.field(place).type for place in range(kind.num_fields)]
+    return any(pa.types.is_dictionary(of) or _has_inner_dictionary(of) for of in inner)
 
 
 @contextmanager

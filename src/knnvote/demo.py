@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.evaluation.compare import Comparison, compare
+from knnvote.classify.evaluation.compare import compare
+from knnvote.classify.evaluation.comparison import Comparison
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.record import RECORDS
 from knnvote.classify.job.run import run_job

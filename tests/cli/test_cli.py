@@ -166,7 +166,11 @@ def test_labels_cannot_command_the_terminal(invoke):
 @pytest.mark.usefixtures("work")
 def test_pixels_of_a_wrong_type_are_bad_rows_and_say_what_the_index_stores(invoke):
     result = invoke("classify", "x.knn", "halves.parquet", "--out", "o")
-    assert result.code == 0
+    assert result.code == 1
+    advice = "error: no row got an answer; knnvote inspect halves.parquet tells how its images are read\n"
+    assert result.stderr.endswith(advice)
+    assert invoke("inspect", "halves.parquet").code == 0
+    assert invoke("classify", "x.knn", "halves.parquet", "--out", "o").code == 1, "a job that was done before too"
     assert "6 rows (0 ok, 0 abstained, 6 bad images)" in result.stderr
     reason = pq.read_table("o/halves.parquet")["reason"][0].as_py()
     assert reason.startswith("pixel 0.5 is not a whole number from 0 to 255, as the index stores")

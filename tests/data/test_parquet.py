@@ -123,3 +123,12 @@ def test_a_footer_that_tells_other_rows_than_there_are_is_told_and_none_is_lost_
         pytest.raises(ImageFileError, match="holds 77 rows, and its footer says 78"),
     ):
         list(file.batches(["n"], 10))
+
+
+def test_lists_of_categories_over_row_groups_are_read_a_group_at_a_time(tmp_path):
+    """PyArrow does not join dictionaries within lists: each row group has its own."""
+    words = pa.array([[f"w{i % 7}", f"v{i}"] for i in range(90)], pa.list_(pa.dictionary(pa.int32(), pa.string())))
+    pq.write_table(pa.table({"tags": words}), tmp_path / "x.parquet", row_group_size=25)
+    with find_inputs(tmp_path / "x.parquet")[0].open_rows() as rows:
+        assert rows.head()["tags"].to_pylist() == words.to_pylist()[:25]
+        assert [row for batch in rows.batches(["tags"], 60) for row in batch["tags"].to_pylist()] == words.to_pylist()

@@ -341,14 +341,14 @@ def refused_files(folder):
     write(folder / "shape.parquet", np.zeros((3, 5, 5), np.uint8), LABELS[:3])
     write(folder / "text.parquet", labels=LABELS.astype(str))
     write(folder / "floats.parquet", labels=LABELS / 3)
-    write(folder / "short.parquet", labels=LABELS.astype(np.uint8))
+    write(folder / "truths.parquet", labels=LABELS == 1)
     write(folder / "none.parquet", IMAGES[:0], LABELS[:0])
     return {
         "names.parquet": "class names are b, a, and a, b in what comes before",
         "shape.parquet": "images are 5 x 5, the index stores 8 x 8",
         "text.parquet": "column 'label': labels are string, and int64 in what comes before it: give all labels one",
         "floats.parquet": "labels of type double are numbers to be averaged",
-        "short.parquet": "labels are uint8, and int64",
+        "truths.parquet": "labels are bool, and int64",
         "none.parquet": r"no labelled image in 1 file\(s\)",
         "old.parquet": r"stores 100 of the 100 ids already, the first 'old\.parquet#0'; nothing was added: remove",
     }
@@ -358,7 +358,7 @@ def test_a_file_that_does_not_fit_is_refused_by_name_and_nothing_is_changed(tmp_
     names = '{"info": {"features": {"label": {"names": ["a", "b"], "_type": "ClassLabel"}}}}'
     table = image_table(IMAGES[OLD], LABELS[OLD] % 2).replace_schema_metadata({"huggingface": names})
     write_table(table, tmp_path / "old.parquet")
-    write(tmp_path / "new.parquet", IMAGES[NEW], LABELS[NEW])
+    write(tmp_path / "new.parquet", IMAGES[NEW], LABELS[NEW] % 2)
     index_files(inputs(tmp_path / "old.parquet"), tmp_path / "x", options=options())
     before = state(tmp_path / "x")
     for name, message in refused_files(tmp_path).items():

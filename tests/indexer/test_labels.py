@@ -1,6 +1,7 @@
 """Which column holds the labels, and what types they may have."""
 
 import json
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -141,6 +142,12 @@ def test_metadata_without_class_names_give_none(metadata):
         (pa.array(["a", "b"], pa.large_string()).dictionary_encode(), pa.string(), ["a", "b"]),
         (pa.array(pd.Series(["x", "y", "x"], dtype="category")), pa.string(), ["x", "y", "x"]),
         (pa.array(pd.Series([7, 9, 7], dtype="category")), pa.int64(), [7, 9, 7]),
+        (pa.array([b"cat", b"d\xc3\xb6g"]), pa.string(), ["cat", "dög"]),
+        (pa.array([b"ab", b"cd"], pa.binary(2)), pa.string(), ["ab", "cd"]),
+        (pa.array([1.0, None, -3.0]), pa.int64(), [1, None, -3]),
+        (pa.array([1.0, np.nan], pa.float32()), pa.int64(), [1, None]),
+        (pa.array([Decimal("7"), Decimal("12")]), pa.int64(), [7, 12]),
+        (pa.array([Decimal("7.00"), None]), pa.int64(), [7, None]),
         (pl.Series(["x", "y"], dtype=pl.Categorical).to_arrow(), pa.string(), ["x", "y"]),
         (pl.Series(["x", "y"], dtype=pl.Enum(["y", "x"])).to_arrow(), pa.string(), ["x", "y"]),
     ],
@@ -162,7 +169,8 @@ def test_regression_takes_numbers_as_float64(given):
     ("given", "is_regression", "message"),
     [
         (pa.array([1.5]), False, "labels of type double are numbers to be averaged: pass is_regression=True"),
-        (pa.array([b"x"]), False, "labels of type binary cannot be used: give integers, strings or booleans"),
+        (pa.array([b"\xff"]), False, "labels of type binary are bytes that are not text in UTF-8: give integers"),
+        (pa.array([Decimal("1.5")]), False, "labels of type double are numbers to be averaged"),
         (pa.array([[1]]), False, "labels of type list.* cannot be used"),
         (pa.array([None]), False, "labels of type null cannot be used"),
         (pa.array(["x"]), True, "labels of type string cannot be averaged: is_regression=True needs numbers"),

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.errors import ImageFileError, KnnvoteError, spelled
 from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.tables import image_table
@@ -126,6 +126,30 @@ def test_files_whose_numbers_name_other_classes_are_refused_and_not_mixed(tmp_pa
     plain = image_table(IMAGES, LABELS)
     assert read(tmp_path / "one", plain, hugging_face(["a", "b", "c"])).class_names == ["a", "b", "c"]
     assert read(tmp_path / "two", hugging_face(["a", "b", "c"]), plain).class_names == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(("odd", "reason"), [(-1, r"no label \(-1\)"), (3, "label 3 has no name: 3 classes have one")])
+def test_a_number_that_names_no_class_is_no_label_where_classes_have_names(tmp_path, odd, reason):
+    labels = LABELS.copy()
+    labels[5] = odd
+    with pytest.raises(KnnvoteError, match=rf"a\.parquet, row 5: {reason}; mend it, or pass skip_bad=True"):
+        read(tmp_path, hugging_face(["cat", "dog", "emu"], labels))
+    left = read(tmp_path, hugging_face(["cat", "dog", "emu"], labels), skip_bad=True)
+    assert (left.skipped, left.provenance["label"].to_pylist()) == (1, np.delete(labels, 5).tolist())
+    assert odd in read(tmp_path, image_table(IMAGES, labels)).provenance["label"].to_pylist(), "without names it may be"
+
+
+def test_whole_numbers_held_as_floats_are_classes_and_that_is_told(tmp_path):
+    pq.write_table(image_table(IMAGES, LABELS.astype(float)), tmp_path / "a.parquet")
+    notes = []
+    found = read_training_set(find_inputs([str(tmp_path)]), TrainingOptions(), tell=notes.append)
+    assert found.provenance["label"].to_pylist() == LABELS.tolist()
+    assert found.provenance["label"].type == pa.int64()
+    (note,) = notes
+    assert spelled(note, str).endswith(
+        "a.parquet: labels in column 'label' are double, and all are whole: they are classes; "
+        "to average them, give is_regression=True"
+    )
 
 
 @pytest.mark.parametrize("ids", [[f"id {i}" for i in range(N)], list(range(100, 100 + N))])
@@ -273,6 +297,17 @@ def test_files_of_other_layouts_are_read_together(tmp_path):
     ]
     examples = read(tmp_path, *tables)
     assert np.array_equal(examples.vectors, np.tile(IMAGES.reshape(N, 16), (3, 1)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [(np.int32, np.int64, pa.int64()), (np.uint8, np.int8, pa.int16()), (np.int64, np.float64, pa.int64())],
+)
+def test_labels_of_two_widths_are_stored_in_the_type_that_holds_both(tmp_path, one, other, both):
+    for place, dtypes in enumerate(((one, other), (other, one))):
+        tables = (image_table(IMAGES, LABELS.astype(dtype)) for dtype in dtypes)
+        labels = read(tmp_path / f"{place}", *tables).provenance["label"]
+        assert (labels.type, labels.to_pylist()) == (both, [*LABELS.tolist()] * 2)
 
 
 def test_files_of_other_label_types_are_refused(tmp_path):

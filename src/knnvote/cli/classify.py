@@ -1,5 +1,7 @@
 """The command that classifies files of images."""
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -103,10 +105,10 @@ def classify(  # noqa: PLR0917  # click passes options by name
             progress=progress,
             tell_done=words.of_job,
         )
-    _talk_summary(str(folder), summary)
+    _talk_summary(str(folder), summary, images)
     if as_json:
         print_json(summary.to_json())
-    if summary.failed:
+    if summary.failed or summary.has_no_answer:
         click.get_current_context().exit(1)
 
 
@@ -132,8 +134,8 @@ def _classifier(index_folder: str, options: dict[str, Any], false_alarms: float,
     return Classifier(index, replace(classifier.rule, max_distance=found.limit))
 
 
-def _talk_summary(folder: str, summary: "Summary") -> None:
-    """Say what a job did."""
+def _talk_summary(folder: str, summary: "Summary", images: Sequence[str]) -> None:
+    """Say what a job of these inputs did."""
     for reason in summary.failed.values():
         talk(f"failed: {reason}")
     if summary.bad_example is not None:
@@ -145,3 +147,5 @@ def _talk_summary(folder: str, summary: "Summary") -> None:
         f"files: {summary.written:,} written, {summary.skipped:,} skipped as done, {len(summary.failed):,} failed; "
         f"{summary.seconds:.1f} s"
     )
+    if summary.has_no_answer:
+        talk(f"error: no row got an answer; knnvote inspect {shlex.quote(images[0])} tells how its images are read")

@@ -25,7 +25,7 @@ from .options import (
     ties_option,
 )
 from .spelling import as_typed
-from .talk import row_progress, talk
+from .talk import row_progress, talk, talk_note
 
 _FEW = 20  # images, each of which may well be of a class of its own
 
@@ -111,7 +111,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     inputs = find_inputs(images)
     words.of_index()
     with row_progress("indexing", inputs) as progress:
-        index_files(inputs, out, training=training, options=index_options, tune=tune, progress=progress)
+        index_files(inputs, out, training=training, options=index_options, tune=tune, progress=progress, tell=talk_note)
     _talk_index(out)
 
 
@@ -164,7 +164,15 @@ def add(  # noqa: PLR0917  # click passes options by name
     inputs = find_inputs(images)
     words.of_index()
     with row_progress("adding", inputs) as progress:
-        added = add_files(index_folder, inputs, tuning=Tuning, training=training, threads=threads, progress=progress)
+        added = add_files(
+            index_folder,
+            inputs,
+            tuning=Tuning,
+            training=training,
+            threads=threads,
+            progress=progress,
+            tell=talk_note,
+        )
     talk(f"{index_folder}: {added:,} images added")
     _talk_index(index_folder)
 

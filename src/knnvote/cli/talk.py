@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
+from knnvote.data.errors import spelled
 from knnvote.data.text import printable
+
+from .spelling import as_typed
 
 if TYPE_CHECKING:
     from knnvote.classify.vote import Rule
@@ -28,6 +31,11 @@ Found = TypeVar("Found", bound=HasJson)
 def talk(message: str) -> None:
     """Say something to who runs the command, on stderr."""
     click.echo("\n".join(map(printable, message.split("\n"))), err=True)
+
+
+def talk_note(note: str) -> None:
+    """Say what is to be known of what was done, its parameters as they are typed."""
+    talk(f"note: {spelled(note, as_typed)}")
 
 
 def talk_written(path: Path) -> None:

@@ -174,10 +174,16 @@ def test_unlabelled_test_images_have_no_accuracy_and_flips_without_truth(folder,
     assert (report.recall, report.agreement) == (labelled.recall, labelled.agreement)
 
 
-def test_one_unlabelled_file_among_labelled_ones_leaves_no_accuracy(folder, tmp_path):
+def test_accuracy_is_of_the_labelled_images_and_those_without_a_label_are_told(folder, tmp_path):
     write_table(image_table(IMAGES[TEST]), tmp_path / "a.parquet")
     write_table(image_table(IMAGES[TEST], LABELS[TEST]), tmp_path / "b.parquet")
-    assert run(folder, "exact", images=tmp_path).indexes[0].accuracy is None
+    some, none = run(folder, "exact", images=tmp_path), run(folder, "exact", images=tmp_path / "a.parquet")
+    assert some.indexes[0].accuracy == run(folder, "exact").indexes[0].accuracy
+    n = some.queries // 2
+    assert (some.unlabelled, none.unlabelled) == (n, n)
+    assert f"{n} of the {2 * n} test images have no true label: accuracy is of the others" in some.notes
+    assert none.indexes[0].accuracy is None
+    assert any(note.startswith("no test image has a true label") for note in none.notes)
 
 
 def test_labels_of_another_integer_type_in_each_file_are_compared_by_value(folder, tmp_path):
@@ -230,7 +236,7 @@ def test_the_vote_that_is_asked_for_is_the_one_compared(folder, rule):
 
 def test_json_has_the_documented_keys(folder):
     record = json.loads(json.dumps(run(folder, "exact", "rough").to_json(), allow_nan=False))
-    assert record.keys() == {"queries", "k", "indexes", "bad_images", "unknown_labels"}
+    assert record.keys() == {"queries", "k", "indexes", "bad_images", "unknown_labels", "unlabelled"}
     documented = {
         "path", "kind", "recall", "agreement", "accuracy", "relative_speed", "bytes", "build_seconds", "flips"
     }  # fmt: skip
@@ -279,7 +285,7 @@ def test_labels_of_another_kind_are_refused_and_not_counted_as_wrong(folder, tmp
     [
         pa.array([1.0, 2.0, 3.0]),
         pa.array([[1], [2], [3]]),
-        pa.array([b"a", b"b", b"c"]),
+        pa.array([b"a", b"b", b"\xff"]),
         pa.array([1, 2, 3], pa.date32()),
         pa.array([True, False, True]),
     ],
@@ -289,7 +295,7 @@ def test_labels_that_cannot_be_words_are_refused_beside_words(tmp_path, labels):
     table = image_table(IMAGES[:3]).append_column("label", labels)
     pq.write_table(table, tmp_path / "test.parquet")
     with pytest.raises(
-        ImageFileError, match=r"labels in column 'label' are .*, and those to compare with are string: name"
+        ImageFileError, match=r"labels in column 'label' are .*(those to compare with are string|not text).*: name"
     ):
         compare(
             find_inputs([str(tmp_path / "test.parquet")]),

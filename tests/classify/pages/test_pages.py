@@ -11,7 +11,8 @@ import pytest
 import knnvote.classify.evaluation.compare
 import knnvote.classify.pages.comparison
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.evaluation.compare import Flip, compare
+from knnvote.classify.evaluation.compare import compare
+from knnvote.classify.evaluation.comparison import Flip
 from knnvote.classify.evaluation.suspects import find_suspects
 from knnvote.classify.interval import share_interval
 from knnvote.classify.job.finished import FinishedJob
@@ -142,7 +143,8 @@ def test_images_without_labels_are_not_judged(tmp_path):
     write_comparison(tmp_path / "page.html", compare(inputs, indexes, Rule()), inputs, indexes, Rule())
     page = (tmp_path / "page.html").read_text()
     assert "How far its confidence" not in page
-    assert "true label" not in page
+    assert "<li>no test image has a true label" in page
+    assert ">true label" not in page
 
 
 def test_summary_counts_flips_by_what_they_do(tmp_path):

@@ -1,15 +1,16 @@
 """The tables of ``compare``, ``choose-k`` and ``suspects``, with what is told below them."""
 
 from knnvote.classify.evaluation.choose_k import Choice, Score
-from knnvote.classify.evaluation.compare import Comparison, IndexReport
+from knnvote.classify.evaluation.comparison import Comparison, IndexReport
 from knnvote.classify.evaluation.suspects import Suspect, Suspects
+from knnvote.cli.spelling import as_typed
+from knnvote.data.errors import spelled
 from knnvote.data.text import show_bytes, show_speed
 from knnvote.indexer.labels import show_class
 
 from .table import add_row, new_table, print_line, print_table
 
 _FLIPS_SHOWN = 10
-_UNKNOWN = 5  # labels
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -35,20 +36,8 @@ def print_comparison(comparison: Comparison) -> None:
         if report.judged < comparison.queries:
             print_line(f"{report.path}: asked for a random sample of {report.judged:,} of the images, as it is slow")
         _print_flips(report)
-    for report in comparison.stored_in:
-        print_line(
-            f"{report.path}: {report.stored:,} of the {report.judged:,} test images are stored in the index, "
-            "and find themselves: accuracy on them says nothing"
-        )
-    if comparison.unknown_labels:
-        shown = ", ".join([*comparison.unknown_labels][:_UNKNOWN])
-        more = ", ..." if len(comparison.unknown_labels) > _UNKNOWN else ""
-        print_line(
-            f"{sum(comparison.unknown_labels.values()):,} test images have labels that no stored image has "
-            f"({shown}{more}): they count as wrong, whatever the answer"
-        )
-    for reason, rows in comparison.bad_images.items():
-        print_line(f"left out: {rows:,} rows ({reason})")
+    for note in comparison.notes:
+        print_line(spelled(note, as_typed))
 
 
 def _comparison_row(report: IndexReport) -> list[str]:

@@ -1,0 +1,136 @@
+"""What `compare` finds, and what is to be known of its figures."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from knnvote.data.errors import param
+from knnvote.indexer.rungs import Interval
+
+from .accuracy import Judgement
+from .sklearn_search import ALGORITHMS
+
+_UNKNOWN = 5  # labels that are named
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recall:
+    """Share of the true k neighbours that were found, over queries.
+
+    Attributes:
+        mean: of the shares.
+        p5: their 5th percentile.
+        min: the least.
+        found: k + 1 numbers of queries, of which none, one and so on up to all of the k were found.
+    """
+
+    mean: float
+    p5: float
+    min: float
+    found: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flip:
+    """An image that gets another label than exact search gives it; `row` counts from 0 through all inputs."""
+
+    row: int
+    exact: Any
+    label: Any
+    truth: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexReport:
+    """How one index does.
+
+    Attributes:
+        path: the index folder, or what another search is called.
+        kind: of index, or the algorithm of another search.
+        judged: images that it was asked for: all, or a sample of them for searches that are slow.
+        recall: of the true neighbours.
+        tolerance: of a regression: labels no farther apart than this agree, in their unit; None for classes.
+        agreement: share of images that get the label exact search gives them.
+        accuracy: against true labels; for regression the coefficient of determination; None without labels.
+        judgement: of predicted classes by true ones; None without labels and for regression.
+        relative_speed: search and vote, in queries per processor-second over those of FAISS's flat index and a plain
+            vote.
+        bytes: of the index folder.
+        build_seconds: reading excluded.
+        stored: test images that are themselves stored in the index.
+        flips: images whose label differs from exact search's.
+    """
+
+    path: str
+    kind: str
+    judged: int
+    recall: Recall
+    tolerance: float | None
+    agreement: Interval
+    accuracy: float | None
+    judgement: Judgement | None
+    relative_speed: float
+    bytes: int
+    build_seconds: float
+    stored: int
+    flips: list[Flip]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What `compare` found: `to_json` gives the object of ``compare`` as JSON.
+
+    Attributes:
+        queries: test images.
+        k: neighbours that vote.
+        bad_images: rows that are no images, by reason.
+        indexes: how each index does.
+        unknown_labels: test images with each label that no stored image has.
+        unlabelled: test images without a true label.
+    """
+
+    queries: int
+    k: int
+    bad_images: dict[str, int]
+    indexes: list[IndexReport]
+    unknown_labels: dict[str, int] = field(default_factory=dict)
+    unlabelled: int = 0
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether labels are numbers, which agree where they are near each other."""
+        return self.indexes[0].tolerance is not None
+
+    @property
+    def stored_in(self) -> list[IndexReport]:
+        """Indexes that store some of the test images; searches of scikit-learn are over an index's images."""
+        return [report for report in self.indexes if report.stored and report.kind not in ALGORITHMS]
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of the figures, in words; parameters are marked."""
+        found = [
+            f"{report.path}: {report.stored:,} of the {report.judged:,} test images are stored in the index, "
+            "and find themselves: accuracy on them says nothing"
+            for report in self.stored_in
+        ]
+        if self.unknown_labels:
+            shown = ", ".join([*self.unknown_labels][:_UNKNOWN])
+            more = ", ..." if len(self.unknown_labels) > _UNKNOWN else ""
+            found.append(
+                f"{sum(self.unknown_labels.values()):,} test images have labels that no stored image has "
+                f"({shown}{more}): they count as wrong, whatever the answer"
+            )
+        if self.unlabelled == self.queries:
+            found.append(
+                "no test image has a true label, so accuracy is not known: "
+                f"name their column with {param('label_column')}"
+            )
+        elif self.unlabelled:
+            found.append(
+                f"{self.unlabelled:,} of the {self.queries:,} test images have no true label: accuracy is of the others"
+            )
+        return found + [f"left out: {rows:,} rows ({reason})" for reason, rows in self.bad_images.items()]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain objects."""
+        return asdict(self)
