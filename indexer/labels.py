@@ -96,16 +96,21 @@ def same_names(source: str, names: list[str] | None, found: list[str] | None) ->
     return found if names is None else names
 
 
-def refuse_ids(column: str | None, labels: Sequence[pa.ChunkedArray]) -> None:
-    """Refuse a guessed column that names each image otherwise: such are ids.
+def refuse_ids(column: str | None, labels: Sequence[Sequence[pa.ChunkedArray]]) -> None:
+    """Refuse a guessed column that names nearly each image of a file otherwise: such are ids.
+
+    Args:
+        column: its name.
+        labels: of each file, in pieces.
 
     Raises:
         KnnvoteError: it does.
     """
-    every = pa.chunked_array([chunk for part in labels for chunk in part.chunks])
-    if len(every) >= _MANY_LABELS and len(every.unique()) == len(every):
+    files = [pa.chunked_array([chunk for piece in pieces for chunk in piece.chunks]) for pieces in labels]
+    images, values = sum(map(len, files)), sum(len(file.unique()) for file in files)
+    if images >= _MANY_LABELS and 2 * values > images:
         raise KnnvoteError(
-            f"the column {column!r} is other in each of {len(every):,} images, so it is no label but perhaps an id: "
+            f"the column {column!r} has {values:,} values in {images:,} images, so it is no label but perhaps an id: "
             f"name the labels' with {param('label_column')}, or this one if they are"
         )
 
@@ -265,7 +270,7 @@ def _kind(type_: pa.DataType) -> str:
 def _may_be_label(kind: pa.DataType) -> bool:
     if pt.is_dictionary(kind):
         kind = kind.value_type
-    return is_number(kind) or pt.is_decimal(kind) or is_string(kind)
+    return is_number(kind) or pt.is_decimal(kind) or is_string(kind) or is_binary(kind)
 
 
 def _shown(schema: pa.Schema, names: Sequence[str]) -> str:

@@ -249,7 +249,7 @@ def _refuse_ids(parts: Sequence[_Part], options: TrainingOptions) -> None:
     """Refuse ids that were guessed to be labels."""
     column = parts[0].label_column
     if options.label_column is None and not options.is_regression and not is_usual_name(column):
-        refuse_ids(column, [table["label"] for part in parts for table in part.provenance])
+        refuse_ids(column, [[table["label"] for table in part.provenance] for part in parts])
 
 
 def _same_labels(source: InputFile, first: _Part, part: _Part) -> _Part:
