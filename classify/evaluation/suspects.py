@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +75,8 @@ class Suspects:
         losing_the_vote: suspects whose neighbours say another label.
         with_equal: suspects with an equal image of another label: of each pair one is certainly wrong.
         class_names: names of integer labels, where the index has them.
-        suspects: most suspicious first; those with an equal image of another label before all others.
+        suspects: most suspicious first; those with an equal image of another label before all others. Each is described
+            when it is asked for: there may be a million of them.
     """
 
     images: int
@@ -84,11 +85,11 @@ class Suspects:
     losing_the_vote: int
     with_equal: int
     class_names: list[str] | None
-    suspects: list[Suspect]
+    suspects: Sequence[Suspect]
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``suspects`` as JSON."""
-        return asdict(self)
+        return {**vars(self), "suspects": [asdict(suspect) for suspect in self.suspects[:]]}
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def find_suspects(
         losing_the_vote=int((votes.winner != index.class_codes[votes.rows]).sum()),
         with_equal=len(equal),
         class_names=index.manifest.class_names,
-        suspects=_describe(index, votes.take(order), equal),
+        suspects=_Described(index, votes.take(order), equal),
     )
 
 
@@ -207,6 +208,30 @@ def _count_votes(index: Index, part: LeftOut) -> _Votes:
     total = own + other
     relative = np.divide(own, total, out=np.full_like(total, 0.5), where=total > 0)
     return _Votes(rows, D, I, winner, share, (~is_own).mean(axis=1), relative)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _Described(Sequence[Suspect]):
+    """Suspects of an index in the order of their votes, described when they are asked for."""
+
+    of: Index
+    votes: _Votes
+    equal: dict[int, list[int]]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} suspects>"
+
+    def __len__(self) -> int:
+        return len(self.votes.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Suspect: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Suspect]: ...
+    def __getitem__(self, place: int | slice) -> Suspect | list[Suspect]:
+        rows = np.arange(len(self))[place]
+        found = _describe(self.of, self.votes.take(np.atleast_1d(rows)), self.equal)
+        return found if isinstance(place, slice) else found[0]
 
 
 def _describe(index: Index, votes: _Votes, equal: dict[int, list[int]]) -> list[Suspect]:
