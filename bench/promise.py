@@ -118,7 +118,7 @@ def measure(name: str, seed: int, size: Size, tune: Tuning, *, folder: Path, thr
     """Draw a set, build and tune an index of it in a folder that is not there yet, and judge it on test images.
 
     Args:
-        name: of the set, whose weights replace those of `tune`.
+        name: of the set, whose weights and ties, and k if it has one, replace those of `tune`.
         seed: of the set and of the index.
         size: how many images.
         tune: k and target.
@@ -129,6 +129,7 @@ def measure(name: str, seed: int, size: Size, tune: Tuning, *, folder: Path, thr
         KnnvoteError: so few images cannot be tuned on.
     """
     made = SETS[name]
+    rule = Rule(k=made.k or tune.k, weights=made.weights, ties=made.ties)
     images, labels = made.make(np.random.default_rng([seed, *name.encode()]), size.stored + size.test)
     start = time.perf_counter()
     index_arrays(
@@ -137,10 +138,10 @@ def measure(name: str, seed: int, size: Size, tune: Tuning, *, folder: Path, thr
         folder,
         is_regression=made.is_regression,
         options=IndexOptions(kind="adaptive", metric=made.metric, seed=seed, threads=threads),
-        tune=replace(tune, weights=made.weights),
+        tune=replace(tune, k=rule.k, weights=rule.weights, ties=rule.ties),
     )
     build_seconds = time.perf_counter() - start
-    classifier = Classifier.open(folder, Rule(k=tune.k, weights=made.weights))
+    classifier = Classifier.open(folder, rule)
     xq, _ = convert_queries(images[size.stored :].reshape(size.test, -1), classifier.index.vectors.dtype)
     return _judge(name, seed, classifier, xq, round(build_seconds, 1))
 
@@ -181,7 +182,7 @@ def _judge_confidences(
     tuned = _tuned(index)
 
     def answers(min_confidence: float) -> tuple[Answer, Answer]:
-        sure = Classifier(index, Rule(k=rule.k, weights=rule.weights, min_confidence=min_confidence))
+        sure = Classifier(index, replace(rule, min_confidence=min_confidence))
         return sure.answer(xq, {}), sure.answer_neighbors(D, I)
 
     answer, truth = answers(0)

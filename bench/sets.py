@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.indexer.names import MetricName, Weights
+from knnvote.indexer.names import MetricName, Ties, Weights
 
 Images = tuple[NDArray[Any], NDArray[Any]]  # (n, *shape) images and (n,) labels
 Make = Callable[[np.random.Generator, int], Images]
@@ -23,12 +24,16 @@ class MadeSet:
         metric: of the index.
         weights: of the vote.
         is_regression: labels are numbers to be averaged.
+        ties: what breaks those of a vote.
+        k: neighbours that vote, where the set is about another number than is asked for.
     """
 
     make: Make
     metric: MetricName = "l2"
     weights: Weights = "uniform"
     is_regression: bool = False
+    ties: Ties = "nearest"
+    k: int | None = None
 
 
 def _strokes(rng: np.random.Generator, n: int) -> Images:
@@ -86,6 +91,39 @@ def _spots(rng: np.random.Generator, n: int) -> Images:
     return np.rint(images + 16).clip(0, 255).astype(np.uint8), target
 
 
+def _copies(rng: np.random.Generator, n: int) -> Images:
+    """Half are exact copies of few images with labels at random, as icons and forms are; half are new and easy."""
+    frequent = rng.normal(size=(max(1, n // 40), 64))
+    which, easy = rng.integers(len(frequent), size=n), rng.integers(10, size=n)
+    is_copy = rng.random(n) < 0.5
+    images = np.where(is_copy[:, None], frequent[which], 8 * np.eye(10, 64)[easy] + rng.normal(size=(n, 64)))
+    return images.astype(np.float32), np.where(is_copy, rng.integers(4, size=n), easy)
+
+
+def _things(rng: np.random.Generator, n: int, *, per_thing: int = 5, noise: float = 0.3) -> Images:
+    """A few things, each drawn again and again with noise, and a label that is right three times of four."""
+    things = rng.normal(size=(max(1, n // per_thing), 128))
+    which = rng.integers(len(things), size=n)
+    labels = np.where(rng.random(n) < 0.25, rng.integers(4, size=n), which % 4)
+    return (things[which] + noise * rng.normal(size=(n, 128))).astype(np.float32), labels
+
+
+def _hard_classes(rng: np.random.Generator, n: int) -> Images:
+    """Ten classes apart, and one image in twenty of two that lie in each other."""
+    labels = np.where(rng.random(n) < 0.05, rng.integers(10, 12, size=n), rng.integers(10, size=n))
+    images = 6 * np.eye(12, 96)[np.minimum(labels, 10)] + rng.normal(size=(n, 96))
+    images[labels == 11, 20] += 1
+    return images.astype(np.float32), labels
+
+
+def _in_turn(rng: np.random.Generator, n: int) -> Images:
+    """Ten classes of unequal spread in turn, as balanced sets are stored."""
+    labels = np.arange(n) % 10
+    centres = 2 * rng.normal(size=(10, 96)) / np.arange(1, 97) ** 0.5
+    images = centres[labels] + rng.normal(size=(n, 96)) / np.arange(1, 97) ** 0.6 * (0.5 + labels[:, None] / 5)
+    return images.astype(np.float32), labels
+
+
 SETS = {
     "strokes": MadeSet(_strokes),
     "strokes, distance weights": MadeSet(_strokes, weights="distance"),
@@ -94,4 +132,12 @@ SETS = {
     "100 unequal classes": MadeSet(_unequal),
     "noise": MadeSet(_noise),
     "spots, regression": MadeSet(_spots, is_regression=True),
+    "copies, k 5": MadeSet(_copies, k=5),
+    "copies, k 25": MadeSet(_copies, k=25),
+    "things, k 2, first class": MadeSet(_things, ties="first-class", k=2),
+    "things again and again": MadeSet(partial(_things, per_thing=100)),
+    "5% hard classes": MadeSet(_hard_classes),
+    "classes in turn": MadeSet(_in_turn),
+    "clusters, k 1": MadeSet(_clusters, k=1),
+    "clusters, k 50": MadeSet(_clusters, k=50),
 }
