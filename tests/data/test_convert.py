@@ -1,5 +1,6 @@
 import gzip
 import io
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -16,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knnvote.data import convert as module
-from knnvote.data.convert import convert
+from knnvote.data.convert import survey as module
+from knnvote.data.convert.convert import convert
 from knnvote.data.errors import KnnvoteError, OptionError
 
 RNG = np.random.default_rng(0)
@@ -140,7 +141,7 @@ def test_idx_counts_that_differ_are_told_with_both_files(tmp_path, out):
     ("content", "expected"),
     [
         (idx_bytes(IMAGES)[:-5], "holds 203 bytes (unpacked), expected 208 for shape (12, 4, 4) of uint8"),
-        (idx_bytes(IMAGES) + b"?", "holds 209 bytes (unpacked), expected 208 for shape (12, 4, 4) of uint8"),
+        (idx_bytes(IMAGES) + b"?", "holds more than 208 bytes (unpacked), expected 208 for shape (12, 4, 4) of uint8"),
         (idx_bytes(IMAGES)[:10], "holds 10 bytes (unpacked), expected at least 16 for the header"),
         (
             idx_bytes(IMAGES)[:3],
@@ -278,13 +279,19 @@ def test_two_npy_files_are_images_and_labels_and_may_be_gzipped(tmp_path, out):
     assert labels == LABELS.tolist()
 
 
-def test_two_npz_files_with_arrays_of_one_name_are_refused_and_neither_is_lost(tmp_path, out):
+def test_two_npz_files_of_images_are_refused_and_neither_is_lost(tmp_path, out):
     sources = [tmp_path / "a.npz", tmp_path / "b.npz"]
     for source in sources:
         np.savez(source, x=IMAGES)
-    with pytest.raises(KnnvoteError, match=r"b\.npz: an earlier file holds an array x too: convert each on its own"):
-        convert(sources, out)
-    assert not out.exists()
+    assert "several arrays could be the images" in refusal(sources, out)
+
+
+def test_images_and_labels_in_two_npz_files_may_have_one_name(tmp_path, out):
+    np.savez(tmp_path / "images.npz", IMAGES)
+    np.savez(tmp_path / "labels.npz", LABELS.reshape(-1, 1))
+    convert([tmp_path / "labels.npz", tmp_path / "images.npz"], out)
+    assert_same(read(out)[0], IMAGES)
+    assert read(out)[1] == LABELS.tolist()
 
 
 def test_keys_that_name_single_numbers_are_refused(tmp_path, out):
@@ -333,45 +340,114 @@ def test_csv_keeps_its_columns_names_and_values(tmp_path, out, name):
     assert pq.read_table(out).to_pydict() == frame.to_dict("list")
 
 
-def test_csv_without_header_as_mnist_train_csv_gets_names_and_loses_no_row(tmp_path, out):
-    source = write_csv(tmp_path / "mnist_train.csv", wide_frame(), header=False)
-    assert convert([source], out) == 12
-    assert pq.read_table(out).to_pydict() == wide_frame().to_dict("list")
+def headerless(path, label, pixels, *, is_last, **options):
+    """A CSV file without header of labels and pixels, and the columns that it shall become."""
+    pixels = np.asarray(pixels)
+    columns = [pixels, np.reshape(label, (-1, 1))] if is_last else [np.reshape(label, (-1, 1)), pixels]
+    names = [f"pixel{i}" for i in range(pixels.shape[1])]
+    names.insert(len(names) if is_last else 0, "label")
+    frame = pd.DataFrame(np.hstack(columns), columns=names)
+    return write_csv(path, frame, header=False, **options), frame.to_dict("list")
 
 
-def test_csv_without_header_may_hold_scaled_pixels_a_byte_order_mark_and_windows_line_ends(tmp_path, out):
-    frame = wide_frame()
-    frame.iloc[:, 1:] = (frame.iloc[:, 1:] > 128).astype(np.uint8)
-    source = write_csv(
-        tmp_path / "a.csv",
-        frame,
-        header=False,
-        encoding="utf-8-sig",
-        lineterminator="\r\n",
-        float_format="%.1f",
-    )
-    assert convert([source], out) == 12
-    assert pq.read_table(out).to_pydict() == frame.to_dict("list")
+CLASSES = np.arange(40) % 5
+FIRST, LAST = np.zeros((2, 40, 16), int)  # pixels of which those at the other end than the label are empty
+FIRST[:, :-1] = LAST[:, 1:] = RNG.integers(0, 17, (40, 15))
+
+
+@pytest.mark.parametrize("is_last", [False, True], ids=["as mnist_train.csv", "as UCI's optdigits"])
+def test_csv_without_header_is_read_where_one_end_alone_can_be_the_label_and_told(tmp_path, out, is_last):
+    source, expected = headerless(tmp_path / "a.csv", CLASSES, LAST if is_last else FIRST, is_last=is_last)
+    notes = []
+    assert convert([source], out, tell=notes.append) == 40
+    assert pq.read_table(out).to_pydict() == expected
+    (note,) = notes
+    assert f"column {17 if is_last else 1} is taken as the label, 5 numbers from 0 to 4" in str(KnnvoteError(note))
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("label", "pixels"),
     [
-        "7," + ",".join("0" * 15),  # 15 pixels
-        "0.5," + ",".join("0" * 16),  # no integer label
-        ",".join(map(str, range(17))),  # the column names of a pandas frame made without names
-        "5,0,0.1,0.2,0.3",  # the names pandas makes of a row read as header
+        (CLASSES, FIRST[:, ::-1] % 3),  # both ends may be classes
+        (CLASSES * 0, LAST * 0 + np.eye(40, 16, -1, int)),  # one class, and a pixel that is hardly ever set
+        (CLASSES, FIRST[:, :15]),  # 15 pixels
+        (np.arange(40), FIRST),  # numbers of rows
+        (CLASSES / 2, FIRST),
+        (CLASSES % 2, FIRST),
     ],
+    ids=["two classes", "one class", "no square", "row numbers", "fractions", "bits"],
 )
-def test_csv_whose_numbers_may_be_names_is_refused_with_the_header_to_add(tmp_path, out, line):
-    (tmp_path / "a.csv").write_text(f"{line}\n{line}\n")
-    message = refusal([tmp_path / "a.csv"], out)
-    assert f"is {line.count(',') + 1} numbers, not names" in message
-    assert "add a first line: label,pixel0,pixel1" in message
+def test_csv_without_header_asks_for_the_label_where_it_may_be_another_column(tmp_path, out, label, pixels):
+    source, expected = headerless(tmp_path / "a.csv", label, pixels, is_last=False)
+    width = pixels.shape[1] + 1
+    message = refusal([source], out)
+    assert f"pass label_column=1 or label_column={width}, or label_column=0 if none is" in message
+    convert([source], out, label_column=1)
+    assert pq.read_table(out).to_pydict() == expected
+    convert([source], out, label_column=width, overwrite=True)
+    assert pq.read_table(out).column_names[-1] == "label"
+    convert([source], out, label_column=0, overwrite=True)
+    assert pq.read_table(out).column_names == [f"pixel{i}" for i in range(width)]
+
+
+def test_the_command_that_asks_for_the_label_names_options_that_work(tmp_path, invoke):
+    source, expected = headerless(tmp_path / "a.csv", CLASSES, FIRST % 3, is_last=True)
+    asked = invoke("convert", source, "out.parquet")
+    assert asked.code == 1
+    assert asked.stderr.count("\n") == 1
+    (option,) = re.findall(r"--label-column=17", asked.stderr)
+    assert invoke("convert", source, "out.parquet", option).code == 0
+    assert pq.read_table("out.parquet").to_pydict() == expected
+    assert invoke("convert", source, "out.parquet", "--overwrite", "--label-column=18").code == 2
+    assert "taken as the label" not in invoke("convert", source, "out.parquet", "--overwrite", option).stderr
+
+
+def test_csv_without_header_may_have_text_for_labels_and_loses_no_row(tmp_path, out):
+    source, _ = headerless(tmp_path / "a.csv", CLASSES, FIRST, is_last=True)
+    rows = source.read_text().splitlines()
+    source.write_text("".join(f"{row[:-1]}{letter}\n" for row, letter in zip(rows, "abcde" * 8, strict=True)))
+    assert "the last text: pass" in refusal([source], out)
+    assert convert([source], out, label_column=17) == 40
+    assert read_labels(out) == list("abcde" * 8)
+
+
+def read_labels(path):
+    return pq.read_table(path).column("label").to_pylist()
+
+
+def test_a_label_column_is_refused_where_a_header_or_a_key_names_it(tmp_path, out):
+    source = write_csv(tmp_path / "a.csv", wide_frame())
+    assert "has a header, which names its columns" in refusal([source], out, OptionError, label_column=1)
+    assert "name the array of the labels with labels_key" in refusal(
+        [write_idx(tmp_path / "images", IMAGES)], out, OptionError, label_column=1
+    )
+
+
+def test_csv_without_header_may_hold_scaled_pixels_a_byte_order_mark_and_windows_line_ends(tmp_path, out):
+    source, expected = headerless(
+        tmp_path / "a.csv", CLASSES, FIRST / 16, is_last=False, encoding="utf-8-sig", lineterminator="\r\n"
+    )
+    assert convert([source], out, label_column=1) == 40
+    assert pq.read_table(out).to_pydict() == expected
+    assert pq.read_schema(out).field("label").type == pa.int64()
+
+
+def test_a_line_that_only_counts_the_columns_is_left_out_and_told(tmp_path, out):
+    source, expected = headerless(tmp_path / "a.csv", CLASSES, FIRST, is_last=False)
+    source.write_text(",".join(map(str, range(17))) + "\n" + source.read_text())
+    notes = []
+    assert convert([source], out, label_column=1, tell=notes.append) == 40
+    assert pq.read_table(out).to_pydict() == expected
+    assert "only counts its columns" in notes[0]
+
+
+def test_a_row_that_a_program_took_for_a_header_is_refused(tmp_path, out):
+    (tmp_path / "a.csv").write_text("5,0,0.1,0.2,0.3\n5,0,0,0,0\n")
+    assert "write the file again from one read without header" in refusal([tmp_path / "a.csv"], out)
 
 
 def test_csv_of_many_blocks_is_streamed_in_order(tmp_path, out, monkeypatch):
-    monkeypatch.setattr(module, "_CSV_BLOCK", 200)
+    monkeypatch.setattr(module, "BLOCK", 200)
     source = write_csv(tmp_path / "a.csv.gz", wide_frame())
     assert convert([source], out) == 12
     assert pq.read_metadata(out).num_row_groups > 2
@@ -379,7 +455,7 @@ def test_csv_of_many_blocks_is_streamed_in_order(tmp_path, out, monkeypatch):
 
 
 def test_csv_whose_later_rows_change_a_columns_type_keeps_every_value(tmp_path, out, monkeypatch):
-    monkeypatch.setattr(module, "_CSV_BLOCK", 16)
+    monkeypatch.setattr(module, "BLOCK", 16)
     rows = [*["0,,1"] * 20, "0.5,cat,2"]
     (tmp_path / "a.csv").write_text("\n".join(["a,b,c", *rows]))
     assert convert([tmp_path / "a.csv"], out) == 21
@@ -399,16 +475,17 @@ def test_csv_of_a_header_alone_gives_parquet_of_no_rows(tmp_path, out):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "Empty CSV file"),
+        (b"", "is empty, or holds only comments"),
         (b"a,b\n1,2\n1,2,3\n", "Expected 2 columns, got 3"),
-        (b"a;b\n1;2\n", "as CSV it has one column: separate columns by commas"),
+        (b"a,b;c\n1,2;3\n", "holds ',' and ';', which may separate columns: separate them by commas"),
+        (b" 1  2\n", "more than one space or tab between or beside them: separate them by commas, as awk"),
         (b"hello\nworld\n", "as CSV it has one column"),
         (b"a,b,a\n1,2,3\n", "several columns named 'a'"),
-        ("label,größe\n1,2\n".encode("latin-1"), "can't decode byte"),
-        ("label,pixel0\n1,2\n".encode("utf-16"), "expected an IDX, NPZ, NPY or CSV file"),
+        ("label,größe\n1,2\n".encode("latin-1"), "if it is text, save it as UTF-8"),
+        ("label,pixel0\n1,2\n".encode("utf-16"), "is text in UTF-16: save it as UTF-8"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", r"begins with b'\x89PNG'"),
     ],
-    ids=["empty", "ragged", "semicolons", "text", "doubled name", "latin-1", "utf-16", "PNG"],
+    ids=["empty", "ragged", "commas and semicolons", "spaces", "text", "doubled name", "latin-1", "utf-16", "PNG"],
 )
 def test_what_is_no_csv_is_refused_in_one_line(tmp_path, out, content, expected):
     (tmp_path / "a.csv").write_bytes(content)
@@ -416,13 +493,13 @@ def test_what_is_no_csv_is_refused_in_one_line(tmp_path, out, content, expected)
 
 
 def test_ragged_row_far_into_a_csv_leaves_no_file(tmp_path, out, monkeypatch):
-    monkeypatch.setattr(module, "_CSV_BLOCK", 64)
+    monkeypatch.setattr(module, "BLOCK", 64)
     (tmp_path / "a.csv").write_text("a,b\n" + "1,2\n" * 500 + "1\n")
     assert "Expected 2 columns, got 1" in refusal([tmp_path / "a.csv"], out)
 
 
 def test_a_gzipped_csv_cut_off_in_the_middle_is_blamed_on_the_source(tmp_path, out, monkeypatch):
-    monkeypatch.setattr(module, "_CSV_BLOCK", 4096)
+    monkeypatch.setattr(module, "BLOCK", 4096)
     text = "a,b\n" + "".join(f"{a},{b}\n" for a, b in RNG.integers(0, 10**6, (20000, 2)))
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text.encode())[:-2000])
     assert f"cannot read {tmp_path / 'a.csv.gz'}: Compressed file ended" in refusal([tmp_path / "a.csv.gz"], out)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import example, parse_local
+from .spelling import as_typed
 from .talk import talk
 
 if TYPE_CHECKING:
@@ -54,14 +55,34 @@ def sample(name: str, folder: Path) -> None:  # noqa: ARG001  # digits are the o
 @click.argument("destination", metavar="DEST", callback=parse_local)
 @click.option("--images-key", metavar="NAME", help="Array of the images in an NPZ file that holds several.")
 @click.option("--labels-key", metavar="NAME", help="Array of the labels in an NPZ file that holds several.")
+@click.option(
+    "--label-column",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Which column of a CSV file without header is the label, from 1; 0 if none is.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
-def convert(
-    sources: tuple[Path, ...], destination: Path, images_key: str | None, labels_key: str | None, overwrite: bool
+def convert(  # noqa: PLR0917  # click passes options by name
+    sources: tuple[Path, ...],
+    destination: Path,
+    images_key: str | None,
+    labels_key: str | None,
+    label_column: int | None,
+    overwrite: bool,
 ) -> None:
-    """Convert IDX, CSV, NPY and NPZ files to Parquet."""
-    from knnvote.data.convert import convert as convert_files
+    """Convert IDX, CSV, JSON lines, NPY and NPZ files to Parquet."""
+    from knnvote.data.convert.convert import convert as convert_files
+    from knnvote.data.errors import spelled
 
-    rows = convert_files(sources, destination, images_key=images_key, labels_key=labels_key, overwrite=overwrite)
+    rows = convert_files(
+        sources,
+        destination,
+        images_key=images_key,
+        labels_key=labels_key,
+        label_column=label_column,
+        overwrite=overwrite,
+        tell=lambda note: talk(f"note: {spelled(note, as_typed)}"),
+    )
     talk(f"{destination}: {rows:,} rows")
 
 

@@ -1,0 +1,1 @@
+"""Files of other formats to Parquet: IDX, NPZ, NPY, CSV and JSON lines."""

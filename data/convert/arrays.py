@@ -1,0 +1,200 @@
+"""Arrays of images and labels in IDX, NPY and NPZ files."""
+
+import math
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from knnvote.data.errors import KnnvoteError, OptionError, param
+from knnvote.data.tables import image_table
+
+from .source import Stream, Tell, open_source, read_at_most, reading
+
+IDX_MAGIC = b"\0\0"
+NPY_MAGIC = b"\x93NUMPY"
+ZIP_MAGIC = b"PK"
+_IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredArray:
+    """An array of a file, known by its header alone until it is read.
+
+    Attributes:
+        name: as keys name it: an NPZ file's own, else the path.
+        path: of the file.
+        shape: as the header has it.
+        dtype: likewise.
+        load: reads it.
+    """
+
+    name: str
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    load: Callable[[], NDArray[Any]]
+
+    @property
+    def rank(self) -> int:
+        """Of its shape, where (n, 1) counts as (n,): one number for each image is rather its label."""
+        return 1 if self.shape[1:] == (1,) else len(self.shape)
+
+
+def read_headers(path: Path) -> list[StoredArray]:
+    """The arrays of an IDX, NPY or NPZ file.
+
+    Raises:
+        KnnvoteError: it is damaged.
+    """
+    with reading(path), open_source(path) as stream:
+        magic = stream.read(len(NPY_MAGIC))
+        stream.seek(0)
+        if magic.startswith(IDX_MAGIC):
+            shape, dtype = _idx_header(stream, path)
+            return [StoredArray(name=str(path), path=path, shape=shape, dtype=dtype, load=partial(_load_idx, path))]
+        if magic.startswith(NPY_MAGIC):
+            shape, dtype = _npy_header(stream)
+            return [StoredArray(name=str(path), path=path, shape=shape, dtype=dtype, load=partial(_load_npy, path))]
+        return list(_npz_headers(stream, path))
+
+
+def _npz_headers(stream: Stream, path: Path) -> Iterator[StoredArray]:
+    with np.load(stream, allow_pickle=False) as archive:
+        for name in archive.files:
+            member = name if name in archive.zip.namelist() else f"{name}.npy"
+            with archive.zip.open(member) as content:
+                if content.read(len(NPY_MAGIC)) != NPY_MAGIC:
+                    continue
+            with archive.zip.open(member) as content:
+                shape, dtype = _npy_header(content)
+            yield StoredArray(name=name, path=path, shape=shape, dtype=dtype, load=partial(_load_npz, path, name))
+
+
+def _npy_header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
+    # What came later than version 2 differs from it in how names of fields are written, which plain numbers have not.
+    shape, _, dtype = _NPY_HEADERS.get(version, np.lib.format.read_array_header_2_0)(stream)
+    return shape, dtype
+
+
+def _load_npz(path: Path, name: str) -> NDArray[Any]:
+    with reading(path), open_source(path) as stream, np.load(stream, allow_pickle=False) as archive:
+        return np.asarray(archive[name])
+
+
+def _load_npy(path: Path) -> NDArray[Any]:
+    with reading(path), open_source(path) as stream:
+        return np.asarray(np.load(stream, allow_pickle=False))
+
+
+def _load_idx(path: Path) -> NDArray[Any]:
+    with reading(path), open_source(path) as stream:
+        shape, dtype = _idx_header(stream, path)
+        start, size = stream.tell(), math.prod(shape) * dtype.itemsize
+        content = read_at_most(stream, size + 1)
+        if len(content) != size:
+            more = "more than " if len(content) > size else ""
+            found = f"{more}{start + min(len(content), size)}"
+            raise _wrong_size(path, found, f"{start + size} for shape {shape} of {dtype.name}")
+        return np.frombuffer(content, dtype).reshape(shape)
+
+
+def _idx_header(stream: Stream, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type by an IDX file's header: two zero bytes, type, rank, then sizes, high byte first."""
+    magic = stream.read(4)
+    code, rank = magic[2:4] if len(magic) == 4 else (0, 0)
+    if code not in _IDX_TYPES or rank == 0:
+        raise KnnvoteError(
+            f"{path} begins with {magic!r}: expected an IDX file's 0, 0, its type "
+            f"({', '.join(map(hex, _IDX_TYPES))}) and a rank of 1 or more; get or export it again"
+        )
+    sizes = stream.read(4 * rank)
+    if len(sizes) < 4 * rank:
+        expected = f"at least {4 + 4 * rank} for the header of an IDX file of rank {rank}"
+        raise _wrong_size(path, str(4 + len(sizes)), expected)
+    return struct.unpack(f">{rank}I", sizes), np.dtype(_IDX_TYPES[code])
+
+
+def _wrong_size(path: Path, found: str, expected: str) -> KnnvoteError:
+    return KnnvoteError(f"{path} holds {found} bytes (unpacked), expected {expected}: get or export it again")
+
+
+def choose_table(
+    arrays: Sequence[StoredArray],
+    sources: Sequence[Path],
+    images_key: str | None,
+    labels_key: str | None,
+    tell: Tell,
+) -> pa.Table:
+    """A table of the images and labels that keys name, or that alone could be meant; what is left out is told.
+
+    Raises:
+        OptionError: a key names none.
+        KnnvoteError: none or several could be meant, or they do not fit together.
+    """
+    where = ", ".join(map(str, sources))
+    images = _choose(arrays, images_key, "images", _with_pixels(arrays), where)
+    if images is None:
+        for array in arrays:
+            if array.dtype.hasobject:
+                array.load()  # which is refused, with what to do
+        raise KnnvoteError(
+            f"{where}: no images among {_listing(arrays)}: "
+            "expected an array of rank 2 or more, such as (n, height, width)"
+        )
+    # A file of its own is there to be used, so its length is checked; an archive may hold other things.
+    candidates = [
+        array
+        for array in arrays
+        if array.rank == 1
+        and array is not images
+        and (array.path != images.path or (array.dtype.kind in "biuUSO" and array.shape[:1] == images.shape[:1]))
+    ]
+    chosen = _choose(arrays, labels_key, "labels", candidates, where)
+    if left := [array for array in arrays if array not in (images, chosen)]:
+        tell(f"left out {_listing(left)}; {param('images_key')} and {param('labels_key')} name what is taken")
+    pixels = images.load()
+    labels = None if chosen is None else chosen.load()
+    if labels is not None and labels.shape[1:] == (1,):
+        labels = labels.reshape(-1)
+    try:
+        return image_table(pixels, labels)
+    except KnnvoteError as error:
+        raise KnnvoteError(f"{where}: {error.marked}") from error
+
+
+def _with_pixels(arrays: Sequence[StoredArray]) -> list[StoredArray]:
+    """The arrays that could be images; of one number each only where no others are."""
+    return [array for array in arrays if array.rank >= 2] or [array for array in arrays if len(array.shape) >= 2]
+
+
+def _choose(
+    arrays: Sequence[StoredArray], key: str | None, role: str, candidates: Sequence[StoredArray], where: str
+) -> StoredArray | None:
+    """The array that a key names, else the only candidate, if there is one."""
+    named = [array for array in arrays if array.name == key]
+    if key is not None and not named:
+        raise OptionError(
+            f"{where}: no array {key} for {param(f'{role}_key')} among {_listing(arrays)}: give one of these"
+        )
+    # Arrays of several files may have one name, and the rank tells images from labels.
+    found = named if len(named) == 1 else [array for array in candidates if key is None or array in named]
+    if len(found) > 1:
+        raise KnnvoteError(
+            f"{where}: several arrays could be the {role}, of {_listing(arrays)}: "
+            f"name the right ones with {param('images_key')} and {param('labels_key')}, "
+            "or give one file of images and one of labels"
+        )
+    return next(iter(found), None)
+
+
+def _listing(arrays: Sequence[StoredArray]) -> str:
+    return ", ".join(f"{array.name} {array.shape} {array.dtype}" for array in arrays) or "no arrays at all"

@@ -1,0 +1,114 @@
+"""Images of other formats, any of them gzipped, to a Parquet file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from knnvote.data.errors import KnnvoteError, OptionError, param
+from knnvote.data.tables import write_table
+
+from .arrays import IDX_MAGIC, NPY_MAGIC, ZIP_MAGIC, choose_table, read_headers
+from .delimited import convert_delimited
+from .json_lines import convert_json
+from .source import FORMATS, Tell, open_source, reading
+
+_HEAD = 512
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def convert(
+    sources: Sequence[Path],
+    destination: Path,
+    *,
+    images_key: str | None = None,
+    labels_key: str | None = None,
+    label_column: int | None = None,
+    overwrite: bool = False,
+    tell: Tell = lambda _note: None,
+) -> int:
+    """Convert images, and their labels if there are any, to one Parquet file.
+
+    The format is told by content, and so is gzip. From IDX, NPZ and NPY the array of rank 2 or more,
+    (n, *shape) of numbers, becomes the column ``image`` and the array (n,) the column ``label``; they may
+    stand in two files, given in either order. From CSV, with commas, semicolons or tabs, and JSON lines the columns
+    are kept as they are; those of a CSV file without header are named ``label``, ``pixel0``, ``pixel1``...
+
+    Args:
+        sources: one file, or one of images and one of labels.
+        destination: the .parquet file to make.
+        images_key: the array that holds the images, where an NPZ file has several that could.
+        labels_key: likewise the labels; (n, 1) is taken as (n,).
+        label_column: which column of a CSV file without header holds the labels, from 1; 0 if none does.
+        overwrite: replace a destination that is there.
+        tell: called with each note on how the files were taken.
+
+    Returns:
+        The number of rows written.
+
+    Raises:
+        OptionError: no source, a key that is not there, a destination that is a folder or a source.
+        KnnvoteError: a file that is damaged, ambiguous or of another format, or a destination that is there; it stays.
+    """
+    _check_paths(sources, destination)
+    if destination.exists() and not overwrite:
+        raise KnnvoteError(f"{destination} exists: pass {param('overwrite=True')} to replace it, or name another file")
+    text = next((path for path in sources if not _holds_arrays(path)), None)
+    if text is None:
+        return _convert_arrays(sources, destination, (images_key, labels_key), label_column, tell)
+    if len(sources) > 1 or images_key or labels_key:
+        raise OptionError(
+            f"{text} is taken as CSV or JSON, not as IDX, NPZ or NPY: convert it on its own, "
+            f"without {param('images_key')} and {param('labels_key')}"
+        )
+    return _convert_text(text, destination, label_column, tell)
+
+
+def _convert_arrays(
+    sources: Sequence[Path],
+    destination: Path,
+    keys: tuple[str | None, str | None],
+    label_column: int | None,
+    tell: Tell,
+) -> int:
+    if label_column is not None:
+        raise OptionError(
+            f"{sources[0]} holds arrays, and {param('label_column')} is of CSV files without header: "
+            f"name the array of the labels with {param('labels_key')}"
+        )
+    table = choose_table([array for source in sources for array in read_headers(source)], sources, *keys, tell)
+    write_table(table, destination)
+    return int(table.num_rows)
+
+
+def _convert_text(source: Path, destination: Path, label_column: int | None, tell: Tell) -> int:
+    with reading(source), open_source(source) as stream:
+        begin = stream.read(_HEAD).lstrip()[:1]
+    if begin in (b"{", b"["):
+        return convert_json(source, destination, is_array=begin == b"[")
+    return convert_delimited(source, destination, label_column, tell)
+
+
+def _check_paths(sources: Sequence[Path], destination: Path) -> None:
+    if not sources:
+        raise OptionError(f"nothing to convert: give {FORMATS} before {destination}")
+    if destination.is_dir() or destination.suffix != ".parquet":
+        found = "a folder" if destination.is_dir() else "not a .parquet file"
+        raise OptionError(f"{destination} is {found}: name a .parquet file to write, such as images.parquet")
+    if destination.resolve() in {source.resolve() for source in sources}:
+        raise OptionError(f"{destination} is both a source and the destination: name another file to write")
+
+
+def _holds_arrays(path: Path) -> bool:
+    """Whether a file is IDX, NPY or NPZ; else it is text.
+
+    Raises:
+        KnnvoteError: it is neither.
+    """
+    with reading(path), open_source(path) as stream:
+        head = stream.read(_HEAD)
+    if head.startswith((IDX_MAGIC, NPY_MAGIC, ZIP_MAGIC)):
+        return True
+    if head.startswith(_UTF16):
+        raise KnnvoteError(f"{path} is text in UTF-16: save it as UTF-8, which iconv -f UTF-16 -t UTF-8 does")
+    if b"\0" in head:
+        raise KnnvoteError(f"{path} begins with {head[:4]!r}: expected {FORMATS}")
+    return False

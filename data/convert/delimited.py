@@ -1,0 +1,139 @@
+"""Rows of text with something between the columns, CSV and its kin, to Parquet."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from knnvote.data.errors import KnnvoteError, OptionError, param
+from knnvote.data.layouts.wide import Wide
+
+from .dialect import Dialect, read_dialect
+from .kinds import Kind, parse
+from .label import describe, find_label
+from .source import Tell
+from .survey import Column, TextRows, look_over, refuse_dirty, text_of
+from .writing import write_batches
+
+_NEARLY_ALL = 0.9
+_LISTED = 3
+
+
+def convert_delimited(source: Path, destination: Path, label_column: int | None, tell: Tell) -> int:
+    """Convert a text file of rows to a Parquet file.
+
+    What separates the columns and whether there is a header is told by the first lines, what a column holds by all: it
+    becomes numbers where they keep every digit, else it is text. The rows are read twice, a block at a time.
+
+    Returns:
+        The number of rows written.
+
+    Raises:
+        OptionError: a label column that is not there, or of a file whose header names it.
+        KnnvoteError: the file is damaged, or may be read in several ways.
+    """
+    dialect = read_dialect(source)
+    _check_columns(source, dialect, label_column)
+    text = TextRows(source, dialect)
+    pixels = _pixels(dialect, label_column)
+    columns, rows = look_over(text, pixels, [] if dialect.names else [0, dialect.width - 1])
+    names = list(dialect.names) if dialect.names else _name(text, columns, label_column, tell)
+    refuse_dirty(text, columns, names)
+    if headers := text.repeated_headers(rows):
+        tell(f"the header stands again in {_lines(headers)} of {source}, which are left out")
+    _tell_nearly_numbers(text, columns, names, tell)
+    kinds = _settle(columns, names, tell)
+    return write_batches(_parsed(text, names, kinds), destination)
+
+
+def _check_columns(path: Path, dialect: Dialect, label_column: int | None) -> None:
+    if dialect.width < 2:
+        raise KnnvoteError(
+            f"{path} is not IDX, NPZ or NPY, and as CSV it has one column: separate columns by commas "
+            "(ids of images to remove need no conversion: knnvote remove takes them with --ids)"
+        )
+    names = dialect.names or ()
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise KnnvoteError(f"{path} has several columns named {repeated!r}: give each a name of its own")
+    if label_column is not None and names:
+        raise OptionError(
+            f"{path} has a header, which names its columns: convert it without {param('label_column')}, and name the "
+            "label to knnvote index with --label-column"
+        )
+    if label_column is not None and not 0 <= label_column <= dialect.width:
+        raise OptionError(
+            f"{param('label_column')} is {label_column}, and {path} has {dialect.width} columns: "
+            "give the number of one, from 1, or 0 if none is the label"
+        )
+
+
+def _pixels(dialect: Dialect, label_column: int | None) -> list[bool]:
+    """For each column whether it is one of many of numbers: by names that count up, or as there are no names."""
+    if dialect.names is None:
+        return [place + 1 != label_column for place in range(dialect.width)]
+    schema = pa.schema([(name, pa.int64()) for name in dialect.names])
+    found = {name for candidate in Wide.candidates(schema) for name in candidate.columns}
+    return [name in found for name in dialect.names]
+
+
+def _name(text: TextRows, columns: Sequence[Column], label_column: int | None, tell: Tell) -> list[str]:
+    """Names for columns that have none: label, pixel0, pixel1... and of text by place."""
+    if text.dialect.counted:
+        tell(f"the first line of {text.path} only counts its columns, and is left out")
+    for column in columns:  # what is mostly text is no pixel
+        column.is_pixel = column.is_pixel and (2 * column.numbers >= column.filled or column.kind == Kind.BOOLEAN)
+    label = find_label(text.path, columns) if label_column is None else label_column - 1
+    if label_column is None:
+        other = columns[-1 if label == 0 else 0]
+        tell(
+            f"{text.path} has no header: column {label + 1} is taken as the label, {describe(columns[label])} "
+            f"(column {other.place + 1} holds {describe(other)}); {param('label_column')} names another, or 0 for none"
+        )
+    if label >= 0:
+        columns[label].is_pixel = False
+    names, pixels = [], 0
+    for column in columns:
+        names.append(
+            "label" if column.place == label else f"pixel{pixels}" if column.is_pixel else f"column{column.place + 1}"
+        )
+        pixels += column.is_pixel
+    return names
+
+
+def _tell_nearly_numbers(text: TextRows, columns: Sequence[Column], names: Sequence[str], tell: Tell) -> None:
+    """Tell of a column that is text for a few cells."""
+    for column in columns:
+        if column.kind == Kind.TEXT and column.other is not None and column.numbers >= _NEARLY_ALL * column.filled:
+            tell(
+                f"column {names[column.place]!r} is text: line {text.line(column.other)} holds "
+                f"{text_of(text, column)!r}, and {column.numbers:,} of its {column.filled:,} cells are numbers"
+            )
+
+
+def _settle(columns: Sequence[Column], names: Sequence[str], tell: Tell) -> list[Kind]:
+    """What each column is written as: pixels all as fractions where one is, whole fractions else as integers."""
+    any_fraction = any(column.kind == Kind.FLOAT for column in columns if column.is_pixel)
+    for column in columns:
+        if column.is_pixel and column.kind == Kind.WHOLE and any_fraction:
+            column.kind = Kind.FLOAT
+        if column.is_pixel and column.kind == Kind.NULL:
+            column.kind = Kind.INTEGER
+    whole = [names[column.place] for column in columns if column.kind == Kind.WHOLE]
+    if whole:
+        listed = ", ".join(whole[:_LISTED]) + (f" and {len(whole) - _LISTED} more" if len(whole) > _LISTED else "")
+        tell(f"numbers written with a point are all whole, and became integers, in {listed}")
+    return [column.kind for column in columns]
+
+
+def _parsed(text: TextRows, names: Sequence[str], kinds: Sequence[Kind]) -> Iterator[pa.RecordBatch]:
+    """An empty batch for its schema, then the rows."""
+    schema = pa.schema([(name, kind.type) for name, kind in zip(names, kinds, strict=True)])
+    yield pa.RecordBatch.from_pylist([], schema)
+    for _, batch in text.batches():
+        cells = [parse(column, kind, text.dialect.decimal) for column, kind in zip(batch.columns, kinds, strict=True)]
+        yield pa.RecordBatch.from_arrays(cells, schema=schema)
+
+
+def _lines(lines: Sequence[int]) -> str:
+    return f"line {lines[0]}" if len(lines) == 1 else f"{len(lines)} lines, the first {lines[0]},"

@@ -1,0 +1,174 @@
+"""How a text file of rows is written, told by its first lines: what separates columns, and what they are called."""
+
+import csv
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from knnvote.data.errors import KnnvoteError
+
+from .source import FORMATS, Stream, open_source, reading
+
+_DELIMITERS = ",;\t|"
+_QUOTED = re.compile(r'"[^"]*"')
+_COMMA_NUMBER = re.compile(r"\s*[+-]?\d*(,\d+)?\s*")
+_LOOKED_AT = 64  # rows, for quotes
+_FEWEST_NAMES = 4  # numbers that go up may be names of columns; fewer go up in a row too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """How the rows of a text file are written.
+
+    Attributes:
+        delimiter: between columns.
+        decimal: point or comma, in numbers.
+        names: of the columns; None where no line tells them.
+        counted: whether the file's own names only count the columns.
+        width: the number of columns.
+        start: bytes before the first row.
+        lines: lines before the first row.
+        quoted: places of columns in quotes where others are not, which are text.
+    """
+
+    delimiter: str
+    decimal: str
+    names: tuple[str, ...] | None
+    counted: bool
+    width: int
+    start: int
+    lines: int
+    quoted: frozenset[int]
+
+
+def read_dialect(path: Path) -> Dialect:
+    """Look at the first lines of a file.
+
+    Raises:
+        KnnvoteError: they do not tell how it is written, or are not UTF-8.
+    """
+    with reading(path), open_source(path) as stream:
+        comment, line, before = _first_line(stream)
+        after, lines = stream.tell(), before + 1
+        following = [stream.readline().decode() for _ in range(_LOOKED_AT)]
+        if not line:
+            raise KnnvoteError(f"{path} is empty, or holds only comments: expected {FORMATS}")
+    delimiter, decimal = _find_delimiter(line, path)
+    if delimiter != "," and _has_comma_numbers(following, delimiter):
+        decimal = ","
+    cells = _split(line, delimiter)
+    names = _split(comment, delimiter) if comment else []
+    counted = False
+    if len(names) != len(cells) or any(map(_is_number, names)):
+        counted = _counts(cells)
+        names = cells if _is_header(cells, decimal, path) and not counted else []
+    is_row = names is not cells and not counted
+    return Dialect(
+        delimiter=delimiter,
+        decimal=decimal,
+        names=tuple(names) if names else None,
+        counted=counted,
+        width=len(cells),
+        start=after - len(line.encode()) if is_row else after,
+        lines=lines - 1 if is_row else lines,
+        quoted=_quoted([line, *following] if is_row else following, delimiter, len(cells)),
+    )
+
+
+def _first_line(stream: Stream) -> tuple[str, str, int]:
+    """The last comment above the first line that says something, that line, and how many are before it."""
+    comment = ""
+    for before in itertools.count():
+        line = stream.readline().decode("utf-8-sig" if before == 0 else "utf-8")
+        if line.startswith("#"):
+            comment = line.strip("# \t\r\n")
+        elif line.strip() or not line:
+            return comment, line, before
+    raise AssertionError
+
+
+def _find_delimiter(line: str, path: Path) -> tuple[str, str]:
+    """What separates the columns of a line, and what a number's fraction."""
+    bare = _QUOTED.sub("", line)
+    found = [delimiter for delimiter in _DELIMITERS if delimiter in bare]
+    if len(found) == 2 and found[0] == "," and all(map(_COMMA_NUMBER.fullmatch, line.split(found[1]))):
+        return found[1], ","
+    if len(found) > 1:
+        raise KnnvoteError(
+            f"the first line of {path} holds {' and '.join(map(repr, found))}, which may separate columns: "
+            "separate them by commas, and put text that holds any in double quotes"
+        )
+    if found:
+        return found[0], "."
+    words = bare.split()
+    if len(words) > 1 and all(map(_is_number, words)):
+        if bare.rstrip("\r\n") != " ".join(words):
+            raise KnnvoteError(
+                f"{path} has columns of numbers with more than one space or tab between or beside them: separate "
+                f"them by commas, as awk '{{$1=$1}} 1' OFS=, does"
+            )
+        return " ", "."
+    return ",", "."
+
+
+def _has_comma_numbers(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether rows have commas in numbers, where they separate no columns."""
+    cells = itertools.chain.from_iterable(csv.reader(lines, delimiter=delimiter))
+    return any("," in cell and _COMMA_NUMBER.fullmatch(cell) for cell in cells)
+
+
+def _split(line: str, delimiter: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])]
+
+
+def _is_header(cells: Sequence[str], decimal: str, path: Path) -> bool:
+    """Whether a line names columns: it has no numbers, or some that count up as no row does beside others.
+
+    Raises:
+        KnnvoteError: it is a row that a program took for names, and so lost its numbers.
+    """
+    numbers = [cell.replace(decimal, ".") for cell in cells if _is_number(cell.replace(decimal, "."))]
+    if _is_made_up(numbers):
+        raise KnnvoteError(
+            f"the first line of {path} is a row that was taken for a header, for it holds numbers such as "
+            f"{next(cell for cell in numbers if '.' in cell)}: write the file again from one read without header, "
+            "as pandas does with header=None"
+        )
+    if len(numbers) == len([cell for cell in cells if cell]):
+        return False
+    values = [float(number) for number in numbers]
+    goes_up = all(one < other for one, other in itertools.pairwise(values))
+    counts = len(values) > 1 and values in ([*range(len(values))], [*range(1, len(values) + 1)])
+    return not values or counts or (goes_up and len(values) >= _FEWEST_NAMES)
+
+
+def _counts(cells: Sequence[str]) -> bool:
+    """Whether a line is 0,1,2... or 1,2,3..., as pandas calls columns without names; that of its own index is empty."""
+    named = cells[1:] if cells[:1] == [""] else cells
+    return len(named) >= _FEWEST_NAMES and any(
+        all(cell == str(first + i) for i, cell in enumerate(named)) for first in (0, 1)
+    )
+
+
+def _is_made_up(numbers: Sequence[str]) -> bool:
+    """Whether numbers are a row that pandas made different to be names: of a second 0 it makes 0.1, then 0.2."""
+    different = set(numbers)
+    repeated = [number.rpartition(".")[0] for number in numbers if re.fullmatch(r"\d+(\.\d+)?\.[1-9]\d*", number)]
+    return len(different) == len(numbers) and bool(repeated) and all(number in different for number in repeated)
+
+
+def _quoted(lines: Sequence[str], delimiter: str, width: int) -> frozenset[int]:
+    """Places of columns whose cells are all in quotes, where that tells them from others."""
+    rows = [row for row in csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE) if len(row) == width]
+    quoted = {place for place in range(width) if all(row[place].lstrip().startswith('"') for row in rows)}
+    return frozenset(quoted if rows and len(quoted) < width else ())
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
