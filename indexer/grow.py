@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from knnvote.data.columns import check_text
+from knnvote.data.convert.ids import holds_text, read_text_ids
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import Inputs, find_inputs
@@ -126,10 +127,11 @@ def remove_ids(
 
 
 def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArray:
-    """Ids from Parquet files, as strings.
+    """Ids from files, as strings.
 
     Args:
-        inputs: Parquet files, folders of them, globs or URIs: one or several.
+        inputs: Parquet files, folders of them, globs or URIs, or text on this machine, CSV or one id a line: one or
+            several.
         id_column: that holds the ids; without it the only column, or else the one named ``id``.
 
     Raises:
@@ -137,6 +139,9 @@ def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedAr
     """
     chunks: list[pa.Array] = []
     for source in find_inputs(inputs):
+        if source.is_local and Path(source.path).is_file() and holds_text(Path(source.path)):
+            chunks.append(read_text_ids(Path(source.path), id_column))
+            continue
         with source.open_rows() as rows:
             names = rows.schema.names
             name = id_column or (names[0] if len(names) == 1 else "id")

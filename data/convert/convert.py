@@ -1,5 +1,6 @@
 """Images of other formats, any of them gzipped, to a Parquet file."""
 
+import codecs
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from .json_lines import convert_json
 from .source import FORMATS, Tell, open_source, reading
 
 _HEAD = 512
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def convert(
@@ -81,9 +82,14 @@ def _convert_arrays(
 
 def _convert_text(source: Path, destination: Path, label_column: int | None, tell: Tell) -> int:
     with reading(source), open_source(source) as stream:
-        begin = stream.read(_HEAD).lstrip()[:1]
-    if begin in (b"{", b"["):
-        return convert_json(source, destination, is_array=begin == b"[")
+        begin = stream.read(_HEAD).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    if begin in {b"{", b"["} and label_column is not None:
+        raise OptionError(
+            f"{source} is JSON, whose columns have names: convert it without {param('label_column')}, and name the "
+            "label to knnvote index with --label-column"
+        )
+    if begin in {b"{", b"["}:
+        return convert_json(source, destination, tell, is_array=begin == b"[")
     return convert_delimited(source, destination, label_column, tell)
 
 

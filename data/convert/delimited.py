@@ -9,8 +9,8 @@ from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.layouts.wide import Wide
 
 from .dialect import Dialect, read_dialect
-from .kinds import Kind, parse
-from .label import describe, find_label
+from .kinds import LISTS, Kind, parse
+from .label import FEWEST_NUMBERED, describe, find_label
 from .source import Tell
 from .survey import Column, TextRows, look_over, refuse_dirty, text_of
 from .writing import write_batches
@@ -36,8 +36,10 @@ def convert_delimited(source: Path, destination: Path, label_column: int | None,
     _check_columns(source, dialect, label_column)
     text = TextRows(source, dialect)
     pixels = _pixels(dialect, label_column)
-    columns, rows = look_over(text, pixels, [] if dialect.names else [0, dialect.width - 1])
-    names = list(dialect.names) if dialect.names else _name(text, columns, label_column, tell)
+    columns, rows = look_over(text, pixels, [] if dialect.names else {0, dialect.width - 2, dialect.width - 1})
+    if columns[-1].kind == Kind.NULL and len(rows) and not (dialect.names and dialect.names[-1]):
+        columns.pop()  # each line ends with what separates columns
+    names = list(dialect.names[: len(columns)]) if dialect.names else _name(text, columns, label_column, tell)
     refuse_dirty(text, columns, names)
     if headers := text.repeated_headers(rows):
         tell(f"the header stands again in {_lines(headers)} of {source}, which are left out")
@@ -83,6 +85,7 @@ def _name(text: TextRows, columns: Sequence[Column], label_column: int | None, t
         tell(f"the first line of {text.path} only counts its columns, and is left out")
     for column in columns:  # what is mostly text is no pixel
         column.is_pixel = column.is_pixel and (2 * column.numbers >= column.filled or column.kind == Kind.BOOLEAN)
+    columns[0].is_pixel = columns[0].is_pixel and not (columns[0].counts_rows and columns[0].filled >= FEWEST_NUMBERED)
     label = find_label(text.path, columns) if label_column is None else label_column - 1
     if label_column is None:
         other = columns[-1 if label == 0 else 0]
@@ -98,6 +101,9 @@ def _name(text: TextRows, columns: Sequence[Column], label_column: int | None, t
             "label" if column.place == label else f"pixel{pixels}" if column.is_pixel else f"column{column.place + 1}"
         )
         pixels += column.is_pixel
+    for column in columns:
+        if column.place != label and not column.is_pixel and column.kind not in LISTS:
+            tell(f"column {column.place + 1} of {text.path}, {describe(column)}, is no pixel: {names[column.place]!r}")
     return names
 
 
@@ -113,16 +119,22 @@ def _tell_nearly_numbers(text: TextRows, columns: Sequence[Column], names: Seque
 
 def _settle(columns: Sequence[Column], names: Sequence[str], tell: Tell) -> list[Kind]:
     """What each column is written as: pixels all as fractions where one is, whole fractions else as integers."""
+    has_pixels = any(column.is_pixel for column in columns)
     any_fraction = any(column.kind == Kind.FLOAT for column in columns if column.is_pixel)
     for column in columns:
         if column.is_pixel and column.kind == Kind.WHOLE and any_fraction:
             column.kind = Kind.FLOAT
         if column.is_pixel and column.kind == Kind.NULL:
             column.kind = Kind.INTEGER
+        if column.kind in LISTS and has_pixels:  # corners of a box, for one
+            column.kind = Kind.TEXT
     whole = [names[column.place] for column in columns if column.kind == Kind.WHOLE]
     if whole:
         listed = ", ".join(whole[:_LISTED]) + (f" and {len(whole) - _LISTED} more" if len(whole) > _LISTED else "")
         tell(f"numbers written with a point are all whole, and became integers, in {listed}")
+    lists = [names[column.place] for column in columns if column.kind in LISTS]
+    if lists:
+        tell(f"the text of column {', '.join(map(repr, lists))} is lists of numbers, and became flat ones")
     return [column.kind for column in columns]
 
 
@@ -131,7 +143,8 @@ def _parsed(text: TextRows, names: Sequence[str], kinds: Sequence[Kind]) -> Iter
     schema = pa.schema([(name, kind.type) for name, kind in zip(names, kinds, strict=True)])
     yield pa.RecordBatch.from_pylist([], schema)
     for _, batch in text.batches():
-        cells = [parse(column, kind, text.dialect.decimal) for column, kind in zip(batch.columns, kinds, strict=True)]
+        columns = batch.columns[: len(kinds)]  # less an empty one at the end
+        cells = [parse(column, kind, text.dialect.decimal) for column, kind in zip(columns, kinds, strict=True)]
         yield pa.RecordBatch.from_arrays(cells, schema=schema)
 
 

@@ -12,6 +12,7 @@ from knnvote.data.errors import KnnvoteError
 from .source import FORMATS, Stream, open_source, reading
 
 _DELIMITERS = ",;\t|"
+_EXCEL_DELIMITER = re.compile(r"sep=.\s*")
 _QUOTED = re.compile(r'"[^"]*"')
 _COMMA_NUMBER = re.compile(r"\s*[+-]?\d*(,\d+)?\s*")
 _LOOKED_AT = 64  # rows, for quotes
@@ -50,21 +51,20 @@ def read_dialect(path: Path) -> Dialect:
         KnnvoteError: they do not tell how it is written, or are not UTF-8.
     """
     with reading(path), open_source(path) as stream:
-        comment, line, before = _first_line(stream)
-        after, lines = stream.tell(), before + 1
+        comment, line, before = _first_line(stream, path)
+        after = stream.tell()
         following = [stream.readline().decode() for _ in range(_LOOKED_AT)]
-        if not line:
-            raise KnnvoteError(f"{path} is empty, or holds only comments: expected {FORMATS}")
-    delimiter, decimal = _find_delimiter(line, path)
-    if delimiter != "," and _has_comma_numbers(following, delimiter):
-        decimal = ","
-    cells = _split(line, delimiter)
-    names = _split(comment, delimiter) if comment else []
-    counted = False
-    if len(names) != len(cells) or any(map(_is_number, names)):
-        counted = _counts(cells)
-        names = cells if _is_header(cells, decimal, path) and not counted else []
-    is_row = names is not cells and not counted
+        delimiter, decimal = _find_delimiter(line, path)
+        if delimiter != "," and _has_comma_numbers(following, delimiter):
+            decimal = ","
+        cells = _split(line, delimiter)
+        names = _split(comment, delimiter) if comment else []
+        counted = False
+        if len(names) != len(cells) or any(map(_is_number, names)):
+            counted = _counts(cells, path)
+            names = cells if _is_header(cells, decimal, path) and not counted else []
+        is_row = names is not cells and not counted
+        quoted = _quoted([line, *following] if is_row else following, delimiter, len(cells))
     return Dialect(
         delimiter=delimiter,
         decimal=decimal,
@@ -72,21 +72,23 @@ def read_dialect(path: Path) -> Dialect:
         counted=counted,
         width=len(cells),
         start=after - len(line.encode()) if is_row else after,
-        lines=lines - 1 if is_row else lines,
-        quoted=_quoted([line, *following] if is_row else following, delimiter, len(cells)),
+        lines=before if is_row else before + 1,
+        quoted=quoted,
     )
 
 
-def _first_line(stream: Stream) -> tuple[str, str, int]:
+def _first_line(stream: Stream, path: Path) -> tuple[str, str, int]:
     """The last comment above the first line that says something, that line, and how many are before it."""
-    comment = ""
-    for before in itertools.count():
-        line = stream.readline().decode("utf-8-sig" if before == 0 else "utf-8")
-        if line.startswith("#"):
-            comment = line.strip("# \t\r\n")
-        elif line.strip() or not line:
-            return comment, line, before
-    raise AssertionError
+    comment, before = "", 0
+    line = stream.readline().decode("utf-8-sig")
+    while line and (not line.strip() or line.startswith("#") or _EXCEL_DELIMITER.fullmatch(line)):
+        comment = line.strip("# \t\r\n") if line.startswith("#") else comment
+        line, before = stream.readline().decode(), before + 1
+    if not line:
+        raise KnnvoteError(f"{path} is empty, or holds only comments: expected {FORMATS}")
+    if "\r" in _QUOTED.sub("", line).rstrip("\r\n"):
+        raise KnnvoteError(f"{path} has lines that end as old Macs had it: end them as Unix does, with tr '\\r' '\\n'")
+    return comment, line, before
 
 
 def _find_delimiter(line: str, path: Path) -> tuple[str, str]:
@@ -144,12 +146,21 @@ def _is_header(cells: Sequence[str], decimal: str, path: Path) -> bool:
     return not values or counts or (goes_up and len(values) >= _FEWEST_NAMES)
 
 
-def _counts(cells: Sequence[str]) -> bool:
-    """Whether a line is 0,1,2... or 1,2,3..., as pandas calls columns without names; that of its own index is empty."""
+def _counts(cells: Sequence[str], path: Path) -> bool:
+    """Whether a line is 0,1,2... or 1,2,3..., as pandas calls columns that have no names.
+
+    Raises:
+        KnnvoteError: it is, behind the empty name of a column of row numbers, which is no pixel.
+    """
     named = cells[1:] if cells[:1] == [""] else cells
-    return len(named) >= _FEWEST_NAMES and any(
+    counts = len(named) >= _FEWEST_NAMES and any(
         all(cell == str(first + i) for i, cell in enumerate(named)) for first in (0, 1)
     )
+    if counts and named is not cells:
+        raise KnnvoteError(
+            f"the first column of {path} numbers its rows: write it without, as pandas does with index=False"
+        )
+    return counts
 
 
 def _is_made_up(numbers: Sequence[str]) -> bool:

@@ -3,37 +3,77 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import json
 
 from knnvote.data.errors import KnnvoteError
 
-from .source import open_source, reading
+from .source import Tell, open_source, reading
 from .writing import write_batches
 
 _BLOCK = 16 << 20
+_LARGEST_EXACT = 1 << 53  # float64 holds every integer up to here
 
 
-def convert_json(source: Path, destination: Path, *, is_array: bool) -> int:
-    """Convert JSON lines to a Parquet file, with their columns as PyArrow reads them.
+def convert_json(source: Path, destination: Path, tell: Tell, *, is_array: bool) -> int:
+    """Convert JSON lines to a Parquet file: columns as PyArrow reads them, but text that looks like a date stays text.
+
+    Types are of the whole file, for those of its first lines need not hold for all: it is held in memory.
 
     Returns:
         The number of rows written.
 
     Raises:
-        KnnvoteError: it is damaged, or one array of all objects.
+        KnnvoteError: it is damaged, JSON of another form, or holds numbers that would lose digits.
     """
     if is_array:
         raise KnnvoteError(
             f"{source} is a JSON array, and JSON lines are read, one object a line: jq -c '.[]' makes them of it"
         )
-    return write_batches(_batches(source), destination)
+    table = _read(source, pa.schema([]))
+    dates = [field.name for field in table.schema if pa.types.is_timestamp(field.type)]
+    if dates:
+        table = _read(source, pa.schema([(name, pa.string()) for name in dates]))
+    _check_rows(source, table.schema)
+    return write_batches(_batches(_whole(source, table, tell)), destination)
 
 
-def _batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """An empty batch for its schema, then the rows."""
+def _read(path: Path, known: pa.Schema) -> pa.Table:
+    """All rows, with the types that are known, and others as they look."""
     with reading(path), open_source(path) as stream:
-        # Types are of the whole file: those of its first lines need not hold for all.
-        table = json.read_json(stream, json.ReadOptions(block_size=_BLOCK))
-        yield pa.RecordBatch.from_pylist([], table.schema)
-        yield from table.to_batches()
+        return json.read_json(
+            stream,
+            json.ReadOptions(block_size=_BLOCK),
+            json.ParseOptions(explicit_schema=known, unexpected_field_behavior="infer"),
+        )
+
+
+def _check_rows(path: Path, schema: pa.Schema) -> None:
+    if any(pa.types.is_struct(kind) and kind.get_field_index("0") == 0 for kind in schema.types):
+        raise KnnvoteError(
+            f"{path} is JSON of columns, and JSON lines are read, one row a line: write it so, as pandas does with "
+            "orient='records', lines=True"
+        )
+
+
+def _whole(path: Path, table: pa.Table, tell: Tell) -> pa.Table:
+    """The same with integers for numbers that have fractions by their form alone."""
+    for place, field in enumerate(table.schema):
+        if not pa.types.is_float64(field.type):
+            continue
+        numbers = table.column(place).drop_null().to_numpy()
+        if (np.abs(numbers) >= _LARGEST_EXACT).any():
+            raise KnnvoteError(
+                f"{path}: column {field.name!r} holds numbers beyond 2**53, which lose digits: write them as strings"
+            )
+        if (np.floor(numbers) == numbers).all():
+            table = table.set_column(place, field.name, table.column(place).cast(pa.int64()))
+            tell(f"numbers written with a point are all whole, and became integers, in {field.name}")
+    return table
+
+
+def _batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
+    """An empty batch for the schema, then the rows."""
+    yield pa.RecordBatch.from_pylist([], table.schema)
+    yield from table.to_batches()

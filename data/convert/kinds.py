@@ -12,7 +12,7 @@ _LARGEST_EXACT = 1 << 53  # float64 holds every integer up to here
 _LONG_INTEGER = r"^\s*[+-]?\d{16,}\s*$"
 _ZERO_LED = r"^\s*[+-]?0[0-9xX]"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?[iI]nf(inity)?$"
-_NUMBERS_IN_TEXT = r"^\s*\[?[\s\[]*[+-]?\d*\.?\d+([eE][+-]?\d+)?([\s,]+[+-]?\d*\.?\d*([eE][+-]?\d+)?)+[\s\]]*$"
+_NUMBERS_IN_TEXT = r"^[\s\[]*N([\s,\[\]]+N)+[\s\]]*$".replace("N", r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FEWEST_IN_LIST = 4
 _MISSING = pa.array(csv.ConvertOptions().null_values)
 _TRUTHS = pa.array(["true", "false", "True", "False", "TRUE", "FALSE"])
@@ -37,6 +37,7 @@ class Kind(IntEnum):
         return _TYPES[self]
 
 
+LISTS = (Kind.INTEGERS, Kind.FLOATS)
 _TYPES = {
     Kind.NULL: pa.null(),
     Kind.INTEGER: pa.int64(),
@@ -55,23 +56,24 @@ def join(one: Kind, other: Kind) -> Kind:
     low, high = sorted((one, other))
     if low in {high, Kind.NULL}:
         return high
-    if high <= Kind.FLOAT or (low, high) in ((Kind.INTEGER, Kind.LONG), (Kind.INTEGERS, Kind.FLOATS)):
+    if high <= Kind.FLOAT or (low, high) in ((Kind.INTEGER, Kind.LONG), LISTS):
         return high
     return Kind.TEXT
 
 
-def kind_of(cells: pa.Array, decimal: str, *, is_pixel: bool) -> Kind:
+def kind_of(cells: pa.Array, decimal: str, *, is_pixel: bool, is_quoted: bool = False) -> Kind:
     """What cells are.
 
     Args:
         cells: (n,) strings, null where empty.
         decimal: point or comma.
-        is_pixel: whether they are numbers whatever zeros stand before them; others that begin so are text.
+        is_pixel: whether they are numbers whatever zeros or quotes they have; others that begin so are text.
+        is_quoted: whether they stand in quotes, and others do not.
     """
     if cells.null_count == len(cells):
         return Kind.NULL
-    if not is_pixel and _any(pc.match_substring_regex(cells, _ZERO_LED)):
-        return Kind.TEXT
+    if not is_pixel and (is_quoted or _any(pc.match_substring_regex(cells, _ZERO_LED))):
+        return _kind_of_lists(cells)
     try:
         return _kind_of_numbers(cells, decimal)
     except pa.ArrowInvalid:
@@ -86,9 +88,10 @@ def parse(cells: pa.Array, kind: Kind, decimal: str) -> pa.Array:
     return _PARSERS[kind](cells, decimal)
 
 
-def first_other(cells: pa.Array, decimal: str) -> tuple[int, int | None]:
-    """How many cells are numbers, and the first that is something else."""
-    matched = pc.match_substring_regex(_present(cells, decimal), _NUMBER)
+def first_other(cells: pa.Array, decimal: str, *, is_pixel: bool) -> tuple[int, int | None]:
+    """How many cells are numbers, or lists of them if not of pixel columns, and the first that is something else."""
+    pattern = _NUMBER if is_pixel else f"{_NUMBER}|{_NUMBERS_IN_TEXT}"
+    matched = pc.match_substring_regex(_present(cells, decimal), pattern)
     numbers = int(pc.sum(matched).as_py() or 0)
     first = int(pc.index(matched, False).as_py())
     return numbers, first if first >= 0 else None
@@ -116,7 +119,7 @@ def _kind_of_lists(cells: pa.Array) -> Kind:
     """Of text such as 0 255 13 or [0, 255, 13], all the way down."""
     if not _all(pc.match_substring_regex(cells, _NUMBERS_IN_TEXT)):
         return Kind.TEXT
-    for kind in (Kind.INTEGERS, Kind.FLOATS):
+    for kind in LISTS:
         try:
             lists = parse(cells, kind, ".")
         except pa.ArrowInvalid:

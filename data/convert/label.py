@@ -7,10 +7,11 @@ from pathlib import Path
 
 from knnvote.data.errors import KnnvoteError, param
 
-from .kinds import Kind
+from .kinds import LISTS, Kind
 from .survey import Column
 
 _FEWEST_CLASSES = 3
+FEWEST_NUMBERED = 20  # rows that are numbered; fewer may be one of each class
 
 
 def find_label(path: Path, columns: Sequence[Column]) -> int:
@@ -28,18 +29,19 @@ def find_label(path: Path, columns: Sequence[Column]) -> int:
         for one, other in ((first, last), (last, first)):
             if _is_class(one) and _numbers(other) == [0]:
                 return one.place
-    last_place = len(columns)
     raise KnnvoteError(
-        f"{path} has no header that tells which of its {last_place} columns is the label; the first holds "
-        f"{describe(columns[0])}, the last {describe(columns[-1])}: pass {param('label_column=1')} or "
-        f"{param(f'label_column={last_place}')}, or {param('label_column=0')} if none is"
+        f"{path} has no header that tells which of its {len(columns)} columns is the label; the first holds "
+        f"{describe(columns[0])}, the last {describe(columns[-1])}: pass {param('label_column=1')}, "
+        f"{param(f'label_column={len(columns)}')} or the number of another, or {param('label_column=0')} if none is"
     )
 
 
 def describe(column: Column) -> str:
     """What a column holds, for people."""
-    if column.kind > Kind.LONG:
-        return "text"
+    if column.kind > Kind.LONG or column.kind == Kind.NULL:
+        return "lists of numbers" if column.kind in LISTS else "nothing" if column.kind == Kind.NULL else "text"
+    if column.counts_rows and column.filled >= FEWEST_NUMBERED:
+        return "the numbers of rows"
     numbers = _numbers(column)
     if not numbers:
         return "many numbers"

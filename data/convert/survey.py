@@ -3,7 +3,7 @@
 import csv as plain_csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -37,6 +37,7 @@ class Column:
         numbers: of these so many are numbers, counted where not all are.
         other: the first row that holds something else.
         values: how often each occurs, of a column that may be the label; none where they are too many.
+        counts_rows: whether it holds 0, 1, 2... or 1, 2, 3..., one that may be the label.
     """
 
     place: int
@@ -46,25 +47,26 @@ class Column:
     numbers: int = 0
     other: int | None = None
     values: Counter[str] | None = field(default_factory=Counter)
+    counts_rows: bool = True
 
     def see(self, cells: pa.Array, rows: NDArray[np.int64], dialect: Dialect) -> None:
         """Look at some more cells, of these rows."""
         filled = len(cells) - cells.null_count
-        kind = Kind.TEXT
-        if self.place not in dialect.quoted or self.is_pixel:
-            kind = kind_of(cells, dialect.decimal, is_pixel=self.is_pixel)
+        is_quoted = self.place in dialect.quoted
+        kind = kind_of(cells, dialect.decimal, is_pixel=self.is_pixel, is_quoted=is_quoted)
         self.kind = join(self.kind, kind)
         self.filled += filled
         if kind <= Kind.LONG:
             self.numbers += filled
             return
-        numbers, other = first_other(cells, dialect.decimal)
+        numbers, other = first_other(cells, dialect.decimal, is_pixel=self.is_pixel)
         self.numbers += numbers
         if self.other is None and other is not None:
             self.other = int(rows[other])
 
-    def count(self, cells: pa.Array) -> None:
-        """Count the values of some more cells."""
+    def count(self, cells: pa.Array, rows: NDArray[np.int64]) -> None:
+        """Count the values of some more cells, of these rows."""
+        self.counts_rows &= any(cells.equals(pa.array(map(str, (rows + first).tolist()))) for first in (0, 1))
         if self.values is None:
             return
         found = pc.value_counts(cells)
@@ -138,7 +140,7 @@ class TextRows:
 
 
 def look_over(
-    text: TextRows, pixels: Sequence[bool], may_be_label: Sequence[int]
+    text: TextRows, pixels: Sequence[bool], may_be_label: Collection[int]
 ) -> tuple[list[Column], NDArray[np.int64]]:
     """See all rows of a file.
 
@@ -157,7 +159,7 @@ def look_over(
         for column, cells in zip(columns, batch.columns, strict=True):
             column.see(cells, rows, text.dialect)
         for place in may_be_label:
-            columns[place].count(batch.column(place))
+            columns[place].count(batch.column(place), rows)
     return columns, np.concatenate(seen)
 
 

@@ -180,7 +180,7 @@ def add(  # noqa: PLR0917  # click passes options by name
 @click.command(epilog=example("knnvote remove digits.knn test.parquet#0 test.parquet#1"))
 @local_index_argument
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--ids", "id_file", metavar="FILE", help="A Parquet file of ids.")
+@click.option("--ids", "id_file", metavar="FILE", help="A file of ids: Parquet, CSV, or text with one a line.")
 @click.option("--id-column", metavar="NAME", help="Column of ids in FILE; its only one, or id, otherwise.")
 @threads_option
 def remove(
@@ -194,7 +194,7 @@ def remove(
     from knnvote.indexer.grow import read_id_column, remove_ids
 
     if not ids and id_file is None:
-        raise click.UsageError("nothing to remove is named: give IDs, or a Parquet file of them with --ids")
+        raise click.UsageError("nothing to remove is named: give IDs, or a file of them with --ids")
     if id_column is not None and id_file is None:
         raise click.UsageError("--id-column is of a file of ids: give one with --ids")
     from_file = [] if id_file is None else read_id_column(find_inputs([id_file]), id_column).chunks
