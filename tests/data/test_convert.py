@@ -2,6 +2,7 @@ import gzip
 import io
 import re
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -178,6 +179,17 @@ def test_two_files_of_images_are_refused_with_both_shapes(tmp_path, out):
     assert "give one file of images and one of labels" in message
 
 
+def test_no_more_of_a_file_is_read_than_its_header_claims(tmp_path, out):
+    (tmp_path / "images.gz").write_bytes(gzip.compress(idx_bytes(IMAGES) + bytes(1 << 23)))
+    np.savez_compressed(tmp_path / "a.npz", x=IMAGES, big=np.zeros((2, 1 << 22), np.uint8))
+    tracemalloc.start()
+    refusal([tmp_path / "images.gz"], out)
+    convert([tmp_path / "a.npz"], out, images_key="x")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 22
+
+
 # NPZ and NPY
 
 
@@ -200,6 +212,15 @@ def test_npz_with_one_array_of_images_and_one_of_labels_needs_no_keys(tmp_path, 
     images, found = read(out)
     assert_same(images, IMAGES)
     assert found == (labels.astype(str) if labels.dtype.kind == "S" else labels).tolist()
+
+
+def test_arrays_of_an_npz_that_are_left_out_are_told(tmp_path, out):
+    np.savez(tmp_path / "set.npz", x=IMAGES, y=LABELS / 3)
+    notes = []
+    convert([tmp_path / "set.npz"], out, tell=notes.append)
+    assert notes[0].startswith("left out y (12,) float64;")
+    convert([tmp_path / "set.npz"], out, overwrite=True, labels_key="y")
+    assert read(out)[1] == (LABELS / 3).tolist()
 
 
 def test_npz_without_labels_gives_images_alone(tmp_path, out):
@@ -465,6 +486,156 @@ def test_csv_whose_later_rows_change_a_columns_type_keeps_every_value(tmp_path, 
     assert table.column("a").to_pylist() == [0.0] * 20 + [0.5]
     assert table.column("b")[20].as_py() == "cat"
     assert table.column("c").to_pylist() == [1] * 20 + [2]
+
+
+def converted(out, source, content, **options):
+    """What a text file becomes, and the notes on it."""
+    source.write_text(content)
+    notes = []
+    convert([source], out, overwrite=True, tell=lambda note: notes.append(str(KnnvoteError(note))), **options)
+    return pq.read_table(out).to_pydict(), notes
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["000123", "000124"], ["000123", "000124"]),
+        (['"8"', '"9"'], ["8", "9"]),
+        (["9007199254740993", "2"], [2**53 + 1, 2]),
+        (["12345678901234567890", "2"], ["12345678901234567890", "2"]),
+        (["9007199254740993", "0.5"], ["9007199254740993", "0.5"]),
+        (["0x1F", "2"], ["0x1F", "2"]),
+        (["1e3", "3.000e+00"], [1000, 3]),
+        (["1.5", "2.0"], [1.5, 2.0]),
+        ([" 7", "+8 "], [7, 8]),
+        (["", "NaN"], [None, None]),
+        (["", "7"], [None, 7]),
+        (["NA", "x"], ["NA", "x"]),
+        (['""', "x"], ["", "x"]),
+        (["True", "false"], [True, False]),
+        (["0 255 13 1", '"[1, 2, 3, 4]"'], [[0, 255, 13, 1], [1, 2, 3, 4]]),
+        (["0.5 1 1 1", "[[1 2]\n [3 4]]"], [[0.5, 1, 1, 1], [1, 2, 3, 4]]),
+        (["1 2 3 4", "1 2 3 ... 4"], ["1 2 3 4", "1 2 3 ... 4"]),
+    ],
+    ids=lambda cells: "|".join(map(str, cells)),
+)
+@pytest.mark.parametrize("block", [1 << 20, 16], ids=["one block", "many"])
+def test_cells_of_csv_become_numbers_where_that_keeps_every_digit(tmp_path, out, monkeypatch, block, cells, values):
+    monkeypatch.setattr(module, "BLOCK", max(block, 2 * max(map(len, cells))))
+    rows = [f'{i},"{cell}"' if "\n" in cell else f"{i},{cell}" for i, cell in enumerate(cells)]
+    table, _ = converted(out, tmp_path / "a.csv", "\n".join(["n,x", *rows]))
+    assert table == {"n": [0, 1], "x": values}
+    assert [type(value) for value in table["x"]] == [type(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        ("label\tpixel0\tpixel1\n1\t0.5\t3\n", {}),
+        ("label;pixel0;pixel1\n1;0,5;3\n", {}),
+        ("1;0,5;3\n", {"label_column": 1}),
+        ("1 5e-1 3\n", {"label_column": 1}),
+        ("# made by hand\n# label,pixel0,pixel1\n1,0.5,3\n", {}),
+        ("sep=;\nlabel;pixel0;pixel1\n1;.5;3\n", {}),
+        ("\n label , pixel0,pixel1,\n\n1, 0.5,3,\n\n", {}),
+        ("1,0.5,3,\n", {"label_column": 1}),
+    ],
+    ids=["tabs", "semicolons", "no header", "spaces", "comments", "Excel's", "empty lines and cells", "commas at ends"],
+)
+def test_text_of_other_habits_is_read_as_csv_is(tmp_path, out, content, options):
+    table, _ = converted(out, tmp_path / "a.csv", content, **options)
+    assert table == {"label": [1], "pixel0": [0.5], "pixel1": [3]}
+
+
+def test_a_thousands_point_beside_a_decimal_comma_is_no_fraction(tmp_path, out):
+    table, _ = converted(out, tmp_path / "a.csv", "label;price\n1;1.234\n2;0,5\n")
+    assert table["price"] == ["1.234", "0,5"]
+
+
+def test_whole_fractions_become_integers_of_all_pixels_or_none_and_are_told(tmp_path, out):
+    names = "label,pixel0,pixel1,pixel2,pixel3\n"
+    table, notes = converted(out, tmp_path / "a.csv", f"{names}3.0,1.0,2,0.0,4e0\n")
+    assert notes == [
+        "numbers written with a point are all whole, and became integers, in label, pixel0, pixel2 and 1 more"
+    ]
+    assert {type(value) for (value,) in table.values()} == {int}
+    table, notes = converted(out, tmp_path / "a.csv", f"{names}3.0,1.0,2,0.5,4e0\n")
+    assert "integers, in label" in notes[0]
+    assert [type(value) for (value,) in table.values()] == [int, float, int, float, float]
+
+
+PIXELS = "label,pixel0,pixel1,pixel2,pixel3"
+
+
+def test_a_header_that_stands_again_is_left_out_and_told_by_line(tmp_path, out):
+    table, notes = converted(out, tmp_path / "a.csv", f"{PIXELS}\n1,0,0,0,0\n\n{PIXELS}\n2,1,1,1,1\n")
+    assert table["label"] == [1, 2]
+    assert "the header stands again in line 4 of" in notes[0]
+
+
+@pytest.mark.parametrize("cell", ["abc", "1 2 3 4", '"1,234"', "0x1G"])
+def test_a_cell_among_pixels_that_is_no_number_is_told_by_line_and_column(tmp_path, out, cell):
+    (tmp_path / "a.csv").write_text(f"{PIXELS}\n1,0,0,0,0\n\n2,1,007,1,1\n3,1,1,{cell},1\n")
+    shown = cell.strip('"')
+    assert f"a.csv, line 5: '{shown}' in column 'pixel2', where a number was expected" in refusal(
+        [tmp_path / "a.csv"], out
+    )
+
+
+def test_a_column_that_is_text_for_one_cell_is_told_by_line(tmp_path, out):
+    rows = "".join(f"{i},0,0,0,0\n" for i in range(20))
+    table, notes = converted(out, tmp_path / "a.csv", f"{PIXELS}\n{rows}?,0,0,0,0\n")
+    assert table["label"] == [*map(str, range(20)), "?"]
+    assert notes == ["column 'label' is text: line 22 holds '?', and 20 of its 21 cells are numbers"]
+
+
+def test_lists_beside_a_column_a_pixel_stay_text(tmp_path, out):
+    table, _ = converted(out, tmp_path / "a.csv", f"{PIXELS},box\n1,0,0,0,0,1 2 3 4\n")
+    assert table["box"] == ["1 2 3 4"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("a,b\r1,2\r", "as old Macs had it: end them as Unix does"),
+        (",0,1,2,3\n0,5,0,0,0\n", "the first column of"),
+    ],
+)
+def test_what_needs_another_program_first_is_refused_with_what_it_should_do(tmp_path, out, content, expected):
+    (tmp_path / "a.csv").write_bytes(content.encode())
+    assert expected in refusal([tmp_path / "a.csv"], out)
+
+
+# JSON lines
+
+
+def test_json_lines_keep_lists_digits_dates_and_whole_numbers(tmp_path, out):
+    first = '{"image": [[1, 2], [3, 4]], "label": 1.0, "id": "007"}'
+    second = '{"image": [[0, 0], [0, 0]], "day": "2024-01-01"}'
+    table, notes = converted(out, tmp_path / "a.jsonl", f"\ufeff{first}\n\n{second}")
+    assert table == {
+        "image": [[[1, 2], [3, 4]], [[0, 0], [0, 0]]],
+        "label": [1, None],
+        "id": ["007", None],
+        "day": [None, "2024-01-01"],
+    }
+    assert type(table["label"][0]) is int
+    assert "became integers, in label" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('[{"label": 1}]', "is a JSON array, and JSON lines are read, one object a line: jq -c '.[]'"),
+        ('{"label": {"0": 1, "1": 2}}', "is JSON of columns"),
+        ('{"id": 12345678901234567890}', "column 'id' holds numbers beyond 2**53, which lose digits"),
+        ('{"a": 1}\n{"a": "x"}', "Column(/a) changed from number to string in row 1"),
+    ],
+    ids=["array", "columns", "digits", "types"],
+)
+def test_json_of_another_form_is_refused_in_one_line(tmp_path, out, content, expected):
+    (tmp_path / "a.json").write_text(content)
+    assert expected in refusal([tmp_path / "a.json"], out)
 
 
 def test_csv_of_a_header_alone_gives_parquet_of_no_rows(tmp_path, out):

@@ -579,6 +579,38 @@ def test_a_file_without_usable_ids_is_refused_by_name(tmp_path, columns, name, m
         read_id_column(inputs(tmp_path / "a.parquet"), name)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "id_column", "ids"),
+    [
+        ("a.csv", 'id\n"007"\nb#1\n', None, ["007", "b#1"]),
+        ("a.csv", "007\n12345678901234567890\n", None, ["007", "12345678901234567890"]),
+        ("a.csv", "why;key\nblurred, dark;0.10\n", "key", ["0.10"]),
+        ("a.txt", "\ufeffa, b#0\r\n\r\nc#1", None, ["a, b#0", "c#1"]),
+    ],
+    ids=["header", "digits", "named", "lines"],
+)
+def test_ids_in_text_keep_every_character(tmp_path, name, content, id_column, ids):
+    (tmp_path / name).write_text(content)
+    assert read_id_column(tmp_path / name, id_column).to_pylist() == ids
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("a,b\nx,y\n", r"no column 'id' of ids; there are a, b: name one with"), ("id,b\nx\n", "1 rows have no id")],
+)
+def test_text_without_usable_ids_is_refused_by_name(tmp_path, content, message):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(KnnvoteError, match=rf"a\.csv: {message}"):
+        read_id_column(tmp_path / "a.csv")
+
+
+def test_images_are_removed_by_a_csv_file_of_ids(grown, tmp_path, invoke):
+    (tmp_path / "ids.csv").write_text("id\nold.parquet#0\nold.parquet#5\n")
+    n = open_index(grown).n
+    assert invoke("remove", "x.knn", "--ids", "ids.csv").code == 0
+    assert open_index(grown).n == n - 2
+
+
 def test_an_index_that_was_tuned_is_not_changed_without_being_tuned_again(tmp_path):
     data = clusters("uint8", n=300, d=20)
     build_adaptive(tmp_path / "x.knn", data.x, data.y, tune=Tuning())
