@@ -7,9 +7,10 @@ from pathlib import Path
 from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.tables import write_table
 
-from .arrays import IDX_MAGIC, NPY_MAGIC, ZIP_MAGIC, choose_table, read_headers
+from .arrays import IDX_MAGIC, NPY_MAGIC, ZIP_MAGIC, StoredArray, choose_table, read_headers
 from .delimited import convert_delimited
 from .json_lines import convert_json
+from .labels_file import read_labels
 from .source import FORMATS, Tell, open_source, reading
 
 _HEAD = 512
@@ -28,10 +29,10 @@ def convert(
 ) -> int:
     """Convert images, and their labels if there are any, to one Parquet file.
 
-    The format is told by content, and so is gzip. From IDX, NPZ and NPY the array of rank 2 or more,
-    (n, *shape) of numbers, becomes the column ``image`` and the array (n,) the column ``label``; they may
-    stand in two files, given in either order. From CSV, with commas, semicolons or tabs, and JSON lines the columns
-    are kept as they are; those of a CSV file without header are named ``label``, ``pixel0``, ``pixel1``...
+    The format is told by content, and so is gzip. From IDX, NPZ and NPY the array of rank 2 or more, (n, *shape) of
+    numbers, becomes the column ``image`` and the array (n,) the column ``label``; they may stand in two files, in
+    either order, and labels in text, one a line. From CSV (commas, semicolons or tabs) and JSON lines columns are kept
+    as they are; of CSV without header they become ``label``, ``pixel0``, ``pixel1``...
 
     Args:
         sources: one file, or one of images and one of labels.
@@ -49,35 +50,32 @@ def convert(
         OptionError: no source, a key that is not there, a destination that is a folder or a source.
         KnnvoteError: a file that is damaged, ambiguous or of another format, or a destination that is there; it stays.
     """
-    _check_paths(sources, destination)
-    if destination.exists() and not overwrite:
-        raise KnnvoteError(f"{destination} exists: pass {param('overwrite=True')} to replace it, or name another file")
-    text = next((path for path in sources if not _holds_arrays(path)), None)
-    if text is None:
-        return _convert_arrays(sources, destination, (images_key, labels_key), label_column, tell)
-    if len(sources) > 1 or images_key or labels_key:
-        raise OptionError(
-            f"{text} is taken as CSV or JSON, not as IDX, NPZ or NPY: convert it on its own, "
-            f"without {param('images_key')} and {param('labels_key')}"
-        )
-    return _convert_text(text, destination, label_column, tell)
-
-
-def _convert_arrays(
-    sources: Sequence[Path],
-    destination: Path,
-    keys: tuple[str | None, str | None],
-    label_column: int | None,
-    tell: Tell,
-) -> int:
+    _check_paths(sources, destination, overwrite=overwrite)
+    texts = [path for path in sources if not _holds_arrays(path)]
+    if texts and len(sources) == 1:
+        if images_key or labels_key:
+            raise OptionError(
+                f"{texts[0]} is taken as CSV or JSON, not as IDX, NPZ or NPY: convert it "
+                f"without {param('images_key')} and {param('labels_key')}"
+            )
+        return _convert_text(texts[0], destination, label_column, tell)
     if label_column is not None:
         raise OptionError(
-            f"{sources[0]} holds arrays, and {param('label_column')} is of CSV files without header: "
-            f"name the array of the labels with {param('labels_key')}"
+            f"{param('label_column')} is of one CSV file without header, and not of {', '.join(map(str, sources))}: "
+            f"give a file of the labels beside, or name their array with {param('labels_key')}"
         )
-    table = choose_table([array for source in sources for array in read_headers(source)], sources, *keys, tell)
+    table = choose_table(_find_arrays(sources, texts), sources, images_key, labels_key, tell)
     write_table(table, destination)
     return int(table.num_rows)
+
+
+def _find_arrays(sources: Sequence[Path], texts: Sequence[Path]) -> list[StoredArray]:
+    """The arrays of several files, of which some are text and hold labels."""
+    arrays: list[StoredArray] = []
+    for source in sources:
+        others = ", ".join(str(other) for other in sources if other != source)
+        arrays += [read_labels(source, others)] if source in texts else read_headers(source)
+    return arrays
 
 
 def _convert_text(source: Path, destination: Path, label_column: int | None, tell: Tell) -> int:
@@ -93,7 +91,7 @@ def _convert_text(source: Path, destination: Path, label_column: int | None, tel
     return convert_delimited(source, destination, label_column, tell)
 
 
-def _check_paths(sources: Sequence[Path], destination: Path) -> None:
+def _check_paths(sources: Sequence[Path], destination: Path, *, overwrite: bool) -> None:
     if not sources:
         raise OptionError(f"nothing to convert: give {FORMATS} before {destination}")
     if destination.is_dir() or destination.suffix != ".parquet":
@@ -101,6 +99,8 @@ def _check_paths(sources: Sequence[Path], destination: Path) -> None:
         raise OptionError(f"{destination} is {found}: name a .parquet file to write, such as images.parquet")
     if destination.resolve() in {source.resolve() for source in sources}:
         raise OptionError(f"{destination} is both a source and the destination: name another file to write")
+    if destination.exists() and not overwrite:
+        raise KnnvoteError(f"{destination} exists: pass {param('overwrite=True')} to replace it, or name another file")
 
 
 def _holds_arrays(path: Path) -> bool:

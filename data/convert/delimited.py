@@ -101,10 +101,21 @@ def _name(text: TextRows, columns: Sequence[Column], label_column: int | None, t
             "label" if column.place == label else f"pixel{pixels}" if column.is_pixel else f"column{column.place + 1}"
         )
         pixels += column.is_pixel
+    if columns[0].is_pixel and _is_like_ids(columns[0]):
+        tell(
+            f"column 1 of {text.path} holds another number in each row or nearly so, as ids do, and is taken as "
+            f"{names[0]!r}; if it is no pixel, leave it out, as cut -d, -f2- does"
+        )
     for column in columns:
         if column.place != label and not column.is_pixel and column.kind not in LISTS:
             tell(f"column {column.place + 1} of {text.path}, {describe(column)}, is no pixel: {names[column.place]!r}")
     return names
+
+
+def _is_like_ids(column: Column) -> bool:
+    """Whether whole numbers are as many as rows, or more than are told apart."""
+    different = column.filled if column.values is None else len(column.values)
+    return column.kind in {Kind.INTEGER, Kind.LONG} and different == column.filled >= FEWEST_NUMBERED
 
 
 def _tell_nearly_numbers(text: TextRows, columns: Sequence[Column], names: Sequence[str], tell: Tell) -> None:

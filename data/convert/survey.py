@@ -103,12 +103,7 @@ class TextRows:
 
     def line(self, row: int) -> int:
         """The line of the file in which a row stands (its last, if it has several), from 1."""
-        with reading(self.path), open_source(self.path) as stream:
-            stream.seek(self.dialect.start)
-            text = io.TextIOWrapper(cast("io.BufferedReader", stream), encoding="utf-8", newline="")
-            lines = plain_csv.reader(text, delimiter=self.dialect.delimiter)
-            number = next(lines.line_num for place, _ in enumerate(filter(None, lines)) if place == row)
-        return self.dialect.lines + number
+        return next(line for place, (line, _) in enumerate(self._lines()) if place == row)
 
     def _all_batches(self) -> Iterator[pa.RecordBatch]:
         dialect = self.dialect
@@ -117,8 +112,7 @@ class TextRows:
             if not stream.read(1):
                 return  # which is no empty file, for it has a header
             stream.seek(dialect.start)
-            yield from csv.open_csv(
-                stream,
+            options = (
                 csv.ReadOptions(block_size=BLOCK, column_names=[str(place) for place in range(dialect.width)]),
                 csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True),
                 csv.ConvertOptions(
@@ -128,6 +122,28 @@ class TextRows:
                     quoted_strings_can_be_null=False,
                 ),
             )
+            try:
+                yield from csv.open_csv(stream, *options)
+            except pa.ArrowInvalid as error:
+                self._refuse_ragged(error)
+                raise
+
+    def _refuse_ragged(self, error: pa.ArrowInvalid) -> None:
+        """Tell the first line that has fewer or more columns, if there is one."""
+        for line, cells in self._lines():
+            if len(cells) != self.dialect.width:
+                raise KnnvoteError(
+                    f"{self.path}, line {line}: {len(cells)} columns, where {self.dialect.width} were expected: "
+                    "mend that line or take it out"
+                ) from error
+
+    def _lines(self) -> Iterator[tuple[int, list[str]]]:
+        """The cells of each row, and the line of the file on which it ends."""
+        with reading(self.path), open_source(self.path) as stream:
+            stream.seek(self.dialect.start)
+            text = io.TextIOWrapper(cast("io.BufferedReader", stream), encoding="utf-8", newline="")
+            rows = plain_csv.reader(text, delimiter=self.dialect.delimiter)
+            yield from ((self.dialect.lines + rows.line_num, row) for row in rows if row)
 
     def _headers(self, batch: pa.RecordBatch) -> NDArray[np.bool_]:
         """(n,) whether a row is the header once more, as in files that were put one after the other."""

@@ -441,7 +441,7 @@ def read_labels(path):
 def test_a_label_column_is_refused_where_a_header_or_a_key_names_it(tmp_path, out):
     source = write_csv(tmp_path / "a.csv", wide_frame())
     assert "has a header, which names its columns" in refusal([source], out, OptionError, label_column=1)
-    assert "name the array of the labels with labels_key" in refusal(
+    assert "name their array with labels_key" in refusal(
         [write_idx(tmp_path / "images", IMAGES)], out, OptionError, label_column=1
     )
 
@@ -453,6 +453,14 @@ def test_csv_without_header_may_hold_scaled_pixels_a_byte_order_mark_and_windows
     assert convert([source], out, label_column=1) == 40
     assert pq.read_table(out).to_pydict() == expected
     assert pq.read_schema(out).field("label").type == pa.int64()
+
+
+def test_a_first_column_that_looks_like_ids_is_told(tmp_path, out):
+    ids = RNG.permutation(9000)[:40].reshape(-1, 1)
+    source, _ = headerless(tmp_path / "a.csv", CLASSES, np.hstack([ids, FIRST]), is_last=True)
+    notes = []
+    convert([source], out, label_column=18, tell=notes.append)
+    assert "another number in each row or nearly so, as ids do, and is taken as 'pixel0'" in notes[0]
 
 
 def test_a_line_that_only_counts_the_columns_is_left_out_and_told(tmp_path, out):
@@ -649,7 +657,7 @@ def test_csv_of_a_header_alone_gives_parquet_of_no_rows(tmp_path, out):
     ("content", "expected"),
     [
         (b"", "is empty, or holds only comments"),
-        (b"a,b\n1,2\n1,2,3\n", "Expected 2 columns, got 3"),
+        (b"a,b\n1,2\n\n1,2,3\n", "line 4: 3 columns, where 2 were expected"),
         (b"a,b;c\n1,2;3\n", "holds ',' and ';', which may separate columns: separate them by commas"),
         (b" 1  2\n", "more than one space or tab between or beside them: separate them by commas, as awk"),
         (b"hello\nworld\n", "as CSV it has one column"),
@@ -668,7 +676,7 @@ def test_what_is_no_csv_is_refused_in_one_line(tmp_path, out, content, expected)
 def test_ragged_row_far_into_a_csv_leaves_no_file(tmp_path, out, monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 64)
     (tmp_path / "a.csv").write_text("a,b\n" + "1,2\n" * 500 + "1\n")
-    assert "Expected 2 columns, got 1" in refusal([tmp_path / "a.csv"], out)
+    assert "line 502: 1 columns, where 2 were expected" in refusal([tmp_path / "a.csv"], out)
 
 
 def test_a_gzipped_csv_cut_off_in_the_middle_is_blamed_on_the_source(tmp_path, out, monkeypatch):
@@ -680,12 +688,28 @@ def test_a_gzipped_csv_cut_off_in_the_middle_is_blamed_on_the_source(tmp_path, o
 
 def test_csv_with_keys_or_beside_another_file_is_a_usage_error(tmp_path, out):
     source = write_csv(tmp_path / "a.csv", wide_frame())
-    for sources, keys in (
-        ([source, source], {}),
-        ([source], {"images_key": "x"}),
-        ([source], {"labels_key": "y"}),
-    ):
-        assert "convert it on its own" in refusal(sources, out, OptionError, **keys)
+    assert "convert it on its own or" in refusal([source, source], out, OptionError)
+    for keys in ({"images_key": "x"}, {"labels_key": "y"}):
+        assert "convert it without images_key and labels_key" in refusal([source], out, OptionError, **keys)
+
+
+@pytest.mark.parametrize(
+    ("labels", "header"), [(LABELS, None), (LABELS, "label"), (np.array(["cat", "dog"] * 6), "label")]
+)
+def test_labels_beside_images_may_stand_in_text_of_one_column(tmp_path, out, labels, header):
+    np.save(tmp_path / "X.npy", IMAGES)
+    pd.Series(labels).to_csv(tmp_path / "y.csv", index=False, header=[header] if header else False)
+    convert([tmp_path / "y.csv", tmp_path / "X.npy"], out)
+    assert_same(read(out)[0], IMAGES)
+    assert list(map(str, read(out)[1])) == labels.astype(str).tolist()
+
+
+def test_labels_in_text_of_another_number_or_with_gaps_are_refused(tmp_path, out):
+    np.save(tmp_path / "X.npy", IMAGES)
+    (tmp_path / "y.csv").write_text("cat\n" * 12)
+    assert "12 images but 11 labels" in refusal([tmp_path / "y.csv", tmp_path / "X.npy"], out)
+    (tmp_path / "y.csv").write_text("1\nNA\n" * 6)
+    assert "6 of 12 labels are missing" in refusal([tmp_path / "y.csv", tmp_path / "X.npy"], out)
 
 
 # Any format
