@@ -68,6 +68,9 @@ def read_headers(path: Path) -> list[StoredArray]:
 
 def _npz_headers(stream: Stream, path: Path) -> Iterator[StoredArray]:
     with np.load(stream, allow_pickle=False) as archive:
+        if not any(member.endswith(".npy") for member in archive.zip.namelist()):
+            held = ", ".join(archive.zip.namelist()[:3]) or "nothing"
+            raise KnnvoteError(f"{path} is a zip file of {held}, and not NPZ: unzip it, and convert what it holds")
         for name in archive.files:
             member = name if name in archive.zip.namelist() else f"{name}.npy"
             with archive.zip.open(member) as content:
@@ -159,7 +162,8 @@ def choose_table(
         and (array.path != images.path or (array.dtype.kind in "biuUSO" and array.shape[:1] == images.shape[:1]))
     ]
     chosen = _choose(arrays, labels_key, "labels", candidates, where)
-    if left := [array for array in arrays if array not in (images, chosen)]:
+    left = [array for array in arrays if array not in {images, chosen}]
+    if left and not (images_key and labels_key):
         tell(f"left out {_listing(left)}; {param('images_key')} and {param('labels_key')} name what is taken")
     pixels = images.load()
     labels = None if chosen is None else chosen.load()

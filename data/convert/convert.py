@@ -113,6 +113,8 @@ def _holds_arrays(path: Path) -> bool:
         head = stream.read(_HEAD)
     if head.startswith((IDX_MAGIC, NPY_MAGIC, ZIP_MAGIC)):
         return True
+    if head.startswith(b"PAR1"):
+        raise KnnvoteError(f"{path} is Parquet already: it needs no conversion")
     if head.startswith(_UTF16):
         raise KnnvoteError(f"{path} is text in UTF-16: save it as UTF-8, which iconv -f UTF-16 -t UTF-8 does")
     if b"\0" in head:

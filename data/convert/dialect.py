@@ -9,7 +9,7 @@ from pathlib import Path
 
 from knnvote.data.errors import KnnvoteError
 
-from .source import FORMATS, Stream, open_source, reading
+from .source import BLOCK, FORMATS, Stream, open_source, reading
 
 _DELIMITERS = ",;\t|"
 _EXCEL_DELIMITER = re.compile(r"sep=.\s*")
@@ -53,7 +53,7 @@ def read_dialect(path: Path) -> Dialect:
     with reading(path), open_source(path) as stream:
         comment, line, before = _first_line(stream, path)
         after = stream.tell()
-        following = [stream.readline().decode() for _ in range(_LOOKED_AT)]
+        following = [_line(stream, path) for _ in range(_LOOKED_AT)]
         delimiter, decimal = _find_delimiter(line, path)
         if delimiter != "," and _has_comma_numbers(following, delimiter):
             decimal = ","
@@ -80,15 +80,22 @@ def read_dialect(path: Path) -> Dialect:
 def _first_line(stream: Stream, path: Path) -> tuple[str, str, int]:
     """The last comment above the first line that says something, that line, and how many are before it."""
     comment, before = "", 0
-    line = stream.readline().decode("utf-8-sig")
+    line = _line(stream, path).removeprefix("\ufeff")
     while line and (not line.strip() or line.startswith("#") or _EXCEL_DELIMITER.fullmatch(line)):
         comment = line.strip("# \t\r\n") if line.startswith("#") else comment
-        line, before = stream.readline().decode(), before + 1
+        line, before = _line(stream, path), before + 1
     if not line:
         raise KnnvoteError(f"{path} is empty, or holds only comments: expected {FORMATS}")
     if "\r" in _QUOTED.sub("", line).rstrip("\r\n"):
         raise KnnvoteError(f"{path} has lines that end as old Macs had it: end them as Unix does, with tr '\\r' '\\n'")
     return comment, line, before
+
+
+def _line(stream: Stream, path: Path) -> str:
+    line = stream.readline(BLOCK)
+    if len(line) == BLOCK:
+        raise KnnvoteError(f"{path} has a line of {BLOCK:,} bytes or more: expected {FORMATS}")
+    return line.decode()
 
 
 def _find_delimiter(line: str, path: Path) -> tuple[str, str]:
@@ -135,8 +142,8 @@ def _is_header(cells: Sequence[str], decimal: str, path: Path) -> bool:
     if _is_made_up(numbers):
         raise KnnvoteError(
             f"the first line of {path} is a row that was taken for a header, for it holds numbers such as "
-            f"{next(cell for cell in numbers if '.' in cell)}: write the file again from one read without header, "
-            "as pandas does with header=None"
+            f"{next(cell for cell in numbers if '.' in cell)}: leave it out, as tail -n +2 does, or "
+            "write the file again from one that was read without header"
         )
     if len(numbers) == len([cell for cell in cells if cell]):
         return False

@@ -9,10 +9,9 @@ from pyarrow import json
 
 from knnvote.data.errors import KnnvoteError
 
-from .source import Tell, open_source, reading
+from .source import BLOCK, Tell, open_source, reading
 from .writing import write_batches
 
-_BLOCK = 16 << 20
 _LARGEST_EXACT = 1 << 53  # float64 holds every integer up to here
 
 
@@ -42,11 +41,16 @@ def convert_json(source: Path, destination: Path, tell: Tell, *, is_array: bool)
 def _read(path: Path, known: pa.Schema) -> pa.Table:
     """All rows, with the types that are known, and others as they look."""
     with reading(path), open_source(path) as stream:
-        return json.read_json(
+        table = json.read_json(
             stream,
-            json.ReadOptions(block_size=_BLOCK),
+            json.ReadOptions(block_size=BLOCK),
             json.ParseOptions(explicit_schema=known, unexpected_field_behavior="infer"),
         )
+        names = table.schema.names  # which fails where they are not UTF-8
+        table.validate(full=True)
+    if not names:
+        raise KnnvoteError(f"{path} holds JSON objects without any value: expected a row in each, with its image")
+    return table
 
 
 def _check_rows(path: Path, schema: pa.Schema) -> None:

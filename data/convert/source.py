@@ -16,7 +16,8 @@ from knnvote.data.text import describe_error
 
 FORMATS = "an IDX, NPZ, NPY, CSV or JSON lines file"
 _GZIP_MAGIC = b"\x1f\x8b"
-_PIECE = 1 << 24
+# A block of text becomes a row group: large enough that 784 columns are worth one, small enough for any machine.
+BLOCK = 16 << 20
 # What gzip, zipfile, NumPy (which parses a header as Python), csv and Arrow raise for damaged files; RuntimeError
 # is an encrypted archive, MemoryError a header that promises more than the machine holds.
 _UNREADABLE = (
@@ -52,7 +53,7 @@ def _advice(error: Exception, reason: str) -> str:
     if "pickle" in reason:
         return "save its arrays as plain numbers and strings, without Python objects"
     if isinstance(error, UnicodeDecodeError) or "UTF8" in reason:
-        return "if it is text, save it as UTF-8"
+        return "if it is text, save it as UTF-8, as iconv -f LATIN1 -t UTF-8 does where it is Latin-1"
     return f"expected {FORMATS}: if it is one it is damaged, so get or export it again"
 
 
@@ -72,6 +73,6 @@ def open_source(path: Path) -> Iterator[Stream]:
 def read_at_most(stream: Stream, size: int) -> bytearray:
     """So many bytes, or as many as there are; memory is taken for what there is, whatever the size asked for."""
     content = bytearray()
-    while len(content) < size and (piece := stream.read(min(_PIECE, size - len(content)))):
+    while len(content) < size and (piece := stream.read(min(BLOCK, size - len(content)))):
         content += piece
     return content

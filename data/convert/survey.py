@@ -18,10 +18,8 @@ from knnvote.data.errors import KnnvoteError
 
 from .dialect import Dialect
 from .kinds import Kind, first_other, join, kind_of
-from .source import open_source, reading
+from .source import BLOCK, open_source, reading
 
-# A block becomes a row group: large enough that 784 columns are worth one, small enough for any machine.
-BLOCK = 16 << 20
 _MOST_VALUES = 1000  # told apart in a column that may be the label
 
 

@@ -341,7 +341,7 @@ def test_images_of_text_are_refused_with_file_and_type(tmp_path, out):
 def test_a_zip_of_other_things_is_refused(tmp_path, out):
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         archive.writestr("readme.txt", "hello")
-    assert "no images among no arrays at all" in refusal([tmp_path / "set.zip"], out)
+    assert "is a zip file of readme.txt, and not NPZ: unzip it" in refusal([tmp_path / "set.zip"], out)
 
 
 def test_npy_that_promises_more_than_memory_is_refused(tmp_path, out):
@@ -473,8 +473,11 @@ def test_a_line_that_only_counts_the_columns_is_left_out_and_told(tmp_path, out)
 
 
 def test_a_row_that_a_program_took_for_a_header_is_refused(tmp_path, out):
-    (tmp_path / "a.csv").write_text("5,0,0.1,0.2,0.3\n5,0,0,0,0\n")
-    assert "write the file again from one read without header" in refusal([tmp_path / "a.csv"], out)
+    rows = "5,0,0.1,0.2,0.3\n5,0,0,0,0\n"
+    (tmp_path / "a.csv").write_text(rows)
+    assert "it holds numbers such as 0.1: leave it out, as tail -n +2 does" in refusal([tmp_path / "a.csv"], out)
+    table, _ = converted(out, tmp_path / "a.csv", rows.partition("\n")[2], label_column=1)
+    assert table["label"] == [5]
 
 
 def test_csv_of_many_blocks_is_streamed_in_order(tmp_path, out, monkeypatch):
@@ -637,12 +640,14 @@ def test_json_lines_keep_lists_digits_dates_and_whole_numbers(tmp_path, out):
         ('[{"label": 1}]', "is a JSON array, and JSON lines are read, one object a line: jq -c '.[]'"),
         ('{"label": {"0": 1, "1": 2}}', "is JSON of columns"),
         ('{"id": 12345678901234567890}', "column 'id' holds numbers beyond 2**53, which lose digits"),
+        ("{}", "holds JSON objects without any value"),
+        ('{"a": "\udcff"}', "save it as UTF-8"),
         ('{"a": 1}\n{"a": "x"}', "Column(/a) changed from number to string in row 1"),
     ],
-    ids=["array", "columns", "digits", "types"],
+    ids=["array", "columns", "digits", "nothing", "not UTF-8", "types"],
 )
 def test_json_of_another_form_is_refused_in_one_line(tmp_path, out, content, expected):
-    (tmp_path / "a.json").write_text(content)
+    (tmp_path / "a.json").write_bytes(content.encode(errors="surrogateescape"))
     assert expected in refusal([tmp_path / "a.json"], out)
 
 
@@ -664,9 +669,21 @@ def test_csv_of_a_header_alone_gives_parquet_of_no_rows(tmp_path, out):
         (b"a,b,a\n1,2,3\n", "several columns named 'a'"),
         ("label,größe\n1,2\n".encode("latin-1"), "if it is text, save it as UTF-8"),
         ("label,pixel0\n1,2\n".encode("utf-16"), "is text in UTF-16: save it as UTF-8"),
+        (b"PAR1" + bytes(9), "is Parquet already: it needs no conversion"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", r"begins with b'\x89PNG'"),
     ],
-    ids=["empty", "ragged", "commas and semicolons", "spaces", "text", "doubled name", "latin-1", "utf-16", "PNG"],
+    ids=[
+        "empty",
+        "ragged",
+        "commas and semicolons",
+        "spaces",
+        "text",
+        "doubled name",
+        "latin-1",
+        "utf-16",
+        "Parquet",
+        "PNG",
+    ],
 )
 def test_what_is_no_csv_is_refused_in_one_line(tmp_path, out, content, expected):
     (tmp_path / "a.csv").write_bytes(content)
