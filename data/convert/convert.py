@@ -84,7 +84,7 @@ def _convert_text(source: Path, destination: Path, label_column: int | None, tel
     if begin in {b"{", b"["} and label_column is not None:
         raise OptionError(
             f"{source} is JSON, whose columns have names: convert it without {param('label_column')}, and name the "
-            "label to knnvote index with --label-column"
+            "label to knnvote index"
         )
     if begin in {b"{", b"["}:
         return convert_json(source, destination, tell, is_array=begin == b"[")

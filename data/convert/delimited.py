@@ -52,7 +52,7 @@ def _check_columns(path: Path, dialect: Dialect, label_column: int | None) -> No
     if dialect.width < 2:
         raise KnnvoteError(
             f"{path} is not IDX, NPZ or NPY, and as CSV it has one column: separate columns by commas "
-            "(ids of images to remove need no conversion: knnvote remove takes them with --ids)"
+            "(ids of images to remove need no conversion: knnvote remove takes a file of them)"
         )
     names = dialect.names or ()
     repeated = next((name for name in names if names.count(name) > 1), None)
@@ -61,7 +61,7 @@ def _check_columns(path: Path, dialect: Dialect, label_column: int | None) -> No
     if label_column is not None and names:
         raise OptionError(
             f"{path} has a header, which names its columns: convert it without {param('label_column')}, and name the "
-            "label to knnvote index with --label-column"
+            "label to knnvote index"
         )
     if label_column is not None and not 0 <= label_column <= dialect.width:
         raise OptionError(

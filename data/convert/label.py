@@ -31,8 +31,8 @@ def find_label(path: Path, columns: Sequence[Column]) -> int:
                 return one.place
     raise KnnvoteError(
         f"{path} has no header that tells which of its {len(columns)} columns is the label; the first holds "
-        f"{describe(columns[0])}, the last {describe(columns[-1])}: pass {param('label_column=1')}, "
-        f"{param(f'label_column={len(columns)}')} or the number of another, or {param('label_column=0')} if none is"
+        f"{describe(columns[0])}, the last {describe(columns[-1])}: pass {param('label_column')} 1, {len(columns)} or "
+        "the number of another, or 0 if none is"
     )
 
 

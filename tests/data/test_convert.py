@@ -402,7 +402,7 @@ def test_csv_without_header_asks_for_the_label_where_it_may_be_another_column(tm
     source, expected = headerless(tmp_path / "a.csv", label, pixels, is_last=False)
     width = pixels.shape[1] + 1
     message = refusal([source], out)
-    assert f"pass label_column=1, label_column={width} or the number of another, or label_column=0" in message
+    assert f"pass label_column 1, {width} or the number of another, or 0 if none is" in message
     convert([source], out, label_column=1)
     assert pq.read_table(out).to_pydict() == expected
     convert([source], out, label_column=width, overwrite=True)
@@ -418,11 +418,11 @@ def test_the_command_that_asks_for_the_label_names_options_that_work(tmp_path, i
     asked = invoke("convert", source, "out.parquet")
     assert asked.code == 1
     assert asked.stderr.count("\n") == 1
-    (option,) = re.findall(r"--label-column=17", asked.stderr)
-    assert invoke("convert", source, "out.parquet", option).code == 0
+    (option,) = re.findall(r"pass (--label-column) 1, 17 or the number", asked.stderr)
+    assert invoke("convert", source, "out.parquet", option, "17").code == 0
     assert pq.read_table("out.parquet").to_pydict() == expected
-    assert invoke("convert", source, "out.parquet", "--overwrite", "--label-column=18").code == 2
-    assert "taken as the label" not in invoke("convert", source, "out.parquet", "--overwrite", option).stderr
+    assert invoke("convert", source, "out.parquet", "--overwrite", option, 18).code == 2
+    assert "taken as the label" not in invoke("convert", source, "out.parquet", "--overwrite", option, 17).stderr
 
 
 def test_csv_without_header_may_have_text_for_labels_and_loses_no_row(tmp_path, out):
