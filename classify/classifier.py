@@ -123,6 +123,7 @@ class Classifier:
             column=manifest.image_column,
             grayscale=manifest.grayscale is not None,
             others=numbered_like(manifest.image_column, (manifest.label_column, manifest.id_column)),
+            background=manifest.background,
         )
 
     def classify_table(self, table: pa.Table | pa.RecordBatch, layout: Layout) -> Answer:

@@ -86,6 +86,10 @@ class OptionError(KnnvoteError):
     """
 
 
+class CodecError(Exception):
+    """One image cannot be read; the text is the reason, in one line."""
+
+
 class ImageFileError(KnnvoteError):
     """A whole file of images does not fit: no image column, another shape, not Parquet."""
 

@@ -10,6 +10,8 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
+from .codecs.names import BACKGROUNDS, Background
+from .errors import check_one_of
 from .vectors import Numbers, Reasons
 
 Shape = tuple[int, ...]
@@ -24,6 +26,10 @@ class ImageOptions:
         image_column: the image column, or the common prefix of the columns of a wide layout.
         shape: of one image.
         grayscale: convert colour images instead of refusing them.
+        background: lay images with transparent pixels on ``white`` or ``black`` instead of refusing them.
+
+    Raises:
+        OptionError: of another background.
 
     Example:
         >>> from knnvote import ImageOptions, TrainingOptions, index_files
@@ -34,6 +40,12 @@ class ImageOptions:
     image_column: str | None = None
     shape: Shape | None = None
     grayscale: bool = False
+    background: Background | None = None
+
+    def __post_init__(self) -> None:
+        """Check what is one of a few texts."""
+        if self.background is not None:
+            check_one_of("background", self.background, BACKGROUNDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +75,15 @@ class FirstRows:
         candidate: the columns.
         column: (n,) the first rows, 64 at most, of the first of them, as `read_column` gives it.
         schema: of the file.
-        grayscale: whether colour images are converted.
+        options: what the user, or the index, says about the images.
+        pixels: in an image, where the user or the index tells its shape.
     """
 
     candidate: Candidate
     column: pa.Array
     schema: pa.Schema
-    grayscale: bool
+    options: ImageOptions
+    pixels: int | None = None
 
     @property
     def type(self) -> pa.DataType:
@@ -86,6 +100,7 @@ class Layout(ABC):
         columns: the columns to read; more than one only for a wide layout, in the order of the pixels.
         shape: of one image, e.g. (28, 28); (d,) for a flat vector; () if nothing tells, as in an empty file.
         grayscale: whether colour images are converted.
+        background: on which transparent pixels are laid.
         held_shape: the shape as the file holds it where that is another, e.g. (784,) or (28, 28, 1).
     """
 
@@ -95,6 +110,7 @@ class Layout(ABC):
     columns: tuple[str, ...]
     shape: Shape
     grayscale: bool
+    background: Background | None = None
     held_shape: Shape = ()
 
     @classmethod
@@ -144,7 +160,7 @@ class Layout(ABC):
         return math.prod(self.shape) if self.shape else 0
 
     def describe(self) -> str:
-        """One line for people, e.g. ``PNG or JPEG, 28 x 28, in column 'image'``."""
+        """One line for people, e.g. ``encoded, 28 x 28, in column 'image'``."""
         where = f"column {self.name!r}"
         if len(self.columns) > 1:
             where = f"columns {self.columns[0]!r} to {self.columns[-1]!r}"

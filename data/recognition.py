@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from .codecs.names import Background
 from .columns import read_column
 from .errors import ImageFileError, param
 from .layout import Candidate, FirstRows, ImageOptions, Layout, Shape, compatible, show_shape
@@ -18,7 +19,10 @@ from .layouts.wide import Wide
 LAYOUTS: tuple[type[Layout], ...] = (Encoded, Raw, Tensors, Lists, Wide)
 
 _LISTED_COLUMNS = 12
-_ACCEPTED = "PNG, JPEG or raw pixels in a binary column, lists or tensors of numbers, or one numeric column a pixel"
+_ACCEPTED = (
+    "PNG, JPEG, other encoded images or raw pixels in a binary column, lists or tensors of numbers, "
+    "or one numeric column a pixel"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +34,14 @@ class StoredImages:
         column: the image column's name when the index was built, taken where several could be meant.
         grayscale: colour images were converted.
         others: columns of labels and ids that are numbered as those of the pixels are, and so could be taken for some.
+        background: on which transparent pixels were laid.
     """
 
     shape: Shape
     column: str | None
     grayscale: bool
     others: tuple[str, ...] = ()
+    background: Background | None = None
 
     def recognise(self, head: pa.Table, options: ImageOptions) -> Layout:
         """How a table whose first rows these are holds its images.
@@ -43,7 +49,11 @@ class StoredImages:
         Raises:
             ImageFileError: it holds none, or of another shape than the index's.
         """
-        options = replace(options, grayscale=options.grayscale or self.grayscale)
+        options = replace(
+            options,
+            grayscale=options.grayscale or self.grayscale,
+            background=options.background or self.background,
+        )
         return recognise_images(head, options, expected=self.shape, preferred=self.column, others=self.others)
 
 
@@ -79,18 +89,18 @@ def recognise_images(
     candidates = _candidates(head.schema)
     if others:
         candidates = _candidates_beside(head.schema, others, math.prod(expected or ()))
-    first = _choose(candidates, head, options, preferred)
+    shape_known = options.shape or expected
+    first = _choose(candidates, head, options, preferred, math.prod(shape_known) if shape_known else None)
     candidate, layout = first.candidate, first.candidate.layout
-    is_shape_given = bool(expected or options.shape)
     shapes, reason = layout.measure(first)
-    if reason and not shapes and not is_shape_given:
+    if reason and not shapes and not shape_known:
         raise ImageFileError(
             f"none of the first {len(first.column)} rows of column {candidate.name!r} is a readable image: "
             f"{reason}; name another column with {param('image_column')}, "
             f"or pass {param('shape')} to go on past such rows"
         )
     shape, held = _settle(shapes, options.shape, expected, flat_as_square=layout.takes_squares(first))
-    doubt = None if is_shape_given else layout.doubt(first, shape)
+    doubt = None if shape_known else layout.doubt(first, shape)
     if doubt:
         raise ImageFileError(doubt)
     return layout(
@@ -98,11 +108,14 @@ def recognise_images(
         columns=candidate.columns,
         shape=shape,
         grayscale=options.grayscale,
+        background=options.background,
         held_shape=() if held == shape else held,
     )
 
 
-def _choose(every: list[list[Candidate]], head: pa.Table, options: ImageOptions, preferred: str | None) -> FirstRows:
+def _choose(
+    every: list[list[Candidate]], head: pa.Table, options: ImageOptions, preferred: str | None, pixels: int | None
+) -> FirstRows:
     """The image column, or columns, in the layout that fits the rows."""
     candidates = _choose_by_name(every, head.schema, options.image_column, preferred)
     name = candidates[0].columns[0]
@@ -110,7 +123,7 @@ def _choose(every: list[list[Candidate]], head: pa.Table, options: ImageOptions,
         raise ImageFileError(f"several columns are named {name!r}: write the file with each name once")
     column = read_column(head, name)
     found = [
-        FirstRows(candidate=candidate, column=column, schema=head.schema, grayscale=options.grayscale)
+        FirstRows(candidate=candidate, column=column, schema=head.schema, options=options, pixels=pixels)
         for candidate in candidates
     ]
     return next((first for first in found[:-1] if first.candidate.layout.fits(first)), found[-1])

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from knnvote.data.codec import GRAYSCALE_FORMULA
+from knnvote.data.codecs.grey import GRAYSCALE_FORMULA
 from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole, param
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import Inputs, find_inputs
@@ -253,6 +253,7 @@ def _manifest(examples: TrainingSet, options: IndexOptions, built: Built) -> Man
         range=(x.min().item(), x.max().item()),
         step=str(examples.step),
         grayscale=GRAYSCALE_FORMULA if examples.grayscale else None,
+        background=examples.background,
         is_regression=examples.is_regression,
         classes=() if examples.is_regression else tuple(sorted(labels.unique().to_pylist())),
         class_names=examples.class_names,

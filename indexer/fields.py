@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
+from knnvote.data.codecs.names import BACKGROUNDS
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.steps import parse_step
 
@@ -161,7 +162,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "shape": _list_of(_is_positive),
     "dtype": _one_of(*_DTYPES),
     "range": _is_range,
-    "vector": _record_of(step=_is_step, grayscale=_is_text_or_none),
+    "vector": _record_with({"background": _one_of(*BACKGROUNDS)}, step=_is_step, grayscale=_is_text_or_none),
     "task": _one_of(*TASKS),
     "classes": _list_of(lambda value: isinstance(value, int | str)),
     "class_names": lambda value: value is None or _list_of(_is_text)(value),

@@ -182,10 +182,10 @@ def _check_tuning(index: Index, tuning: Tuner | None) -> None:
 
 def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
     """Options that read new images as the stored ones were read."""
-    grayscale = index.manifest.grayscale is not None
+    manifest = index.manifest
     return replace(
         training,
-        images=replace(training.images, grayscale=grayscale),
+        images=replace(training.images, grayscale=manifest.grayscale is not None, background=manifest.background),
         id_column=training.id_column or index.manifest.id_column,
         is_regression=index.is_regression,
     )
@@ -205,6 +205,7 @@ def _training_set(index: Index) -> TrainingSet:
         class_names=manifest.class_names,
         is_regression=index.is_regression,
         grayscale=manifest.grayscale is not None,
+        background=manifest.background,
         sources=manifest.sources,
         skipped=manifest.skipped,
     )

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from knnvote.data.codecs.names import Background
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import Location, locate
 
@@ -126,6 +127,7 @@ class Manifest:
         range: the least and the greatest stored number.
         step: between an image and its vector, as text.
         grayscale: the formula by which colour images were converted; None where they were not.
+        background: on which transparent pixels were laid; None where they were refused.
         is_regression: labels are numbers to be averaged, not classes.
         classes: the distinct labels, sorted; none for regression.
         class_names: names that a Hugging Face data set gives its integer classes.
@@ -154,6 +156,7 @@ class Manifest:
     range: tuple[float, float]
     step: str
     grayscale: str | None
+    background: Background | None
     is_regression: bool
     classes: tuple[Any, ...]
     class_names: list[str] | None
@@ -209,6 +212,7 @@ class Manifest:
             range=tuple(record["range"]),
             step=record["vector"]["step"],
             grayscale=record["vector"]["grayscale"],
+            background=record["vector"].get("background"),
             is_regression=record["task"] == "regression",
             classes=tuple(record["classes"]),
             sources=tuple(Source(**source) for source in record["sources"]),
@@ -227,7 +231,11 @@ class Manifest:
             "shape": list(self.shape),
             "dtype": self.dtype,
             "range": list(self.range),
-            "vector": {"step": self.step, "grayscale": self.grayscale},
+            "vector": {
+                "step": self.step,
+                "grayscale": self.grayscale,
+                **({} if self.background is None else {"background": self.background}),
+            },
             "task": self.task,
             "classes": list(self.classes),
             "class_names": self.class_names,

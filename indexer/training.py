@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from knnvote.data.codecs.names import Background
 from knnvote.data.columns import is_float
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.inputs import InputFile
@@ -76,6 +77,7 @@ class TrainingSet:
         class_names: names that a Hugging Face data set gives its integer classes.
         is_regression: labels are numbers to be averaged.
         grayscale: colour images are converted to grey.
+        background: on which transparent pixels are laid.
         sources: each file.
         skipped: rows left out as bad.
     """
@@ -90,6 +92,7 @@ class TrainingSet:
     class_names: list[str] | None = None
     is_regression: bool = False
     grayscale: bool = False
+    background: Background | None = None
     sources: tuple[Source, ...] = ()
     skipped: int = 0
 
@@ -141,7 +144,6 @@ def read_training_set(
     parts: list[_Part] = [] if stored is None else [_as_part(stored)]
     names, step = (None, Pixels()) if stored is None else (stored.class_names, stored.step)
     sources = [] if stored is None else [*stored.sources]
-    # Where ids are file#row, a file of a stored one's name stays so: its ids tell whether it was added before.
     inputs = _distinctly_named(inputs, {source.path for source in sources} if options.id_column else set())
     for source in inputs:
         with open_images(source, _like(parts[0] if parts else None, options, stored)) as images:
@@ -164,6 +166,7 @@ def read_training_set(
         class_names=names,
         is_regression=options.is_regression,
         grayscale=options.images.grayscale,
+        background=options.images.background,
         sources=tuple(sources),
     )
 
@@ -216,7 +219,10 @@ def _require_images(inputs: Sequence[InputFile], parts: Sequence[_Part]) -> None
 
 
 def _distinctly_named(inputs: Sequence[InputFile], taken: Set[str]) -> list[InputFile]:
-    """Inputs whose relative paths tell them apart in provenance; where they do not, the path as given stands."""
+    """Inputs whose relative paths tell them apart in provenance; where they do not, the path as given stands.
+
+    Where ids are file#row, a file of a stored one's name stays so: its ids tell whether it was added before.
+    """
     times = Counter([*(source.relative for source in inputs), *taken])
     return [source if times[source.relative] == 1 else replace(source, relative=source.shown) for source in inputs]
 

@@ -75,7 +75,8 @@ def read_test_set(
                 reasons.update(spelled_reasons(bad, as_recorded).values())
         before += images.num_rows
     if not sum(map(len, blocks)):
-        raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on")
+        why = "".join(f": {reason}" for reason, _ in reasons.most_common(1))
+        raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on{why}")
     return TestSet(np.concatenate(blocks), labels, np.concatenate(numbers), dict(reasons))
 
 

@@ -82,6 +82,7 @@ class FinishedJob:
             image_column=given.image_column or options.image_column,
             shape=given.shape or options.shape,
             grayscale=given.grayscale or options.grayscale,
+            background=given.background or options.background,
         )
         return self.record.stored_images.recognise(head, options)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from knnvote.classify.search.ladder import Promise
 from knnvote.classify.vote import Rule
+from knnvote.data.codecs.names import BACKGROUNDS
 from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.files import atomic_write
 from knnvote.data.inputs import InputFile
@@ -64,6 +65,7 @@ class JobRecord:
             image_column=self.options["image_column"],
             shape=None if shape is None else _to_shape(shape),
             grayscale=self.options["grayscale"],
+            background=self.options.get("background"),
         )
 
     @property
@@ -82,8 +84,8 @@ class JobRecord:
         found = []
         if self.index != made_from["index"]:
             found.append(f"the index was {self.index[:12]}... and is {made_from['index'][:12]}...")
-        for name, value in made_from["options"].items():
-            before = self.options.get(name)
+        for name in {**self.options, **made_from["options"]}:
+            before, value = self.options.get(name), made_from["options"].get(name)
             if before != value:
                 found.append(f"{param(name)} was {_shown(before)} and is {_shown(value)}")
         return found
@@ -123,6 +125,8 @@ def write_job_record(out: Location, record: JobRecord) -> None:
     content = asdict(record)
     if not record.stored_images.others:  # as of indexes that have none it always was
         del content["stored_images"]["others"]
+    if record.stored_images.background is None:  # as records of before have it
+        del content["stored_images"]["background"]
     _write_json(out / RECORDS / JOB, content)
 
 
@@ -150,6 +154,8 @@ def _to_record(raw: Any) -> JobRecord:
     record = JobRecord(raw["index"], dict(raw["options"]), stored, dict(raw["inputs"]))
     wrong = [name for name, types in _OPTION_TYPES.items() if type(record.options[name]) not in types]
     texts = (record.index, stored.column or "", *stored.others, *record.inputs.values())
+    if stored.background not in {None, *BACKGROUNDS}:
+        raise ValueError
     if wrong or type(stored.grayscale) is not bool or not all(isinstance(text, str) for text in texts):
         raise TypeError
     # A stranger's address could name a server of its own, to which a request would carry the user's access.

@@ -96,6 +96,8 @@ class Work:
     def made_from(self) -> dict[str, Any]:
         """The part of every receipt that all files of the job share; as JSON gives it back."""
         shaping = {**asdict(self.rule), **asdict(self.options.images), **asdict(self.options.output)}
+        if shaping["background"] is None:  # which jobs of before had no word for: they go on
+            del shaping["background"]
         record: dict[str, Any] = json.loads(json.dumps({"index": self.fingerprint, "options": shaping}))
         return record
 

@@ -1,22 +1,24 @@
-"""PNG or JPEG in a column of bytes, alone or in the struct in which Hugging Face data sets hold an image."""
+"""Encoded images in a column of bytes, alone or in the struct in which Hugging Face data sets hold an image."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from knnvote.data.codec import CodecError, decode, decode_into, header_shape, is_encoded
+from knnvote.data.codec import decode, decode_into, header_shape, is_encoded
 from knnvote.data.columns import is_binary, read_column
+from knnvote.data.errors import CodecError
 from knnvote.data.layout import Candidate, FirstRows, Layout, Measured, Shape, commonest, compatible, show_shape
 from knnvote.data.vectors import Numbers, Reasons
 
 
 class Encoded(Layout):
-    """A PNG or JPEG a row."""
+    """An encoded image a row."""
 
-    title: ClassVar[str] = "PNG or JPEG"
+    title: ClassVar[str] = "encoded"
 
     @classmethod
     def candidates(cls, schema: pa.Schema) -> Iterable[Candidate]:
@@ -27,16 +29,25 @@ class Encoded(Layout):
 
     @classmethod
     def fits(cls, first: FirstRows) -> bool:
-        """Whether metadata say so, or any row begins as one; rows that say nothing are taken for such."""
+        """Whether metadata say so, or the rows begin as such do; rows that say nothing are taken for such.
+
+        Raw pixels may begin as an encoded image by chance, and an encoded image may be damaged: where rows differ,
+        they are raw if most begin as none and have one length, that of the index's images if there is an index.
+        """
         if _is_image_struct(first.type) or first.candidate.name in _declared_images(first.schema):
             return True
-        rows = [data for data in first.column.to_pylist() if data is not None]
-        return not rows or any(map(is_encoded, rows))
+        rows = [data for data in first.column.to_pylist() if data]
+        encoded = [data for data in rows if is_encoded(data)]
+        if len(encoded) in {0, len(rows)}:
+            return len(encoded) == len(rows)
+        lengths = Counter(map(len, rows))
+        of_raw = lengths.most_common(1)[0][1] if first.pixels is None else lengths[first.pixels]
+        return 2 * len(encoded) > len(rows) or 2 * of_raw <= len(rows)
 
     @classmethod
     def measure(cls, first: FirstRows) -> Measured:
         """The shapes of rows that can be decoded; those that claim the same are of it if one is."""
-        rows = first.column.to_pylist()
+        rows, options = first.column.to_pylist(), first.options
         claimed = {header_shape(data) for data in rows if data is not None}
         is_one = len(claimed) == 1 and None not in claimed
         shapes: list[Shape] = []
@@ -46,7 +57,7 @@ class Encoded(Layout):
                 reasons.append("null image")
                 continue
             try:
-                shapes.append(decode(data, grayscale=first.grayscale).shape)
+                shapes.append(decode(data, grayscale=options.grayscale, background=options.background).shape)
             except CodecError as error:
                 reasons.append(str(error))
                 continue
@@ -64,7 +75,7 @@ class Encoded(Layout):
         for row, data in enumerate(column.to_pylist()):
             place = places[row]
             try:
-                image = _decode_one(data, place, grayscale=self.grayscale)
+                image = self._decode_one(data, place)
             except CodecError as error:
                 place[...] = 0
                 bad[row] = str(error)
@@ -79,6 +90,15 @@ class Encoded(Layout):
         for row, image in deep.items():
             wider[row] = image.ravel()
         return wider, bad
+
+    def _decode_one(self, data: bytes | None, place: Numbers) -> Numbers:
+        """The image, of the shape of its place or as many pixels if that is flat; the place itself if it can."""
+        if data is None:
+            raise CodecError("null image")
+        image = decode_into(data, place, grayscale=self.grayscale, background=self.background)
+        if not compatible(image.shape, place.shape):
+            raise CodecError(f"image is {show_shape(image.shape)}, expected {show_shape(place.shape)}")
+        return image
 
 
 def _is_image_struct(kind: pa.DataType) -> bool:
@@ -96,13 +116,3 @@ def _declared_images(schema: pa.Schema) -> set[str]:
         return {name for name, feature in features.items() if feature.get("_type") == "Image"}
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         return set()
-
-
-def _decode_one(data: bytes | None, place: Numbers, *, grayscale: bool) -> Numbers:
-    """The image, of the shape of its place or as many pixels if that is flat; the place itself if it can."""
-    if data is None:
-        raise CodecError("null image")
-    image = decode_into(data, place, grayscale=grayscale)
-    if not compatible(image.shape, place.shape):
-        raise CodecError(f"image is {show_shape(image.shape)}, expected {show_shape(place.shape)}")
-    return image

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_sets import FAISS_METRICS
 
-from knnvote.data.codec import GRAYSCALE_FORMULA
+from knnvote.data.codecs.grey import GRAYSCALE_FORMULA
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import find_inputs

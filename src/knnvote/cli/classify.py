@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from knnvote.data.codecs.names import Background
+
 from .interruption import words
 from .options import (
     example,
-    grayscale_option,
     image_options,
     images_argument,
     index_argument,
     is_given,
     json_option,
     parse_distance,
+    seen_options,
     threads_option,
     vote_options,
 )
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 )
 @click.option("--prefix", default="", metavar="TEXT", help="Before the names of the columns that are added.")
 @image_options
-@grayscale_option
+@seen_options
 @click.option("--fail-fast", is_flag=True, help="Stop at the first file that fails.")
 @click.option(
     "--batch-size", type=click.IntRange(1, 2**20), help="Rows searched at a time; it never changes an answer."
@@ -71,6 +73,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     image_column: str | None,
     shape: tuple[int, ...] | None,
     grayscale: bool,
+    background: Background | None,
     fail_fast: bool,
     batch_size: int | None,
     threads: int | None,
@@ -89,7 +92,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     inputs, folder = find_inputs(images), locate(out)
     classifier = _classifier(index_folder, rule, false_alarms, threads)
     options = JobOptions(
-        images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale),
+        images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
         output=OutputOptions(neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix),
     )
     talk_no_promise(classifier.index, classifier.rule)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from knnvote.data.codecs.names import Background
+
 from .options import (
     POSITIVE,
     example,
@@ -16,6 +18,7 @@ from .options import (
     page_option,
     parse_algorithms,
     parse_plot,
+    seen_options,
     threads_option,
     vote_options,
 )
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 )
 @vote_options
 @image_options
+@seen_options
 @click.option("--label-column", metavar="NAME", help="Column of the true labels.")
 @threads_option
 @click.option(
@@ -52,6 +56,8 @@ def compare(  # noqa: PLR0917  # click passes options by name
     index_folders: tuple[str, ...],
     image_column: str | None,
     shape: tuple[int, ...] | None,
+    grayscale: bool,
+    background: Background | None,
     label_column: str | None,
     threads: int | None,
     algorithms: Any,
@@ -71,7 +77,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
     inputs, rule = find_inputs(images), Rule(**options)
     indexes = [open_index(folder) for folder in index_folders]
     of_images: dict[str, Any] = {
-        "images": ImageOptions(image_column=image_column, shape=shape),
+        "images": ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
         "label_column": label_column,
         "threads": threads,
     }

@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
+from knnvote.data.codecs.names import Background
 from knnvote.indexer.names import KINDS, METRIC_NAMES, TASKS
 
 from .interruption import words
 from .options import (
     example,
-    grayscale_option,
     image_column_option,
     image_options,
     images_argument,
@@ -20,6 +20,7 @@ from .options import (
     neighbor_options,
     parse_local,
     seed_option,
+    seen_options,
     skip_bad_option,
     threads_option,
     ties_option,
@@ -67,7 +68,7 @@ _FEW = 20  # images, each of which may well be of a class of its own
 @image_options
 @label_column_option
 @click.option("--id-column", metavar="NAME", help="Column of ids; file#row otherwise.")
-@grayscale_option
+@seen_options
 @skip_bad_option
 @click.option("--overwrite", is_flag=True, help="Replace an index folder that exists.")
 @seed_option("Of everything random.")
@@ -87,6 +88,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     label_column: str | None,
     id_column: str | None,
     grayscale: bool,
+    background: Background | None,
     skip_bad: bool,
     **options: Any,
 ) -> None:
@@ -98,7 +100,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     from knnvote.indexer.training import TrainingOptions
 
     training = TrainingOptions(
-        images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale),
+        images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
         label_column=label_column,
         id_column=id_column,
         is_regression=task == "regression",

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from knnvote.data.codecs.names import BACKGROUNDS
 from knnvote.data.errors import OptionError
 from knnvote.indexer.names import TIES, WEIGHTS, base_name
 
@@ -170,7 +171,10 @@ image_column_option = click.option(
 )
 label_column_option = click.option("--label-column", metavar="NAME", help="Column of the labels.")
 skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
-grayscale_option = click.option("--grayscale", is_flag=True, help="Convert colour images to grey.")
+seen_options = together(
+    click.option("--grayscale", is_flag=True, help="Convert colour images to grey."),
+    click.option("--background", type=click.Choice(BACKGROUNDS), help="What shows through transparent pixels."),
+)
 image_options = together(
     image_column_option,
     click.option("--shape", metavar="HxW", callback=parse_shape, help="Shape of an image, if the file does not tell."),

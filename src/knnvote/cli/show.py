@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
+from knnvote.data.codecs.names import Background
+
 from .options import (
     example,
-    grayscale_option,
     image_options,
     images_argument,
     index_argument,
@@ -17,6 +18,7 @@ from .options import (
     parse_page,
     picture_option,
     seed_option,
+    seen_options,
 )
 from .talk import talk, talk_written
 
@@ -35,7 +37,7 @@ from .talk import talk, talk_written
 @click.option("--errors", is_flag=True, help="Only wrong predictions, each in a row with its neighbours.")
 @click.option("--index", "index_folder", metavar="INDEX", help="The job's index, to find neighbours in for --errors.")
 @image_options
-@grayscale_option
+@seen_options
 @label_column_option
 @picture_option("show.png")
 def show(  # noqa: PLR0917  # click passes options by name
@@ -47,6 +49,7 @@ def show(  # noqa: PLR0917  # click passes options by name
     image_column: str | None,
     shape: tuple[int, ...] | None,
     grayscale: bool,
+    background: Background | None,
     label_column: str | None,
     out: Path,
 ) -> None:
@@ -68,7 +71,7 @@ def show(  # noqa: PLR0917  # click passes options by name
     job = None if predictions is None else FinishedJob.open(locate(predictions))
     selection = Selection(
         count=rows if errors else rows * columns,
-        images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale),
+        images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
         label_column=label_column,
         job=job,
         classifier=None if job is None or index_folder is None else job.classifier(open_index(index_folder)),

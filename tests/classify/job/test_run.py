@@ -601,6 +601,7 @@ def test_a_rerun_mends_an_output_that_was_damaged_or_removed(classifier, source,
         ((Rule(), output(keep=("label",))), r'keep was not given and is \["label"\]'),
         ((Rule(k=3), output(prefix="x")), r'k was 5 and is 3; prefix was not given and is "x"'),
         ((Rule(), JobOptions(images=ImageOptions(grayscale=True))), r"grayscale was not given and is given"),
+        ((Rule(), JobOptions(images=ImageOptions(background="black"))), r'background was not given and is "black"'),
     ],
 )
 def test_a_folder_made_with_other_options_is_refused_naming_them(classifier, source, tmp_path, asked, told):

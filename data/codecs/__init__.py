@@ -1,0 +1,1 @@
+"""Steps of decoding an image, each beside the library that does it."""
