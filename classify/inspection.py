@@ -51,7 +51,7 @@ def _inspect_images(inputs: Sequence[InputFile]) -> list[dict[str, Any]]:
 def _inspect_file(source: InputFile) -> dict[str, Any]:
     try:
         with source.open_rows() as rows:
-            head = rows.head()
+            head = rows.telling_head()
             layout = recognise_images(head, ImageOptions())
             label = _label_column(head.schema, layout)
             return {"rows": rows.num_rows, "images": layout.describe(), "label_column": label}

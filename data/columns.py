@@ -47,6 +47,20 @@ def read_column(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
     return plain.cast(pa.large_binary()) if pa.types.is_binary_view(plain.type) else plain
 
 
+def may_hold_images(kind: pa.DataType) -> bool:
+    """Whether a column of a type may hold images of which its rows alone tell how and of what shape."""
+    if pa.types.is_struct(kind):
+        return bool(kind.get_field_index("bytes") >= 0 and is_binary(kind.field("bytes").type))
+    return is_binary(kind) or (is_list(kind) and not fixed_shape(kind))
+
+
+def filled(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
+    """The values of a column that may hold images, as it has them, without those that are null or of no length."""
+    column = read_column(batch, name)
+    length = pc.list_value_length(column) if is_list(column.type) else pc.binary_length(column)
+    return batch.column(name).filter(pc.greater(length, 0))
+
+
 def check_text(column: pa.Array | pa.ChunkedArray, name: str) -> None:
     """Refuse text that is not UTF-8: writers of Parquet need not look.
 

@@ -73,7 +73,7 @@ class ImageFile:
     @classmethod
     def recognised(cls, source: InputFile, rows: RowFile, recognise: Callable[[pa.Table], Layout]) -> "ImageFile":
         """An open file of rows as one of images; as `open_images`."""
-        head = rows.head()
+        head = rows.telling_head()
         with source.content_told():
             layout = recognise(head)
         return cls(source=source, rows=rows, schema=head.schema, layout=layout)

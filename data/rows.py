@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from .columns import filled, may_hold_images
 from .errors import ImageFileError
 from .locations import Location
 
 HEAD_ROWS = 64
+_BATCH = 2048
 # Keys under which writers describe all columns of a file, for readers that believe them before the file; with a dot at
 # the end, how such keys begin.
 _OF_ALL_COLUMNS = (b"huggingface", b"pandas", b"knnvote", b"geo", b"avro.schema")
@@ -58,6 +60,31 @@ class RowFile(ABC):
         Raises:
             ImageFileError: they cannot be read.
         """
+
+    def telling_head(self) -> pa.Table:
+        """The head, but for columns of images that are blank there: they show the first values that they have.
+
+        Raises:
+            ImageFileError: rows cannot be read.
+        """
+        head = self.head()
+        for place, field in enumerate(head.schema):
+            may_tell = may_hold_images(field.type) and head.schema.names.count(field.name) == 1
+            if may_tell and self.num_rows > len(head) and not len(filled(head, field.name)):
+                head = head.set_column(place, field, self._first_values(field, len(head)))
+        return head
+
+    def _first_values(self, field: pa.Field, rows: int) -> pa.ChunkedArray:
+        """So many rows of a column, filled ones of the file as far as there are."""
+        found: list[pa.Array] = []
+        count = 0
+        for batch in self.batches([field.name], _BATCH):
+            values = filled(batch, field.name).slice(0, rows - count)
+            found.append(values)
+            count += len(values)
+            if count == rows:
+                break
+        return pa.chunked_array([*found, pa.nulls(rows - count, field.type)], field.type)
 
     def rows_to_hold(self, _columns: Sequence[str], rows: int) -> int:
         """So many rows of some columns, or fewer where they may be large: the same number for the same file.

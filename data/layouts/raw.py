@@ -1,6 +1,8 @@
 """The pixels themselves, a byte each, in a column of bytes."""
 
-from collections.abc import Iterable
+import math
+import re
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +13,11 @@ from knnvote.data.columns import is_binary, read_column, view_buffer
 from knnvote.data.errors import param
 from knnvote.data.layout import Candidate, FirstRows, Layout, Measured, Shape, commonest, in_rows
 from knnvote.data.vectors import Numbers, Reasons, blank_unusable
+
+_USUAL_NAME = re.compile("image|img|pixel|picture|photo", re.IGNORECASE)
+_SANE = 1e-6, 1e6  # what numbers of a vector lie between, by far the most of them
+_MOST = 0.9
+_NUMBERS = tuple(map(np.dtype, ("<f8", "<f4", "<i8", "<i4", "<i2")))
 
 
 class Raw(Layout):
@@ -36,12 +43,22 @@ class Raw(Layout):
 
     @classmethod
     def doubt(cls, first: FirstRows, shape: Shape) -> str | None:
-        """Bytes that are not the pixels of a square may be anything."""
-        if len(shape) != 1:
+        """Bytes may be anything: they are pixels if they are as many as a square has, are called so, and nothing else.
+
+        Called so is what the user names as the image column, and what has a usual name of one.
+        """
+        if not shape:
             return None
+        size, name = math.prod(shape), first.candidate.name
+        other = _other_reading([data for data in first.column.to_pylist() if data and len(data) == size], size)
+        is_called_so = first.options.image_column is not None or _USUAL_NAME.search(name)
+        if len(shape) > 1 and is_called_so and not other:
+            return None
+        sides = "HxW" if len(shape) == 1 else "x".join(map(str, shape))
+        they = f"look like {other}" if other else "may be anything"
         return (
-            f"column {first.candidate.name!r} holds {shape[0]} bytes a row: neither PNG or JPEG nor the pixels of "
-            f"a square image; give {param('shape')}, or name another column with {param('image_column')}"
+            f"column {name!r} holds {size} bytes a row, which {they}: pass {param('shape')} {sides} if they are "
+            f"pixels, a byte each; if not, name another column with {param('image_column')}, or write numbers as lists"
         )
 
     def decode(self, batch: pa.RecordBatch | pa.Table) -> tuple[Numbers, Reasons]:
@@ -62,3 +79,34 @@ class Raw(Layout):
         for row in np.flatnonzero((lengths != self.d) & ~null).tolist():
             bad[row] = f"{lengths[row]} bytes, expected {self.d}"
         return blank_unusable(in_rows(pixels, lengths, bad, self.d), None, bad)
+
+
+def _other_reading(rows: Sequence[bytes], size: int) -> str | None:
+    """What rows of so many bytes are more likely than pixels; None if nothing."""
+    joined = b"".join(rows)
+    if not joined:
+        return None
+    if all(data.startswith(b"\x80") and data.endswith(b".") for data in rows):
+        return "pickles"
+    if joined.isascii() and joined.decode().isprintable():
+        return "text"
+    found = [
+        f"{size // kind.itemsize} numbers of {kind.name}"
+        for kind in _NUMBERS
+        if size % kind.itemsize == 0
+        and _are_numbers(np.frombuffer(joined, kind))
+        # In images that are as narrow, a column of pixels may be blank.
+        and (kind.kind == "f" or size > kind.itemsize**2)
+    ]
+    return " or ".join(found) or None
+
+
+def _are_numbers(values: Numbers) -> bool:
+    """Whether values have the sizes that numbers of a vector have, as hardly any do that pixels make by chance."""
+    values = values[values != 0]
+    if not len(values):
+        return False
+    if values.dtype.kind == "i":
+        return bool((values >> (8 * (values.itemsize - 1)) == np.where(values < 0, -1, 0)).all())
+    sizes = np.abs(values)
+    return float(np.mean((sizes > _SANE[0]) & (sizes < _SANE[1]))) > _MOST

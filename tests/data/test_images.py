@@ -2,6 +2,8 @@
 
 import io
 import json
+import math
+import pickle
 
 import duckdb
 import numpy as np
@@ -18,9 +20,11 @@ from sklearn.datasets import load_digits
 
 from knnvote.data.codec import decode as decode_bytes
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
+from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.layouts import encoded
 from knnvote.data.layouts.encoded import Encoded
+from knnvote.data.reading import open_images
 from knnvote.data.recognition import recognise_images
 from knnvote.data.vectors import common_type, convert_queries, smallest_type
 
@@ -242,7 +246,7 @@ def test_a_hugging_face_column_is_encoded_even_if_its_first_rows_are_broken():
     table = pa.table({"picture": [b"x" * 16] * 3}).replace_schema_metadata(metadata)
     layout = recognise(table, expected=(H, W))
     assert isinstance(layout, Encoded)
-    assert all(reason.startswith("neither PNG nor JPEG") for reason in layout.decode(table)[1].values())
+    assert all(reason.startswith("not PNG, JPEG") for reason in layout.decode(table)[1].values())
 
 
 @pytest.mark.parametrize("metadata", ["", "[]", "{", '{"info": null}', '{"info": {"features": {"picture": 1}}}'])
@@ -331,7 +335,7 @@ def test_bad_encoded_rows_are_told_one_by_one():
         1: "null image",
         2: "cannot decode PNG: png_read_data_fn input stream too small",
         3: "image is 3 x 5, expected 4 x 4",
-        4: "neither PNG nor JPEG: 5 bytes that begin with 68 65 6c 6c 6f",
+        4: "not PNG, JPEG, WebP, GIF, BMP, JPEG 2000 or AVIF, but 5 bytes that begin with 68 65 6c 6c 6f",
         5: f"colour image (RGB, 4 x 4): pass {param('grayscale=True')} to convert it",
     }
     np.testing.assert_array_equal(vectors, [FLAT[0], *np.zeros((5, 16))])
@@ -341,9 +345,9 @@ def test_images_of_one_claimed_shape_are_measured_by_the_first_that_can_be_read(
     whole = png(IMAGES[0])
     decoded = []
 
-    def counting(data, *, grayscale):
+    def counting(data, **options):
         decoded.append(data)
-        return decode_bytes(data, grayscale=grayscale)
+        return decode_bytes(data, **options)
 
     monkeypatch.setattr(encoded, "decode", counting)
     rows = [whole[:-20], None, *[whole] * 60]
@@ -401,7 +405,7 @@ def test_first_rows_of_null_say_nothing_but_the_index_or_the_user_does():
 
 
 def test_rows_of_the_wrong_length_are_told_with_both_lengths():
-    raw = pa.table({"image": [b"abcd", b"abc", b"", b"efgh"]})
+    raw = pa.table({"image": [b"\1bcd", b"abc", b"", b"efgh"]})
     vectors, bad = decode(raw)
     assert bad == {1: "3 bytes, expected 4", 2: "0 bytes, expected 4"}
     np.testing.assert_array_equal(vectors[3], list(b"efgh"))
@@ -508,10 +512,75 @@ def test_the_shape_asked_for_must_be_that_of_the_index():
 def test_raw_pixels_of_no_square_need_a_shape():
     table = pa.table({"v": [b"x" * 15]})
     with pytest.raises(
-        ImageFileError, match=r"15 bytes a row.*; give shape, or name another column with image_column$"
+        ImageFileError, match=r"15 bytes a row.*: pass shape HxW if they are pixels, .* with image_column, or write"
     ):
         recognise(table)
     assert recognise(table, shape=(3, 5)).shape == (3, 5)
+
+
+DIGITS = load_digits().images
+BYTES = {
+    "64 numbers of float32": DIGITS.astype("<f4"),
+    "64 numbers of int32": -DIGITS.astype("<i4"),
+    "128 numbers of int16": DIGITS[:64].reshape(32, 128).astype("<i2"),
+    "8 numbers of float64": np.random.default_rng(0).normal(size=(64, 8)),
+    "pickles": [pickle.dumps(bytes(48)).ljust(63, b"}") + b"."] * 5,
+    "text": [f"{i:064x}".encode() for i in range(9)],
+}
+
+
+@pytest.mark.parametrize(("told", "rows"), BYTES.items(), ids=BYTES)
+def test_bytes_that_are_more_likely_something_else_are_pixels_only_if_the_user_says_so(told, rows):
+    column = [row if isinstance(row, bytes) else row.tobytes() for row in rows[:64]]
+    side = math.isqrt(len(column[0]))
+    assert side**2 == len(column[0])
+    table = pa.table({"image": column})
+    with pytest.raises(ImageFileError, match=f"look like .*{told}.*pass shape {side}x{side} if they are pixels"):
+        recognise(table, image_column="image")
+    assert recognise(table, shape=(side, side)).title == "raw pixels"
+    assert recognise(table, expected=(side, side)).title == "raw pixels"
+
+
+def test_digits_of_bytes_are_pixels_in_a_column_of_a_usual_name_or_one_that_is_named():
+    rows = [image.astype(np.uint8).tobytes() for image in DIGITS[:64]]
+    assert recognise(pa.table({"pixels": rows})).shape == (8, 8)
+    other = pa.table({"sha512": rows})
+    assert recognise(other, image_column="sha512").shape == (8, 8)
+    with pytest.raises(ImageFileError, match=r"'sha512' holds 64 bytes a row, which may be anything: pass shape 8x8"):
+        recognise(other)
+
+
+LIKE_JPEG = b"\xff\xd8\xff" + bytes(range(13))
+
+
+@pytest.mark.parametrize(
+    ("rows", "title"),
+    [
+        ([LIKE_JPEG, *LAYOUTS["raw"]().to_pylist()], "raw pixels"),
+        ([LIKE_JPEG, None, b"", b"ragged", *LAYOUTS["raw"]().to_pylist()], "raw pixels"),
+        ([LIKE_JPEG, LIKE_JPEG], "encoded"),
+        ([png(IMAGES[0]), *[b"404 Not found...", b"503"] * 3], "encoded"),
+        ([png(IMAGES[0]), b"x" * 16], "encoded"),
+        ([None, b""], "encoded"),
+    ],
+)
+def test_what_bytes_are_is_told_by_all_the_first_rows(rows, title):
+    assert recognise(pa.table({"image": pa.array(rows, pa.binary())}), expected=(H, W)).title == title
+
+
+@pytest.mark.parametrize(
+    "name", ["raw", "raw in large binary", "PNG in a dictionary", "struct of bytes and path", "list"]
+)
+def test_first_rows_of_null_leave_it_to_those_behind_them(tmp_path, name):
+    column = LAYOUTS[name]()
+    nulls = pa.nulls(70, column.type)
+    kept = pa.chunked_array([nulls, column], column.type)
+    pq.write_table(pa.table({"image": kept}), tmp_path / "x.parquet", row_group_size=40)
+    (source,) = find_inputs(tmp_path / "x.parquet")
+    with open_images(source, lambda head: recognise_images(head, ImageOptions())) as images:
+        assert images.layout.shape == (H, W)
+        rows = list(images.read(batch_size=1000))
+    np.testing.assert_array_equal(np.concatenate([batch.pixels for batch in rows])[70:], FLAT)
 
 
 def test_a_first_row_of_another_length_does_not_fail_the_file():
@@ -537,7 +606,7 @@ def test_pixels_are_views_of_arrows_memory_where_they_can_be():
 
 def test_a_layout_is_described_in_one_line():
     table = pa.table({"image": LAYOUTS["PNG"]()})
-    assert recognise(table).describe() == "PNG or JPEG, 4 x 4, in column 'image'"
+    assert recognise(table).describe() == "encoded, 4 x 4, in column 'image'"
     table = pa.table({"v": [[0.5, 1.5]]})
     assert recognise(table).describe() == "lists of numbers, 2 values, in column 'v'"
 
