@@ -24,17 +24,17 @@ class Thumbnail:
     told: str
 
 
-def thumbnail(pixels: NDArray[np.generic], ink: tuple[float, float], told: str) -> Thumbnail:
-    """An image (height, width) in grey.
+def thumbnail(pixels: NDArray[np.generic], shades: tuple[float, float], told: str) -> Thumbnail:
+    """An image (height, width) in grey, as any viewer shows it.
 
     Args:
         pixels: of the image.
-        ink: the values of white and black; pixels beyond are cut off there.
+        shades: the values of black and white; pixels beyond are cut off there.
         told: what it shows.
     """
-    low, high = ink
+    low, high = shades
     share = (pixels.astype(np.float64) - low) / ((high - low) or 1.0)
-    png: Any = imagecodecs.png_encode(np.rint(255 * (1 - np.clip(share, 0, 1))).astype(np.uint8))
+    png: Any = imagecodecs.png_encode(np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8))
     return Thumbnail("data:image/png;base64," + base64.b64encode(png).decode(), told)
 
 

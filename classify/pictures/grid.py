@@ -52,9 +52,9 @@ def draw_grid(images: Sequence[ShownImage], columns: int) -> "Figure":
     columns = min(columns, len(images))
     titles = [_title(image) for image in images]
     figure, cells = _cells(-(-len(images) // columns), columns, images[0].pixels, titles)
-    ink = _range(image.pixels for image in images)
+    shades = _range(image.pixels for image in images)
     for axes, image, title in zip(cells, images, titles, strict=False):
-        _draw(axes, image.pixels, ink, title, is_marked=image.is_wrong)
+        _draw(axes, image.pixels, shades, title, is_marked=image.is_wrong)
     for axes in cells[len(images) :]:
         axes.remove()
     return figure
@@ -68,9 +68,9 @@ def draw_errors(images: Sequence[ShownImage]) -> "Figure":
     for image in images:
         cells += [(image.pixels, _title(image), False), *_voters(image, shown)]
     figure, all_axes = _cells(len(images), shown + 1, images[0].pixels, [title for _, title, _ in cells])
-    ink = _range(pixels for pixels, _, _ in cells)
+    shades = _range(pixels for pixels, _, _ in cells)
     for axes, (pixels, title, is_marked) in zip(all_axes, cells, strict=True):
-        _draw(axes, pixels, ink, title, is_marked=is_marked)
+        _draw(axes, pixels, shades, title, is_marked=is_marked)
     nearest = f"the nearest {shown} of {rule.k} neighbours" if shown < rule.k else f"its {shown} nearest neighbours"
     figure.suptitle(
         f"Left, an image with a wrong prediction; right, {nearest}\nwith label and distance; "
@@ -116,7 +116,7 @@ def _cells(rows: int, columns: int, pixels: NDArray[Any] | None, titles: Sequenc
 
 
 def _range(pictures: Iterable[NDArray[Any] | None]) -> tuple[float, float]:
-    """The pixels that are white and black in all pictures alike: 0, or the least if that is less, and the greatest."""
+    """The pixels that are black and white in all pictures alike: 0, or the least if that is less, and the greatest."""
     held = [picture for picture in pictures if picture is not None]
     low = min((float(np.min(picture)) for picture in held), default=0.0)
     high = max((float(np.max(picture)) for picture in held), default=0.0)
@@ -124,8 +124,10 @@ def _range(pictures: Iterable[NDArray[Any] | None]) -> tuple[float, float]:
     return low, high if high > low else low + 1
 
 
-def _draw(axes: "Axes", pixels: NDArray[Any] | None, ink: tuple[float, float], title: str, *, is_marked: bool) -> None:
-    """One image in grey, black where its pixels are greatest; a marked one in a thick frame."""
+def _draw(
+    axes: "Axes", pixels: NDArray[Any] | None, shades: tuple[float, float], title: str, *, is_marked: bool
+) -> None:
+    """One image in grey as any viewer shows it, white where its pixels are greatest; a marked one in a thick frame."""
     axes.set_title(title, fontsize=9, color=WRONG if is_marked else INK, parse_math=False)
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
@@ -134,4 +136,4 @@ def _draw(axes: "Axes", pixels: NDArray[Any] | None, ink: tuple[float, float], t
         axes.set_aspect(1)
         axes.text(0.5, 0.5, "?", transform=axes.transAxes, ha="center", va="center", fontsize=16, color=INK)
     else:
-        axes.imshow(pixels, cmap="gray_r", interpolation="nearest", vmin=ink[0], vmax=ink[1])
+        axes.imshow(pixels, cmap="gray", interpolation="nearest", vmin=shades[0], vmax=shades[1])

@@ -1,10 +1,12 @@
 """Pages as text: what they say, and that nothing in an input can speak as the page."""
 
+import base64
 import builtins
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import imagecodecs
 import numpy as np
 import pytest
 
@@ -23,6 +25,7 @@ from knnvote.classify.pages.comparison import summary_sentence, write_comparison
 from knnvote.classify.pages.job import write_job
 from knnvote.classify.pages.page import check_page
 from knnvote.classify.pages.suspects import write_suspects
+from knnvote.classify.pages.thumbnails import thumbnail
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.inputs import find_inputs
@@ -273,3 +276,10 @@ def test_pages_of_a_job_and_of_suspects_need_no_matplotlib(without, tmp_path, in
 def test_a_page_ends_in_html(tmp_path):
     with pytest.raises(OptionError, match=r"page.png is no name of a page"):
         check_page(tmp_path / "page.png", has_figures=False)
+
+
+def test_a_picture_within_a_page_is_black_where_the_file_is_0():
+    pixels = np.array([[0, 8], [16, 20]], np.uint8)
+    kind, data = thumbnail(pixels, (0, 16), "digit").source.split(",")
+    assert kind == "data:image/png;base64"
+    np.testing.assert_array_equal(imagecodecs.png_decode(base64.b64decode(data)), [[0, 128], [255, 255]])

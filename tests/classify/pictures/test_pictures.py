@@ -70,7 +70,7 @@ def test_the_grid_holds_the_pixels_and_labels_of_the_file(digits_folder):
     images = table["image"].combine_chunks().to_numpy_ndarray()
     np.testing.assert_array_equal(pixels(figure), images[:10])
     drawn = [axes.images[0] for axes in figure.axes]
-    assert {image.get_cmap().name for image in drawn} == {"gray_r"}
+    assert {image.get_cmap().name for image in drawn} == {"gray"}
     assert {image.get_clim() for image in drawn} == {(0, images[:10].max())}
     assert {image.get_interpolation() for image in drawn} == {"nearest"}
     assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 5)
