@@ -1,6 +1,7 @@
 """Nearest neighbours in plain NumPy: what every search is compared with. It uses no code of the project.
 
-Whole numbers are summed in int64, which is exact; floats in float64, along one row at a time.
+Whole numbers are summed in int64, or as Python's own where that would overflow, which is exact; floats in float64,
+along one row at a time.
 """
 
 import numpy as np
@@ -32,13 +33,13 @@ def nearest(D, k, metric):
 
 def _prepare(x, metric):
     if x.dtype.kind == "u":
-        return x.astype(np.int64)
+        return x.astype(np.int64 if x.dtype.itemsize < 4 else object)
     x = x.astype(np.float64)
     return x / np.sqrt((x**2).sum(axis=-1, keepdims=True)) if metric == "cosine" else x
 
 
 def _block(xq, x, metric):
-    if x.dtype != np.int64:
+    if x.dtype.kind == "f":
         return _OF_DIFFERENCES[metric](x - xq[:, None])
     if metric == "l1":
         return np.abs(x - xq[:, None]).sum(axis=-1).astype(np.float64)

@@ -37,6 +37,18 @@ def test_distances_are_those_of_brute_force(metric, dtype, d):
     assert np.array_equal(candidate_distances(xq, x, I, METRICS[metric]), expected)
 
 
+@pytest.mark.parametrize(("low", "high"), [(1, 2**32), (2**32 - 40, 2**32)])
+@pytest.mark.parametrize("metric", METRICS)
+def test_distances_of_32_bits_are_those_of_exact_sums_but_for_the_rounding_of_one(metric, low, high):
+    rng = np.random.default_rng(6)
+    x, xq = rng.integers(low, high, (40, 100), np.uint32), rng.integers(low, high, (7, 100), np.uint32)
+    expected = brute_force.distances(xq, x, metric)
+    D = candidate_distances(xq, x, np.broadcast_to(np.arange(40), (7, 40)), METRICS[metric])
+    if metric == "l1" or (metric == "l2" and high - low == 40):  # sums stay below 2^53
+        assert np.array_equal(D, expected)
+    np.testing.assert_allclose(D, expected, rtol=1e-14, atol=1e-14 if metric == "cosine" else 0)
+
+
 @pytest.mark.parametrize("draw", [black_and_white, lambda rng, n: vectors(rng, n, 784, np.uint8)])
 def test_squared_distances_of_bytes_are_exact_beyond_what_float32_counts(draw):
     rng = np.random.default_rng(0)

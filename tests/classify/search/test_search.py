@@ -164,6 +164,16 @@ def test_ties_at_a_distance_are_settled_by_row_however_many_there_are():
 
 
 @pytest.mark.parametrize("metric", METRICS)
+def test_images_of_32_bits_have_the_neighbours_of_exact_sums(build, metric):
+    rng = np.random.default_rng(9)
+    x, xq = rng.integers(1, 2**32, (300, 6), np.uint32), rng.integers(1, 2**32, (40, 6), np.uint32)
+    D, I = search(build(x, metric=metric), xq, 5)
+    expected_D, expected_I = brute_force.neighbors(xq, x, 5, metric)
+    assert np.array_equal(I, expected_I)
+    np.testing.assert_allclose(D, expected_D, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", TYPES)
 def test_more_vectors_than_one_block_of_the_scan_are_all_searched(metric, dtype):
     rng = np.random.default_rng(2)
