@@ -1,6 +1,7 @@
 """An opened index and a rule, called with images: the Python API, and what the batch job runs for each batch."""
 
 import math
+import warnings
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.metric import METRICS
 
 from .answer import ABSTAINED, BAD_IMAGE, OK, Answer
+from .scale import Scale
 from .search.ladder import PROMISES, Promise
 from .search.search import Found, check_k, find, promises_differ
 from .vote import Rule, mean_target, vote
@@ -127,8 +129,11 @@ class Classifier:
         )
 
     def classify_table(self, table: pa.Table | pa.RecordBatch, layout: Layout) -> Answer:
-        """Classify the images that a table holds in a known layout."""
+        """Classify the images that a table holds in a known layout; images of another scale are warned of."""
         xq, bad = self.queries(decode_rows(table, layout))
+        unlike = Scale.of(self.index, xq, bad).unlike(self.index)
+        if unlike is not None:
+            warnings.warn(unlike, stacklevel=3)  # whoever called with the images
         return self.answer(xq, spelled_reasons(bad, str))
 
     def queries(self, rows: DecodedRows) -> tuple[NDArray[np.generic], dict[int, str]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from knnvote.classify.answer import Answer
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.interval import share_interval
+from knnvote.classify.scale import Scale
 from knnvote.classify.search.kinds import SEARCHERS
 from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.search.search import exact_search, finds_equal
@@ -223,6 +224,7 @@ def _report(search: _Search, tests: TestSet, truth: Answer) -> IndexReport:
             Flip(row=int(tests.rows[i]), exact=exact_labels[i], label=labels[i], truth=tests.truth[i])
             for i in different
         ],
+        unlike_stored=Scale.of(index, tests.xq).unlike(index),
     )
 
 

@@ -58,6 +58,7 @@ class IndexReport:
         build_seconds: reading excluded.
         stored: test images that are themselves stored in the index.
         flips: images whose label differs from exact search's.
+        unlike_stored: what is to be told where most test images are of another scale than the stored ones.
     """
 
     path: str
@@ -73,6 +74,7 @@ class IndexReport:
     build_seconds: float
     stored: int
     flips: list[Flip]
+    unlike_stored: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +111,11 @@ class Comparison:
     def notes(self) -> list[str]:
         """What is to be known of the figures, in words; parameters are marked."""
         found = [
+            f"{report.path}: {report.unlike_stored}"
+            for report in self.indexes
+            if report.unlike_stored is not None and report.judged == self.queries
+        ]
+        found += [
             f"{report.path}: {report.stored:,} of the {report.judged:,} test images are stored in the index, "
             "and find themselves: accuracy on them says nothing"
             for report in self.stored_in

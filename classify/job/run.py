@@ -13,9 +13,11 @@ from typing import Any
 
 from knnvote.classify.answer import answer_schema
 from knnvote.classify.classifier import Classifier
+from knnvote.classify.scale import Scale
 from knnvote.data.errors import ImageFileError, as_recorded, check
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.locations import Location, locate
+from knnvote.indexer.index import Index
 
 from .engine import Engine, LocalEngine
 from .folder import claimed, plan_outputs
@@ -36,6 +38,7 @@ class Summary:
         seconds: wall time of this run.
         new_rows: rows classified in this run.
         bad_example: the first bad image of this run, by file, row and reason.
+        unlike_stored: what is to be told where most images of this run are of another scale than the stored ones.
 
     Example:
         >>> from knnvote import Classifier, run_job
@@ -53,6 +56,7 @@ class Summary:
     seconds: float
     new_rows: int
     bad_example: str | None
+    unlike_stored: str | None
 
     @property
     def has_no_answer(self) -> bool:
@@ -66,6 +70,7 @@ class Summary:
             "files": {"written": self.written, "skipped": self.skipped, "failed": len(self.failed)},
             "failures": self.failed,
             "bad_example": self.bad_example,
+            "unlike_stored": self.unlike_stored,
             "seconds": round(self.seconds, 3),
             "rows_per_second": round(self.new_rows / self.seconds, 1) if self.seconds else 0.0,
         }
@@ -119,7 +124,7 @@ def run_job(
         at_work = (engine or LocalEngine(classifier)).run(work, tasks, progress)
         outcomes = _follow(at_work, len(tasks), fail_fast=fail_fast, tell_done=tell_done)
         record_failures(out, _failed(outcomes))
-    return _sum_up(outcomes, time.perf_counter() - start)
+    return _sum_up(classifier.index, outcomes, time.perf_counter() - start)
 
 
 def _check_classifier(given: object) -> None:
@@ -146,7 +151,7 @@ def _follow(
     return outcomes
 
 
-def _sum_up(outcomes: Sequence[Outcome], seconds: float) -> Summary:
+def _sum_up(index: Index, outcomes: Sequence[Outcome], seconds: float) -> Summary:
     written = [outcome for outcome in outcomes if outcome.failure is None and not outcome.was_done]
     return Summary(
         counts=sum((outcome.counts for outcome in outcomes), Counts()),
@@ -156,6 +161,7 @@ def _sum_up(outcomes: Sequence[Outcome], seconds: float) -> Summary:
         seconds=seconds,
         new_rows=sum(outcome.counts.rows for outcome in written),
         bad_example=next((outcome.bad_example for outcome in outcomes if outcome.bad_example is not None), None),
+        unlike_stored=sum((outcome.scale for outcome in written), Scale()).unlike(index),
     )
 
 

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from knnvote.classify.classifier import Classifier
+from knnvote.classify.scale import Scale
 from knnvote.classify.vote import Rule
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions
@@ -111,6 +112,7 @@ class Outcome:
         counts: rows of its output by status; none if it failed.
         was_done: an earlier run had made the output from the same input.
         bad_example: its first bad image, by file, row and reason, if it was read and has one.
+        scale: of the images of its output, if this run made it.
         failure: why there is no output, with the parameters in it marked; None if there is one.
     """
 
@@ -118,4 +120,5 @@ class Outcome:
     counts: Counts = field(default_factory=Counts)
     was_done: bool = False
     bad_example: str | None = None
+    scale: Scale = field(default_factory=Scale)
     failure: str | None = None

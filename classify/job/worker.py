@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, OK, Answer, answer_schema
 from knnvote.classify.classifier import Classifier
+from knnvote.classify.scale import Scale
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, spelled_reasons
 from knnvote.data.files import atomic_write
 from knnvote.data.inputs import InputFile
@@ -72,7 +73,7 @@ class Worker:
             self._write_file(task, seen)
         except ImageFileError as error:  # of the input alone: other files may go well
             return Outcome(source=source.shown, bad_example=seen.bad_example, failure=error.marked)
-        return Outcome(source=source.shown, counts=seen.counts, bad_example=seen.bad_example)
+        return Outcome(source=source.shown, counts=seen.counts, bad_example=seen.bad_example, scale=seen.scale)
 
     def _write_file(self, task: Task, seen: "_Seen") -> None:
         out = self.work.out
@@ -98,8 +99,8 @@ class Worker:
         answered = map_ahead(partial(_answer, self.classifier), decoded, self.stages.searching, self.stages.searches)
 
         def tables() -> Iterator[pa.Table]:
-            for batch, answer in answered:
-                seen.add(answer)
+            for batch, answer, scale in answered:
+                seen.add(answer, scale)
                 kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
                 added = answer.to_table(**options.output.of_answers)
                 yield pa.Table.from_arrays([*kept, *added.columns], schema=schema)
@@ -127,19 +128,22 @@ class _Seen:
         progress: told the rows of each batch.
         counts: rows by status.
         bad_example: its first bad image, by file, row and reason.
+        scale: of its images.
     """
 
     source: InputFile
     progress: Callable[[int], None]
     counts: Counts = field(default_factory=Counts)
     bad_example: str | None = None
+    scale: Scale = field(default_factory=Scale)
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: Answer, scale: Scale) -> None:
         """Take the next batch into account."""
         bad = np.flatnonzero(answer.status == BAD_IMAGE)
         if len(bad) and self.bad_example is None:
             self.bad_example = f"{self.source}, row {self.counts.rows + bad[0]}: {answer.reason[bad[0]]}"
         self.counts += _count(answer)
+        self.scale += scale
 
 
 def _open_classifier(work: Work) -> Classifier:
@@ -158,16 +162,16 @@ def _plan(classifier: Classifier, images: ImageFile, options: JobOptions) -> tup
     return columns, schema_metadata_without_images(schema)
 
 
-def _queries(classifier: Classifier, rows: DecodedRows) -> tuple[pa.RecordBatch, Any, dict[int, str]]:
+def _queries(classifier: Classifier, rows: DecodedRows) -> tuple[pa.RecordBatch, Any, dict[int, str], Scale]:
     xq, bad = classifier.queries(rows)
-    return rows.table, xq, spelled_reasons(bad, as_recorded)
+    return rows.table, xq, spelled_reasons(bad, as_recorded), Scale.of(classifier.index, xq, bad)
 
 
 def _answer(
-    classifier: Classifier, decoded: tuple[pa.RecordBatch, Any, dict[int, str]]
-) -> tuple[pa.RecordBatch, Answer]:
-    batch, xq, bad = decoded
-    return batch, classifier.answer(xq, bad)
+    classifier: Classifier, decoded: tuple[pa.RecordBatch, Any, dict[int, str], Scale]
+) -> tuple[pa.RecordBatch, Answer, Scale]:
+    batch, xq, bad, scale = decoded
+    return batch, classifier.answer(xq, bad), scale
 
 
 def _count(answer: Answer) -> Counts:

@@ -143,6 +143,8 @@ def _talk_summary(folder: str, summary: "Summary", images: Sequence[str]) -> Non
         talk(f"failed: {reason}")
     if summary.bad_example is not None:
         talk(f"bad image, the first: {summary.bad_example}")
+    if summary.unlike_stored is not None:
+        talk(f"note: {summary.unlike_stored}")
     counts = summary.counts
     talk(
         f"{folder}: {counts.rows:,} rows "

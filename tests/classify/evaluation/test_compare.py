@@ -241,7 +241,7 @@ def test_json_has_the_documented_keys(folder):
         "path", "kind", "recall", "agreement", "accuracy", "relative_speed", "bytes", "build_seconds", "flips"
     }  # fmt: skip
     for index in record["indexes"]:
-        assert index.keys() == documented | {"stored", "judged", "judgement", "tolerance"}
+        assert index.keys() == documented | {"stored", "judged", "judgement", "tolerance", "unlike_stored"}
         assert index["recall"].keys() == {"mean", "p5", "min", "found"}
         assert index["agreement"].keys() == {"value", "low", "high"}
         assert all(flip.keys() == {"row", "exact", "label", "truth"} for flip in index["flips"])
