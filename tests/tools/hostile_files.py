@@ -12,6 +12,7 @@ import imagecodecs
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 SIDE = 8
 _ROWS = 30
@@ -305,12 +306,16 @@ def _hostile_images(rng: np.random.Generator) -> tuple[str, list[bytes]]:
     shape = (SIDE, SIDE, channels) if channels else (SIDE, SIDE)
     pixels = rng.integers(0, 17, shape, dtype=np.uint16 if mode == "deep" else np.uint8)
     good = imagecodecs.png_encode(np.ascontiguousarray(pixels[..., 0]) if channels else pixels)
-    damage = str(rng.choice(["bytes", "chunks", "claims", "bomb", "jpeg", "jpeg claims"]))
-    if damage.startswith("jpeg"):
+    damage = str(rng.choice(["bytes", "chunks", "claims", "bomb", "jpeg", "jpeg claims", "other"]))
+    if damage == "other":
+        kind = str(rng.choice(["WEBP", "GIF", "BMP", "JPEG2000", "AVIF"]))
+        whole = _by_pillow(pixels if mode in ("grey", "colour") else np.zeros((8, 8), np.uint8), kind)
+        make: Callable[[], bytes] = lambda: whole[:4] + _mutate(whole[4:], rng)  # noqa: E731
+    elif damage.startswith("jpeg"):
         jpeg = imagecodecs.jpeg8_encode(
             pixels.astype(np.uint8) if mode in ("grey", "colour") else np.zeros((8, 8), np.uint8)
         )
-        make: Callable[[], bytes] = lambda: _claim_jpeg(jpeg, rng) if "claims" in damage else _mutate(jpeg, rng)  # noqa: E731
+        make = lambda: _claim_jpeg(jpeg, rng) if "claims" in damage else _mutate(jpeg, rng)  # noqa: E731
     else:
         png = imagecodecs.png_encode(pixels)
         make = {
@@ -320,6 +325,12 @@ def _hostile_images(rng: np.random.Generator) -> tuple[str, list[bytes]]:
             "bomb": lambda: _bomb_png(png, rng),
         }[damage]
     return f"{damage} {mode}", [good, good, *(make() for _ in range(6))]
+
+
+def _by_pillow(pixels: np.ndarray, kind: str) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(stream, kind)
+    return stream.getvalue()
 
 
 def _encoded_table(images: list[bytes], *, as_struct: bool) -> pa.Table:
