@@ -1,200 +1,26 @@
 """scikit-learn estimators over knnvote's own search: for pipelines, cross-validation and grid search."""
 
-import time
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_random_state
+from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from knnvote.data.errors import KnnvoteError
-from knnvote.data.vectors import convert_queries
-from knnvote.indexer.build import MAX_SEED, IndexOptions, build_in_memory, write_index
-from knnvote.indexer.folder.generations import read_timing
-from knnvote.indexer.folder.open import open_index
-from knnvote.indexer.index import Index, Timing, in_memory
+from knnvote.indexer.index import Index, Timing
 from knnvote.indexer.labels import label_array
-from knnvote.indexer.metric import METRICS
 from knnvote.indexer.names import MetricName, Ties, Weights
-from knnvote.indexer.threads import limit_threads
-from knnvote.indexer.training import training_set_from_arrays
 
-from .adaptive.tune import Tuning
-from .evaluation.left_out import leave_out
-from .parameters import ParameterError, check_to_answer, check_to_fit
-from .search.blocks import in_blocks
-from .search.ladder import Promise
-from .search.scan import exact
-from .search.search import find
+from .base import KNNVoteBase
+from .parameters import check_to_answer, check_to_fit
 from .vote import Rule, class_shares, mean_target, vote
 
-Neighbors = tuple[NDArray[np.float64], NDArray[np.int64]]
 
-
-class _KNNVote(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """What classifier and regressor share: the index in memory, and the search."""
-
-    _is_regression: bool
-
-    def __init__(
-        self,
-        n_neighbors: int = 5,
-        *,
-        weights: Weights = "uniform",
-        metric: MetricName = "l2",
-        kind: Literal["exact", "adaptive"] = "exact",
-        target_agreement: float = 0.999,
-        random_state: int | np.random.RandomState | None = 0,
-        n_jobs: int | None = None,
-    ) -> None:
-        self.n_neighbors = n_neighbors
-        self.weights = weights
-        self.metric = metric
-        self.kind = kind
-        self.target_agreement = target_agreement
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-
-    @classmethod
-    def open(cls, path: Path | str, **parameters: Any) -> Self:
-        """A fitted estimator that answers from an index folder.
-
-        Args:
-            path: of the folder, or its URI on an object store.
-            parameters: of the estimator but kind and metric, which are the index's. Of a tuned index n_neighbors,
-                weights, ties and target_agreement are, where nothing is given, those that it was tuned for.
-
-        Raises:
-            KnnvoteError: it is no index folder, is damaged, or was built for the other task.
-            TypeError: kind or metric is given.
-        """
-        index = open_index(path)
-        if index.is_regression != cls._is_regression:
-            name = "KNNVoteRegressor" if index.is_regression else "KNNVoteClassifier"
-            raise KnnvoteError(f"{path} was built for {index.manifest.task}: open it with {name}")
-        found: dict[str, Any] = {"kind": index.kind, "metric": index.metric}
-        estimator = cls(**{**_tuned_for(index), **parameters}, **found)
-        # In memory, so that a pickled one answers where the folder is not.
-        estimator._take(in_memory(index), read_timing(index.path, index.manifest.generation))
-        return estimator
-
-    def save(self, path: Path | str, *, overwrite: bool = False) -> None:
-        """Write the fitted index as an index folder, which every knnvote command takes.
-
-        Args:
-            path: the folder to make.
-            overwrite: replace an index folder that is there.
-
-        Raises:
-            KnnvoteError: the folder cannot be written.
-        """
-        check_is_fitted(self)
-        write_index(self._index, self._timing, Path(path), overwrite=overwrite)
-
-    def kneighbors(
-        self, X: ArrayLike | None = None, n_neighbors: int | None = None, return_distance: bool = True
-    ) -> Neighbors | NDArray[np.int64]:
-        """The nearest stored rows of each query.
-
-        An adaptive index searches with its most careful rung here, which finds more of the true neighbours than what
-        settles a label.
-
-        Args:
-            X: (nq, d) queries; None for the stored rows, each of which is then no neighbour of itself.
-            n_neighbors: of each; None for the estimator's own.
-            return_distance: whether to return distances.
-
-        Returns:
-            Distances (nq, k) float64, ascending, and rows (nq, k) int64 of what was fitted; or the rows alone.
-        """
-        check_is_fitted(self)
-        D, I = self._neighbors(X, self.n_neighbors if n_neighbors is None else n_neighbors, "careful")
-        return (D, I) if return_distance else I
-
-    def _fit(self, X: NDArray[Any], labels: Any) -> Self:
-        start = time.perf_counter()
-        options = IndexOptions(
-            kind=self.kind, metric=self.metric, seed=self._seed(), threads=effective_n_jobs(self.n_jobs)
-        )
-        tune = Tuning(
-            k=int(self.n_neighbors),
-            weights=self.weights,
-            ties=getattr(self, "ties", "nearest"),  # a mean has none
-            target_agreement=float(self.target_agreement),
-        )
-        examples = training_set_from_arrays(X, labels, metric=self.metric, is_regression=self._is_regression)
-        self._take(*build_in_memory(examples, Path(type(self).__name__), options, tune, start=start))
-        return self
-
-    def _take(self, index: Index, timing: Timing) -> None:
-        self._index, self._timing = index, timing
-        self.n_features_in_ = index.d
-        self.n_samples_fit_ = index.n
-
-    def _seed(self) -> int:
-        """A whole number stands as it is, so that a saved index is the one that the command builds with that seed."""
-        if isinstance(self.random_state, int | np.integer):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(MAX_SEED))
-
-    def _neighbors(self, X: ArrayLike | None, k: int, promise: Promise, rule: Rule | None = None) -> Neighbors:
-        """Distances and rows (nq, k) of the neighbours that vote by a rule, or of k."""
-        index = self._index
-        if X is None:
-            k = self._check_k(k, index.n - 1, index.n)
-            with limit_threads(effective_n_jobs(self.n_jobs)):
-                _, *found = zip(*leave_out(index, k), strict=True)
-            D, I = map(np.concatenate, found)
-            return D, I
-        xq = validate_data(self, X, reset=False)
-        k = self._check_k(k, index.n, len(xq))
-        for row, reason in METRICS[index.metric].unusable_rows(xq).items():
-            raise KnnvoteError(f"row {row} of X cannot be compared: {reason}; leave it out")
-        return self._search(xq, rule or Rule(k=k), promise)
-
-    def _check_k(self, k: int, most: int, nq: int) -> int:
-        check_to_answer({"n_neighbors": k, "n_jobs": self.n_jobs})
-        if k > most:
-            advice = f"give from 1 to {most}" if most else "one stored image has no neighbours but itself"
-            raise ParameterError(
-                f"n_neighbors is {k}: {advice}, as n_samples_fit = {self.n_samples_fit_}, n_samples = {nq}"
-            )
-        return int(k)
-
-    def _search(self, xq: NDArray[Any], rule: Rule, promise: Promise) -> Neighbors:
-        """Queries that the stored type does not hold are compared with the stored vectors as float64."""
-        index = self._index
-        queries, other = convert_queries(xq, index.vectors.dtype)
-        if other and index.vectors.dtype.kind == "f":
-            row = min(other)
-            raise KnnvoteError(f"row {row} of X cannot be compared: {other[row]}")
-        D, I = np.empty((len(xq), rule.k)), np.empty((len(xq), rule.k), dtype=np.int64)
-        fits = np.ones(len(xq), dtype=np.bool_)
-        fits[list(other)] = False
-        with limit_threads(effective_n_jobs(self.n_jobs)):
-            if fits.any():
-                D[fits], I[fits], _ = find(index, queries[fits], rule, promise)
-            if other:
-                D[~fits], I[~fits] = _exact_in_floats(index, xq[~fits].astype(np.float64), rule.k)
-        return D, I
-
-
-def _tuned_for(index: Index) -> dict[str, Any]:
-    """The parameters of the estimator that an index was tuned for."""
-    tuned = index.tuned
-    if tuned is None:
-        return {}
-    found = {"n_neighbors": tuned.k, "weights": tuned.weights, "target_agreement": tuned.target_agreement}
-    return found if index.is_regression else {**found, "ties": tuned.ties}
-
-
-class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # scikit-learn ships no types
+class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # scikit-learn ships no types
     """Classification by the vote of the nearest neighbours, as a scikit-learn estimator.
 
     Args:
@@ -317,7 +143,7 @@ class KNNVoteClassifier(ClassifierMixin, _KNNVote):  # type: ignore[misc]  # sci
         return Rule(k=int(self.n_neighbors), weights=self.weights, ties=self.ties)
 
 
-class KNNVoteRegressor(RegressorMixin, _KNNVote):  # type: ignore[misc]  # scikit-learn ships no types
+class KNNVoteRegressor(RegressorMixin, KNNVoteBase):  # type: ignore[misc]  # scikit-learn ships no types
     """Regression by the mean of the nearest neighbours' targets, as a scikit-learn estimator.
 
     Args:
@@ -376,10 +202,3 @@ def _is_storable(labels: NDArray[Any]) -> bool:
         return bool(label_array(pa.array(labels), is_regression=False).null_count == 0)
     except (pa.ArrowException, KnnvoteError, ValueError, TypeError, OverflowError):
         return False
-
-
-def _exact_in_floats(index: Index, xq: NDArray[np.float64], k: int) -> Neighbors:
-    """Exact search of whole stored vectors for queries that are not whole, or beyond the stored type."""
-    x = index.vectors.astype(np.float64)
-    D, I = in_blocks(lambda queries: exact(queries, x, k, METRICS[index.metric]), xq)
-    return METRICS[index.metric].final(D), I
