@@ -25,10 +25,8 @@ from knnvote.indexer.training import training_set_from_arrays
 from .adaptive.tune import Tuning
 from .evaluation.left_out import leave_out
 from .parameters import ParameterError, check_to_answer
-from .search.blocks import in_blocks
 from .search.distances import Neighbors
 from .search.ladder import Promise
-from .search.scan import exact
 from .search.search import find
 from .vote import Rule
 
@@ -165,7 +163,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         return int(k)
 
     def _search(self, xq: NDArray[Any], rule: Rule, promise: Promise) -> Neighbors:
-        """Queries that the stored type does not hold are compared with the stored vectors as float64."""
+        """Queries that the stored type does not hold are searched as float64, in the same way."""
         index = self._index
         queries, other = convert_queries(xq, index.vectors.dtype)
         if other and index.vectors.dtype.kind == "f":
@@ -178,7 +176,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
             if fits.any():
                 D[fits], I[fits], _ = find(index, queries[fits], rule, promise)
             if other:
-                D[~fits], I[~fits] = _exact_in_floats(index, xq[~fits].astype(np.float64), rule.k)
+                D[~fits], I[~fits], _ = find(index, xq[~fits].astype(np.float64), rule, promise)
         return D, I
 
 
@@ -189,10 +187,3 @@ def _tuned_for(index: Index) -> dict[str, Any]:
         return {}
     found = {"n_neighbors": tuned.k, "weights": tuned.weights, "target_agreement": tuned.target_agreement}
     return found if index.is_regression else {**found, "ties": tuned.ties}
-
-
-def _exact_in_floats(index: Index, xq: NDArray[np.float64], k: int) -> Neighbors:
-    """Exact search of whole stored vectors for queries that are not whole, or beyond the stored type."""
-    x = index.vectors.astype(np.float64)
-    D, I = in_blocks(lambda queries: exact(queries, x, k, METRICS[index.metric]), xq)
-    return METRICS[index.metric].final(D), I

@@ -245,7 +245,7 @@ class Cosine(Euclidean):
 
     def reduced(self, xq: NDArray[np.generic], stored: NDArray[np.generic]) -> NDArray[np.float64]:
         """The distance itself: of whole numbers by their products, which are exact while below 2^53."""
-        if stored.dtype.kind == "u":
+        if xq.dtype.kind == stored.dtype.kind == "u":
             return self._of_whole_numbers(xq.astype(np.float64), stored.astype(np.float64))
         return self._squares(xq, stored) / 2
 

@@ -68,7 +68,7 @@ def climb(
 
     Args:
         index: an adaptive index.
-        xq: (nq, d) queries in the index's type, or in float64 for an index of floats.
+        xq: (nq, d) queries in the index's type, or in float64.
         rule: of the vote: its k and weights, and how far is too far.
         rungs: from cheap to careful; the last settles all that are left.
 

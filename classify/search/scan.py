@@ -84,7 +84,7 @@ class _Float32Space:
 
     def __init__(self, xq: NDArray[np.generic], x: NDArray[np.generic], metric: FaissMetric) -> None:
         self._metric = metric
-        self._is_whole = metric.keeps_values and x.dtype in (np.uint8, np.uint16)
+        self._is_whole = metric.keeps_values and xq.dtype == x.dtype and x.dtype in (np.uint8, np.uint16)
         self._centre = metric.space(x[:_SCAN_BLOCK]).mean(axis=0)
         self._scale = 1.0
         if self._is_whole:

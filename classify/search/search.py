@@ -40,7 +40,7 @@ def find(index: Index, xq: NDArray[np.generic], rule: Rule, promise: Promise) ->
 
     Args:
         index: in memory or opened.
-        xq: (nq, d) queries in the index's type, or in float64 for an index of floats.
+        xq: (nq, d) queries in the index's type, or in float64.
         rule: of the vote: k neighbours are found; of an adaptive index the weights choose the rungs too, and an image
             that lies farther than max_distance is found so by exact search.
         promise: what agrees with exact search's: of an adaptive index the ``label``, or ``confidence`` and label, as

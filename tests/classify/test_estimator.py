@@ -1,5 +1,6 @@
 import copy
 import pickle
+import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -19,6 +20,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
+from knnvote.classify.search.search import find
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.indexer.build import IndexOptions, index_arrays
@@ -364,3 +366,22 @@ def test_a_random_state_that_is_no_number_gives_a_seed():
     state = np.random.RandomState(3)
     found = KNNVoteClassifier(random_state=state).fit(X, Y)._index.manifest.seed
     assert found == np.random.RandomState(3).randint(2**31 - 1)
+
+
+def test_fractional_queries_of_whole_vectors_are_searched_as_others_are_without_a_copy_of_all():
+    data = clusters("uint8", n=6000)
+    halves = data.xq[:60] + 0.5
+    exact = KNNVoteClassifier().fit(data.x, data.y)
+    adaptive = KNNVoteClassifier(kind="adaptive", target_agreement=0.9).fit(data.x, data.y)
+    tracemalloc.start()
+    D, I = exact.kneighbors(halves)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < data.x.astype(np.float64).nbytes
+    expected_D, expected_I = neighbors(halves, data.x.astype(np.float64), 5, "l2")
+    np.testing.assert_array_equal(I, expected_I)
+    np.testing.assert_allclose(D, expected_D, rtol=1e-12)
+    assert find(adaptive._index, halves, Rule(), "label").rung.min() < len(adaptive._index.tuned.label.ladder)
+    mixed = np.where(np.arange(60)[:, None] % 2, halves, data.xq[:60])
+    alone = [adaptive.predict_proba(row[None])[0] for row in mixed]
+    np.testing.assert_array_equal(adaptive.predict_proba(mixed), alone)
