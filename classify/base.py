@@ -1,6 +1,8 @@
 """What the scikit-learn estimators share: an index in memory, and the search."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,13 +20,13 @@ from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index, Timing, in_memory
 from knnvote.indexer.metric import METRICS
-from knnvote.indexer.names import MetricName, Weights
+from knnvote.indexer.names import Weights
 from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import training_set_from_arrays
 
 from .adaptive.tune import Tuning
 from .evaluation.left_out import leave_out
-from .parameters import ParameterError, check_to_answer
+from .parameters import RULE_PARAMETERS, ParameterError, RowError, check_to_answer, metric_of
 from .search.distances import Neighbors
 from .search.ladder import Promise
 from .search.search import find
@@ -41,7 +43,8 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         n_neighbors: int = 5,
         *,
         weights: Weights = "uniform",
-        metric: MetricName = "l2",
+        metric: str = "l2",
+        p: float = 2,
         kind: Literal["exact", "adaptive"] = "exact",
         target_agreement: float = 0.999,
         random_state: int | np.random.RandomState | None = 0,
@@ -51,6 +54,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         self.n_neighbors = n_neighbors
         self.weights = weights
         self.metric = metric
+        self.p = p
         self.kind = kind
         self.target_agreement = target_agreement
         self.random_state = random_state
@@ -62,8 +66,9 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
 
         Args:
             path: of the folder, or its URI on an object store.
-            parameters: of the estimator but kind and metric, which are the index's. Of a tuned index n_neighbors,
-                weights, ties and target_agreement are, where nothing is given, those that it was tuned for.
+            parameters: of the estimator but kind and metric, which are the index's. Where nothing is given,
+                n_neighbors, weights and ties are those of the estimator that saved it, else with target_agreement
+                those that it was tuned for.
 
         Raises:
             KnnvoteError: it is no index folder, is damaged, or was built for the other task.
@@ -74,7 +79,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
             name = "KNNVoteRegressor" if index.is_regression else "KNNVoteClassifier"
             raise KnnvoteError(f"{path} was built for {index.manifest.task}: open it with {name}")
         found: dict[str, Any] = {"kind": index.kind, "metric": index.metric}
-        estimator = cls(**{**_tuned_for(index), **parameters}, **found)
+        estimator = cls(**{**_tuned_for(index), **index.manifest.estimator, **parameters}, **found)
         # In memory, so that a pickled one answers where the folder is not.
         estimator._take(in_memory(index), read_timing(index.path, index.manifest.generation))
         return estimator
@@ -90,7 +95,14 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
             KnnvoteError: the folder cannot be written.
         """
         check_is_fitted(self)
-        write_index(self._index, self._timing, Path(path), overwrite=overwrite)
+        own = self.get_params()
+        check_to_answer(own)
+        opened = {**type(self)().get_params(), **_tuned_for(self._index)}  # what an estimator has that is told nothing
+        others = {name: own[name] for name in RULE_PARAMETERS if name in own and own[name] != opened[name]}
+        if "n_neighbors" in others:
+            others["n_neighbors"] = int(self.n_neighbors)
+        index = replace(self._index, manifest=replace(self._index.manifest, estimator=others))
+        write_index(index, self._timing, Path(path), overwrite=overwrite)
 
     def kneighbors(
         self, X: ArrayLike | None = None, n_neighbors: int | None = None, return_distance: bool = True
@@ -114,16 +126,19 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
 
     def _fit(self, X: NDArray[Any], labels: Any) -> Self:
         start = time.perf_counter()
-        options = IndexOptions(
-            kind=self.kind, metric=self.metric, seed=self._seed(), threads=effective_n_jobs(self.n_jobs)
-        )
+        metric = metric_of(self.get_params())
+        _check_rows(METRICS[metric].unusable_rows(X))
+        options = IndexOptions(kind=self.kind, metric=metric, seed=self._seed(), threads=effective_n_jobs(self.n_jobs))
         tune = Tuning(
             k=int(self.n_neighbors),
             weights=self.weights,
             ties=getattr(self, "ties", "nearest"),  # a mean has none
             target_agreement=float(self.target_agreement),
         )
-        examples = training_set_from_arrays(X, labels, metric=self.metric, is_regression=self._is_regression)
+        names = getattr(self, "feature_names_in_", None)
+        examples = training_set_from_arrays(
+            X, labels, metric=metric, is_regression=self._is_regression, feature_names=names
+        )
         self._take(*build_in_memory(examples, Path(type(self).__name__), options, tune, start=start))
         return self
 
@@ -131,6 +146,8 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         self._index, self._timing = index, timing
         self.n_features_in_ = index.d
         self.n_samples_fit_ = index.n
+        if index.manifest.feature_names is not None:
+            self.feature_names_in_ = np.array(index.manifest.feature_names, dtype=object)
 
     def _seed(self) -> int:
         """A whole number stands as it is, so that a saved index is the one that the command builds with that seed."""
@@ -149,8 +166,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
             return D, I
         xq = validate_data(self, X, reset=False)
         k = self._check_k(k, index.n, len(xq))
-        for row, reason in METRICS[index.metric].unusable_rows(xq).items():
-            raise KnnvoteError(f"row {row} of X cannot be compared: {reason}; leave it out")
+        _check_rows(METRICS[index.metric].unusable_rows(xq))
         return self._search(xq, rule or Rule(k=k), promise)
 
     def _check_k(self, k: int, most: int, nq: int) -> int:
@@ -166,9 +182,8 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         """Queries that the stored type does not hold are searched as float64, in the same way."""
         index = self._index
         queries, other = convert_queries(xq, index.vectors.dtype)
-        if other and index.vectors.dtype.kind == "f":
-            row = min(other)
-            raise KnnvoteError(f"row {row} of X cannot be compared: {other[row]}")
+        if index.vectors.dtype.kind == "f":
+            _check_rows(other)
         D, I = np.empty((len(xq), rule.k)), np.empty((len(xq), rule.k), dtype=np.int64)
         fits = np.ones(len(xq), dtype=np.bool_)
         fits[list(other)] = False
@@ -178,6 +193,12 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
             if other:
                 D[~fits], I[~fits], _ = find(index, xq[~fits].astype(np.float64), rule, promise)
         return D, I
+
+
+def _check_rows(unusable: Mapping[int, str]) -> None:
+    """Refuse the first of the rows that cannot be compared, if any, with its reason."""
+    for row in sorted(unusable)[:1]:
+        raise RowError(f"row {row} of X cannot be compared: {unusable[row]}; leave it out")
 
 
 def _tuned_for(index: Index) -> dict[str, Any]:

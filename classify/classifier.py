@@ -16,7 +16,7 @@ from knnvote.data.errors import KnnvoteError, OptionError, check_one_of, param, 
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import DecodedRows, decode_rows
 from knnvote.data.recognition import StoredImages, numbered_like
-from knnvote.data.tables import image_table
+from knnvote.data.tables import SupportsArrow, image_table, table_of
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index, check_index
@@ -77,13 +77,13 @@ class Classifier:
         """
         return cls(open_index(path), rule or Rule())
 
-    def __call__(self, images: NDArray[Any] | pa.Table | pa.RecordBatch | bytes | list[bytes]) -> Answer:
+    def __call__(self, images: NDArray[Any] | SupportsArrow | bytes | list[bytes]) -> Answer:
         """Classify images.
 
         Args:
             images: (nq, *shape) or (nq, pixels) of any number type, a single image of the index's shape or flat, an
-                Arrow table or record batch in any layout that Parquet files may have, or the bytes of one PNG or JPEG
-                or a list of those.
+                Arrow table or record batch or a pandas or Polars DataFrame in any layout that Parquet files may have,
+                whose columns are taken by name, or the bytes of one PNG or JPEG or a list of those.
 
         Raises:
             KnnvoteError: images as a whole do not fit the index; single ones that do not are answered ``bad_image``.
@@ -92,16 +92,15 @@ class Classifier:
             images = [images]
         if isinstance(images, list) and images and all(isinstance(image, bytes) for image in images):
             return self._classify_encoded(images)
-        if isinstance(images, pa.RecordBatch):
-            images = pa.Table.from_batches([images])
-        if not isinstance(images, pa.Table):
+        table = table_of(images)
+        if table is None:
             images = np.asarray(images)
             if images.shape in (self.index.shape, (math.prod(self.index.shape),)):
                 images = images[None]
             if images.ndim < 2:
                 raise KnnvoteError(f"images have shape {images.shape}: give (n, ...) images of {self.index.shape}")
-            images = image_table(images)
-        return self.classify_table(images, self.recognise(images, ImageOptions()))
+            table = image_table(images)
+        return self.classify_table(table, self.recognise(table, ImageOptions()))
 
     def _classify_encoded(self, images: list[bytes]) -> Answer:
         table = pa.table({"image": pa.array(images, pa.large_binary())})
@@ -126,6 +125,7 @@ class Classifier:
             grayscale=manifest.grayscale is not None,
             others=numbered_like(manifest.image_column, (manifest.label_column, manifest.id_column)),
             background=manifest.background,
+            feature_names=manifest.feature_names,
         )
 
     def classify_table(self, table: pa.Table | pa.RecordBatch, layout: Layout) -> Answer:

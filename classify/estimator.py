@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.index import Index, Timing
 from knnvote.indexer.labels import label_array
-from knnvote.indexer.names import MetricName, Ties, Weights
+from knnvote.indexer.names import Ties, Weights
 
 from .base import KNNVoteBase
 from .parameters import check_to_answer, check_to_fit
@@ -26,12 +26,14 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
     Args:
         n_neighbors: that vote.
         weights: ``uniform``, or ``distance`` for 1 / distance.
-        metric: ``l2``, ``cosine`` or ``l1``.
+        metric: ``l2``, ``cosine`` or ``l1``; or scikit-learn's ``euclidean``, ``manhattan`` or ``minkowski``.
+        p: power of ``minkowski``, 1 or 2; of other metrics nothing.
         kind: of search: ``exact``, or ``adaptive``, which is tuned for n_neighbors and weights while it is fitted. What
             `open` makes has the kind of its index, which may be another one; it answers, and cannot be fitted again.
-        ties: of classes with equal votes ``first-class`` takes the first in order, as scikit-learn demands: `predict`
-            is then where `predict_proba` is largest. ``nearest``, the default of ``knnvote classify``, takes the one
-            with the smaller summed distance.
+        ties: of classes with equal votes ``first-class`` takes the first in order, as scikit-learn does: `predict` is
+            then where `predict_proba` is largest; of adaptive search nearly always, for it finds neighbours for a label
+            by another ladder of rungs than for a confidence, where tuning says that this is faster. ``nearest``, the
+            default of ``knnvote classify``, takes the one with the smaller summed distance.
         target_agreement: with exact search, that the lower end of the 95% interval must reach in tuning.
         random_state: of what is random in building an index.
         n_jobs: threads; None for one, -1 for as many as there are processors.
@@ -39,6 +41,7 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
     Attributes:
         classes_: (c,) distinct labels, sorted.
         n_features_in_: columns of X.
+        feature_names_in_: (d,) their names, where X was a table whose columns have strings as names.
         n_samples_fit_: rows that are stored.
 
     Example:
@@ -59,7 +62,8 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         n_neighbors: int = 5,
         *,
         weights: Weights = "uniform",
-        metric: MetricName = "l2",
+        metric: str = "l2",
+        p: float = 2,
         kind: Literal["exact", "adaptive"] = "exact",
         ties: Ties = "first-class",
         target_agreement: float = 0.999,
@@ -71,6 +75,7 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
             n_neighbors,
             weights=weights,
             metric=metric,
+            p=p,
             kind=kind,
             target_agreement=target_agreement,
             random_state=random_state,
@@ -149,7 +154,8 @@ class KNNVoteRegressor(RegressorMixin, KNNVoteBase):  # type: ignore[misc]  # sc
     Args:
         n_neighbors: that are averaged.
         weights: ``uniform``, or ``distance`` for 1 / distance.
-        metric: ``l2``, ``cosine`` or ``l1``.
+        metric: ``l2``, ``cosine`` or ``l1``; or scikit-learn's ``euclidean``, ``manhattan`` or ``minkowski``.
+        p: power of ``minkowski``, 1 or 2; of other metrics nothing.
         kind: of search: ``exact``, or ``adaptive``, which is tuned for n_neighbors and weights while it is fitted. What
             `open` makes has the kind of its index, which may be another one; it answers, and cannot be fitted again.
         target_agreement: with exact search, that the lower end of the 95% interval must reach in tuning.
@@ -158,6 +164,7 @@ class KNNVoteRegressor(RegressorMixin, KNNVoteBase):  # type: ignore[misc]  # sc
 
     Attributes:
         n_features_in_: columns of X.
+        feature_names_in_: (d,) their names, where X was a table whose columns have strings as names.
         n_samples_fit_: rows that are stored.
 
     Example:

@@ -2,20 +2,48 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from numbers import Real
+from typing import Any, cast
 
-from knnvote.data.errors import OptionError, check, check_one_of, is_whole
-from knnvote.indexer.build import MAX_SEED, IndexOptions
+from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole
+from knnvote.indexer.build import MAX_SEED
+from knnvote.indexer.names import METRIC_NAMES, MetricName
 
 from .adaptive.tune import Tuning
 from .vote import Rule
 
 _OWN_NAMES = {"k": "n_neighbors"}
 _RULE = {"n_neighbors": "k", "weights": "weights", "ties": "ties"}
+RULE_PARAMETERS = tuple(_RULE)
+# scikit-learn's names for a metric of ours; of minkowski the power tells.
+_SKLEARN_METRICS: dict[str, MetricName] = {"euclidean": "l2", "manhattan": "l1", "cityblock": "l1"}
+_MINKOWSKI: dict[float, MetricName] = {1: "l1", 2: "l2"}
 
 
 class ParameterError(OptionError, ValueError, TypeError):
     """A parameter's value cannot be used; of the types that scikit-learn's own error for this has."""
+
+
+class RowError(KnnvoteError, ValueError):
+    """A row of X cannot be used; of the type that scikit-learn's own error for this has."""
+
+
+def metric_of(parameters: Mapping[str, Any]) -> MetricName:
+    """The metric that parameters of an estimator name, by our name or by scikit-learn's.
+
+    Raises:
+        ParameterError: there is no such metric here.
+    """
+    metric, power = parameters["metric"], parameters["p"]
+    with _own_names():
+        if isinstance(metric, str) and metric == "minkowski":
+            is_power = isinstance(power, Real) and power in _MINKOWSKI
+            check("p", power, is_power, "give 1 or 2, whose minkowski distances are l1 and l2")
+            return _MINKOWSKI[power]
+        name = _SKLEARN_METRICS.get(metric, metric) if isinstance(metric, str) else metric
+        hint = ", or scikit-learn's euclidean, manhattan, or minkowski with p 1 or 2"
+        check_one_of("metric", name, METRIC_NAMES, hint)
+        return cast("MetricName", name)
 
 
 def check_to_fit(parameters: Mapping[str, Any]) -> None:
@@ -25,11 +53,11 @@ def check_to_fit(parameters: Mapping[str, Any]) -> None:
         ParameterError: naming parameter and value.
     """
     check_to_answer(parameters)
+    metric_of(parameters)
     state = parameters["random_state"]
     with _own_names():
         hint = " (an index of another kind can be opened, not fitted)"
         check_one_of("kind", parameters["kind"], ("exact", "adaptive"), hint)
-        IndexOptions(metric=parameters["metric"])
         Tuning(target_agreement=parameters["target_agreement"])
         is_state = not is_whole(state) or 0 <= state <= MAX_SEED  # what is no whole number is asked for a seed later
         check("random_state", state, is_state, f"give a whole number from 0 to {MAX_SEED}, a RandomState or None")

@@ -1,13 +1,13 @@
 """Which layout the images of a file have, told by its schema and first rows."""
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from .codecs.names import Background
-from .columns import read_column
+from .columns import is_number, read_column
 from .errors import ImageFileError, param
 from .layout import Candidate, FirstRows, ImageOptions, Layout, Shape, compatible, show_shape
 from .layouts.encoded import Encoded
@@ -35,6 +35,8 @@ class StoredImages:
         grayscale: colour images were converted.
         others: columns of labels and ids that are numbered as those of the pixels are, and so could be taken for some.
         background: on which transparent pixels were laid.
+        feature_names: of each value of a vector, where they came from a table with a column a value: tables are then
+            taken by these names.
     """
 
     shape: Shape
@@ -42,6 +44,7 @@ class StoredImages:
     grayscale: bool
     others: tuple[str, ...] = ()
     background: Background | None = None
+    feature_names: tuple[str, ...] | None = None
 
     def recognise(self, head: pa.Table, options: ImageOptions) -> Layout:
         """How a table whose first rows these are holds its images.
@@ -54,7 +57,14 @@ class StoredImages:
             grayscale=options.grayscale or self.grayscale,
             background=options.background or self.background,
         )
-        return recognise_images(head, options, expected=self.shape, preferred=self.column, others=self.others)
+        return recognise_images(
+            head,
+            options,
+            expected=self.shape,
+            preferred=self.column,
+            others=self.others,
+            feature_names=self.feature_names,
+        )
 
 
 def numbered_like(image_column: str | None, columns: Iterable[str | None]) -> tuple[str, ...]:
@@ -73,6 +83,7 @@ def recognise_images(
     expected: Shape | None = None,
     preferred: str | None = None,
     others: Collection[str] = (),
+    feature_names: Sequence[str] | None = None,
 ) -> Layout:
     """Find the images of a file and their shape.
 
@@ -82,16 +93,23 @@ def recognise_images(
         expected: the shape of the images that an index stores. A flat image of as many numbers adopts it.
         preferred: the image column's name when the index was built, taken where several could be meant.
         others: columns that hold labels or ids, whether the file has them or not.
+        feature_names: of the columns when the index was built, where each was a value of a vector: they are taken by
+            name, in that order.
 
     Raises:
-        ImageFileError: no image column or several, images of another shape or of a shape that nothing tells.
+        ImageFileError: no image column or several, images of another shape or of a shape that nothing tells; or
+            columns that are values, of other names than the index's.
     """
+    if feature_names is not None and options.image_column is None and {*feature_names} & {*head.schema.names}:
+        return _by_feature_names(head.schema, feature_names, expected or (len(feature_names),))
     candidates = _candidates(head.schema)
     if others:
         candidates = _candidates_beside(head.schema, others, math.prod(expected or ()))
     shape_known = options.shape or expected
     first = _choose(candidates, head, options, preferred, math.prod(shape_known) if shape_known else None)
     candidate, layout = first.candidate, first.candidate.layout
+    if feature_names is not None and layout is Wide:
+        return _by_feature_names(head.schema, feature_names, expected or (len(feature_names),))
     shapes, reason = layout.measure(first)
     if reason and not shapes and not shape_known:
         raise ImageFileError(
@@ -111,6 +129,18 @@ def recognise_images(
         background=options.background,
         held_shape=() if held == shape else held,
     )
+
+
+def _by_feature_names(schema: pa.Schema, names: Sequence[str], shape: Shape) -> Layout:
+    """The columns that an index's values came from."""
+    absent = [name for name in names if schema.names.count(name) != 1 or not is_number(schema.field(name).type)]
+    if absent:
+        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        raise ImageFileError(
+            f"the index was built of columns {names[0]!r} to {names[-1]!r}, and there is no one column of numbers "
+            f"{absent[0]!r}{more} here; the columns are {_list_columns(schema)}: rename them, or give arrays"
+        )
+    return Wide(name=names[0], columns=tuple(names), shape=shape, grayscale=False)
 
 
 def _choose(

@@ -2,15 +2,18 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from .columns import is_number
 from .errors import KnnvoteError
 from .files import atomic_write
+from .layouts.wide import Wide
+from .text import describe_error
 
 _ROW_GROUP = 1 << 16
 
@@ -39,6 +42,64 @@ def image_table(
         columns.append(_label_array(labels, len(images)))
         names.append(label_column)
     return pa.table(columns, names=names)
+
+
+class SupportsArrow(Protocol):
+    """A table of any library: pandas, Polars, PyArrow."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """Its rows as Arrow hands them on."""
+
+
+def table_of(data: Any) -> pa.Table | None:
+    """A table or data frame of any library as Arrow's; None of what has no named columns, such as an array.
+
+    Columns that a DataFrame counts from 0 have no names.
+
+    Raises:
+        KnnvoteError: it has columns and cannot be read as a table, as one that is still to be computed.
+    """
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data])
+    if isinstance(data, pa.Table):
+        return data
+    if not hasattr(type(data), "columns"):
+        return None
+    is_pandas = hasattr(type(data), "iloc")
+    try:
+        if is_pandas and list(data.columns) == list(range(len(data.columns))):
+            return None
+        return pa.Table.from_pandas(data, preserve_index=False) if is_pandas else pa.table(data)
+    except (pa.ArrowException, TypeError, ValueError, AttributeError) as error:
+        library = type(data).__module__.partition(".")[0]
+        raise KnnvoteError(
+            f"a {type(data).__name__} of {library} cannot be read as a table ({describe_error(error)}): "
+            "give a pandas or Polars DataFrame, or an Arrow table"
+        ) from error
+
+
+def named_values(data: Any) -> tuple[NDArray[Any], tuple[str, ...] | None]:
+    """Vectors, and the names of their values where they are a table with a column a value.
+
+    Args:
+        data: (n, ...) an array, or a table as `table_of` takes it, of n rows.
+
+    Raises:
+        KnnvoteError: a column of a table is not of numbers, or a row has a null.
+    """
+    table = table_of(data)
+    if table is None:
+        return np.asarray(data), None
+    for field in table.schema:
+        if not is_number(field.type):
+            raise KnnvoteError(
+                f"column {field.name!r} is {field.type}: give a table with one column of numbers a value, or an array"
+            )
+    names = tuple(table.column_names)
+    values, bad = Wide(name="", columns=names, shape=(len(names),), grayscale=False).decode(table)
+    for row, reason in bad.items():
+        raise KnnvoteError(f"image {row} cannot be stored: {reason}; leave it out")
+    return values, names
 
 
 def write_new_table(table: pa.Table, path: Path) -> None:

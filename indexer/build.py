@@ -20,6 +20,7 @@ from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, 
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.locations import local_path, locate
+from knnvote.data.tables import SupportsArrow, named_values
 
 from .faiss_index import Built, build_faiss, faiss_metric, held_vectors
 from .folder.generations import LOCK, is_leftover
@@ -114,7 +115,7 @@ def index_files(
 
 
 def index_arrays(
-    images: NDArray[Any],
+    images: NDArray[Any] | SupportsArrow,
     labels: NDArray[Any] | Sequence[Any],
     out: Path | str,
     *,
@@ -125,7 +126,8 @@ def index_arrays(
     """Build the index of labelled images in memory and commit it at `out`.
 
     Args:
-        images: (n, *shape) of any number type.
+        images: (n, *shape) of any number type, or a table with a column a value: a pandas or Polars DataFrame or an
+            Arrow table, whose names the index keeps.
         labels: (n,) integers, strings or booleans; numbers for regression.
         out: the index folder to make.
         is_regression: labels are numbers to be averaged.
@@ -146,7 +148,10 @@ def index_arrays(
     options = options or IndexOptions()
     start = time.perf_counter()
     with _claimed(local_path(out), overwrite=options.overwrite) as folder:
-        examples = training_set_from_arrays(images, labels, metric=options.metric, is_regression=is_regression)
+        values, names = named_values(images)
+        examples = training_set_from_arrays(
+            values, labels, metric=options.metric, is_regression=is_regression, feature_names=names
+        )
         build(examples, folder, options, tune, start=start)
 
 
@@ -267,6 +272,8 @@ def _manifest(examples: TrainingSet, options: IndexOptions, built: Built) -> Man
         seed=options.seed,
         data_sha256=_data_sha256(examples),
         versions=_library_versions(),
+        feature_names=examples.feature_names,
+        estimator=examples.estimator,
     )
 
 

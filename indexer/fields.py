@@ -30,7 +30,8 @@ _MOST = 2**63
 def wrong_fields(manifest: dict[str, Any]) -> list[str]:
     """Entries of a manifest that are missing, unknown, of another type, absurd, or that name anything outside."""
     wrong = [key for key, is_right in _FIELDS.items() if key not in manifest or not is_right(manifest[key])]
-    wrong += [key for key in manifest if key not in (*_FIELDS, "checksum")]  # which was compared
+    known = {**_FIELDS, **_OPTIONAL, "checksum": _is_text}  # which was compared
+    wrong += [key for key in manifest if key not in known or (key in _OPTIONAL and not _OPTIONAL[key](manifest[key]))]
     return wrong or [key for key, fits in _TOGETHER.items() if not fits(manifest)]
 
 
@@ -127,6 +128,10 @@ def _is_source(value: Any) -> bool:
     return _record_of(**fields, sha256=_is_hash)(value) or _record_of(**fields, etag=_is_text)(value)
 
 
+def _is_weights(value: Any) -> bool:
+    return isinstance(value, str) and base_name(value) in WEIGHTS
+
+
 _RUNG: dict[str, Callable[[Any], bool]] = {
     "nprobe": lambda value: value is None or _is_positive(value),
     "candidates_per_neighbor": lambda value: value is None or _is_positive(value),
@@ -142,7 +147,7 @@ _are_answers = _record_of(
 _is_tuned = _record_with(
     {"ties": _one_of(*TIES)},
     k=_is_positive,
-    weights=lambda value: isinstance(value, str) and base_name(value) in WEIGHTS,
+    weights=_is_weights,
     target_agreement=_is_share,
     tolerance=lambda value: value is None or (is_number(value) and value >= 0),
     queries=_is_count,
@@ -177,6 +182,10 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "data_sha256": _is_hash,
     "versions": lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
     "files": _are_files,
+}
+_OPTIONAL: dict[str, Callable[[Any], bool]] = {
+    "feature_names": _list_of(_is_text),
+    "estimator": _record_with({"n_neighbors": _is_positive, "weights": _is_weights, "ties": _one_of(*TIES)}),
 }
 
 
@@ -226,6 +235,17 @@ def _tuned_fits(manifest: dict[str, Any]) -> bool:
     return True
 
 
+def _feature_names_fit(manifest: dict[str, Any]) -> bool:
+    """One for each value, each once."""
+    names = manifest.get("feature_names")
+    return names is None or (len(names) == len(set(names)) == manifest["d"])
+
+
+def _estimator_fits(manifest: dict[str, Any]) -> bool:
+    """A mean has no ties."""
+    return manifest["task"] == "classification" or "ties" not in manifest.get("estimator", {})
+
+
 def _files_fit(manifest: dict[str, Any]) -> bool:
     """Labels and vectors are there, an index where the kind has one, and all have room for what they are to hold."""
     files, has_grid = manifest["files"], "grid" in manifest["search"]
@@ -247,4 +267,6 @@ _TOGETHER: dict[str, Callable[[dict[str, Any]], bool]] = {
     "classes": _classes_fit,
     "search": _search_fits,
     "files": _files_fit,
+    "feature_names": _feature_names_fit,
+    "estimator": _estimator_fits,
 }

@@ -79,7 +79,8 @@ def add_files(
         _check_tuning(index, tuning)
         options = _like_stored(index, training or TrainingOptions())
         stored = _training_set(index)
-        examples = read_training_set(sources, options, metric=index.metric, stored=stored, progress=progress, tell=tell)
+        found = read_training_set(sources, options, metric=index.metric, stored=stored, progress=progress, tell=tell)
+        examples = replace(found, feature_names=stored.feature_names, estimator=stored.estimator)
         _refuse_stored_ids(index, examples.provenance["id"].combine_chunks())
         _refuse_stored_files(index, stored, examples.sources[len(stored.sources) :])
         _build_again(index, examples, tuning, threads, start=start)
@@ -208,6 +209,8 @@ def _training_set(index: Index) -> TrainingSet:
         background=manifest.background,
         sources=manifest.sources,
         skipped=manifest.skipped,
+        feature_names=manifest.feature_names,
+        estimator=manifest.estimator,
     )
 
 

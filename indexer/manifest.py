@@ -144,6 +144,9 @@ class Manifest:
         generation: of the files in its folder; 0 while it is in memory alone.
         files: of its folder, by role; none while it is in memory alone.
         checksum: of the manifest as it was read; "" while it is in memory alone.
+        feature_names: of each value of a vector, where it came from a table with a column a value; None elsewhere.
+        estimator: parameters by which the estimator that saved it answered, where they are not those that an estimator
+            has that is opened without them.
     """
 
     kind: Kind
@@ -173,6 +176,8 @@ class Manifest:
     generation: int = 0
     files: dict[str, StoredFile] = field(default_factory=dict)
     checksum: str = ""
+    feature_names: tuple[str, ...] | None = None
+    estimator: dict[str, Any] = field(default_factory=dict)
 
     @property
     def task(self) -> str:
@@ -218,6 +223,8 @@ class Manifest:
             sources=tuple(Source(**source) for source in record["sources"]),
             search=search_from_json(record["kind"], record["search"]),
             files={role: StoredFile(**entry) for role, entry in record["files"].items()},
+            feature_names=tuple(record["feature_names"]) if "feature_names" in record else None,
+            estimator=record.get("estimator", {}),
         )
 
     def _facts(self) -> dict[str, Any]:
@@ -249,6 +256,8 @@ class Manifest:
             "seed": self.seed,
             "data_sha256": self.data_sha256,
             "versions": self.versions,
+            **({} if self.feature_names is None else {"feature_names": list(self.feature_names)}),
+            **({"estimator": self.estimator} if self.estimator else {}),
         }
 
 

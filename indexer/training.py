@@ -80,6 +80,8 @@ class TrainingSet:
         background: on which transparent pixels are laid.
         sources: each file.
         skipped: rows left out as bad.
+        feature_names: of each value of a vector, where they came from a table with a column a value.
+        estimator: parameters by which the estimator that saved an index answers, as `Manifest` has them.
     """
 
     vectors: NDArray[np.generic]
@@ -95,6 +97,8 @@ class TrainingSet:
     background: Background | None = None
     sources: tuple[Source, ...] = ()
     skipped: int = 0
+    feature_names: tuple[str, ...] | None = None
+    estimator: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -228,12 +232,15 @@ def _distinctly_named(inputs: Sequence[InputFile], taken: Set[str]) -> list[Inpu
 
 
 def _like(first: _Part | None, options: TrainingOptions, stored: TrainingSet | None) -> Callable[[pa.Table], Layout]:
-    """What recognises images of the first part's shape; of columns that could be meant, the stored one."""
+    """What recognises images of the first part's shape; of columns that could be meant, the stored ones."""
     known = (options, *(() if stored is None else (stored,)))
     others = {column for of in known for column in (of.label_column, of.id_column) if column is not None}
     others.discard(options.images.image_column or "")
-    shape, column = None if first is None else first.shape, None if stored is None else stored.image_column
-    return partial(recognise_images, options=options.images, expected=shape, preferred=column, others=others)
+    shape = None if first is None else first.shape
+    found = partial(recognise_images, options=options.images, expected=shape, others=others)
+    return (
+        found if stored is None else partial(found, preferred=stored.image_column, feature_names=stored.feature_names)
+    )
 
 
 def _label_column(images: ImageFile, options: TrainingOptions, before: str | None, stored: TrainingSet | None) -> str:
@@ -274,6 +281,7 @@ def training_set_from_arrays(
     *,
     metric: MetricName = "l2",
     is_regression: bool = False,
+    feature_names: Sequence[str] | None = None,
 ) -> TrainingSet:
     """Take labelled images from arrays.
 
@@ -282,6 +290,7 @@ def training_set_from_arrays(
         labels: (n,) integers, strings or booleans; floats for regression.
         metric: rows that have no place in its space are refused.
         is_regression: labels are numbers to be averaged.
+        feature_names: of each value, where they have any.
 
     Raises:
         KnnvoteError: the counts differ, a value is not finite, a label is missing or of a type that cannot be used.
@@ -313,6 +322,7 @@ def training_set_from_arrays(
         shape=images.shape[1:],
         step=step,
         is_regression=is_regression,
+        feature_names=None if feature_names is None else tuple(feature_names),
     )
 
 

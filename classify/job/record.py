@@ -123,10 +123,9 @@ def read_job_record(out: Location) -> JobRecord | None:
 def write_job_record(out: Location, record: JobRecord) -> None:
     """Write down whose an output folder is."""
     content = asdict(record)
-    if not record.stored_images.others:  # as of indexes that have none it always was
-        del content["stored_images"]["others"]
-    if record.stored_images.background is None:  # as records of before have it
-        del content["stored_images"]["background"]
+    for field in fields(StoredImages):  # what few indexes have is not in the records of others
+        if getattr(record.stored_images, field.name) == field.default:
+            del content["stored_images"][field.name]
     _write_json(out / RECORDS / JOB, content)
 
 
@@ -147,10 +146,7 @@ def _to_record(raw: Any) -> JobRecord:
     Raises:
         OptionError, ValueError, LookupError, TypeError: it is none that a job writes.
     """
-    raw_images = raw["stored_images"]
-    stored = StoredImages(
-        **{**raw_images, "shape": _to_shape(raw_images["shape"]), "others": tuple(raw_images.get("others", ()))}
-    )
+    stored = _to_stored_images(raw["stored_images"])
     record = JobRecord(raw["index"], dict(raw["options"]), stored, dict(raw["inputs"]))
     wrong = [name for name, types in _OPTION_TYPES.items() if type(record.options[name]) not in types]
     texts = (record.index, stored.column or "", *stored.others, *record.inputs.values())
@@ -163,6 +159,15 @@ def _to_record(raw: Any) -> JobRecord:
         raise ValueError
     _ = record.rule, record.image_options  # which say what is wrong with them
     return record
+
+
+def _to_stored_images(raw: Any) -> StoredImages:
+    names = raw.get("feature_names")
+    if names is not None and not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        raise TypeError
+    others = tuple(raw.get("others", ()))
+    shape = _to_shape(raw["shape"])
+    return StoredImages(**{**raw, "shape": shape, "feature_names": names and tuple(names), "others": others})
 
 
 def _to_shape(sides: Any) -> tuple[int, ...]:

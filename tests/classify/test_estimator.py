@@ -4,6 +4,10 @@ import tracemalloc
 from functools import partial
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from brute_force import neighbors
 from hypothesis import given, settings
@@ -339,10 +343,10 @@ def test_more_neighbours_than_rows_and_what_is_no_number_are_errors_of_scikit_le
 
 
 def test_rows_without_a_direction_are_refused_by_their_number():
-    with pytest.raises(KnnvoteError, match="image 1 "):
+    with pytest.raises(ValueError, match=r"row 1 of X .*every pixel is zero"):
         KNNVoteClassifier(metric="cosine").fit([[1.0, 2.0], [0.0, 0.0]], [0, 1])
     found = KNNVoteClassifier(1, metric="cosine").fit([[1.0, 2.0], [2.0, 1.0]], [0, 1])
-    with pytest.raises(KnnvoteError, match="row 1 of X"):
+    with pytest.raises(ValueError, match=r"row 1 of X .*every pixel is zero"):
         found.predict([[1.0, 1.0], [0.0, 0.0]])
 
 
@@ -385,3 +389,91 @@ def test_fractional_queries_of_whole_vectors_are_searched_as_others_are_without_
     mixed = np.where(np.arange(60)[:, None] % 2, halves, data.xq[:60])
     alone = [adaptive.predict_proba(row[None])[0] for row in mixed]
     np.testing.assert_array_equal(adaptive.predict_proba(mixed), alone)
+
+
+FRAMES = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "arrow": pa.table}
+NAMES = [f"ink {place}" for place in np.random.default_rng(3).permutation(64)]  # whose numbers are not their places
+
+
+def frame(kind, x, names=NAMES, order=None):
+    columns = {name: x[:, place] for place, name in enumerate(names)}
+    return FRAMES[kind]({name: columns[name] for name in order or names})
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_columns_of_a_frame_are_known_by_name_also_after_it_was_saved(tmp_path, invoke, kind):
+    fitted = KNNVoteClassifier(3).fit(frame(kind, X[TRAIN]), Y[TRAIN])
+    fitted.save(tmp_path / "x.knn")
+    other = frame(kind, X[TEST], order=sorted(NAMES))
+    expected = fitted.predict(frame(kind, X[TEST]))
+    for estimator in (fitted, KNNVoteClassifier.open(tmp_path / "x.knn")):
+        assert estimator.feature_names_in_.tolist() == NAMES
+        np.testing.assert_array_equal(estimator.predict(frame(kind, X[TEST])), expected)
+        with pytest.raises(ValueError, match="same order as they were in fit"):
+            estimator.predict(other)
+        with pytest.warns(UserWarning, match="does not have valid feature names"):
+            estimator.predict(X[TEST])
+    classify = Classifier.open(tmp_path / "x.knn", Rule(k=3, ties="first-class"))
+    for table in (other, other[sorted(NAMES)] if kind == "pandas" else other, X[TEST]):
+        assert classify(table).prediction.to_pylist() == expected.tolist()
+    with pytest.raises(KnnvoteError, match=r"no one column of numbers 'ink \d+' and 63 more here.*rename them"):
+        classify(frame(kind, X[TEST], [f"p{place}" for place in range(64)]))
+    table = pa.table({"label": Y[TEST], **{name: other[name] for name in sorted(NAMES)}})
+    pq.write_table(table, tmp_path / "test.parquet")
+    assert invoke("classify", "x.knn", "test.parquet", "--out", "job", "--k", 3, "--ties", "first-class").code == 0
+    assert pq.read_table(tmp_path / "job" / "test.parquet")["prediction"].to_pylist() == expected.tolist()
+    assert invoke("verify", "job").code == invoke("report", "job").code == 0
+    assert invoke("add", "x.knn", "test.parquet").code == 0
+    opened = KNNVoteClassifier.open(tmp_path / "x.knn")
+    assert (opened.n_neighbors, opened.feature_names_in_.tolist()) == (3, NAMES)
+    np.testing.assert_array_equal(opened._index.vectors[1400:], X[TEST])
+
+
+def test_a_table_of_arrays_keeps_its_names_and_what_is_no_table_of_numbers_is_refused(tmp_path):
+    index_arrays(frame("polars", X), Y, tmp_path / "x.knn")
+    answer = Classifier.open(tmp_path / "x.knn", Rule(k=1))(frame("arrow", X, order=sorted(NAMES)))
+    assert answer.I[:, 0].tolist() == list(range(len(X)))
+    assert Classifier.open(tmp_path / "x.knn")(pd.DataFrame(X[:2])).I[:, 0].tolist() == [0, 1]  # it has no names
+    for wrong, told in (
+        (pd.DataFrame({"a": ["x"] * len(X)}), "column 'a' is .*string: give a table"),
+        (pa.table({"a": [None, *[1] * (len(X) - 1)]}), "image 0 cannot be stored: null pixel"),
+        (frame("polars", X).lazy(), "a LazyFrame of polars cannot be read as a table .*give a pandas or Polars"),
+    ):
+        with pytest.raises(KnnvoteError, match=told):
+            index_arrays(wrong, Y, tmp_path / "never.knn")
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_a_label_column_of_a_frame_is_no_pixel(exact_index, kind):
+    names = [f"pixel_{place}" for place in range(64)]
+    shuffled = frame(kind, np.column_stack([Y, X]), ["label", *names], [*names[::-1], "label"])
+    classify = Classifier.open(exact_index)
+    assert classify(shuffled).prediction.equals(classify(X).prediction)
+
+
+@pytest.mark.parametrize("made", [KNNVoteClassifier, KNNVoteRegressor])
+@pytest.mark.parametrize(("kind", "fitted_k"), [("exact", 3), ("adaptive", 3), ("adaptive", 5)])
+def test_parameters_of_the_vote_are_those_that_were_saved(tmp_path, made, kind, fitted_k):
+    ties = {"ties": "nearest"} if made is KNNVoteClassifier else {}
+    fitted = made(fitted_k, kind=kind, weights="distance", target_agreement=0.9, **ties).fit(X, Y)
+    fitted.set_params(n_neighbors=np.int64(3), weights="uniform").save(tmp_path / "x.knn")
+    opened = made.open(tmp_path / "x.knn")
+    assert (opened.n_neighbors, opened.weights, getattr(opened, "ties", None)) == (3, "uniform", ties.get("ties"))
+    np.testing.assert_array_equal(opened.predict(X[::9] + 0.5), fitted.predict(X[::9] + 0.5))
+    opened.set_params(n_neighbors=5).save(tmp_path / "again.knn")
+    assert made.open(tmp_path / "again.knn").n_neighbors == 5
+    assert made.open(tmp_path / "again.knn", n_neighbors=7).n_neighbors == 7
+
+
+@pytest.mark.parametrize(
+    ("metric", "p", "ours"),
+    [("euclidean", 2, "l2"), ("manhattan", 2, "l1"), ("minkowski", 2, "l2"), ("minkowski", 1.0, "l1")],
+)
+def test_metrics_have_the_names_of_scikit_learn_too(metric, p, ours):
+    fitted = KNNVoteClassifier(metric=metric, p=p).fit(X[:300], Y[:300])
+    assert (clone(fitted).metric, clone(fitted).p) == (metric, p)
+    theirs = KNeighborsClassifier(metric=metric, p=p).fit(X[:300], Y[:300])
+    np.testing.assert_allclose(fitted.kneighbors(X[300:400])[0], theirs.kneighbors(X[300:400])[0])
+    assert fitted._index.metric == ours
+    with pytest.raises(OptionError, match=r"^p is 3: give 1 or 2"):
+        KNNVoteClassifier(metric="minkowski", p=3).fit(X, Y)
