@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -69,6 +69,14 @@ class Index:
         """Pickled without what it computed from the rest, and with its vectors once."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return _restored, ({**values, "vectors": None} if holds(self.faiss_index, self.vectors) else values,)
+
+    def __copy__(self) -> Self:
+        """Itself: nothing of it changes."""
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        """Itself, likewise."""
+        return self
 
     @property
     def n(self) -> int:

@@ -33,14 +33,14 @@ class OpenedIndex(Index):
     address: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as its address: where it is unpickled it is opened again, if it is still the same."""
-        return _reopened, (self.address, self.manifest.checksum)
+        """Pickled as its address: where it is unpickled it is opened again, if it still gives the same answers."""
+        return _reopened, (self.address, self.fingerprint)
 
 
-def _reopened(address: str, checksum: str) -> OpenedIndex:
+def _reopened(address: str, fingerprint: str) -> OpenedIndex:
     index = open_index(address)
-    if index.manifest.checksum != checksum:
-        raise KnnvoteError(f"{address} was written anew since: open it again")
+    if index.fingerprint != fingerprint:
+        raise KnnvoteError(f"{address} was written anew since: open it again with open_index({address!r})")
     return index
 
 

@@ -1,13 +1,17 @@
 """An index as an object: what it is pickled as, and what it is before it is written."""
 
+import copy
 import pickle
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.search import search
+from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.build import IndexOptions, build_in_memory, index_arrays
 from knnvote.indexer.folder.open import open_index
@@ -37,8 +41,28 @@ def test_an_opened_index_is_pickled_as_its_address_and_opened_again(folder, tmp_
 def test_an_index_that_was_written_anew_since_it_was_pickled_is_refused(folder):
     pickled = pickle.dumps(open_index(folder))
     index_arrays(X[:200], Y[:200], folder, options=IndexOptions(overwrite=True))
-    with pytest.raises(KnnvoteError, match=r"x.knn was written anew since: open it again"):
+    with pytest.raises(KnnvoteError, match=r"x.knn was written anew since: open it again with open_index\('"):
         pickle.loads(pickled)  # noqa: S301  # our own bytes
+
+
+def test_an_index_that_was_written_anew_from_the_same_images_is_the_same_to_who_unpickles_it(folder):
+    pickled = pickle.dumps(open_index(folder))
+    index_arrays(X, Y, folder, options=IndexOptions(overwrite=True))
+    assert pickle.loads(pickled).manifest.generation == 2  # noqa: S301  # our own bytes
+
+
+def test_a_classifier_and_its_answer_are_pickled_and_copied_with_the_index_even_if_that_is_gone(folder):
+    classify = Classifier.open(folder, Rule(k=3))
+    answer = classify(X[:9])
+    expected = answer.to_table(neighbors=True)
+    for found in pickle.loads(pickle.dumps([classify(X[:9]), pickle.loads(pickle.dumps(classify))(X[:9])])):  # noqa: S301
+        assert found.to_table(neighbors=True).equals(expected)
+    shutil.rmtree(folder)
+    for again in (copy.copy, copy.deepcopy):
+        assert again(answer).to_table(neighbors=True).equals(expected)
+        assert again(classify)(X[:9]).to_table(neighbors=True).equals(expected)
+    with pytest.raises(KnnvoteError, match=r"x.knn does not exist"):
+        pickle.loads(pickle.dumps(classify))  # noqa: S301  # our own bytes
 
 
 def test_an_index_in_memory_is_pickled_whole_and_has_no_fingerprint_yet():
