@@ -16,10 +16,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.data.reading import rows_within_budget
+
 from .metric import Metric
 from .projection import Projection
 
-_BLOCK = 16_384  # stored vectors projected at a time
+_BLOCK = 16_384  # stored vectors projected at a time, at most
 _STORED = 512  # stored vectors in one matrix product: with a thousand queries it stays in the cache
 
 
@@ -107,6 +109,7 @@ def bound_points(x: NDArray[np.float64], projection: Projection) -> NDArray[np.f
 
 def bound_table(x: NDArray[np.generic], metric: Metric, projection: Projection) -> NDArray[np.float32]:
     """`bound_points` of stored vectors (n, d), block by block."""
+    step = rows_within_budget(x.shape[1], _BLOCK)
     return np.concatenate(
-        [bound_points(metric.space(x[start : start + _BLOCK]), projection) for start in range(0, len(x), _BLOCK)]
+        [bound_points(metric.space(x[start : start + step]), projection) for start in range(0, len(x), step)]
     )

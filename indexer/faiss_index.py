@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.locations import describe_os_error
+from knnvote.data.reading import rows_within_budget
 from knnvote.data.text import first_line
 
 from .apart import run_apart
@@ -31,7 +32,7 @@ _PROPOSED = 2  # candidates for each neighbour, of an index that FAISS alone des
 BOUNDS_FROM = 4096  # stored vectors: a scan of fewer costs less than to rule them out
 _AXES_FROM = 16_384  # rows at most: the covariance of more does not change the axes noticeably
 _CENTROID_FROM = 24  # rows for each centroid at most, likewise
-_BLOCK = 16_384  # rows converted to floats at a time
+_BLOCK = 16_384  # rows converted to floats at a time, at most
 _FACTORY_ROOM = 32  # bytes that an index and its building may take for each byte of the floats
 _FACTORY_SECONDS = 1e-4  # of one processor that they may take for each: a hundred times what slow kinds do
 _LARGEST = {np.dtype(np.uint8): 2**8 - 1, np.dtype(np.uint16): 2**16 - 1}  # of pixels that the grid takes as they are
@@ -102,8 +103,8 @@ def _lossless_holder(x: NDArray[np.generic]) -> tuple[faiss.Index | None, str]:
         holder, name = faiss.IndexFlatL2(d), "Flat"
     else:
         return None, ""
-    for start in range(0, len(x), _BLOCK):
-        holder.add(np.ascontiguousarray(x[start : start + _BLOCK], dtype=np.float32))
+    for block in _blocks(x):
+        holder.add(np.ascontiguousarray(block, dtype=np.float32))
     return holder, name
 
 
@@ -115,12 +116,10 @@ def _over_components(x: NDArray[np.generic], metric: Metric, seed: int) -> tuple
     """
     n, d = x.shape
     train = training_rows(n, seed)
-    sample = x[np.sort(train[:_AXES_FROM])]
+    sample = x[np.sort(train[: rows_within_budget(d, _AXES_FROM)])]
     largest = _LARGEST.get(x.dtype) if metric.keeps_values else None
     projection = fit_projection(metric.space(sample), min(_PRINCIPAL_COMPONENTS, d), largest=largest)
-    projected = np.concatenate(
-        [projection(metric.projectable(x[start : start + _BLOCK])) for start in range(0, n, _BLOCK)]
-    )
+    projected = np.concatenate([projection(metric.projectable(block)) for block in _blocks(x)])
     ivf = _inverted_file(projected, train, seed)
     chained = _chain(projection.to_faiss(), ivf)
     p = projected.shape[1]
@@ -135,6 +134,12 @@ def _over_components(x: NDArray[np.generic], metric: Metric, seed: int) -> tuple
         return Built(chained, factory, search, bounds), projection.grid
     refined = faiss.IndexRefine(chained, holder)
     return Built(refined, f"{factory},Refine({holder_name})", search, bounds), projection.grid
+
+
+def _blocks(x: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
+    """Stored vectors x (n, d), as many at a time as may be floats at once."""
+    step = rows_within_budget(x.shape[1], _BLOCK)
+    return (x[start : start + step] for start in range(0, len(x), step))
 
 
 def training_rows(n: int, seed: int) -> NDArray[np.int64]:
@@ -180,11 +185,9 @@ def _from_factory(x: NDArray[np.generic], metric: FaissMetric, factory: str | No
     """Any FAISS index, HNSW if none is named, over the vectors as they are where they are uint8, else centred."""
     d = x.shape[1]
     as_stored = x.dtype == np.uint8 and metric.keeps_values
-    mean = metric.space(x[:_BLOCK]).mean(axis=0)
+    mean = metric.space(next(_blocks(x))).mean(axis=0)
     centre = np.zeros(d) if as_stored else mean.astype(np.float32).astype(np.float64)
-    blocks = (
-        (metric.space(x[start : start + _BLOCK]) - centre).astype(np.float32) for start in range(0, len(x), _BLOCK)
-    )
+    blocks = ((metric.space(block) - centre).astype(np.float32) for block in _blocks(x))
     if factory is None:
         factory = "HNSW32,SQ8_direct" if as_stored and metric.faiss_type == faiss.METRIC_L2 else "HNSW32,Flat"
         index = fill_index(np.concatenate(list(blocks)), factory, metric.faiss_type)

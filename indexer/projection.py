@@ -18,12 +18,15 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from .threads import limit_threads
+
 _PIXEL_LIMIT = 2.0**20
 _AXIS_UNIT = 2.0**-20
 _PROJECTION_LIMIT = 2.0**22  # of one coordinate before its row is shortened: squares still add up exactly
 _LENGTH_LIMIT = 2.0**11 - 1
 _FLOAT32_WHOLE = 2.0**24
 _COARSEST = 2.0**-4  # axis unit times sqrt(d): it turns an axis by a fiftieth of a radian at most
+_COVARIANCE_UP_TO = 1024  # dimensions: its eigenvectors take 2 s there, and eight times that of twice as many
 _STORED_LENGTH = 1500.0  # leaves queries that lie farther out than any stored vector some room
 
 
@@ -118,9 +121,11 @@ def projection_from_faiss(chain: list[faiss.VectorTransform], grid: float) -> Pr
 def fit_projection(sample: NDArray[np.float64], p: int, *, largest: int | None) -> Projection:
     """Principal axes of a sample, by the eigenvectors of its covariance (Pearson 1901).
 
+    Of many dimensions by randomized singular vectors (Halko, Martinsson and Tropp 2011).
+
     Args:
         sample: (n, d) vectors in the metric's space; those to be stored may lie somewhat farther out.
-        p: number of axes.
+        p: number of axes, at most: of many dimensions there are no more than rows in the sample.
         largest: value of a pixel, where vectors hold whole numbers, which the grid keeps as they are; None for floats.
     """
     whole = largest is not None
@@ -131,12 +136,27 @@ def fit_projection(sample: NDArray[np.float64], p: int, *, largest: int | None) 
     grid = 1.0 if whole else _power_of_two(4 * spread / _PIXEL_LIMIT)
     centre = np.rint(mean) if whole else (mean / grid).astype(np.float32).astype(np.float64) * grid
     centred /= grid
-    _, vectors = np.linalg.eigh(centred.T @ centred)
     unit = _axis_unit(sample.shape[1], largest)
-    axes = np.rint(vectors[:, ::-1][:, :p].T / unit) * unit
+    axes = np.rint(_principal_axes(centred, p) / unit) * unit
     projected = centred @ axes.T
     longest = float(np.sqrt(np.einsum("ij,ij->i", projected, projected).max()))
     return Projection(centre=centre, grid=grid, axes=axes / _power_of_two(longest / _STORED_LENGTH))
+
+
+def _principal_axes(centred: NDArray[np.float64], p: int) -> NDArray[np.float64]:
+    """(p, d) orthonormal, or as many as there are rows of centred (n, d) where that is fewer and d is large.
+
+    The covariance of many dimensions has no room and its eigenvectors take too long; what is random in the singular
+    vectors that stand for them then has a seed of its own, and one thread: with more the last bits would differ.
+    """
+    if centred.shape[1] <= _COVARIANCE_UP_TO:
+        eigenvectors: NDArray[np.float64] = np.linalg.eigh(centred.T @ centred)[1]
+        return eigenvectors[:, ::-1][:, :p].T
+    from sklearn.utils.extmath import randomized_svd  # noqa: PLC0415  # its import takes longer than most commands
+
+    with limit_threads(1):
+        found: NDArray[np.float64] = randomized_svd(centred, min(p, len(centred)), n_iter=4, random_state=0)[2]
+    return found
 
 
 def _axis_unit(d: int, largest: int | None) -> float:

@@ -7,6 +7,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.data.reading import rows_within_budget
 from knnvote.indexer.threads import map_single_threaded
 
 _QUERY_BLOCK = 4096
@@ -18,7 +19,7 @@ def in_blocks(
 ) -> tuple[NDArray[Any], ...]:
     """Search in blocks of queries, side by side where there are threads; `work` gives arrays of a row a query."""
     threads = faiss.omp_get_max_threads()
-    rounds = max(1, -(-len(xq) // (threads * _QUERY_BLOCK)))
+    rounds = max(1, -(-len(xq) // (threads * rows_within_budget(xq[:1].size, _QUERY_BLOCK))))
     size = max(_LEAST_BLOCK, -(-len(xq) // (threads * rounds)))
     starts = range(0, max(1, len(xq)), size)
     blocks = map_single_threaded(lambda start: work(xq[start : start + size]), starts, threads)

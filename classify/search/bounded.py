@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.data.reading import rows_within_budget
 from knnvote.indexer.bounds import Bounds
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS, Euclidean
@@ -53,7 +54,9 @@ def exact_by_bounds(index: Index, bounds: Bounds, xq: NDArray[np.generic], k: in
         return D, I
     doubtful = []
     m = min(index.n, _FIRST_CANDIDATES * k)
-    for start, end in itertools.pairwise([0, *range(_FIRST_BLOCK, len(xq), _BOUND_BLOCK), len(xq)]):
+    for start, end in itertools.pairwise(
+        [0, *range(_FIRST_BLOCK, len(xq), rows_within_budget(index.d, _BOUND_BLOCK)), len(xq)]
+    ):
         queries = xq[start:end]
         proposed = probe(index, project(index, queries), m, _lists_holding(index, _FIRST_ROOM * m))[1]
         t = settle(queries, index.vectors, proposed, k, metric)[0][:, -1]

@@ -4,13 +4,14 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.data.reading import rows_within_budget
 from knnvote.indexer.metric import FaissMetric, Metric
 
 from .distances import Neighbors, settle
 
 _SPARE = 16  # candidates beyond k of the first scan: room for ties and for float32's rounding
 _WIDEN = 8
-_SCAN_BLOCK = 16_384  # stored vectors converted to float32 at a time
+_SCAN_BLOCK = 16_384  # stored vectors converted to float32 at a time, at most
 _CANDIDATES = 1 << 22  # settled at a time
 
 
@@ -62,8 +63,9 @@ def _scan(
     D = np.empty((len(xq), 0), dtype=np.float32)
     I = np.empty((len(xq), 0), dtype=np.int64)
     reach = 0.0
-    for start in range(0, len(x), _SCAN_BLOCK):
-        block = to_floats(x[start : start + _SCAN_BLOCK])
+    step = rows_within_budget(x.shape[1], _SCAN_BLOCK)
+    for start in range(0, len(x), step):
+        block = to_floats(x[start : start + step])
         reach = max(reach, float(metric.lengths(block).max()))
         found_D, found_I = faiss.knn(queries, block, min(m, len(block)), metric=metric.faiss_type)
         D, I = np.hstack([D, found_D]), np.hstack([I, found_I + start])
@@ -85,7 +87,7 @@ class _Float32Space:
     def __init__(self, xq: NDArray[np.generic], x: NDArray[np.generic], metric: FaissMetric) -> None:
         self._metric = metric
         self._is_whole = metric.keeps_values and xq.dtype == x.dtype and x.dtype in (np.uint8, np.uint16)
-        self._centre = metric.space(x[:_SCAN_BLOCK]).mean(axis=0)
+        self._centre = metric.space(x[: rows_within_budget(x.shape[1], _SCAN_BLOCK)]).mean(axis=0)
         self._scale = 1.0
         if self._is_whole:
             self._centre = np.rint(self._centre)

@@ -1,13 +1,17 @@
 """Projections: whole numbers with the same bits in every batch, however far out a query lies."""
 
+import tracemalloc
 from itertools import pairwise
 
 import faiss
 import numpy as np
 import pytest
+from brute_force import neighbors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from knnvote.classify.estimator import KNNVoteClassifier
+from knnvote.classify.search.search import search
 from knnvote.indexer.faiss_index import base_ivf, build_faiss, read_faiss, training_rows, write_faiss
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.projection import fit_projection
@@ -293,3 +297,31 @@ def test_coarse_axes_still_point_where_fine_ones_do(d):
     pairs = zip(coarse.axes, fine.axes, strict=True)
     cosines = [a @ b / np.sqrt((a @ a) * (b @ b)) for a, b in pairs]
     assert min(cosines) > np.cos(1 / 50)
+
+
+@pytest.mark.parametrize("values", ["pictures", "floats", "all equal"])
+def test_few_images_of_many_pixels_are_indexed_without_a_covariance_and_are_found(values):
+    rng = np.random.default_rng(0)
+    x = images(rng, 90, 128 * 128) if values != "all equal" else np.full((90, 128 * 128), 7, np.uint8)
+    x = x + 0.5 if values == "floats" else x
+    tracemalloc.start()
+    built = build_faiss(x, kind="adaptive", metric="l2", factory=None, seed=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 * x.size * 8  # the covariance alone has a hundred times that
+    projection = base_ivf(built.index, built.search.grid)[1]
+    lengths = np.linalg.eigvalsh(projection.axes @ projection.axes.T)
+    assert lengths[-1] / lengths[0] < 1 + 1e-3
+    assert projection(x[:1].astype(np.float64)).shape == (1, 45)  # an axis for each row that they are fitted to
+
+
+def test_bounds_over_axes_that_no_covariance_gave_leave_exact_search_exact():
+    x = images(np.random.default_rng(0), 4120, 1030)
+    with limit_threads(1):
+        index = KNNVoteClassifier().fit(x[:4100], np.zeros(4100))._index
+        axes = fit_projection(x[:2050].astype(float), 64, largest=255).axes
+    with limit_threads(2):
+        assert fit_projection(x[:2050].astype(float), 64, largest=255).axes.tobytes() == axes.tobytes()
+    assert index.bounds is not None
+    for found, expected in zip(search(index, x[4100:], 5), neighbors(x[4100:], x[:4100], 5, "l2"), strict=True):
+        np.testing.assert_array_equal(found, expected)
