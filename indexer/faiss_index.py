@@ -28,6 +28,8 @@ from .rungs import Rung
 from .threads import limit_threads
 
 _PRINCIPAL_COMPONENTS = 64
+_ASKED = 500  # stored vectors, for the unlike ones of which an index of the kind HNSW is asked
+_FOUND = 0.9  # of them, without which that is told
 _PROPOSED = 2  # candidates for each neighbour, of an index that FAISS alone describes
 BOUNDS_FROM = 4096  # stored vectors: a scan of fewer costs less than to rule them out
 _AXES_FROM = 16_384  # rows at most: the covariance of more does not change the axes noticeably
@@ -193,12 +195,29 @@ def _from_factory(x: NDArray[np.generic], metric: FaissMetric, factory: str | No
         index = fill_index(np.concatenate(list(blocks)), factory, metric.faiss_type)
     else:
         index = _build_apart(blocks, x.shape, factory, metric)
+    if "HNSW" in factory:
+        asked = np.unique(x[np.random.default_rng(0).choice(len(x), min(len(x), _ASKED), replace=False)], axis=0)
+        found = index.search((metric.space(asked) - centre).astype(np.float32), 1)[1][:, 0]
+        _tell_of_lost(metric.reduced(asked, x[found][:, None])[:, 0] <= metric.equal_within, factory)
     if as_stored:
         return Built(index, factory, ProposingSettings(_PROPOSED, is_centred=False))
     centring = faiss.CenteringTransform(d)
     faiss.copy_array_to_vector(centre.astype(np.float32), centring.mean)
     centring.is_trained = True
     return Built(_chain([centring], index), factory, ProposingSettings(_PROPOSED, is_centred=True))
+
+
+def _tell_of_lost(found: NDArray[np.bool_], factory: str) -> None:
+    """Warn when an HNSW index does not find many of some stored vectors when it is asked for them.
+
+    Its graph has parts then to which hardly anything leads, as where equal vectors have each other for all neighbours.
+    """
+    if found.mean() < _FOUND:
+        warnings.warn(
+            f"{factory} finds only {found.mean():.0%} of {len(found):,} unlike stored images when asked for them, and "
+            "few neighbours of others too: where many images are equal, build the kind adaptive or exact",
+            stacklevel=2,
+        )
 
 
 def fill_index(floats: NDArray[np.float32], factory: str, metric_type: int) -> faiss.Index:

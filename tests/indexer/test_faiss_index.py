@@ -183,3 +183,15 @@ def test_an_index_that_faiss_builds_but_cannot_search_is_refused(factory, metric
     x = np.random.default_rng(0).integers(0, 256, (300, 12)).astype(np.uint8)
     with pytest.raises(OptionError, match=f"FAISS cannot build factory {factory!r} over 300 vectors"):
         build_faiss(x, kind="factory", metric=metric, factory=factory, seed=0)
+
+
+def test_an_hnsw_index_that_loses_what_it_stores_says_so():
+    rng = np.random.default_rng(0)
+    x = np.vstack([np.zeros((2000, 16), np.uint8), rng.integers(0, 256, (500, 16), np.uint8)])
+    with pytest.warns(
+        UserWarning, match=r"HNSW32,SQ8_direct finds only \d+% of 1\d\d unlike .* kind adaptive or exact"
+    ):
+        build(x, "hnsw")
+    for kind in ("adaptive", "exact"):  # as it says; a warning would be an error
+        build(x, kind)
+    build(x[1999:], "hnsw")
