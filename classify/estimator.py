@@ -144,7 +144,8 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
             self.classes_, self._has_own_labels = np.array(values), True
 
     def _rule(self) -> Rule:
-        check_to_answer(self.get_params())
+        asked = {"n_neighbors": self.n_neighbors, "weights": self.weights, "ties": self.ties}
+        check_to_answer({**asked, "n_jobs": self.n_jobs})
         return Rule(k=int(self.n_neighbors), weights=self.weights, ties=self.ties)
 
 
@@ -199,7 +200,7 @@ class KNNVoteRegressor(RegressorMixin, KNNVoteBase):  # type: ignore[misc]  # sc
         return mean_target(self._index.targets[I], D, rule.weights)
 
     def _rule(self) -> Rule:
-        check_to_answer(self.get_params())
+        check_to_answer({"n_neighbors": self.n_neighbors, "weights": self.weights, "n_jobs": self.n_jobs})
         return Rule(k=int(self.n_neighbors), weights=self.weights)
 
 

@@ -15,6 +15,7 @@ from knnvote.data.steps import Step, parse_step
 from .bounds import Bounds
 from .faiss_index import base_ivf, held_vectors, holds
 from .manifest import AdaptiveSettings, Manifest, ProposingSettings
+from .metric import METRICS
 from .names import Kind, MetricName
 from .projection import Projection
 from .rungs import EXACT, Rung, Tuned
@@ -173,6 +174,14 @@ class Index:
     def bounds(self) -> Bounds | None:
         """Lower bounds of distances, where the index stores them."""
         return None if self.bounds_table is None else Bounds(self.ivf[1], self.bounds_table)
+
+    @cached_property
+    def tree(self) -> Any:
+        """A k-d tree of the stored vectors in the metric's space, for few dimensions, as SciPy has it."""
+        from scipy.spatial import KDTree  # noqa: PLC0415  # its import takes longer than most commands
+
+        # Split in the middle of space, not at the median: of many equal vectors that has an end.
+        return KDTree(METRICS[self.metric].space(self.vectors), balanced_tree=False, compact_nodes=False)
 
     @cached_property
     def classes(self) -> pa.Array:

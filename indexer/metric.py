@@ -94,10 +94,12 @@ class FaissMetric(Metric):
 
     Attributes:
         faiss_type: FAISS's number for it.
+        power: p of the Minkowski distance that it is in its space.
         formula_rounding: by how much `reduced` can differ from the true distance beside what is in proportion to it.
     """
 
     faiss_type: ClassVar[int]
+    power: ClassVar[float]
     formula_rounding: ClassVar[float] = 0.0
 
     @abstractmethod
@@ -133,6 +135,7 @@ class Euclidean(FaissMetric):
     """One that is l2 in its space, so that principal components bound it (`bounds`)."""
 
     sklearn = "euclidean"
+    power = 2
     scan_cost = 0.000018
     faiss_type = faiss.METRIC_L2
 
@@ -268,6 +271,7 @@ class L1(FaissMetric):
 
     name = "l1"
     sklearn = "manhattan"
+    power = 1
     scan_cost = 0.00006
     faiss_type = faiss.METRIC_L1
 

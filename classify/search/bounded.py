@@ -8,19 +8,23 @@ from numpy.typing import NDArray
 from knnvote.data.reading import rows_within_budget
 from knnvote.indexer.bounds import Bounds
 from knnvote.indexer.index import Index
-from knnvote.indexer.metric import METRICS, Euclidean
+from knnvote.indexer.metric import METRICS, Euclidean, FaissMetric
 
 from .candidates import probe, project
-from .distances import Neighbors, settle
-from .scan import exact
+from .distances import Neighbors, in_groups, settle
+from .scan import SPARE, exact
 
 _FIRST_CANDIDATES = 3  # for each neighbour: their k-th distance is nearly the true one
 _FIRST_ROOM = 30  # stored vectors probed for each of them
 _BOUND_BLOCK = 1024  # queries of one matrix product with the bounds
 _FIRST_BLOCK = 256  # queries that show whether bounds are of use
 _MOST_SURVIVORS = 1 << 14  # of one query: memory stays small
+_TREE_DIMENSIONS = 8  # in which a tree leaves out most stored vectors, whatever they are
+_TREE_FROM = 2048  # stored vectors: a scan of fewer costs less
+_TREE_QUERIES = 64  # that are worth building it
+_TREE_ROUNDING = 2.0**-40  # of its distances, with room
+_LOST = 1e-150  # distances whose squares float64 loses are smaller
 _USEFUL = 16  # a distance of its own costs a survivor this many times what a plain scan costs it
-_ALIKE = 32  # queries settled together, of about as many survivors
 
 
 def exact_block(index: Index, xq: NDArray[np.generic], k: int) -> Neighbors:
@@ -28,7 +32,22 @@ def exact_block(index: Index, xq: NDArray[np.generic], k: int) -> Neighbors:
     metric = METRICS[index.metric]
     if index.bounds is not None and isinstance(metric, Euclidean):
         return exact_by_bounds(index, index.bounds, xq, k, metric)
+    has_tree = "tree" in vars(index) or (len(xq) >= _TREE_QUERIES and index.n >= _TREE_FROM)
+    if has_tree and index.d <= _TREE_DIMENSIONS and isinstance(metric, FaissMetric):
+        return exact_by_tree(index, xq, k, metric)
     return exact(xq, index.vectors, k, metric)
+
+
+def exact_by_tree(index: Index, xq: NDArray[np.generic], k: int, metric: FaissMetric) -> Neighbors:
+    """Brute force by result: a k-d tree proposes in float64, whose rounding leaves ties in doubt, which are scanned."""
+    m = min(index.n, k + SPARE)
+    found, proposed = index.tree.query(metric.space(xq), range(1, m + 1), p=metric.power)
+    D, I = settle(xq, index.vectors, proposed, k, metric)
+    outside = metric.from_sklearn(found[:, -1] * (1 - _TREE_ROUNDING)) - metric.equal_within - _LOST
+    doubtful = np.flatnonzero(~(metric.final(D[:, -1]) < outside)) if m < index.n else np.empty(0, np.int64)
+    if len(doubtful):
+        D[doubtful], I[doubtful] = exact(xq[doubtful], index.vectors, k, metric)
+    return D, I
 
 
 def settle_or_scan(index: Index, xq: NDArray[np.generic], I: NDArray[np.int64], k: int) -> Neighbors:
@@ -68,9 +87,7 @@ def exact_by_bounds(index: Index, bounds: Bounds, xq: NDArray[np.generic], k: in
             doubtful.append(np.arange(start, len(xq)))
             break
         doubtful.append(start + np.flatnonzero(given_up))
-        first = np.cumsum(counts) - counts
-        for rows in _alike(counts, np.flatnonzero(~given_up)):
-            survivors = _padded(columns, first[rows], counts[rows])
+        for rows, survivors in in_groups(columns, counts, np.flatnonzero(~given_up)):
             D[start + rows], I[start + rows] = settle(queries[rows], index.vectors, survivors, k, metric)
     rest = np.concatenate(doubtful)
     if len(rest):
@@ -82,15 +99,3 @@ def _lists_holding(index: Index, rows: int) -> int:
     """How many lists of the inverted file hold so many stored vectors, if they are of even length."""
     nlist = index.ivf[0].nlist
     return int(min(nlist, -(-rows * nlist // index.n)))
-
-
-def _alike(counts: NDArray[np.int64], rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Rows in parts of nearly equal counts."""
-    rows = rows[np.argsort(counts[rows], kind="stable")]
-    return [rows[i : i + _ALIKE] for i in range(0, len(rows), _ALIKE)]
-
-
-def _padded(values: NDArray[np.int64], first: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Runs of values, each from `first` and `counts` long, as the rows of a matrix that -1 fills up."""
-    places = np.arange(counts.max())
-    return np.where(places < counts[:, None], values.take(first[:, None] + places, mode="clip"), -1)

@@ -1,5 +1,7 @@
 """Distances of candidates, settled from the stored vectors: exact for whole numbers, one code path a row for floats."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,6 +10,8 @@ from knnvote.indexer.metric import Metric
 Neighbors = tuple[NDArray[np.float64], NDArray[np.int64]]  # D and I (nq, k), nearest first
 
 _CHUNK_VALUES = 1 << 19  # pixels of candidates gathered at a time: they stay in the processor's cache
+
+_ALIKE = 32  # queries settled together, of about as many candidates
 
 
 def candidate_distances(
@@ -51,3 +55,25 @@ def nearest(D: NDArray[np.float64], I: NDArray[np.int64], k: int) -> Neighbors:
         D, I = np.take_along_axis(D, places, axis=1), np.take_along_axis(I, places, axis=1)
     order = np.lexsort((I, D), axis=1)[:, :k]
     return np.take_along_axis(D, order, axis=1), np.take_along_axis(I, order, axis=1)
+
+
+def in_groups(
+    columns: NDArray[np.int64], counts: NDArray[np.int64], rows: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Candidates of which each query has another number, as matrices of queries that have about as many.
+
+    Args:
+        columns: (counts.sum(),) rows of stored vectors, query after query.
+        counts: (nq,) how many each has.
+        rows: the queries that are wanted.
+
+    Yields:
+        Some of those (s,), and their candidates (s, m), which -1 fills up.
+    """
+    first = np.cumsum(counts) - counts
+    rows = rows[np.argsort(counts[rows], kind="stable")]
+    for start in range(0, len(rows), _ALIKE):
+        alike = rows[start : start + _ALIKE]
+        places = np.arange(counts[alike].max())
+        I = columns.take(first[alike, None] + places, mode="clip")
+        yield alike, np.where(places < counts[alike, None], I, -1)

@@ -1,26 +1,31 @@
-"""Exact search over all stored vectors: float32 proposes, the stored vectors settle, what is in doubt is widened."""
+"""Exact search over all stored vectors: float32 proposes, the stored vectors settle, also what it leaves in doubt."""
+
+from collections.abc import Iterator
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.data.reading import rows_within_budget
-from knnvote.indexer.metric import FaissMetric, Metric
+from knnvote.indexer.metric import Euclidean, FaissMetric, Metric
 
-from .distances import Neighbors, settle
+from .distances import Neighbors, in_groups, settle
 
-_SPARE = 16  # candidates beyond k of the first scan: room for ties and for float32's rounding
+SPARE = 4  # candidates beyond k of the first scan: room for ties and for float32's rounding
 _WIDEN = 8
 _SCAN_BLOCK = 16_384  # stored vectors converted to float32 at a time, at most
+_CENTRE_FROM = 1024  # stored vectors: near their middle is near enough
 _CANDIDATES = 1 << 22  # settled at a time
+_LEAST_WITHIN = 8  # queries that all stored vectors are made floats for, however many may be as near
 
 
 def exact(xq: NDArray[np.generic], x: NDArray[np.generic], k: int, metric: Metric) -> Neighbors:
-    """Brute force by result: float32 proposes, stored vectors settle, and what float32 leaves in doubt is widened.
+    """Brute force by result: float32 proposes, stored vectors settle, and what float32 leaves in doubt is settled too.
 
     A query is done when its k-th settled distance is smaller than any distance that a vector outside the candidates
-    can have: that of the last candidate, less the most that float32 can have rounded it by. Of a metric that FAISS does
-    not know, every stored vector is settled.
+    can have: that of the last candidate, less the most that float32 can have rounded it by. For others all are settled
+    that may be as near as the k-th, or of a metric without a product to tell these by more and more. Of a metric that
+    FAISS does not know, every stored vector is settled.
 
     Returns:
         D (nq, k) as `candidate_distances` gives it, and I (nq, k).
@@ -29,7 +34,7 @@ def exact(xq: NDArray[np.generic], x: NDArray[np.generic], k: int, metric: Metri
     D = np.empty((len(xq), k))
     I = np.empty((len(xq), k), dtype=np.int64)
     open_rows = np.arange(len(xq))
-    m = k + _SPARE
+    m = k + SPARE
     while isinstance(metric, FaissMetric) and len(open_rows) and m < n:
         doubtful = []
         for rows in _split(open_rows, m):
@@ -37,6 +42,10 @@ def exact(xq: NDArray[np.generic], x: NDArray[np.generic], k: int, metric: Metri
             D[rows], I[rows] = settle(xq[rows], x, proposed, k, metric)
             doubtful.append(rows[~(D[rows, -1] < outside)])
         open_rows = np.concatenate(doubtful)
+        if isinstance(metric, Euclidean):
+            for rows in _split(open_rows, min(n, _CANDIDATES // _LEAST_WITHIN)):
+                D[rows], I[rows] = _settle_all_within(xq[rows], x, D[rows, -1], k, metric)
+            return D, I
         m *= _WIDEN
     for rows in _split(open_rows, n):
         D[rows], I[rows] = settle(xq[rows], x, np.broadcast_to(np.arange(n), (len(rows), n)), k, metric)
@@ -63,9 +72,7 @@ def _scan(
     D = np.empty((len(xq), 0), dtype=np.float32)
     I = np.empty((len(xq), 0), dtype=np.int64)
     reach = 0.0
-    step = rows_within_budget(x.shape[1], _SCAN_BLOCK)
-    for start in range(0, len(x), step):
-        block = to_floats(x[start : start + step])
+    for start, block in to_floats.blocks(x):
         reach = max(reach, float(metric.lengths(block).max()))
         found_D, found_I = faiss.knn(queries, block, min(m, len(block)), metric=metric.faiss_type)
         D, I = np.hstack([D, found_D]), np.hstack([I, found_I + start])
@@ -74,8 +81,42 @@ def _scan(
             D, I = np.take_along_axis(D, nearest, axis=1), np.take_along_axis(I, nearest, axis=1)
     farthest = D.max(axis=1).astype(np.float64)
     outside = farthest - metric.rounding(metric.lengths(queries), reach, x.shape[1])
-    underflow = x.shape[1] * np.finfo(np.float64).tiny  # squares of settled distances that float64 loses
-    return outside * to_floats.unit - underflow, I
+    return outside * to_floats.unit - _underflow(x), I
+
+
+def _settle_all_within(
+    xq: NDArray[np.generic], x: NDArray[np.generic], t: NDArray[np.float64], k: int, metric: Euclidean
+) -> Neighbors:
+    """The k nearest of all stored vectors that float32 does not put beyond t (nq,), as `candidate_distances` has it.
+
+    |q - x|^2 <= t where |x|^2 / 2 - qx <= (t - |q|^2) / 2, which is one matrix product a block.
+    """
+    to_floats = _Float32Space(xq, x, metric)
+    queries = to_floats(xq)
+    lengths = metric.lengths(queries)
+    squares = np.square(queries.astype(np.float64)).sum(axis=1)
+    rows, columns = [], []
+    for start, block in to_floats.blocks(x):
+        half = np.einsum("ij,ij->i", block, block) / 2
+        rounding = metric.rounding(lengths, float(metric.lengths(block).max()), x.shape[1])
+        with np.errstate(divide="ignore", over="ignore"):  # infinitely far, nothing is beyond
+            limit = (((t + _underflow(x)) / to_floats.unit + rounding - squares) / 2).astype(np.float32)
+        beyond = half - queries @ block.T > np.nextafter(limit, np.float32(np.inf))[:, None]
+        row, column = np.divmod(np.flatnonzero(~beyond), len(block))  # what is no number is not beyond
+        rows.append(row)
+        columns.append(column + start)
+    row = np.concatenate(rows)
+    counts = np.bincount(row, minlength=len(xq))
+    D, I = np.empty((len(xq), k)), np.empty((len(xq), k), dtype=np.int64)
+    near = np.concatenate(columns)[np.argsort(row, kind="stable")]
+    for alike, candidates in in_groups(near, counts, np.arange(len(xq))):
+        D[alike], I[alike] = settle(xq[alike], x, candidates, k, metric)
+    return D, I
+
+
+def _underflow(x: NDArray[np.generic]) -> float:
+    """Squares of settled distances that float64 loses."""
+    return float(x.shape[1] * np.finfo(np.float64).tiny)
 
 
 class _Float32Space:
@@ -86,8 +127,9 @@ class _Float32Space:
 
     def __init__(self, xq: NDArray[np.generic], x: NDArray[np.generic], metric: FaissMetric) -> None:
         self._metric = metric
+        self._step = rows_within_budget(x.shape[1], _SCAN_BLOCK)
         self._is_whole = metric.keeps_values and xq.dtype == x.dtype and x.dtype in (np.uint8, np.uint16)
-        self._centre = metric.space(x[: rows_within_budget(x.shape[1], _SCAN_BLOCK)]).mean(axis=0)
+        self._centre = metric.space(x[:_CENTRE_FROM]).mean(axis=0)
         self._scale = 1.0
         if self._is_whole:
             self._centre = np.rint(self._centre)
@@ -96,6 +138,11 @@ class _Float32Space:
             self._scale = 2.0 ** -np.frexp(max(high - low, np.finfo(np.float64).tiny))[1]
             self._centre = self._centre.clip(low, high)  # a mean of equal values need not equal them
         self.unit = metric.unit(self._scale)
+
+    def blocks(self, x: NDArray[np.generic]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Stored vectors (m, d) block by block, each with the number of its first."""
+        for start in range(0, len(x), self._step):
+            yield start, self(x[start : start + self._step])
 
     def __call__(self, x: NDArray[np.generic]) -> NDArray[np.float32]:
         if self._is_whole:

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_sets import FAISS_METRICS, candidates
 
+from knnvote.classify.estimator import KNNVoteClassifier
+from knnvote.classify.search import scan
 from knnvote.classify.search.scan import exact
 from knnvote.classify.search.search import exact_search, search
 from knnvote.data.errors import OptionError
@@ -355,3 +357,34 @@ def test_exact_search_has_the_same_bits_however_queries_are_divided(seed, dtype,
         assert np.array_equal(part_D, D[start : start + size])
         assert np.array_equal(part_I, I[start : start + size])
         start += size
+
+
+@pytest.mark.parametrize("levels", [3, 200, None])
+@pytest.mark.parametrize("metric", FAISS_METRICS)
+def test_of_few_dimensions_a_tree_finds_what_brute_force_does_with_ties_in_the_order_of_rows(metric, levels):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2140, 3)) if levels is None else rng.integers(1, levels + 1, (2140, 3), np.uint8)
+    index = KNNVoteClassifier(metric=metric).fit(x[:2050], np.zeros(2050))._index
+    xq = np.vstack([x[2050:-1], 1000 * x[-1:].astype(float)]) if levels is None else x[2050:]
+    alone = [search(index, query[None], 7) for query in xq[:9]]
+    assert "tree" not in vars(index)  # for so few queries it is not worth building
+    D, I = search(index, xq, 7)
+    assert "tree" in vars(index)
+    alone += [search(index, query[None], 7) for query in xq[9:]]
+    assert D.tobytes() == np.vstack([found for found, _ in alone]).tobytes()
+    assert I.tobytes() == np.vstack([found for _, found in alone]).tobytes()
+    expected_D, expected_I = brute_force.neighbors(xq, x[:2050], 7, metric)
+    assert np.array_equal(I, expected_I)
+    assert np.allclose(D, expected_D, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_what_float32_leaves_in_doubt_is_settled_after_one_more_look(dtype, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.integers(0, 256, (20, 40)).astype(dtype), 60, axis=0)[rng.permutation(1200)]
+    looks = []
+    monkeypatch.setattr(scan, "_scan", lambda *given, look=scan._scan: looks.append(given) or look(*given))
+    D, I = exact(x[:50], x, 30, METRICS["l2"])
+    assert len(looks) == 1
+    for found, expected in zip((np.sqrt(D), I), brute_force.neighbors(x[:50], x, 30, "l2"), strict=True):
+        assert np.array_equal(found, expected)
