@@ -15,6 +15,8 @@ from knnvote.indexer.index import Index
 from .search.kinds import SEARCHERS
 from .vote import Rule, class_shares
 
+_MOST_IN_LISTS = 2**31 - 1  # values, whose places are int32
+
 OK, ABSTAINED, BAD_IMAGE = "ok", "abstained", "bad_image"
 
 
@@ -86,8 +88,17 @@ class Answer:
         return shares
 
     def neighbors(self) -> pa.Array:
-        """(nq,) lists of the k voters as structs of row, id, label and distance, nearest first; null for bad images."""
+        """(nq,) lists of the k voters as structs of row, id, label and distance, nearest first; null for bad images.
+
+        Raises:
+            OptionError: they are 2^31 or more, which no column of Arrow's lists holds.
+        """
         k = self.I.shape[1]
+        if k * int(self.is_image.sum()) > _MOST_IN_LISTS:
+            raise OptionError(
+                f"{k:,} neighbours of {len(self.I):,} images are more than a column of lists holds: "
+                f"give {param('batch_size')} {_MOST_IN_LISTS // k:,} at most, or as many images at a time"
+            )
         rows = self.I[self.is_image].ravel()
         voters = pa.StructArray.from_arrays(
             [

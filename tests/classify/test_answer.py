@@ -1,5 +1,7 @@
 """Answers as Arrow tables."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -106,3 +108,11 @@ def test_neighbours_that_no_rung_found_have_none(adaptive):
     table, expected = (one.to_table(**EVERYTHING) for one in (voted, answer))
     assert table["rung"].null_count == 6
     assert table.drop_columns(["rung"]) == expected.drop_columns(["rung"])
+
+
+def test_more_neighbours_than_a_column_of_lists_holds_are_refused_before_any_is_looked_up(classifier):
+    answer = classifier(IMAGES)
+    huge = replace(answer, I=np.broadcast_to(np.int64(0), (6, 2**29)))  # no memory
+    with pytest.raises(OptionError, match=r"^536,870,912 neighbours of 6 images are .*give batch_size 3 at most"):
+        huge.neighbors()
+    assert len(answer.neighbors()) == 6

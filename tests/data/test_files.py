@@ -1,6 +1,7 @@
 """Writing files that appear whole or not at all."""
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -124,6 +125,20 @@ def test_a_second_holder_of_a_lock_is_refused_until_the_first_is_done(tmp_path):
     with hold_lock(tmp_path / "jobs" / "lock", "in use"), pytest.raises(KnnvoteError, match=r"^in use: wait$"):
         hold()
     assert hold()
+
+
+def test_a_lock_whose_file_was_removed_before_it_was_locked_is_no_lock(tmp_path, monkeypatch):
+    flock = fcntl.flock
+
+    def lock_late(stream, how):
+        (tmp_path / "lock").unlink()  # as its last holder does
+        (tmp_path / "lock").touch()  # and as the next one, which now holds it
+        flock(stream, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    with pytest.raises(KnnvoteError, match="in use"), hold_lock(tmp_path / "lock", "in use"):
+        pass
+    assert (tmp_path / "lock").exists()
 
 
 def test_a_lock_is_free_after_its_holder_failed(tmp_path):

@@ -126,6 +126,18 @@ def test_no_vector_within_t_is_ruled_out(seed, scale, p):
         assert set(np.flatnonzero(squared[query] <= t[query])) <= set(columns[start:end])
 
 
+def test_no_vector_within_t_is_ruled_out_where_float32_rounds_by_more_than_t():
+    rng = np.random.default_rng(0)
+    x = METRICS["l2"].space(rng.normal(size=(200, 8)) * 1e-3 + rng.choice([-1000, 1000], size=(200, 1)))
+    projection = fit_projection(x, 8, largest=None)
+    squared = ((x[None] - x[:, None]) ** 2).sum(axis=2)
+    t = np.sort(squared, axis=1)[:, 4]
+    _, counts, given_up = Bounds(projection, bound_table(x, METRICS["l2"], projection)).survivors(x, t, 200, len(x))
+    assert not given_up.any()
+    assert ((squared <= t[:, None]).sum(axis=1) <= counts).all()
+    assert (counts < 150).all()  # the far half is ruled out
+
+
 def test_a_bound_of_all_components_is_the_distance():
     rng = np.random.default_rng(3)
     x = METRICS["l2"].space(rng.integers(0, 256, (50, 6)))

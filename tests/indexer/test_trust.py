@@ -240,6 +240,15 @@ def wild_neighbor(index):
     neighbors[:] = 10**8
 
 
+def neighbor_below(index):
+    """On its upper level the entry point has a neighbour that is on the lowest alone."""
+    graph = index.hnsw
+    levels, offsets, firsts = map(faiss.vector_to_array, (graph.levels, graph.offsets, graph.cum_nneighbor_per_level))
+    neighbors = faiss.rev_swig_ptr(graph.neighbors.data(), graph.neighbors.size())
+    assert levels[graph.entry_point] > 1
+    neighbors[int(offsets[graph.entry_point] + firsts[1])] = np.argmin(levels)
+
+
 def far_list(index):
     ivf = faiss.downcast_index(faiss.downcast_index(index.base_index).index)
     lists = faiss.downcast_InvertedLists(ivf.invlists)
@@ -254,6 +263,7 @@ def infinite_axes(index):
 
 HOSTILE = {
     "neighbours out of range": ("hnsw", wild_neighbor, "neighbours that are no nodes|out of range"),
+    "a neighbour on a level that it lacks": ("hnsw", neighbor_below, "neighbours on a level that they lack"),
     "entry point out of range": ("hnsw", lambda index: setattr(index.hnsw, "entry_point", 10**6), "entry|graph"),
     "levels that are not there": ("hnsw", lambda index: setattr(index.hnsw, "max_level", 40), "level|graph"),
     "candidates without end": ("hnsw", lambda index: setattr(index.hnsw, "efSearch", 2**31 - 1), "candidates"),

@@ -8,7 +8,8 @@ import pytest
 from left_out import LeaveOneOut
 from made_sets import build, clusters, frequent, many_classes, noisy_embeddings, sparse_binary, things
 
-from knnvote.classify.adaptive.tune import Tuning, _draw
+from knnvote.classify.adaptive.trials import Trials
+from knnvote.classify.adaptive.tune import Tuning, _choose, _draw
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.interval import share_interval
 from knnvote.classify.search.search import exact_search, find, why_no_promise
@@ -306,3 +307,17 @@ def test_a_regression_is_within_its_tolerance_of_exact_search_as_often_as_promis
     agree = np.abs(found - exact) <= index.tuned.tolerance
     assert share_interval(int(agree.sum()), len(agree)).high >= 0.9
     assert entry_of(index)["label"]["rungs"][0]["settled"] > 0
+
+
+@pytest.mark.parametrize(
+    ("passes", "kept"),
+    [("yynnyy", 1), ("nynyyy", 1), ("nnyyyy", None), ("nyyyyy", 5), ("ynyyyn", 4)],
+)
+def test_the_last_ladder_that_passes_before_the_second_fails_is_kept(passes, kept):
+    rungs = [Rung(nprobe, 2, 0.0) for nprobe in range(1, 7)]
+    right = np.array([np.full(1000, letter == "y") for letter in passes])
+    everything = np.ones_like(right)
+    trials = Trials(np.arange(1000), {rung: place for place, rung in enumerate(rungs)}, everything, {"label": right})
+    chosen = _choose(trials, [(rung,) for rung in rungs], "label", 0.99)
+    assert chosen.reached == (kept is not None)
+    assert chosen.ladder == ((EXACT,) if kept is None else (rungs[kept],))
