@@ -14,7 +14,7 @@ from .answer import ABSTAINED, BAD_IMAGE, OK
 from .job.folder import output_files
 from .job.output import count_values, read_answers
 from .job.receipt import Counts, is_sealed, read_receipt
-from .job.record import RECORDS, JobRecord, read_job_record
+from .job.record import ENDED, JobRecord, read_job_record
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def verify_path(path: str) -> Verification:
         raise KnnvoteError(f"{out} does not exist, or is a file: give an index folder or the output folder of a job")
     if record is None:
         raise KnnvoteError(
-            f"{out} is neither an index folder, which has a {MANIFEST}, nor the output folder of a job, which has a "
-            f"{RECORDS}: give one of these"
+            f"{out} is neither an index folder, which has a {MANIFEST}, nor the output folder of a job, "
+            f"which has an {ENDED}: give one of these"
         )
     return _verify_job(out, record)
 

@@ -211,7 +211,8 @@ def _folders_of_knnvote(paths: list[PurePosixPath]) -> set[PurePosixPath]:
     """Index folders, which hold a manifest and labels, and outputs of jobs."""
     with_labels = {path.parent for path in paths if _LABELS.fullmatch(path.name)}
     indexes = {path.parent for path in paths if path.name == "manifest.json"} & with_labels
-    return indexes | {path.parents[1] for path in paths if path.parts[-2:] == ("_knnvote", "job.json")}
+    at_work = {path.parents[1] for path in paths if path.parts[-2:] == ("_knnvote", "job.json")}
+    return indexes | at_work | {path.parent for path in paths if path.name == ".knnvote.parquet"}
 
 
 def _is_visible_input(relative: str) -> bool:

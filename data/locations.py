@@ -137,6 +137,15 @@ class Location:
         with self.errors_told("remove"), suppress(FileNotFoundError):
             self.filesystem.delete_file(self.path)
 
+    def remove_folder(self) -> None:
+        """Remove a folder that may be there, which on an object store is what an object below it leaves.
+
+        Raises:
+            KnnvoteError: it may not be removed.
+        """
+        with self.errors_told("remove"), suppress(FileNotFoundError):
+            self.filesystem.delete_dir(self.path)
+
     @contextmanager
     def errors_told(self, verb: str = "read") -> Iterator[None]:
         """Tell an error of the file system as one of this file."""

@@ -16,7 +16,7 @@ from knnvote.indexer.index import Index
 from .folder import output_files
 from .output import read_answers
 from .receipt import Receipt, read_receipt
-from .record import JOB, RECORDS, JobRecord, damaged, read_job_record
+from .record import ENDED, JobRecord, damaged, read_job_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class FinishedJob:
         record = read_job_record(out)
         if record is None:
             raise KnnvoteError(
-                f"{out} is not the output folder of a job, which has a {RECORDS}: "
+                f"{out} is not the output folder of a job, which has an {ENDED}: "
                 f"give what classify had as {param('out')}"
             )
         return cls(out=out, record=record)
@@ -101,7 +101,7 @@ class FinishedJob:
         try:
             return Classifier(index, self.record.rule, promise=self.record.promise)
         except OptionError as error:  # of a rule that fits no job of this index
-            raise damaged(self.out / RECORDS / JOB) from error
+            raise damaged(self.out) from error
 
     def answers(self, source: InputFile, rows: int | None) -> tuple[pa.Array, pa.Array]:
         """Prediction and status of an input's first rows, or of all.

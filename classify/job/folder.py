@@ -1,8 +1,11 @@
 """The output folder of a job: which file goes where, and that nothing but this job writes there."""
 
 import os
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,8 +18,24 @@ from knnvote.data.locations import Location, locate
 from knnvote.data.recognition import StoredImages
 from knnvote.indexer.manifest import MANIFEST
 
-from .record import RECORDS, JobRecord, read_job_record, remove_records, write_job_record
+from .receipt import read_receipt
+from .record import (
+    ENDED,
+    RECORDS,
+    JobRecord,
+    has_records,
+    read_job_record,
+    record_tag,
+    remove_records,
+    write_job_record,
+)
 from .work import Task
+
+_LOCK = "lock"
+# What desktops and notebooks leave in any folder that they show.
+_LEFT_BY_DESKTOPS = re.compile(
+    r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.ipynb_checkpoints", re.IGNORECASE | re.DOTALL
+)
 
 
 def plan_outputs(inputs: Sequence[InputFile], out: Location) -> list[Task]:
@@ -30,7 +49,7 @@ def plan_outputs(inputs: Sequence[InputFile], out: Location) -> list[Task]:
     for source in inputs:
         name = PurePosixPath(source.relative)
         target = out / str(name)
-        if name.is_absolute() or ".." in name.parts or name.parts[:1] in ((), (RECORDS,)):
+        if name.is_absolute() or ".." in name.parts or not name.parts or not _is_output(name):
             raise KnnvoteError(
                 f"{source} has no place of its own below {out}: name it, or a folder above it, otherwise"
             )
@@ -71,18 +90,19 @@ def claimed(
     Raises:
         KnnvoteError: it is not a job's output folder, was made by another job, or is in use.
     """
-    _refuse_other_folder(out)
+    _refuse_other_folder(out, inputs)
     _refuse_links(out, inputs)
     try:
         with _locked(out):
+            _refuse_one_place(out, inputs)
             record = _take(out, made_from, inputs, stored_images)
-            check_claim(out, made_from)
+            Claim(out, made_from).check()
             try:
                 yield
             finally:
                 with suppress(KnnvoteError):  # what stands in the way has been told
                     # Nothing was written that another job could mix with.
-                    if [*out.below(recursive=False)] == [RECORDS] and read_job_record(out) == record:
+                    if not output_files(out) and read_job_record(out) == record:
                         remove_records(out)
     finally:
         if out.is_local:
@@ -90,13 +110,15 @@ def claimed(
                 Path(out.path, RECORDS).rmdir()
 
 
-def _refuse_other_folder(out: Location) -> None:
-    """Refuse what is neither a job's output folder nor an empty one."""
+def _refuse_other_folder(out: Location, inputs: Sequence[InputFile]) -> None:
+    """Refuse what is neither a job's output folder, by its records or by an output, nor an empty one."""
     if out.is_file or (out.is_local and os.path.lexists(out.path) and not out.is_folder):
         raise KnnvoteError(f"{out} is not a folder: give {param('out')} a folder, or a path where nothing is")
     if (out / MANIFEST).is_file:
         raise KnnvoteError(f"{out} is an index folder: give {param('out')} a folder of its own")
-    if out.is_folder and not (out / RECORDS).is_folder and out.below(recursive=False):
+    if not out.is_folder or has_records(out) or all(map(_is_left_by_desktop, out.below(recursive=False))):
+        return
+    if not any(read_receipt(out / source.relative) for source in inputs):
         raise KnnvoteError(f"{out} holds files that knnvote did not make: give {param('out')} a new or empty folder")
 
 
@@ -112,12 +134,31 @@ def _refuse_links(out: Location, inputs: Sequence[InputFile]) -> None:
                 )
 
 
+def _refuse_one_place(out: Location, inputs: Sequence[InputFile]) -> None:
+    """Refuse outputs whose names are one to the disk; the lock, asked for in capitals, tells whether it ignores case.
+
+    Raises:
+        KnnvoteError: two have one place.
+    """
+    lock = Path(out.path, RECORDS, _LOCK)
+    if not out.is_local or not (capitals := lock.with_name(_LOCK.upper())).exists() or not capitals.samefile(lock):
+        return
+    places: dict[str, InputFile] = {}
+    for source in inputs:
+        other = places.setdefault(unicodedata.normalize("NFC", source.relative).casefold(), source)
+        if other is not source:
+            raise KnnvoteError(
+                f"{other} and {source} would both be written to {out / source.relative}, for its disk ignores case: "
+                "classify them into two output folders"
+            )
+
+
 def _locked(out: Location) -> AbstractContextManager[None]:
     if not out.is_local:
         return nullcontext()
     path = Path(out.path)
     return hold_lock(
-        path / RECORDS / "lock", f"another job is writing to {path}: wait for it, or give another {param('out')}"
+        path / RECORDS / _LOCK, f"another job is writing to {path}: wait for it, or give another {param('out')}"
     )
 
 
@@ -142,17 +183,34 @@ def _take(
     return record
 
 
-def check_claim(out: Location, made_from: dict[str, Any]) -> None:
-    """See that the output folder is still this job's: an object store has no lock to keep another one away.
+@dataclass
+class Claim:
+    """That an output folder is this job's: an object store has no lock to keep another one away.
 
-    Raises:
-        KnnvoteError: another job that started at the same moment has taken it.
+    Attributes:
+        out: the folder.
+        made_from: what its record says of the job.
+        seen: the tag of the record that was read last: while it stays, so does the record.
     """
-    if not out.is_local:
-        record = read_job_record(out)
+
+    out: Location
+    made_from: dict[str, Any]
+    seen: str | None = None
+
+    def check(self) -> None:
+        """See that it still is.
+
+        Raises:
+            KnnvoteError: another job that started at the same moment has taken it.
+        """
+        tag = None if self.out.is_local else record_tag(self.out)
+        if self.out.is_local or (tag is not None and tag == self.seen):
+            return
+        record = read_job_record(self.out)
         if record is None:
-            raise KnnvoteError(f"{out} is no longer this job's, its record is gone: run the same command again")
-        _refuse_other_job(out, record, made_from)
+            raise KnnvoteError(f"{self.out} is no longer this job's, its record is gone: run the same command again")
+        _refuse_other_job(self.out, record, self.made_from)
+        self.seen = tag
 
 
 def _refuse_other_job(out: Location, before: JobRecord, made_from: dict[str, Any]) -> None:
@@ -172,9 +230,18 @@ def _refuse_replacing(out: Location, before: str | None, source: InputFile) -> N
 
 
 def output_files(out: Location) -> dict[str, Location]:
-    """The files of an output folder but the job's records, by their path relative to it."""
+    """The files of an output folder but the job's records and what desktops left, by their path relative to it."""
     return {
         name: out / name
         for name, entry in out.below().items()
-        if entry.type == pafs.FileType.File and PurePosixPath(name).parts[0] != RECORDS
+        if entry.type == pafs.FileType.File and _is_output(PurePosixPath(name))
     }
+
+
+def _is_output(name: PurePosixPath) -> bool:
+    """Whether a path below an output folder may be that of an output."""
+    return name.parts[0] not in (RECORDS, ENDED) and not any(map(_is_left_by_desktop, name.parts))
+
+
+def _is_left_by_desktop(name: str) -> bool:
+    return _LEFT_BY_DESKTOPS.fullmatch(name) is not None

@@ -1,6 +1,8 @@
 """Columns of an output file: what the input had but the image, then what the classifier says."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,18 +71,34 @@ def kept_columns(
                     f"no column {name!r} for {param('keep')}; beside the image there are {', '.join(others) or 'none'}"
                 )
         others = [name for name in others if name in options.keep]
-    repeated = sorted(name for name in {*image_columns, *others} if schema.names.count(name) > 1)
+    times = Counter(schema.names)
+    repeated = sorted(name for name in {*image_columns, *others} if times[name] > 1)
     if repeated:
         raise ImageFileError(
             f"the input has several columns {repeated[0]!r}: rename them, or leave them out with {param('keep')}"
         )
-    taken = sorted(set(added.names) & set(others))
-    if taken:
+    # DuckDB, Spark and others take names that differ in case alone for one.
+    by_name: dict[str, str] = {}
+    for name in others:
+        if (other := by_name.setdefault(name.casefold(), name)) != name:
+            raise ImageFileError(
+                f"the input has columns {other!r} and {name!r}, which many readers take for one: "
+                f"rename one, or leave it out with {param('keep')}"
+            )
+    if taken := sorted(by_name.keys() & {name.casefold() for name in added.names}):
         raise ImageFileError(
-            f"the input has a column {taken[0]!r} already: pass {param('prefix')} knn_ to name knnvote's columns "
-            f"otherwise, or leave it out with {param('keep')}"
+            f"the input has a column {by_name[taken[0]]!r} already: pass {param('prefix')} "
+            f"{_free_prefix(by_name, added, options)} to name knnvote's columns otherwise, or leave it out with "
+            f"{param('keep')}"
         )
     return others
+
+
+def _free_prefix(kept: Container[str], added: pa.Schema, options: OutputOptions) -> str:
+    """A prefix with which no column that is added has the name of one that is kept."""
+    names = [name.removeprefix(options.prefix).casefold() for name in added.names]
+    prefixes = ("knn_" * times for times in itertools.count(1))
+    return next(prefix for prefix in prefixes if not any(prefix + name in kept for name in names))
 
 
 def rows_in_group(kept_rows: int, options: OutputOptions, *, k: int, classes: int) -> int:

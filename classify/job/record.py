@@ -1,9 +1,17 @@
-"""The records that a job keeps beside its outputs: whose they are, and which inputs failed."""
+"""The records that a job keeps beside its outputs: whose they are, and which inputs failed.
+
+While it runs they are JSON in a folder. When it has ended they are the footer of a Parquet file without rows, with the
+columns of the outputs: readers that take every file below a folder, whatever its name, read past it.
+"""
 
 import json
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from types import NoneType
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from knnvote.classify.search.ladder import Promise
 from knnvote.classify.vote import Rule
@@ -18,8 +26,10 @@ from knnvote.data.recognition import StoredImages
 from .output import OutputOptions
 
 RECORDS = "_knnvote"
+ENDED = ".knnvote.parquet"  # in the folder of the outputs itself: to some readers a folder below it is a partition
 JOB = "job.json"
 _FAILURES = "failures.json"
+_DAMAGED = "is damaged: remove it and run the job again, which keeps the files that fit"
 # What JSON has for the options that are used again, as far as they do not check it themselves.
 _OPTION_TYPES: dict[str, tuple[type, ...]] = {
     "k": (int,),
@@ -110,14 +120,13 @@ def read_job_record(out: Location) -> JobRecord | None:
     Raises:
         KnnvoteError: the record is damaged.
     """
-    file = out / RECORDS / JOB
-    raw = _read_json(file)
+    raw = _read_json(out, JOB)
     if raw is None:
         return None
     try:
         return _to_record(raw)
     except (OptionError, ValueError, LookupError, TypeError) as error:
-        raise damaged(file) from error
+        raise damaged(out) from error
 
 
 def write_job_record(out: Location, record: JobRecord) -> None:
@@ -129,15 +138,30 @@ def write_job_record(out: Location, record: JobRecord) -> None:
     _write_json(out / RECORDS / JOB, content)
 
 
+def has_records(out: Location) -> bool:
+    """Whether a folder is, by what lies in it, the output folder of a job."""
+    return (out / RECORDS).is_folder or (out / ENDED).is_file
+
+
 def remove_records(out: Location) -> None:
     """Leave an output folder to any other job."""
-    for name in (JOB, _FAILURES):
-        (out / RECORDS / name).remove()
+    for file in (out / RECORDS / _FAILURES, out / RECORDS / JOB, out / ENDED):
+        file.remove()
 
 
-def damaged(file: Location) -> KnnvoteError:
-    """The error of a record that is not as it was written."""
-    return KnnvoteError(f"{file} is damaged: remove it and run the job again, which keeps the files that fit")
+def record_tag(out: Location) -> str | None:
+    """What an object store gives the record of a job while it stays as it is; None where nothing tells."""
+    file = _place(out, JOB)
+    if not file.is_file:
+        return None
+    with file.open() as stream, file.errors_told():
+        tag = stream.metadata().get("ETag")
+        return None if tag is None else str(tag)
+
+
+def damaged(out: Location, name: str = JOB) -> KnnvoteError:
+    """The error of a folder's record that is not as it was written."""
+    return KnnvoteError(f"{_place(out, name)} {_DAMAGED}")
 
 
 def _to_record(raw: Any) -> JobRecord:
@@ -182,32 +206,76 @@ def read_failures(out: Location) -> dict[str, str]:
     Raises:
         KnnvoteError: the record is damaged.
     """
-    record = out / RECORDS / _FAILURES
-    failed = _read_json(record) or {}
+    failed = _read_json(out, _FAILURES) or {}
     if not isinstance(failed, dict) or not all(isinstance(text, str) for text in failed.values()):
-        raise damaged(record)
+        raise damaged(out, _FAILURES)
     return failed
 
 
-def record_failures(out: Location, failed: dict[str, str]) -> None:
-    """Write down the reason of each input that failed, or that none did."""
-    record = out / RECORDS / _FAILURES
-    if failed:
-        _write_json(record, failed)
-    else:
-        record.remove()
+def end_records(out: Location, failed: dict[str, str], output: Location | None) -> None:
+    """Write down which inputs failed, and lay the records of a job that has ended where they are in no reader's way.
+
+    Args:
+        out: the output folder.
+        failed: the reason of each input that failed.
+        output: one of the outputs, whose columns the file of records gets; None where there is none yet.
+    """
+    schema = None if output is None else _columns(output)
+    if schema is None:
+        _write_json(out / RECORDS / _FAILURES, failed)
+        return
+    records = {JOB: _to_json(_read_json(out, JOB)), **({_FAILURES: _to_json(failed)} if failed else {})}
+    if _read_ended(out) != records:
+        scratch = Path(out.path) / RECORDS if out.is_local else None
+        with atomic_write(out / ENDED, scratch=scratch) as stream:
+            pq.write_table(schema.with_metadata(records).empty_table(), stream)
+    for name in (_FAILURES, JOB):
+        (out / RECORDS / name).remove()
+    if not out.is_local:  # where the folder holds the lock until the end
+        (out / RECORDS).remove_folder()
 
 
-def _read_json(file: Location) -> Any:
-    """What a file of this folder holds, None without one."""
-    if not file.is_file:
-        return None
+def _columns(output: Location) -> pa.Schema | None:
     try:
-        return json.loads(file.read())
+        with output.open() as stream:
+            return pq.read_schema(stream)
+    except (pa.ArrowException, OSError):  # it is damaged, and the job failed to make it anew
+        return None
+
+
+def _place(out: Location, name: str) -> Location:
+    """The file that a record is in: of a job at work, or of an earlier version, one of its own."""
+    file = out / RECORDS / name
+    return file if file.is_file or not (out / ENDED).is_file else out / ENDED
+
+
+def _read_json(out: Location, name: str) -> Any:
+    """What a record of this folder holds, None without one."""
+    file = out / RECORDS / name
+    raw = file.read() if file.is_file else _read_ended(out).get(name)
+    try:
+        return None if raw is None else json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise damaged(file) from error
+        raise damaged(out, name) from error
+
+
+def _read_ended(out: Location) -> dict[str, bytes]:
+    """The records of a job that has ended, by their names."""
+    file = out / ENDED
+    if not file.is_file:
+        return {}
+    content = file.read()
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(content)).metadata or {}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise KnnvoteError(f"{file} {_DAMAGED}") from error
+    return {name: metadata[name.encode()] for name in (JOB, _FAILURES) if name.encode() in metadata}
+
+
+def _to_json(content: Any) -> bytes:
+    return json.dumps(content, indent=1, ensure_ascii=False).encode()
 
 
 def _write_json(file: Location, content: Any) -> None:
     with atomic_write(file) as stream:
-        stream.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
+        stream.write(_to_json(content))

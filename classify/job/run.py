@@ -1,7 +1,8 @@
 """The batch job: Parquet files of images in, one Parquet file of predictions out for each.
 
 An output file appears whole or not at all, and its footer is its receipt; a rerun of the same job therefore does
-only what is not done. All else that a job writes lies under ``_knnvote/`` in the output folder.
+only what is not done. All else that a job writes lies under ``_knnvote/`` in the output folder while it runs, and in
+``.knnvote.parquet`` when it has ended.
 """
 
 import time
@@ -22,7 +23,7 @@ from knnvote.indexer.index import Index
 from .engine import Engine, LocalEngine
 from .folder import claimed, plan_outputs
 from .receipt import Counts
-from .record import record_failures
+from .record import end_records
 from .work import BATCH_SIZE, JobOptions, Outcome, Work
 
 
@@ -123,7 +124,8 @@ def run_job(
     with claimed(out, work.made_from, sources, stored_images=classifier.stored_images):
         at_work = (engine or LocalEngine(classifier)).run(work, tasks, progress)
         outcomes = _follow(at_work, len(tasks), fail_fast=fail_fast, tell_done=tell_done)
-        record_failures(out, _failed(outcomes))
+        done = (task.target for task in tasks if task.target.is_file)
+        end_records(out, _failed(outcomes), next(done, None))
     return _sum_up(classifier.index, outcomes, time.perf_counter() - start)
 
 

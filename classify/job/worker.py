@@ -20,7 +20,7 @@ from knnvote.data.inputs import InputFile
 from knnvote.data.reading import DecodedRows, ImageFile, open_images
 from knnvote.data.rows import schema_metadata_without_images
 
-from .folder import check_claim
+from .folder import Claim
 from .output import ROW_GROUP, in_one_piece, kept_columns, row_groups, rows_in_group
 from .pipeline import Stages, map_ahead, open_stages, prefetch
 from .receipt import Counts, Receipt, read_receipt, seal
@@ -36,11 +36,13 @@ class Worker:
         work: what they have in common.
         classifier: the index, opened, the rule, and what the output asks of the search.
         stages: threads that read and search while this one writes.
+        claim: that the output folder is this job's.
     """
 
     work: Work
     classifier: Classifier
     stages: Stages
+    claim: Claim
 
     @classmethod
     @contextmanager
@@ -52,7 +54,7 @@ class Worker:
         """
         classifier = replace(classifier or _open_classifier(work), promise=work.options.output.promise)
         with open_stages(work.threads) as stages:
-            yield cls(work=work, classifier=classifier, stages=stages)
+            yield cls(work=work, classifier=classifier, stages=stages, claim=Claim(work.out, work.made_from))
 
     def classify_file(self, task: Task, progress: Callable[[int], None] = lambda _rows: None) -> Outcome:
         """Make the output of one input, whole or not at all, unless an earlier run has made it.
@@ -83,7 +85,7 @@ class Worker:
             with open_images(task.source, recognise) as images:
                 self._write_answers(images, task.source.describe(), stream, seen)
             seal(stream)
-            check_claim(out, self.work.made_from)
+            self.claim.check()
 
     def _write_answers(self, images: ImageFile, described: dict[str, Any], stream: BinaryIO, seen: "_Seen") -> None:
         """Write the answers to a file's rows, and its receipt, which is not sealed yet."""

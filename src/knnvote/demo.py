@@ -13,10 +13,11 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import compare
 from knnvote.classify.evaluation.comparison import Comparison
 from knnvote.classify.job.output import OutputOptions
-from knnvote.classify.job.record import RECORDS
+from knnvote.classify.job.record import has_records, remove_records
 from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
 from knnvote.data.errors import KnnvoteError
+from knnvote.data.locations import locate
 from knnvote.data.sample import digits, drawn_one, write_digits
 from knnvote.data.tables import image_table, write_new_table
 from knnvote.indexer.build import IndexOptions, index_files
@@ -78,7 +79,7 @@ def run_demo(folder: Path, say: Say) -> DemoPaths:
     """
     if folder.exists() and not folder.is_dir():
         raise KnnvoteError(f"{folder} is a file: give the demo a folder")
-    if (folder / MANIFEST).exists() or (folder / RECORDS).exists():
+    if (folder / MANIFEST).exists() or has_records(locate(folder)):
         raise KnnvoteError(f"{folder} is an index folder, or a job's: give the demo a folder of its own")
     paths = DemoPaths(folder)
     train = _tell_data(folder, say)
@@ -124,7 +125,7 @@ def _classify(paths: DemoPaths, kind: str) -> str:
 
 def _forget_job(out: Path) -> None:
     """Let the job be run again with the index of this demo, and leave every file in its folder in place."""
-    (out / RECORDS / "job.json").unlink(missing_ok=True)
+    remove_records(locate(out))
 
 
 def _tell_comparison(comparison: Comparison, say: Say) -> None:

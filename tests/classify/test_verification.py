@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from records import write_record
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.inspection import inspect_path
@@ -177,12 +178,12 @@ def test_a_regression_has_no_labels_to_count(tmp_path):
 
 
 def test_a_damaged_record_is_told(job):
-    (job / "_knnvote" / "job.json").write_text(json.dumps({"index": "x", "options": {}}))
-    with pytest.raises(KnnvoteError, match=r"job\.json is damaged"):
+    write_record(job, json.dumps({"index": "x", "options": {}}).encode())
+    with pytest.raises(KnnvoteError, match=r"out/\.knnvote\.parquet is damaged"):
         verify_path("out")
 
 
 def test_a_damaged_record_of_failures_is_told(job):
-    (job / "_knnvote" / "failures.json").write_text('["a"]')
-    with pytest.raises(KnnvoteError, match=r"failures\.json is damaged"):
+    write_record(job, b'["a"]', "failures.json")
+    with pytest.raises(KnnvoteError, match=r"out/\.knnvote\.parquet is damaged"):
         inspect_path(str(job))

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records import read_record
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.output import OutputOptions
@@ -191,9 +192,7 @@ FAILURE = "in/two.parquet: several columns could be the image: 'image', 'other';
 
 
 def recorded(out):
-    return pq.read_table(out / "colour.parquet")["reason"].to_pylist(), json.loads(
-        (out / "_knnvote/failures.json").read_text()
-    )
+    return pq.read_table(out / "colour.parquet")["reason"].to_pylist(), json.loads(read_record(out, "failures.json"))
 
 
 @pytest.mark.usefixtures("colour")

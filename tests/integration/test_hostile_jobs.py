@@ -4,12 +4,12 @@ import json
 import shutil
 import socket
 import threading
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from records import ENDED, read_record, write_record
 
 from knnvote.classify.job.receipt import KEY, Receipt, read_receipt, seal
 from knnvote.data.locations import locate
@@ -67,7 +67,7 @@ def counts_of(number):
 
 
 def failures_of(content):
-    return lambda path: (path.parent / "_knnvote" / "failures.json").write_text(json.dumps(content))
+    return lambda path: write_record(path.parent, json.dumps(content).encode(), "failures.json")
 
 
 LATIN = pa.StringArray.from_buffers(35, pa.py_buffer(np.arange(36, dtype=np.int32)), pa.py_buffer(b"\xe9" * 35))
@@ -122,10 +122,9 @@ def test_no_server_that_a_strangers_job_names_is_asked(job, invoke, monkeypatch,
     asked = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
-        file = job / "_knnvote" / "job.json"
-        record = json.loads(file.read_text())
+        record = json.loads(read_record(job))
         record["inputs"]["0.parquet"] = address.format(port=server.getsockname()[1])
-        file.write_text(json.dumps(record))
+        write_record(job, json.dumps(record).encode())
 
         def listen():
             while not ended.is_set():
@@ -140,9 +139,9 @@ def test_no_server_that_a_strangers_job_names_is_asked(job, invoke, monkeypatch,
         for arguments in READERS:
             done = invoke(*arguments)
             assert done.code == 1
-            assert "job.json is damaged: remove it and run the job again" in done.stderr
+            assert ".knnvote.parquet is damaged: remove it and run the job again" in done.stderr
         ended.set()
         listener.join()
     assert asked == []
-    Path(file).unlink()
+    (job / ENDED).unlink()
     assert invoke("classify", "x.knn", "in", "--out", "out").code == 0

@@ -45,13 +45,18 @@ def test_whatever_change_a_command_is_killed_at_nothing_is_lost_and_the_next_run
         task.check(out, forks.run)
 
 
+def leave_among_records(out):
+    (out / kill.RECORDS).mkdir(exist_ok=True)
+    (out / kill.RECORDS / "stray").touch()
+
+
 def test_the_checks_find_what_is_lost_torn_or_left_behind(forks, tasks, tmp_path):
     """A check that finds nothing has to be one that would."""
     job, index, page = tasks["classify"], tasks["index"], tasks["report"]
     damages = {
         "strays": (job, lambda out: (out / "stray.tmp").touch()),
         "not whole": (job, lambda out: (out / "00.parquet").write_bytes(b"PAR1")),
-        "left over": (job, lambda out: (out / kill.RECORDS / "stray").touch()),
+        "left over": (job, leave_among_records),
         "neither the old index": (index, lambda out: (out / "manifest.json").write_text('{"files": {}}')),
         "was changed": (index, lambda out: (out / "labels-1.parquet").write_bytes(b"PAR1")),
         "strays: ": (page, lambda out: (out / "stray").touch()),

@@ -16,6 +16,7 @@ import pytest
 from apart import Apart
 from forks import SCRIPT, run_process
 from object_store import BUCKET, KEY, SECRET, serve
+from records import ENDED
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.output import OutputOptions
@@ -87,13 +88,17 @@ def uri(name):
     return f"s3://{BUCKET}/{name}"
 
 
+def outputs_below(out):
+    return {str(file.relative_to(out)): file.read_bytes() for file in out.rglob("[!.]*.parquet")}
+
+
 def local_outputs(work):
-    return {str(file.relative_to(work / "local")): file.read_bytes() for file in (work / "local").rglob("*.parquet")}
+    return outputs_below(work / "local")
 
 
 def stored_outputs(store, prefix):
     names = {key.removeprefix(f"{prefix}/"): content for key, content in store.objects(f"{prefix}/").items()}
-    return {name: content for name, content in names.items() if not name.startswith("_knnvote/")}
+    return {name: content for name, content in names.items() if name and not name.startswith(("_knnvote/", ENDED))}
 
 
 def files(done):
@@ -106,14 +111,14 @@ def test_local_inputs_give_the_same_bytes_in_the_store_as_on_a_disk(store, work,
     assert files(done) == {"written": FILES, "skipped": 0, "failed": 0}
     assert f"{uri('a')}: {FILES * ROWS} rows" in done.stderr
     assert stored_outputs(store, "a") == local_outputs(work)
-    assert set(store.objects("a/_knnvote")) == {"a/_knnvote/job.json"}
+    assert {*store.objects("a/")} - {"a/"} == {f"a/{name}" for name in (ENDED, *local_outputs(work))}
 
 
 def test_inputs_in_the_store_give_the_same_outputs_but_for_the_mark_of_the_input(store, work, command, tmp_path):
     assert files(command("classify", "x.knn", uri("in"), "--out", uri("b"), "--json"))["written"] == FILES
     assert files(command("classify", "x.knn", uri("in/"), "--out", tmp_path / "b", "--json"))["written"] == FILES
     there = stored_outputs(store, "b")
-    assert there == {str(f.relative_to(tmp_path / "b")): f.read_bytes() for f in (tmp_path / "b").rglob("*.parquet")}
+    assert there == outputs_below(tmp_path / "b")
     assert there.keys() == local_outputs(work).keys()
     for name in there:
         expected, found = (read_receipt(locate(folder / name)) for folder in (work / "local", tmp_path / "b"))
@@ -267,6 +272,13 @@ def test_another_job_that_takes_the_folder_meanwhile_ends_this_one(store, comman
     assert json.loads(store.objects("g/_knnvote/")["g/_knnvote/job.json"])["index"] == "0" * 64
 
 
+def test_the_record_is_read_once_while_it_stays_as_it_is(store, command):
+    """By its tag: it names every input, and to read it before each output would cost the square of their number."""
+    assert files(command("classify", "x.knn", "in", "--out", uri("r"), "--json"))["written"] == FILES
+    reads = [request for request in store.requests if request.startswith("GET /bucket/r/_knnvote/job.json")]
+    assert len(reads) < FILES
+
+
 def test_the_outputs_of_a_job_in_the_store_are_inspected_and_verified(store, command):
     assert command("classify", "x.knn", uri("in"), "--out", uri("h")).code == 0
     assert command("verify", uri("h")).code == 0
@@ -308,9 +320,7 @@ def test_what_is_wrong_with_a_uri_is_told_in_one_line_without_credentials(comman
 
 def test_an_index_in_the_store_is_copied_once_and_checked_by_its_hashes(store, work, command, tmp_path):
     assert files(command("classify", uri("x.knn"), "in", "--out", tmp_path / "o", "--json"))["written"] == FILES
-    assert {str(f.relative_to(tmp_path / "o")): f.read_bytes() for f in (tmp_path / "o").rglob("*.parquet")} == (
-        local_outputs(work)
-    )
+    assert outputs_below(tmp_path / "o") == local_outputs(work)
     store.requests.clear()
     for command_line in (
         ["classify", uri("x.knn"), "in", "--out", tmp_path / "p"],

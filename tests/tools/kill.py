@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 from forks import SCRIPT, Done, Forks, Run, run_process
 
 RECORDS = "_knnvote"
+ENDED = ".knnvote.parquet"
 WRITES = ("write", "pwrite64", "writev", "pwritev", "ftruncate", "truncate", "fallocate", "copy_file_range")
 SYNCS = ("fsync", "fdatasync")
 NAMES = (
@@ -109,7 +110,7 @@ class JobTask(Task):
     def check(self, out: Path, run: Run) -> None:
         after, before = outputs(self.undisturbed), outputs(self.before) if self.before else {}
         found = outputs(out)
-        strays = {name for name in names(out) if Path(name).parts[0] != RECORDS} - names(self.undisturbed)
+        strays = {name for name in names(out) if Path(name).parts[0] not in (RECORDS, ENDED)} - names(self.undisturbed)
         assert not strays, f"strays: {strays}"
         torn = {name for name in found if found[name] not in (after[name], before.get(name))}
         assert not torn, f"not whole: {torn}"
@@ -189,7 +190,7 @@ def outputs(folder: Path) -> dict[str, str]:
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in folder.rglob("*")
-        if file.is_file() and file.relative_to(folder).parts[0] != RECORDS
+        if file.is_file() and file.relative_to(folder).parts[0] not in (RECORDS, ENDED)
     }
 
 

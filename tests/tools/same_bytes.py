@@ -71,7 +71,8 @@ def hashes(folder):
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.name.startswith("timing-"):
             content = path.read_bytes()
-            if path.name == "job.json":
+            if path.name == ".knnvote.parquet":
+                content = pq.read_metadata(path).metadata[b"job.json"]
                 content = content.replace(str(folder.resolve()).encode(), b"FOLDER")
             found[path.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()
     return found

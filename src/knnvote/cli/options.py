@@ -66,10 +66,11 @@ def parse_local(_ctx: click.Context, _param: click.Parameter, value: str) -> Pat
 
 def _parse_output(ctx: click.Context, param: click.Parameter, value: str) -> Path:
     """The path of a file to write, which is not among the outputs of a job."""
-    from knnvote.classify.job.record import RECORDS
+    from knnvote.classify.job.record import has_records
+    from knnvote.data.locations import locate
 
     path = parse_local(ctx, param, value)
-    job = next((folder for folder in path.resolve().parents if (folder / RECORDS).exists()), None)
+    job = next((folder for folder in path.resolve().parents if has_records(locate(folder))), None)
     if job is not None:
         raise click.BadParameter(f"{path} lies in the folder of a job, {job}, which is for outputs: give another")
     return path

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records import read_record
 
 import knnvote.classify.evaluation.distance_limit
 from knnvote.classify.classifier import Classifier
@@ -156,7 +157,7 @@ def test_the_command_writes_the_number_and_a_rerun_skips_all(exact_index, digits
         f"--max-distance is {limit}, which about 0.01 of images of the stored kind exceed: "
         "from 1,347 stored images, each left out"
     )
-    record = json.loads((tmp_path / "out" / "_knnvote" / "job.json").read_text())
+    record = json.loads(read_record(tmp_path / "out"))
     assert f'"max_distance": {limit}' in json.dumps(record)
     receipt = read_receipt(locate(str(tmp_path / "out" / "test.parquet")))
     assert f'"max_distance": {limit}' in json.dumps(receipt.options)

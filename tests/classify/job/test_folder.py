@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records import ENDED
 
 from knnvote.classify.job.folder import plan_outputs
 from knnvote.data.errors import KnnvoteError
@@ -20,17 +21,22 @@ def named(relative, place="/elsewhere/x.parquet"):
     return InputFile(location.filesystem, location.path, location.shown, relative, 0)
 
 
-@given(st.lists(st.sampled_from(["a", "..", ".", "", "_knnvote", "b.parquet", "job.json", "~", "c\n"]), min_size=1))
+@given(
+    st.lists(
+        st.sampled_from(["a", "..", ".", "", "_knnvote", ENDED, ".DS_Store", "b.parquet", "job.json", "~", "c\n"]),
+        min_size=1,
+    )
+)
 def test_no_name_of_an_input_leads_outside_the_output_folder_or_among_its_records(parts):
     named_parts = [part for part in parts if part not in ("", ".")]
-    if ".." in parts or parts[0] == "" or named_parts[:1] in ([], ["_knnvote"]):
+    if ".." in parts or parts[0] == "" or named_parts[:1] in ([], ["_knnvote"], [ENDED]) or ".DS_Store" in parts:
         with pytest.raises(KnnvoteError, match="has no place of its own below /jobs/out"):
             plan_outputs([named("/".join(parts))], OUT)
         return
     (task,) = plan_outputs([named("/".join(parts))], OUT)
     below = Path(task.target.path).relative_to("/jobs/out")
     assert ".." not in below.parts
-    assert below.parts[0] != "_knnvote"
+    assert below.parts[0] not in ("_knnvote", ENDED)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,24 @@ def test_two_columns_of_one_name_are_refused_unless_left_out(classifier):
     assert kept_columns(schema, ["image"], added, OutputOptions(keep=("label",))) == ["label"]
 
 
+def test_columns_whose_names_differ_in_case_alone_are_refused_as_readers_take_them_for_one(classifier):
+    added = answer_schema(classifier.index)
+    schema = SCHEMA.append(pa.field("Label", pa.int64()))
+    with pytest.raises(ImageFileError, match=r"columns 'label' and 'Label', which many readers .* with keep"):
+        kept_columns(schema, ["image"], added, OutputOptions())
+    assert kept_columns(schema, ["image"], added, OutputOptions(keep=("Label",))) == ["Label"]
+
+
+def test_a_prefix_that_is_named_is_one_that_works(classifier):
+    schema = pa.schema([pa.field(name, pa.int64()) for name in ("Prediction", "KNN_prediction")])
+    for prefix in ("", "knn_"):
+        added = answer_schema(classifier.index, prefix=prefix)
+        with pytest.raises(ImageFileError, match=r"already: pass prefix knn_knn_ to name"):
+            kept_columns(schema, [], added, OutputOptions(prefix=prefix))
+    added = answer_schema(classifier.index, prefix="knn_knn_")
+    assert kept_columns(schema, [], added, OutputOptions(prefix="knn_knn_")) == schema.names
+
+
 def test_row_groups_do_not_tell_how_the_rows_came():
     table = pa.table({"x": np.arange(2 * ROW_GROUP + 5), "s": pa.array(["a", "b", None] * 50000)[: 2 * ROW_GROUP + 5]})
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from records import read_record, write_record
 
 import knnvote.classify.job.report
 from knnvote.classify.job.finished import FinishedJob
@@ -255,8 +256,7 @@ def test_of_two_image_columns_that_of_the_index_is_shown_and_drawn(tmp_path, mon
     for row, pixels in pictured("out").items():
         np.testing.assert_array_equal(pixels, IMAGES[200 + row])
     assert invoke("show", "in.parquet", "--predictions", "out").code == 0
-    record = Path("out/_knnvote/job.json")
-    record.write_text(record.read_text().replace('"column": "image"', '"column": null'))
+    write_record(Path("out"), read_record(Path("out")).replace(b'"column": "image"', b'"column": null'))
     with pytest.raises(ImageFileError, match=r"in\.parquet: several columns could be the image: 'image', 'mask'"):
         pictured("out")
 
@@ -300,11 +300,10 @@ def test_a_job_that_is_not_done_looks_so(invoke):
 
 def damage(**changed):
     """Change entries of the job's record; those that its options have there, others beside."""
-    file = Path("out/_knnvote/job.json")
-    record = json.loads(file.read_text())
+    record = json.loads(read_record(Path("out")))
     for name, value in changed.items():
         (record["options"] if name in record["options"] else record)[name] = value
-    file.write_text(json.dumps(record))
+    write_record(Path("out"), json.dumps(record).encode())
 
 
 @pytest.mark.usefixtures("job")
@@ -337,7 +336,7 @@ def test_a_damaged_record_is_told_by_its_name_with_what_to_do(invoke, changed):
         done = invoke(*command)
         assert (done.code, done.stdout) == (1, "")
         assert done.stderr == (
-            "error: out/_knnvote/job.json is damaged: remove it and run the job again, which keeps the files that fit\n"
+            "error: out/.knnvote.parquet is damaged: remove it and run the job again, which keeps the files that fit\n"
         )
 
 
@@ -346,7 +345,7 @@ def test_a_record_of_more_neighbours_than_the_index_has_is_damaged(invoke):
     damage(k=201)
     done = invoke("show", "in", "--predictions", "out", "--errors", "--index", "x.knn")
     assert (done.code, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: out/_knnvote/job.json is damaged: remove it and run the job again")
+    assert done.stderr.startswith("error: out/.knnvote.parquet is damaged: remove it and run the job again")
 
 
 @pytest.mark.usefixtures("job")

@@ -15,12 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from records import ENDED, read_record, write_record
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.receipt import read_receipt
 from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
+from knnvote.classify.verification import verify_path
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError
 from knnvote.data.files import hold_lock
@@ -69,7 +71,7 @@ def written(out):
     return {
         str(file.relative_to(out)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(out.rglob("*"))
-        if file.is_file() and "_knnvote" not in file.parts
+        if file.is_file() and not {"_knnvote", ENDED} & {*file.parts}
     }
 
 
@@ -291,6 +293,49 @@ def test_duckdb_pandas_and_polars_read_the_same_values(classifier, tmp_path):
 # Which file goes where
 
 
+def test_a_finished_folder_is_read_as_one_table_by_readers_that_take_every_file_below(classifier, tmp_path):
+    """Polars, `**` of DuckDB: beside the outputs lies a file without rows, of their columns, that has the records."""
+    for name in ("a.parquet", "deep/b.parquet"):
+        write_table(image_table(QUERIES, np.arange(20)), tmp_path / "in" / name)
+    (tmp_path / "in" / "z.parquet").write_text("broken")
+    out = tmp_path / "out"
+    assert len(run(classifier, tmp_path / "in", out).failed) == 1
+    assert pl.read_parquet(out).shape == (40, 6)
+    assert len(duckdb.read_parquet(f"{out}/**").fetchall()) == 40
+    assert len(pq.read_table(out)) == 40
+    assert [file.name for file in out.iterdir() if file.is_file()].count(ENDED) == 1
+    assert run(classifier, tmp_path / "in", out).skipped == 2
+
+
+def test_what_desktops_and_notebooks_leave_in_an_output_folder_is_passed_over(
+    classifier, source, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+
+    def leave():
+        (out / ".ipynb_checkpoints").mkdir(parents=True, exist_ok=True)
+        for name in (".DS_Store", "._a.parquet", "Thumbs.db", "desktop.ini", ".ipynb_checkpoints/a-checkpoint.parquet"):
+            (out / name).write_bytes(b"\0")
+
+    leave()
+    assert run(classifier, source, out).written == 1
+    leave()
+    assert run(classifier, source, out).skipped == 1
+    monkeypatch.chdir(tmp_path)
+    assert verify_path("out").problems == []
+
+
+def test_names_that_differ_in_case_alone_are_refused_where_the_disk_says_that_they_are_one(classifier, tmp_path):
+    """As a disk that ignores case does, LOCK leads to the lock."""
+    for name in ("a.parquet", "A.parquet"):
+        write_table(image_table(QUERIES), tmp_path / "in" / name)
+    assert run(classifier, tmp_path / "in", tmp_path / "out").written == 2
+    (tmp_path / "other" / "_knnvote").mkdir(parents=True)
+    (tmp_path / "other" / "_knnvote" / "LOCK").symlink_to("lock")
+    with pytest.raises(KnnvoteError, match=r"A\.parquet and .*a\.parquet would both be written to .*ignores case"):
+        run(classifier, tmp_path / "in", tmp_path / "other")
+
+
 def test_folders_globs_and_files_keep_their_paths_relative_to_what_was_named(classifier, tmp_path, monkeypatch):
     names = ["a.parquet", "deep/b.parquet", "deep/er/c.parquet", ".hidden.parquet", "_skip/d.parquet", "deep/note.txt"]
     for name in names:
@@ -381,10 +426,11 @@ def test_a_folder_of_the_output_that_is_a_link_is_refused_and_what_it_leads_to_s
 
 def test_only_unfinished_files_among_the_records_are_removed(classifier, source, tmp_path):
     run(classifier, source, tmp_path / "out")
+    (tmp_path / "out" / "_knnvote").mkdir()
     for name in ("notes.tmp", ".a.parquet.7.tmp"):
         (tmp_path / "out" / "_knnvote" / name).touch()
     run(classifier, source, tmp_path / "out")
-    assert {file.name for file in (tmp_path / "out" / "_knnvote").iterdir()} == {"job.json", "notes.tmp"}
+    assert {file.name for file in (tmp_path / "out" / "_knnvote").iterdir()} == {"notes.tmp"}
 
 
 def test_large_kept_columns_are_held_a_few_rows_at_a_time(classifier, tmp_path):
@@ -486,7 +532,7 @@ def test_files_that_do_not_fit_are_reported_by_name_and_the_others_go_on(classif
     assert "images are 5 x 5, the index stores 4 x 4" in reasons["d.parquet"]
     assert list(written(tmp_path / "out")) == ["a.parquet", "z.parquet"]
     assert (summary.written, summary.counts.rows) == (2, 27)
-    assert json.loads((tmp_path / "out" / "_knnvote" / "failures.json").read_bytes()) == summary.failed
+    assert json.loads(read_record(tmp_path / "out", "failures.json")) == summary.failed
     assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -504,7 +550,7 @@ def test_a_rerun_does_the_files_that_were_mended_and_forgets_their_failure(class
         write_table(image_table(QUERIES[:2]), tmp_path / "in" / f"{letter}.parquet")
     summary = run(classifier, tmp_path / "in", tmp_path / "out")
     assert (summary.written, summary.skipped, summary.failed, summary.counts.rows) == (6, 2, {}, 39)
-    assert not (tmp_path / "out" / "_knnvote" / "failures.json").exists()
+    assert read_record(tmp_path / "out", "failures.json") is None
 
 
 def test_a_file_that_is_gone_when_its_turn_comes_fails_alone(classifier, tmp_path):
@@ -623,20 +669,23 @@ def test_a_folder_made_with_another_index_is_refused(classifier, source, tmp_pat
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"index": 1, "options": 2}', b"\xff"])
 def test_a_damaged_job_record_is_told_and_the_files_that_fit_are_kept(classifier, source, tmp_path, content):
     run(classifier, source, tmp_path / "out")
-    record = tmp_path / "out" / "_knnvote" / "job.json"
-    record.write_bytes(content)
-    with pytest.raises(KnnvoteError, match=r"job\.json is damaged: remove it"):
-        run(classifier, source, tmp_path / "out")
-    record.unlink()
+    (tmp_path / "out" / "_knnvote").mkdir()
+    at_work, ended = tmp_path / "out" / "_knnvote" / "job.json", tmp_path / "out" / ENDED
+    at_work.write_bytes(content)
+    write_record(tmp_path / "out", content)
+    for record in (at_work, ended):
+        with pytest.raises(KnnvoteError, match=f"{record} is damaged: remove it"):
+            run(classifier, source, tmp_path / "out")
+        record.unlink()
     assert run(classifier, source, tmp_path / "out").skipped == 1
 
 
 def test_what_a_killed_job_left_half_written_is_cleared_away(classifier, source, tmp_path):
     run(classifier, source, tmp_path / "out")
+    (tmp_path / "out" / "_knnvote").mkdir()
     (tmp_path / "out" / "_knnvote" / ".a.parquet.123.tmp").write_bytes(b"half")
     run(classifier, source, tmp_path / "out")
-    assert not list(tmp_path.rglob("*.tmp"))
-    assert (tmp_path / "out" / "_knnvote" / "job.json").exists()
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [ENDED, "a.parquet"]
 
 
 def test_a_receipt_tells_index_options_input_and_counts_and_no_time_or_place(classifier, source, tmp_path):
