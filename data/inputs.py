@@ -2,9 +2,13 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+import shlex
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from glob import glob
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +17,9 @@ from pyarrow import fs as pafs
 
 from .containers.parquet import ParquetRows
 from .errors import ImageFileError, KnnvoteError
-from .locations import Location, describe_os_error, hash_stream, is_uri, locate, relative_path
+from .folders.splits import splits_of
+from .folders.tables import refuse_revisions, refuse_table
+from .locations import Location, describe_os_error, expand_home, hash_stream, is_uri, locate, relative_path
 from .rows import RowFile
 
 # By the ending of a file's name; those of a folder that have none of these are no inputs.
@@ -21,6 +27,7 @@ CONTAINERS: dict[str, type[RowFile]] = {".parquet": ParquetRows}
 
 _LABELS = re.compile(r"labels-\d+\.parquet")
 _GLOB_CHARACTERS = frozenset("*?[")
+_MAGIC = b"PAR1"
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,13 @@ class InputFile(Location):
         relative: its path relative to the argument that named it, with forward slashes.
         size: bytes, when it was found.
         root: the place of the folder that was named, if one was.
+        found_by: the folder or glob that was named, if it was not the file itself.
     """
 
     relative: str
     size: int
     root: str | None = None
+    found_by: str | None = None
 
     def describe(self) -> dict[str, Any]:
         """What tells this content from any other: relative path, size, and SHA-256 or the tag that its store gives it.
@@ -148,10 +157,15 @@ def find_inputs(arguments: Inputs) -> list[InputFile]:
 def _expand(named: str | Path | InputFile) -> list[InputFile]:
     if isinstance(named, InputFile):
         return [named]
-    argument = str(named)
-    if not is_uri(argument) and not _exists(argument) and _GLOB_CHARACTERS & set(argument):
+    argument = expand_home(str(named))
+    if is_uri(argument):
+        return _expand_uri(argument)
+    if not _exists(argument) and _GLOB_CHARACTERS & set(argument):
         return _expand_glob(argument)
-    location = locate(argument)
+    return _expand_path(locate(argument))
+
+
+def _expand_path(location: Location) -> list[InputFile]:
     files = _select(location)
     if not files:
         raise KnnvoteError(
@@ -172,10 +186,42 @@ def _expand_glob(pattern: str) -> list[InputFile]:
     base = str(Path(*Path(pattern).parts[:first]))
     # As in a shell, and unlike pathlib's, a star does not stand for a leading dot.
     matches = sorted(glob(pattern, recursive=True))  # noqa: PTH207
-    files = [file for match in matches for file in _select(locate(match), base=base)]
-    if not files:
+    return _select_all([locate(match) for match in matches], pattern, base)
+
+
+def _select_all(matches: Sequence[Location], pattern: str, base: str) -> list[InputFile]:
+    """What matches a glob: files, and those of folders."""
+    folders = {str(PurePosixPath(match.path).parent): match for match in matches}
+    for match in folders.values():
+        refuse_table(match, ())
+    found = [file for match in matches for file in _select(match, base=base)]
+    if not found:
         raise KnnvoteError(f"no file matches {pattern}: give the path of a Parquet file, a folder or a glob")
-    return files
+    return [replace(file, found_by=pattern) for file in found]
+
+
+def _expand_uri(uri: str) -> list[InputFile]:
+    """A URI, whose query has no wildcards, and its path none but * and [...]: ? begins a query."""
+    path, mark, query = uri.partition("?")
+    parts = path.split("/")
+    first = next((i for i, part in enumerate(parts) if _GLOB_CHARACTERS & set(part)), None)
+    location = locate(uri.replace("[", "%5B").replace("]", "%5D"))
+    if first is None or location.info().type != pafs.FileType.NotFound:
+        return _expand_path(location)
+    base = locate("/".join(parts[:first]) + mark + query)
+    matches = [base / name for name in base.below() if _matches(name.split("/"), parts[first:])]
+    return _select_all(matches, location.shown, base.path)
+
+
+def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path matches a glob, part by part, in which ** stands for any number of parts."""
+    if not parts or not pattern:
+        return not parts and not pattern
+    if pattern[0] == "**" and _matches(parts, pattern[1:]):
+        return True
+    is_hidden = parts[0].startswith(".") and not pattern[0].startswith(".")
+    rest = pattern if pattern[0] == "**" else pattern[1:]
+    return not is_hidden and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], rest)
 
 
 def _select(location: Location, *, base: str | None = None) -> list[InputFile]:
@@ -187,24 +233,91 @@ def _select(location: Location, *, base: str | None = None) -> list[InputFile]:
         relative = relative_path(location.path, base) if base is not None else PurePosixPath(location.path).name
         return [_input(location, relative, info)]
     entries = location.below()
+    refuse_table(location, entries)
     made_by_knnvote = _folders_of_knnvote([PurePosixPath(name) for name in entries])
     root = str(Path(location.path).resolve()) if location.is_local else location.path
+    visible = {
+        name: entry
+        for name, entry in entries.items()
+        if entry.type != pafs.FileType.Directory  # a link to nothing fails when its turn comes
+        and not any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
+        and made_by_knnvote.isdisjoint(PurePosixPath(name).parents)
+    }
+    taken = [name for name in visible if name.endswith(tuple(CONTAINERS))]
+    refuse_revisions(location, taken)
+    _tell_left_out(location, taken, visible)
     return [
         _input(
             location / name,
             name if base is None else relative_path((location / name).path, base),
-            entry,
+            entries[name],
             root,
+            location.shown,
         )
-        for name, entry in entries.items()
-        if entry.type != pafs.FileType.Directory  # a link to nothing fails when its turn comes
-        and _is_visible_input(name)
-        and made_by_knnvote.isdisjoint(PurePosixPath(name).parents)
+        for name in taken
     ]
 
 
-def _input(location: Location, relative: str, info: Any, root: str | None = None) -> InputFile:
-    return InputFile(location.filesystem, location.path, location.shown, relative, info.size or 0, root)
+def _tell_left_out(folder: Location, taken: Sequence[str], visible: Mapping[str, Any]) -> None:
+    """Tell of files that may be meant too, but have another ending; a link to one that is taken is known by it."""
+    real = {_real(folder / name) for name in taken}
+    left_out = [
+        name
+        for name in visible
+        if name not in taken and _may_be_parquet(folder / name) and _real(folder / name) not in real
+    ]
+    if left_out:
+        warnings.warn(
+            f"{folder}: {len(left_out):,} file(s) that may be Parquet are left out, as they do not end in .parquet: "
+            f"{left_out[0]}{', ...' if left_out[1:] else ''}; rename them, or give each by its name",
+            stacklevel=2,
+        )
+
+
+def _real(location: Location) -> str:
+    return str(Path(location.path).resolve()) if location.is_local else location.path
+
+
+def _may_be_parquet(location: Location) -> bool:
+    """Whether a file's name says so or, on this machine, its first bytes."""
+    name = PurePosixPath(location.path).name.lower()
+    if ".parquet" in name or name.endswith((".pq", ".parq")):
+        return True
+    if not location.is_local:
+        return False
+    try:
+        with location.open() as stream:
+            return bool(stream.read(len(_MAGIC)) == _MAGIC)
+    except KnnvoteError:
+        return False
+
+
+def refuse_splits(inputs: Sequence[InputFile]) -> None:
+    """Refuse files of several splits that one folder or glob gave: an index of all leaves none to test it on.
+
+    Raises:
+        KnnvoteError: naming the splits, and how to give one or all.
+    """
+    by_argument: dict[str, list[InputFile]] = defaultdict(list)
+    for source in inputs:
+        if source.found_by is not None:
+            by_argument[source.found_by].append(source)
+    for argument, files in by_argument.items():
+        splits = splits_of(source.relative for source in files)
+        if len(splits) > 1:
+            base = files[0].shown.removesuffix(files[0].relative)
+            patterns = [shlex.quote(base + pattern) for pattern in splits.values()]
+            one = shlex.quote(base + splits.get("train", next(iter(splits.values()))))
+            raise KnnvoteError(
+                f"{argument} holds several splits, {' and '.join(splits)}, and test images that are stored would vote "
+                f"for themselves: give {one}, or each by itself to store all: {' '.join(patterns)}"
+            )
+
+
+def _input(
+    location: Location, relative: str, info: Any, root: str | None = None, found_by: str | None = None
+) -> InputFile:
+    return InputFile(location.filesystem, location.path, location.shown, relative, info.size or 0, root, found_by)
 
 
 def _folders_of_knnvote(paths: list[PurePosixPath]) -> set[PurePosixPath]:
@@ -213,8 +326,3 @@ def _folders_of_knnvote(paths: list[PurePosixPath]) -> set[PurePosixPath]:
     indexes = {path.parent for path in paths if path.name == "manifest.json"} & with_labels
     at_work = {path.parents[1] for path in paths if path.parts[-2:] == ("_knnvote", "job.json")}
     return indexes | at_work | {path.parent for path in paths if path.name == ".knnvote.parquet"}
-
-
-def _is_visible_input(relative: str) -> bool:
-    parts = PurePosixPath(relative).parts
-    return parts[-1].endswith(tuple(CONTAINERS)) and not any(part.startswith((".", "_")) for part in parts)

@@ -20,6 +20,7 @@ from .errors import KnnvoteError, OptionError
 from .text import describe_error, first_line
 
 CHUNK = 1 << 20
+_LIMIT = 20  # seconds for a request to be tried again
 _NOT_UTF8 = (UnicodeDecodeError, UnicodeEncodeError)  # of a name, which PyArrow cannot give or take then
 _OF_A_URI = "%/:?#[]@!$&'()*+,;=~"
 
@@ -151,7 +152,7 @@ class Location:
         """Tell an error of the file system as one of this file."""
         try:
             yield
-        except (OSError, pa.ArrowInvalid, *_NOT_UTF8) as error:
+        except (OSError, pa.ArrowException, *_NOT_UTF8) as error:
             raise KnnvoteError(f"cannot {verb} {self.shown}: {describe_os_error(error)}") from error
 
 
@@ -193,17 +194,20 @@ def locate(argument: str | Path | Location) -> Location:
     if not text:
         raise KnnvoteError("an empty path is given: give that of a file or folder, or . for the folder at work")
     if not is_uri(argument):
-        return Location(pafs.LocalFileSystem(), str(Path(text)), str(Path(text)))
+        path = str(Path(expand_home(text)))
+        return Location(pafs.LocalFileSystem(), path, path)
     uri = text
     try:
-        uri = quote(text, safe=_OF_A_URI)
+        uri = _with_limit(quote(text, safe=_OF_A_URI))
         filesystem, path = pafs.FileSystem.from_uri(uri)
     except UnicodeEncodeError as error:
         raise KnnvoteError(f"cannot open {without_secrets(text)!a}: it is not UTF-8; rename it") from error
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    except (pa.ArrowException, OSError, ImportError, ValueError) as error:
         shown = without_secrets(text)
         reason = describe_os_error(error).replace(uri, shown).replace(text, shown)
-        raise KnnvoteError(f"cannot open {shown}: {reason}") from error
+        raise KnnvoteError(
+            f"cannot open {shown}: {reason}; if it is not of s3:// or gs://, download it and give its path"
+        ) from error
     return Location(filesystem, path.rstrip("/") or path, f"{text.split('://', maxsplit=1)[0]}://{path}".rstrip("/"))
 
 
@@ -216,7 +220,19 @@ def local_path(argument: str | Path) -> Path:
     if is_uri(argument):
         shown = without_secrets(str(argument))
         raise OptionError(f"{shown!r} is a URI, and what is needed is a path of this machine")
-    return Path(argument)
+    return Path(expand_home(str(argument)))
+
+
+def expand_home(path: str) -> str:
+    """A path whose leading ~ or ~user is that home, as a shell has it where it sees one."""
+    return os.path.expanduser(path)  # noqa: PTH111  # pathlib's fails for a user that there is not
+
+
+def _with_limit(uri: str) -> str:
+    """A URI of Google's store, which would be waited for minutes in silence, with a limit in its query."""
+    if not uri.startswith(("gs://", "gcs://")) or "retry_limit_seconds=" in uri:
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={_LIMIT}"
 
 
 def is_uri(argument: str | Path) -> bool:

@@ -9,8 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from .columns import check_text
+from .errors import ImageFileError
 from .inputs import InputFile
 from .layout import Layout, Shape
+from .layouts.encoded import refuse_paths
 from .rows import RowFile
 from .steps import Step
 from .vectors import Numbers, Reasons
@@ -75,7 +77,12 @@ class ImageFile:
         """An open file of rows as one of images; as `open_images`."""
         head = rows.telling_head()
         with source.content_told():
-            layout = recognise(head)
+            try:
+                layout = recognise(head)
+            except ImageFileError:
+                refuse_paths(head, head.schema.names, source.shown)
+                raise
+            refuse_paths(head, layout.columns, source.shown)
         return cls(source=source, rows=rows, schema=head.schema, layout=layout)
 
     @property

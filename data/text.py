@@ -1,5 +1,7 @@
 """Text for people and their terminals: on one line, numbers with units; what comes from files commands no terminal."""
 
+import shlex
+
 
 def printable(text: str) -> str:
     """Text whose control and format characters, line ends too, are shown as Python writes them in a string."""
@@ -29,3 +31,8 @@ def show_bytes(size: int) -> str:
 def show_speed(ratio: float) -> str:
     """Times the speed of something else; of what is much slower enough digits to tell how much."""
     return f"{ratio:.1f} x" if ratio >= 0.1 else f"{ratio:.2g} x"
+
+
+def python_command(code: str) -> str:
+    """The command of a shell that has Python do something, in double quotes where these need no others within."""
+    return f"python -c {shlex.quote(code)}" if set(code) & set('"$`\\!') else f'python -c "{code}"'

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from knnvote.data.codecs.grey import GRAYSCALE_FORMULA
 from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole, param
 from knnvote.data.files import hold_lock
-from knnvote.data.inputs import Inputs, find_inputs
+from knnvote.data.inputs import Inputs, find_inputs, refuse_splits
 from knnvote.data.locations import local_path, locate
 from knnvote.data.tables import SupportsArrow, named_values
 
@@ -109,6 +109,7 @@ def index_files(
     training, options = training or TrainingOptions(), options or IndexOptions()
     start = time.perf_counter()
     sources = find_inputs(inputs)
+    refuse_splits(sources)
     with _claimed(local_path(out), overwrite=options.overwrite) as folder:
         examples = read_training_set(sources, training, metric=options.metric, progress=progress, tell=tell)
         build(examples, folder, options, tune, start=start)

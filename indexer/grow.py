@@ -19,7 +19,7 @@ from knnvote.data.columns import check_text
 from knnvote.data.convert.ids import holds_text, read_text_ids
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.files import hold_lock
-from knnvote.data.inputs import Inputs, find_inputs
+from knnvote.data.inputs import Inputs, find_inputs, refuse_splits
 from knnvote.data.locations import local_path
 from knnvote.data.vectors import common_type, smallest_type
 
@@ -75,6 +75,7 @@ def add_files(
     """
     start = time.perf_counter()
     sources = find_inputs(inputs)
+    refuse_splits(sources)
     with _claimed(local_path(path)) as index:
         _check_tuning(index, tuning)
         options = _like_stored(index, training or TrainingOptions())

@@ -14,6 +14,8 @@ from knnvote.data.locations import Location, describe_os_error
 from knnvote.data.rows import HEAD_ROWS, RowFile
 from knnvote.data.text import describe_error
 
+from .foreign import what_it_is
+
 _BUFFER = 1 << 20
 _BATCH_BYTES = 1 << 27  # of a batch as Arrow holds it
 _ROW_BYTES = 1 << 30  # a row that may be larger is no image
@@ -57,9 +59,17 @@ class ParquetRows(RowFile):
             ImageFileError: it is not a Parquet file.
         """
         with source.open() as stream:
-            with _told_by_name(source):
-                file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=_BUFFER, coerce_int96_timestamp_unit="us")
-                _ = file.schema_arrow.names  # which fails where they are not UTF-8
+            try:
+                with _told_by_name(source):
+                    file = pq.ParquetFile(
+                        stream, pre_buffer=False, buffer_size=_BUFFER, coerce_int96_timestamp_unit="us"
+                    )
+                    _ = file.schema_arrow.names  # which fails where they are not UTF-8
+            except ImageFileError as error:
+                found = what_it_is(source)
+                if found is None:
+                    raise
+                raise ImageFileError(f"cannot read {source} as Parquet: {found}") from error
             yield cls(source, file)
 
     @property

@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from knnvote.data.codec import decode, decode_into, header_shape, is_encoded
 from knnvote.data.columns import is_binary, read_column
-from knnvote.data.errors import CodecError
+from knnvote.data.errors import CodecError, ImageFileError
 from knnvote.data.layout import Candidate, FirstRows, Layout, Measured, Shape, commonest, compatible, show_shape
+from knnvote.data.text import python_command
 from knnvote.data.vectors import Numbers, Reasons
 
 
@@ -99,6 +100,38 @@ class Encoded(Layout):
         if not compatible(image.shape, place.shape):
             raise CodecError(f"image is {show_shape(image.shape)}, expected {show_shape(place.shape)}")
         return image
+
+
+def refuse_paths(head: pa.Table, columns: Iterable[str], shown: str) -> None:
+    """Refuse rows that name files of images and do not hold them, as Hugging Face data sets that are not embedded.
+
+    Args:
+        head: the first rows of a file.
+        columns: that may be its images.
+        shown: the file.
+
+    Raises:
+        ImageFileError: they do, naming what puts the files into their place.
+    """
+    wanted = set(columns)
+    for place, field in enumerate(head.schema):
+        if field.name not in wanted or not _is_image_struct(field.type):
+            continue
+        rows = head.column(place).to_pylist()
+        named = [row["path"] for row in rows if row is not None and row["path"]]
+        if named and not any(row is not None and row["bytes"] for row in rows):
+            made = f"{shown.removesuffix('.parquet')}.new.parquet"
+            code = (
+                f"import pyarrow as pa, pyarrow.parquet as pq; t = pq.read_table({shown!r}); "
+                f"f = t.schema.field({place}); "
+                "embed = lambda row: row and {**row, 'bytes': open(row['path'], 'rb').read()}; "
+                f"new = pa.array(map(embed, t.column({place}).to_pylist()), f.type); "
+                f"pq.write_table(t.set_column({place}, f, new), {made!r})"
+            )
+            raise ImageFileError(
+                f"column {field.name!r} names files, such as {named[0]!r}, and does not hold them: "
+                f"where these lie, {python_command(code)} makes {made}, which does"
+            )
 
 
 def _is_image_struct(kind: pa.DataType) -> bool:

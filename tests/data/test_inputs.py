@@ -1,13 +1,20 @@
 """Finding inputs, describing them, and seeing that they stay as they are."""
 
 import hashlib
+import json
 import os
+import re
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from knnvote.data import locations
 from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.inputs import find_inputs
+from knnvote.data.locations import locate
+from knnvote.data.tables import image_table, write_table
 
 
 @pytest.fixture
@@ -243,3 +250,133 @@ def test_a_glob_passes_over_what_knnvote_made(here):
 def test_a_manifest_of_somebody_else_hides_nothing(here):
     (here / "in" / "manifest.json").write_text("{}")
     assert relative("in") == ["a.parquet", "b.parquet", "deep/er/c.parquet"]
+
+
+# What lies in a folder and is not meant, or not all of it
+
+
+def make(*names):
+    for name in names:
+        write_table(image_table(np.arange(64, dtype=np.uint8).reshape(16, 2, 2), np.arange(16) % 2), Path(name))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-00000-of-00002.parquet", "train-00001-of-00002.parquet", "test-00000-of-00001.parquet"),
+        ("data/train-0.parquet", "data/validation-0.parquet"),
+        ("train/0.parquet", "train/1.parquet", "dev/0.parquet"),
+        ("mnist_Train.parquet", "mnist_Test.parquet"),
+        ("a/train.parquet", "b/train.parquet", "b/eval.parquet"),
+    ],
+)
+def test_several_splits_in_one_folder_are_not_stored_together_and_the_commands_that_are_told_work(invoke, names):
+    make(*(f"in/{name}" for name in names))
+    done = invoke("index", "in", "--out", "x.knn")
+    assert (done.code, len(done.stderr.splitlines())) == (1, 1)
+    one, *each = re.findall(r"'?(in/[^' ]+?)'?(?=,| |$)", done.stderr.partition(": give ")[2].strip())
+    assert invoke("index", one, "--out", "x.knn").code == 0
+    trained = sum("train" in name.lower() for name in names)
+    assert json.loads(invoke("inspect", "x.knn", "--json").stdout)["n"] == 16 * trained
+    assert invoke("add", "x.knn", "in").code == 1
+    assert invoke("index", *each, "--out", "all.knn").code == 0
+    assert json.loads(invoke("inspect", "all.knn", "--json").stdout)["n"] == 16 * len(names)
+    assert invoke("classify", "x.knn", "in", "--out", "out").code == 0
+
+
+def test_a_glob_over_several_splits_is_refused_and_names_that_only_begin_alike_are_none(invoke):
+    make("in/train.parquet", "in/test.parquet", "trains/trainer.parquet", "trains/contest.parquet")
+    assert "several splits, test and train" in invoke("index", "in/*.parquet", "--out", "x.knn").stderr
+    assert invoke("index", "in/train.parquet", "in/test.parquet", "--out", "x.knn").code == 0
+    assert invoke("index", "trains", "--out", "y.knn").code == 0
+
+
+@pytest.mark.parametrize(
+    ("mark", "kind"),
+    [
+        ("t/_delta_log/00000000000000000000.json", "Delta"),
+        ("t/metadata/00001-a.metadata.json", "Iceberg"),
+        ("t/.hoodie/hoodie.properties", "Hudi"),
+    ],
+)
+@pytest.mark.parametrize("argument", ["t", ".", "t/data", "t/*/*.parquet", "file://{here}/t/data/*.parquet"])
+def test_a_table_whose_old_files_hold_deleted_rows_is_refused(invoke, tmp_path, mark, kind, argument):
+    make("t/data/0.parquet")
+    Path(mark).parent.mkdir()
+    Path(mark).write_text("{}")
+    done = invoke("index", argument.format(here=tmp_path), "--out", "x.knn")
+    assert (done.code, len(done.stderr.splitlines())) == (1, 1)
+    assert f"t is a table of {kind}, whose files may hold rows that were deleted since: pip install" in done.stderr
+    assert invoke("index", "t/data/0.parquet", "--out", "x.knn").code == 0
+
+
+def test_the_newest_metadata_of_a_table_is_told(invoke):
+    make("t/data/0.parquet")
+    Path("t/metadata").mkdir()
+    for version in (2, 9, 10):
+        Path(f"t/metadata/v{version}.metadata.json").touch()
+    assert "from_metadata('t/metadata/v10.metadata.json')" in invoke("index", "t", "--out", "x.knn").stderr
+
+
+def test_two_revisions_of_one_repository_are_refused_and_one_is_taken(invoke):
+    revisions = ["a" * 40, "b" * 40]
+    make("hub/blobs/x")
+    for revision in revisions:
+        Path(f"hub/snapshots/{revision}").mkdir(parents=True)
+        Path(f"hub/snapshots/{revision}/x.parquet").symlink_to("../../blobs/x")
+    done = invoke("index", "hub", "--out", "x.knn")
+    one = re.search(r"such as (\S+)", done.stderr)[1]
+    assert (done.code, one) == (1, f"hub/snapshots/{revisions[1]}")
+    done = invoke("index", one, "--out", "x.knn")
+    assert (done.code, "note" in done.stderr) == (0, False)
+
+
+def test_files_that_may_be_meant_and_have_another_ending_are_told(here):
+    for name in ("9.pq", "8.PARQUET", "7.parquet.gz"):
+        (here / "in" / name).touch()
+    (here / "in" / "6").write_bytes(b"PAR1")
+    with pytest.warns(UserWarning, match=r"^in: 4 file\(s\) that may be Parquet are left out.*: 6, \.\.\.; rename"):
+        assert relative("in") == ["a.parquet", "b.parquet", "deep/er/c.parquet"]
+    assert relative("in/9.pq") == ["9.pq"]
+
+
+def test_a_uri_may_have_wildcards(here):
+    assert relative(f"file://{here}/in/[ab].parquet") == ["a.parquet", "b.parquet"]
+    assert relative(f"file://{here}/**/c.parquet") == relative("**/c.parquet") == ["in/deep/er/c.parquet"]
+    assert relative(f"file://{here}/i*/de*") == relative("i*/de*") == ["in/deep/er/c.parquet"]
+    assert relative(f"file://{here}/in/*") == relative("in/*")
+    with pytest.raises(KnnvoteError, match=r"^no file matches file://.*/in/\*\.csv"):
+        find_inputs(f"file://{here}/in/*.csv")
+
+
+def test_a_leading_tilde_is_the_home_wherever_a_path_is_given(here, invoke, monkeypatch):
+    monkeypatch.setenv("HOME", str(here / "home"))
+    make(here / "home" / "x.parquet")
+    assert invoke("index", "~/x.parquet", "--out", "~/x.knn").code == 0
+    assert invoke("classify", "~/x.knn", "~/*.parquet", "--out", "~/out").code == 0
+    assert sorted(path.name for path in (here / "home").iterdir()) == ["out", "x.knn", "x.parquet"]
+    assert not (here / "~").exists()
+    assert str(locate("~nobody-has-this-name/x")) == "~nobody-has-this-name/x"
+
+
+@pytest.mark.parametrize("uri", ["hf://datasets/a/b", "s3a://b/x", "http://a/b.parquet"])
+def test_a_uri_of_a_kind_that_is_not_read_is_told_in_one_line(invoke, uri):
+    done = invoke("inspect", uri)
+    assert (done.code, len(done.stderr.splitlines())) == (1, 1)
+    assert done.stderr.startswith(f"error: cannot open {uri}: ")
+    assert "download it and give its path" in done.stderr
+
+
+def test_google_s_store_is_not_asked_for_minutes(monkeypatch):
+    asked = []
+
+    class FileSystem:
+        @staticmethod
+        def from_uri(uri):
+            asked.append(uri)
+            return None, "b/x"
+
+    monkeypatch.setattr(locations.pafs, "FileSystem", FileSystem)
+    for uri in ("gs://b/x", "gs://b/x?retry_limit_seconds=3"):
+        locate(uri)
+    assert asked == ["gs://b/x?retry_limit_seconds=20", "gs://b/x?retry_limit_seconds=3"]

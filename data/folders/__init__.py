@@ -1,0 +1,1 @@
+"""What the names in a folder say of the files that it holds."""
