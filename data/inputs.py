@@ -17,6 +17,7 @@ from pyarrow import fs as pafs
 
 from .containers.parquet import ParquetRows
 from .errors import ImageFileError, KnnvoteError
+from .folders.partitions import partitions_told
 from .folders.splits import splits_of
 from .folders.tables import refuse_revisions, refuse_table
 from .locations import Location, describe_os_error, expand_home, hash_stream, is_uri, locate, relative_path
@@ -312,6 +313,20 @@ def refuse_splits(inputs: Sequence[InputFile]) -> None:
                 f"{argument} holds several splits, {' and '.join(splits)}, and test images that are stored would vote "
                 f"for themselves: give {one}, or each by itself to store all: {' '.join(patterns)}"
             )
+
+
+@contextmanager
+def folders_told(source: InputFile, inputs: Sequence[InputFile]) -> Iterator[None]:
+    """Where a label column is not found, tell what makes one of the names of folders, if these may be labels."""
+    try:
+        yield
+    except ImageFileError as error:
+        base = source.shown.removesuffix(source.relative)
+        beside = [other.relative for other in inputs if other.shown == base + other.relative]
+        told = partitions_told(base.rstrip("/") or ".", beside)
+        if told is None or source.found_by is None:
+            raise
+        raise ImageFileError(f"{error.marked}; {told}") from error
 
 
 def _input(

@@ -1,6 +1,7 @@
 """What every file of rows is, whatever its container: opened, looked at, and read a few rows at a time."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -105,11 +106,12 @@ class RowFile(ABC):
             ImageFileError: a column's name is not there once and only once, or rows cannot be read or are not all
             there.
         """
+        times = Counter(self.schema.names)
         for name in columns:
-            found = self.schema.names.count(name)
-            if found != 1:
+            if times[name] != 1:
                 raise ImageFileError(
-                    f"{self.source} has {found} columns named {name!r}, and one was expected: write the file again so"
+                    f"{self.source} has {times[name]} columns named {name!r}, and one was expected: "
+                    "write the file again so"
                 )
         yield from self._batches(columns, batch_size)
 

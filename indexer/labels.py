@@ -35,11 +35,8 @@ def recognise_label(
             raise ImageFileError(f"several columns are named {label_column!r}: rename all but the label")
         return label_column
     types = dict(zip(schema.names, schema.types, strict=True))
-    others = [
-        name
-        for name in schema.names
-        if name not in image_columns and name != id_column and not name.startswith("__index_level_")
-    ]
+    others_than = {*image_columns, id_column}
+    others = [name for name in schema.names if name not in others_than and not name.startswith("__index_level_")]
     usual = [name for name in others if is_usual_name(name)]
     possible: list[str] = usual or [name for name in others if _may_be_label(types[name])]
     if len(possible) == 1:
@@ -62,7 +59,8 @@ def is_usual_name(column: str | None) -> bool:
 
 def find_label(schema: pa.Schema, image_columns: Sequence[str], preferred: str | None) -> str | None:
     """The label column of test images, if they have one: the preferred, else the only one with a usual name."""
-    others = [name for name in schema.names if name not in image_columns]
+    of_images = frozenset(image_columns)
+    others = [name for name in schema.names if name not in of_images]
     if preferred in others:
         return preferred
     usual = [name for name in others if is_usual_name(name)]

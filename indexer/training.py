@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from knnvote.data.codecs.names import Background
 from knnvote.data.columns import is_float
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
-from knnvote.data.inputs import InputFile
+from knnvote.data.folders.partitions import partition_keys
+from knnvote.data.inputs import InputFile, folders_told
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import ImageFile, open_images
 from knnvote.data.recognition import recognise_images
@@ -152,7 +153,7 @@ def read_training_set(
     for source in inputs:
         with open_images(source, _like(parts[0] if parts else None, options, stored)) as images:
             described = source.describe()
-            label_column = _label_column(images, options, parts[0].label_column if parts else None, stored)
+            label_column = _label_column(images, inputs, options, parts[0].label_column if parts else None, stored)
             names = same_names(source.shown, names, class_names(images.schema, label_column))
             if images.num_rows:
                 read = partial(_read_part, names=names, step=step, metric=metric, progress=progress)
@@ -243,13 +244,22 @@ def _like(first: _Part | None, options: TrainingOptions, stored: TrainingSet | N
     )
 
 
-def _label_column(images: ImageFile, options: TrainingOptions, before: str | None, stored: TrainingSet | None) -> str:
+def _label_column(
+    images: ImageFile,
+    inputs: Sequence[InputFile],
+    options: TrainingOptions,
+    before: str | None,
+    stored: TrainingSet | None,
+) -> str:
     """The column of labels: that of the labels before these, unless another is named; in one go, a usual one."""
     names, named = images.schema.names, options.label_column
     if named is None and before in names:
         named = before
-    with images.source.content_told():
+    with folders_told(images.source, inputs), images.source.content_told():
         found = recognise_label(images.schema, images.layout.columns, named, options.id_column)
+        keys = [key for key in partition_keys(images.source.relative) if is_usual_name(key)]
+        if keys and named is None and not is_usual_name(found):
+            raise ImageFileError(f"no column {keys[0]!r}, which its folder names, and the only other one is {found!r}")
         if named is None and before is not None and (stored is not None or not is_usual_name(found)):
             raise ImageFileError(
                 f"no column {before!r}, from which the labels before it were read; there are {', '.join(names)}: "

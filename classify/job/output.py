@@ -63,7 +63,8 @@ def kept_columns(
         ImageFileError: a column to keep does not exist, or one has a name that another has or that knnvote's own
         columns need.
     """
-    others = [name for name in schema.names if name not in image_columns]
+    of_images = frozenset(image_columns)
+    others = [name for name in schema.names if name not in of_images]
     if options.keep is not None:
         for name in options.keep:
             if name not in others:

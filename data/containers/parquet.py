@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Self
 
 import pyarrow as pa
@@ -72,9 +73,9 @@ class ParquetRows(RowFile):
                 raise ImageFileError(f"cannot read {source} as Parquet: {found}") from error
             yield cls(source, file)
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
-        """Names and types of the columns."""
+        """Names and types of the columns; PyArrow makes it anew whenever it is asked."""
         return self.file.schema_arrow
 
     @property
@@ -127,7 +128,8 @@ class ParquetRows(RowFile):
         largest = seen = 0
         file = self.file
         with _told_by_name(self.source):
-            leaves = [leaf for leaf, path in enumerate(file.reader.column_paths) if path[0] in names]
+            wanted = frozenset(names)
+            leaves = [leaf for leaf, path in enumerate(file.reader.column_paths) if path[0] in wanted]
             for group in range(file.metadata.num_row_groups):
                 # PyArrow ends the process if Python asks for a chunk whose figures make no sense. No rows of it, asked
                 # for first, raise instead.

@@ -1,5 +1,6 @@
 """Names of the files in an index folder, each with its generation, and what interrupted writers left of them."""
 
+import itertools
 import re
 from contextlib import suppress
 from dataclasses import fields
@@ -13,15 +14,18 @@ from knnvote.indexer.manifest import is_index_folder, read_manifest
 from knnvote.indexer.sealed import read_sealed
 
 LOCK = "lock"
+_ABSURD = 1 << 62  # no build has counted so far: such a file is a stray, and the manifest has no room for twice as much
 _ROLES = "index|vectors|bounds|labels|timing"
-_NAME = re.compile(rf"({_ROLES})-(\d+)\.(faiss|npy|parquet|json)")
+_NAME = re.compile(rf"({_ROLES})-(\d{{1,4000}})\.(faiss|npy|parquet|json)")
 _UNFINISHED_NAME = re.compile(rf"\.(manifest|({_ROLES})-\d+)\.[a-z]+\.\d+\.tmp")
 
 
-def last_generation(folder: Path) -> int:
-    """The highest generation that any file here has, committed or not."""
+def next_generation(folder: Path) -> int:
+    """A generation of which no file here is, committed or not: one above the highest, but for absurd ones."""
     matches = [_NAME.fullmatch(file.name) for file in folder.iterdir()]
-    return max((int(match[2]) for match in matches if match), default=0)
+    taken = {int(match[2]) for match in matches if match}
+    first = max((number for number in taken if number < _ABSURD), default=0) + 1
+    return next(number for number in itertools.count(first) if number not in taken)
 
 
 def timing_name(generation: int) -> str:

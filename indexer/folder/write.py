@@ -4,6 +4,7 @@ A folder holds ``manifest.json`` and the files it names, each with the generatio
 is the one step that commits; what an interrupted writer left is removed by the next.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import atomic_write, make_folder, sync
 from knnvote.data.locations import describe_os_error, hash_stream
 from knnvote.indexer.faiss_index import holds, write_faiss
+from knnvote.indexer.fields import wrong_fields
 from knnvote.indexer.index import PROVENANCE, Index, Timing
 from knnvote.indexer.manifest import MANIFEST, StoredFile, read_manifest
-from knnvote.indexer.sealed import write_sealed
+from knnvote.indexer.sealed import seal, write_sealed
 
-from .generations import last_generation, remove_leftovers, remove_others, timing_name
+from .generations import next_generation, remove_leftovers, remove_others, timing_name
 from .known import describe_files, remember
 
 
@@ -48,7 +50,7 @@ def write_folder(folder: Path, index: Index, timing: Timing) -> None:
 
 
 def _write_generation(folder: Path, index: Index, timing: Timing) -> None:
-    generation = last_generation(folder) + 1
+    generation = next_generation(folder)
     files: dict[str, Path] = {}
     if index.faiss_index is not None:
         files["index"] = folder / f"index-{generation}.faiss"
@@ -66,7 +68,10 @@ def _write_generation(folder: Path, index: Index, timing: Timing) -> None:
     timing_file = folder / timing_name(generation)
     write_sealed(timing_file, timing.to_json())
     stored = {role: describe_file(path) for role, path in files.items()}
-    write_sealed(folder / MANIFEST, replace(index.manifest, generation=generation, files=stored).to_json())
+    record = replace(index.manifest, generation=generation, files=stored).to_json()
+    if wrong := wrong_fields(json.loads(seal(record))):  # what could not be read back must not take the old one's place
+        raise KnnvoteError(f"cannot write {folder}: its manifest would have unusable {', '.join(wrong)}")
+    write_sealed(folder / MANIFEST, record)
     remove_others(folder, {*(path.name for path in files.values()), timing_file.name})
 
 

@@ -340,6 +340,23 @@ def test_files_that_may_be_meant_and_have_another_ending_are_told(here):
     assert relative("in/9.pq") == ["9.pq"]
 
 
+@pytest.mark.parametrize("folders", [("label=3", "label=7"), ("cat", "dog")])
+@pytest.mark.parametrize("extra", [{}, {"size": list(range(16))}])
+def test_labels_that_are_names_of_folders_are_told_with_what_makes_a_column_of_them(invoke, folders, extra):
+    for folder in folders:
+        images = image_table(np.arange(64, dtype=np.uint8).reshape(16, 2, 2))
+        for name, column in extra.items():
+            images = images.append_column(name, [column]) if "=" in folder else images
+        write_table(images, Path(f"in/{folder}/0.parquet"))
+    done = invoke("index", "in", "--out", "x.knn")
+    assert (done.code, len(done.stderr.splitlines())) == (1, 1)
+    command = re.search(r'python -c "(.*)" makes rows.parquet', done.stderr)[1]
+    exec(command)  # noqa: S102  # of this test's own making
+    assert invoke("index", "rows.parquet", "--label-column", "label", "--out", "x.knn").code == 0
+    classes = json.loads(invoke("inspect", "x.knn", "--json").stdout)["classes"]
+    assert classes == ([3, 7] if "=" in folders[0] else [*folders])
+
+
 def test_a_uri_may_have_wildcards(here):
     assert relative(f"file://{here}/in/[ab].parquet") == ["a.parquet", "b.parquet"]
     assert relative(f"file://{here}/**/c.parquet") == relative("**/c.parquet") == ["in/deep/er/c.parquet"]

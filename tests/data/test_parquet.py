@@ -31,6 +31,17 @@ def test_batches_hold_every_row_once_and_in_order_whatever_the_row_groups(tmp_pa
     assert pa.Table.from_batches(batches).select(["x", "y"]).equals(TABLE.select(["x", "y"]))
 
 
+def test_the_schema_is_made_once_a_file_however_many_columns_it_has(tmp_path, monkeypatch):
+    """To make it costs its columns: for each of them anew, their square."""
+    source = write(tmp_path / "x.parquet", pa.table({f"p{i}": np.zeros(3, np.uint8) for i in range(300)}))
+    made, of_file = [], pq.ParquetFile.schema_arrow
+    monkeypatch.setattr(pq.ParquetFile, "schema_arrow", property(lambda file: made.append(1) or of_file.fget(file)))
+    with source.open_rows() as file:
+        head = file.head()
+        assert sum(batch.num_rows for batch in file.batches(head.column_names, 2)) == 3
+    assert len(made) < 5
+
+
 def test_the_head_is_the_first_rows_of_every_column(tmp_path):
     source = write(tmp_path / "x.parquet", row_group_size=10)
     with source.open_rows() as file:

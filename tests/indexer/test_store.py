@@ -366,6 +366,23 @@ def test_overwriting_leaves_the_new_generation_alone(folder):
     assert open_index(folder).n == 20
 
 
+@pytest.mark.parametrize("number", [10**20 - 1, 2**62 - 1, 2**62])
+def test_a_stray_file_of_an_absurd_generation_costs_nothing(folder, number):
+    (folder / f"index-{number}.faiss").touch()
+    for _ in range(3):
+        index_arrays(IMAGES[:20], LABELS[:20], folder, options=REPLACING)
+        assert verify_folder(folder) == []
+        assert len(list(folder.iterdir())) == 4
+
+
+def test_a_manifest_that_could_not_be_read_back_takes_no_ones_place(folder, monkeypatch):
+    monkeypatch.setattr("knnvote.indexer.folder.write.next_generation", lambda _folder: 2**63)
+    with pytest.raises(KnnvoteError, match="its manifest would have unusable generation"):
+        index_arrays(IMAGES[:20], LABELS[:20], folder, options=REPLACING)
+    assert verify_folder(folder) == []
+    assert open_index(folder).n == len(IMAGES)
+
+
 def test_an_open_reader_keeps_the_old_generation(folder):
     old = open_index(folder)
     floats = FLOATS.reshape(60, 64)
