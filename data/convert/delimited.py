@@ -1,5 +1,6 @@
 """Rows of text with something between the columns, CSV and its kin, to Parquet."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def _check_columns(path: Path, dialect: Dialect, label_column: int | None) -> No
             "(ids of images to remove need no conversion: knnvote remove takes a file of them)"
         )
     names = dialect.names or ()
-    repeated = next((name for name in names if names.count(name) > 1), None)
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
         raise KnnvoteError(f"{path} has several columns named {repeated!r}: give each a name of its own")
     if label_column is not None and names:
