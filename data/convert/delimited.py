@@ -38,7 +38,8 @@ def convert_delimited(source: Path, destination: Path, label_column: int | None,
     text = TextRows(source, dialect)
     pixels = _pixels(dialect, label_column)
     columns, rows = look_over(text, pixels, [] if dialect.names else {0, dialect.width - 2, dialect.width - 1})
-    if columns[-1].kind == Kind.NULL and len(rows) and not (dialect.names and dialect.names[-1]):
+    is_named = bool(dialect.names and dialect.names[-1]) or label_column == dialect.width
+    if columns[-1].kind == Kind.NULL and len(rows) and not is_named:
         columns.pop()  # each line ends with what separates columns
     names = list(dialect.names[: len(columns)]) if dialect.names else _name(text, columns, label_column, tell)
     refuse_dirty(text, columns, names)

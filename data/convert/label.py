@@ -1,6 +1,7 @@
 """Which column of a file without header is the label: taken where but one can be, else asked."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,6 +61,7 @@ def _is_class(column: Column) -> bool:
         and numbers[0] in (0, 1)
         and numbers == [numbers[0] + i for i in range(len(numbers))]
         and 2 * max(values.values()) <= column.filled
+        and not any(re.match(r"\s*0\d", value) for value in values)  # which may be text
     )
 
 

@@ -425,6 +425,16 @@ def test_the_command_that_asks_for_the_label_names_options_that_work(tmp_path, i
     assert "taken as the label" not in invoke("convert", source, "out.parquet", "--overwrite", option, 17).stderr
 
 
+def test_labels_of_a_csv_without_header_keep_zeros_before_them_and_may_be_missing(tmp_path, out):
+    source, _ = headerless(tmp_path / "a.csv", CLASSES, LAST, is_last=True)
+    source.write_text("".join(f"{line[:-1]}0{line[-1]},\n" for line in source.read_text().splitlines()))
+    assert "pass label_column 1, 17 or" in refusal([source], out)
+    convert([source], out, label_column=17)
+    assert read_labels(out) == [f"0{label}" for label in CLASSES]
+    convert([source], out, label_column=18, overwrite=True)
+    assert read_labels(out) == [None] * 40
+
+
 def test_csv_without_header_may_have_text_for_labels_and_loses_no_row(tmp_path, out):
     source, _ = headerless(tmp_path / "a.csv", CLASSES, FIRST, is_last=True)
     rows = source.read_text().splitlines()
