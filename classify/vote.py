@@ -27,7 +27,7 @@ class Rule:
     Example:
         >>> from knnvote import Classifier, Rule
         >>> classify = Classifier.open("digits.knn", Rule(k=3, weights="distance", max_distance=10))
-        >>> far = classify(classify.index.vectors[:1] ^ 15)
+        >>> far = classify(16 - classify.index.vectors[:1])
         >>> far.prediction.to_pylist(), far.reason.tolist()
         ([None], ['nearest neighbour farther than 10'])
     """

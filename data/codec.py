@@ -94,8 +94,9 @@ def decode(data: bytes, *, grayscale: bool = False, background: str | None = Non
         image = decode_by_pillow(data, kind)
     else:
         start = data[:8].hex(" ") or "nothing"
-        kind = _named(data, _UNREAD) or f"{len(data)} bytes that begin with {start}"
-        raise CodecError(f"not {READ}, but {kind}")
+        unread = _named(data, _UNREAD)
+        found = f"{unread}: write it as PNG" if unread else f"{len(data)} bytes that begin with {start}"
+        raise CodecError(f"not {READ}, but {found}")
     return to_grey(image, grayscale=grayscale, background=background)
 
 

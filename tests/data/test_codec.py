@@ -139,7 +139,7 @@ def test_moving_pictures_are_refused():
 )
 def test_formats_that_are_not_read_are_named(data, name):
     assert is_encoded(data)
-    with pytest.raises(CodecError, match=f"^not PNG, JPEG.* but {name}$"):
+    with pytest.raises(CodecError, match=f"^not PNG, JPEG.* but {name}: write it as PNG$"):
         decode(data)
 
 
