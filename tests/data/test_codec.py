@@ -1,5 +1,6 @@
 """PNG and JPEG decoding."""
 
+import gc
 import io
 import struct
 import subprocess
@@ -239,11 +240,12 @@ def test_other_bytes_are_called_so(data):
 def test_damaged_images_use_nothing_up(mode):
     """An extension that gives back None once too often ends Python before 3.12, after some thousand times."""
     damaged = encode(GREY, mode)[:-20]
+    gc.collect()  # whose time would else come meanwhile
     before = sys.getrefcount(None)
-    for _ in range(100):
+    for _ in range(2000):
         with pytest.raises(CodecError):
             decode(damaged)
-    assert sys.getrefcount(None) - before > -50
+    assert sys.getrefcount(None) - before > -1000
 
 
 def test_a_png_that_claims_a_huge_size_is_refused_before_it_is_decoded():
