@@ -156,7 +156,8 @@ def _decode_png(data: bytes) -> NDArray[Any]:
     for channels in _PNG_CHANNELS.get(colour, ()):
         # An array is always given: without one, imagecodecs loses a reference to None with each damaged image, and
         # Python before 3.12 ends when none is left.
-        out = np.empty((height, width, channels), np.uint16 if bits == 16 else np.uint8)
+        shape = (height, width) if channels == 1 else (height, width, channels)
+        out = np.empty(shape, np.uint16 if bits == 16 else np.uint8)
         try:
             image: NDArray[Any] = imagecodecs.png_decode(data, out=out)
         except UnicodeDecodeError:  # of the decoder's reason, which is lost by then: its bytes differ each time
