@@ -1,6 +1,7 @@
 """What the scikit-learn estimators share: an index in memory, and the search."""
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from knnvote.indexer.training import training_set_from_arrays
 from .adaptive.tune import Tuning
 from .evaluation.left_out import leave_out
 from .parameters import RULE_PARAMETERS, ParameterError, RowError, check_to_answer, metric_of
+from .scale import Scale
 from .search.distances import Neighbors
 from .search.ladder import Promise
 from .search.search import find
@@ -167,6 +169,9 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         xq = validate_data(self, X, reset=False)
         k = self._check_k(k, index.n, len(xq))
         _check_rows(METRICS[index.metric].unusable_rows(xq))
+        unlike = Scale.of(index, xq).unlike(index)
+        if unlike is not None:
+            warnings.warn(unlike, stacklevel=3)  # whoever called predict
         return self._search(xq, rule or Rule(k=k), promise)
 
     def _check_k(self, k: int, most: int, nq: int) -> int:

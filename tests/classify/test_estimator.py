@@ -93,6 +93,7 @@ def test_neighbours_are_those_of_brute_force(kind, metric, dtype):
     np.testing.assert_allclose(D, expected_D, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.* of another scale")  # as they are meant to be
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**31), metric=st.sampled_from(METRICS), far=st.sampled_from([0.1, 300.0, 1e6]))
 def test_queries_that_the_stored_type_does_not_hold_get_their_true_neighbours(seed, metric, far):

@@ -5,6 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from knnvote.classify.classifier import Classifier
+from knnvote.classify.estimator import KNNVoteClassifier
 from knnvote.classify.scale import Scale
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays
@@ -86,4 +87,11 @@ def test_a_classifier_warns_of_it_where_it_is_called(tmp_path):
     classify = Classifier(build(tmp_path, STORED / 16))
     with pytest.warns(UserWarning, match="10 of 10 images are of another scale") as warned:
         classify(ASKED[:10])
+    assert warned[0].filename == __file__
+
+
+def test_an_estimator_warns_of_it_where_it_predicts():
+    fitted = KNNVoteClassifier().fit(STORED.reshape(-1, 64) / 16, np.arange(300) % 3)
+    with pytest.warns(UserWarning, match="100 of 100 images are of another scale") as warned:
+        fitted.predict(ASKED.reshape(-1, 64))
     assert warned[0].filename == __file__
