@@ -16,6 +16,8 @@ _WIDEN = 8
 _SCAN_BLOCK = 16_384  # stored vectors converted to float32 at a time, at most
 _CENTRE_FROM = 1024  # stored vectors: near their middle is near enough
 _CANDIDATES = 1 << 22  # settled at a time
+_GROUP = 8  # stored vectors of which the least distance stands for all
+_PRODUCTS = 1 << 17  # at a time: they stay in the cache
 _LEAST_WITHIN = 8  # queries that all stored vectors are made floats for, however many may be as near
 
 
@@ -23,9 +25,9 @@ def exact(xq: NDArray[np.generic], x: NDArray[np.generic], k: int, metric: Metri
     """Brute force by result: float32 proposes, stored vectors settle, and what float32 leaves in doubt is settled too.
 
     A query is done when its k-th settled distance is smaller than any distance that a vector outside the candidates
-    can have: that of the last candidate, less the most that float32 can have rounded it by. For others all are settled
-    that may be as near as the k-th, or of a metric without a product to tell these by more and more. Of a metric that
-    FAISS does not know, every stored vector is settled.
+    can have: that of the last candidate, less the most that float32 can have rounded it by. For others, and of few
+    stored vectors from the start, all are settled that may be as near as the k-th; of a metric without a product to
+    tell these by, more and more. Of a metric that FAISS does not know, every stored vector is settled.
 
     Returns:
         D (nq, k) as `candidate_distances` gives it, and I (nq, k).
@@ -34,6 +36,10 @@ def exact(xq: NDArray[np.generic], x: NDArray[np.generic], k: int, metric: Metri
     D = np.empty((len(xq), k))
     I = np.empty((len(xq), k), dtype=np.int64)
     open_rows = np.arange(len(xq))
+    if isinstance(metric, Euclidean) and _GROUP * k <= n <= rows_within_budget(x.shape[1], _SCAN_BLOCK):
+        for rows in _split(open_rows, n):
+            D[rows], I[rows] = _settle_by_products(xq[rows], x, k, metric)
+        return D, I
     m = k + SPARE
     while isinstance(metric, FaissMetric) and len(open_rows) and m < n:
         doubtful = []
@@ -95,7 +101,7 @@ def _settle_all_within(
     queries = to_floats(xq)
     lengths = metric.lengths(queries)
     squares = np.square(queries.astype(np.float64)).sum(axis=1)
-    rows, columns = [], []
+    found = []
     for start, block in to_floats.blocks(x):
         half = np.einsum("ij,ij->i", block, block) / 2
         rounding = metric.rounding(lengths, float(metric.lengths(block).max()), x.shape[1])
@@ -103,13 +109,51 @@ def _settle_all_within(
             limit = (((t + _underflow(x)) / to_floats.unit + rounding - squares) / 2).astype(np.float32)
         beyond = half - queries @ block.T > np.nextafter(limit, np.float32(np.inf))[:, None]
         row, column = np.divmod(np.flatnonzero(~beyond), len(block))  # what is no number is not beyond
-        rows.append(row)
-        columns.append(column + start)
-    row = np.concatenate(rows)
+        found.append(np.vstack([row, column + start]))
+    return _settle_found(xq, x, found, k, metric)
+
+
+def _settle_by_products(xq: NDArray[np.generic], x: NDArray[np.generic], k: int, metric: Euclidean) -> Neighbors:
+    """The k nearest of few stored vectors: those are settled that float32 does not put beyond k others.
+
+    The k-th of the least in groups is not less than the k-th of all, and takes less to find. Each of the two may be
+    rounded, so that all are kept that are farther by twice as much at most.
+    """
+    to_floats = _Float32Space(xq, x, metric)
+    queries, block = to_floats(xq), to_floats(x)
+    half = np.einsum("ij,ij->i", block, block) / 2
+    slack = metric.rounding(metric.lengths(queries), float(metric.lengths(block).max()), x.shape[1])
+    slack += _underflow(x) / max(to_floats.unit, np.finfo(np.float64).tiny)
+    found = []
+    step = max(1, _PRODUCTS // len(x))
+    for start in range(0, len(xq), step):
+        halves = half - queries[start : start + step] @ block.T
+        least = halves[:, : len(x) // _GROUP * _GROUP].reshape(len(halves), _GROUP, -1).min(axis=1)
+        with np.errstate(over="ignore"):
+            limit = (np.partition(least, k - 1, axis=1)[:, k - 1] + slack[start : start + step]).astype(np.float32)
+        beyond = halves > np.nextafter(limit, np.float32(np.inf))[:, None]
+        row, column = np.divmod(np.flatnonzero(~beyond), len(x))  # what is no number is not beyond
+        found.append(np.vstack([row + start, column]))
+    return _settle_found(xq, x, found, k, metric)
+
+
+def _settle_found(
+    xq: NDArray[np.generic], x: NDArray[np.generic], found: list[NDArray[np.int64]], k: int, metric: Metric
+) -> Neighbors:
+    """The k nearest of each query's candidates.
+
+    Args:
+        xq: (nq, d) queries.
+        x: (n, d) stored vectors.
+        found: (2, m) each: queries, and a stored vector that is a candidate of each.
+        k: at most the candidates of any query.
+        metric: by which they are settled.
+    """
+    row, column = np.hstack(found)
+    column = column[np.argsort(row, kind="stable")]
     counts = np.bincount(row, minlength=len(xq))
     D, I = np.empty((len(xq), k)), np.empty((len(xq), k), dtype=np.int64)
-    near = np.concatenate(columns)[np.argsort(row, kind="stable")]
-    for alike, candidates in in_groups(near, counts, np.arange(len(xq))):
+    for alike, candidates in in_groups(column, counts, np.arange(len(xq))):
         D[alike], I[alike] = settle(xq[alike], x, candidates, k, metric)
     return D, I
 

@@ -382,6 +382,8 @@ def test_of_few_dimensions_a_tree_finds_what_brute_force_does_with_ties_in_the_o
 def test_what_float32_leaves_in_doubt_is_settled_after_one_more_look(dtype, monkeypatch):
     rng = np.random.default_rng(0)
     x = np.repeat(rng.integers(0, 256, (20, 40)).astype(dtype), 60, axis=0)[rng.permutation(1200)]
+    monkeypatch.setattr(scan, "_GROUP", 10**9)  # as of many vectors, which are not all compared in one product
+    monkeypatch.setattr(scan, "_SCAN_BLOCK", 500)
     looks = []
     monkeypatch.setattr(scan, "_scan", lambda *given, look=scan._scan: looks.append(given) or look(*given))
     D, I = exact(x[:50], x, 30, METRICS["l2"])
