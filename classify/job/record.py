@@ -228,7 +228,7 @@ def end_records(out: Location, failed: dict[str, str], output: Location | None) 
     if _read_ended(out) != records:
         scratch = Path(out.path) / RECORDS if out.is_local else None
         with atomic_write(out / ENDED, scratch=scratch) as stream:
-            pq.write_table(schema.with_metadata(records).empty_table(), stream)
+            pq.write_table(pa.Table.from_batches([], schema.with_metadata(records)), stream)  # of any type
     for name in (_FAILURES, JOB):
         (out / RECORDS / name).remove()
     if not out.is_local:  # where the folder holds the lock until the end

@@ -16,7 +16,7 @@ from knnvote.classify.evaluation.comparison import Comparison, Flip, IndexReport
 from knnvote.classify.evaluation.testset import read_test_set
 from knnvote.classify.pictures.agreement import draw_agreement
 from knnvote.classify.vote import Rule
-from knnvote.data.errors import as_recorded, spelled
+from knnvote.data.errors import KnnvoteError, as_recorded, spelled
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions
 from knnvote.data.text import show_bytes, show_speed
@@ -178,12 +178,19 @@ def _show_flips(
     images: ImageOptions,
     label_column: str | None,
 ) -> list[ShownFlip]:
-    """Ask again for what differed: the answers are the same, and only they need their neighbours kept."""
+    """Ask again for what differed: the answers are the same, and only they need their neighbours kept.
+
+    Raises:
+        KnnvoteError: they are not, for the images have changed.
+    """
     if not flips:
         return []
     tests = read_test_set(inputs, classifier, images, label_column)
-    xq = tests.xq[np.searchsorted(tests.rows, [flip.row for flip in flips])]
+    xq = tests.xq[np.isin(tests.rows, [flip.row for flip in flips])]
     answer, exact = classifier.answer(xq, {}), exact_answer(classifier, xq)
+    labels = [(flip.label, flip.exact) for flip in flips]
+    if labels != [*zip(answer.prediction.to_pylist(), exact.prediction.to_pylist(), strict=True)]:
+        raise KnnvoteError("the images changed since they were compared: run the same command again")
     index = classifier.index
     return [
         ShownFlip(

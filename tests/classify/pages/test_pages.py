@@ -57,6 +57,17 @@ def make(folder, images, labels):
     return (folder / "page.html").read_text(), comparison
 
 
+def test_images_that_changed_since_they_were_compared_are_told(tmp_path):
+    _, comparison = make(tmp_path, IMAGES, CODES)
+    assert comparison.indexes[0].flips
+    write_table(image_table(IMAGES[:100], CODES[:100]), tmp_path / "test.parquet")
+    inputs, indexes = find_inputs([str(tmp_path / "test.parquet")]), [open_index(tmp_path / "rough.knn")]
+    with pytest.raises(
+        KnnvoteError, match=r"^the images changed since .*: run the same command again$"
+    ):
+        write_comparison(tmp_path / "page.html", comparison, inputs, indexes, Rule())
+
+
 class Tags(HTMLParser):
     """Names of all tags, and those that are left open or closed unopened."""
 
