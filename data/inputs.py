@@ -307,11 +307,11 @@ def refuse_splits(inputs: Sequence[InputFile]) -> None:
         splits = splits_of(source.relative for source in files)
         if len(splits) > 1:
             base = files[0].shown.removesuffix(files[0].relative)
-            patterns = [shlex.quote(base + pattern) for pattern in splits.values()]
-            one = shlex.quote(base + splits.get("train", next(iter(splits.values()))))
+            globs = {split: " ".join(shlex.quote(base + glob) for glob in found) for split, found in splits.items()}
             raise KnnvoteError(
                 f"{argument} holds several splits, {' and '.join(splits)}, and test images that are stored would vote "
-                f"for themselves: give {one}, or each by itself to store all: {' '.join(patterns)}"
+                f"for themselves: give {globs.get('train') or min(globs.values())}, or each by itself to store all: "
+                f"{' '.join(globs.values())}"
             )
 
 

@@ -13,25 +13,25 @@ _SPLIT = {word: split for split, words in _WORDS.items() for word in words}
 _WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(_SPLIT, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
 
 
-def splits_of(names: Iterable[str]) -> dict[str, str]:
+def splits_of(names: Iterable[str]) -> dict[str, list[str]]:
     """The splits that files belong to, and what they are found by.
 
     Args:
         names: of files, relative to one folder.
 
     Returns:
-        By split a glob, relative to the folder, of its files.
+        By split the globs, relative to the folder, of its files: mostly one.
     """
     heads: dict[str, set[str]] = defaultdict(set)
     for name in names:
         if found := _WORD.search(name):
             heads[_SPLIT[found[1].lower()]].add(name[: found.end()])
-    return {split: f"{_common(found)}*" for split, found in sorted(heads.items())}
+    return {split: _globs(found) for split, found in sorted(heads.items())}
 
 
-def _common(heads: set[str]) -> str:
-    """What the names of a split begin with; where they differ, the shortest of its words, anywhere below."""
+def _globs(heads: set[str]) -> list[str]:
+    """By what the names of a split begin with; where they differ, by its words, anywhere below."""
     if len(heads) == 1:
-        return next(iter(heads))
-    words = sorted((_WORD.findall(head)[-1] for head in heads), key=len)
-    return f"**/*{words[0]}"
+        return [f"{head}*" for head in heads]
+    words = {_WORD.findall(head)[-1] for head in heads}
+    return [f"**/*{word}*" for word in sorted(words) if not any(other in word for other in words - {word})]

@@ -267,7 +267,7 @@ def make(*names):
         ("data/train-0.parquet", "data/validation-0.parquet"),
         ("train/0.parquet", "train/1.parquet", "dev/0.parquet"),
         ("mnist_Train.parquet", "mnist_Test.parquet"),
-        ("a/train.parquet", "b/train.parquet", "b/eval.parquet"),
+        ("a/train.parquet", "b/train.parquet", "b/eval.parquet", "c/test.parquet"),
     ],
 )
 def test_several_splits_in_one_folder_are_not_stored_together_and_the_commands_that_are_told_work(invoke, names):

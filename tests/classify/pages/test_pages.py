@@ -62,9 +62,7 @@ def test_images_that_changed_since_they_were_compared_are_told(tmp_path):
     assert comparison.indexes[0].flips
     write_table(image_table(IMAGES[:100], CODES[:100]), tmp_path / "test.parquet")
     inputs, indexes = find_inputs([str(tmp_path / "test.parquet")]), [open_index(tmp_path / "rough.knn")]
-    with pytest.raises(
-        KnnvoteError, match=r"^the images changed since .*: run the same command again$"
-    ):
+    with pytest.raises(KnnvoteError, match=r"^the images changed since .*: run the same command again$"):
         write_comparison(tmp_path / "page.html", comparison, inputs, indexes, Rule())
 
 
