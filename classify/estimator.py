@@ -10,6 +10,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from knnvote.data.columns import is_string
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.index import Index, Timing
 from knnvote.indexer.labels import label_array
@@ -207,6 +208,8 @@ class KNNVoteRegressor(RegressorMixin, KNNVoteBase):  # type: ignore[misc]  # sc
 def _is_storable(labels: NDArray[Any]) -> bool:
     """Whether an index folder holds labels of this type as they are."""
     try:
-        return bool(label_array(pa.array(labels), is_regression=False).null_count == 0)
+        given = pa.array(labels)
+        stored = label_array(given, is_regression=False)
+        return bool(stored.null_count == 0 and (stored.type == given.type or is_string(given.type)))
     except (pa.ArrowException, KnnvoteError, ValueError, TypeError, OverflowError):
         return False

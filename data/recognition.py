@@ -112,11 +112,7 @@ def recognise_images(
         return _by_feature_names(head.schema, feature_names, expected or (len(feature_names),))
     shapes, reason = layout.measure(first)
     if reason and not shapes and not shape_known:
-        raise ImageFileError(
-            f"none of the first {len(first.column)} rows of column {candidate.name!r} is a readable image: "
-            f"{reason}; name another column with {param('image_column')}, "
-            f"or pass {param('shape')} to go on past such rows"
-        )
+        raise _unreadable(first, reason)
     shape, held = _settle(shapes, options.shape, expected, flat_as_square=layout.takes_squares(first))
     doubt = None if shape_known else layout.doubt(first, shape)
     if doubt:
@@ -128,6 +124,14 @@ def recognise_images(
         grayscale=options.grayscale,
         background=options.background,
         held_shape=() if held == shape else held,
+    )
+
+
+def _unreadable(first: FirstRows, reason: str) -> ImageFileError:
+    return ImageFileError(
+        f"none of the first {len(first.column)} rows of column {first.candidate.name!r} is a readable image: "
+        f"{reason}; name another column with {param('image_column')}, "
+        f"or pass {param('shape')} to go on past such rows"
     )
 
 

@@ -28,8 +28,9 @@ from .folder.generations import LOCK, remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
 from .index import PROVENANCE, Index
+from .labels import read_ids
 from .manifest import Source, read_manifest
-from .training import TrainingOptions, TrainingSet, read_ids, read_training_set
+from .training import TrainingOptions, TrainingSet, read_training_set
 
 Tuner = Callable[..., Tune]  # called with k, weights, ties and target_agreement: `knnvote.Tuning`
 _BLOCK = 4096

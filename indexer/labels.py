@@ -1,4 +1,4 @@
-"""Labels: which column holds them, and what types they may have."""
+"""Labels and ids: which column holds them, what types they may have, and how they are stored."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
+from numpy.typing import NDArray
 
 from knnvote.data.columns import is_binary, is_number, is_string
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
+from knnvote.data.inputs import InputFile
 from knnvote.data.vectors import Reasons
 
 _MANY_LABELS = 20  # that are all unlike each other: of fewer images each may be of a class of its own
@@ -283,3 +285,28 @@ def show_class(label: Any, names: list[str] | None) -> str:
     is_named = isinstance(label, int) and 0 <= label < len(names or [])
     name = names[label] if names and is_named else str(label)
     return str(label) if name == str(label) else f"{label} ({name})"
+
+
+def read_ids(source: InputFile, ids: pa.Array, id_column: str) -> pa.Array:
+    """Ids of a column of a file as strings.
+
+    Raises:
+        KnnvoteError: they cannot be written so.
+    """
+    try:
+        return ids.cast(pa.string())
+    except pa.ArrowException as error:
+        raise KnnvoteError(
+            f"{source.shown}, column {id_column!r}: ids of type {ids.type} cannot be written as text: "
+            f"name another with {param('id_column')}"
+        ) from error
+
+
+def provenance_table(labels: pa.Array, ids: pa.Array | None, file: str, rows: NDArray[np.int64]) -> pa.Table:
+    """Columns label, id (string, ``file#row`` where none is given), file, row (int64)."""
+    row_numbers = pa.array(rows, pa.int64())
+    files = pa.array([file] * len(rows), pa.string())
+    if ids is None or ids.null_count:
+        default = pc.binary_join_element_wise(files, row_numbers.cast(pa.string()), "#")
+        ids = default if ids is None else pc.coalesce(ids, default)
+    return pa.table({"label": labels, "id": ids, "file": files, "row": row_numbers})

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from knnvote.data.codecs.names import Background
@@ -27,6 +26,8 @@ from .labels import (
     common_label_type,
     is_usual_name,
     label_array,
+    provenance_table,
+    read_ids,
     recognise_label,
     refuse_ids,
     same_names,
@@ -325,7 +326,7 @@ def training_set_from_arrays(
         raise KnnvoteError(f"labels cannot be used ({error}): give one integer, string or boolean an image") from error
     if label.null_count:
         raise KnnvoteError(f"{label.null_count} labels are missing: leave those images out")
-    provenance = _provenance(label, None, "array", np.arange(len(images)))
+    provenance = provenance_table(label, None, "array", np.arange(len(images)))
     return TrainingSet(
         vectors=smallest_type(flat),
         provenance=provenance,
@@ -371,7 +372,7 @@ def _read_part(
         ids = None
         if options.id_column is not None:
             ids = read_ids(source, images.column(rows, options.id_column), options.id_column).take(good)
-        tables.append(_provenance(labels, ids, source.relative, rows.numbers[good]))
+        tables.append(provenance_table(labels, ids, source.relative, rows.numbers[good]))
         skipped += len(bad)
         progress(len(block))
     return _Part(vectors, tables, skipped, images.layout.shape, images.layout.name, label_column)
@@ -387,28 +388,3 @@ def _other_columns(images: ImageFile, label_column: str, options: TrainingOption
             f"{images.source}: no column {options.id_column!r} for {param('id_column')}; there are {', '.join(names)}"
         )
     return [label_column, options.id_column]
-
-
-def read_ids(source: InputFile, ids: pa.Array, id_column: str) -> pa.Array:
-    """Ids of a column of a file as strings.
-
-    Raises:
-        KnnvoteError: they cannot be written so.
-    """
-    try:
-        return ids.cast(pa.string())
-    except pa.ArrowException as error:
-        raise KnnvoteError(
-            f"{source.shown}, column {id_column!r}: ids of type {ids.type} cannot be written as text: "
-            f"name another with {param('id_column')}"
-        ) from error
-
-
-def _provenance(labels: pa.Array, ids: pa.Array | None, file: str, rows: NDArray[np.int64]) -> pa.Table:
-    """Columns label, id (string, ``file#row`` where none is given), file, row (int64)."""
-    row_numbers = pa.array(rows, pa.int64())
-    files = pa.array([file] * len(rows), pa.string())
-    if ids is None or ids.null_count:
-        default = pc.binary_join_element_wise(files, row_numbers.cast(pa.string()), "#")
-        ids = default if ids is None else pc.coalesce(ids, default)
-    return pa.table({"label": labels, "id": ids, "file": files, "row": row_numbers})

@@ -18,7 +18,7 @@ PROSE = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`]+)`")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-_FOREIGN_OPTIONS = {"--check", "--cases", "--help", "--version"}  # of other programs, or of every command
+_FOREIGN_OPTIONS = {"--check", "--cases", "--draws", "--help", "--version"}  # of other programs, or of every command
 
 
 def prose(page):

