@@ -61,8 +61,8 @@ class Summary:
 
     @property
     def has_no_answer(self) -> bool:
-        """Whether there are rows, and all that the rule does not abstain on are bad images."""
-        return self.counts.ok == 0 < self.counts.bad_image
+        """Whether there are rows, and all are bad images: abstention is an answer of the rule."""
+        return self.counts.bad_image == self.counts.rows > 0
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``classify`` as JSON."""
