@@ -40,7 +40,7 @@ def test_contenders_are_judged_beside_exact_search_and_growth_gives_exponents(
     done = _bench(
         *(digits_folder / "train.parquet", digits_folder / "test.parquet", "--out", tmp_path, "--turns", 1),
         *("--seconds", 0.02, "--contenders", ",".join(names)),
-        *("--growth", "300,2000", "--growth-contenders", "knnvote-exact"),
+        *("--growth", "300,2000", "--growth-contenders", "IndexFlatL2"),
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -64,9 +64,9 @@ def test_contenders_are_judged_beside_exact_search_and_growth_gives_exponents(
     assert [result["ratio"] for result in results if result["contender"] == "IndexFlatL2"] == [1]
     growth = report["growth"]
     assert {(result["contender"], result["n"]) for result in growth["results"]} == {
-        (name, n) for name in ("IndexFlatL2", "knnvote-exact") for n in (300, 2000)
+        ("IndexFlatL2", n) for n in (300, 2000)
     }
-    assert growth["exponents"].keys() == {"IndexFlatL2", "knnvote-exact"}
+    assert growth["exponents"].keys() == {"IndexFlatL2"}
     if find_spec("matplotlib") is None:
         assert "no picture: matplotlib is not installed; pip install 'knnvote[bench]'" in done.stderr
     else:

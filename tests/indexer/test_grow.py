@@ -146,8 +146,7 @@ def test_after_a_removal_it_is_the_index_of_the_images_that_stay(tmp_path, kind,
     assert provenance["label"].to_pylist() == LABELS[kept].tolist()
 
 
-@pytest.mark.parametrize("kind", ["exact", "adaptive"])
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize(("dtype", "kind"), [("uint8", "adaptive"), ("float32", "exact")])
 def test_an_index_with_bounds_and_tuned_rungs_is_tuned_again_for_what_it_was(tmp_path, kind, dtype):
     made = clusters(dtype, n=4500, d=160, nq=1)
     old, new, kept = slice(0, 4200), slice(4200, 4500), slice(300, 4500)
