@@ -72,11 +72,12 @@ class RowFile(ABC):
         for place, field in enumerate(head.schema):
             may_tell = may_hold_images(field.type) and head.schema.names.count(field.name) == 1
             if may_tell and self.num_rows > len(head) and not len(filled(head, field.name)):
-                head = head.set_column(place, field, self._first_values(field, len(head)))
+                values = self._first_values(field, len(head))
+                head = head if values is None else head.set_column(place, field, values)
         return head
 
-    def _first_values(self, field: pa.Field, rows: int) -> pa.ChunkedArray:
-        """So many rows of a column, filled ones of the file as far as there are."""
+    def _first_values(self, field: pa.Field, rows: int) -> pa.ChunkedArray | None:
+        """So many rows of a column, filled ones of the file as far as there are; None if there are none."""
         found: list[pa.Array] = []
         count = 0
         for batch in self.batches([field.name], _BATCH):
@@ -85,6 +86,8 @@ class RowFile(ABC):
             count += len(values)
             if count == rows:
                 break
+        if not count:
+            return None
         return pa.chunked_array([*found, pa.nulls(rows - count, field.type)], field.type)
 
     def rows_to_hold(self, _columns: Sequence[str], rows: int) -> int:

@@ -78,14 +78,16 @@ def test_what_is_no_parquet_is_told_by_what_it_is(invoke, content, told):
 
 def test_images_that_are_named_and_not_held_are_told_with_what_embeds_them(invoke):
     rows = []
-    for label in range(5):
+    for label in range(70):
         Image.fromarray(np.full((4, 4), label, np.uint8)).save(f"{label}.png")
         rows.append({"image": {"bytes": None, "path": f"{label}.png"}, "label": label})
     table = pa.Table.from_pylist(rows)
     kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     pq.write_table(table.set_column(0, "image", table["image"].cast(kind)), "x.parquet")
     done = invoke("index", "x.parquet", "--out", "x.knn")
-    assert "column 'image' names files, such as '0.png', and does not hold them" in done.stderr
+    assert "column 'image' names files, such as '0.png', and does not hold them" in done.stderr, (
+        "beyond the first 64 rows too"
+    )
     run_told(done.stderr)
     assert invoke("index", "x.new.parquet", "--out", "x.knn").code == 0
     assert invoke("classify", "x.knn", "x.parquet", "--out", "out").code == 1
