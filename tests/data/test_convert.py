@@ -840,3 +840,12 @@ def test_pandas_polars_and_duckdb_open_what_was_converted(tmp_path, out):
     for reader, pairs in opened.items():
         assert [np.ravel(image).tolist() for image, _ in pairs] == IMAGES.reshape(12, 16).tolist(), reader
         assert [label for _, label in pairs] == LABELS.tolist(), reader
+
+
+def test_a_leading_tilde_is_the_home(invoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "x.csv").write_text("p0,p1,p2,p3,label\n1,2,3,4,0\n")
+    done = invoke("convert", "~/x.csv", "~/x.parquet")
+    assert (done.code, done.stderr) == (0, f"{tmp_path}/home/x.parquet: 1 rows\n")
+    assert not (tmp_path / "~").exists()

@@ -2,15 +2,14 @@
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from .options import example, parse_local
-from .spelling import as_typed
-from .talk import talk
+from .talk import talk, talk_note
 
 if TYPE_CHECKING:
     from knnvote.demo import DemoPaths
@@ -50,8 +49,12 @@ def sample(name: str, folder: Path) -> None:  # noqa: ARG001  # digits are the o
         click.echo(path)
 
 
+def _parse_sources(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(parse_local(ctx, param, value) for value in values)
+
+
 @click.command(epilog=example("knnvote convert images-idx3-ubyte.gz labels-idx1-ubyte.gz images.parquet"))
-@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SRC...")
+@click.argument("sources", nargs=-1, required=True, callback=_parse_sources, metavar="SRC...")
 @click.argument("destination", metavar="DEST", callback=parse_local)
 @click.option("--images-key", metavar="NAME", help="Array of the images in an NPZ file that holds several.")
 @click.option("--labels-key", metavar="NAME", help="Array of the labels in an NPZ file that holds several.")
@@ -72,7 +75,6 @@ def convert(  # noqa: PLR0917  # click passes options by name
 ) -> None:
     """Convert IDX, CSV, JSON lines, NPY and NPZ files to Parquet."""
     from knnvote.data.convert.convert import convert as convert_files
-    from knnvote.data.errors import spelled
 
     rows = convert_files(
         sources,
@@ -81,7 +83,7 @@ def convert(  # noqa: PLR0917  # click passes options by name
         labels_key=labels_key,
         label_column=label_column,
         overwrite=overwrite,
-        tell=lambda note: talk(f"note: {spelled(note, as_typed)}"),
+        tell=talk_note,
     )
     talk(f"{destination}: {rows:,} rows")
 
