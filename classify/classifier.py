@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from knnvote.data.errors import KnnvoteError, OptionError, check_one_of, param, spelled_reasons
+from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError, check_one_of, param, spelled_reasons
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import DecodedRows, decode_rows
 from knnvote.data.recognition import StoredImages, numbered_like
@@ -83,7 +83,7 @@ class Classifier:
         Args:
             images: (nq, *shape) or (nq, pixels) of any number type, a single image of the index's shape or flat, an
                 Arrow table or record batch or a pandas or Polars DataFrame in any layout that Parquet files may have,
-                whose columns are taken by name, or the bytes of one PNG or JPEG or a list of those.
+                whose columns are taken by name, or the bytes of one encoded image or a list of those.
 
         Raises:
             KnnvoteError: images as a whole do not fit the index; single ones that do not are answered ``bad_image``.
@@ -100,7 +100,13 @@ class Classifier:
             if images.ndim < 2:
                 raise KnnvoteError(f"images have shape {images.shape}: give (n, ...) images of {self.index.shape}")
             table = image_table(images)
-        return self.classify_table(table, self.recognise(table, ImageOptions()))
+        try:
+            layout = self.recognise(table, ImageOptions())
+        except ImageFileError as error:
+            raise ImageFileError(
+                f"{error.marked} (a table's columns are taken by name, an array's, as its to_numpy() gives, in order)"
+            ) from error
+        return self.classify_table(table, layout)
 
     def _classify_encoded(self, images: list[bytes]) -> Answer:
         table = pa.table({"image": pa.array(images, pa.large_binary())})

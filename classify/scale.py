@@ -69,9 +69,11 @@ class Scale:
             A line for people; None where there is nothing to tell.
         """
         off = self.beyond
+        if self.rows < _FEW:
+            return None
         if off <= _TOO_MANY * self.rows:
             width = self.high - self.low
-            if self.rows < _FEW or not 0 < width < _NARROW * _usual_width(index):
+            if not 0 < width < _NARROW * _usual_width(index):
                 return None
             off = self.rows
         low, high = index.manifest.range
@@ -86,4 +88,9 @@ def _usual_width(index: Index) -> float:
     """The median of the ranges of stored images, of some of them; one far-out number of one image does not widen it."""
     some: NDArray[Any] = index.vectors[:: -(-index.n // _SAMPLE)]
     with np.errstate(over="ignore"):
-        return float(np.median(some.max(axis=1).astype(np.float64) - some.min(axis=1)))
+        widths, columns = (
+            some.max(axis=axis).astype(np.float64) - some.min(axis=axis).astype(np.float64) for axis in (1, 0)
+        )
+    usual = float(np.median(widths))
+    # Numbers of unlike meanings have no scale in common.
+    return usual if np.median(columns) >= _NARROW * usual else 0.0

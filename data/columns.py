@@ -47,6 +47,14 @@ def read_column(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
     return plain.cast(pa.large_binary()) if pa.types.is_binary_view(plain.type) else plain
 
 
+_USUAL_LABELS = ("label", "labels", "class", "target", "y", "digit", "category")
+
+
+def is_usual_label(name: str) -> bool:
+    """Whether a column's name is one that labels usually have."""
+    return name.lower() in _USUAL_LABELS
+
+
 def may_hold_images(kind: pa.DataType) -> bool:
     """Whether a column of a type may hold images of which its rows alone tell how and of what shape."""
     if pa.types.is_struct(kind):
@@ -54,11 +62,19 @@ def may_hold_images(kind: pa.DataType) -> bool:
     return is_binary(kind) or (is_list(kind) and not fixed_shape(kind))
 
 
+def has_filled(batch: pa.RecordBatch | pa.Table, name: str) -> bool:
+    """Whether any value of a column that may hold images is there and of some length."""
+    return bool(pc.any(pc.greater(_lengths(batch, name), 0)).as_py())
+
+
 def filled(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
     """The values of a column that may hold images, as it has them, without those that are null or of no length."""
+    return batch.column(name).filter(pc.greater(_lengths(batch, name), 0))
+
+
+def _lengths(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
     column = read_column(batch, name)
-    length = pc.list_value_length(column) if is_list(column.type) else pc.binary_length(column)
-    return batch.column(name).filter(pc.greater(length, 0))
+    return pc.list_value_length(column) if is_list(column.type) else pc.binary_length(column)
 
 
 def check_text(column: pa.Array | pa.ChunkedArray, name: str) -> None:

@@ -5,6 +5,7 @@ name as it is; another face, such as the command line, says it in its own words.
 """
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -34,6 +35,11 @@ def spelled(text: str, spell: Spell) -> str:
 def spelled_reasons(reasons: Mapping[int, str], spell: Spell) -> dict[int, str]:
     """The reasons of rows, with their parameters as a face spells them."""
     return {row: spelled(reason, spell) for row, reason in reasons.items()}
+
+
+def warn(note: str) -> None:
+    """Tell something in Python, with parameters as they are written there."""
+    warnings.warn(spelled(note, str), stacklevel=3)
 
 
 def as_recorded(name: str) -> str:

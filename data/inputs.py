@@ -26,6 +26,7 @@ from .rows import RowFile
 # By the ending of a file's name; those of a folder that have none of these are no inputs.
 CONTAINERS: dict[str, type[RowFile]] = {".parquet": ParquetRows}
 
+_LIKE_PARQUET = re.compile(r"\.(parquet|parq|pq)(\.(gz|bz2|zst|zip|part))?$")
 _LABELS = re.compile(r"labels-\d+\.parquet")
 _GLOB_CHARACTERS = frozenset("*?[")
 _MAGIC = b"PAR1"
@@ -282,7 +283,7 @@ def _real(location: Location) -> str:
 def _may_be_parquet(location: Location) -> bool:
     """Whether a file's name says so or, on this machine, its first bytes."""
     name = PurePosixPath(location.path).name.lower()
-    if ".parquet" in name or name.endswith((".pq", ".parq")):
+    if _LIKE_PARQUET.search(name):
         return True
     if not location.is_local:
         return False

@@ -12,7 +12,7 @@ from .columns import check_text
 from .errors import ImageFileError
 from .inputs import InputFile
 from .layout import Layout, Shape
-from .layouts.encoded import refuse_paths
+from .layouts.encoded import is_image_struct, refuse_paths
 from .rows import RowFile
 from .steps import Step
 from .vectors import Numbers, Reasons
@@ -80,7 +80,9 @@ class ImageFile:
             try:
                 layout = recognise(head)
             except ImageFileError:
-                refuse_paths(head, head.schema.names, source.shown)
+                structs = [field.name for field in head.schema if is_image_struct(field.type)]
+                if len(structs) == 1:
+                    refuse_paths(head, structs, source.shown)
                 raise
             refuse_paths(head, layout.columns, source.shown)
         return cls(source=source, rows=rows, schema=head.schema, layout=layout)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from .codecs.names import Background
-from .columns import is_number, read_column
+from .columns import is_binary, is_number, is_usual_label, read_column
 from .errors import ImageFileError, param
 from .layout import Candidate, FirstRows, ImageOptions, Layout, Shape, compatible, show_shape
 from .layouts.encoded import Encoded
@@ -178,21 +178,28 @@ def _candidates_beside(schema: pa.Schema, others: Collection[str], d: int) -> li
     A number that is missing among the pixels, as V1 is from V2 to V785, may be of such a column, even of one that this
     file has not. As many columns as an image has pixels are these, whatever they were when the index was built.
     """
-    own = pa.schema([field for field in schema if field.name not in others])
-    numbered = pa.schema([*own, *(pa.field(name, pa.int8()) for name in others)])
-    less_others = (
-        [replace(same[0], columns=columns, shape=(len(columns),))]
-        for same in _candidates(numbered)
-        if len(columns := tuple(name for name in same[0].columns if name not in others)) > 1
+    own = _candidates(pa.schema([field for field in schema if field.name not in others]))
+    numbered = pa.schema(
+        [*(field for field in schema if field.name not in others), *(pa.field(name, pa.int8()) for name in others)]
     )
-    whole = (same for same in _candidates(schema) if len(same[0].columns) == d > 1)
-    found = [*less_others, *_candidates(own), *whole]
-    return list({same[0].name: same for same in found}.values())
+    groups = {same[0].name: same for same in _candidates(schema) if len(same[0].columns) == d > 1}
+    for same in (*own, *_candidates(numbered)):
+        columns = tuple(name for name in same[0].columns if name not in others)
+        if len(same[0].columns) > 1 and len(columns) > 1:
+            shape = same[0].shape if columns == same[0].columns else (len(columns),)
+            groups.setdefault(same[0].name, [replace(same[0], columns=columns, shape=shape)])
+    return [*(same for same in own if len(same[0].columns) == 1), *groups.values()]
+
+
+def _is_bytes(schema: pa.Schema, candidate: Candidate) -> bool:
+    return candidate.place is not None and is_binary(schema.field(candidate.place).type)
 
 
 def _choose_by_name(
     candidates: list[list[Candidate]], schema: pa.Schema, asked: str | None, preferred: str | None
 ) -> list[Candidate]:
+    pictures = [same for same in candidates if not (is_usual_label(same[0].name) and _is_bytes(schema, same[0]))]
+    candidates = pictures if len(pictures) == 1 and asked is None else candidates
     by_name = {same[0].name: same for same in candidates}
     names = ", ".join(map(repr, by_name))
     if asked is not None and asked not in by_name:

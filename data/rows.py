@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .columns import filled, may_hold_images
+from .columns import filled, has_filled, may_hold_images
 from .errors import ImageFileError
 from .locations import Location
 
@@ -71,7 +71,7 @@ class RowFile(ABC):
         head = self.head()
         for place, field in enumerate(head.schema):
             may_tell = may_hold_images(field.type) and head.schema.names.count(field.name) == 1
-            if may_tell and self.num_rows > len(head) and not len(filled(head, field.name)):
+            if may_tell and self.num_rows > len(head) and not has_filled(head, field.name):
                 values = self._first_values(field, len(head))
                 head = head if values is None else head.set_column(place, field, values)
         return head

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.data.codecs.grey import GRAYSCALE_FORMULA
-from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole, param
+from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole, param, warn
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import Inputs, find_inputs, refuse_splits
 from knnvote.data.locations import local_path, locate
@@ -84,7 +84,7 @@ def index_files(
     options: IndexOptions | None = None,
     tune: Tune | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
-    tell: Callable[[str], None] = lambda _note: None,
+    tell: Callable[[str], None] = warn,
 ) -> None:
     """Build the index of labelled images in Parquet files and commit it at `out`.
 

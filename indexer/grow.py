@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.columns import check_text
 from knnvote.data.convert.ids import holds_text, read_text_ids
-from knnvote.data.errors import ImageFileError, KnnvoteError, param
+from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import Inputs, find_inputs, refuse_splits
 from knnvote.data.locations import local_path
@@ -45,7 +45,7 @@ def add_files(
     training: TrainingOptions | None = None,
     threads: int | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
-    tell: Callable[[str], None] = lambda _note: None,
+    tell: Callable[[str], None] = warn,
 ) -> int:
     """Add labelled images in Parquet files to an index, after the images that it stores.
 

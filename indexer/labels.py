@@ -10,14 +10,13 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
-from knnvote.data.columns import is_binary, is_number, is_string
+from knnvote.data.columns import is_binary, is_number, is_string, is_usual_label
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.inputs import InputFile
 from knnvote.data.vectors import Reasons
 
 _MANY_LABELS = 20  # that are all unlike each other: of fewer images each may be of a class of its own
 NO_LABEL = -1  # of classes that have names, by the convention of Hugging Face data sets
-_USUAL_NAMES = ("label", "labels", "class", "target", "y", "digit", "category")
 
 
 def recognise_label(
@@ -56,7 +55,7 @@ def recognise_label(
 
 def is_usual_name(column: str | None) -> bool:
     """Whether a column's name is one that labels usually have."""
-    return column is not None and column.lower() in _USUAL_NAMES
+    return column is not None and is_usual_label(column)
 
 
 def find_label(schema: pa.Schema, image_columns: Sequence[str], preferred: str | None) -> str | None:
@@ -107,8 +106,10 @@ def refuse_ids(column: str | None, labels: Sequence[Sequence[pa.ChunkedArray]]) 
         KnnvoteError: it does.
     """
     files = [pa.chunked_array([chunk for piece in pieces for chunk in piece.chunks]) for pieces in labels]
-    images, values = sum(map(len, files)), sum(len(file.unique()) for file in files)
-    if images >= _MANY_LABELS and 2 * values > images:
+    images, within_files = sum(map(len, files)), sum(len(file.unique()) for file in files)
+    values = len(pa.chunked_array([chunk for file in files for chunk in file.chunks]).unique())
+    # Some number the rows of each file anew.
+    if values >= _MANY_LABELS and 2 * within_files > images:
         raise KnnvoteError(
             f"the column {column!r} has {values:,} values in {images:,} images, so it is no label but perhaps an id: "
             f"name the labels' with {param('label_column')}, or this one if they are"
@@ -270,7 +271,7 @@ def _kind(type_: pa.DataType) -> str:
 def _may_be_label(kind: pa.DataType) -> bool:
     if pt.is_dictionary(kind):
         kind = kind.value_type
-    return is_number(kind) or pt.is_decimal(kind) or is_string(kind) or is_binary(kind)
+    return is_number(kind) or pt.is_decimal(kind) or is_string(kind)
 
 
 def _shown(schema: pa.Schema, names: Sequence[str]) -> str:

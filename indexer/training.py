@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.codecs.names import Background
 from knnvote.data.columns import is_float
-from knnvote.data.errors import ImageFileError, KnnvoteError, param
+from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
 from knnvote.data.folders.partitions import partition_keys
 from knnvote.data.inputs import InputFile, folders_told
 from knnvote.data.layout import ImageOptions, Layout
@@ -132,7 +132,7 @@ def read_training_set(
     metric: MetricName = "l2",
     stored: TrainingSet | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
-    tell: Callable[[str], None] = lambda _note: None,
+    tell: Callable[[str], None] = warn,
 ) -> TrainingSet:
     """Read labelled images.
 
@@ -260,7 +260,10 @@ def _label_column(
         found = recognise_label(images.schema, images.layout.columns, named, options.id_column)
         keys = [key for key in partition_keys(images.source.relative) if is_usual_name(key)]
         if keys and named is None and not is_usual_name(found):
-            raise ImageFileError(f"no column {keys[0]!r}, which its folder names, and the only other one is {found!r}")
+            raise ImageFileError(
+                f"no column {keys[0]!r}, which its folder names, and the only other one is {found!r}: "
+                f"give that with {param('label_column')} if it is the label's"
+            )
         if named is None and before is not None and (stored is not None or not is_usual_name(found)):
             raise ImageFileError(
                 f"no column {before!r}, from which the labels before it were read; there are {', '.join(names)}: "
@@ -307,13 +310,7 @@ def training_set_from_arrays(
         KnnvoteError: the counts differ, a value is not finite, a label is missing or of a type that cannot be used.
     """
     images = np.asarray(images)
-    if images.ndim < 2 or len(images) != len(labels) or not len(images):
-        raise KnnvoteError(
-            f"images of shape {images.shape} and {len(labels)} labels: expected (n, ...) with one label for each of "
-            "n images, n at least 1"
-        )
-    if images.dtype.kind not in "biuf" or not images[0].size:
-        raise KnnvoteError(f"images are {images.dtype} of shape {images.shape}: expected numbers, one or more an image")
+    _check_arrays(images, labels)
     step = Pixels()
     flat = step(images, images.shape[1:])
     bad = {} if np.isfinite(flat).all() else {int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0]): "not finite"}
@@ -321,9 +318,12 @@ def training_set_from_arrays(
     for row, reason in bad.items():
         raise KnnvoteError(f"image {row} cannot be stored: {reason}; leave it out")
     try:
-        label = label_array(pa.array(labels), is_regression=is_regression)
+        given = pa.array(labels)
+        label = label_array(given, is_regression=is_regression)
     except (pa.ArrowException, OverflowError) as error:
         raise KnnvoteError(f"labels cannot be used ({error}): give one integer, string or boolean an image") from error
+    if is_float(given.type) and not is_regression:
+        warn(f"labels are {given.type}, and all are whole: they are classes; to average them, give is_regression=True")
     if label.null_count:
         raise KnnvoteError(f"{label.null_count} labels are missing: leave those images out")
     provenance = provenance_table(label, None, "array", np.arange(len(images)))
@@ -335,6 +335,16 @@ def training_set_from_arrays(
         is_regression=is_regression,
         feature_names=None if feature_names is None else tuple(feature_names),
     )
+
+
+def _check_arrays(images: NDArray[Any], labels: NDArray[Any] | Sequence[Any]) -> None:
+    if images.ndim < 2 or len(images) != len(labels) or not len(images):
+        raise KnnvoteError(
+            f"images of shape {images.shape} and {len(labels)} labels: expected (n, ...) with one label for each of "
+            "n images, n at least 1"
+        )
+    if images.dtype.kind not in "biuf" or not images[0].size:
+        raise KnnvoteError(f"images are {images.dtype} of shape {images.shape}: expected numbers, one or more an image")
 
 
 def _read_part(

@@ -186,6 +186,8 @@ def _to_record(raw: Any) -> JobRecord:
 
 
 def _to_stored_images(raw: Any) -> StoredImages:
+    if not isinstance(raw, dict):
+        raise TypeError
     names = raw.get("feature_names")
     if names is not None and not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
         raise TypeError

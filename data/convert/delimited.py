@@ -43,8 +43,10 @@ def convert_delimited(source: Path, destination: Path, label_column: int | None,
         columns.pop()  # each line ends with what separates columns
     names = list(dialect.names[: len(columns)]) if dialect.names else _name(text, columns, label_column, tell)
     refuse_dirty(text, columns, names)
+    if dialect.has_odd_names:
+        tell(f"the first line of {source}, which holds numbers, is taken for the names of its columns")
     if headers := text.repeated_headers(rows):
-        tell(f"the header stands again in {_lines(headers)} of {source}, which are left out")
+        tell(f"the header stands again in {_lines(headers)} of {source}: left out")
     _tell_nearly_numbers(text, columns, names, tell)
     kinds = _settle(columns, names, tell)
     return write_batches(_parsed(text, names, kinds), destination)

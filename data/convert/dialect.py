@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from knnvote.data.columns import is_usual_label
 from knnvote.data.errors import KnnvoteError
 
 from .source import BLOCK, FORMATS, Stream, open_source, reading
@@ -15,6 +16,7 @@ _DELIMITERS = ",;\t|"
 _EXCEL_DELIMITER = re.compile(r"sep=.\s*")
 _QUOTED = re.compile(r'"[^"]*"')
 _COMMA_NUMBER = re.compile(r"\s*[+-]?\d*(,\d+)?\s*")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 _LOOKED_AT = 64  # rows, for quotes
 _FEWEST_NAMES = 4  # numbers that go up may be names of columns; fewer go up in a row too
 
@@ -43,9 +45,20 @@ class Dialect:
     lines: int
     quoted: frozenset[int]
 
+    @property
+    def has_odd_names(self) -> bool:
+        """Whether some names are numbers, and do not count the columns: they may be a row."""
+        numbers = [float(name) for name in self.names or () if _is_number(name)]
+        return bool(numbers) and not _count_up(numbers)
 
-def read_dialect(path: Path) -> Dialect:
+
+def read_dialect(path: Path, *, is_labels: bool = False) -> Dialect:
     """Look at the first lines of a file.
+
+    Args:
+        path: of the file.
+        is_labels: its one column is labels, which may be words: one more word is a name only if labels are called so,
+            or what follows are numbers.
 
     Raises:
         KnnvoteError: they do not tell how it is written, or are not UTF-8.
@@ -57,12 +70,14 @@ def read_dialect(path: Path) -> Dialect:
         delimiter, decimal = _find_delimiter(line, path)
         if delimiter != "," and _has_comma_numbers(following, delimiter):
             decimal = ","
+            _refuse_thousands(following, delimiter, path)
         cells = _split(line, delimiter)
         names = _split(comment, delimiter) if comment else []
         counted = False
         if len(names) != len(cells) or any(map(_is_number, names)):
             counted = _counts(cells, path)
-            names = cells if _is_header(cells, decimal, path) and not counted else []
+            is_header = _names_labels(cells, following) if is_labels else _is_header(cells, decimal, path)
+            names = cells if is_header and not counted else []
         is_row = names is not cells and not counted
         quoted = _quoted([line, *following] if is_row else following, delimiter, len(cells))
     return Dialect(
@@ -128,6 +143,21 @@ def _has_comma_numbers(lines: Sequence[str], delimiter: str) -> bool:
     return any("," in cell and _COMMA_NUMBER.fullmatch(cell) for cell in cells)
 
 
+def _refuse_thousands(lines: Sequence[str], delimiter: str, path: Path) -> None:
+    """Refuse numbers whose commas may separate thousands: each has three digits behind it, and none before is 0 alone.
+
+    Raises:
+        KnnvoteError: naming one.
+    """
+    cells = [cell.strip() for row in csv.reader(lines, delimiter=delimiter) for cell in row if "," in cell]
+    numbers = [cell for cell in cells if _COMMA_NUMBER.fullmatch(cell) or _THOUSANDS.fullmatch(cell)]
+    if numbers and all(_THOUSANDS.fullmatch(cell) for cell in numbers):
+        raise KnnvoteError(
+            f"{path} holds numbers such as {numbers[0]!r}, whose comma may separate thousands or a fraction: "
+            "write them with points, and without what separates thousands"
+        )
+
+
 def _split(line: str, delimiter: str) -> list[str]:
     return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])]
 
@@ -149,8 +179,17 @@ def _is_header(cells: Sequence[str], decimal: str, path: Path) -> bool:
         return False
     values = [float(number) for number in numbers]
     goes_up = all(one < other for one, other in itertools.pairwise(values))
-    counts = len(values) > 1 and values in ([*range(len(values))], [*range(1, len(values) + 1)])
-    return not values or counts or (goes_up and len(values) >= _FEWEST_NAMES)
+    return not values or _count_up(values) or (goes_up and len(values) >= _FEWEST_NAMES)
+
+
+def _count_up(values: Sequence[float]) -> bool:
+    return len(values) > 1 and list(values) in ([*range(len(values))], [*range(1, len(values) + 1)])
+
+
+def _names_labels(cells: Sequence[str], following: Sequence[str]) -> bool:
+    """Whether a line is the name of labels, and not the first of them."""
+    is_word = not _is_number(cells[0])
+    return is_word and (is_usual_label(cells[0]) or all(_is_number(line) for line in following if line.strip()))
 
 
 def _counts(cells: Sequence[str], path: Path) -> bool:
@@ -165,7 +204,8 @@ def _counts(cells: Sequence[str], path: Path) -> bool:
     )
     if counts and named is not cells:
         raise KnnvoteError(
-            f"the first column of {path} numbers its rows: write it without, as pandas does with index=False"
+            f"the first column of {path} has no name beside others that count up: name it, or leave it out if it "
+            "numbers the rows, as pandas does with index=False"
         )
     return counts
 

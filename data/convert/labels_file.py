@@ -25,7 +25,7 @@ def read_labels(path: Path, others: str) -> StoredArray:
         OptionError: it has several columns.
         KnnvoteError: it cannot be read, or lacks a label.
     """
-    dialect = read_dialect(path)
+    dialect = read_dialect(path, is_labels=True)
     if dialect.width > 1:
         raise OptionError(
             f"{path} is CSV of {dialect.width} columns, and stands beside {others}: convert it on its own or, where "

@@ -183,6 +183,12 @@ def refuse_dirty(text: TextRows, columns: Sequence[Column], names: Sequence[str]
     Raises:
         KnnvoteError: naming the line.
     """
+    for column in columns:
+        if column.is_pixel and column.kind == Kind.TEXT and column.other is None:
+            raise KnnvoteError(
+                f"{text.path}: column {names[column.place]!r} holds fractions and whole numbers of so many digits that "
+                "no number keeps both: round them"
+            )
     dirty = [column for column in columns if column.is_pixel and column.kind > Kind.LONG and column.other is not None]
     wrong = [column for column in dirty if column.kind != Kind.BOOLEAN]
     if wrong:

@@ -29,6 +29,7 @@ def partitions_told(base: str, relatives: Sequence[str]) -> str | None:
         return None
     code = (
         "import pyarrow.dataset as ds, pyarrow.parquet as pq; "
-        f"pq.write_table(ds.dataset({base!r}, partitioning={flavor}).to_table(), 'rows.parquet')"
+        f"found = ds.dataset({base!r}, partitioning={flavor}, exclude_invalid_files=True); "
+        "pq.write_table(found.to_table(), 'rows.parquet')"
     )
     return f"if the names of folders tell it, {python_command(code)} makes rows.parquet, which holds it"

@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 _WORDS = {
-    "train": ("train", "training"),
+    "train": ("train", "training", "trainset"),
     "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
+    "test": ("test", "testing", "testset", "eval", "evaluation", "holdout", "t10k"),
 }
 _SPLIT = {word: split for split, words in _WORDS.items() for word in words}
 _WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(_SPLIT, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
@@ -23,15 +23,19 @@ def splits_of(names: Iterable[str]) -> dict[str, list[str]]:
         By split the globs, relative to the folder, of its files: mostly one.
     """
     heads: dict[str, set[str]] = defaultdict(set)
+    members: dict[str, list[str]] = defaultdict(list)
     for name in names:
         if found := _WORD.search(name):
-            heads[_SPLIT[found[1].lower()]].add(name[: found.end()])
-    return {split: _globs(found) for split, found in sorted(heads.items())}
+            split = _SPLIT[found[1].lower()]
+            heads[split].add(name[: found.end()])
+            members[split].append(name)
+    others = {split: [name for other in members if other != split for name in members[other]] for split in heads}
+    return {split: _globs(found, others[split]) for split, found in sorted(heads.items())}
 
 
-def _globs(heads: set[str]) -> list[str]:
-    """By what the names of a split begin with; where they differ, by its words, anywhere below."""
-    if len(heads) == 1:
-        return [f"{head}*" for head in heads]
+def _globs(heads: set[str], others: list[str]) -> list[str]:
+    """By what the names of a split begin with; where they differ, by its words, if no other split's files have them."""
     words = {_WORD.findall(head)[-1] for head in heads}
+    if len(heads) == 1 or any(word in name for word in words for name in others):
+        return [f"{head}*" for head in sorted(heads)]
     return [f"**/*{word}*" for word in sorted(words) if not any(other in word for other in words - {word})]

@@ -79,7 +79,7 @@ def refuse_revisions(folder: Location, names: Iterable[str]) -> None:
     revisions: dict[PurePosixPath, set[str]] = defaultdict(set)
     for path in map(PurePosixPath, names):
         for above in (path, *path.parents):
-            if _REVISION.fullmatch(above.name):
+            if _REVISION.fullmatch(above.name) and (folder / str(above.parent)).path.endswith("snapshots"):
                 revisions[above.parent].add(above.name)
     for parent, found in revisions.items():
         if len(found) > 1:

@@ -25,7 +25,7 @@ class Encoded(Layout):
     def candidates(cls, schema: pa.Schema) -> Iterable[Candidate]:
         """Columns of bytes of any length, and structs of bytes and path."""
         return cls._columns_of(
-            schema, lambda kind: _is_image_struct(kind) or (is_binary(kind) and not pa.types.is_fixed_size_binary(kind))
+            schema, lambda kind: is_image_struct(kind) or (is_binary(kind) and not pa.types.is_fixed_size_binary(kind))
         )
 
     @classmethod
@@ -35,7 +35,7 @@ class Encoded(Layout):
         Raw pixels may begin as an encoded image by chance, and an encoded image may be damaged: where rows differ,
         they are raw if most begin as none and have one length, that of the index's images if there is an index.
         """
-        if _is_image_struct(first.type) or first.candidate.name in _declared_images(first.schema):
+        if is_image_struct(first.type) or first.candidate.name in _declared_images(first.schema):
             return True
         rows = [data for data in first.column.to_pylist() if data]
         encoded = [data for data in rows if is_encoded(data)]
@@ -115,7 +115,7 @@ def refuse_paths(head: pa.Table, columns: Iterable[str], shown: str) -> None:
     """
     wanted = set(columns)
     for place, field in enumerate(head.schema):
-        if field.name not in wanted or not _is_image_struct(field.type):
+        if field.name not in wanted or not is_image_struct(field.type):
             continue
         rows = head.column(place).to_pylist()
         named = [row["path"] for row in rows if row is not None and row["path"]]
@@ -124,7 +124,7 @@ def refuse_paths(head: pa.Table, columns: Iterable[str], shown: str) -> None:
             code = (
                 f"import pyarrow as pa, pyarrow.parquet as pq; t = pq.read_table({shown!r}); "
                 f"f = t.schema.field({place}); "
-                "embed = lambda row: row and {**row, 'bytes': open(row['path'], 'rb').read()}; "
+                "embed = lambda row: row and row['path'] and {**row, 'bytes': open(row['path'], 'rb').read()} or None; "
                 f"new = pa.array(map(embed, t.column({place}).to_pylist()), f.type); "
                 f"pq.write_table(t.set_column({place}, f, new), {made!r})"
             )
@@ -134,7 +134,7 @@ def refuse_paths(head: pa.Table, columns: Iterable[str], shown: str) -> None:
             )
 
 
-def _is_image_struct(kind: pa.DataType) -> bool:
+def is_image_struct(kind: pa.DataType) -> bool:
     """The struct in which Hugging Face data sets hold an image."""
     if not pa.types.is_struct(kind):
         return False

@@ -14,9 +14,14 @@ from knnvote.data.errors import param
 from knnvote.data.layout import Candidate, FirstRows, Layout, Measured, Shape, commonest, in_rows
 from knnvote.data.vectors import Numbers, Reasons, blank_unusable
 
-_USUAL_NAME = re.compile("image|img|pixel|picture|photo", re.IGNORECASE)
+_USUAL_NAME = re.compile(r"(image|img|pixel|picture|photo)s?([ _.-]?(bytes|data|raw|buffer|\d+))?$", re.IGNORECASE)
 _SANE = 1e-6, 1e6  # what numbers of a vector lie between, by far the most of them
 _MOST = 0.9
+_TEXT = re.compile(rb"[\w\s.,:/=+-]", re.ASCII)
+_FEWEST_RANDOM = 512  # bytes
+_FEWEST_OF_TWO = 64  # bytes a row
+_UNLIKE = 0.5  # share of bytes that would have to change
+_FEWEST_VALUES = 16  # of whole numbers; pixels of black and white may look like -1 and 0
 _NUMBERS = tuple(map(np.dtype, ("<f8", "<f4", "<i8", "<i4", "<i2")))
 
 
@@ -88,8 +93,13 @@ def _other_reading(rows: Sequence[bytes], size: int) -> str | None:
         return None
     if all(data.startswith(b"\x80") and data.endswith(b".") for data in rows):
         return "pickles"
-    if joined.isascii() and joined.decode().isprintable():
+    if len(_TEXT.findall(joined)) > _MOST * len(joined):
         return "text"
+    pixels = np.frombuffer(joined, np.uint8).astype(np.float64)
+    if _are_random(pixels):
+        return "bytes at random, as hashes are"
+    if size % 2 == 0 and size >= _FEWEST_OF_TWO and _are_two_by_two(joined):
+        return f"{size // 2} numbers of 16 bits"
     found = [
         f"{size // kind.itemsize} numbers of {kind.name}"
         for kind in _NUMBERS
@@ -101,12 +111,28 @@ def _other_reading(rows: Sequence[bytes], size: int) -> str | None:
     return " or ".join(found) or None
 
 
+def _are_random(pixels: Numbers) -> bool:
+    """Whether bytes are spread evenly and tell nothing of their neighbours, as those of no picture are."""
+    if len(pixels) < _FEWEST_RANDOM or abs(pixels.mean() - 127.5) > 8 or abs(pixels.std() - 73.9) > 6:
+        return False
+    return bool(abs(np.corrcoef(pixels[:-1], pixels[1:])[0, 1]) < 0.1)
+
+
+def _are_two_by_two(joined: bytes) -> bool:
+    """Whether each other byte is of another kind, as the high and low ones of wider numbers are, and no columns are."""
+    high, low = (
+        np.bincount(np.frombuffer(joined, np.uint8)[first::2], minlength=256) / (len(joined) // 2) for first in (0, 1)
+    )
+    return bool(np.abs(high - low).sum() / 2 > _UNLIKE)
+
+
 def _are_numbers(values: Numbers) -> bool:
     """Whether values have the sizes that numbers of a vector have, as hardly any do that pixels make by chance."""
     values = values[values != 0]
     if not len(values):
         return False
     if values.dtype.kind == "i":
-        return bool((values >> (8 * (values.itemsize - 1)) == np.where(values < 0, -1, 0)).all())
+        is_small = (values >> (4 * values.itemsize) == np.where(values < 0, -1, 0)).all()
+        return bool(is_small and len(np.unique(values)) >= _FEWEST_VALUES)
     sizes = np.abs(values)
     return float(np.mean((sizes > _SANE[0]) & (sizes < _SANE[1]))) > _MOST

@@ -85,8 +85,8 @@ def test_a_job_tells_it_once_and_a_comparison_too(invoke, tmp_path):
 
 def test_a_classifier_warns_of_it_where_it_is_called(tmp_path):
     classify = Classifier(build(tmp_path, STORED / 16))
-    with pytest.warns(UserWarning, match="10 of 10 images are of another scale") as warned:
-        classify(ASKED[:10])
+    with pytest.warns(UserWarning, match="30 of 30 images are of another scale") as warned:
+        classify(ASKED[:30])
     assert warned[0].filename == __file__
 
 

@@ -52,7 +52,7 @@ def test_grey_pixels_come_back_whatever_the_mode_and_format(mode, form):
 
 def in_palette(alpha):
     """A PNG all black, whose palette has as many colours as alphas."""
-    image = Image.fromarray(alpha, "P")
+    image = Image.frombytes("P", alpha.shape[::-1], alpha.tobytes())
     image.putpalette(bytes(768))
     stream = io.BytesIO()
     image.save(stream, "PNG", transparency=bytes(range(256)))

@@ -733,7 +733,7 @@ def test_labels_beside_images_may_stand_in_text_of_one_column(tmp_path, out, lab
 
 def test_labels_in_text_of_another_number_or_with_gaps_are_refused(tmp_path, out):
     np.save(tmp_path / "X.npy", IMAGES)
-    (tmp_path / "y.csv").write_text("cat\n" * 12)
+    (tmp_path / "y.csv").write_text("cat\n" * 11)
     assert "12 images but 11 labels" in refusal([tmp_path / "y.csv", tmp_path / "X.npy"], out)
     (tmp_path / "y.csv").write_text("1\nNA\n" * 6)
     assert "6 of 12 labels are missing" in refusal([tmp_path / "y.csv", tmp_path / "X.npy"], out)
@@ -849,3 +849,21 @@ def test_a_leading_tilde_is_the_home(invoke, tmp_path, monkeypatch):
     done = invoke("convert", "~/x.csv", "~/x.parquet")
     assert (done.code, done.stderr) == (0, f"{tmp_path}/home/x.parquet: 1 rows\n")
     assert not (tmp_path / "~").exists()
+
+
+def test_the_first_of_labels_that_are_words_is_no_header(out, tmp_path):
+    np.save(tmp_path / "X.npy", IMAGES)
+    words = [f"w{i % 3}" for i in range(12)]
+    for header in ("", "label\n"):
+        (tmp_path / "y.txt").write_text(header + "\n".join(words) + "\n")
+        convert([tmp_path / "X.npy", tmp_path / "y.txt"], out, overwrite=True)
+        assert pq.read_table(out)["label"].to_pylist() == words
+
+
+def test_commas_that_may_separate_thousands_are_asked_about(out, tmp_path):
+    lines = ["label;p0;p1;p2;p3", *(f"{i % 3};1,000;{i};2,500;7" for i in range(5))]
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    assert "such as '1,000', whose comma may separate thousands or a fraction" in refusal([tmp_path / "x.csv"], out)
+    (tmp_path / "x.csv").write_text("\n".join(lines).replace("7", "0,125"))
+    convert([tmp_path / "x.csv"], out)
+    assert pq.read_table(out)["p0"].to_pylist() == [1.0] * 5

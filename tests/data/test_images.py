@@ -522,7 +522,7 @@ DIGITS = load_digits().images
 BYTES = {
     "64 numbers of float32": DIGITS.astype("<f4"),
     "64 numbers of int32": -DIGITS.astype("<i4"),
-    "128 numbers of int16": DIGITS[:64].reshape(32, 128).astype("<i2"),
+    "128 numbers of 16 bits": DIGITS[:64].reshape(32, 128).astype("<i2"),
     "8 numbers of float64": np.random.default_rng(0).normal(size=(64, 8)),
     "pickles": [pickle.dumps(bytes(48)).ljust(63, b"}") + b"."] * 5,
     "text": [f"{i:064x}".encode() for i in range(9)],
@@ -802,3 +802,28 @@ def test_a_reason_shows_a_number_as_its_own_type_writes_it():
     assert bad[0].startswith("pixel 0.1 is not a whole number from 0 to 255")
     _, bad = convert_queries(np.array([[0, np.nan], [np.inf, 0]]), np.dtype(np.float32))
     assert bad == {0: "pixel 1 is NaN", 1: "pixel 0 is infinite"}
+
+
+@pytest.mark.parametrize("kind", [pa.binary_view(), pa.struct({"bytes": pa.binary_view(), "path": pa.string()})])
+def test_views_in_files_of_many_rows_are_read(tmp_path, kind):
+    images = [png(DIGITS[row].reshape(8, 8).astype(np.uint8)) for row in range(70)]
+    column = pa.array(images, pa.binary_view())
+    if pa.types.is_struct(kind):
+        column = pa.StructArray.from_arrays([column, pa.nulls(70, pa.string())], fields=list(kind))
+    pq.write_table(pa.table({"image": column}), tmp_path / "x.parquet")
+    (source,) = find_inputs([str(tmp_path / "x.parquet")])
+    with open_images(source, lambda head: recognise_images(head, ImageOptions())) as found:
+        (rows,) = found.read(batch_size=100)
+        assert np.array_equal(rows.pixels, DIGITS[:70].reshape(70, 64))
+
+
+@pytest.mark.parametrize("name", ["black and white", "bright on dark", "as wide as text"])
+def test_pixels_of_few_values_are_pixels(name):
+    rng = np.random.default_rng(3)
+    images = {
+        "black and white": (rng.random((40, 256)) < 0.2).astype(np.uint8) * 255,
+        "bright on dark": np.where(rng.random((40, 256)) < 0.1, rng.integers(1, 256, (40, 256)), 0).astype(np.uint8),
+        "as wide as text": rng.integers(32, 127, (40, 256), np.uint8),
+    }[name]
+    table = pa.table({"image": [row.tobytes() for row in images]})
+    assert recognise(table).shape == (16, 16)

@@ -299,6 +299,7 @@ def test_files_of_other_layouts_are_read_together(tmp_path):
     assert np.array_equal(examples.vectors, np.tile(IMAGES.reshape(N, 16), (3, 1)))
 
 
+@pytest.mark.filterwarnings("ignore:.*all are whole")
 @pytest.mark.parametrize(
     ("one", "other", "both"),
     [(np.int32, np.int64, pa.int64()), (np.uint8, np.int8, pa.int16()), (np.int64, np.float64, pa.int64())],
@@ -350,7 +351,7 @@ def test_a_number_that_no_type_holds_is_refused_with_the_file(tmp_path):
     ("labels", "message"),
     [
         (pa.array(LABELS / 2), r"a\.parquet, column 'label': labels of type double are numbers to be averaged: pass"),
-        (pa.array([f"{i}" for i in LABELS]).cast(pa.binary()), r"a\.parquet: several columns could be the image"),
+        (pa.array([b"\xff"] * N), r"a\.parquet, column 'label': labels of type binary are bytes that are not text"),
         (pa.array([[1]] * N), r"a\.parquet: several columns could be the image: 'image', 'label'"),
     ],
 )
@@ -418,9 +419,9 @@ def test_an_array_with_an_all_zero_image_is_refused_for_cosine():
 def test_a_guessed_column_that_is_other_in_most_images_is_refused_and_taken_when_it_is_named(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (24, 4, 4), np.uint8)
     serial = image_table(images, np.arange(24)).rename_columns(["image", "serial"])
-    halves = (serial.slice(12), serial.slice(12))  # numbered anew in each file
-    for place, (tables, values) in enumerate((((serial,), 24), (halves, 24), ((serial, serial.slice(0, 12)), 36))):
-        message = rf"the column 'serial' has {values} values in {values} images, .*label_column"
+    anew = (serial, serial.slice(0, 12))  # numbered anew in each file
+    for place, (tables, n) in enumerate((((serial,), 24), (anew, 36))):
+        message = rf"the column 'serial' has 24 values in {n} images, .*label_column"
         with pytest.raises(KnnvoteError, match=message):
             read(tmp_path / f"a{place}", *tables)
     assert read(tmp_path / "b", serial, label_column="serial").label_column == "serial"
@@ -448,3 +449,15 @@ def test_in_one_go_a_file_may_have_its_labels_in_another_usual_column_and_no_oth
     assert len(read(tmp_path / "a", first, usual).vectors) == 2 * N
     with pytest.raises(ImageFileError, match="no column 'label'"):
         read(tmp_path / "b", first, pa.table({"image": images, "camera": pa.array(LABELS)}))
+
+
+def test_a_few_classes_of_which_each_file_has_one_image_each_are_labels(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (10, 4, 4), np.uint8)
+    shards = [image_table(images, [f"s{i}" for i in range(10)]).rename_columns(["image", "species"])] * 3
+    assert read(tmp_path, *shards).label_column == "species"
+
+
+def test_bytes_in_a_column_that_labels_have_are_labels_and_no_image(tmp_path):
+    labels = pa.array([f"d{label}" for label in LABELS]).cast(pa.binary())
+    found = read(tmp_path, pa.table({"image": raw(), "label": labels}))
+    assert (found.image_column, found.provenance["label"].to_pylist()) == ("image", [f"d{label}" for label in LABELS])

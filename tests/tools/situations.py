@@ -257,7 +257,7 @@ def play(situation: Situation, folder: Path) -> str:
 
 def _play_files(situation: Situation, folder: Path, labels: pa.Array, files: list[Path]) -> str:
     training = TrainingOptions(images=situation.images, label_column=situation.training.label_column)
-    index_files(files[:2], folder / "x.knn", training=training)
+    index_files(files[:2], folder / "x.knn", training=training, tell=lambda _note: None)
     index = open_index(folder / "x.knn")
     x, xq = (images.reshape(len(images), -1) for images in (situation.x, situation.xq))
     if not np.array_equal(index.vectors, x):

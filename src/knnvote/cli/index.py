@@ -115,6 +115,17 @@ def index(  # noqa: PLR0917  # click passes options by name
     with row_progress("indexing", inputs) as progress:
         index_files(inputs, out, training=training, options=index_options, tune=tune, progress=progress, tell=talk_note)
     _talk_index(out)
+    _talk_guessed(out)
+
+
+def _talk_guessed(out: Path) -> None:
+    """Tell which column the labels came from, where nobody named it and labels are not usually called so."""
+    from knnvote.indexer.labels import is_usual_name
+    from knnvote.indexer.manifest import read_manifest
+
+    column = read_manifest(out).label_column
+    if column is not None and not is_given("label_column") and not is_usual_name(column):
+        talk(f"note: labels are those of column {column!r}, the only one that could be; --label-column names it")
 
 
 def _kind(kind: str, factory: str | None) -> Any:
