@@ -110,7 +110,7 @@ class Classifier:
 
     def _classify_encoded(self, images: list[bytes]) -> Answer:
         table = pa.table({"image": pa.array(images, pa.large_binary())})
-        # By no row at all: bytes are then taken for PNG or JPEG of the index's shape, and each that is none is bad.
+        # By no row at all: bytes are then taken for encoded images of the index's shape, and each that is none is bad.
         return self.classify_table(table, self.recognise(table[:0], ImageOptions(image_column="image")))
 
     def recognise(self, head: pa.Table, options: ImageOptions) -> Layout:
