@@ -27,7 +27,7 @@ def tasks(forks, tmp_path_factory):
     ("name", "least", "step"),
     [
         *(("classify", 10, 1), ("classify-changed", 10, 3), ("index", 10, 3)),
-        *(("index-overwrite", 10, 4), ("show", 4, 2), ("report", 4, 2)),
+        *(("index-overwrite", 10, 4), ("show", 4, 3), ("report", 4, 3)),
     ],
 )
 def test_whatever_change_a_command_is_killed_at_nothing_is_lost_and_the_next_run_completes_it(

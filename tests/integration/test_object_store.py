@@ -195,7 +195,7 @@ def test_a_job_killed_at_a_request_that_writes_leaves_whole_objects_and_is_compl
 
 def test_refused_and_slow_requests_are_tried_again(store, work, command):
     chance = np.random.default_rng(3)
-    store.fault = lambda _request: ["refuse", "slow", *[None] * 8][chance.integers(10)]
+    store.fault = lambda _request: ["refuse", "slow", *[None] * 14][chance.integers(16)]
     assert files(command("classify", uri("x.knn"), uri("in"), "--out", uri("d"), "--json"))["written"] == FILES
     store.fault = lambda _request: None
     assert {name: read(content) for name, content in stored_outputs(store, "d").items()} == {

@@ -9,10 +9,10 @@ WRITERS = ["pyarrow", "pandas", "polars", "duckdb"]
 
 
 def test_what_is_drawn_is_stored_and_answered_or_refused_in_a_line():
-    outcomes = {seed: situations.outcome(seed, WRITERS) for seed in range(3000, 3040)}
+    outcomes = {seed: situations.outcome(seed, WRITERS) for seed in range(3000, 3030)}
     wrong = {seed: what for seed, (_, what) in outcomes.items() if not what.startswith(("right", "refused: "))}
     assert wrong == {}
-    assert sum(what == "right" for _, what in outcomes.values()) > 20
+    assert sum(what == "right" for _, what in outcomes.values()) > 15
 
 
 @pytest.mark.parametrize(
