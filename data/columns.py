@@ -67,9 +67,13 @@ def has_filled(batch: pa.RecordBatch | pa.Table, name: str) -> bool:
     return bool(pc.any(pc.greater(_lengths(batch, name), 0)).as_py())
 
 
-def filled(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
-    """The values of a column that may hold images, as it has them, without those that are null or of no length."""
-    return batch.column(name).filter(pc.greater(_lengths(batch, name), 0))
+def first_filled(batch: pa.RecordBatch, name: str, rows: int) -> list[pa.Array]:
+    """The first values of a column that may hold images which are there and of some length, each an array of its own.
+
+    Arrow filters and takes no views; it slices all.
+    """
+    is_filled = pc.fill_null(pc.greater(_lengths(batch, name), 0), False).to_numpy(zero_copy_only=False)
+    return [batch.column(name).slice(place, 1) for place in np.flatnonzero(is_filled)[:rows].tolist()]
 
 
 def _lengths(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:

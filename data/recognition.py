@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from .codecs.names import Background
-from .columns import is_binary, is_number, is_usual_label, read_column
+from .columns import is_number, is_usual_label, read_column
 from .errors import ImageFileError, param
 from .layout import Candidate, FirstRows, ImageOptions, Layout, Shape, compatible, show_shape
 from .layouts.encoded import Encoded
@@ -191,14 +191,10 @@ def _candidates_beside(schema: pa.Schema, others: Collection[str], d: int) -> li
     return [*(same for same in own if len(same[0].columns) == 1), *groups.values()]
 
 
-def _is_bytes(schema: pa.Schema, candidate: Candidate) -> bool:
-    return candidate.place is not None and is_binary(schema.field(candidate.place).type)
-
-
 def _choose_by_name(
     candidates: list[list[Candidate]], schema: pa.Schema, asked: str | None, preferred: str | None
 ) -> list[Candidate]:
-    pictures = [same for same in candidates if not (is_usual_label(same[0].name) and _is_bytes(schema, same[0]))]
+    pictures = [same for same in candidates if not (is_usual_label(same[0].name) and same[-1].layout is Raw)]
     candidates = pictures if len(pictures) == 1 and asked is None else candidates
     by_name = {same[0].name: same for same in candidates}
     names = ", ".join(map(repr, by_name))

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .columns import filled, has_filled, may_hold_images
+from .columns import first_filled, has_filled, may_hold_images
 from .errors import ImageFileError
 from .locations import Location
 
@@ -79,16 +79,11 @@ class RowFile(ABC):
     def _first_values(self, field: pa.Field, rows: int) -> pa.ChunkedArray | None:
         """So many rows of a column, filled ones of the file as far as there are; None if there are none."""
         found: list[pa.Array] = []
-        count = 0
         for batch in self.batches([field.name], _BATCH):
-            values = filled(batch, field.name).slice(0, rows - count)
-            found.append(values)
-            count += len(values)
-            if count == rows:
+            found += first_filled(batch, field.name, rows - len(found))
+            if len(found) == rows:
                 break
-        if not count:
-            return None
-        return pa.chunked_array([*found, pa.nulls(rows - count, field.type)], field.type)
+        return pa.chunked_array([*found, pa.nulls(rows - len(found), field.type)], field.type) if found else None
 
     def rows_to_hold(self, _columns: Sequence[str], rows: int) -> int:
         """So many rows of some columns, or fewer where they may be large: the same number for the same file.

@@ -805,16 +805,18 @@ def test_a_reason_shows_a_number_as_its_own_type_writes_it():
 
 
 @pytest.mark.parametrize("kind", [pa.binary_view(), pa.struct({"bytes": pa.binary_view(), "path": pa.string()})])
-def test_views_in_files_of_many_rows_are_read(tmp_path, kind):
+@pytest.mark.parametrize("blank", [0, 66])
+def test_views_in_files_of_many_rows_are_read(tmp_path, kind, blank):
     images = [png(DIGITS[row].reshape(8, 8).astype(np.uint8)) for row in range(70)]
-    column = pa.array(images, pa.binary_view())
+    column = pa.array([None] * blank + images, pa.binary_view())
     if pa.types.is_struct(kind):
-        column = pa.StructArray.from_arrays([column, pa.nulls(70, pa.string())], fields=list(kind))
+        column = pa.StructArray.from_arrays([column, pa.nulls(len(column), pa.string())], fields=list(kind))
     pq.write_table(pa.table({"image": column}), tmp_path / "x.parquet")
     (source,) = find_inputs([str(tmp_path / "x.parquet")])
     with open_images(source, lambda head: recognise_images(head, ImageOptions())) as found:
-        (rows,) = found.read(batch_size=100)
-        assert np.array_equal(rows.pixels, DIGITS[:70].reshape(70, 64))
+        (rows,) = found.read(batch_size=200)
+        assert [*rows.bad] == [*range(blank)]
+        assert np.array_equal(rows.pixels[blank:], DIGITS[:70].reshape(70, 64))
 
 
 @pytest.mark.parametrize("name", ["black and white", "bright on dark", "as wide as text"])

@@ -461,3 +461,7 @@ def test_bytes_in_a_column_that_labels_have_are_labels_and_no_image(tmp_path):
     labels = pa.array([f"d{label}" for label in LABELS]).cast(pa.binary())
     found = read(tmp_path, pa.table({"image": raw(), "label": labels}))
     assert (found.image_column, found.provenance["label"].to_pylist()) == ("image", [f"d{label}" for label in LABELS])
+    behind_ids = pa.table(
+        {"key": [f"k{i}" for i in range(N)], "label": labels, "image": IMAGES.reshape(N, 16).tolist()}
+    )
+    assert read(tmp_path, behind_ids, id_column="key").image_column == "image"
