@@ -18,6 +18,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER = b"IHDR"
 _PNG_EXIF = b"eXIf"
 _PNG_MOVING = b"acTL"
+_PNG_PIXELS = b"IDAT"
 _PNG_CHANNELS = {0: (1, 2), 2: (3, 4), 3: (3, 4), 4: (2,), 6: (4,)}  # by colour type; a chunk may add alpha
 _JPEG = b"\xff\xd8\xff"
 _JPEG_EXIF = b"Exif\0\0"
@@ -88,7 +89,7 @@ def decode(data: bytes, *, grayscale: bool = False, background: str | None = Non
         pixels.
     """
     if data.startswith(_PNG):
-        if _PNG_MOVING in data and data.find(_PNG_MOVING) < data.find(b"IDAT"):
+        if 0 <= data.find(_PNG_MOVING) < data.find(_PNG_PIXELS):
             raise CodecError("PNG image that moves: write the picture that is meant as an image of its own")
         image = turn(_decode_png(data), _orientation(data))
     elif data.startswith(_JPEG):
@@ -120,7 +121,7 @@ def decode_into(
     Raises:
         CodecError: as decode().
     """
-    if data.startswith(_PNG) and _PNG_EXIF not in data:
+    if data.startswith(_PNG) and _PNG_EXIF not in data and _PNG_MOVING not in data:
         try:
             imagecodecs.png_decode(data, out=out)
         except ValueError:

@@ -132,6 +132,11 @@ def test_moving_pictures_are_refused():
     frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
     with pytest.raises(CodecError, match=r"^GIF image of 2 frames"):
         decode(stream.getvalue())
+    stream = io.BytesIO()
+    frames[0].save(stream, "PNG", save_all=True, append_images=frames[1:])
+    for read in (decode, lambda data: decode_into(data, np.empty(GREY.shape, np.uint8))):
+        with pytest.raises(CodecError, match=r"^PNG image that moves"):
+            read(stream.getvalue())
 
 
 @pytest.mark.parametrize(
