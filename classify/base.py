@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer.build import MAX_SEED, IndexOptions, build_in_memory, write_index
+from knnvote.indexer.codes.plain import Neighbors
 from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index, Timing, in_memory
@@ -29,7 +30,6 @@ from .adaptive.tune import Tuning
 from .evaluation.left_out import leave_out
 from .parameters import RULE_PARAMETERS, ParameterError, RowError, check_to_answer, metric_of
 from .scale import Scale
-from .search.distances import Neighbors
 from .search.ladder import Promise
 from .search.search import find
 from .vote import Rule

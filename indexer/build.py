@@ -220,7 +220,7 @@ def build_in_memory(
         built = build_faiss(x, kind=options.kind, metric=options.metric, factory=options.factory, seed=options.seed)
     labels = examples.provenance["label"].combine_chunks()
     manifest = _manifest(examples, options, built)
-    index = Index(path, manifest, built.index, x, labels, examples.provenance, built.bounds)
+    index = Index(path, manifest, built.index, x, labels, examples.provenance, built.inverted_file)
     untuned = time.perf_counter()
     if tune is not None and isinstance(manifest.search, AdaptiveSettings):
         with limit_threads(options.threads):

@@ -5,7 +5,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +19,36 @@ from knnvote.data.reading import rows_within_budget
 from knnvote.data.text import first_line
 
 from .apart import run_apart
-from .bounds import bound_table
+from .codes.inverted_file import InvertedFile, build_inverted_file
 from .manifest import AdaptiveSettings, ProposingSettings, ScanSettings, SearchSettings
-from .metric import METRICS, Euclidean, FaissMetric, Metric
+from .metric import METRICS, Euclidean, FaissMetric
 from .names import Kind, MetricName
-from .projection import Projection, fit_projection, projection_from_faiss
 from .rungs import Rung
 from .threads import limit_threads
 
-_PRINCIPAL_COMPONENTS = 64
 _ASKED = 500  # stored vectors, for the unlike ones of which an index of the kind HNSW is asked
 _FOUND = 0.9  # of them, without which that is told
 _PROPOSED = 2  # candidates for each neighbour, of an index that FAISS alone describes
-BOUNDS_FROM = 4096  # stored vectors: a scan of fewer costs less than to rule them out
-_AXES_FROM = 16_384  # rows at most: the covariance of more does not change the axes noticeably
-_CENTROID_FROM = 24  # rows for each centroid at most, likewise
 _BLOCK = 16_384  # rows converted to floats at a time, at most
 _FACTORY_ROOM = 32  # bytes that an index and its building may take for each byte of the floats
 _FACTORY_SECONDS = 1e-4  # of one processor that they may take for each: a hundred times what slow kinds do
-_LARGEST = {np.dtype(np.uint8): 2**8 - 1, np.dtype(np.uint16): 2**16 - 1}  # of pixels that the grid takes as they are
 
 
 @dataclass(frozen=True)
 class Built:
-    """A FAISS index and what must be known to search it.
+    """What stored vectors are searched by.
 
     Attributes:
-        index: None where FAISS has nothing to add to the stored vectors: exact search of types it cannot hold.
-        factory: its FAISS factory string, as far as one can describe it; "" without an index.
+        index: of FAISS; None where it cannot hold the vectors, and proposes none.
+        factory: its FAISS factory string; "" without an index.
         search: settings of its search.
-        bounds: (n, p + 2) table of lower bounds, with which exact search need not look at every stored vector.
+        inverted_file: codes of the vectors, with which a search need not look at every one.
     """
 
     index: faiss.Index | None
     factory: str
     search: SearchSettings
-    bounds: NDArray[np.float32] | None = None
+    inverted_file: InvertedFile | None = None
 
 
 def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: MetricName, factory: str | None, seed: int) -> Built:
@@ -64,9 +58,13 @@ def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: MetricName, facto
         OptionError: FAISS does not know the metric, or cannot build the factory string for these vectors.
     """
     if kind == "exact":
-        return _exact(x, METRICS[metric], seed)
+        known = METRICS[metric]
+        by_codes = build_inverted_file(x, known, seed, needed=False) if isinstance(known, Euclidean) else None
+        return Built(*_lossless_holder(x), ScanSettings(by_codes.projection.grid if by_codes else None), by_codes)
     if kind == "adaptive":
-        return _over_components(x, faiss_metric(metric), seed)[0]
+        by_codes = build_inverted_file(x, faiss_metric(metric), seed, needed=True)
+        careful = Rung(nprobe=max(1, by_codes.nlist // 8), candidates_per_neighbor=8)
+        return Built(*_lossless_holder(x), AdaptiveSettings(by_codes.projection.grid, careful), by_codes)
     return _from_factory(x, faiss_metric(metric), factory)
 
 
@@ -80,19 +78,6 @@ def faiss_metric(name: MetricName) -> FaissMetric:
     if not isinstance(metric, FaissMetric):
         raise OptionError(f"{param('metric')} is {name!r}, which FAISS does not know: give {param('kind')} exact")
     return metric
-
-
-def _exact(x: NDArray[np.generic], metric: Metric, seed: int) -> Built:
-    """As for adaptive search where bounds can be faster than a plain scan of all stored vectors."""
-    if bounds_may_help(len(x), x.shape[1], metric):
-        built, grid = _over_components(x, metric, seed)
-        return replace(built, search=ScanSettings(grid))
-    return Built(*_lossless_holder(x), ScanSettings())
-
-
-def bounds_may_help(n: int, d: int, metric: Metric) -> bool:
-    """Whether principal components can rule out stored vectors for less than their distances cost."""
-    return isinstance(metric, Euclidean) and n >= BOUNDS_FROM and d >= 2 * _PRINCIPAL_COMPONENTS
 
 
 def _lossless_holder(x: NDArray[np.generic]) -> tuple[faiss.Index | None, str]:
@@ -110,68 +95,10 @@ def _lossless_holder(x: NDArray[np.generic]) -> tuple[faiss.Index | None, str]:
     return holder, name
 
 
-def _over_components(x: NDArray[np.generic], metric: Metric, seed: int) -> tuple[Built, float]:
-    """An inverted file (IVF) over principal components, refined on the stored vectors, and a table of bounds.
-
-    Returns:
-        The adaptive index, and the grid of its projection.
-    """
-    n, d = x.shape
-    train = training_rows(n, seed)
-    sample = x[np.sort(train[: rows_within_budget(d, _AXES_FROM)])]
-    largest = _LARGEST.get(x.dtype) if metric.keeps_values else None
-    projection = fit_projection(metric.space(sample), min(_PRINCIPAL_COMPONENTS, d), largest=largest)
-    projected = np.concatenate([projection(metric.projectable(block)) for block in _blocks(x)])
-    ivf = _inverted_file(projected, train, seed)
-    chained = _chain(projection.to_faiss(), ivf)
-    p = projected.shape[1]
-    factory = f"PCA{p},IVF{ivf.nlist},Flat"
-    careful = Rung(nprobe=max(1, ivf.nlist // 8), candidates_per_neighbor=8)
-    search = AdaptiveSettings(projection.grid, careful)
-    bounds = bound_table(x, metric, projection) if bounds_may_help(n, d, metric) else None
-    if bounds is not None and not np.isfinite(bounds).all():  # a stored vector lies too far out for float32
-        bounds = None
-    holder, holder_name = _lossless_holder(x)
-    if holder is None:
-        return Built(chained, factory, search, bounds), projection.grid
-    refined = faiss.IndexRefine(chained, holder)
-    return Built(refined, f"{factory},Refine({holder_name})", search, bounds), projection.grid
-
-
 def _blocks(x: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
     """Stored vectors x (n, d), as many at a time as may be floats at once."""
     step = rows_within_budget(x.shape[1], _BLOCK)
     return (x[start : start + step] for start in range(0, len(x), step))
-
-
-def training_rows(n: int, seed: int) -> NDArray[np.int64]:
-    """Rows of n stored vectors that axes and centroids are fitted to, at most half of them, in random order.
-
-    The others are as new to these as a query is, and can stand for one.
-    """
-    return np.random.default_rng(seed).permutation(n)[: min(-(-n // 2), _CENTROID_FROM * _list_count(n))]
-
-
-def _list_count(n: int) -> int:
-    """About 4 sqrt(n).
-
-    To find the nearest lists costs about as much then as to search those that a cheap rung needs.
-    """
-    return int(min(-(-n // 2), 2 ** round(np.log2(4 * np.sqrt(n)))))
-
-
-def _inverted_file(projected: NDArray[np.float32], train: NDArray[np.int64], seed: int) -> faiss.IndexIVFFlat:
-    """Lists around centroids, which are rounded so that distances to them are exact too."""
-    n, p = projected.shape
-    nlist = _list_count(n)
-    clustering = faiss.Kmeans(p, nlist, niter=10, seed=seed, min_points_per_centroid=1, max_points_per_centroid=n)
-    clustering.train(projected[np.sort(train)])
-    quantizer = faiss.IndexFlatL2(p)
-    quantizer.add(np.rint(clustering.centroids))
-    ivf = faiss.IndexIVFFlat(quantizer, p, nlist, faiss.METRIC_L2)
-    ivf.is_trained = True
-    ivf.add(projected)
-    return ivf
 
 
 def _chain(transforms: list[faiss.VectorTransform], index: faiss.Index) -> faiss.IndexPreTransform:
@@ -300,8 +227,6 @@ def held_vectors(index: faiss.Index | None, dtype: np.dtype[Any]) -> NDArray[np.
     if index is None:
         return None
     holder = faiss.downcast_index(index)
-    if isinstance(holder, faiss.IndexRefine):
-        holder = faiss.downcast_index(holder.refine_index)
     if isinstance(holder, faiss.IndexHNSW):
         holder = faiss.downcast_index(holder.storage)
     is_bytes = (
@@ -329,12 +254,3 @@ class _OwnedMemory:
     def __init__(self, owner: faiss.Index, memory: NDArray[np.uint8]) -> None:
         self.owner = owner
         self.__array_interface__ = memory.__array_interface__
-
-
-def base_ivf(index: faiss.Index, grid: float) -> tuple[faiss.IndexIVF, Projection]:
-    """The inverted file of an adaptive index, and the projection that leads to it."""
-    index = faiss.downcast_index(index)
-    if isinstance(index, faiss.IndexRefine):
-        index = faiss.downcast_index(index.base_index)
-    chain = [index.chain.at(i) for i in range(index.chain.size())]
-    return faiss.downcast_index(index.index), projection_from_faiss(chain, grid)

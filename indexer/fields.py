@@ -23,7 +23,8 @@ _LABEL_TYPES: dict[str, type] = {
     "bool": bool,
     "double": float,
 }
-_SUFFIXES = {"index": "faiss", "vectors": "npy", "bounds": "npy", "labels": "parquet"}
+CODES = ("axes", "codes", "lists", "ends")  # roles of the files of an inverted file, which has all or none
+_SUFFIXES = {"index": "faiss", "vectors": "npy", **dict.fromkeys(CODES, "npy"), "labels": "parquet"}
 _MOST = 2**63
 
 
@@ -211,7 +212,7 @@ def _classes_fit(manifest: dict[str, Any]) -> bool:
 
 
 def _search_fits(manifest: dict[str, Any]) -> bool:
-    """As the kind of index is searched, and with bounds only where there is a grid for them."""
+    """As the kind of index is searched."""
     search, kind = manifest["search"], manifest["kind"]
     has_grid = _is_grid(search.get("grid"))
     if kind in ("hnsw", "factory"):
@@ -247,15 +248,15 @@ def _estimator_fits(manifest: dict[str, Any]) -> bool:
 
 
 def _files_fit(manifest: dict[str, Any]) -> bool:
-    """Labels and vectors are there, an index where the kind has one, and all have room for what they are to hold."""
+    """Labels and vectors are there, what the kind searches by, and all have room for what they are to hold."""
     files, has_grid = manifest["files"], "grid" in manifest["search"]
-    needs_index = manifest["kind"] != "exact" or has_grid
+    needs_index = manifest["kind"] in ("hnsw", "factory")
     values = manifest["n"] * manifest["d"]
     holder = files.get("vectors") or files.get("index")
     return (
         "labels" in files
         and ("index" in files or not needs_index)
-        and ("bounds" not in files or has_grid)
+        and all((role in files) == has_grid for role in CODES)
         and holder is not None
         and holder["size"] >= values
     )

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from knnvote.data.errors import KnnvoteError, check
 from knnvote.data.steps import Step, parse_step
 
-from .bounds import Bounds
-from .faiss_index import base_ivf, held_vectors, holds
-from .manifest import AdaptiveSettings, Manifest, ProposingSettings
+from .codes.inverted_file import InvertedFile
+from .faiss_index import held_vectors, holds
+from .manifest import AdaptiveSettings, Manifest
 from .metric import METRICS
 from .names import Kind, MetricName
-from .projection import Projection
 from .rungs import EXACT, Rung, Tuned
 
 _LEAST_CANDIDATES = 64
@@ -43,11 +42,11 @@ class Index:
     Attributes:
         path: the folder, or what messages call it.
         manifest: everything that is known of it.
-        faiss_index: the FAISS index, mapped if it was opened; None for exact search of types that FAISS cannot hold.
+        faiss_index: that holds the vectors or is searched, mapped if it was opened; None where FAISS cannot hold them.
         vectors: (n, d) the stored vectors in their own type, mapped if they were opened.
         labels: (n,) Arrow array of labels in their own type.
         rows: columns label, id, file and row of each vector, as a table or as a Parquet file that is read when asked.
-        bounds_table: (n, p + 2) of lower bounds of distances; None where there is none.
+        inverted_file: codes of the stored vectors, by which it is searched; None where it is searched without.
 
     Example:
         >>> from knnvote import open_index
@@ -64,7 +63,7 @@ class Index:
     vectors: NDArray[np.generic]
     labels: pa.Array
     rows: Any
-    bounds_table: NDArray[np.float32] | None
+    inverted_file: InvertedFile | None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without what it computed from the rest, and with its vectors once."""
@@ -142,13 +141,12 @@ class Index:
             raise KnnvoteError(f"{self.path} is in memory alone: write it to a folder first")
         return self.manifest.fingerprint
 
-    @cached_property
-    def ivf(self) -> tuple[Any, Projection]:
-        """The inverted file of an index that has one, and the projection that leads to it."""
-        search = self.manifest.search
-        if isinstance(search, ProposingSettings) or search.grid is None:
-            raise TypeError(f"{self.path} has no inverted file over principal components")
-        return base_ivf(self.faiss_index, search.grid)
+    @property
+    def ivf(self) -> InvertedFile:
+        """The inverted file of an index that has one."""
+        if self.inverted_file is None:
+            raise TypeError(f"{self.path} has no inverted file")
+        return self.inverted_file
 
     @property
     def tuned(self) -> Tuned | None:
@@ -169,11 +167,6 @@ class Index:
             return EXACT
         least = max(search.careful.candidates_per_neighbor or 1, -(-_LEAST_CANDIDATES // k))
         return replace(search.careful, candidates_per_neighbor=least)
-
-    @cached_property
-    def bounds(self) -> Bounds | None:
-        """Lower bounds of distances, where the index stores them."""
-        return None if self.bounds_table is None else Bounds(self.ivf[1], self.bounds_table)
 
     @cached_property
     def tree(self) -> Any:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from knnvote.data.codecs.names import Background
@@ -15,7 +16,7 @@ from .names import Kind, MetricName
 from .rungs import Rung, Tuned
 from .sealed import read_sealed
 
-FORMAT = 1  # an entry more or less is another format
+FORMAT = 2  # an entry more or less is another format; 1 had other bounds, and is read where an index has none
 MANIFEST = "manifest.json"
 
 
@@ -147,6 +148,7 @@ class Manifest:
         feature_names: of each value of a vector, where it came from a table with a column a value; None elsewhere.
         estimator: parameters by which the estimator that saved it answered, where they are not those that an estimator
             has that is opened without them.
+        format: of its folder.
     """
 
     kind: Kind
@@ -178,6 +180,7 @@ class Manifest:
     checksum: str = ""
     feature_names: tuple[str, ...] | None = None
     estimator: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
 
     @property
     def task(self) -> str:
@@ -193,12 +196,12 @@ class Manifest:
     def fingerprint(self) -> str:
         """SHA-256 of all but what says when and as which generation the folder was written."""
         files = {role: file.sha256 for role, file in self.files.items()}
-        return hashlib.sha256(json.dumps([{"format": FORMAT, **self._facts()}, files]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([{"format": self.format, **self._facts()}, files]).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """What is written to a folder: all but the checksum."""
         files = {role: asdict(file) for role, file in self.files.items()}
-        return {"format": FORMAT, "generation": self.generation, **self._facts(), "files": files}
+        return {"format": self.format, "generation": self.generation, **self._facts(), "files": files}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Manifest":
@@ -265,7 +268,7 @@ class Manifest:
 _AS_THEY_STAND = (
     *("kind", "factory", "metric", "n", "d", "dtype", "class_names", "label_type"),
     *("image_column", "label_column", "id_column", "skipped", "seed", "data_sha256", "versions"),
-    *("generation", "checksum"),
+    *("format", "generation", "checksum"),
 )
 
 
@@ -301,6 +304,8 @@ def read_manifest(path: Path | Location) -> Manifest:
             f"{path} has index format {record['format']}, and this knnvote reads up to {FORMAT}: "
             "upgrade with pip install --upgrade knnvote"
         )
+    if record.get("format") == 1 and "grid" in (record.get("search") or ()):
+        raise KnnvoteError(f"{path} has index format 1, of an earlier knnvote: {_build_again(path, record)}")
     try:
         return Manifest.from_json(record)
     except ValueError as error:
@@ -308,3 +313,13 @@ def read_manifest(path: Path | Location) -> Manifest:
             f"{folder / MANIFEST} is not one that knnvote writes: missing or unusable are {error}; "
             "build the index again"
         ) from error
+
+
+def _build_again(path: Path | Location, record: dict[str, Any]) -> str:
+    """How to build an index again, from the record of one of an earlier format."""
+    try:
+        files = " ".join(quote(source["path"]) for source in record["sources"])
+        command = f"knnvote index {files} --out {quote(str(path))} --kind {record['kind']} --metric {record['metric']}"
+    except (KeyError, TypeError):
+        files = command = ""
+    return f"build it again with {command} --overwrite" if files else "build it again from its images"

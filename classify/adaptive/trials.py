@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.classify.search.blocks import in_blocks
-from knnvote.classify.search.candidates import probe, project
-from knnvote.classify.search.distances import candidate_distances, nearest
+from knnvote.classify.search.candidates import encode
 from knnvote.classify.search.ladder import agrees
 from knnvote.classify.search.search import exact_search
 from knnvote.classify.vote import Rule, mean_target, vote
+from knnvote.indexer.codes.plain import least
+from knnvote.indexer.codes.steps import distances
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.rungs import Rung
@@ -145,20 +146,19 @@ def _try_probing(
     Queries are left out alike, so that which of them share a block changes nothing.
     """
     index, rule = queries.index, queries.rule
-    counts = [rung.candidates(rule.k, index.n) for rung in rungs]
+    counts, metric = [rung.candidates(rule.k, index.n) for rung in rungs], METRICS[index.metric]
 
     def try_block(block: NDArray[Any]) -> tuple[NDArray[np.float64]]:
         rows, m = queries.rows[block], max(counts)
         xq = index.vectors[rows]
-        found = probe(index, project(index, xq), m + spare, nprobe)
-        D, I = _leave_out(*found, m, rows, is_alone=is_alone)
+        found = index.ivf.probe(encode(index, xq).codes, m + spare, nprobe)
+        D, I = _leave_out(distances(xq, index.vectors, found, metric), found, m, rows, is_alone=is_alone)
         agreed = {m: agrees(index, I[:, :m], queries.tolerance) for m in set(counts)}
         if queries.tolerance is None and all(rung.confidence is None for rung in rungs):
             # Only what the sure ones answer matters, and that is the one label of their candidates.
             label = _answers(index, np.ones((len(xq), rule.k)), I[:, : rule.k], rule)[0]
             answers = dict.fromkeys(counts, (label, np.ones(len(xq))))
         else:
-            D = candidate_distances(xq, index.vectors, I, METRICS[index.metric])
             answers = {m: _nearest_answers(index, D[:, :m], I[:, :m], rule) for m in set(counts)}
         tried = [(_is_sure(rung, agreed[m], *answers[m]), *answers[m]) for rung, m in zip(rungs, counts, strict=True)]
         return (np.array(tried, dtype=np.float64).transpose(2, 1, 0),)
@@ -179,21 +179,18 @@ def _is_sure(
 def _nearest_answers(
     index: Index, D: NDArray[np.float64], I: NDArray[np.int64], rule: Rule
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    near_D, near_I = nearest(D, I, rule.k)
+    near_D, near_I = least(D, I, rule.k)
     return _answers(index, METRICS[index.metric].final(near_D), near_I, rule)
 
 
 def _leave_out(
     D: NDArray[Any], I: NDArray[np.int64], m: int, rows: NDArray[np.int64], *, is_alone: bool
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The first m of each query's neighbours (nq, more) that are not the query itself or, if not alone, a copy; or -1.
-
-    What is as near as copies by its projection alone is left out with them: that flatters no search.
-    """
+    """The first m of each query's neighbours (nq, more) that are not the query itself or, if not alone, a copy; or -1."""
     left_out = rows[:, None] == I if is_alone else D == 0
     places = np.argsort(left_out, axis=1, kind="stable")[:, :m]
     D, I, left_out = (np.take_along_axis(array, places, axis=1) for array in (D, I, left_out))
-    return D, np.where(left_out, -1, I)
+    return np.where(left_out, np.inf, D), np.where(left_out, -1, I)
 
 
 def _answers(

@@ -27,7 +27,7 @@ from knnvote.classify.interval import share_interval
 from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.vote import Rule, check_weights
 from knnvote.data.errors import check, check_one_of, is_number, is_whole, plain
-from knnvote.indexer.faiss_index import training_rows
+from knnvote.indexer.codes.inverted_file import training_rows
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.names import TIES, Ties, Weights
@@ -132,16 +132,15 @@ def _rungs(index: Index, k: int) -> tuple[dict[Rung, float], ...]:
 
 
 def _cost(index: Index, rung: Rung, k: int) -> float:
-    """About microseconds a query on one core of 2023, for the products that a search adds up."""
-    metric = METRICS[index.metric]
-    distance = metric.settling_cost(index.vectors.dtype) * index.d
-    if rung.nprobe is None and index.bounds is not None:
-        return 30 + 0.0026 * index.n
+    """About microseconds a query on one core of 2023."""
+    metric, n, ivf = METRICS[index.metric], index.n, index.ivf
+    settled = 0.03 + metric.settling_cost(index.vectors.dtype) * index.d
+    coded = 0.0003 + 0.000016 * ivf.p  # of a query alone; a scan shares them among queries
+    finding = 1 + ivf.nlist * coded
     if rung.nprobe is None:
-        return metric.scan_cost * index.n * index.d + (k + 16) * distance
-    nlist, p = int(index.ivf[0].nlist), int(index.ivf[0].d)
-    probing = 3 + 0.00005 * nlist * p + 0.00023 * rung.nprobe * index.n / nlist * p
-    return probing + rung.candidates(k, index.n) * (0.1 + distance)
+        return finding + n * (0.00012 + 0.0000042 * ivf.p) + n // 400 * settled
+    kept = rung.candidates(k, n)
+    return finding + rung.nprobe * n / ivf.nlist * coded + 0.03 * rung.nprobe + kept * (0.05 + settled)
 
 
 def _draw(index: Index, target: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

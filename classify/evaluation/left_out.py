@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.search.distances import Neighbors
+from knnvote.indexer.codes.plain import Neighbors
 from knnvote.classify.search.ladder import Promise
 from knnvote.classify.search.search import finds_equal, search
 from knnvote.data.errors import KnnvoteError, OptionError, param

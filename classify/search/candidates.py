@@ -4,33 +4,21 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.indexer.codes.projection import Coded
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import ProposingSettings
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.rungs import Rung
 
 
-def project(index: Index, xq: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Queries (nq, d) as the inverted file of an index takes them, (nq, p)."""
-    return index.ivf[1](METRICS[index.metric].projectable(xq))
+def encode(index: Index, xq: NDArray[np.generic]) -> Coded:
+    """Codes of queries (nq, d), as the inverted file of an index takes them."""
+    return index.ivf.projection.encode(METRICS[index.metric].projectable(xq))
 
 
-def probe(
-    index: Index, projected: NDArray[np.float32], m: int, nprobe: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The m nearest by their projections in the nprobe nearest lists, nearest first.
-
-    Returns:
-        D (nq, m): squared distances of the projections, infinite for none. I (nq, m): rows; -1 for none.
-    """
-    D, I = index.ivf[0].search(projected, m, params=faiss.SearchParametersIVF(nprobe=nprobe))
-    return D, I
-
-
-def propose_by(index: Index, xq: NDArray[np.generic], rung: Rung, k: int) -> NDArray[np.int64]:
-    """What a rung of an adaptive index finds for each query: (nq, m) rows, m at least k; -1 for none."""
-    nprobe = rung.nprobe or index.ivf[0].nlist
-    return probe(index, project(index, xq), rung.candidates(k, index.n), nprobe)[1]
+def propose_by(index: Index, codes: NDArray[np.int8], rung: Rung, k: int) -> NDArray[np.int64]:
+    """What a rung of an adaptive index finds for queries by their codes: (nq, m) rows, m at least k; -1 for none."""
+    return index.ivf.probe(codes, rung.candidates(k, index.n), rung.nprobe or index.ivf.nlist)
 
 
 def propose(index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int64]:

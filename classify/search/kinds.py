@@ -1,6 +1,6 @@
 """How an index of each kind is searched: the one place where the search side tells kinds apart.
 
-Each works on a block of queries and gives D as `candidate_distances` has it.
+Each works on a block of queries and gives D as `distances` has it.
 """
 
 from abc import ABC, abstractmethod

@@ -19,7 +19,7 @@ from knnvote.indexer.metric import METRICS
 from knnvote.indexer.rungs import Rung, Tuned
 
 from .bounded import exact_block, settle_or_scan
-from .candidates import propose_by
+from .candidates import encode, propose_by
 from .distances import settle
 
 # What is asked of a search: that its labels, or with them the confidences, agree with exact search's as often as an
@@ -73,15 +73,16 @@ def climb(
         rungs: from cheap to careful; the last settles all that are left.
 
     Returns:
-        D (nq, k) as `candidate_distances` has it, I (nq, k), and (nq,) which rung settled the query, from 1.
+        D (nq, k) as `distances` has it, I (nq, k), and (nq,) which rung settled the query, from 1.
     """
     D, I = np.empty((len(xq), rule.k)), np.empty((len(xq), rule.k), dtype=np.int64)
     settled_by = np.empty(len(xq), dtype=np.int8)
     rows = np.arange(len(xq))
+    codes = encode(index, xq).codes if rungs[0].nprobe is not None else np.empty((len(xq), 0), dtype=np.int8)
     for number, rung in enumerate(rungs, 1):
         if not len(rows):
             break
-        sure, found_D, found_I = _search_rung(index, xq[rows], rung, rule)
+        sure, found_D, found_I = _search_rung(index, xq[rows], codes[rows], rung, rule)
         if number < len(rungs):
             near = _is_near(found_D, rule, index)
             sure, found_D, found_I = sure[near], found_D[near], found_I[near]
@@ -103,13 +104,13 @@ def _is_near(D: NDArray[np.float64], rule: Rule, index: Index) -> NDArray[np.boo
 
 
 def _search_rung(
-    index: Index, xq: NDArray[np.generic], rung: Rung, rule: Rule
+    index: Index, xq: NDArray[np.generic], codes: NDArray[np.int8], rung: Rung, rule: Rule
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Which queries a rung settles (s,), and the k nearest of those: D as `candidate_distances` has it and I (s, k)."""
+    """Which queries a rung settles (s,), and the k nearest of those: D as `distances` has it and I (s, k)."""
     k, everything, metric = rule.k, np.arange(len(xq)), METRICS[index.metric]
     if rung.nprobe is None:
         return everything, *exact_block(index, xq, k)
-    proposed = propose_by(index, xq, rung, k)
+    proposed = propose_by(index, codes, rung, k)
     if rung.confidence is None:
         sure = np.flatnonzero(agrees(index, proposed, index.tuned.tolerance if index.tuned else None))
         return sure, *settle(xq[sure], index.vectors, proposed[sure], k, metric)

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.data.reading import rows_within_budget
+from knnvote.indexer.codes.plain import Neighbors, in_groups
 from knnvote.indexer.metric import Euclidean, FaissMetric, Metric
 
-from .distances import Neighbors, in_groups, settle
+from .distances import settle
 
 SPARE = 4  # candidates beyond k of the first scan: room for ties and for float32's rounding
 _WIDEN = 8
@@ -30,7 +31,7 @@ def exact(xq: NDArray[np.generic], x: NDArray[np.generic], k: int, metric: Metri
     tell these by, more and more. Of a metric that FAISS does not know, every stored vector is settled.
 
     Returns:
-        D (nq, k) as `candidate_distances` gives it, and I (nq, k).
+        D (nq, k) as `distances` gives it, and I (nq, k).
     """
     n = len(x)
     D = np.empty((len(xq), k))
@@ -70,7 +71,7 @@ def _scan(
     """The m nearest by float32, block by block.
 
     Returns:
-        A lower bound (nq,) of the distance, as `candidate_distances` gives it, to any vector not proposed; and I
+        A lower bound (nq,) of the distance, as `distances` gives it, to any vector not proposed; and I
         (nq, m).
     """
     to_floats = _Float32Space(xq, x, metric)
@@ -93,7 +94,7 @@ def _scan(
 def _settle_all_within(
     xq: NDArray[np.generic], x: NDArray[np.generic], t: NDArray[np.float64], k: int, metric: Euclidean
 ) -> Neighbors:
-    """The k nearest of all stored vectors that float32 does not put beyond t (nq,), as `candidate_distances` has it.
+    """The k nearest of all stored vectors that float32 does not put beyond t (nq,), as `distances` has it.
 
     |q - x|^2 <= t where |x|^2 / 2 - qx <= (t - |q|^2) / 2, which is one matrix product a block.
     """
@@ -166,7 +167,7 @@ def _underflow(x: NDArray[np.generic]) -> float:
 class _Float32Space:
     """Float32 for a scan: centred, so that an offset costs no precision, scaled by a power of two, against overflow.
 
-    `unit` turns a scan's distances into those of `candidate_distances`.
+    `unit` turns a scan's distances into those of `distances`.
     """
 
     def __init__(self, xq: NDArray[np.generic], x: NDArray[np.generic], metric: FaissMetric) -> None:

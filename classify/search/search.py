@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import OptionError, param
+from knnvote.indexer.codes.plain import Neighbors
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 
 from .blocks import in_blocks
-from .distances import Neighbors
 from .kinds import SEARCHERS
 from .ladder import Promise
 

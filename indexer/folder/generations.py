@@ -8,14 +8,14 @@ from pathlib import Path
 
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import Location, locate
-from knnvote.indexer.fields import is_number
+from knnvote.indexer.fields import CODES, is_number
 from knnvote.indexer.index import Timing
 from knnvote.indexer.manifest import is_index_folder, read_manifest
 from knnvote.indexer.sealed import read_sealed
 
 LOCK = "lock"
 _ABSURD = 1 << 62  # no build has counted so far: such a file is a stray, and the manifest has no room for twice as much
-_ROLES = "index|vectors|bounds|labels|timing"
+_ROLES = "|".join(("index", "vectors", *CODES, "bounds", "labels", "timing"))  # bounds: of a format before
 _NAME = re.compile(rf"({_ROLES})-(\d{{1,4000}})\.(faiss|npy|parquet|json)")
 _UNFINISHED_NAME = re.compile(rf"\.(manifest|({_ROLES})-\d+)\.[a-z]+\.\d+\.tmp")
 

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import locate
 from knnvote.data.text import describe_error
+from knnvote.indexer.codes.inverted_file import InvertedFile
 from knnvote.indexer.faiss_index import held_vectors, read_faiss
+from knnvote.indexer.fields import CODES
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import Manifest, read_manifest
 
@@ -100,7 +102,7 @@ def load_index(path: Path, manifest: Manifest, address: str = "") -> OpenedIndex
     try:
         faiss_index = read_faiss(names["index"]) if "index" in names else None
         vectors = _map_array(names["vectors"]) if "vectors" in names else held_vectors(faiss_index, dtype)
-        bounds = _map_array(names["bounds"]) if "bounds" in names else None
+        inverted_file = _map_codes(names, manifest) if "codes" in names else None
         rows = pq.ParquetFile(names["labels"])
         labels = rows.read(["label"])["label"].combine_chunks()
     except (ValueError, KeyError, OSError, OverflowError, pa.ArrowException) as error:
@@ -108,7 +110,17 @@ def load_index(path: Path, manifest: Manifest, address: str = "") -> OpenedIndex
     expected = (manifest.n, manifest.d)
     if vectors is None or vectors.shape != expected or vectors.dtype != dtype or len(labels) != expected[0]:
         raise KnnvoteError("it does not hold the vectors that its manifest describes")
-    return OpenedIndex(path, manifest, faiss_index, vectors, labels, rows, bounds, address)
+    return OpenedIndex(path, manifest, faiss_index, vectors, labels, rows, inverted_file, address)
+
+
+def _map_codes(names: dict[str, Path], manifest: Manifest) -> InvertedFile:
+    """The inverted file of an index that has one.
+
+    Raises:
+        ValueError: its arrays do not fit each other.
+    """
+    grid = manifest.search.to_json()["grid"]
+    return InvertedFile.from_arrays({role: _map_array(names[role]) for role in CODES}, grid, manifest.n, manifest.d)
 
 
 def _map_array(path: Path) -> NDArray[Any]:

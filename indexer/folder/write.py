@@ -59,9 +59,10 @@ def _write_generation(folder: Path, index: Index, timing: Timing) -> None:
     if not holds(index.faiss_index, index.vectors):
         files["vectors"] = folder / f"vectors-{generation}.npy"
         _write_array(files["vectors"], index.vectors)
-    if index.bounds_table is not None:
-        files["bounds"] = folder / f"bounds-{generation}.npy"
-        _write_array(files["bounds"], index.bounds_table)
+    if index.inverted_file is not None:
+        for role, array in index.inverted_file.to_arrays().items():
+            files[role] = folder / f"{role}-{generation}.npy"
+            _write_array(files[role], array)
     files["labels"] = folder / f"labels-{generation}.parquet"
     with atomic_write(files["labels"]) as stream:
         pq.write_table(index.provenance(*PROVENANCE), stream, compression="zstd")

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pyarrow as pa
 
@@ -38,14 +37,13 @@ def try_folder(path: str) -> None:
         index = load_index(folder, read_manifest(folder))
         check_labels(index)
         check_structure(index)
-        if index.faiss_index is not None:
-            _search(index)
+        _search(index)
     except _MISFITS as error:
         raise KnnvoteError(f"its content does not fit together ({faiss_reason(error)})") from error
 
 
 def _search(index: Index) -> None:
-    """Search the FAISS index as classify/search does: an inverted file in all its lists, others query by query."""
+    """Search the index as classify/search does: an inverted file in all its lists, others query by query."""
     queries = METRICS[index.metric].space(index.vectors[:_TRIED])
     k = min(_NEIGHBORS, index.n)
     search = index.manifest.search
@@ -55,9 +53,9 @@ def _search(index: Index) -> None:
             index.faiss_index.search(query[None], k, I=I)
             if not ((I >= -1) & (index.n > I)).all():
                 raise KnnvoteError("its search finds rows that it does not have")
-    elif search.grid is not None:
-        ivf, projection = index.ivf
-        ivf.search(projection(queries), k, params=faiss.SearchParametersIVF(nprobe=ivf.nlist))
+    elif index.inverted_file is not None:
+        by_codes = index.inverted_file
+        by_codes.probe(by_codes.projection.encode(queries).codes, k, max(1, by_codes.nlist - 1))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import faiss
 import numpy as np
 
 from knnvote.data.errors import KnnvoteError
+from knnvote.indexer.codes.inverted_file import InvertedFile
+from knnvote.indexer.codes.table import MOST_NORM, Table
 from knnvote.indexer.faiss_index import faiss_metric
 from knnvote.indexer.index import PROVENANCE, Index
 from knnvote.indexer.manifest import ProposingSettings
-from knnvote.indexer.projection import Projection
 
 _MOST_CANDIDATES = 4096  # that HNSW keeps by its own setting, as many as are asked for beside
 
@@ -45,71 +46,51 @@ def check_labels(index: Index) -> None:
 
 
 def check_structure(index: Index) -> None:
-    """Check the FAISS index and the bounds of an opened folder against its manifest.
+    """Check the FAISS index and the codes of an opened folder against its manifest.
 
     Raises:
         KnnvoteError: saying what is wrong.
     """
     root, search = index.faiss_index, index.manifest.search
-    has_grid = not isinstance(search, ProposingSettings) and search.grid is not None
+    if index.inverted_file is not None:
+        _check_inverted_file(index.inverted_file)
     if root is None:
-        _expect(index.kind == "exact" and not has_grid, "it lacks its FAISS index")
+        _expect(not isinstance(search, ProposingSettings), "it lacks its FAISS index")
         return
     _check_size(root, index.d, index.n)
-    if has_grid:
-        ivf, projection = _check_adaptive(index)
-        _check_ivf(ivf)
-        _check_bounds(index, projection)
-    elif index.kind == "exact":
-        _check_holder(root, index.vectors.dtype)
-    elif isinstance(search, ProposingSettings):
+    if isinstance(search, ProposingSettings):
         _check_proposer(index, search)
+    else:
+        _check_holder(root, index.vectors.dtype)
 
 
-def _check_adaptive(index: Index) -> tuple[faiss.IndexIVFFlat, Projection]:
-    """The inverted file and the projection of an index as `knnvote.indexer.faiss_index` builds it, part by part."""
-    chained = index.faiss_index
-    if index.vectors.dtype in (np.uint8, np.float32):
-        _expect_class(chained, faiss.IndexRefine)
-        holder = faiss.downcast_index(chained.refine_index)
-        _check_size(holder, index.d, index.n)
-        _check_holder(holder, index.vectors.dtype)
-        chained = faiss.downcast_index(chained.base_index)
-        _check_size(chained, index.d, index.n)
-    _expect_class(chained, faiss.IndexPreTransform)
-    transforms = [faiss.downcast_VectorTransform(chained.chain.at(i)) for i in range(chained.chain.size())]
-    _expect(len(transforms) == 2, f"its FAISS index has {len(transforms)} transforms, not 2")
-    centring, linear = transforms
-    ivf = faiss.downcast_index(chained.index)
-    _expect_class(ivf, faiss.IndexIVFFlat)
-    _check_size(ivf, ivf.d, index.n)
-    _check_centring(centring, index.d)
-    _expect_class(linear, faiss.LinearTransform)
+def _check_inverted_file(by_codes: InvertedFile) -> None:
+    """Check that each stored vector is in one list, and that codes and bounds are numbers that knnvote could write."""
+    projection, ends = by_codes.projection, by_codes.ends
     _expect(
-        (linear.d_in, linear.d_out, linear.have_bias) == (index.d, ivf.d, False)
-        and linear.A.size() == index.d * ivf.d
-        and 1 <= ivf.d <= index.d,
-        "its principal axes are not of its dimensions",
+        bool(np.isfinite(projection.axes).all() and np.isfinite(projection.centre).all() and projection.axes.any()),
+        "its axes are not finite, or all zero",
     )
-    projection = index.ivf[1]
     _expect(
-        bool(np.isfinite(projection.axes).all() and np.isfinite(projection.centre).all()),
-        "its principal axes are not finite",
+        bool(ends[0] >= 0 and (np.diff(ends) >= 0).all() and ends[-1] == by_codes.table.n),
+        "its lists do not end one after the other",
     )
-    return ivf, projection
+    for table, what in ((by_codes.table, "stored vector"), (by_codes.centroids, "list")):
+        rows = table.tiles["row"].reshape(-1)
+        _expect(
+            bool(np.array_equal(np.sort(rows[: table.n]), np.arange(table.n)) and (rows[table.n :] == -1).all()),
+            f"its codes do not hold each {what} once",
+        )
+        _check_bounds(table)
 
 
-def _check_bounds(index: Index, projection: Projection) -> None:
-    if index.bounds is None:
-        return
-    table = index.bounds.table
-    expected = (index.n, len(projection.axes) + 2)
+def _check_bounds(table: Table) -> None:
+    lengths = [table.tiles[name] for name in ("rest", "rounding")]
     _expect(
-        table.shape == expected and table.dtype == np.float32,
-        f"its bounds are {table.shape} of {table.dtype}, not {expected} of float32",
+        all(bool(np.isfinite(values).all() and (values >= 0).all()) for values in lengths)
+        and bool((np.abs(table.tiles["norm"]) <= MOST_NORM).all()),
+        "its bounds are no lengths",
     )
-    _expect(bool(np.isfinite(table).all() and (table[:, -2:] >= 0).all()), "its bounds are no lengths")
-    _expect(bool(projection.axes.any()), "its principal axes are all zero")
 
 
 def _check_proposer(index: Index, search: ProposingSettings) -> None:

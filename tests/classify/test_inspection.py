@@ -30,7 +30,7 @@ def test_an_index_is_shown_readably(invoke, exact_index):
         "int64, classification: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
         "train.parquet",
         "image image, label label",
-        "index-1.faiss, labels-1.parquet",
+        "index-1.faiss, axes-1.npy",
         read_manifest(exact_index).fingerprint,
     ):
         assert words in shown.stdout

@@ -12,6 +12,7 @@ import pytest
 from made_sets import candidates
 
 from knnvote.classify.classifier import Classifier
+from knnvote.classify.search.candidates import encode
 from knnvote.classify.search.search import search
 from knnvote.classify.vote import Rule
 from knnvote.data.sample import digits, split_digits
@@ -187,27 +188,26 @@ ADAPTIVE = [(name, metric) for name, kind, metric in COMBINATIONS if kind == "ad
 @pytest.mark.parametrize(("name", "metric"), ADAPTIVE)
 def test_what_goes_into_adaptive_search_is_the_same_in_every_batch(data, open_as, name, metric):
     index = open_as(name, "adaptive", metric)
-    _, projection = index.ivf
     with limit_threads(2):
-        whole = projection(METRICS[metric].space(data[name].xq))
-    for found, rows, how in in_batches(lambda xq: projection(METRICS[metric].space(xq)), data[name]):
-        assert np.array_equal(found, whole[rows]), how
+        whole = encode(index, data[name].xq)
+    for found, rows, how in in_batches(lambda xq: encode(index, xq), data[name]):
+        for part, expected in zip(found, whole, strict=True):
+            assert np.array_equal(part, expected[rows]), how
 
 
 @pytest.mark.parametrize(("name", "metric"), ADAPTIVE)
-def test_the_place_of_an_image_in_its_batch_changes_neither_its_projection_nor_its_candidates(
+def test_the_place_of_an_image_in_its_batch_changes_neither_its_codes_nor_its_candidates(
     data, open_as, name, metric
 ):
     index = open_as(name, "adaptive", metric)
-    _, projection = index.ivf
     xq = data[name].xq[:330]
-    projected, proposed = projection(METRICS[metric].space(xq)), candidates(index, xq, K)
+    codes, proposed = encode(index, xq).codes, candidates(index, xq, K)
     rng = np.random.default_rng(4)
     for order in (np.roll(np.arange(len(xq)), 1), np.arange(len(xq))[::-1], *(rng.permutation(len(xq))[:300],) * 3):
-        assert np.array_equal(projection(METRICS[metric].space(xq[order])), projected[order])
+        assert np.array_equal(encode(index, xq[order]).codes, codes[order])
         assert np.array_equal(candidates(index, xq[order], K), proposed[order])
     same = np.repeat(xq[:3], 170, axis=0)  # one image at every place
-    assert np.array_equal(projection(METRICS[metric].space(same)), np.repeat(projected[:3], 170, axis=0))
+    assert np.array_equal(encode(index, same).codes, np.repeat(codes[:3], 170, axis=0))
     assert np.array_equal(candidates(index, same, K), np.repeat(proposed[:3], 170, axis=0))
 
 

@@ -1,8 +1,8 @@
 """What exact search and rungs answer to a stored image that is left out with its copies, in plain NumPy."""
 
-import faiss
 import numpy as np
 
+from knnvote.classify.search.candidates import encode
 from knnvote.classify.vote import vote
 
 
@@ -12,21 +12,25 @@ def squared_distances(a, b):
     return np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * a @ b.T
 
 
+def _keys(codes, table):
+    """Of queries by their codes (nq, p) and what a table holds, by its rows (nq, n)."""
+    products = codes.astype(np.int64) @ table.codes.astype(np.int64).T
+    keys = np.empty(products.shape, dtype=np.int64)
+    keys[:, table.field("row")] = table.field("norm") - 2 * products
+    return keys
+
+
 class LeaveOneOut:
     """What exact search and rungs answer to a stored image that is left out with its copies, in plain NumPy."""
 
     def __init__(self, index, x, y, rule):
-        ivf, projection = index.ivf
+        ivf = index.ivf
         self.y, self.rule = y, rule
         self.copies = np.unique(x, axis=0, return_inverse=True)[1].ravel()
-        projected = projection(x)
-        self.D, self.projected_D = squared_distances(x, x), squared_distances(projected, projected)
-        self.D_to_lists = squared_distances(projected, faiss.downcast_index(ivf.quantizer).reconstruct_n(0, ivf.nlist))
-        inverted = ivf.invlists
-        self.lists = [
-            faiss.rev_swig_ptr(inverted.get_ids(i), inverted.list_size(i)).copy() if inverted.list_size(i) else []
-            for i in range(ivf.nlist)
-        ]
+        codes = encode(index, x).codes
+        self.D = squared_distances(x, x)
+        self.keys, self.keys_of_lists = (_keys(codes, table) for table in (ivf.table, ivf.centroids))
+        self.lists = np.split(ivf.table.field("row").astype(np.int64), ivf.ends[:-1])
 
     def answer(self, D, I):
         """Class and confidence."""
@@ -45,20 +49,14 @@ class LeaveOneOut:
         return self.answer(*self.nearest(row, self.others(row)))
 
     def rung(self, row, rung):
-        """Whether it is sure, and its answer; None where the order of equal projections would decide."""
+        """Whether it is sure, and its answer; None where it is not."""
         if rung.nprobe is None:
             return True, self.exact(row)
-        to_lists = self.D_to_lists[row]
-        places = np.argsort(to_lists, kind="stable")
-        if len(places) > rung.nprobe and to_lists[places[rung.nprobe - 1]] == to_lists[places[rung.nprobe]]:
-            return None
-        held = np.concatenate([self.lists[place] for place in places[: rung.nprobe]]).astype(np.int64)
+        places = np.argsort(self.keys_of_lists[row], kind="stable")
+        held = np.concatenate([self.lists[place] for place in places[: rung.nprobe]])
         held = held[self.copies[held] != self.copies[row]]
-        near = self.projected_D[row, held]
-        order, m = np.argsort(near, kind="stable"), rung.candidates_per_neighbor * self.rule.k
-        if len(held) > m and near[order[m - 1]] == near[order[m]]:
-            return None
-        candidates = held[order[:m]]
+        m = rung.candidates_per_neighbor * self.rule.k
+        candidates = held[np.lexsort((held, self.keys[row, held]))[:m]]
         if rung.confidence is None:
             is_sure = len(candidates) == m and len(set(self.y[candidates])) == 1
             return is_sure, (int(self.y[candidates[0]]), None) if is_sure else None

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from knnvote.classify.search.candidates import propose, propose_by
+from knnvote.classify.search.candidates import encode, propose, propose_by
 from knnvote.classify.vote import Rule
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
@@ -23,7 +23,7 @@ LADDERS = {
 
 def candidates(index, xq, k):
     """What an approximate index proposes for each query when it is searched with care: (nq, m) rows; -1 for none."""
-    return propose_by(index, xq, index.careful(k), k) if index.kind == "adaptive" else propose(index, xq, k)
+    return propose_by(index, encode(index, xq).codes, index.careful(k), k) if index.kind == "adaptive" else propose(index, xq, k)
 
 
 @dataclass(frozen=True)

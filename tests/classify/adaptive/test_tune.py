@@ -18,7 +18,7 @@ from knnvote.data.errors import OptionError
 from knnvote.data.sample import split_digits
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.faiss_index import training_rows
+from knnvote.indexer.codes.inverted_file import training_rows
 from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knnvote.classify.search.distances import candidate_distances
+from knnvote.indexer.codes.steps import distances
 from knnvote.indexer.metric import METRICS
 
 TYPES = (np.uint8, np.uint16, np.float32, np.float64)
@@ -34,7 +34,7 @@ def test_distances_are_those_of_brute_force(metric, dtype, d):
     x, xq = vectors(rng, 40, d, dtype), vectors(rng, 11, d, dtype)
     I = rng.integers(0, len(x), (len(xq), 25))
     expected = np.take_along_axis(brute_force.distances(xq, x, metric), I, axis=1)
-    assert np.array_equal(candidate_distances(xq, x, I, METRICS[metric]), expected)
+    assert np.array_equal(distances(xq, x, I, METRICS[metric]), expected)
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 2**32), (2**32 - 40, 2**32)])
@@ -43,7 +43,7 @@ def test_distances_of_32_bits_are_those_of_exact_sums_but_for_the_rounding_of_on
     rng = np.random.default_rng(6)
     x, xq = rng.integers(low, high, (40, 100), np.uint32), rng.integers(low, high, (7, 100), np.uint32)
     expected = brute_force.distances(xq, x, metric)
-    D = candidate_distances(xq, x, np.broadcast_to(np.arange(40), (7, 40)), METRICS[metric])
+    D = distances(xq, x, np.broadcast_to(np.arange(40), (7, 40)), METRICS[metric])
     if metric == "l1" or (metric == "l2" and high - low == 40):  # sums stay below 2^53
         assert np.array_equal(D, expected)
     np.testing.assert_allclose(D, expected, rtol=1e-14, atol=1e-14 if metric == "cosine" else 0)
@@ -61,7 +61,7 @@ def test_squared_distances_of_bytes_are_exact_beyond_what_float32_counts(draw):
     assert large.any()
     assert not large.all()
     assert (expected[large] != expected[large].astype(np.float32)).any()
-    assert np.array_equal(candidate_distances(xq, x, I, METRICS["l2"]), expected)
+    assert np.array_equal(distances(xq, x, I, METRICS["l2"]), expected)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -72,13 +72,13 @@ def test_a_distance_has_the_same_bits_alone_and_among_others(metric, dtype):
     draw = vectors if dtype != np.uint32 else lambda rng, n, d, kind: rng.integers(1, high, (n, d), kind)
     x, xq = draw(rng, 300, 784, dtype), draw(rng, 40, 784, dtype)
     I = rng.integers(0, len(x), (len(xq), 50))
-    together = candidate_distances(xq, x, I, METRICS[metric])
+    together = distances(xq, x, I, METRICS[metric])
     for rows, columns in ((1, 50), (7, 50), (40, 1), (13, 7), (1, 1)):
         apart = np.empty_like(together)
         for i in range(0, len(xq), rows):
             for j in range(0, 50, columns):
                 part = np.s_[i : i + rows, j : j + columns]
-                apart[part] = candidate_distances(xq[i : i + rows], x, I[part], METRICS[metric])
+                apart[part] = distances(xq[i : i + rows], x, I[part], METRICS[metric])
         assert np.array_equal(apart, together), (rows, columns)
 
 
@@ -88,7 +88,7 @@ def test_a_missing_candidate_is_infinitely_far(metric, dtype):
     rng = np.random.default_rng(4)
     x, xq = vectors(rng, 5, 6, dtype), vectors(rng, 2, 6, dtype)
     I = np.array([[0, -1, 2], [-1, -1, -1]])
-    D = candidate_distances(xq, x, I, METRICS[metric])
+    D = distances(xq, x, I, METRICS[metric])
     assert np.array_equal(np.isinf(D), I < 0)
     assert D[0, 2] == brute_force.distances(xq, x, metric)[0, 2]
 
@@ -99,7 +99,7 @@ def test_no_scale_of_floats_overflows(scale, metric):
     rng = np.random.default_rng(5)
     x, xq = rng.uniform(-1, 1, (20, 784)) * scale, rng.uniform(-1, 1, (4, 784)) * scale
     I = np.broadcast_to(np.arange(20), (4, 20))
-    D = candidate_distances(xq, x, I, METRICS[metric])
+    D = distances(xq, x, I, METRICS[metric])
     assert np.isfinite(D).all()
     assert np.array_equal(D, brute_force.distances(xq, x, metric))
 
@@ -114,7 +114,7 @@ def test_l2_is_reported_as_euclidean_distance_and_the_others_as_they_are():
 def test_parallel_images_have_cosine_distance_zero_and_never_less():
     base = np.arange(1, 20, dtype=np.uint8)
     x = np.outer(np.arange(1, 14, dtype=np.uint8), base)
-    D = candidate_distances(base[None], x, np.arange(13)[None], METRICS["cosine"])
+    D = distances(base[None], x, np.arange(13)[None], METRICS["cosine"])
     assert (D >= 0).all()
     assert (D < 1e-15).all()
 
@@ -125,7 +125,7 @@ def test_one_query_against_all_stored_vectors_takes_little_memory():
     tracemalloc.start()
     try:
         for metric in ("l2", "l1"):
-            candidate_distances(np.ones((1, 784), np.uint8), x, I, METRICS[metric])
+            distances(np.ones((1, 784), np.uint8), x, I, METRICS[metric])
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -158,6 +158,6 @@ def test_distances_of_any_shape_and_type_are_those_of_brute_force(seed, dtype, m
     x, xq = vectors(rng, n, d, dtype), vectors(rng, nq, d, dtype)
     xq[0] = x[0]
     I = np.broadcast_to(np.arange(n), (nq, n))
-    D = candidate_distances(xq, x, I, METRICS[metric])
+    D = distances(xq, x, I, METRICS[metric])
     assert np.array_equal(D, brute_force.distances(xq, x, metric))
     assert D[0, 0] < 1e-15

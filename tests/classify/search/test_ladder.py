@@ -6,7 +6,7 @@ import pytest
 from made_sets import CHEAP, LADDERS, LAST, SURE, build, clusters, with_rungs
 
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.search.candidates import probe, project
+from knnvote.classify.search.candidates import encode
 from knnvote.classify.search.ladder import rungs_for
 from knnvote.classify.search.search import exact_search, find, search, why_no_promise
 from knnvote.classify.vote import Rule, mean_target, vote
@@ -81,12 +81,12 @@ def test_rungs_settle_the_queries_of_which_they_are_sure_and_no_others(case, dty
     rule = Rule(k=K, weights=weights)
     index = with_rungs(path, (CHEAP, SURE, LAST), rule)
     D, I, settled_by = find(index, xq, rule, "label")
-    projected = project(index, xq)
-    cheap = probe(index, projected, CHEAP.candidates(K, index.n), CHEAP.nprobe)[1]
+    codes = encode(index, xq).codes
+    cheap = index.ivf.probe(codes, CHEAP.candidates(K, index.n), CHEAP.nprobe)
     agree = (cheap >= 0).all(axis=1) & (data.y[cheap] == data.y[cheap[:, :1]]).all(axis=1)
     assert np.array_equal(settled_by == 1, agree)
     passed_on = np.flatnonzero(~agree)
-    proposed = probe(index, projected, SURE.candidates(K, index.n), SURE.nprobe)[1]
+    proposed = index.ivf.probe(codes, SURE.candidates(K, index.n), SURE.nprobe)
     for row in passed_on:
         near = proposed[row][proposed[row] >= 0]
         order = near[np.lexsort((near, distances[row, near]))][:K]
@@ -249,7 +249,7 @@ def test_queries_with_too_few_candidates_get_brute_forces_neighbours(case, dtype
     _, path, xq, distances = case(dtype, metric)
     rule = Rule(k=60)
     index = with_rungs(path, rungs, rule)
-    lacking = (probe(index, project(index, xq), rule.k, rungs[-1].nprobe or 1)[1] < 0).any(axis=1)
+    lacking = (index.ivf.probe(encode(index, xq).codes, rule.k, rungs[-1].nprobe or 1) < 0).any(axis=1)
     assert lacking.any()
     D, I, settled_by = find(index, xq, rule, "label")
     expected_D, expected_I = brute_neighbors(distances, rule.k, metric)
@@ -264,7 +264,7 @@ def test_a_rung_in_the_middle_is_not_sure_of_queries_with_too_few_candidates(cas
     _, path, xq, distances = case("uint8", "l2")
     rule = Rule(k=60, weights=weights)
     index = with_rungs(path, (Rung(1, 1, None), Rung(2, 1, 0.5), EXACT), rule)
-    lacking = (probe(index, project(index, xq), 60, 2)[1] < 0).any(axis=1)
+    lacking = (index.ivf.probe(encode(index, xq).codes, 60, 2) < 0).any(axis=1)
     assert lacking.any()
     _, I, settled_by = find(index, xq, rule, "label")
     assert (settled_by[lacking] == 3).all()
@@ -324,7 +324,7 @@ def test_a_regressions_rung_is_sure_where_all_candidates_lie_within_the_toleranc
     index = with_rungs(tmp_path / "x.knn", (CHEAP, EXACT), rule, tolerance=tolerance)
     xq, _ = convert_queries(data.xq, index.vectors.dtype)
     answer = Classifier(index, rule).answer(xq, {})
-    cheap = probe(index, project(index, xq), CHEAP.candidates(K, index.n), CHEAP.nprobe)[1]
+    cheap = index.ivf.probe(encode(index, xq).codes, CHEAP.candidates(K, index.n), CHEAP.nprobe)
     full, labels = (cheap >= 0).all(axis=1), targets[cheap]
     sure = full & (labels.max(axis=1) - labels.min(axis=1) <= tolerance)
     assert 20 < sure.sum() < 90

@@ -55,7 +55,7 @@ def _search_lines(facts: dict[str, Any]) -> list[str]:
     if facts["kind"] == "exact":
         return [
             "every stored image that a lower bound of its distance does not rule out"
-            if "bounds" in facts["files"]
+            if "codes" in facts["files"]
             else "every stored image"
         ]
     settings = search_from_json(facts["kind"], facts["search"])

@@ -1,0 +1,151 @@
+"""An inverted file over codes: stored vectors in lists around centroids, so that a search can look through a few."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from knnvote.data.reading import rows_within_budget
+from knnvote.indexer.metric import Euclidean, Metric
+
+from .components import choose_components
+from .projection import Coded, Projection, fit_projection
+from .steps import nearest
+from .table import TILE, Table, pack, tile_type
+
+_AXES_FROM = 16_384  # rows at most: the covariance of more does not change the axes noticeably
+_CENTROID_FROM = 24  # rows for each centroid at most, likewise
+_MANY, _FEW = 1024, 64  # components: more dimensions than many have axes for some of them alone
+_BLOCK = 16_384  # rows projected at a time, at most
+_LARGEST = {np.dtype(np.uint8): 2**8 - 1, np.dtype(np.uint16): 2**16 - 1}  # of pixels that the grid takes as they are
+
+
+@dataclass(frozen=True, eq=False)
+class InvertedFile:
+    """Codes of n stored vectors, list after list.
+
+    Attributes:
+        projection: makes codes of queries.
+        table: codes of stored vectors.
+        centroids: codes of the middle of each list.
+        ends: (nlist,) int64, where each list ends in the table.
+    """
+
+    projection: Projection
+    table: Table
+    centroids: Table
+    ends: NDArray[np.int64]
+
+    @property
+    def nlist(self) -> int:
+        """Lists."""
+        return len(self.ends)
+
+    @property
+    def p(self) -> int:
+        """Components of a code."""
+        return self.table.p
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """As arrays that can be stored, which with the projection's grid say all."""
+        axes = np.vstack([self.projection.centre, self.projection.axes])
+        return {"axes": axes, "codes": self.table.tiles, "lists": self.centroids.tiles, "ends": self.ends}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]], grid: float, n: int, d: int) -> "InvertedFile":
+        """What `to_arrays` gave, for n stored vectors of d dimensions.
+
+        Raises:
+            ValueError: types and shapes do not fit each other; where lists end is not checked, nor what codes are.
+        """
+        axes, tiles, lists, ends = (arrays[role] for role in ("axes", "codes", "lists", "ends"))
+        p, nlist = len(axes) - 1, len(ends)
+        fits = (
+            axes.dtype == np.float64
+            and axes.shape == (p + 1, d)
+            and p >= 4
+            and p % 4 == 0
+            and tiles.dtype == lists.dtype == tile_type(p)
+            and tiles.shape == (-(-n // TILE),)
+            and lists.shape == (-(-nlist // TILE),)
+            and ends.dtype == np.int64
+            and ends.shape == (nlist,)
+            and nlist >= 1
+        )
+        if not fits:
+            raise ValueError("its codes do not fit its vectors")
+        projection = Projection(centre=axes[0], grid=grid, axes=axes[1:])
+        return cls(projection, Table(tiles, n), Table(lists, nlist), ends)
+
+    def probe(self, codes: NDArray[np.int8], m: int, nprobe: int) -> NDArray[np.int64]:
+        """The m nearest by their codes (nq, p) in the nprobe nearest lists, nearest first: (nq, m), -1 for none."""
+        if nprobe >= self.nlist:
+            return nearest(self.table, codes, m)
+        return nearest(self.table, codes, m, nearest(self.centroids, codes, nprobe), self.ends)
+
+
+def build_inverted_file(x: NDArray[np.generic], metric: Metric, seed: int, *, needed: bool) -> InvertedFile | None:
+    """Code stored vectors x (n, d), with as many components as pay.
+
+    Args:
+        x: stored vectors.
+        metric: their space is where axes are fitted.
+        seed: of what is drawn at random.
+        needed: whether the search cannot do without; else None where no number of components pays.
+    """
+    n, d = x.shape
+    train = training_rows(n, seed)
+    sample = x[np.sort(train[: rows_within_budget(d, _AXES_FROM)])]
+    largest = _LARGEST.get(x.dtype) if metric.keeps_values else None
+    projection = fit_projection(metric.space(sample), d if d <= _MANY else _FEW, largest=largest)
+    p = choose_components(x, projection, metric, seed) if isinstance(metric, Euclidean) else None
+    if p is None and not needed:
+        return None
+    projection = projection.first(p or _FEW)
+    coded = [projection.encode(metric.projectable(block)) for block in _blocks(x)]
+    whole = Coded(*map(np.concatenate, zip(*coded, strict=True)))
+    centroids = _centroids(whole.codes, train, seed)
+    list_of = nearest(centroids, whole.codes, 1)[:, 0]
+    order = np.argsort(list_of, kind="stable")
+    ends = np.cumsum(np.bincount(list_of, minlength=centroids.n)).astype(np.int64)
+    return InvertedFile(projection, pack(Coded(*(values[order] for values in whole)), order), centroids, ends)
+
+
+def training_rows(n: int, seed: int) -> NDArray[np.int64]:
+    """Rows of n stored vectors that axes and centroids are fitted to, at most half of them, in random order.
+
+    The others are as new to these as a query is, and can stand for one.
+    """
+    return np.random.default_rng(seed).permutation(n)[: min(-(-n // 2), _CENTROID_FROM * _list_count(n))]
+
+
+def _list_count(n: int) -> int:
+    """About 4 sqrt(n).
+
+    To find the nearest lists costs about as much then as to search those that a cheap rung needs.
+    """
+    return int(min(-(-n // 2), 2 ** round(np.log2(4 * np.sqrt(n)))))
+
+
+def _blocks(x: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
+    """Stored vectors x (n, d), as many at a time as may be floats at once."""
+    step = rows_within_budget(x.shape[1], _BLOCK)
+    return (x[start : start + step] for start in range(0, len(x), step))
+
+
+def _centroids(codes: NDArray[np.int8], train: NDArray[np.int64], seed: int) -> Table:
+    """Middles of lists, by k-means of codes (n, p)."""
+    n, p = codes.shape
+    clustering: Any = faiss.Kmeans(
+        p, _list_count(n), niter=10, seed=seed, min_points_per_centroid=1, max_points_per_centroid=n
+    )
+    clustering.train(codes[np.sort(train)].astype(np.float32))
+    rounded = np.rint(clustering.centroids)
+    nothing = np.zeros(len(rounded))
+    return pack(
+        Coded(rounded.astype(np.int8), np.square(rounded.astype(np.float64)).sum(axis=1), nothing, nothing),
+        np.arange(len(rounded)),
+    )

@@ -1,0 +1,468 @@
+// The hot steps of a search, compiled: plain C functions on plain memory, without Python and without state.
+//
+// Notation, as in `table.py`, which says why the bound holds and packs the tiles:
+//   a tile   16 stored vectors, and p + 16 bytes for each: p codes of 8 bits (a + 128, four components of the first
+//            vector, four of the second ...), then for each its norm (int32), rest, rounding (float32) and row (int32)
+//   q        the codes of a query, int8
+//   key      norm - 2 q.a: what orders stored vectors by their distance from a query, as far as codes tell
+//   bound    a stored vector can be as near as t only if
+//                norm (1 - DELTA) - 2 q.a - 2 rest_q rest - rounding (rounding + 2 tau) <= limit,
+//            with tau and limit from t; in float32, whose own rounding DELTA and the limit allow for
+//
+// Products of codes are whole numbers, and sums of distances are taken in one order (LANES), so every variant of this
+// file, and NumPy, finds the same. It is compiled once for each set of instructions, with VARIANT for its name;
+// `library.py` chooses the widest that the processor has.
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define JOIN_(a, b) a##_##b
+#define JOIN(a, b) JOIN_(a, b)
+#define VISIBLE extern "C" __attribute__((visibility("default")))
+#define EXPORT(name) VISIBLE void JOIN(name, VARIANT)
+
+namespace {
+
+constexpr int TILE = 16;        // stored vectors
+constexpr int LANES = 32;       // partial sums of a distance
+constexpr long BLOCK = 1 << 17; // bytes of tiles that stay in the cache while all queries pass
+constexpr int AHEAD = 8;        // vectors fetched before their distance is computed
+constexpr int WAITING = 256;    // stored vectors that the bound did not rule out, before their distances are computed
+constexpr float DELTA = 1.0f / (1 << 18);
+
+typedef int32_t int32x16 __attribute__((vector_size(64)));
+typedef float float32x16 __attribute__((vector_size(64)));
+
+template <class V> inline V load(const void *from) {
+    V v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+// ---- products of codes ---------------------------------------------------------------------------------------------
+
+// What a query's codes are to be for `dot4`: `WORDS` numbers for every four of them.
+#if defined(__AVX512VNNI__)
+constexpr int WORDS = 1;
+inline void prepare(const int8_t *q, long p, int32_t *words) { memcpy(words, q, p); }
+inline int32x16 dot4(int32x16 sum, int32x16 codes, const int32_t *words) {
+    return (int32x16)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)codes, _mm512_set1_epi32(words[0]));
+}
+#elif defined(__AVX2__)
+constexpr int WORDS = 2;  // the even codes and the odd, as pairs of 16 bits
+inline void prepare(const int8_t *q, long p, int32_t *words) {
+    for (long i = 0; i < p / 4; i++)
+        for (int odd = 0; odd < 2; odd++) {
+            int16_t pair[2] = {q[4 * i + odd], q[4 * i + odd + 2]};
+            memcpy(words + 2 * i + odd, pair, 4);
+        }
+}
+inline int32x16 dot4(int32x16 sum, int32x16 codes, const int32_t *words) {
+    __m256i half[2], total[2], even = _mm256_set1_epi32(words[0]), odd = _mm256_set1_epi32(words[1]);
+    memcpy(half, &codes, 64), memcpy(total, &sum, 64);
+    for (int i = 0; i < 2; i++) {
+        __m256i low = _mm256_and_si256(half[i], _mm256_set1_epi32(0x00ff00ff));
+        __m256i high = _mm256_srli_epi16(half[i], 8);
+        total[i] = _mm256_add_epi32(total[i], _mm256_add_epi32(_mm256_madd_epi16(low, even), _mm256_madd_epi16(high, odd)));
+    }
+    memcpy(&sum, total, 64);
+    return sum;
+}
+#else
+constexpr int WORDS = 4;
+inline void prepare(const int8_t *q, long p, int32_t *words) {
+    for (long i = 0; i < p; i++) words[i] = q[i];
+}
+inline int32x16 dot4(int32x16 sum, int32x16 codes, const int32_t *words) {
+    return sum + (codes & 255) * words[0] + ((codes >> 8) & 255) * words[1] + ((codes >> 16) & 255) * words[2] +
+           ((codes >> 24) & 255) * words[3];
+}
+#endif
+
+// Which of 16 numbers are not greater than a limit, bit by bit; what is no number is not greater.
+inline uint32_t not_greater(float32x16 v, float limit) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(limit), _CMP_NGT_UQ);
+#else
+    int32x16 greater = v > limit;
+    uint32_t mask = 0;
+    for (int i = 0; i < TILE; i++) mask |= uint32_t(greater[i] == 0) << i;
+    return mask;
+#endif
+}
+inline uint32_t not_greater(int32x16 v, int32_t limit) {
+#if defined(__AVX512F__)
+    return _mm512_cmple_epi32_mask((__m512i)v, _mm512_set1_epi32(limit));
+#else
+    int32x16 greater = v > limit;
+    uint32_t mask = 0;
+    for (int i = 0; i < TILE; i++) mask |= uint32_t(greater[i] == 0) << i;
+    return mask;
+#endif
+}
+
+struct Tiles {
+    const uint8_t *first;
+    long p;
+    long size() const { return TILE * (p + 16); }
+    const uint8_t *tile(long i) const { return first + i * size(); }
+    const uint8_t *norm(long i) const { return tile(i) + TILE * p; }
+    const uint8_t *rest(long i) const { return norm(i) + 4 * TILE; }
+    const uint8_t *rounding(long i) const { return norm(i) + 8 * TILE; }
+    const uint8_t *row(long i) const { return norm(i) + 12 * TILE; }
+};
+
+// q.a of T tiles and Q queries. Codes are stored as a + 128, so that sums begin with -128 times that of q.
+template <int T, int Q>
+inline void products(const Tiles &tiles, long tile, const int32_t *const *words, const int32_t *begin, int32x16 (*sum)[Q]) {
+    for (int t = 0; t < T; t++)
+        for (int j = 0; j < Q; j++) sum[t][j] = int32x16{} + begin[j];
+    const uint8_t *codes = tiles.tile(tile);
+    long size = tiles.size();
+    for (long i = 0; i < tiles.p / 4; i++)
+        for (int t = 0; t < T; t++) {
+            int32x16 c = load<int32x16>(codes + t * size + 64 * i);
+            for (int j = 0; j < Q; j++) sum[t][j] = dot4(sum[t][j], c, words[j] + WORDS * i);
+        }
+}
+
+inline int32_t beginning(const int8_t *q, long p) {
+    int32_t sum = 0;
+    for (long i = 0; i < p; i++) sum += q[i];
+    return -128 * sum;
+}
+
+// ---- the m least, in order -----------------------------------------------------------------------------------------
+
+// Keeps the m least of (value, row) in ascending order.
+template <class Value, class Row> struct Least {
+    Value *values;
+    Row *rows;
+    long m, held = 0;
+    bool takes(Value value, Row row) const {
+        return held < m || value < values[m - 1] || (value == values[m - 1] && row < rows[m - 1]);
+    }
+    void insert(Value value, Row row) {
+        long i = held < m ? held++ : m - 1;
+        for (; i > 0 && (values[i - 1] > value || (values[i - 1] == value && rows[i - 1] > row)); i--)
+            values[i] = values[i - 1], rows[i] = rows[i - 1];
+        values[i] = value, rows[i] = row;
+    }
+};
+
+// ---- distances -----------------------------------------------------------------------------------------------------
+
+// Sums have LANES parts: the i-th term goes to part i mod LANES, and at the end the upper half is added to the lower
+// until one is left. No product is fused with a sum, so that NumPy's have the same bits.
+inline double add_up(double *part) {
+    for (int half = LANES / 2; half; half /= 2)
+        for (int j = 0; j < half; j++) part[j] += part[j + half];
+    return part[0];
+}
+template <class Term> inline double sum_of(long d, Term term) {
+    double part[LANES] = {};
+    long i = 0;
+    for (; i + LANES <= d; i += LANES)
+        for (int j = 0; j < LANES; j++) part[j] += term(i + j);
+    for (int j = 0; i + j < d; j++) part[j] += term(i + j);
+    return add_up(part);
+}
+
+struct Query {
+    const double *values;  // in the metric's space
+    const uint8_t *bytes;  // of l2 between bytes, instead
+    double squares;        // of cosine between whole numbers: the sum of the squares of its values
+    long d;
+};
+
+template <class X> double squared_l2(const Query &q, const void *stored) {
+    const X *x = (const X *)stored;
+    const double *values = q.values;
+    return sum_of(q.d, [=](long i) {
+        double e = values[i] - (double)x[i];
+        return e * e;
+    });
+}
+template <class X> double l1(const Query &q, const void *stored) {
+    const X *x = (const X *)stored;
+    const double *values = q.values;
+    return sum_of(q.d, [=](long i) { return fabs(values[i] - (double)x[i]); });
+}
+template <class X> double cosine(const Query &q, const void *stored) {
+    const X *x = (const X *)stored;
+    const double *values = q.values;
+    double length = sqrt(sum_of(q.d, [=](long i) { return (double)x[i] * (double)x[i]; }));
+    if (length == 0) length = 1;
+    return sum_of(q.d, [=](long i) {
+        double e = values[i] - (double)x[i] / length;
+        return e * e;
+    }) / 2;
+}
+template <class X> double cosine_of_whole(const Query &q, const void *stored) {
+    const X *x = (const X *)stored;
+    const double *values = q.values;
+    double dot = sum_of(q.d, [=](long i) { return values[i] * (double)x[i]; });
+    double squares = sum_of(q.d, [=](long i) { return (double)x[i] * (double)x[i]; });
+    double distance = 1 - dot / sqrt(q.squares * squares);
+    return distance > 0 ? distance : 0;
+}
+double squared_l2_of_bytes(const Query &q, const void *stored) {
+    const uint8_t *x = (const uint8_t *)stored, *y = q.bytes;
+    int64_t total = 0;
+    for (long start = 0; start < q.d; start += 1 << 14) {  // sums of so many stay below 2^31
+        long end = start + (1 << 14) < q.d ? start + (1 << 14) : q.d;
+        int32_t sum = 0;
+        long i = start;
+#if defined(__AVX512VNNI__)
+        __m512i sums[2] = {};
+        for (; i < end; i += 64)
+            for (int half = 0; half < 2; half++) {
+                long left = end - i - 32 * half;
+                __mmask32 mask = left >= 32 ? ~0u : left > 0 ? (1u << left) - 1 : 0;
+                __m512i a = _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(mask, x + i + 32 * half));
+                __m512i b = _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(mask, y + i + 32 * half));
+                __m512i e = _mm512_sub_epi16(a, b);
+                sums[half] = _mm512_dpwssd_epi32(sums[half], e, e);
+            }
+        sum = _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]));
+#endif
+        for (; i < end; i++) {
+            int32_t e = int32_t(x[i]) - int32_t(y[i]);
+            sum += e * e;
+        }
+        total += sum;
+    }
+    return double(total);
+}
+
+typedef double (*Distance)(const Query &, const void *);
+
+// By the numbers that `library.py` has for metrics and types.
+template <class X> Distance distance_for(int metric) {
+    Distance of[] = {squared_l2<X>, cosine<X>, l1<X>, cosine_of_whole<X>};
+    return of[metric];
+}
+Distance distance_for(int metric, int type) {
+    switch (type) {
+    case 0: return distance_for<uint8_t>(metric);
+    case 1: return distance_for<uint16_t>(metric);
+    case 2: return distance_for<uint32_t>(metric);
+    case 3: return distance_for<float>(metric);
+    case 4: return distance_for<double>(metric);
+    default: return squared_l2_of_bytes;
+    }
+}
+constexpr long SIZES[] = {1, 2, 4, 4, 8, 1};
+
+struct Vectors {
+    const uint8_t *first;
+    long size;  // bytes of one
+    Distance distance;
+    Vectors(const void *x, long d, int metric, int type)
+        : first((const uint8_t *)x), size(d * SIZES[type]), distance(distance_for(metric, type)) {}
+    const uint8_t *at(int64_t row) const { return first + row * size; }
+    void fetch(int64_t row) const {
+        for (long i = 0; i < size && i < 4096; i += 64) __builtin_prefetch(at(row) + i);
+    }
+};
+struct Queries {
+    const void *first;
+    const double *squares;
+    long d;
+    bool are_bytes;
+    Query operator[](long i) const {
+        if (are_bytes) return {nullptr, (const uint8_t *)first + i * d, 0, d};
+        return {(const double *)first + i * d, nullptr, squares ? squares[i] : 0, d};
+    }
+};
+
+}  // namespace
+
+// Distances D (nq, m) of candidates I (nq, m), infinite for -1.
+EXPORT(distances)(const void *xq, const double *squares, long nq, const void *x, long d, int metric, int type,
+                  const int64_t *I, long m, double *D) {
+    Vectors vectors(x, d, metric, type);
+    Queries queries{xq, squares, d, type == 5};
+    for (long i = 0; i < nq; i++) {
+        Query q = queries[i];
+        for (long j = 0; j < m; j++) {
+            long ahead = i * m + j + AHEAD;
+            if (ahead < nq * m && I[ahead] >= 0) vectors.fetch(I[ahead]);
+            int64_t row = I[i * m + j];
+            D[i * m + j] = row < 0 ? INFINITY : vectors.distance(q, vectors.at(row));
+        }
+    }
+}
+
+// The m stored vectors of least keys in some lists, or of all n without lists: keys and rows (nq, m), rows -1 for none.
+EXPORT(nearest)(const uint8_t *first, long p, long n, const int8_t *codes, long nq, const int64_t *list_ends,
+                const int64_t *lists, long nprobe, long m, int32_t *keys, int64_t *rows) {
+    Tiles tiles{first, p};
+    int32_t *words = (int32_t *)malloc(p * WORDS + 64);
+    for (long i = 0; i < nq; i++) {
+        const int8_t *q = codes + i * p;
+        prepare(q, p, words);
+        int32_t begin = beginning(q, p);
+        Least<int32_t, int64_t> least{keys + i * m, rows + i * m, m};
+        for (long l = 0; l < nprobe; l++) {
+            long start = 0, end = n;
+            if (lists) {
+                int64_t list = lists[i * nprobe + l];
+                if (list < 0) continue;
+                start = list ? list_ends[list - 1] : 0, end = list_ends[list];
+            }
+            for (long tile = start / TILE; tile * TILE < end; tile++) {
+                int32x16 sum[1][1];
+                products<1, 1>(tiles, tile, &words, &begin, sum);
+                int32x16 key = load<int32x16>(tiles.norm(tile)) - 2 * sum[0][0];
+                uint32_t mask = not_greater(key, least.held < m ? INT32_MAX : least.values[m - 1]);
+                if (tile * TILE < start) mask &= ~0u << (start - tile * TILE);
+                if (end - tile * TILE < TILE) mask &= (1u << (end - tile * TILE)) - 1;
+                if (!mask) continue;
+                int32x16 row = load<int32x16>(tiles.row(tile));
+                for (; mask; mask &= mask - 1) {
+                    int lane = __builtin_ctz(mask);
+                    if (least.takes(key[lane], row[lane])) least.insert(key[lane], row[lane]);
+                }
+            }
+        }
+        for (long j = least.held; j < m; j++) keys[i * m + j] = INT32_MAX, rows[i * m + j] = -1;
+    }
+    free(words);
+}
+
+namespace {
+
+// A query of a scan: its codes, what its bound needs, and the k nearest so far.
+struct Scan {
+    const int32_t *words;
+    int32_t begin;
+    float rest2, tau2, limit;
+    double norm, rounding;
+    Least<double, int64_t> nearest;
+    double t;  // the most that its k-th distance can be
+
+    // The bound for t. A distance of the metric, as `distances` gives it, times `square` is squared in units of codes.
+    void aim(double square, double plus) {
+        double tau = sqrt((t + plus) * square) * (1 + 1e-9) + rounding;
+        double most = tau * tau - norm;
+        most += (tau * tau + norm) * DELTA + 1;
+        limit = nextafterf(float(most), INFINITY);
+        tau2 = nextafterf(float(2 * tau), INFINITY);
+    }
+};
+
+struct Pair {
+    int64_t row;
+    long query;
+};
+
+template <int T, int Q>
+inline long sift(const Tiles &tiles, long tile, Scan *scans, long first_query, Pair *waiting, long count) {
+    const int32_t *words[Q];
+    int32_t begin[Q];
+    for (int j = 0; j < Q; j++) words[j] = scans[j].words, begin[j] = scans[j].begin;
+    int32x16 sum[T][Q];
+    products<T, Q>(tiles, tile, words, begin, sum);
+    for (int t = 0; t < T; t++) {
+        float32x16 norm = __builtin_convertvector(load<int32x16>(tiles.norm(tile + t)), float32x16) * (1 - DELTA);
+        float32x16 rest = load<float32x16>(tiles.rest(tile + t)), rounding = load<float32x16>(tiles.rounding(tile + t));
+        for (int j = 0; j < Q; j++) {
+            float32x16 bound = norm - 2 * __builtin_convertvector(sum[t][j], float32x16) - rest * scans[j].rest2 -
+                               rounding * (rounding + scans[j].tau2);
+            uint32_t mask = not_greater(bound, scans[j].limit);
+            if (__builtin_expect(mask != 0, 0)) {
+                int32x16 row = load<int32x16>(tiles.row(tile + t));
+                for (; mask; mask &= mask - 1) {
+                    int lane = __builtin_ctz(mask);
+                    if (row[lane] >= 0) waiting[count++] = {row[lane], first_query + j};
+                }
+            }
+        }
+    }
+    return count;
+}
+
+}  // namespace
+
+// The k nearest D, I (nq, k) of all n stored vectors, of those that are not farther than t (nq,): the bound rules out
+// the others, and each of the rest gets its distance. t falls as nearer ones are found.
+EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const double *norm, const double *rest,
+             const double *rounding, const double *t, double square, double plus, const void *xq, const double *squares,
+             long nq, const void *x, long d, int metric, int type, long k, double *D, int64_t *I) {
+    constexpr int T = 4, Q = 4;
+    Tiles tiles{first, p};
+    Vectors vectors(x, d, metric, type);
+    Queries queries{xq, squares, d, type == 5};
+    long count = (n + TILE - 1) / TILE, width = p / 4 * WORDS;
+    int32_t *words = (int32_t *)malloc(nq * width * 4 + 64);
+    Scan *scans = (Scan *)malloc((nq + 1) * sizeof(Scan));
+    Pair *waiting = (Pair *)malloc((WAITING + T * Q * TILE) * sizeof(Pair));
+    for (long i = 0; i < nq; i++) {
+        prepare(codes + i * p, p, words + i * width);
+        scans[i] = {words + i * width,      beginning(codes + i * p, p), nextafterf(float(2 * rest[i]), INFINITY), 0, 0,
+                    norm[i], rounding[i], {D + i * k, I + i * k, k}, t[i]};
+        scans[i].aim(square, plus);
+    }
+    long block = BLOCK / tiles.size() / T * T;
+    if (block < T) block = T;
+    for (long start = 0; start < count; start += block) {
+        long end = start + block < count ? start + block : count, held = 0;
+        auto settle = [&] {
+            for (long w = 0; w < held; w++) {
+                if (w + AHEAD < held) vectors.fetch(waiting[w + AHEAD].row);
+                Scan &scan = scans[waiting[w].query];
+                double distance = vectors.distance(queries[waiting[w].query], vectors.at(waiting[w].row));
+                if (!(distance <= scan.t) || !scan.nearest.takes(distance, waiting[w].row)) continue;
+                scan.nearest.insert(distance, waiting[w].row);
+                if (scan.nearest.held == k && scan.nearest.values[k - 1] < scan.t) {
+                    scan.t = scan.nearest.values[k - 1];
+                    scan.aim(square, plus);
+                }
+            }
+            held = 0;
+        };
+        long i = 0;
+        for (; i + Q <= nq; i += Q) {
+            long tile = start;
+            for (; tile + T <= end; tile += T) {
+                held = sift<T, Q>(tiles, tile, scans + i, i, waiting, held);
+                if (held >= WAITING) settle();
+            }
+            for (; tile < end; tile++) {
+                held = sift<1, Q>(tiles, tile, scans + i, i, waiting, held);
+                if (held >= WAITING) settle();
+            }
+        }
+        for (; i < nq; i++)
+            for (long tile = start; tile < end; tile++) {
+                held = sift<1, 1>(tiles, tile, scans + i, i, waiting, held);
+                if (held >= WAITING) settle();
+            }
+        settle();
+    }
+    for (long i = 0; i < nq; i++)
+        for (long j = scans[i].nearest.held; j < k; j++) D[i * k + j] = INFINITY, I[i * k + j] = -1;
+    free(words), free(scans), free(waiting);
+}
+
+// Whether the processor has the instructions of this variant.
+VISIBLE int JOIN(runs, VARIANT)() {
+#if defined(__AVX512VNNI__)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#elif defined(__AVX2__)
+    return __builtin_cpu_supports("avx2");
+#else
+    return 1;
+#endif
+}
+
+#if defined(MARK)
+VISIBLE const char *const knnvote_mark = MARK;  // of this source, so that no other is taken for it
+#endif
