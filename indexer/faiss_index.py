@@ -19,7 +19,7 @@ from knnvote.data.reading import rows_within_budget
 from knnvote.data.text import first_line
 
 from .apart import run_apart
-from .codes.inverted_file import InvertedFile, build_inverted_file
+from .codes.inverted_file import InvertedFile, build_inverted_file, fit_codes
 from .manifest import AdaptiveSettings, ProposingSettings, ScanSettings, SearchSettings
 from .metric import METRICS, Euclidean, FaissMetric
 from .names import Kind, MetricName
@@ -57,15 +57,18 @@ def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: MetricName, facto
     Raises:
         OptionError: FAISS does not know the metric, or cannot build the factory string for these vectors.
     """
-    if kind == "exact":
-        known = METRICS[metric]
-        by_codes = build_inverted_file(x, known, seed, needed=False) if isinstance(known, Euclidean) else None
-        return Built(*_lossless_holder(x), ScanSettings(by_codes.projection.grid if by_codes else None), by_codes)
-    if kind == "adaptive":
-        by_codes = build_inverted_file(x, faiss_metric(metric), seed, needed=True)
-        careful = Rung(nprobe=max(1, by_codes.nlist // 8), candidates_per_neighbor=8)
-        return Built(*_lossless_holder(x), AdaptiveSettings(by_codes.projection.grid, careful), by_codes)
-    return _from_factory(x, faiss_metric(metric), factory)
+    if kind not in ("exact", "adaptive"):
+        return _from_factory(x, faiss_metric(metric), factory)
+    space = METRICS[metric] if kind == "exact" else faiss_metric(metric)
+    if kind == "exact" and not isinstance(space, Euclidean):
+        return Built(*_lossless_holder(x), ScanSettings())
+    projection, pays = fit_codes(x, space, seed)
+    if kind == "exact" and not pays:
+        return Built(*_lossless_holder(x), ScanSettings())
+    by_codes = build_inverted_file(x, projection, space, seed)
+    careful = Rung(nprobe=max(1, by_codes.nlist // 8), candidates_per_neighbor=8)
+    exact, adaptive = ScanSettings(projection.grid), AdaptiveSettings(projection.grid, careful)
+    return Built(*_lossless_holder(x), exact if kind == "exact" else adaptive, by_codes)
 
 
 def faiss_metric(name: MetricName) -> FaissMetric:

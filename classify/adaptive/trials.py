@@ -41,6 +41,7 @@ class Queries:
         tolerance: of a regression: labels no farther apart than this agree; None for classes.
         rows: (nq,) of the index.
         image: (nq,) which of the images that were to be asked; twice for one that has many copies.
+        copies: (images,) a number for each of these that its copies among them share.
         is_alone: (nq,) whether it is left out without its copies.
         spare: (nq,) neighbours to search beyond those needed.
         label: (nq,) a class's place in class order, or a mean.
@@ -52,6 +53,7 @@ class Queries:
     tolerance: float | None
     rows: NDArray[np.int64]
     image: NDArray[np.int64]
+    copies: NDArray[np.int64]
     is_alone: NDArray[np.bool_]
     spare: NDArray[np.int64]
     label: NDArray[np.float64]
@@ -64,12 +66,14 @@ class Trials:
 
     Attributes:
         image: (nq,) of each query, as `Queries` has it.
+        copies: (images,), as `Queries` has it.
         place: of each rung in what follows.
         sure: (s, nq) whether the rung settles the query.
         right: (s, nq) whether its answer is exact search's: as a label, and as a label with its confidence.
     """
 
     image: NDArray[np.int64]
+    copies: NDArray[np.int64]
     place: dict[Rung, int]
     sure: NDArray[np.bool_]
     right: dict[Answers, NDArray[np.bool_]]
@@ -90,7 +94,16 @@ def ask(index: Index, rows: NDArray[np.int64], rule: Rule, tolerance: float | No
         left_out = _leave_out(near_D, near_I, rule.k, rows[image], is_alone=is_alone)
         same = (np.full(len(image), value) for value in (is_alone, spare))
         asked.append((rows[image], image, *same, *_answers(index, *left_out, rule)))
-    return Queries(index, rule, tolerance, *map(np.concatenate, zip(*asked, strict=True)))
+    of_queries, image, *rest = map(np.concatenate, zip(*asked, strict=True))
+    return Queries(index, rule, tolerance, of_queries, image, copy_groups(index, rows), *rest)
+
+
+def copy_groups(index: Index, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A number for each of some stored images (m,), which those that are equal share."""
+    vectors = np.ascontiguousarray(index.vectors[rows])
+    whole = vectors.view(np.dtype((np.void, vectors.dtype.itemsize * index.d)))[:, 0]
+    groups: NDArray[np.int64] = np.unique(whole, return_inverse=True)[1]
+    return groups
 
 
 def _with_copies(
@@ -110,6 +123,7 @@ def try_rungs(queries: Queries, firsts: Sequence[Rung], others: Sequence[Rung]) 
     rungs = [*firsts, *others]
     tried = Trials(
         image=queries.image,
+        copies=queries.copies,
         place={rung: place for place, rung in enumerate(rungs)},
         sure=np.ones((len(rungs), len(queries.rows)), dtype=bool),
         right={answers: np.ones((len(rungs), len(queries.rows)), dtype=bool) for answers in ANSWERS},
@@ -186,7 +200,7 @@ def _nearest_answers(
 def _leave_out(
     D: NDArray[Any], I: NDArray[np.int64], m: int, rows: NDArray[np.int64], *, is_alone: bool
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The first m of each query's neighbours (nq, more) that are not the query itself or, if not alone, a copy; or -1."""
+    """The first m of each query's neighbours that are not the query itself or, if not alone, a copy; or -1."""
     left_out = rows[:, None] == I if is_alone else D == 0
     places = np.argsort(left_out, axis=1, kind="stable")[:, :m]
     D, I, left_out = (np.take_along_axis(array, places, axis=1) for array in (D, I, left_out))

@@ -29,11 +29,11 @@ from knnvote.classify.vote import Rule, check_weights
 from knnvote.data.errors import check, check_one_of, is_number, is_whole, plain
 from knnvote.indexer.codes.inverted_file import training_rows
 from knnvote.indexer.index import Index
-from knnvote.indexer.metric import METRICS
+from knnvote.indexer.metric import METRICS, Euclidean
 from knnvote.indexer.names import TIES, Ties, Weights
 from knnvote.indexer.rungs import EXACT, Interval, Ladder, MeasuredLadder, MeasuredRung, Rung, Tuned
 
-from .trials import ANSWERS, Answers, Queries, Trials, ask, try_rungs
+from .trials import ANSWERS, Answers, Queries, Trials, ask, copy_groups, try_rungs
 
 # Candidates for each neighbour: of a rung that is sure when all agree, of one that is when the vote is, of the last.
 _FIRST, _MIDDLE, _LAST = (2, 3, 4, 8), (2, 4, 8), (4, 8)
@@ -41,6 +41,9 @@ _CONFIDENCES = (1.0, 0.75)
 _FIRST_NPROBES = 6  # of the powers of two
 _STEP = 0.92  # of the cost: a ladder that saves less is not tested after the one before it
 _FAILURES = 2
+_SCANNED = 0.00012  # microseconds for a stored vector that exact search looks at, beside its components
+_SETTLED = 0.02  # for one that gets a distance, beside its values
+_WORTH = 2  # times the cheapest rung: exact search that costs no more is not given up
 _ERROR = 10  # risk of a wrong answer
 _HOPE = 3  # times the errors that the target allows: a ladder with more risk is not tested
 _FIRST_PART = 10_000  # queries that choose the ladders to test
@@ -103,11 +106,11 @@ class Tuning:
         tolerance = answer_tolerance(index)
         found = partial(Tuned, **asdict(self), tolerance=tolerance)
         firsts, middles, lasts = _rungs(index, self.k)
-        is_exact_cheapest = self.k >= index.n or _cost(index, EXACT, self.k) <= min(firsts.values())
+        is_exact_cheapest = self.k >= index.n or _cost(index, EXACT, self.k) <= _WORTH * min(firsts.values())
         if self.target_agreement == 1 or is_exact_cheapest:
             return found(queries=0, label=_EXACT_ALONE, confidence=_EXACT_ALONE)
         first_rows, other_rows = _draw(index, self.target_agreement)
-        if not _can_show(self.target_agreement, len(other_rows)):
+        if not _can_show(self.target_agreement, copy_groups(index, other_rows)):
             return found(queries=len(other_rows), label=_UNREACHED, confidence=_UNREACHED)
         rule = Rule(k=self.k, weights=self.weights, ties=self.ties)
         first, other = (ask(index, rows, rule, tolerance) for rows in (first_rows, other_rows))
@@ -134,13 +137,15 @@ def _rungs(index: Index, k: int) -> tuple[dict[Rung, float], ...]:
 def _cost(index: Index, rung: Rung, k: int) -> float:
     """About microseconds a query on one core of 2023."""
     metric, n, ivf = METRICS[index.metric], index.n, index.ivf
-    settled = 0.03 + metric.settling_cost(index.vectors.dtype) * index.d
-    coded = 0.0003 + 0.000016 * ivf.p  # of a query alone; a scan shares them among queries
-    finding = 1 + ivf.nlist * coded
+    settled = _SETTLED + metric.settling_cost(index.vectors.dtype) * index.d
+    coded = 0.0002 + 0.000012 * ivf.p  # of a query alone; a scan of all shares what it reads among queries
+    to_lists = 0.2 + ivf.nlist * (0.00012 + 0.000006 * ivf.p)
+    if rung.nprobe is None and not isinstance(metric, Euclidean):
+        return metric.scan_cost * n * index.d + k * settled
     if rung.nprobe is None:
-        return finding + n * (0.00012 + 0.0000042 * ivf.p) + n // 400 * settled
+        return to_lists + _SCANNED * n + 0.0000042 * ivf.p * n + (4 * k + n // 400) * settled
     kept = rung.candidates(k, n)
-    return finding + rung.nprobe * n / ivf.nlist * coded + 0.03 * rung.nprobe + kept * (0.05 + settled)
+    return to_lists + rung.nprobe * (0.05 + n / ivf.nlist * coded) + kept * (0.05 + settled)
 
 
 def _draw(index: Index, target: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -156,9 +161,21 @@ def _draw(index: Index, target: float) -> tuple[NDArray[np.int64], NDArray[np.in
     return rows[:first], rows[first : first + tested]
 
 
-def _can_show(target: float, queries: int) -> bool:
-    """Whether so many queries would show the target if all of them agreed."""
-    return queries > 0 and share_interval(queries, queries).low >= target
+def _can_show(target: float, copies: NDArray[np.int64]) -> bool:
+    """Whether images in such groups of copies would show the target if all of them agreed."""
+    return len(copies) > 0 and _agreement(np.ones(len(copies)), copies).low >= target
+
+
+def _agreement(agreed: NDArray[np.generic], copies: NDArray[np.int64]) -> Interval:
+    """The share of images that agree, with its interval.
+
+    Copies fare alike, and are no independent trials: they count for as many as would tell as much (Kish 1965, Survey
+    Sampling, the effective sample size).
+    """
+    sizes = np.bincount(copies).astype(np.float64)
+    trials = len(copies) ** 2 / float(np.square(sizes).sum())
+    right = float(agreed.sum())
+    return replace(share_interval(right * (trials / len(copies)), trials), value=right / len(copies))
 
 
 def _try_ladders(queries: Queries, ladders: list[Ladder]) -> Trials:
@@ -273,5 +290,4 @@ def _measure(tested: Trials, ladder: Ladder, answers: Answers) -> MeasuredLadder
         rungs.append(MeasuredRung(rung, len(settled) / len(agreed), agreement))
     by_image = np.ones(tested.image.max() + 1, dtype=np.bool_)
     np.logical_and.at(by_image, tested.image, agreed)
-    agreement_of_all = share_interval(int(by_image.sum()), len(by_image))
-    return MeasuredLadder(rungs=tuple(rungs), agreement=agreement_of_all, reached=False)
+    return MeasuredLadder(rungs=tuple(rungs), agreement=_agreement(by_image, tested.copies), reached=False)

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.indexer.codes.plain import Neighbors
 from knnvote.classify.search.ladder import Promise
 from knnvote.classify.search.search import finds_equal, search
 from knnvote.data.errors import KnnvoteError, OptionError, param
+from knnvote.indexer.codes.plain import Neighbors
 from knnvote.indexer.index import Index
 
 # Rows searched at a time. No number of threads enters here: float sums would differ in their last bits.

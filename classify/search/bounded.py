@@ -65,6 +65,5 @@ def exact_by_codes(index: Index, xq: NDArray[np.generic], k: int, metric: Euclid
     ivf, m = index.ivf, min(index.n, _FIRST_CANDIDATES * k)
     coded = encode(index, xq)
     nprobe = min(ivf.nlist, max(_FIRST_LISTS, -(-_FIRST_ROOM * m * ivf.nlist // index.n)))
-    proposed = ivf.probe(coded.codes, m, nprobe)
-    t = settle(xq, index.vectors, proposed, k, metric)[0][:, -1]
-    return scan(ivf.table, coded, t, xq, index.vectors, k, metric, ivf.projection.unit)
+    first = ivf.probe(coded.codes, m, nprobe)
+    return scan(ivf.table, coded, first, xq, index.vectors, k=k, metric=metric, unit=ivf.projection.unit)

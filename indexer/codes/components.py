@@ -18,7 +18,7 @@ _SAMPLE = 4096  # rows, at most, of which it is counted how many are ruled out
 _ROUNDING = 2 / np.sqrt(12)  # of a query's component and a stored vector's, times the root of p
 # Microseconds on one core of 2023: of a scan for each stored vector and for each of its components; for each product
 # of the projection; and to settle a stored vector beside what the metric says of its values.
-_ROW, _COMPONENT, _PRODUCT, _SETTLED = 0.00012, 0.0000042, 0.00003, 0.05
+_ROW, _COMPONENT, _PRODUCT, _SETTLED = 0.00012, 0.0000042, 0.00003, 0.02
 
 
 def choose_components(x: NDArray[np.generic], projection: Projection, metric: Euclidean, seed: int) -> int | None:
@@ -40,7 +40,7 @@ def choose_components(x: NDArray[np.generic], projection: Projection, metric: Eu
     D = distances(x[queries], x, np.tile(stored, (len(queries), 1)), metric)
     place = min(_NEIGHBOR, len(stored) - 1)  # the first is the query itself
     tau = np.sqrt(metric.squared(np.partition(D, place, axis=1)[:, place], d)) * projection.unit
-    shares = _shares_not_ruled_out(*(metric.space(x[rows]) for rows in (queries, sample)), tau, projection, choices)
+    shares = _shares_not_ruled_out(metric.space(x[queries]), metric.space(x[sample]), tau, projection, choices)
     settling = _SETTLED + metric.settling_cost(x.dtype) * d
     costs = {
         p: n * (_ROW + _COMPONENT * p + share * settling) + _PRODUCT * p * d
@@ -57,7 +57,7 @@ def _shares_not_ruled_out(
     projection: Projection,
     choices: list[int],
 ) -> list[float]:
-    """Of stored vectors x (n, d), by bounds of so many components each and thresholds tau (nq,) of queries xq (nq, d)."""
+    """Of stored vectors x (n, d), by bounds of so many components each and thresholds tau (nq,) of queries xq."""
     (yq, rest_q), (y, rest) = (projection.components(vectors) for vectors in (xq, x))
     D = np.zeros((len(xq), len(x)))
     shares, done = [], 0

@@ -12,7 +12,7 @@ from knnvote.data.reading import rows_within_budget
 from knnvote.indexer.metric import Euclidean, Metric
 
 from .components import choose_components
-from .projection import Coded, Projection, fit_projection
+from .projection import Coded, Projection, fit_projection, join
 from .steps import nearest
 from .table import TILE, Table, pack, tile_type
 
@@ -87,31 +87,24 @@ class InvertedFile:
         return nearest(self.table, codes, m, nearest(self.centroids, codes, nprobe), self.ends)
 
 
-def build_inverted_file(x: NDArray[np.generic], metric: Metric, seed: int, *, needed: bool) -> InvertedFile | None:
-    """Code stored vectors x (n, d), with as many components as pay.
-
-    Args:
-        x: stored vectors.
-        metric: their space is where axes are fitted.
-        seed: of what is drawn at random.
-        needed: whether the search cannot do without; else None where no number of components pays.
-    """
+def fit_codes(x: NDArray[np.generic], metric: Metric, seed: int) -> tuple[Projection, bool]:
+    """Axes for stored vectors x (n, d), as many as pay, and whether exact search is faster with them than without."""
     n, d = x.shape
-    train = training_rows(n, seed)
-    sample = x[np.sort(train[: rows_within_budget(d, _AXES_FROM)])]
+    sample = x[np.sort(training_rows(n, seed)[: rows_within_budget(d, _AXES_FROM)])]
     largest = _LARGEST.get(x.dtype) if metric.keeps_values else None
     projection = fit_projection(metric.space(sample), d if d <= _MANY else _FEW, largest=largest)
     p = choose_components(x, projection, metric, seed) if isinstance(metric, Euclidean) else None
-    if p is None and not needed:
-        return None
-    projection = projection.first(p or _FEW)
-    coded = [projection.encode(metric.projectable(block)) for block in _blocks(x)]
-    whole = Coded(*map(np.concatenate, zip(*coded, strict=True)))
-    centroids = _centroids(whole.codes, train, seed)
-    list_of = nearest(centroids, whole.codes, 1)[:, 0]
+    return projection.first(p or _FEW), p is not None
+
+
+def build_inverted_file(x: NDArray[np.generic], projection: Projection, metric: Metric, seed: int) -> InvertedFile:
+    """Code stored vectors x (n, d), and put them into lists around centroids, which are drawn by the seed."""
+    coded = join([projection.encode(metric.projectable(block)) for block in _blocks(x)])
+    centroids = _centroids(coded.codes, training_rows(len(x), seed), seed)
+    list_of = nearest(centroids, coded.codes, 1)[:, 0]
     order = np.argsort(list_of, kind="stable")
     ends = np.cumsum(np.bincount(list_of, minlength=centroids.n)).astype(np.int64)
-    return InvertedFile(projection, pack(Coded(*(values[order] for values in whole)), order), centroids, ends)
+    return InvertedFile(projection, pack(coded.take(order), order), centroids, ends)
 
 
 def training_rows(n: int, seed: int) -> NDArray[np.int64]:

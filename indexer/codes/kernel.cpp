@@ -13,6 +13,7 @@
 // file, and NumPy, finds the same. It is compiled once for each set of instructions, with VARIANT for its name;
 // `library.py` chooses the widest that the processor has.
 
+#include <algorithm>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -197,9 +198,9 @@ template <class X> double cosine(const Query &q, const void *stored) {
     const X *x = (const X *)stored;
     const double *values = q.values;
     double length = sqrt(sum_of(q.d, [=](long i) { return (double)x[i] * (double)x[i]; }));
-    if (length == 0) length = 1;
+    double scale = 1 / (length == 0 ? 1 : length);
     return sum_of(q.d, [=](long i) {
-        double e = values[i] - (double)x[i] / length;
+        double e = values[i] - (double)x[i] * scale;
         return e * e;
     }) / 2;
 }
@@ -299,41 +300,103 @@ EXPORT(distances)(const void *xq, const double *squares, long nq, const void *x,
     }
 }
 
-// The m stored vectors of least keys in some lists, or of all n without lists: keys and rows (nq, m), rows -1 for none.
-EXPORT(nearest)(const uint8_t *first, long p, long n, const int8_t *codes, long nq, const int64_t *list_ends,
-                const int64_t *lists, long nprobe, long m, int32_t *keys, int64_t *rows) {
-    Tiles tiles{first, p};
-    int32_t *words = (int32_t *)malloc(p * WORDS + 64);
-    for (long i = 0; i < nq; i++) {
-        const int8_t *q = codes + i * p;
-        prepare(q, p, words);
-        int32_t begin = beginning(q, p);
-        Least<int32_t, int64_t> least{keys + i * m, rows + i * m, m};
-        for (long l = 0; l < nprobe; l++) {
-            long start = 0, end = n;
-            if (lists) {
-                int64_t list = lists[i * nprobe + l];
-                if (list < 0) continue;
-                start = list ? list_ends[list - 1] : 0, end = list_ends[list];
-            }
-            for (long tile = start / TILE; tile * TILE < end; tile++) {
-                int32x16 sum[1][1];
-                products<1, 1>(tiles, tile, &words, &begin, sum);
-                int32x16 key = load<int32x16>(tiles.norm(tile)) - 2 * sum[0][0];
-                uint32_t mask = not_greater(key, least.held < m ? INT32_MAX : least.values[m - 1]);
-                if (tile * TILE < start) mask &= ~0u << (start - tile * TILE);
-                if (end - tile * TILE < TILE) mask &= (1u << (end - tile * TILE)) - 1;
-                if (!mask) continue;
-                int32x16 row = load<int32x16>(tiles.row(tile));
-                for (; mask; mask &= mask - 1) {
-                    int lane = __builtin_ctz(mask);
-                    if (least.takes(key[lane], row[lane])) least.insert(key[lane], row[lane]);
-                }
+namespace {
+
+// Keeps the m least of (key, row): a few in order; many unordered, and what is greater is dropped when there is no room.
+struct Kept {
+    uint64_t *held;
+    long m, count = 0;
+    int32_t most = INT32_MAX;  // no key above it is among the m least
+    static constexpr long FEW = 24;
+    static long room(long m) { return 2 * m + 4 * TILE; }
+    static uint64_t pack(int32_t key, int32_t row) { return uint64_t(uint32_t(key) ^ 0x80000000u) << 32 | uint32_t(row); }
+    static int32_t key(uint64_t packed) { return int32_t(uint32_t(packed >> 32) ^ 0x80000000u); }
+    void add(int32_t key, int32_t row) {
+        uint64_t packed = pack(key, row);
+        if (m <= FEW) {
+            if (count == m && packed >= held[m - 1]) return;
+            long i = count < m ? count++ : m - 1;
+            for (; i > 0 && held[i - 1] > packed; i--) held[i] = held[i - 1];
+            held[i] = packed;
+            if (count == m) most = Kept::key(held[m - 1]);
+        } else {
+            if (count == room(m)) drop();
+            held[count++] = packed;
+        }
+    }
+    void drop() {
+        if (count <= m) return;
+        std::nth_element(held, held + m - 1, held + count);
+        count = m, most = key(held[m - 1]);
+    }
+    void finish(int64_t *rows) {
+        drop();
+        if (m > FEW) std::sort(held, held + count);
+        for (long j = 0; j < m; j++) rows[j] = j < count ? int64_t(uint32_t(held[j])) : -1;
+    }
+};
+
+// Adds what may have the least keys of T tiles for Q queries, as far as it lies from start to end.
+template <int T, int Q>
+inline void gather(const Tiles &tiles, long tile, long start, long end, const int32_t *const *words,
+                   const int32_t *begin, Kept *kept) {
+    int32x16 sum[T][Q];
+    products<T, Q>(tiles, tile, words, begin, sum);
+    for (int t = 0; t < T; t++) {
+        long first = (tile + t) * TILE;
+        uint32_t inside = 0xffff;
+        if (first < start) inside &= ~0u << (start - first);
+        if (end - first < TILE) inside &= (1u << (end - first)) - 1;
+        int32x16 norm = load<int32x16>(tiles.norm(tile + t)), row = load<int32x16>(tiles.row(tile + t));
+        for (int j = 0; j < Q; j++) {
+            int32x16 key = norm - 2 * sum[t][j];
+            uint32_t mask = not_greater(key, kept[j].most) & inside;
+            if (!mask) continue;
+            for (; mask; mask &= mask - 1) {
+                int lane = __builtin_ctz(mask);
+                kept[j].add(key[lane], row[lane]);
             }
         }
-        for (long j = least.held; j < m; j++) keys[i * m + j] = INT32_MAX, rows[i * m + j] = -1;
     }
-    free(words);
+}
+template <int Q>
+inline void gather_all(const Tiles &tiles, long start, long end, const int32_t *const *words, const int32_t *begin,
+                       Kept *kept) {
+    long tile = start / TILE, last = (end + TILE - 1) / TILE;
+    for (; tile + 4 <= last; tile += 4) gather<4, Q>(tiles, tile, start, end, words, begin, kept);
+    for (; tile < last; tile++) gather<1, Q>(tiles, tile, start, end, words, begin, kept);
+}
+
+}  // namespace
+
+// The m stored vectors of least keys in some lists, or of all n without lists: rows (nq, m) in order, -1 for none.
+EXPORT(nearest)(const uint8_t *first, long p, long n, const int8_t *codes, long nq, const int64_t *list_ends,
+                const int64_t *lists, long nprobe, long m, int64_t *rows) {
+    constexpr int Q = 4;
+    Tiles tiles{first, p};
+    long width = p / 4 * WORDS, room = Kept::room(m);
+    int32_t *room_of_words = (int32_t *)malloc(Q * width * 4 + 64), begin[Q];
+    uint64_t *room_of_kept = (uint64_t *)malloc(Q * room * 8);
+    const int32_t *words[Q];
+    for (long i = 0; i < nq;) {
+        int together = !lists && i + Q <= nq ? Q : 1;
+        Kept kept[Q];
+        for (int j = 0; j < together; j++) {
+            prepare(codes + (i + j) * p, p, room_of_words + j * width);
+            words[j] = room_of_words + j * width, begin[j] = beginning(codes + (i + j) * p, p);
+            kept[j].held = room_of_kept + j * room, kept[j].m = m;
+        }
+        if (together == Q) gather_all<Q>(tiles, 0, n, words, begin, kept);
+        else if (!lists) gather_all<1>(tiles, 0, n, words, begin, kept);
+        else
+            for (long l = 0; l < nprobe; l++) {
+                int64_t list = lists[i * nprobe + l];
+                if (list >= 0) gather_all<1>(tiles, list ? list_ends[list - 1] : 0, list_ends[list], words, begin, kept);
+            }
+        for (int j = 0; j < together; j++) kept[j].finish(rows + (i + j) * m);
+        i += together;
+    }
+    free(room_of_words), free(room_of_kept);
 }
 
 namespace {
@@ -390,11 +453,11 @@ inline long sift(const Tiles &tiles, long tile, Scan *scans, long first_query, P
 
 }  // namespace
 
-// The k nearest D, I (nq, k) of all n stored vectors, of those that are not farther than t (nq,): the bound rules out
-// the others, and each of the rest gets its distance. t falls as nearer ones are found.
+// The k nearest D, I (nq, k) of all n stored vectors. Among those at first (nq, m; -1 for none) the k-th is at most so far
+// as it is among all: the bound rules out what is farther, and each of the rest gets its distance, by which that falls.
 EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const double *norm, const double *rest,
-             const double *rounding, const double *t, double square, double plus, const void *xq, const double *squares,
-             long nq, const void *x, long d, int metric, int type, long k, double *D, int64_t *I) {
+             const double *rounding, const int64_t *first_rows, long m, double square, double plus, const void *xq,
+             const double *squares, long nq, const void *x, long d, int metric, int type, long k, double *D, int64_t *I) {
     constexpr int T = 4, Q = 4;
     Tiles tiles{first, p};
     Vectors vectors(x, d, metric, type);
@@ -406,7 +469,18 @@ EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const do
     for (long i = 0; i < nq; i++) {
         prepare(codes + i * p, p, words + i * width);
         scans[i] = {words + i * width,      beginning(codes + i * p, p), nextafterf(float(2 * rest[i]), INFINITY), 0, 0,
-                    norm[i], rounding[i], {D + i * k, I + i * k, k}, t[i]};
+                    norm[i], rounding[i], {D + i * k, I + i * k, k}, INFINITY};
+        Least<double, int64_t> &least = scans[i].nearest;
+        for (long j = 0; j < m; j++) {
+            long ahead = i * m + j + AHEAD;
+            if (ahead < nq * m && first_rows[ahead] >= 0) vectors.fetch(first_rows[ahead]);
+            int64_t row = first_rows[i * m + j];
+            if (row < 0) continue;
+            double distance = vectors.distance(queries[i], vectors.at(row));
+            if (least.takes(distance, row)) least.insert(distance, row);
+        }
+        if (least.held == k) scans[i].t = least.values[k - 1];
+        least.held = 0;
         scans[i].aim(square, plus);
     }
     long block = BLOCK / tiles.size() / T * T;

@@ -20,9 +20,9 @@ _ADDRESS, _COUNT, _NUMBER, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _VECTORS = (_ADDRESS, _COUNT, _NUMBER, _NUMBER)  # x, d, metric, type
 _ARGUMENTS = {
     "distances": (_ADDRESS, _ADDRESS, _COUNT, *_VECTORS, _ADDRESS, _COUNT, _ADDRESS),
-    "nearest": (_ADDRESS, _COUNT, _COUNT, _ADDRESS, _COUNT, _ADDRESS, _ADDRESS, _COUNT, _COUNT, _ADDRESS, _ADDRESS),
+    "nearest": (_ADDRESS, _COUNT, _COUNT, _ADDRESS, _COUNT, _ADDRESS, _ADDRESS, _COUNT, _COUNT, _ADDRESS),
     "scan": (
-        *(_ADDRESS, _COUNT, _COUNT, _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _REAL, _REAL),
+        *(_ADDRESS, _COUNT, _COUNT, _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _COUNT, _REAL, _REAL),
         *(_ADDRESS, _ADDRESS, _COUNT, *_VECTORS, _COUNT, _ADDRESS, _ADDRESS),
     ),
 }
@@ -68,7 +68,8 @@ def _choose(wanted: str) -> Kernel | None:
         name = NONE
     else:
         raise KnnvoteError(
-            f"{ENVIRONMENT} is {wanted!r}, which is not at hand here: give one of {', '.join((*usable, NONE))}, or unset it"
+            f"{ENVIRONMENT} is {wanted!r}, which is not at hand here: give one of {', '.join((*usable, NONE))}, "
+            "or unset it"
         )
     return usable.get(name)
 

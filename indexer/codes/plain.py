@@ -35,7 +35,7 @@ def distances(
     return D
 
 
-def least(values: NDArray[np.generic], rows: NDArray[np.int64], m: int) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+def least(values: NDArray[np.float64], rows: NDArray[np.int64], m: int) -> Neighbors:
     """The m least of each query's values (nq, more), by value, then by row, with their rows."""
     if rows.shape[1] > 8 * m:  # what is greater than the m-th need not be sorted
         near = np.partition(values, m - 1, axis=1)[:, m - 1, None] >= values
@@ -58,34 +58,34 @@ def nearest(
 def _nearest(
     table: Table, codes: NDArray[np.int8], m: int, lists: NDArray[np.int64] | None, ends: NDArray[np.int64] | None
 ) -> NDArray[np.int64]:
-    keys = table.field("norm") - 2.0 * _products(codes, table.codes)
+    keys = table.field("norm").astype(np.float64) - 2.0 * _products(codes, table.codes)
     rows = np.broadcast_to(table.field("row").astype(np.int64), keys.shape)
     if lists is not None and ends is not None:
         list_of = np.searchsorted(ends, np.arange(table.n), side="right")
         is_probed = np.zeros((len(codes), len(ends)), dtype=np.bool_)
-        np.put_along_axis(is_probed, lists, True, axis=1)  # noqa: FBT003  # the value that is put
+        np.put_along_axis(is_probed, lists, True, axis=1)
         keys = np.where(is_probed[:, list_of], keys, _FAR)
         rows = np.where(keys < _FAR, rows, -1)
-    missing = max(0, m - table.n)
-    keys, rows = (np.pad(a, ((0, 0), (0, missing)), constant_values=v) for a, v in ((keys, _FAR), (rows, -1)))
-    return least(keys, rows, m)[1]
+    missing = ((0, 0), (0, max(0, m - table.n)))
+    return least(np.pad(keys, missing, constant_values=_FAR), np.pad(rows, missing, constant_values=-1), m)[1]
 
 
 def scan(
     table: Table,
     coded: Coded,
-    t: NDArray[np.float64],
+    first: NDArray[np.int64],
     xq: NDArray[np.generic],
     x: NDArray[np.generic],
+    *,
     k: int,
     metric: Euclidean,
     unit: float,
 ) -> Neighbors:
     """As `steps.scan`."""
     D, I = np.full((len(xq), k), np.inf), np.full((len(xq), k), -1, dtype=np.int64)
-    t = t.copy()
-    for first in range(0, table.n, _ROWS):
-        part = np.s_[first : first + _ROWS]
+    t = np.full(len(xq), np.inf) if first.shape[1] < k else least(distances(xq, x, first, metric), first, k)[0][:, -1]
+    for start in range(0, table.n, _ROWS):
+        part = np.s_[start : start + _ROWS]
         norm, rest, rounding = (table.field(name)[part].astype(np.float64) for name in ("norm", "rest", "rounding"))
         with np.errstate(over="ignore", invalid="ignore"):  # what is infinitely far out is not ruled out
             tau = np.sqrt(metric.squared(t, x.shape[1])) * unit * (1 + 1e-9) + coded.rounding

@@ -1,4 +1,4 @@
-"""The hot steps of a search: by the compiled kernel where there is one, else in NumPy, with the same answers to the bit.
+"""The hot steps of a search: by the compiled kernel where there is one, else in NumPy, with the same bits.
 
 Each is one call for a block of queries, during which other threads run.
 """
@@ -66,13 +66,13 @@ def nearest(
     compiled = kernel()
     if compiled is None:
         return plain.nearest(table, codes, m, lists, ends)
-    keys, rows = np.empty((len(codes), m), dtype=np.int32), np.empty((len(codes), m), dtype=np.int64)
+    rows = np.empty((len(codes), m), dtype=np.int64)
     codes = np.ascontiguousarray(codes)
     lists = None if lists is None else np.ascontiguousarray(lists)
     nprobe = 1 if lists is None else lists.shape[1]
     compiled.nearest(
         *(_address(table.tiles), table.p, table.n, _address(codes), len(codes), _address(ends), _address(lists)),
-        *(nprobe, m, _address(keys), _address(rows)),
+        *(nprobe, m, _address(rows)),
     )
     return rows
 
@@ -80,19 +80,20 @@ def nearest(
 def scan(
     table: Table,
     coded: Coded,
-    t: NDArray[np.float64],
+    first: NDArray[np.int64],
     xq: NDArray[np.generic],
     x: NDArray[np.generic],
+    *,
     k: int,
     metric: Euclidean,
     unit: float,
 ) -> Neighbors:
-    """The k nearest stored vectors among those that are not farther than t, by distance, then by row.
+    """The k nearest stored vectors, by distance, then by row.
 
     Args:
         table: of codes of x.
         coded: the queries' codes.
-        t: (nq,) as `distances` gives them.
+        first: (nq, m) rows of x that may be near, -1 for none: the nearer, the more others the bound rules out.
         xq: (nq, d) queries.
         x: (n, d) stored vectors.
         k: neighbours.
@@ -100,17 +101,25 @@ def scan(
         unit: of the codes, as `Projection.unit` has it.
 
     Returns:
-        D (nq, k) as `distances` gives it, infinite where there are no more, and I (nq, k), -1 there.
+        D (nq, k) as `distances` gives it, and I (nq, k).
     """
     compiled, pairs = kernel(), _pairs(xq, x, metric)
     if compiled is None or pairs is None:
-        return plain.scan(table, coded, t, xq, x, k, metric, unit)
+        return plain.scan(table, coded, first, xq, x, k=k, metric=metric, unit=unit)
     D, I = np.empty((len(xq), k)), np.empty((len(xq), k), dtype=np.int64)
-    codes, t = np.ascontiguousarray(coded.codes), np.ascontiguousarray(t)
+    codes, first = np.ascontiguousarray(coded.codes), np.ascontiguousarray(first, dtype=np.int64)
     compiled.scan(
         *(_address(table.tiles), table.p, table.n, _address(codes)),
-        *map(_address, (coded.norm, coded.rest, coded.rounding, t)),
-        *(metric.square * unit**2, metric.lost(x.shape[1]), *pairs.arguments, k, _address(D), _address(I)),
+        *map(_address, (coded.norm, coded.rest, coded.rounding, first)),
+        *(
+            first.shape[1],
+            metric.square * unit**2,
+            metric.lost(x.shape[1]),
+            *pairs.arguments,
+            k,
+            _address(D),
+            _address(I),
+        ),
     )
     return D, I
 
@@ -119,12 +128,11 @@ class _Pairs:
     """Queries and stored vectors as the kernel takes them; they live as long as this does."""
 
     def __init__(self, xq: NDArray[np.generic], x: NDArray[np.generic], number: int, of_type: int) -> None:
-        self._held = xq, squares, x = xq, self._squares(xq, number), np.ascontiguousarray(x)
-        self.arguments = (_address(xq), _address(squares), len(xq), _address(x), x.shape[1], number, of_type)
-
-    @staticmethod
-    def _squares(xq: NDArray[np.generic], number: int) -> NDArray[np.float64] | None:
-        return sum_in_lanes(np.square(xq)) if number == _COSINE_OF_WHOLE else None
+        self._xq, self._x = np.ascontiguousarray(xq), np.ascontiguousarray(x)
+        self._squares = None if number != _COSINE_OF_WHOLE else sum_in_lanes(np.square(xq, dtype=np.float64))
+        addresses = (_address(array) for array in (self._xq, self._squares, self._x))
+        first_q, squares, first = addresses
+        self.arguments = (first_q, squares, len(xq), first, x.shape[1], number, of_type)
 
 
 def _pairs(xq: NDArray[np.generic], x: NDArray[np.generic], metric: Metric) -> _Pairs | None:
@@ -133,9 +141,9 @@ def _pairs(xq: NDArray[np.generic], x: NDArray[np.generic], metric: Metric) -> _
     if of_type is None or not isinstance(metric, L2 | Cosine | L1):
         return None
     if isinstance(metric, L2) and xq.dtype == x.dtype == np.uint8:
-        return _Pairs(np.ascontiguousarray(xq), x, _L2, _L2_OF_BYTES)
+        return _Pairs(xq, x, _L2, _L2_OF_BYTES)
     if isinstance(metric, Cosine) and xq.dtype.kind == x.dtype.kind == "u":
-        return _Pairs(np.array(xq, dtype=np.float64, order="C"), x, _COSINE_OF_WHOLE, of_type)
+        return _Pairs(xq.astype(np.float64), x, _COSINE_OF_WHOLE, of_type)
     number = _COSINE if isinstance(metric, Cosine) else _L2 if isinstance(metric, L2) else _L1
     return _Pairs(metric.space(xq), x, number, of_type)
 

@@ -196,9 +196,7 @@ def test_what_goes_into_adaptive_search_is_the_same_in_every_batch(data, open_as
 
 
 @pytest.mark.parametrize(("name", "metric"), ADAPTIVE)
-def test_the_place_of_an_image_in_its_batch_changes_neither_its_codes_nor_its_candidates(
-    data, open_as, name, metric
-):
+def test_the_place_of_an_image_in_its_batch_changes_neither_its_codes_nor_its_candidates(data, open_as, name, metric):
     index = open_as(name, "adaptive", metric)
     xq = data[name].xq[:330]
     codes, proposed = encode(index, xq).codes, candidates(index, xq, K)

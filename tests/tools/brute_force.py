@@ -35,7 +35,7 @@ def _prepare(x, metric):
     if x.dtype.kind == "u":
         return x.astype(np.int64 if x.dtype.itemsize < 4 else object)
     x = x.astype(np.float64)
-    return x / np.sqrt(_in_turn(x**2)[..., None]) if metric == "cosine" else x
+    return x * (1 / np.sqrt(_in_turn(x**2)[..., None])) if metric == "cosine" else x
 
 
 def _block(xq, x, metric):

@@ -23,7 +23,11 @@ LADDERS = {
 
 def candidates(index, xq, k):
     """What an approximate index proposes for each query when it is searched with care: (nq, m) rows; -1 for none."""
-    return propose_by(index, encode(index, xq).codes, index.careful(k), k) if index.kind == "adaptive" else propose(index, xq, k)
+    return (
+        propose_by(index, encode(index, xq).codes, index.careful(k), k)
+        if index.kind == "adaptive"
+        else propose(index, xq, k)
+    )
 
 
 @dataclass(frozen=True)

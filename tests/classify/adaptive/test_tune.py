@@ -8,6 +8,7 @@ import pytest
 from left_out import LeaveOneOut
 from made_sets import build, clusters, frequent, many_classes, noisy_embeddings, sparse_binary, things
 
+from knnvote.classify.adaptive import tune
 from knnvote.classify.adaptive.trials import Trials
 from knnvote.classify.adaptive.tune import Tuning, _choose, _draw
 from knnvote.classify.classifier import Classifier
@@ -27,6 +28,19 @@ from knnvote.indexer.rungs import EXACT, Rung, Tuned
 from knnvote.indexer.threads import limit_threads
 
 ANSWERS = ("label", "confidence")
+
+
+SCANNED = tune._SCANNED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exact_search_is_dear():
+    """Of so few images it costs less than any rung, and no rungs are tried."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune, "_SCANNED", 0.1)
+        yield
+
+
 TUNING = Tuning(target_agreement=0.97)
 
 
@@ -162,7 +176,8 @@ def test_a_target_of_1_is_exact_search(tmp_path, is_regression):
     assert (settled_by == 1).all()
 
 
-def test_few_small_images_are_searched_exactly(tmp_path):
+def test_few_small_images_are_searched_exactly(tmp_path, monkeypatch):
+    monkeypatch.setattr(tune, "_SCANNED", SCANNED)
     digits = split_digits()
     index = build(tmp_path / "x.knn", digits.train_images, digits.train_labels, tune=Tuning())
     assert index.tuned.label.ladder == index.tuned.confidence.ladder == (EXACT,)
@@ -244,6 +259,13 @@ def test_where_every_image_is_stored_many_times_new_images_that_are_not_agree_as
     assert_promise_holds(index, data.xq, TUNING.target_agreement)
 
 
+def test_copies_are_no_trials_of_their_own(tmp_path):
+    data = clusters("uint8", n=50, nq=1)
+    tuning = Tuning(target_agreement=0.99)  # which thousands could show, and fifty cannot
+    index = build(tmp_path / "x.knn", np.repeat(data.x, 100, axis=0), np.repeat(data.y, 100), tune=tuning)
+    assert [entry_of(index)[answers]["reached"] for answers in ANSWERS] == [False, False]
+
+
 def test_where_some_images_come_again_and_again_new_ones_agree_as_promised(tmp_path):
     """Half are one of 400 that come some fifteen times each: fewer than k, and their labels differ."""
     data, rule = frequent(n=12_000, nq=1500), Rule(k=25)
@@ -317,7 +339,8 @@ def test_the_last_ladder_that_passes_before_the_second_fails_is_kept(passes, kep
     rungs = [Rung(nprobe, 2, 0.0) for nprobe in range(1, 7)]
     right = np.array([np.full(1000, letter == "y") for letter in passes])
     everything = np.ones_like(right)
-    trials = Trials(np.arange(1000), {rung: place for place, rung in enumerate(rungs)}, everything, {"label": right})
+    places = {rung: place for place, rung in enumerate(rungs)}
+    trials = Trials(np.arange(1000), np.arange(1000), places, everything, {"label": right})
     chosen = _choose(trials, [(rung,) for rung in rungs], "label", 0.99)
     assert chosen.reached == (kept is not None)
     assert chosen.ladder == ((EXACT,) if kept is None else (rungs[kept],))

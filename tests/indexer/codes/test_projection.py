@@ -9,12 +9,12 @@ import pytest
 from brute_force import neighbors
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from knnvote.indexer.projection import fit_projection
 
 from knnvote.classify.estimator import KNNVoteClassifier
 from knnvote.classify.search.search import search
 from knnvote.indexer.faiss_index import base_ivf, build_faiss, read_faiss, training_rows, write_faiss
 from knnvote.indexer.metric import METRICS
-from knnvote.indexer.projection import fit_projection
 from knnvote.indexer.threads import limit_threads
 
 
