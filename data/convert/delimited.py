@@ -37,7 +37,7 @@ def convert_delimited(source: Path, destination: Path, label_column: int | None,
     _check_columns(source, dialect, label_column)
     text = TextRows(source, dialect)
     pixels = _pixels(dialect, label_column)
-    columns, rows = look_over(text, pixels, [] if dialect.names else {0, dialect.width - 2, dialect.width - 1})
+    columns, rows = look_over(text, pixels, _counted(dialect, pixels))
     is_named = bool(dialect.names and dialect.names[-1]) or label_column == dialect.width
     if columns[-1].kind == Kind.NULL and len(rows) and not is_named:
         columns.pop()  # each line ends with what separates columns
@@ -48,6 +48,9 @@ def convert_delimited(source: Path, destination: Path, label_column: int | None,
     if headers := text.repeated_headers(rows):
         tell(f"the header stands again in {_lines(headers)} of {source}: left out")
     _tell_nearly_numbers(text, columns, names, tell)
+    for column in columns:
+        if merged := column.keep_apart(dialect.decimal):
+            tell(f"column {names[column.place]!r} is text: {' and '.join(map(repr, merged))} in it are one number")
     kinds = _settle(columns, names, tell)
     return write_batches(_parsed(text, names, kinds), destination)
 
@@ -81,6 +84,12 @@ def _pixels(dialect: Dialect, label_column: int | None) -> list[bool]:
     schema = pa.schema([(name, pa.int64()) for name in dialect.names])
     found = {name for candidate in Wide.candidates(schema) for name in candidate.columns}
     return [name in found for name in dialect.names]
+
+
+def _counted(dialect: Dialect, pixels: Sequence[bool]) -> set[int]:
+    """Places of columns whose values are counted: those that are no pixels, and where no names tell, may be none."""
+    others = {place for place, is_pixel in enumerate(pixels) if not is_pixel}
+    return others if dialect.names else {0, dialect.width - 2, dialect.width - 1, *others}
 
 
 def _name(text: TextRows, columns: Sequence[Column], label_column: int | None, tell: Tell) -> list[str]:

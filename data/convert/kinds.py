@@ -1,6 +1,6 @@
 """What the cells of a text column are, seen over all of them: numbers where that loses nothing, else text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 
 import numpy as np
@@ -10,7 +10,8 @@ from pyarrow import csv
 
 _LARGEST_EXACT = 1 << 53  # float64 holds every integer up to here
 _LONG_INTEGER = r"^\s*[+-]?\d{16,}\s*$"
-_ZERO_LED = r"^\s*[+-]?0[0-9xX]"
+_LONG_WHOLE = r"^\s*[+-]?\d{16,}([.,]0*)?\s*$"
+_CODE = r"^\s*[+-]?(0[0-9xX]|\d+[eE]\d)"  # programs that write powers of ten give them a sign or a point
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?[iI]nf(inity)?$"
 _NUMBERS_IN_TEXT = r"^[\s\[]*N([\s,\[\]]+N)+[\s\]]*$".replace("N", r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FEWEST_IN_LIST = 4
@@ -67,15 +68,16 @@ def kind_of(cells: pa.Array, decimal: str, *, is_pixel: bool, is_quoted: bool = 
     Args:
         cells: (n,) strings, null where empty.
         decimal: point or comma.
-        is_pixel: whether they are numbers whatever zeros or quotes they have; others that begin so are text.
+        is_pixel: whether they are numbers whatever zeros, quotes or digits they have; others that begin with 0, are
+            written 1e5 or would be rounded are text.
         is_quoted: whether they stand in quotes, and others do not.
     """
     if cells.null_count == len(cells):
         return Kind.NULL
-    if not is_pixel and (is_quoted or _any(pc.match_substring_regex(cells, _ZERO_LED))):
+    if not is_pixel and (is_quoted or _any(pc.match_substring_regex(cells, _CODE))):
         return _kind_of_lists(cells)
     try:
-        return _kind_of_numbers(cells, decimal)
+        return _kind_of_numbers(cells, decimal, _LONG_INTEGER if is_pixel else _LONG_WHOLE)
     except pa.ArrowInvalid:
         pass
     if _all(pc.is_in(_present(cells, "."), value_set=_TRUTHS)):
@@ -97,12 +99,23 @@ def first_other(cells: pa.Array, decimal: str, *, is_pixel: bool) -> tuple[int, 
     return numbers, first if first >= 0 else None
 
 
-def _kind_of_numbers(cells: pa.Array, decimal: str) -> Kind:
+def same_number(texts: Iterable[str | None], decimal: str) -> tuple[str, str] | None:
+    """Two numbers that differ as text alone, 1.1 and 1.10 for one, if there are any; 1 and 1.0 are the same text."""
+    present = pc.replace_substring_regex(_present(pa.array(texts, pa.string()), decimal), r"\.0*$", "")
+    first: dict[float, str] = {}
+    for text in present.drop_null().unique().to_pylist():
+        other = first.setdefault(float(text), text)
+        if other != text and float(text):
+            return other, text
+    return None
+
+
+def _kind_of_numbers(cells: pa.Array, decimal: str, long: str) -> Kind:
     try:
         integers = _integers(cells, decimal)
     except pa.ArrowInvalid:
         values = _floats(cells, decimal)
-        if _any(pc.match_substring_regex(cells, _LONG_INTEGER)):
+        if _any(pc.match_substring_regex(cells, long)):
             return Kind.TEXT
         numbers = values.drop_null().to_numpy()
         if not len(numbers):

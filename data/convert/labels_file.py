@@ -32,7 +32,8 @@ def read_labels(path: Path, others: str) -> StoredArray:
             "one holds the labels of the other's rows, put them side by side first, as paste -d, does with CSV"
         )
     text = TextRows(path, replace(dialect, names=None))  # of which none stands again
-    (column,), _ = look_over(text, [False], [])
+    (column,), _ = look_over(text, [False], [0])
+    column.keep_apart(dialect.decimal)
     cells = [parse(batch.column(0), column.kind, dialect.decimal) for _, batch in text.batches()]
     values = pa.chunked_array(cells, column.kind.type)
     if values.null_count:

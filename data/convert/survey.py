@@ -17,10 +17,10 @@ from pyarrow import csv
 from knnvote.data.errors import KnnvoteError
 
 from .dialect import Dialect
-from .kinds import Kind, first_other, join, kind_of
+from .kinds import Kind, first_other, join, kind_of, same_number
 from .source import BLOCK, open_source, reading
 
-_MOST_VALUES = 1000  # told apart in a column that may be the label
+_MOST_VALUES = 1000  # told apart in a column whose values are counted
 
 
 @dataclass(kw_only=True)
@@ -34,8 +34,8 @@ class Column:
         filled: cells that are not empty.
         numbers: of these so many are numbers, counted where not all are.
         other: the first row that holds something else.
-        values: how often each occurs, of a column that may be the label; none where they are too many.
-        counts_rows: whether it holds 0, 1, 2... or 1, 2, 3..., one that may be the label.
+        values: how often each occurs, of a column whose values are counted; none where they are too many.
+        counts_rows: whether it holds 0, 1, 2... or 1, 2, 3..., likewise.
     """
 
     place: int
@@ -64,13 +64,24 @@ class Column:
 
     def count(self, cells: pa.Array, rows: NDArray[np.int64]) -> None:
         """Count the values of some more cells, of these rows."""
-        self.counts_rows &= any(cells.equals(pa.array(map(str, (rows + first).tolist()))) for first in (0, 1))
+        self.counts_rows = self.counts_rows and any(
+            cells.equals(pa.array(map(str, (rows + first).tolist()))) for first in (0, 1)
+        )
         if self.values is None:
             return
         found = pc.value_counts(cells)
         self.values.update(dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True)))
         if len(self.values) > _MOST_VALUES:
             self.values = None
+
+    def keep_apart(self, decimal: str) -> tuple[str, str] | None:
+        """Leave text what is no pixel and holds two texts that would become one number; these, if there are any."""
+        if self.is_pixel or self.kind > Kind.FLOAT or self.values is None:
+            return None
+        merged = same_number(self.values, decimal)
+        if merged:
+            self.kind = Kind.TEXT
+        return merged
 
 
 @dataclass(frozen=True)
@@ -154,14 +165,14 @@ class TextRows:
 
 
 def look_over(
-    text: TextRows, pixels: Sequence[bool], may_be_label: Collection[int]
+    text: TextRows, pixels: Sequence[bool], counted: Collection[int]
 ) -> tuple[list[Column], NDArray[np.int64]]:
     """See all rows of a file.
 
     Args:
         text: the file.
         pixels: for each column whether its cells are numbers, as one of many.
-        may_be_label: places of columns whose values are counted.
+        counted: places of columns whose values are counted: one may be the label.
 
     Returns:
         Its columns, and the numbers of its rows but of repeated headers.
@@ -172,7 +183,7 @@ def look_over(
         seen.append(rows)
         for column, cells in zip(columns, batch.columns, strict=True):
             column.see(cells, rows, text.dialect)
-        for place in may_be_label:
+        for place in counted:
             columns[place].count(batch.column(place), rows)
     return columns, np.concatenate(seen)
 

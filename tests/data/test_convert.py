@@ -526,7 +526,13 @@ def converted(out, source, content, **options):
         (["12345678901234567890", "2"], ["12345678901234567890", "2"]),
         (["9007199254740993", "0.5"], ["9007199254740993", "0.5"]),
         (["0x1F", "2"], ["0x1F", "2"]),
-        (["1e3", "3.000e+00"], [1000, 3]),
+        (["1.e3", "3.000e+00"], [1000, 3]),
+        (["1e5", "2"], ["1e5", "2"]),
+        (["9007199254740993.0", "2"], ["9007199254740993.0", "2"]),
+        (["1.1", "1.10"], ["1.1", "1.10"]),
+        (["1.50", "2.25"], [1.5, 2.25]),
+        (["1", "1.0"], [1, 1]),
+        (["0.00", "-0.00"], [0, 0]),
         (["1.5", "2.0"], [1.5, 2.0]),
         ([" 7", "+8 "], [7, 8]),
         (["", "NaN"], [None, None]),
@@ -608,6 +614,18 @@ def test_a_column_that_is_text_for_one_cell_is_told_by_line(tmp_path, out):
     table, notes = converted(out, tmp_path / "a.csv", f"{PIXELS}\n{rows}?,0,0,0,0\n")
     assert table["label"] == [*map(str, range(20)), "?"]
     assert notes == ["column 'label' is text: line 22 holds '?', and 20 of its 21 cells are numbers"]
+
+
+def test_labels_of_other_text_and_the_same_number_stay_apart(tmp_path, out):
+    table, notes = converted(out, tmp_path / "a.csv", "label,pixel0,pixel1\n1.1,0.5,0.50\n1.10,7,7\n")
+    assert table == {"label": ["1.1", "1.10"], "pixel0": [0.5, 7], "pixel1": [0.5, 7]}
+    assert notes == ["column 'label' is text: '1.1' and '1.10' in it are one number"]
+    table, _ = converted(out, tmp_path / "b.csv", "5,0,2.1\n6,0,2.10\n", label_column=3)
+    assert table["label"] == ["2.1", "2.10"]
+    np.save(tmp_path / "images.npy", IMAGES[:2])
+    (tmp_path / "labels.txt").write_text("1.1\n1.10\n")
+    convert([tmp_path / "images.npy", tmp_path / "labels.txt"], out, overwrite=True)
+    assert pq.read_table(out)["label"].to_pylist() == ["1.1", "1.10"]
 
 
 def test_lists_beside_a_column_a_pixel_stay_text(tmp_path, out):
