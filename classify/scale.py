@@ -7,14 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.data.vectors import FEW, TOO_MANY, far_beyond, is_narrow
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
-
-_BEYOND = 1 / 4  # of the width of the stored range: what a few new images exceed it by is less
-_NARROW = 1 / 8  # of the usual width of a stored image
-_SAMPLE = 256  # stored images
-_TOO_MANY = 1 / 10  # of the queries
-_FEW = 20  # queries, which may well be all faint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +35,11 @@ class Scale:
         if not good.size or not METRICS[index.metric].keeps_values:
             return cls()
         low, high = index.manifest.range
-        room = _BEYOND * (high - low)
-        least, greatest = good.min(axis=1), good.max(axis=1)
-        beyond = (least < low - room) | (greatest > high + room)
         return cls(
             rows=len(good),
-            beyond=int(np.count_nonzero(beyond)),
-            low=float(least.min()),
-            high=float(greatest.max()),
+            beyond=int(np.count_nonzero(far_beyond(good, low, high))),
+            low=float(good.min()),
+            high=float(good.max()),
         )
 
     def __add__(self, other: "Scale") -> "Scale":
@@ -69,11 +61,10 @@ class Scale:
             A line for people; None where there is nothing to tell.
         """
         off = self.beyond
-        if self.rows < _FEW:
+        if self.rows < FEW:
             return None
-        if off <= _TOO_MANY * self.rows:
-            width = self.high - self.low
-            if not 0 < width < _NARROW * _usual_width(index):
+        if off <= TOO_MANY * self.rows:
+            if not is_narrow(self.low, self.high, index.vectors):
                 return None
             off = self.rows
         low, high = index.manifest.range
@@ -82,15 +73,3 @@ class Scale:
             f"{self.low:g} to {self.high:g}, the stored ones from {low:g} to {high:g}, and nothing is rescaled; give "
             "images of the stored scale, or an index of images of theirs"
         )
-
-
-def _usual_width(index: Index) -> float:
-    """The median of the ranges of stored images, of some of them; one far-out number of one image does not widen it."""
-    some: NDArray[Any] = index.vectors[:: -(-index.n // _SAMPLE)]
-    with np.errstate(over="ignore"):
-        widths, columns = (
-            some.max(axis=axis).astype(np.float64) - some.min(axis=axis).astype(np.float64) for axis in (1, 0)
-        )
-    usual = float(np.median(widths))
-    # Numbers of unlike meanings have no scale in common.
-    return usual if np.median(columns) >= _NARROW * usual else 0.0

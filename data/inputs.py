@@ -4,8 +4,8 @@ import itertools
 import re
 import shlex
 import warnings
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -314,6 +314,12 @@ def refuse_splits(inputs: Sequence[InputFile]) -> None:
                 f"for themselves: give {globs.get('train') or min(globs.values())}, or each by itself to store all: "
                 f"{' '.join(globs.values())}"
             )
+
+
+def distinctly_named(inputs: Sequence[InputFile], taken: Set[str]) -> list[InputFile]:
+    """Inputs whose relative paths tell them apart, and from others; where they do not, the path as given stands."""
+    times = Counter([*(source.relative for source in inputs), *taken])
+    return [source if times[source.relative] == 1 else replace(source, relative=source.shown) for source in inputs]
 
 
 @contextmanager

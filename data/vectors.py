@@ -1,6 +1,6 @@
-"""Vectors of numbers: from one type to another without loss, and rows of them that cannot be used."""
+"""Vectors of numbers: from one type to another without loss, rows of them that cannot be used, and their scale."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,12 @@ from .errors import KnnvoteError
 Numbers = NDArray[Any]
 Reasons = dict[int, str]  # why a row cannot be used, by its number
 
+TOO_MANY = 1 / 10  # of some vectors, if they are far beyond others
+FEW = 20  # vectors, which may well be all faint
 _LARGEST_EXACT = 1 << 53  # float64 holds every integer up to here.
+_BEYOND = 1 / 4  # of the width of a range: what a few new vectors exceed it by is less
+_NARROW = 1 / 8  # of the usual width of a vector
+_SAMPLE = 256  # vectors
 
 
 def smallest_type(vectors: Numbers) -> Numbers:
@@ -124,3 +129,82 @@ def _zero_rows(vectors: Numbers, bad: Reasons) -> Numbers:
         vectors = vectors.copy()
         vectors[list(bad)] = 0
     return vectors
+
+
+def far_beyond(vectors: Numbers, low: float, high: float) -> NDArray[np.bool_]:
+    """(n,) whether any number of a vector is far beyond a range."""
+    least, most = _ends(low, high)
+    far: NDArray[np.bool_] = (vectors.min(axis=1) < least) | (vectors.max(axis=1) > most)
+    return far
+
+
+def is_narrow(low: float, high: float, others: Numbers) -> bool:
+    """Whether all of a range is a small part of what one of some other vectors (n, d) spans."""
+    return 0 < high - low < _NARROW * _usual_width(others)
+
+
+def scales_told(sources: Mapping[str, Sequence[Numbers]]) -> str | None:
+    """What is to be told where vectors of one source are of another scale than those of the largest.
+
+    Args:
+        sources: by name the vectors of each, in pieces (m, d) as `smallest_type` has them.
+
+    Returns:
+        A line for people with both ranges; None where there is nothing to tell.
+    """
+    pieces = {name: [piece for piece in found if len(piece)] for name, found in sources.items()}
+    pieces = {name: found for name, found in pieces.items() if found}
+    largest = max(pieces, key=lambda name: sum(map(len, pieces[name])))
+    most = _sample(np.concatenate([_sample(piece) for piece in pieces[largest]]))
+    for name, found in pieces.items():
+        some = _sample(np.concatenate([_sample(piece) for piece in found]))
+        if name != largest and _are_unlike(some, most):
+            (low, high), (least, greatest) = (
+                (min(piece.min() for piece in pieces[one]), max(piece.max() for piece in pieces[one]))
+                for one in (name, largest)
+            )
+            return (
+                f"images of {name} range from {low:g} to {high:g}, and those of {largest} from {least:g} to "
+                f"{greatest:g}: they are stored as they are, for nothing is rescaled; store images of one scale alone"
+            )
+    return None
+
+
+def _are_unlike(one: Numbers, other: Numbers) -> bool:
+    """Whether vectors of two sources are of unlike scales, and not one alone darker than the other.
+
+    Of few vectors it is told by whole numbers beside fractions.
+    """
+    if min(len(one), len(other)) < FEW and one.dtype.kind == other.dtype.kind:
+        return False
+    pairs = [(some.astype(np.float64), beside.astype(np.float64)) for some, beside in ((one, other), (other, one))]
+    return any(
+        is_narrow(float(some.min()), float(some.max()), beside)
+        or (
+            _usual_width(beside) > 0
+            and np.mean(some.min(axis=1) < _ends(float(beside.min()), float(beside.max()))[0]) > TOO_MANY
+        )
+        for some, beside in pairs
+    )
+
+
+def _ends(low: float, high: float) -> tuple[float, float]:
+    """Of a range with some room beyond it."""
+    room = _BEYOND * (high - low)
+    return low - room, high + room
+
+
+def _usual_width(vectors: Numbers) -> float:
+    """The median of the ranges of vectors, of some of them; one far-out number of one of them does not widen it."""
+    some = _sample(vectors)
+    with np.errstate(over="ignore"):
+        widths, columns = (
+            some.max(axis=axis).astype(np.float64) - some.min(axis=axis).astype(np.float64) for axis in (1, 0)
+        )
+    usual = float(np.median(widths))
+    # Numbers of unlike meanings have no scale in common.
+    return usual if np.median(columns) >= _NARROW * usual else 0.0
+
+
+def _sample(vectors: Numbers) -> Numbers:
+    return vectors[:: -(-len(vectors) // _SAMPLE)]

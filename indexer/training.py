@@ -1,7 +1,6 @@
 """Labelled images: read from Parquet files or taken from arrays, checked row by row, with where each row came from."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -14,12 +13,12 @@ from knnvote.data.codecs.names import Background
 from knnvote.data.columns import is_float
 from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
 from knnvote.data.folders.partitions import partition_keys
-from knnvote.data.inputs import InputFile, folders_told
+from knnvote.data.inputs import InputFile, distinctly_named, folders_told
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import ImageFile, open_images
 from knnvote.data.recognition import recognise_images
 from knnvote.data.steps import Pixels, Step
-from knnvote.data.vectors import common_type, smallest_type
+from knnvote.data.vectors import common_type, scales_told, smallest_type
 
 from .labels import (
     class_names,
@@ -107,6 +106,7 @@ class TrainingSet:
 class _Part:
     """What one file gives, or an index that files are added to: vectors (m, d), provenance (m rows), rows left out."""
 
+    name: str
     vectors: list[NDArray[np.generic]]
     provenance: list[pa.Table]
     skipped: int
@@ -142,7 +142,7 @@ def read_training_set(
         metric: rows that have no place in its space are bad.
         stored: what an index holds; the files must fit it, and the result is of its rows and then theirs.
         progress: told the rows of each batch.
-        tell: told what was made of the labels where they could have been meant otherwise.
+        tell: told what could have been meant otherwise: labels, and images of two scales.
 
     Raises:
         KnnvoteError: a file or row does not fit; the message names it and what to do.
@@ -150,7 +150,8 @@ def read_training_set(
     parts: list[_Part] = [] if stored is None else [_as_part(stored)]
     names, step = (None, Pixels()) if stored is None else (stored.class_names, stored.step)
     sources = [] if stored is None else [*stored.sources]
-    inputs = _distinctly_named(inputs, {source.path for source in sources} if options.id_column else set())
+    # Where ids are file#row, a file of a stored one's name stays so: its ids tell whether it was added before.
+    inputs = distinctly_named(inputs, {source.path for source in sources} if options.id_column else set())
     for source in inputs:
         with open_images(source, _like(parts[0] if parts else None, options, stored)) as images:
             described = source.describe()
@@ -163,6 +164,8 @@ def read_training_set(
                 _tell_of_floats(images, label_column, options, tell)
         sources.append(Source(**described, dtype=str(parts[-1].dtype) if images.num_rows else None))
     _require_images(inputs, parts if stored is None else parts[1:])
+    if METRICS[metric].keeps_values and (note := scales_told({part.name: part.vectors for part in parts})):
+        tell(note)
     if stored is None:
         _refuse_ids(parts, options)
     return replace(
@@ -206,6 +209,7 @@ def _tell_of_floats(
 
 def _as_part(stored: TrainingSet) -> _Part:
     return _Part(
+        "the index",
         [stored.vectors],
         [stored.provenance],
         stored.skipped,
@@ -222,15 +226,6 @@ def _require_images(inputs: Sequence[InputFile], parts: Sequence[_Part]) -> None
             f"{', '.join(source.shown for source in inputs)}: no labelled image in {len(inputs)} file(s)"
             f"{f', {skipped:,} bad rows left out' if skipped else ''}; an index needs at least one"
         )
-
-
-def _distinctly_named(inputs: Sequence[InputFile], taken: Set[str]) -> list[InputFile]:
-    """Inputs whose relative paths tell them apart in provenance; where they do not, the path as given stands.
-
-    Where ids are file#row, a file of a stored one's name stays so: its ids tell whether it was added before.
-    """
-    times = Counter([*(source.relative for source in inputs), *taken])
-    return [source if times[source.relative] == 1 else replace(source, relative=source.shown) for source in inputs]
 
 
 def _like(first: _Part | None, options: TrainingOptions, stored: TrainingSet | None) -> Callable[[pa.Table], Layout]:
@@ -385,7 +380,7 @@ def _read_part(
         tables.append(provenance_table(labels, ids, source.relative, rows.numbers[good]))
         skipped += len(bad)
         progress(len(block))
-    return _Part(vectors, tables, skipped, images.layout.shape, images.layout.name, label_column)
+    return _Part(source.shown, vectors, tables, skipped, images.layout.shape, images.layout.name, label_column)
 
 
 def _other_columns(images: ImageFile, label_column: str, options: TrainingOptions) -> list[str]:

@@ -103,6 +103,7 @@ def grown(tmp_path):
 # Like an index built afresh
 
 
+@pytest.mark.filterwarnings("ignore:images of .* for nothing is rescaled")  # as they are meant to be
 @pytest.mark.parametrize("dtype", WIDER)
 @pytest.mark.parametrize("metric", FAISS_METRICS)
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -51,6 +52,35 @@ def test_every_row_is_stored_with_its_label_id_file_and_row(tmp_path):
     assert examples.provenance["row"].to_pylist() == [*range(5), *range(7)]
     assert examples.provenance["id"].to_pylist()[4:6] == ["a.parquet#4", "b.parquet#0"]
     assert (examples.shape, examples.label_column, examples.image_column) == ((4, 4), "label", "image")
+
+
+PIXELS = np.random.default_rng(4).integers(0, 256, (40, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_told"),
+    [
+        (PIXELS, PIXELS / 255, True),
+        (PIXELS[:5] / 255, PIXELS, True),
+        (PIXELS / 255, PIXELS / 127.5 - 1, True),
+        (PIXELS, PIXELS[:5] // 20, False),  # of a few that are whole numbers too, all may be faint
+        (PIXELS, PIXELS / 1.5, False),
+        (PIXELS, 0 * PIXELS, False),
+        (PIXELS, PIXELS + 1000 * (np.arange(16) == 0).reshape(4, 4), False),  # numbers of unlike meanings
+    ],
+)
+def test_files_of_two_scales_are_told_once_with_both_ranges(tmp_path, one, other, is_told):
+    tables = [image_table(images, np.arange(len(images)) % 3) for images in (one, other, one[:4])]
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        read(tmp_path, *tables)
+    assert len(notes) == is_told
+    for images in (one, other):
+        assert all(f"from {images.min():g} to {images.max():g}" in str(note.message) for note in notes)
+
+
+def test_where_distances_depend_on_no_scale_none_is_told(tmp_path):
+    read(tmp_path, *(image_table(images, np.arange(40) % 3) for images in (PIXELS, PIXELS / 255)), metric="cosine")
 
 
 def test_rows_are_numbered_through_batches_and_row_groups(tmp_path):
