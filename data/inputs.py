@@ -317,7 +317,10 @@ def refuse_splits(inputs: Sequence[InputFile]) -> None:
 
 
 def distinctly_named(inputs: Sequence[InputFile], taken: Set[str]) -> list[InputFile]:
-    """Inputs whose relative paths tell them apart, and from others; where they do not, the path as given stands."""
+    """Inputs whose relative paths tell them apart, and from others; where they do not, the path as given stands.
+
+    No others are given where ids are file#row: a file of a stored one's name stays so, and ids tell if it was added.
+    """
     times = Counter([*(source.relative for source in inputs), *taken])
     return [source if times[source.relative] == 1 else replace(source, relative=source.shown) for source in inputs]
 

@@ -143,6 +143,12 @@ def is_narrow(low: float, high: float, others: Numbers) -> bool:
     return 0 < high - low < _NARROW * _usual_width(others)
 
 
+def all_equal(vectors: Numbers) -> bool:
+    """Whether vectors (n, d) are several and the same."""
+    ends_differ = len(vectors) < 2 or (vectors[0] != vectors[-1]).any()
+    return not ends_differ and bool((vectors.min(axis=0) == vectors.max(axis=0)).all())
+
+
 def scales_told(sources: Mapping[str, Sequence[Numbers]]) -> str | None:
     """What is to be told where vectors of one source are of another scale than those of the largest.
 

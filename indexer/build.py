@@ -95,7 +95,7 @@ def index_files(
         options: what kind of index to build.
         tune: finds the rungs of an adaptive index (`knnvote.Tuning`); without it the most careful one stands.
         progress: told the rows of each batch.
-        tell: told what could have been meant otherwise: labels, and images of two scales.
+        tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
 
     Raises:
         KnnvoteError: an input does not fit, or `out` cannot be written or is in use; nothing there is changed.

@@ -58,7 +58,7 @@ def add_files(
             unless one is given.
         threads: that build it; None for as many as there are processors.
         progress: told the rows of each batch.
-        tell: told what could have been meant otherwise: labels, and images of two scales.
+        tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
 
     Returns:
         How many images were added.

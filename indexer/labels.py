@@ -204,6 +204,19 @@ def common_label_type(types: Collection[pa.DataType]) -> pa.DataType | None:
     return pa.from_numpy_dtype(widest) if widest.kind in "iu" else None
 
 
+def check_same_kind(source: InputFile, column: str, before: pa.DataType, found: pa.DataType) -> None:
+    """Refuse labels of a file that are of another kind than those before them.
+
+    Raises:
+        ImageFileError: they are.
+    """
+    if common_label_type([before, found]) is None:
+        raise ImageFileError(
+            f"{source.shown}, column {column!r}: labels are {found}, and {before} in what comes before it: "
+            "give all labels one type"
+        )
+
+
 def true_labels(
     column: pa.Array, like: pa.DataType, *, names: list[str] | None = None, known: list[str] | None = None
 ) -> list[Any]:

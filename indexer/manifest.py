@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from shlex import quote
@@ -47,6 +48,20 @@ class Source:
         """As it stands in the manifest, with the mark that it has."""
         marks = {name: value for name, value in (("sha256", self.sha256), ("etag", self.etag)) if value is not None}
         return {"path": self.path, "size": self.size, **marks, "dtype": self.dtype}
+
+
+def copies_told(sources: Sequence[Source]) -> str | None:
+    """What is to be told of files, or links to them, that hold the same; None where each holds something else."""
+    first: dict[str | None, str] = {}
+    copies = [
+        source for source in sources if source.dtype and first.setdefault(source.mark, source.path) != source.path
+    ]
+    if not copies:
+        return None
+    return (
+        f"{len(copies):,} of {len(sources):,} files hold the same bytes as another, {copies[0].path} those of "
+        f"{first[copies[0].mark]}: their images are stored, and vote, more than once; leave such files out"
+    )
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import ImageFile, open_images
 from knnvote.data.recognition import recognise_images
 from knnvote.data.steps import Pixels, Step
-from knnvote.data.vectors import common_type, scales_told, smallest_type
+from knnvote.data.vectors import all_equal, common_type, scales_told, smallest_type
 
 from .labels import (
+    check_same_kind,
     class_names,
-    common_label_type,
     is_usual_name,
     label_array,
     provenance_table,
@@ -32,7 +32,7 @@ from .labels import (
     same_names,
     unusable_labels,
 )
-from .manifest import Source
+from .manifest import Source, copies_told
 from .metric import METRICS
 from .names import MetricName
 
@@ -142,7 +142,7 @@ def read_training_set(
         metric: rows that have no place in its space are bad.
         stored: what an index holds; the files must fit it, and the result is of its rows and then theirs.
         progress: told the rows of each batch.
-        tell: told what could have been meant otherwise: labels, and images of two scales.
+        tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
 
     Raises:
         KnnvoteError: a file or row does not fit; the message names it and what to do.
@@ -150,7 +150,6 @@ def read_training_set(
     parts: list[_Part] = [] if stored is None else [_as_part(stored)]
     names, step = (None, Pixels()) if stored is None else (stored.class_names, stored.step)
     sources = [] if stored is None else [*stored.sources]
-    # Where ids are file#row, a file of a stored one's name stays so: its ids tell whether it was added before.
     inputs = distinctly_named(inputs, {source.path for source in sources} if options.id_column else set())
     for source in inputs:
         with open_images(source, _like(parts[0] if parts else None, options, stored)) as images:
@@ -159,17 +158,15 @@ def read_training_set(
             names = same_names(source.shown, names, class_names(images.schema, label_column))
             if images.num_rows:
                 read = partial(_read_part, names=names, step=step, metric=metric, progress=progress)
-                part = read(images, label_column, options)
-                parts.append(_same_labels(source, parts[0] if parts else part, part))
+                parts.append(read(images, label_column, options))
+                check_same_kind(source, label_column, parts[0].label_type, parts[-1].label_type)
                 _tell_of_floats(images, label_column, options, tell)
         sources.append(Source(**described, dtype=str(parts[-1].dtype) if images.num_rows else None))
-    _require_images(inputs, parts if stored is None else parts[1:])
-    if METRICS[metric].keeps_values and (note := scales_told({part.name: part.vectors for part in parts})):
-        tell(note)
-    if stored is None:
-        _refuse_ids(parts, options)
+    _check_parts(inputs, parts, options, stored)
+    joined = _joined(parts)
+    _tell_of_images(parts, joined, sources[-len(inputs) :], metric, tell)
     return replace(
-        _joined(parts),
+        joined,
         step=step,
         id_column=options.id_column if stored is None else stored.id_column,
         class_names=names,
@@ -207,6 +204,21 @@ def _tell_of_floats(
         )
 
 
+def _tell_of_images(
+    parts: Sequence[_Part], joined: TrainingSet, new: Sequence[Source], metric: MetricName, tell: Callable[[str], None]
+) -> None:
+    """Tell of copies of files, of images of two scales, and of images that are all equal."""
+    if note := copies_told(new):
+        tell(note)
+    if METRICS[metric].keeps_values and (note := scales_told({part.name: part.vectors for part in parts})):
+        tell(note)
+    if all_equal(joined.vectors):
+        tell(
+            f"all {len(joined.vectors):,} images are equal, so no distance tells one from another: see that column "
+            f"{joined.image_column!r} holds the images; {param('image_column')} names another"
+        )
+
+
 def _as_part(stored: TrainingSet) -> _Part:
     return _Part(
         "the index",
@@ -219,13 +231,20 @@ def _as_part(stored: TrainingSet) -> _Part:
     )
 
 
-def _require_images(inputs: Sequence[InputFile], parts: Sequence[_Part]) -> None:
-    if not any(len(block) for part in parts for block in part.vectors):
-        skipped = sum(part.skipped for part in parts)
+def _check_parts(
+    inputs: Sequence[InputFile], parts: Sequence[_Part], options: TrainingOptions, stored: TrainingSet | None
+) -> None:
+    """Refuse files without any image, and ids that were guessed to be labels."""
+    new = parts if stored is None else parts[1:]
+    if not any(len(block) for part in new for block in part.vectors):
+        skipped = sum(part.skipped for part in new)
         raise KnnvoteError(
             f"{', '.join(source.shown for source in inputs)}: no labelled image in {len(inputs)} file(s)"
             f"{f', {skipped:,} bad rows left out' if skipped else ''}; an index needs at least one"
         )
+    column = parts[0].label_column
+    if stored is None and options.label_column is None and not options.is_regression and not is_usual_name(column):
+        refuse_ids(column, [[table["label"] for table in part.provenance] for part in parts])
 
 
 def _like(first: _Part | None, options: TrainingOptions, stored: TrainingSet | None) -> Callable[[pa.Table], Layout]:
@@ -265,23 +284,6 @@ def _label_column(
                 f"name the labels' with {param('label_column')}"
             )
     return found
-
-
-def _refuse_ids(parts: Sequence[_Part], options: TrainingOptions) -> None:
-    """Refuse ids that were guessed to be labels."""
-    column = parts[0].label_column
-    if options.label_column is None and not options.is_regression and not is_usual_name(column):
-        refuse_ids(column, [[table["label"] for table in part.provenance] for part in parts])
-
-
-def _same_labels(source: InputFile, first: _Part, part: _Part) -> _Part:
-    """The part, if its labels are of the first one's kind."""
-    if common_label_type([first.label_type, part.label_type]) is None:
-        raise ImageFileError(
-            f"{source.shown}, column {part.label_column!r}: labels are {part.label_type}, and {first.label_type} in "
-            "what comes before it: give all labels one type"
-        )
-    return part
 
 
 def training_set_from_arrays(

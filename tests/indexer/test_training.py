@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,24 @@ def test_files_of_two_scales_are_told_once_with_both_ranges(tmp_path, one, other
     assert len(notes) == is_told
     for images in (one, other):
         assert all(f"from {images.min():g} to {images.max():g}" in str(note.message) for note in notes)
+
+
+def test_files_and_links_that_hold_the_same_are_told_of_once(tmp_path):
+    read(tmp_path, *(image_table(images, LABELS) for images in (IMAGES, IMAGES[::-1])))
+    (tmp_path / "c.parquet").symlink_to("a.parquet")
+    (tmp_path / "d.parquet").hardlink_to(tmp_path / "b.parquet")
+    told = "2 of 4 files hold the same bytes as another, c.parquet those of a.parquet: "
+    with pytest.warns(UserWarning, match=told) as notes:
+        read_training_set(find_inputs(tmp_path), TrainingOptions())
+    assert len(notes) == 1
+
+
+def test_images_that_are_all_equal_are_told(tmp_path):
+    with pytest.warns(
+        UserWarning, match="all 12 images are equal, .* column 'image' holds the images; image_column names"
+    ):
+        read(tmp_path, image_table(IMAGES[:1].repeat(N, axis=0), LABELS))
+    read(tmp_path, image_table(IMAGES[[0, *range(1, N - 1), 0]], LABELS))
 
 
 def test_where_distances_depend_on_no_scale_none_is_told(tmp_path):
@@ -266,11 +285,10 @@ def test_an_infinite_target_is_a_bad_row(tmp_path):
 
 
 def test_files_of_one_name_in_two_folders_are_told_apart(tmp_path):
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        pq.write_table(image_table(IMAGES, LABELS), tmp_path / folder / "x.parquet")
-    pq.write_table(image_table(IMAGES, LABELS), tmp_path / "y.parquet")
     paths = [str(tmp_path / name) for name in ("a/x.parquet", "b/x.parquet", "y.parquet")]
+    for shift, path in enumerate(map(Path, paths)):
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(image_table(IMAGES, np.roll(LABELS, shift)), path)
     examples = read_training_set(find_inputs(paths), TrainingOptions())
     assert len(set(examples.provenance["id"].to_pylist())) == 3 * len(IMAGES)
     assert examples.provenance["file"].unique().to_pylist() == [*paths[:2], "y.parquet"]
@@ -482,8 +500,10 @@ def test_in_one_go_a_file_may_have_its_labels_in_another_usual_column_and_no_oth
 
 
 def test_a_few_classes_of_which_each_file_has_one_image_each_are_labels(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (10, 4, 4), np.uint8)
-    shards = [image_table(images, [f"s{i}" for i in range(10)]).rename_columns(["image", "species"])] * 3
+    species = [f"s{i}" for i in range(10)]
+    shards = [
+        image_table(images[:10], species).rename_columns(["image", "species"]) for images in (IMAGES, 255 - IMAGES)
+    ]
     assert read(tmp_path, *shards).label_column == "species"
 
 
