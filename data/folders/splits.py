@@ -2,7 +2,8 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from posixpath import commonpath
 
 _WORDS = {
     "train": ("train", "training", "trainset"),
@@ -10,7 +11,21 @@ _WORDS = {
     "test": ("test", "testing", "testset", "eval", "evaluation", "holdout", "t10k"),
 }
 _SPLIT = {word: split for split, words in _WORDS.items() for word in words}
-_WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(_SPLIT, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
+# Languages and countries are called so too: they tell splits only where all files have one.
+_SHORT = {"tr": "train", "trn": "train", "te": "test", "tst": "test"}
+
+
+def _pattern(words: Iterable[str]) -> re.Pattern[str]:
+    """Words by themselves, or as a part of a name such as mnistTrain or trainImages."""
+    found = sorted(words, key=len, reverse=True)
+    alone, inside = "|".join(found), "|".join(word.capitalize() for word in found)
+    return re.compile(
+        rf"(?<![A-Za-z])(?i:{alone})(?![A-Za-z])|(?<=[a-z])(?:{inside})(?![a-z])|"
+        rf"(?<![A-Za-z])(?:{alone}|{inside})(?=[A-Z][a-z])"
+    )
+
+
+_WORD, _ANY_WORD = _pattern(_SPLIT), _pattern([*_SPLIT, *_SHORT])
 
 
 def splits_of(names: Iterable[str]) -> dict[str, list[str]]:
@@ -22,20 +37,21 @@ def splits_of(names: Iterable[str]) -> dict[str, list[str]]:
     Returns:
         By split the globs, relative to the folder, of its files: mostly one.
     """
-    heads: dict[str, set[str]] = defaultdict(set)
-    members: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        if found := _WORD.search(name):
-            split = _SPLIT[found[1].lower()]
-            heads[split].add(name[: found.end()])
-            members[split].append(name)
-    others = {split: [name for other in members if other != split for name in members[other]] for split in heads}
-    return {split: _globs(found, others[split]) for split, found in sorted(heads.items())}
+    names = list(names)
+    start = len(commonpath(names))  # folders above all of them tell none apart
+    found = {name: word for name in names if (word := _ANY_WORD.search(name, start))}
+    if len(found) < len(names):
+        found = {name: word for name in names if (word := _WORD.search(name, start))}
+    members: dict[str, dict[str, re.Match[str]]] = defaultdict(dict)
+    for name, word in found.items():
+        members[(_SPLIT | _SHORT)[word[0].lower()]][name] = word
+    return {split: _globs(of, [name for name in names if name not in of]) for split, of in sorted(members.items())}
 
 
-def _globs(heads: set[str], others: list[str]) -> list[str]:
-    """By what the names of a split begin with; where they differ, by its words, if no other split's files have them."""
-    words = {_WORD.findall(head)[-1] for head in heads}
+def _globs(members: Mapping[str, re.Match[str]], others: list[str]) -> list[str]:
+    """By what the names of a split begin with; where they differ, by its words, if no other files have them."""
+    heads = {name[: word.end()] for name, word in members.items()}
+    words = {word[0] for word in members.values()}
     if len(heads) == 1 or any(word in name for word in words for name in others):
         return [f"{head}*" for head in sorted(heads)]
     return [f"**/*{word}*" for word in sorted(words) if not any(other in word for other in words - {word})]

@@ -12,6 +12,7 @@ import pytest
 
 from knnvote.data import locations
 from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.folders.splits import splits_of
 from knnvote.data.inputs import find_inputs
 from knnvote.data.locations import locate
 from knnvote.data.tables import image_table, write_table
@@ -268,6 +269,10 @@ def make(*names):
         ("train/0.parquet", "train/1.parquet", "dev/0.parquet"),
         ("mnist_Train.parquet", "mnist_Test.parquet"),
         ("a/train.parquet", "b/train.parquet", "b/eval.parquet", "c/test.parquet"),
+        ("mnistTrain.parquet", "mnistTest.parquet"),
+        ("aTrainImages.parquet", "bTrainImages.parquet", "testImages.parquet"),
+        ("dev/x/train/0.parquet", "dev/x/test/0.parquet"),
+        ("train/0.parquet", "test/0.parquet", "constraint.parquet"),
     ],
 )
 def test_several_splits_in_one_folder_are_not_stored_together_and_the_commands_that_are_told_work(invoke, names):
@@ -276,12 +281,27 @@ def test_several_splits_in_one_folder_are_not_stored_together_and_the_commands_t
     assert (done.code, len(done.stderr.splitlines())) == (1, 1)
     one, *each = re.findall(r"'?(in/[^' ]+?)'?(?=,| |$)", done.stderr.partition(": give ")[2].strip())
     assert invoke("index", one, "--out", "x.knn").code == 0
-    trained = sum("train" in name.lower() for name in names)
+    trained = sum("train" in name.lower() and "constraint" not in name for name in names)
     assert json.loads(invoke("inspect", "x.knn", "--json").stdout)["n"] == 16 * trained
     assert invoke("add", "x.knn", "in").code == 1
     assert invoke("index", *each, "--out", "all.knn").code == 0
-    assert json.loads(invoke("inspect", "all.knn", "--json").stdout)["n"] == 16 * len(names)
+    split = [name for name in names if "constraint" not in name]
+    assert json.loads(invoke("inspect", "all.knn", "--json").stdout)["n"] == 16 * len(split)
     assert invoke("classify", "x.knn", "in", "--out", "out").code == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (("x_tr.parquet", "x_te.parquet"), ["test", "train"]),
+        (("tr/0.parquet", "x_test.parquet"), ["test", "train"]),
+        (("a_tr.parquet", "a_te.parquet", "a_en.parquet"), []),  # languages
+        (("dev/train.parquet", "dev/bus.parquet", "dev/contestTrainer.parquet"), ["train"]),  # classes
+        (("latest/valet.parquet", "terrain/devil.parquet", "TrainerTestament.parquet"), []),
+    ],
+)
+def test_splits_are_words_that_tell_files_apart(names, splits):
+    assert list(splits_of(names)) == splits
 
 
 def test_a_glob_over_several_splits_is_refused_and_names_that_only_begin_alike_are_none(invoke):
