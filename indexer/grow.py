@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.columns import check_text
 from knnvote.data.convert.ids import holds_text, read_text_ids
-from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
+from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError, param, warn
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import Inputs, find_inputs, refuse_splits
 from knnvote.data.locations import local_path
@@ -54,8 +54,8 @@ def add_files(
         inputs: Parquet files of images and labels like those stored, folders of them, globs or URIs: one or several.
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
             target; others need none.
-        training: what the user says of the new images. Task and grayscale are the index's, and so is the id column
-            unless one is given.
+        training: what the user says of the new images. Task, grayscale, background and id column are the index's;
+            grayscale and a background that it has not become its own, as if all had been stored with them.
         threads: that build it; None for as many as there are processors.
         progress: told the rows of each batch.
         tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
@@ -184,11 +184,20 @@ def _check_tuning(index: Index, tuning: Tuner | None) -> None:
 
 
 def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
-    """Options that read new images as the stored ones were read."""
-    manifest = index.manifest
+    """Options that read new images as the stored ones were read, or would have been, had they been in need of more."""
+    manifest, images = index.manifest, training.images
+    if images.background is not None and manifest.background not in {None, images.background}:
+        raise OptionError(
+            f"{index.path} has images on a {manifest.background} background, and new ones on {images.background} would "
+            f"be seen otherwise: add them without {param('background')}"
+        )
     return replace(
         training,
-        images=replace(training.images, grayscale=manifest.grayscale is not None, background=manifest.background),
+        images=replace(
+            images,
+            grayscale=images.grayscale or manifest.grayscale is not None,
+            background=images.background or manifest.background,
+        ),
         id_column=training.id_column or index.manifest.id_column,
         is_regression=index.is_regression,
     )

@@ -272,6 +272,28 @@ def test_columns_ids_and_grey_are_as_the_index_has_them(tmp_path):
         add(tmp_path / "x", old)
 
 
+@pytest.mark.parametrize(
+    ("channels", "told", "taken"),
+    [(3, ["--grayscale"], (True, None)), (2, ["--background", "white"], (False, "white"))],
+)
+def test_what_an_added_image_needs_is_told_and_becomes_that_of_the_index(invoke, channels, told, taken):
+    pixels = np.arange(64 * channels, dtype=np.uint8).reshape(8, 8, channels)
+    for name, images in {"a": IMAGES[:4], "b": [pixels]}.items():
+        encoded = [png(np.asarray(image, np.uint8)) for image in images]
+        pq.write_table(pa.table({"image": encoded, "label": LABELS[: len(encoded)]}), f"{name}.parquet")
+    assert invoke("index", "a.parquet", "--out", "x").code == 0
+    refused = invoke("add", "x", "b.parquet")
+    assert (refused.code, f"pass {' '.join(told)}" in refused.stderr) == (1, True)
+    assert invoke("add", "x", "b.parquet", *told).code == 0
+    assert invoke("index", "a.parquet", "b.parquet", "--out", "fresh", *told).code == 0
+    manifest = read_manifest(Path("x"))
+    assert (manifest.grayscale is not None, manifest.background) == taken
+    assert open_index("x").fingerprint == open_index("fresh").fingerprint
+    if manifest.background:
+        other = invoke("add", "x", "a.parquet", "--background", "black")
+        assert (other.code, "add them without --background" in other.stderr) == (2, True)
+
+
 def test_options_of_one_addition_stand_above_the_index(grown, tmp_path):
     table = image_table(IMAGES[NEW], LABELS[NEW] % 2, image_column="picture", label_column="kind")
     table = table.append_column("label", pa.array(LABELS[NEW])).append_column("key", pa.array(map(str, range(60))))

@@ -150,6 +150,7 @@ def _talk_untuned(kind: str) -> None:
 @image_column_option
 @label_column_option
 @click.option("--id-column", metavar="NAME", help="Column of ids; that of the index otherwise.")
+@seen_options
 @skip_bad_option
 @threads_option
 def add(  # noqa: PLR0917  # click passes options by name
@@ -158,6 +159,8 @@ def add(  # noqa: PLR0917  # click passes options by name
     image_column: str | None,
     label_column: str | None,
     id_column: str | None,
+    grayscale: bool,
+    background: Background | None,
     skip_bad: bool,
     threads: int | None,
 ) -> None:
@@ -169,7 +172,7 @@ def add(  # noqa: PLR0917  # click passes options by name
     from knnvote.indexer.training import TrainingOptions
 
     training = TrainingOptions(
-        images=ImageOptions(image_column=image_column),
+        images=ImageOptions(image_column=image_column, grayscale=grayscale, background=background),
         label_column=label_column,
         id_column=id_column,
         skip_bad=skip_bad,
