@@ -45,6 +45,8 @@ def convert_delimited(source: Path, destination: Path, label_column: int | None,
     refuse_dirty(text, columns, names)
     if dialect.has_odd_names:
         tell(f"the first line of {source}, which holds numbers, is taken for the names of its columns")
+    if dialect.comments:
+        tell(f"{dialect.comments:,} line(s) above the rows of {source} begin with # and are left out")
     if headers := text.repeated_headers(rows):
         tell(f"the header stands again in {_lines(headers)} of {source}: left out")
     _tell_nearly_numbers(text, columns, names, tell)

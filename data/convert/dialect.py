@@ -33,6 +33,7 @@ class Dialect:
         width: the number of columns.
         start: bytes before the first row.
         lines: lines before the first row.
+        comments: lines among these that begin with # and are not taken for names.
         quoted: places of columns in quotes where others are not, which are text.
     """
 
@@ -43,6 +44,7 @@ class Dialect:
     width: int
     start: int
     lines: int
+    comments: int
     quoted: frozenset[int]
 
     @property
@@ -64,7 +66,7 @@ def read_dialect(path: Path, *, is_labels: bool = False) -> Dialect:
         KnnvoteError: they do not tell how it is written, or are not UTF-8.
     """
     with reading(path), open_source(path) as stream:
-        comment, line, before = _first_line(stream, path)
+        comments, line, before = _first_line(stream, path)
         after = stream.tell()
         following = [_line(stream, path) for _ in range(_LOOKED_AT)]
         delimiter, decimal = _find_delimiter(line, path)
@@ -72,7 +74,7 @@ def read_dialect(path: Path, *, is_labels: bool = False) -> Dialect:
             decimal = ","
             _refuse_thousands(following, delimiter, path)
         cells = _split(line, delimiter)
-        names = _split(comment, delimiter) if comment else []
+        names = _split(comments[-1], delimiter) if comments and comments[-1] else []
         counted = False
         if len(names) != len(cells) or any(map(_is_number, names)):
             counted = _counts(cells, path)
@@ -88,22 +90,23 @@ def read_dialect(path: Path, *, is_labels: bool = False) -> Dialect:
         width=len(cells),
         start=after - len(line.encode()) if is_row else after,
         lines=before if is_row else before + 1,
+        comments=len(comments) - bool(names and is_row),
         quoted=quoted,
     )
 
 
-def _first_line(stream: Stream, path: Path) -> tuple[str, str, int]:
-    """The last comment above the first line that says something, that line, and how many are before it."""
-    comment, before = "", 0
+def _first_line(stream: Stream, path: Path) -> tuple[list[str], str, int]:
+    """The comments above the first line that says something, that line, and how many are before it."""
+    comments, before = [], 0
     line = _line(stream, path).removeprefix("\ufeff")
     while line and (not line.strip() or line.startswith("#") or _EXCEL_DELIMITER.fullmatch(line)):
-        comment = line.strip("# \t\r\n") if line.startswith("#") else comment
+        comments += [line.strip("# \t\r\n")] if line.startswith("#") else []
         line, before = _line(stream, path), before + 1
     if not line:
         raise KnnvoteError(f"{path} is empty, or holds only comments: expected {FORMATS}")
     if "\r" in _QUOTED.sub("", line).rstrip("\r\n"):
         raise KnnvoteError(f"{path} has lines that end as old Macs had it: end them as Unix does, with tr '\\r' '\\n'")
-    return comment, line, before
+    return comments, line, before
 
 
 def _line(stream: Stream, path: Path) -> str:

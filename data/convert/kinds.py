@@ -125,6 +125,8 @@ def _kind_of_numbers(cells: pa.Array, decimal: str, long: str) -> Kind:
     low, high = pc.min_max(integers).values()
     if not low.is_valid:
         return Kind.NULL
+    if low.as_py() < 0 and _any(pc.match_substring_regex(cells, "0[xX][89a-fA-F]")):
+        return Kind.TEXT  # a sign is taken out of 16 hexadecimal digits
     return Kind.LONG if max(-low.as_py(), high.as_py()) > _LARGEST_EXACT else Kind.INTEGER
 
 

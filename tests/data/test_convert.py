@@ -616,6 +616,20 @@ def test_a_column_that_is_text_for_one_cell_is_told_by_line(tmp_path, out):
     assert notes == ["column 'label' is text: line 22 holds '?', and 20 of its 21 cells are numbers"]
 
 
+def test_rows_that_begin_as_comments_do_are_told(tmp_path, out):
+    table, notes = converted(out, tmp_path / "a.csv", "#a,5,2\n#b,6,2\nc,7,2\n", label_column=1)
+    told = f"2 line(s) above the rows of {tmp_path / 'a.csv'} begin with # and are left out"
+    assert (table["label"], notes) == (["c"], [told])
+    table, notes = converted(out, tmp_path / "b.csv", "# label,pixel0,pixel1\nc,7,2\n")
+    assert (table["label"], notes) == (["c"], [])
+
+
+def test_hexadecimal_digits_that_would_become_a_negative_number_are_told(tmp_path, out):
+    path = tmp_path / "a.csv"
+    path.write_text("label,pixel0,pixel1,pixel2,pixel3\n7,0x1F,2,3,4\n8,1,0x8fffffffffffffff,3,4\n")
+    assert "line 3: '0x8fffffffffffffff' in column 'pixel1', where a number was" in refusal([path], out)
+
+
 def test_labels_of_other_text_and_the_same_number_stay_apart(tmp_path, out):
     table, notes = converted(out, tmp_path / "a.csv", "label,pixel0,pixel1\n1.1,0.5,0.50\n1.10,7,7\n")
     assert table == {"label": ["1.1", "1.10"], "pixel0": [0.5, 7], "pixel1": [0.5, 7]}
