@@ -10,13 +10,12 @@ from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.layouts.wide import Wide
 
 from .dialect import Dialect, read_dialect
-from .kinds import LISTS, Kind, parse
+from .kinds import LISTS, NEARLY_ALL, Kind, lists_told, parse
 from .label import FEWEST_NUMBERED, describe, find_label
 from .source import Tell
 from .survey import Column, TextRows, look_over, refuse_dirty, text_of
 from .writing import write_batches
 
-_NEARLY_ALL = 0.9
 _LISTED = 3
 
 
@@ -136,7 +135,7 @@ def _is_like_ids(column: Column) -> bool:
 def _tell_nearly_numbers(text: TextRows, columns: Sequence[Column], names: Sequence[str], tell: Tell) -> None:
     """Tell of a column that is text for a few cells."""
     for column in columns:
-        if column.kind == Kind.TEXT and column.other is not None and column.numbers >= _NEARLY_ALL * column.filled:
+        if column.kind == Kind.TEXT and column.other is not None and column.numbers >= NEARLY_ALL * column.filled:
             tell(
                 f"column {names[column.place]!r} is text: line {text.line(column.other)} holds "
                 f"{text_of(text, column)!r}, and {column.numbers:,} of its {column.filled:,} cells are numbers"
@@ -160,7 +159,7 @@ def _settle(columns: Sequence[Column], names: Sequence[str], tell: Tell) -> list
         tell(f"numbers written with a point are all whole, and became integers, in {listed}")
     lists = [names[column.place] for column in columns if column.kind in LISTS]
     if lists:
-        tell(f"the text of column {', '.join(map(repr, lists))} is lists of numbers, and became flat ones")
+        tell(lists_told(lists))
     return [column.kind for column in columns]
 
 

@@ -8,7 +8,9 @@ import pyarrow as pa
 from pyarrow import json
 
 from knnvote.data.errors import KnnvoteError
+from knnvote.data.layouts.wide import Wide
 
+from .kinds import LIST, LISTS, NEARLY_ALL, first_other, kind_of, lists_told, parse
 from .source import BLOCK, Tell, open_source, reading
 from .writing import write_batches
 
@@ -35,7 +37,7 @@ def convert_json(source: Path, destination: Path, tell: Tell, *, is_array: bool)
     if dates:
         table = _read(source, pa.schema([(name, pa.string()) for name in dates]))
     _check_rows(source, table.schema)
-    return write_batches(_batches(_whole(source, table, tell)), destination)
+    return write_batches(_batches(_lists(_whole(source, table, tell), tell)), destination)
 
 
 def _read(path: Path, known: pa.Schema) -> pa.Table:
@@ -74,6 +76,27 @@ def _whole(path: Path, table: pa.Table, tell: Tell) -> pa.Table:
         if (np.floor(numbers) == numbers).all():
             table = table.set_column(place, field.name, table.column(place).cast(pa.int64()))
             tell(f"numbers written with a point are all whole, and became integers, in {field.name}")
+    return table
+
+
+def _lists(table: pa.Table, tell: Tell) -> pa.Table:
+    """The same with lists for text that holds lists of numbers; beside other images it may be corners of a box."""
+    if any(map(pa.types.is_list, table.schema.types)) or any(Wide.candidates(table.schema)):
+        return table
+    for place, field in enumerate(table.schema):
+        if not pa.types.is_string(field.type):
+            continue
+        cells = table.column(place)
+        kind = kind_of(cells, ".", is_pixel=False, is_quoted=True)
+        lists, other = first_other(cells, ".", LIST)
+        if kind in LISTS:
+            table = table.set_column(place, field.name, parse(cells, kind, "."))
+            tell(lists_told([field.name]))
+        elif other is not None and lists >= NEARLY_ALL * (len(cells) - cells.null_count):
+            tell(
+                f"column {field.name!r} is text: row {other} holds {cells[other].as_py()[:40]!r}, and {lists:,} of "
+                f"{len(cells):,} are lists of numbers"
+            )
     return table
 
 

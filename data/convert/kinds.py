@@ -1,6 +1,6 @@
 """What the cells of a text column are, seen over all of them: numbers where that loses nothing, else text."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 
 import numpy as np
@@ -12,9 +12,9 @@ _LARGEST_EXACT = 1 << 53  # float64 holds every integer up to here
 _LONG_INTEGER = r"^\s*[+-]?\d{16,}\s*$"
 _LONG_WHOLE = r"^\s*[+-]?\d{16,}([.,]0*)?\s*$"
 _CODE = r"^\s*[+-]?(0[0-9xX]|\d+[eE]\d)"  # programs that write powers of ten give them a sign or a point
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?[iI]nf(inity)?$"
-_NUMBERS_IN_TEXT = r"^[\s\[]*N([\s,\[\]]+N)+[\s\]]*$".replace("N", r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_FEWEST_IN_LIST = 4
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?[iI]nf(inity)?$"
+LIST = r"^[\s\[]*N([\s,\[\]]+N){3,}[\s\]]*$".replace("N", r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+NEARLY_ALL = 0.9  # cells of a column, of which the others may be mistakes
 _MISSING = pa.array(csv.ConvertOptions().null_values)
 _TRUTHS = pa.array(["true", "false", "True", "False", "TRUE", "FALSE"])
 
@@ -50,6 +50,11 @@ _TYPES = {
     Kind.FLOATS: pa.list_(pa.float64()),
     Kind.TEXT: pa.string(),
 }
+
+
+def lists_told(names: Sequence[str]) -> str:
+    """What is to be told of columns whose text became lists."""
+    return f"the text of column {', '.join(map(repr, names))} is lists of numbers, and became flat ones"
 
 
 def join(one: Kind, other: Kind) -> Kind:
@@ -90,9 +95,8 @@ def parse(cells: pa.Array, kind: Kind, decimal: str) -> pa.Array:
     return _PARSERS[kind](cells, decimal)
 
 
-def first_other(cells: pa.Array, decimal: str, *, is_pixel: bool) -> tuple[int, int | None]:
-    """How many cells are numbers, or lists of them if not of pixel columns, and the first that is something else."""
-    pattern = _NUMBER if is_pixel else f"{_NUMBER}|{_NUMBERS_IN_TEXT}"
+def first_other(cells: pa.Array, decimal: str, pattern: str) -> tuple[int, int | None]:
+    """How many cells are what a pattern says, and the first that is something else."""
     matched = pc.match_substring_regex(_present(cells, decimal), pattern)
     numbers = int(pc.sum(matched).as_py() or 0)
     first = int(pc.index(matched, False).as_py())
@@ -132,14 +136,14 @@ def _kind_of_numbers(cells: pa.Array, decimal: str, long: str) -> Kind:
 
 def _kind_of_lists(cells: pa.Array) -> Kind:
     """Of text such as 0 255 13 or [0, 255, 13], all the way down."""
-    if not _all(pc.match_substring_regex(cells, _NUMBERS_IN_TEXT)):
+    if not _all(pc.match_substring_regex(cells, LIST)):
         return Kind.TEXT
     for kind in LISTS:
         try:
-            lists = parse(cells, kind, ".")
+            parse(cells, kind, ".")
         except pa.ArrowInvalid:
             continue
-        return kind if pc.min(pc.list_value_length(lists)).as_py() >= _FEWEST_IN_LIST else Kind.TEXT
+        return kind
     return Kind.TEXT
 
 

@@ -17,7 +17,7 @@ from pyarrow import csv
 from knnvote.data.errors import KnnvoteError
 
 from .dialect import Dialect
-from .kinds import Kind, first_other, join, kind_of, same_number
+from .kinds import LIST, NUMBER, Kind, first_other, join, kind_of, same_number
 from .source import BLOCK, open_source, reading
 
 _MOST_VALUES = 1000  # told apart in a column whose values are counted
@@ -57,7 +57,8 @@ class Column:
         if kind <= Kind.LONG:
             self.numbers += filled
             return
-        numbers, other = first_other(cells, dialect.decimal, is_pixel=self.is_pixel)
+        pattern = NUMBER if self.is_pixel else f"{NUMBER}|{LIST}"
+        numbers, other = first_other(cells, dialect.decimal, pattern)
         self.numbers += numbers
         if self.other is None and other is not None:
             self.other = int(rows[other])

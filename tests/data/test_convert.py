@@ -1,5 +1,6 @@
 import gzip
 import io
+import json
 import re
 import struct
 import tracemalloc
@@ -543,6 +544,7 @@ def converted(out, source, content, **options):
         (["0 255 13 1", '"[1, 2, 3, 4]"'], [[0, 255, 13, 1], [1, 2, 3, 4]]),
         (["0.5 1 1 1", "[[1 2]\n [3 4]]"], [[0.5, 1, 1, 1], [1, 2, 3, 4]]),
         (["1 2 3 4", "1 2 3 ... 4"], ["1 2 3 4", "1 2 3 ... 4"]),
+        (["1 2 3 4", "3 4 5"], ["1 2 3 4", "3 4 5"]),
     ],
     ids=lambda cells: "|".join(map(str, cells)),
 )
@@ -614,6 +616,24 @@ def test_a_column_that_is_text_for_one_cell_is_told_by_line(tmp_path, out):
     table, notes = converted(out, tmp_path / "a.csv", f"{PIXELS}\n{rows}?,0,0,0,0\n")
     assert table["label"] == [*map(str, range(20)), "?"]
     assert notes == ["column 'label' is text: line 22 holds '?', and 20 of its 21 cells are numbers"]
+
+
+def test_text_of_json_lines_that_is_lists_becomes_lists_where_no_others_are_images(tmp_path, out):
+    table, notes = converted(out, tmp_path / "a.jsonl", '{"x": "[1, 2, 3, 4]"}\n{"x": "5 6 7 8"}\n')
+    assert table == {"x": [[1, 2, 3, 4], [5, 6, 7, 8]]}
+    assert notes == ["the text of column 'x' is lists of numbers, and became flat ones"]
+    table, notes = converted(out, tmp_path / "b.jsonl", '{"x": "1 2 3 4", "y": [1, 2]}\n')
+    assert (table, notes) == ({"x": ["1 2 3 4"], "y": [[1, 2]]}, [])
+
+
+def test_a_list_too_short_among_others_is_told_by_its_place(tmp_path, out):
+    lists = ["1 2 3 4"] * 20 + ["1 2 3"]
+    _, notes = converted(
+        out, tmp_path / "a.csv", "\n".join(["i,x", *(f"{i},{cells}" for i, cells in enumerate(lists))])
+    )
+    assert notes == ["column 'x' is text: line 22 holds '1 2 3', and 20 of its 21 cells are numbers"]
+    _, notes = converted(out, tmp_path / "a.jsonl", "\n".join(json.dumps({"x": cells}) for cells in lists))
+    assert notes == ["column 'x' is text: row 20 holds '1 2 3', and 20 of 21 are lists of numbers"]
 
 
 def test_rows_that_begin_as_comments_do_are_told(tmp_path, out):
