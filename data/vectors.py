@@ -13,7 +13,7 @@ Reasons = dict[int, str]  # why a row cannot be used, by its number
 
 TOO_MANY = 1 / 10  # of some vectors, if they are far beyond others
 FEW = 20  # vectors, which may well be all faint
-_LARGEST_EXACT = 1 << 53  # float64 holds every integer up to here.
+LARGEST_EXACT = 1 << 53  # float64 holds every integer up to here
 _BEYOND = 1 / 4  # of the width of a range: what a few new vectors exceed it by is less
 _NARROW = 1 / 8  # of the usual width of a vector
 _SAMPLE = 256  # vectors
@@ -38,7 +38,7 @@ def smallest_type(vectors: Numbers) -> Numbers:
             for unsigned in (np.uint8, np.uint16, np.uint32):
                 if high <= np.iinfo(unsigned).max:
                     return vectors.astype(unsigned, copy=False)
-        if max(-low, high) > _LARGEST_EXACT:
+        if max(-low, high) > LARGEST_EXACT:
             worst = high if high >= -low else low
             raise KnnvoteError(f"pixel {worst} is beyond 2**53, which no float holds exactly: scale the images")
     with np.errstate(over="ignore"):
@@ -104,8 +104,8 @@ def _to_unsigned(vectors: Numbers, stored: np.dtype[Any]) -> tuple[Numbers, Reas
 
 
 def _exact_in_float64(vectors: Numbers) -> NDArray[np.bool_]:
-    fits: NDArray[np.bool_] = vectors <= _LARGEST_EXACT
-    return fits & (vectors >= -_LARGEST_EXACT) if vectors.dtype.kind == "i" else fits
+    fits: NDArray[np.bool_] = vectors <= LARGEST_EXACT
+    return fits & (vectors >= -LARGEST_EXACT) if vectors.dtype.kind == "i" else fits
 
 
 def _not_exact(_: int, value: Any) -> str:

@@ -1,22 +1,21 @@
 """Rows of text with something between the columns, CSV and its kin, to Parquet."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from knnvote.data.errors import KnnvoteError, OptionError, param
+from knnvote.data.files import atomic_write
 from knnvote.data.layouts.wide import Wide
 
 from .dialect import Dialect, read_dialect
-from .kinds import LISTS, NEARLY_ALL, Kind, lists_told, parse
+from .kinds import LISTS, NEARLY_ALL, Kind, lists_told, parse, whole_told
 from .label import FEWEST_NUMBERED, describe, find_label
 from .source import Tell
-from .survey import Column, TextRows, look_over, refuse_dirty, text_of
-from .writing import write_batches
-
-_LISTED = 3
+from .survey import Column, TextRows, look_over, refuse_dirty
 
 
 def convert_delimited(source: Path, destination: Path, label_column: int | None, tell: Tell) -> int:
@@ -53,7 +52,7 @@ def convert_delimited(source: Path, destination: Path, label_column: int | None,
         if merged := column.keep_apart(dialect.decimal):
             tell(f"column {names[column.place]!r} is text: {' and '.join(map(repr, merged))} in it are one number")
     kinds = _settle(columns, names, tell)
-    return write_batches(_parsed(text, names, kinds), destination)
+    return _write(text, names, kinds, destination)
 
 
 def _check_columns(path: Path, dialect: Dialect, label_column: int | None) -> None:
@@ -136,9 +135,10 @@ def _tell_nearly_numbers(text: TextRows, columns: Sequence[Column], names: Seque
     """Tell of a column that is text for a few cells."""
     for column in columns:
         if column.kind == Kind.TEXT and column.other is not None and column.numbers >= NEARLY_ALL * column.filled:
+            line, cell = text.first_other(column)
             tell(
-                f"column {names[column.place]!r} is text: line {text.line(column.other)} holds "
-                f"{text_of(text, column)!r}, and {column.numbers:,} of its {column.filled:,} cells are numbers"
+                f"column {names[column.place]!r} is text: line {line} holds {cell!r}, and {column.numbers:,} of its "
+                f"{column.filled:,} cells are numbers"
             )
 
 
@@ -155,22 +155,24 @@ def _settle(columns: Sequence[Column], names: Sequence[str], tell: Tell) -> list
             column.kind = Kind.TEXT
     whole = [names[column.place] for column in columns if column.kind == Kind.WHOLE]
     if whole:
-        listed = ", ".join(whole[:_LISTED]) + (f" and {len(whole) - _LISTED} more" if len(whole) > _LISTED else "")
-        tell(f"numbers written with a point are all whole, and became integers, in {listed}")
+        tell(whole_told(whole))
     lists = [names[column.place] for column in columns if column.kind in LISTS]
     if lists:
         tell(lists_told(lists))
     return [column.kind for column in columns]
 
 
-def _parsed(text: TextRows, names: Sequence[str], kinds: Sequence[Kind]) -> Iterator[pa.RecordBatch]:
-    """An empty batch for its schema, then the rows."""
+def _write(text: TextRows, names: Sequence[str], kinds: Sequence[Kind], destination: Path) -> int:
+    """Write the rows, each block that has any as a row group; their number."""
     schema = pa.schema([(name, kind.type) for name, kind in zip(names, kinds, strict=True)])
-    yield pa.RecordBatch.from_pylist([], schema)
-    for _, batch in text.batches():
-        columns = batch.columns[: len(kinds)]  # less an empty one at the end
-        cells = [parse(column, kind, text.dialect.decimal) for column, kind in zip(columns, kinds, strict=True)]
-        yield pa.RecordBatch.from_arrays(cells, schema=schema)
+    rows = 0
+    with atomic_write(destination) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for _, batch in text.batches():
+            columns = batch.columns[: len(kinds)]  # less an empty one at the end
+            cells = [parse(column, kind, text.dialect.decimal) for column, kind in zip(columns, kinds, strict=True)]
+            writer.write_batch(pa.RecordBatch.from_arrays(cells, schema=schema))
+            rows += batch.num_rows
+    return rows
 
 
 def _lines(lines: Sequence[int]) -> str:

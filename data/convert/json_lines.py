@@ -1,6 +1,5 @@
 """JSON lines, an object a line, to Parquet."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +8,11 @@ from pyarrow import json
 
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.layouts.wide import Wide
+from knnvote.data.tables import write_table
+from knnvote.data.vectors import LARGEST_EXACT
 
-from .kinds import LIST, LISTS, NEARLY_ALL, first_other, kind_of, lists_told, parse
+from .kinds import LIST, LISTS, NEARLY_ALL, first_other, kind_of, lists_told, parse, whole_told
 from .source import BLOCK, Tell, open_source, reading
-from .writing import write_batches
-
-_LARGEST_EXACT = 1 << 53  # float64 holds every integer up to here
 
 
 def convert_json(source: Path, destination: Path, tell: Tell, *, is_array: bool) -> int:
@@ -37,7 +35,9 @@ def convert_json(source: Path, destination: Path, tell: Tell, *, is_array: bool)
     if dates:
         table = _read(source, pa.schema([(name, pa.string()) for name in dates]))
     _check_rows(source, table.schema)
-    return write_batches(_batches(_lists(_whole(source, table, tell), tell)), destination)
+    table = _lists(_whole(source, table, tell), tell)
+    write_table(table, destination)
+    return int(table.num_rows)
 
 
 def _read(path: Path, known: pa.Schema) -> pa.Table:
@@ -65,17 +65,20 @@ def _check_rows(path: Path, schema: pa.Schema) -> None:
 
 def _whole(path: Path, table: pa.Table, tell: Tell) -> pa.Table:
     """The same with integers for numbers that have fractions by their form alone."""
+    whole = []
     for place, field in enumerate(table.schema):
         if not pa.types.is_float64(field.type):
             continue
         numbers = table.column(place).drop_null().to_numpy()
-        if (np.abs(numbers) >= _LARGEST_EXACT).any():
+        if (np.abs(numbers) >= LARGEST_EXACT).any():
             raise KnnvoteError(
                 f"{path}: column {field.name!r} holds numbers beyond 2**53, which lose digits: write them as strings"
             )
         if (np.floor(numbers) == numbers).all():
             table = table.set_column(place, field.name, table.column(place).cast(pa.int64()))
-            tell(f"numbers written with a point are all whole, and became integers, in {field.name}")
+            whole.append(field.name)
+    if whole:
+        tell(whole_told(whole))
     return table
 
 
@@ -98,9 +101,3 @@ def _lists(table: pa.Table, tell: Tell) -> pa.Table:
                 f"{len(cells):,} are lists of numbers"
             )
     return table
-
-
-def _batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
-    """An empty batch for the schema, then the rows."""
-    yield pa.RecordBatch.from_pylist([], table.schema)
-    yield from table.to_batches()

@@ -8,12 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-_LARGEST_EXACT = 1 << 53  # float64 holds every integer up to here
+from knnvote.data.vectors import LARGEST_EXACT
+
 _LONG_INTEGER = r"^\s*[+-]?\d{16,}\s*$"
 _LONG_WHOLE = r"^\s*[+-]?\d{16,}([.,]0*)?\s*$"
 _CODE = r"^\s*[+-]?(0[0-9xX]|\d+[eE]\d)"  # programs that write powers of ten give them a sign or a point
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?[iI]nf(inity)?$"
 LIST = r"^[\s\[]*N([\s,\[\]]+N){3,}[\s\]]*$".replace("N", r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_LISTED = 3
 NEARLY_ALL = 0.9  # cells of a column, of which the others may be mistakes
 _MISSING = pa.array(csv.ConvertOptions().null_values)
 _TRUTHS = pa.array(["true", "false", "True", "False", "TRUE", "FALSE"])
@@ -50,6 +52,12 @@ _TYPES = {
     Kind.FLOATS: pa.list_(pa.float64()),
     Kind.TEXT: pa.string(),
 }
+
+
+def whole_told(names: Sequence[str]) -> str:
+    """What is to be told of columns whose fractions became integers."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"numbers written with a point are all whole, and became integers, in {', '.join(names[:_LISTED])}{more}"
 
 
 def lists_told(names: Sequence[str]) -> str:
@@ -124,14 +132,14 @@ def _kind_of_numbers(cells: pa.Array, decimal: str, long: str) -> Kind:
         numbers = values.drop_null().to_numpy()
         if not len(numbers):
             return Kind.NULL
-        whole = np.all((np.abs(numbers) <= _LARGEST_EXACT) & (np.floor(numbers) == numbers))
+        whole = np.all((np.abs(numbers) <= LARGEST_EXACT) & (np.floor(numbers) == numbers))
         return Kind.WHOLE if whole else Kind.FLOAT
     low, high = pc.min_max(integers).values()
     if not low.is_valid:
         return Kind.NULL
     if low.as_py() < 0 and _any(pc.match_substring_regex(cells, "0[xX][89a-fA-F]")):
         return Kind.TEXT  # a sign is taken out of 16 hexadecimal digits
-    return Kind.LONG if max(-low.as_py(), high.as_py()) > _LARGEST_EXACT else Kind.INTEGER
+    return Kind.LONG if max(-low.as_py(), high.as_py()) > LARGEST_EXACT else Kind.INTEGER
 
 
 def _kind_of_lists(cells: pa.Array) -> Kind:

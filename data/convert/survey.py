@@ -109,11 +109,16 @@ class TextRows:
     def repeated_headers(self, rows: NDArray[np.int64]) -> list[int]:
         """Lines of the rows that `batches` left out, of which it gave these."""
         missing = np.setdiff1d(np.arange(rows[-1] + 1 if len(rows) else 0), rows)
-        return [self.line(int(row)) for row in missing]
+        return [self._at(int(row))[0] for row in missing]
 
-    def line(self, row: int) -> int:
-        """The line of the file in which a row stands (its last, if it has several), from 1."""
-        return next(line for place, (line, _) in enumerate(self._lines()) if place == row)
+    def first_other(self, column: Column) -> tuple[int, str]:
+        """The line of the first cell of a column that is no number, and the cell."""
+        line, cells = self._at(cast("int", column.other))
+        return line, cells[column.place][:40]
+
+    def _at(self, row: int) -> tuple[int, list[str]]:
+        """The line of the file in which a row stands (its last, if it has several), from 1, and its cells."""
+        return next(found for place, found in enumerate(self._lines()) if place == row)
 
     def _all_batches(self) -> Iterator[pa.RecordBatch]:
         dialect = self.dialect
@@ -205,18 +210,9 @@ def refuse_dirty(text: TextRows, columns: Sequence[Column], names: Sequence[str]
     wrong = [column for column in dirty if column.kind != Kind.BOOLEAN]
     if wrong:
         column = min(wrong, key=lambda column: cast("int", column.other))
-        cell = text_of(text, column)
+        line, cell = text.first_other(column)
         raise KnnvoteError(
-            f"{text.path}, line {text.line(cast('int', column.other))}: {cell!r} in column {names[column.place]!r}, "
+            f"{text.path}, line {line}: {cell!r} in column {names[column.place]!r}, "
             f"where a number was expected, as in {column.numbers:,} of its {column.filled:,} cells: "
             "mend that line or take it out"
         )
-
-
-def text_of(text: TextRows, column: Column) -> str:
-    """The first cell of a column that is no number."""
-    for rows, batch in text.batches():
-        if len(rows) and rows[-1] >= cast("int", column.other):
-            place = int(np.searchsorted(rows, cast("int", column.other)))
-            return str(batch.column(column.place)[place].as_py())[:40]
-    raise AssertionError
