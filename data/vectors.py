@@ -133,8 +133,8 @@ def _zero_rows(vectors: Numbers, bad: Reasons) -> Numbers:
 
 def far_beyond(vectors: Numbers, low: float, high: float) -> NDArray[np.bool_]:
     """(n,) whether any number of a vector is far beyond a range."""
-    least, most = _ends(low, high)
-    far: NDArray[np.bool_] = (vectors.min(axis=1) < least) | (vectors.max(axis=1) > most)
+    room = _BEYOND * (high - low)
+    far: NDArray[np.bool_] = (vectors.min(axis=1) < low - room) | (vectors.max(axis=1) > high + room)
     return far
 
 
@@ -183,21 +183,18 @@ def _are_unlike(one: Numbers, other: Numbers) -> bool:
     """
     if min(len(one), len(other)) < FEW and one.dtype.kind == other.dtype.kind:
         return False
-    pairs = [(some.astype(np.float64), beside.astype(np.float64)) for some, beside in ((one, other), (other, one))]
+    one, other = one.astype(np.float64), other.astype(np.float64)
     return any(
-        is_narrow(float(some.min()), float(some.max()), beside)
-        or (
-            _usual_width(beside) > 0
-            and np.mean(some.min(axis=1) < _ends(float(beside.min()), float(beside.max()))[0]) > TOO_MANY
-        )
-        for some, beside in pairs
+        is_narrow(float(some.min()), float(some.max()), beside) or _are_far_below(some, beside)
+        for some, beside in ((one, other), (other, one))
     )
 
 
-def _ends(low: float, high: float) -> tuple[float, float]:
-    """Of a range with some room beyond it."""
-    room = _BEYOND * (high - low)
-    return low - room, high + room
+def _are_far_below(some: Numbers, beside: Numbers) -> bool:
+    """Whether many of some vectors have a number far below all of others, which have a scale."""
+    low, high = float(beside.min()), float(beside.max())
+    below = some.min(axis=1) < low - _BEYOND * (high - low)
+    return bool(np.mean(below) > TOO_MANY) and _usual_width(beside) > 0
 
 
 def _usual_width(vectors: Numbers) -> float:
