@@ -34,7 +34,8 @@ def _parse_names(_ctx: click.Context, _param: click.Parameter, value: str | None
     """Names of contenders; all without any."""
     from .contenders import CONTENDERS
 
-    names = list(CONTENDERS) if value is None else [name.strip() for name in value.split(",")]
+    usual = [name for name, entry in CONTENDERS.items() if not entry.is_for_length_1]
+    names = usual if value is None else [name.strip() for name in value.split(",")]
     for name in names:
         if name not in CONTENDERS:
             raise click.BadParameter(f"no contender {name!r}: give some of {', '.join(CONTENDERS)}")
@@ -56,7 +57,7 @@ def _parse_sizes(_ctx: click.Context, _param: click.Parameter, value: str | None
 @click.argument("train")
 @click.argument("test")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("bench-out"), show_default=True, help="Folder.")
-@click.option("--contenders", callback=_parse_names, help="Names with commas between; all that there are by default.")
+@click.option("--contenders", callback=_parse_names, help="Names with commas between; all that fit any images.")
 @click.option("--k", type=click.IntRange(min=1), default=5, show_default=True, help="Neighbours that vote.")
 @click.option("--turns", type=click.IntRange(min=1), default=5, show_default=True, help="Of timing.")
 @click.option("--seconds", type=float, default=1.5, show_default=True, help="Of a turn of one setting, about.")

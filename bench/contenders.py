@@ -16,7 +16,7 @@ from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.vote import Rule, vote
 from knnvote.indexer.build import IndexOptions, index_arrays
-from knnvote.indexer.names import Kind
+from knnvote.indexer.names import Kind, MetricName
 
 from .problem import Neighbors
 
@@ -226,9 +226,10 @@ class Knnvote(Contender):
         folder: Path,
         *,
         kind: Kind,
+        metric: MetricName = "l2",
     ) -> None:
         """Build an index folder of a kind, tuned if there is a setting."""
-        options = IndexOptions(kind=kind, threads=1, overwrite=True)
+        options = IndexOptions(kind=kind, metric=metric, threads=1, overwrite=True)
         tune = None if setting is None else Tuning(k=k, target_agreement=setting)
         index_arrays(x, codes, folder / "knn", options=options, tune=tune)
         self._classifier = Classifier.open(folder / "knn", Rule(k=k))
@@ -259,6 +260,7 @@ class Entry:
         growth: the setting that it grows with.
         is_built_for_setting: each setting takes an index of its own.
         least: test images of a timed call: a full batch, where the speed depends on it.
+        is_for_length_1: it takes part where it is named, as for vectors of length 1 alone it has l2's neighbours.
     """
 
     make: Any
@@ -268,6 +270,7 @@ class Entry:
     growth: float | None = None
     is_built_for_setting: bool = False
     least: int = 1
+    is_for_length_1: bool = False
 
     @property
     def is_installed(self) -> bool:
@@ -305,6 +308,9 @@ CONTENDERS = {
     ),
     "faiss-hnsw": Entry(make=FaissHnsw, setting="efSearch", settings=_EFS, growth=80),
     "knnvote-exact": Entry(make=partial(Knnvote, kind="exact"), least=_FULL),
+    "knnvote-exact-cosine": Entry(
+        make=partial(Knnvote, kind="exact", metric="cosine"), least=_FULL, is_for_length_1=True
+    ),
     "knnvote-adaptive": Entry(
         make=partial(Knnvote, kind="adaptive"),
         setting="target",
