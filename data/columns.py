@@ -30,7 +30,7 @@ class ListLevel:
 def read_column(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
     """A column as one array of a plain type.
 
-    Tensors become lists, structs their bytes, dictionaries their values and views plain binary.
+    Tensors become lists, structs but vectors their bytes, dictionaries their values and views plain binary.
     """
     column = batch.column(name)
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
@@ -40,7 +40,7 @@ def read_column(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
         chunks = [chunk.storage for chunk in chunks]
     # To combine chunks copies them, even if there is but one.
     plain = chunks[0] if len(chunks) == 1 else pa.chunked_array(chunks, type=kind).combine_chunks()
-    if pa.types.is_struct(kind):
+    if pa.types.is_struct(kind) and not is_vector(kind):
         plain = pc.struct_field(plain, "bytes")
     if pa.types.is_dictionary(plain.type):
         plain = plain.dictionary_decode()
@@ -57,6 +57,8 @@ def is_usual_label(name: str) -> bool:
 
 def may_hold_images(kind: pa.DataType) -> bool:
     """Whether a column of a type may hold images of which its rows alone tell how and of what shape."""
+    if is_vector(kind):
+        return True
     if pa.types.is_struct(kind):
         return bool(kind.get_field_index("bytes") >= 0 and is_binary(kind.field("bytes").type))
     return is_binary(kind) or (is_list(kind) and not fixed_shape(kind))
@@ -78,6 +80,8 @@ def first_filled(batch: pa.RecordBatch, name: str, rows: int) -> list[pa.Array]:
 
 def _lengths(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
     column = read_column(batch, name)
+    if is_vector(column.type):
+        return vector_lengths(column)
     return pc.list_value_length(column) if is_list(column.type) else pc.binary_length(column)
 
 
@@ -123,6 +127,12 @@ def read_numbers(array: pa.Array) -> NDArray[Any]:
     return numbers.astype(np.float32) if numbers.dtype == np.float16 else numbers
 
 
+def vector_lengths(vectors: pa.StructArray) -> pa.Array:
+    """(n,) how many numbers each of Spark's vectors has: a dense one holds them all, a sparse one says it."""
+    _, size, _, values = vectors.flatten()
+    return pc.coalesce(size, pc.list_value_length(values))
+
+
 def view_buffer(buffer: pa.Buffer | None, dtype: Any, first: int, count: int) -> NDArray[Any]:
     """Elements of an Arrow buffer, from the first of so many, read-only; without any it may be missing."""
     if count == 0 or buffer is None:
@@ -150,6 +160,21 @@ def is_binary(kind: pa.DataType) -> bool:
         return is_binary(kind.value_type)
     t = pa.types
     return bool(t.is_binary(kind) or t.is_large_binary(kind) or t.is_binary_view(kind) or t.is_fixed_size_binary(kind))
+
+
+def is_vector(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is that of Spark's vectors, dense and sparse ones alike."""
+    if not (pa.types.is_struct(kind) and kind.names == ["type", "size", "indices", "values"]):
+        return False
+    tag, size, indices, values = (field.type for field in kind)
+    return bool(
+        pa.types.is_int8(tag)
+        and pa.types.is_int32(size)
+        and is_list(indices)
+        and pa.types.is_int32(indices.value_type)
+        and is_list(values)
+        and pa.types.is_float64(values.value_type)
+    )
 
 
 def is_string(kind: pa.DataType) -> bool:

@@ -13,14 +13,15 @@ from .layout import Candidate, FirstRows, ImageOptions, Layout, Shape, compatibl
 from .layouts.encoded import Encoded
 from .layouts.lists import Lists, Tensors
 from .layouts.raw import Raw
+from .layouts.vectors import Vectors
 from .layouts.wide import Wide
 
 # Of those that could have the same column, the first that fits its rows is taken, and the last whatever they are.
-LAYOUTS: tuple[type[Layout], ...] = (Encoded, Raw, Tensors, Lists, Wide)
+LAYOUTS: tuple[type[Layout], ...] = (Encoded, Raw, Tensors, Lists, Vectors, Wide)
 
 _LISTED_COLUMNS = 12
 _ACCEPTED = (
-    "PNG, JPEG, other encoded images or raw pixels in a binary column, lists or tensors of numbers, "
+    "PNG, JPEG, other encoded images or raw pixels in a binary column, lists, tensors or vectors of numbers, "
     "or one numeric column a pixel"
 )
 

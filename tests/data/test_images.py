@@ -201,6 +201,69 @@ def test_each_layout_suits_a_flat_index_of_as_many_numbers(table):
     np.testing.assert_array_equal(layout.decode(table)[0], FLAT)
 
 
+# Vectors of Spark's machine learning
+
+VECTOR = pa.struct(
+    [("type", pa.int8()), ("size", pa.int32()), ("indices", pa.list_(pa.int32())), ("values", pa.list_(pa.float64()))]
+)
+
+
+def dense(values):
+    return {"type": 1, "values": [*values]}
+
+
+def sparse(values):
+    at = np.flatnonzero(values)
+    return {"type": 0, "size": len(values), "indices": at.tolist(), "values": values[at].tolist()}
+
+
+def test_dense_and_sparse_vectors_of_spark_are_read_from_any_slice(tmp_path):
+    """Its assembler writes each row in the form that is smaller."""
+    x = np.where(FLAT > 99, FLAT / 4, 0)
+    x[3] = 0
+    column = pa.array([sparse(row) if i % 2 else dense(row) for i, row in enumerate(x)], VECTOR)
+    table = through_parquet(pa.table({"features": column, "label": np.arange(N)}), tmp_path)
+    layout = recognise(table)
+    assert layout.describe() == "vectors of Spark, 16 values, in column 'features'"
+    for start in range(N):
+        vectors, bad = layout.decode(table.slice(start, 3))
+        assert bad == {}
+        np.testing.assert_array_equal(vectors, x[start : start + 3])
+    assert recognise(table, expected=(4, 4)).shape == (4, 4)
+    assert recognise(table.slice(0, 0)).decode(table.slice(0, 0))[0].shape == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (None, "null image"),
+        (dense([1.0, 2]), "2 values, expected 3"),
+        (dense([1.0, math.nan, 3]), "pixel 1 is NaN"),
+        (dense([1.0, None, 3]), "pixel 1 is NaN"),
+        (sparse(np.array([1.0, 0, 0, 4])), "4 values, expected 3"),
+        ({"type": 0, "size": 3, "indices": [0, 3], "values": [1.0, 2]}, "damaged vector"),
+        ({"type": 0, "size": 3, "indices": [1, -1], "values": [1.0, 2]}, "damaged vector"),
+        ({"type": 0, "size": 3, "indices": [1, 1], "values": [1.0, 2]}, "damaged vector"),
+        ({"type": 0, "size": 3, "indices": [1], "values": [1.0, 2]}, "damaged vector"),
+        ({"type": 0, "size": 3, "indices": [1, None], "values": [1.0, 2]}, "damaged vector"),
+        ({"type": 1, "size": 3, "values": [1.0, 2]}, "damaged vector"),
+        ({"type": 7, "size": 3, "values": [1.0, 2, 3]}, "damaged vector"),
+    ],
+)
+def test_a_vector_that_makes_no_sense_is_a_bad_row(row, reason):
+    good = np.array([0.0, 5, 6])
+    table = pa.table({"features": pa.array([dense(good), row, sparse(good)], VECTOR)})
+    vectors, bad = decode(table)
+    assert bad == {1: reason}
+    np.testing.assert_array_equal(vectors, [good, [0, 0, 0], good])
+
+
+def test_a_sparse_vector_that_says_it_is_endless_takes_no_memory():
+    endless = {"type": 0, "size": 2**31 - 1, "indices": [], "values": []}
+    with pytest.raises(ImageFileError, match="null, empty or longer than 16,777,216"):
+        recognise(pa.table({"features": pa.array([endless], VECTOR)}))
+
+
 # Who writes them
 
 
@@ -581,6 +644,15 @@ def test_first_rows_of_null_leave_it_to_those_behind_them(tmp_path, name):
         assert images.layout.shape == (H, W)
         rows = list(images.read(batch_size=1000))
     np.testing.assert_array_equal(np.concatenate([batch.pixels for batch in rows])[70:], FLAT)
+
+
+def test_first_vectors_of_null_leave_it_to_those_behind_them(tmp_path):
+    column = pa.array([*[None] * 70, dense([1.0, 2]), sparse(np.array([0.0, 3]))], VECTOR)
+    pq.write_table(pa.table({"features": column}), tmp_path / "x.parquet")
+    (source,) = find_inputs(tmp_path / "x.parquet")
+    with open_images(source, lambda head: recognise_images(head, ImageOptions())) as images:
+        (rows,) = images.read(batch_size=1000)
+    np.testing.assert_array_equal(rows.pixels[70:], [[1, 2], [0, 3]])
 
 
 def test_a_first_row_of_another_length_does_not_fail_the_file():
