@@ -142,12 +142,26 @@ def _by_fastparquet(table: pa.Table, path: Path, _rng: np.random.Generator) -> N
     fastparquet.write(str(path), table.to_pandas())
 
 
+def _by_spark(table: pa.Table, path: Path, _rng: np.random.Generator) -> None:
+    from pyspark.sql import SparkSession
+
+    spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+    spark.sparkContext.setLogLevel("OFF")
+    # Spark takes no unsigned numbers from Arrow, and reads them from files.
+    given, folder = path.with_suffix(".given"), path.with_suffix(".spark")
+    pq.write_table(table, given)
+    spark.read.parquet(str(given)).coalesce(1).write.parquet(str(folder))
+    (part,) = folder.glob("part-*.parquet")
+    part.rename(path)
+
+
 WRITERS = {
     "pyarrow": _by_pyarrow,
     "pandas": _by_pandas,
     "polars": _by_polars,
     "duckdb": _by_duckdb,
     "fastparquet": _by_fastparquet,
+    "pyspark": _by_spark,
 }
 
 
@@ -307,12 +321,15 @@ def main() -> int:
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--only", type=int)
+    parser.add_argument(
+        "--writers", nargs="+", choices=[*WRITERS], default=installed_writers(), help="all that are here"
+    )
     parser.add_argument("--refusals", action="store_true", help="tell them too")
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.draws) if options.only is None else [options.only]
     counts: Counter[str] = Counter()
     for seed in seeds:
-        situation, what = outcome(seed, installed_writers())
+        situation, what = outcome(seed, options.writers)
         counts[what.split(":")[0]] += 1
         if what.startswith("WRONG") or options.only is not None or (options.refusals and what != "right"):
             print(f"seed {seed}: {situation}: {what}", flush=True)
