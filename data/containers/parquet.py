@@ -21,6 +21,8 @@ _BUFFER = 1 << 20
 _BATCH_BYTES = 1 << 27  # of a batch as Arrow holds it
 _ROW_BYTES = 1 << 30  # a row that may be larger is no image
 _NUMBER_BYTES = 12  # of a number in a list: itself, and its two levels
+_OF_SPARK = b"org.apache.spark."  # how the keys begin that Spark writes in footers
+_INT96 = "INT96"
 # What PyArrow raises for damaged files: its own errors (some are only MemoryError, ValueError or KeyError too), those
 # of decoding names that are not UTF-8, and those of an extension type that cannot be made from what the file says.
 _UNREADABLE = (
@@ -75,8 +77,17 @@ class ParquetRows(RowFile):
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Names and types of the columns; PyArrow makes it anew whenever it is asked."""
-        return self.file.schema_arrow
+        """Names and types of the columns; PyArrow makes it anew whenever it is asked.
+
+        Spark's timestamps of 96 bits are instants, as those of 64 bits say that they are.
+        """
+        schema = self.file.schema_arrow
+        if any(key.startswith(_OF_SPARK) for key in schema.metadata or {}):
+            for place, field in enumerate(schema):
+                leaves = self._physical_types(field.name)
+                if _INT96 in leaves:
+                    schema = schema.set(place, field.with_type(_in_utc(field.type, iter(leaves))))
+        return schema
 
     @property
     def num_rows(self) -> int:
@@ -114,8 +125,16 @@ class ParquetRows(RowFile):
         """So many rows at a time of some columns; fewer where a row group ends, if PyArrow cannot join row groups."""
         every = range(self.file.metadata.num_row_groups)
         is_joined = not any(_has_inner_dictionary(self.schema.field(name).type) for name in columns)
+        is_cast = self.schema.types != self.file.schema_arrow.types
         for groups in [[*every]] if is_joined else [[group] for group in every]:
-            yield from self.file.iter_batches(rows, row_groups=groups, columns=list(columns), use_threads=False)
+            for batch in self.file.iter_batches(rows, row_groups=groups, columns=list(columns), use_threads=False):
+                yield batch.cast(_only(self.schema, batch.schema.names)) if is_cast else batch
+
+    def _physical_types(self, name: str) -> list[str]:
+        """Of the values that lie in a column, in its lists and structs."""
+        metadata = self.file.metadata
+        paths = enumerate(self.file.reader.column_paths)
+        return [metadata.schema.column(leaf).physical_type for leaf, path in paths if path[0] == name]
 
     def _bounded_rows(self, names: Collection[str], rows: int, *, first_only: bool = False) -> int:
         """As many rows, or fewer where those of some row group may be large, to hold at a time.
@@ -179,6 +198,22 @@ def _has_inner_dictionary(kind: pa.DataType) -> bool:
     """Whether dictionaries lie within lists, structs or maps, whose chunks PyArrow does not join."""
     inner = [kind.field(place).type for place in range(kind.num_fields)]
     return any(pa.types.is_dictionary(of) or _has_inner_dictionary(of) for of in inner)
+
+
+def _only(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    return pa.schema([schema.field(name) for name in names], schema.metadata)
+
+
+def _in_utc(kind: pa.DataType, physical: Iterator[str]) -> pa.DataType:
+    """A type whose timestamps of 96 bits, by the physical types of what lies in it, are instants."""
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_in_utc(field.type, physical)) for field in kind])
+    if pa.types.is_map(kind):
+        key, value = (field.with_type(_in_utc(field.type, physical)) for field in (kind.key_field, kind.item_field))
+        return pa.map_(key, value)
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_in_utc(kind.value_type, physical)))
+    return pa.timestamp(kind.unit, "UTC") if next(physical, None) == _INT96 else kind
 
 
 @contextmanager

@@ -495,6 +495,31 @@ def test_old_timestamps_of_96_bits_stay_the_dates_that_they_are(classifier, tmp_
     assert pq.read_table(tmp_path / "out" / "a.parquet")["when"].combine_chunks().equals(dates)
 
 
+def test_timestamps_of_96_bits_by_spark_stay_the_instants_that_they_are(classifier, tmp_path):
+    """It writes local ones in 64 bits; where other writers say no zone, there is none."""
+    times = pa.array(["1066-10-14 09:30:00", None] * 10).cast(pa.timestamp("us")).to_pylist()
+    plain = pa.timestamp("us")
+    columns = {
+        "when": pa.array(times, plain),
+        "list": pa.array([[time] for time in times], pa.list_(plain)),
+        "struct": pa.array([{"a": 1, "b": time} for time in times], pa.struct([("a", pa.int32()), ("b", plain)])),
+        "map": pa.array([[("k", time)] for time in times], pa.map_(pa.string(), plain)),
+    }
+    table = pa.table({"image": image_table(QUERIES)["image"], **columns})
+    (tmp_path / "in").mkdir()
+    for name, version in {"spark": {"org.apache.spark.version": "4.0.0"}, "other": {}}.items():
+        path, as_spark = tmp_path / "in" / f"{name}.parquet", {"use_deprecated_int96_timestamps": True}
+        with pq.ParquetWriter(path, table.schema, store_schema=False, **as_spark) as writer:
+            writer.write_table(table)
+            writer.add_key_value_metadata(version)
+    run(classifier, tmp_path / "in", tmp_path / "out")
+    out = pq.read_table(tmp_path / "out" / "spark.parquet")
+    for name, column in columns.items():
+        assert str(out.schema.field(name).type).count("timestamp[us, tz=UTC]") == 1
+        assert out[name].combine_chunks().cast(column.type).equals(column)
+    assert pq.read_table(tmp_path / "out" / "other.parquet")["when"].type == plain
+
+
 def test_two_jobs_at_once_into_one_output_are_refused(classifier, source, tmp_path):
     with (
         hold_lock(tmp_path / "out" / "_knnvote" / "lock", "held"),
