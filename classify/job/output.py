@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,9 +55,20 @@ class OutputOptions:
 
 
 def kept_columns(
-    schema: pa.Schema, image_columns: Sequence[str], added: pa.Schema, options: OutputOptions
+    schema: pa.Schema,
+    image_columns: Sequence[str],
+    added: pa.Schema,
+    options: OutputOptions,
+    of_folders: Sequence[str] = (),
 ) -> list[str]:
     """The input's columns that go into the output.
+
+    Args:
+        schema: of the input.
+        image_columns: of it, which do not go.
+        added: knnvote's own columns.
+        options: what is kept, and how those are named.
+        of_folders: columns that the names of the input's folders, which are the output's too, stand for.
 
     Raises:
         ImageFileError: a column to keep does not exist, or one has a name that another has or that knnvote's own
@@ -86,13 +97,30 @@ def kept_columns(
                 f"the input has columns {other!r} and {name!r}, which many readers take for one: "
                 f"rename one, or leave it out with {param('keep')}"
             )
-    if taken := sorted(by_name.keys() & {name.casefold() for name in added.names}):
-        raise ImageFileError(
-            f"the input has a column {by_name[taken[0]]!r} already: pass {param('prefix')} "
-            f"{_free_prefix(by_name, added, options)} to name knnvote's columns otherwise, or leave it out with "
-            f"{param('keep')}"
-        )
+    _refuse_clash(by_name, {name.casefold(): name for name in of_folders}, added, options)
     return others
+
+
+def _refuse_clash(
+    kept: Mapping[str, str], of_folders: Mapping[str, str], added: pa.Schema, options: OutputOptions
+) -> None:
+    """Refuse columns, by their names without case, that are named as knnvote's own.
+
+    Readers take what the names of folders say before what is in a file.
+    """
+    names = {name.casefold() for name in added.names}
+    taken, of_folder = (sorted(columns.keys() & names) for columns in (kept, of_folders))
+    prefix = _free_prefix({*kept, *of_folders}, added, options)
+    otherwise = f"pass {param('prefix')} {prefix} to name knnvote's columns otherwise"
+    if of_folder:
+        raise ImageFileError(
+            f"the name of its folder stands for a column {of_folders[of_folder[0]]!r} already, "
+            f"which readers take before the output's own: {otherwise}"
+        )
+    if taken:
+        raise ImageFileError(
+            f"the input has a column {kept[taken[0]]!r} already: {otherwise}, or leave it out with {param('keep')}"
+        )
 
 
 def _free_prefix(kept: Container[str], added: pa.Schema, options: OutputOptions) -> str:

@@ -16,6 +16,7 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.scale import Scale
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, spelled_reasons
 from knnvote.data.files import atomic_write
+from knnvote.data.folders.partitions import partition_keys
 from knnvote.data.inputs import InputFile
 from knnvote.data.reading import DecodedRows, ImageFile, open_images
 from knnvote.data.rows import schema_metadata_without_images
@@ -159,7 +160,8 @@ def _plan(classifier: Classifier, images: ImageFile, options: JobOptions) -> tup
     """Which columns beside the images go on, and what the output looks like."""
     added = answer_schema(classifier.index, **options.output.of_answers)
     with images.source.content_told():
-        columns = kept_columns(images.schema, images.layout.columns, added, options.output)
+        of_folders = partition_keys(images.source.relative)
+        columns = kept_columns(images.schema, images.layout.columns, added, options.output, of_folders)
     schema = pa.schema([*(images.schema.field(name) for name in columns), *added], images.schema.metadata)
     return columns, schema_metadata_without_images(schema)
 

@@ -473,6 +473,18 @@ def test_a_column_whose_rows_cannot_be_joined_fails_the_file_alone_and_keep_leav
     assert run(classifier, source.parent, tmp_path / "kept", kept).written == 2
 
 
+def test_folders_named_as_a_column_of_ours_are_refused_and_a_prefix_names_it_otherwise(classifier, tmp_path):
+    """Spark and DuckDB showed what the folders say in place of every prediction."""
+    (tmp_path / "in" / "Prediction=7").mkdir(parents=True)
+    write_table(image_table(QUERIES), tmp_path / "in" / "Prediction=7" / "a.parquet")
+    failed = run(classifier, tmp_path / "in", tmp_path / "out").failed
+    (told,) = failed.values()
+    assert "a column 'Prediction' already, which readers take before the output's own: pass --prefix knn_ to" in told
+    assert run(classifier, tmp_path / "in", tmp_path / "prefixed", output(prefix="knn_")).failed == {}
+    read = duckdb.read_parquet(str(tmp_path / "prefixed" / "*" / "a.parquet"))
+    assert len(read.project("knn_prediction").distinct().fetchall()) > 1
+
+
 def test_what_a_writer_says_of_all_columns_does_not_go_on(classifier, tmp_path):
     """Spark believes its own key before the file, and showed no predictions."""
     table = image_table(QUERIES, np.arange(20))
