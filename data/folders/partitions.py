@@ -1,9 +1,12 @@
 """What the names of folders say of the rows of the files in them."""
 
+import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from knnvote.data.text import python_command
+
+_PADDED = re.compile(r"(^|=)[+-]?0\d+$")
 
 
 def partition_keys(relative: str) -> list[str]:
@@ -19,16 +22,16 @@ def partitions_told(base: str, relatives: Sequence[str]) -> str | None:
         relatives: of files, relative to it.
     """
     folders = {PurePosixPath(name).parts[:-1] for name in relatives}
-    if len(folders) < 2 and not any(map(partition_keys, relatives)):
+    keys = list(dict.fromkeys(key for name in relatives for key in partition_keys(name)))
+    if not keys and (len(folders) < 2 or any(len(parts) != 1 for parts in folders)):
         return None
-    if any(map(partition_keys, relatives)):
-        flavor = "'hive'"
-    elif all(len(parts) == 1 for parts in folders):
-        flavor = "['label']"
-    else:
-        return None
+    flavor = "'hive'" if keys else "['label']"
+    if any(_PADDED.search(part) for parts in folders for part in parts):
+        # PyArrow makes one number of 07 and 7.
+        text = ", ".join(f"({key!r}, pa.string())" for key in keys or ["label"])
+        flavor = f"ds.partitioning(pa.schema([{text}]), flavor={'hive' if keys else None!r})"
     code = (
-        "import pyarrow.dataset as ds, pyarrow.parquet as pq; "
+        "import pyarrow as pa, pyarrow.dataset as ds, pyarrow.parquet as pq; "
         f"found = ds.dataset({base!r}, partitioning={flavor}, exclude_invalid_files=True); "
         "pq.write_table(found.to_table(), 'rows.parquet')"
     )
