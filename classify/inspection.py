@@ -11,7 +11,7 @@ from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.locations import locate
 from knnvote.data.recognition import recognise_images
 from knnvote.indexer.folder.generations import read_timing
-from knnvote.indexer.labels import recognise_label
+from knnvote.indexer.labels import recognise_label, refuse_beside_folders
 from knnvote.indexer.manifest import is_index_folder, read_manifest
 
 from .job.finished import FinishedJob
@@ -53,15 +53,17 @@ def _inspect_file(source: InputFile) -> dict[str, Any]:
         with source.open_rows() as rows:
             head = rows.telling_head()
             layout = recognise_images(head, ImageOptions())
-            label = _label_column(head.schema, layout)
+            label = _label_column(head.schema, layout, source)
             return {"rows": rows.num_rows, "images": layout.describe(), "label_column": label}
     except ImageFileError as error:
         return {"error": error.told(as_recorded)}
 
 
-def _label_column(schema: pa.Schema, layout: Layout) -> str | None:
+def _label_column(schema: pa.Schema, layout: Layout, source: InputFile) -> str | None:
     """The column that `knnvote index` would take for the labels, if any."""
     try:
-        return recognise_label(schema, layout.columns, None, None)
+        found = recognise_label(schema, layout.columns, None, None)
+        refuse_beside_folders(found, source.relative)
     except ImageFileError:
         return None
+    return found

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.columns import is_binary, is_number, is_string, is_usual_label
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
+from knnvote.data.folders.partitions import partition_keys
 from knnvote.data.inputs import InputFile
 from knnvote.data.vectors import Reasons
 
@@ -51,6 +52,20 @@ def recognise_label(
         f"no label column beside the images{' and the ids' if id_column else ''}; there are {found}; "
         f"name one with {param('label_column')}"
     )
+
+
+def refuse_beside_folders(found: str, relative: str) -> None:
+    """Refuse a guessed column of another name than labels usually have, where a folder of the file has such a name.
+
+    Raises:
+        ImageFileError: it is one.
+    """
+    keys = [key for key in partition_keys(relative) if is_usual_name(key)]
+    if keys and not is_usual_name(found):
+        raise ImageFileError(
+            f"no column {keys[0]!r}, which its folder names, and the only other one is {found!r}: "
+            f"give that with {param('label_column')} if it is the label's"
+        )
 
 
 def is_usual_name(column: str | None) -> bool:

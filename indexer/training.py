@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from knnvote.data.codecs.names import Background
 from knnvote.data.columns import is_float
 from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
-from knnvote.data.folders.partitions import partition_keys
 from knnvote.data.inputs import InputFile, distinctly_named, folders_told
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import ImageFile, open_images
@@ -28,6 +27,7 @@ from .labels import (
     provenance_table,
     read_ids,
     recognise_label,
+    refuse_beside_folders,
     refuse_ids,
     same_names,
     unusable_labels,
@@ -272,12 +272,8 @@ def _label_column(
         named = before
     with folders_told(images.source, inputs), images.source.content_told():
         found = recognise_label(images.schema, images.layout.columns, named, options.id_column)
-        keys = [key for key in partition_keys(images.source.relative) if is_usual_name(key)]
-        if keys and named is None and not is_usual_name(found):
-            raise ImageFileError(
-                f"no column {keys[0]!r}, which its folder names, and the only other one is {found!r}: "
-                f"give that with {param('label_column')} if it is the label's"
-            )
+        if named is None:
+            refuse_beside_folders(found, images.source.relative)
         if named is None and before is not None and (stored is not None or not is_usual_name(found)):
             raise ImageFileError(
                 f"no column {before!r}, from which the labels before it were read; there are {', '.join(names)}: "

@@ -370,6 +370,7 @@ def test_labels_that_are_names_of_folders_are_told_with_what_makes_a_column_of_t
         for name, column in extra.items():
             images = images.append_column(name, [column]) if "=" in folder else images
         write_table(images, Path(f"in/{folder}/0.parquet"))
+    assert {file["label_column"] for file in json.loads(invoke("inspect", "in", "--json").stdout)["files"]} == {None}
     done = invoke("index", "in", "--out", "x.knn")
     assert (done.code, len(done.stderr.splitlines())) == (1, 1)
     command = re.search(r'python -c "(.*)" makes rows.parquet', done.stderr)[1]
