@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from knnvote.classify.search.ladder import Promise
-from knnvote.data.errors import ImageFileError, KnnvoteError, param
+from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
 from knnvote.data.locations import Location
 from knnvote.data.text import describe_error
 
@@ -128,6 +128,19 @@ def _free_prefix(kept: Container[str], added: pa.Schema, options: OutputOptions)
     names = [name.removeprefix(options.prefix).casefold() for name in added.names]
     prefixes = ("knn_" * times for times in itertools.count(1))
     return next(prefix for prefix in prefixes if not any(prefix + name in kept for name in names))
+
+
+def tell_of_case(added: pa.Schema) -> None:
+    """Tell of classes whose names differ in case alone, which some readers of their shares take for one."""
+    for field in added:
+        names: dict[str, str] = {}
+        for name in field.type.names if pa.types.is_struct(field.type) else ():
+            if (other := names.setdefault(name.casefold(), name)) != name:
+                warn(
+                    f"classes {other!r} and {name!r} of the column {field.name!r} differ in case alone: Spark reads it "
+                    "where spark.sql.caseSensitive is true, and DuckDB names one otherwise"
+                )
+                break
 
 
 def rows_in_group(kept_rows: int, options: OutputOptions, *, k: int, classes: int) -> int:

@@ -22,6 +22,7 @@ from knnvote.indexer.index import Index
 
 from .engine import Engine, LocalEngine
 from .folder import claimed, plan_outputs
+from .output import tell_of_case
 from .receipt import Counts
 from .record import end_records
 from .work import BATCH_SIZE, JobOptions, Outcome, Work
@@ -118,7 +119,7 @@ def run_job(
     start = time.perf_counter()
     _check_classifier(classifier)
     sources, out, options = find_inputs(inputs), locate(out), options or JobOptions()
-    answer_schema(classifier.index, **options.output.of_answers)  # which refuses what does not fit
+    tell_of_case(answer_schema(classifier.index, **options.output.of_answers))  # which refuses what does not fit
     tasks = plan_outputs(sources, out)
     work = Work.of(classifier, options, out, threads=threads, batch_size=batch_size)
     with claimed(out, work.made_from, sources, stored_images=classifier.stored_images):

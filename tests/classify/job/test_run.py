@@ -485,6 +485,15 @@ def test_folders_named_as_a_column_of_ours_are_refused_and_a_prefix_names_it_oth
     assert len(read.project("knn_prediction").distinct().fetchall()) > 1
 
 
+def test_classes_whose_names_differ_in_case_alone_are_told_with_their_shares(source, tmp_path):
+    """Spark refused the whole folder, and DuckDB called one a_1."""
+    index_arrays(IMAGES, np.array(["A", "a"] * 18), tmp_path / "x.knn")
+    classifier = Classifier.open(tmp_path / "x.knn", Rule(k=3))
+    with pytest.warns(UserWarning, match=r"classes 'A' and 'a' of the column 'probabilities' .*caseSensitive is true"):
+        run(classifier, source, tmp_path / "out", output(probabilities=True))
+    run(classifier, source, tmp_path / "without", output(neighbors=True))
+
+
 def test_what_a_writer_says_of_all_columns_does_not_go_on(classifier, tmp_path):
     """Spark believes its own key before the file, and showed no predictions."""
     table = image_table(QUERIES, np.arange(20))
