@@ -10,7 +10,7 @@ from .codecs.names import Background
 from .columns import is_number, is_usual_label, read_column
 from .errors import ImageFileError, param
 from .layout import Candidate, FirstRows, ImageOptions, Layout, Shape, compatible, show_shape
-from .layouts.encoded import Encoded
+from .layouts.encoded import Encoded, decoded_by_spark
 from .layouts.lists import Lists, Tensors
 from .layouts.raw import Raw
 from .layouts.vectors import Vectors
@@ -198,6 +198,8 @@ def _choose_by_name(
     pictures = [same for same in candidates if not (is_usual_label(same[0].name) and same[-1].layout is Raw)]
     candidates = pictures if len(pictures) == 1 and asked is None else candidates
     by_name = {same[0].name: same for same in candidates}
+    if (not candidates or asked not in (None, *by_name)) and (told := decoded_by_spark(schema)):
+        raise ImageFileError(told)
     names = ", ".join(map(repr, by_name))
     if asked is not None and asked not in by_name:
         others = f"image columns here are {names}" if names else f"the columns are {_list_columns(schema)}"

@@ -15,6 +15,8 @@ from knnvote.data.layout import Candidate, FirstRows, Layout, Measured, Shape, c
 from knnvote.data.text import python_command
 from knnvote.data.vectors import Numbers, Reasons
 
+_SPARK_IMAGE = ["origin", "height", "width", "nChannels", "mode", "data"]
+
 
 class Encoded(Layout):
     """An encoded image a row."""
@@ -140,6 +142,18 @@ def is_image_struct(kind: pa.DataType) -> bool:
         return False
     fields = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
     return "path" in fields and "bytes" in fields and is_binary(fields["bytes"])
+
+
+def decoded_by_spark(schema: pa.Schema) -> str | None:
+    """What is to be done where Spark's image source has decoded the images; None where it has not."""
+    for field in schema:
+        if pa.types.is_struct(field.type) and field.type.names == _SPARK_IMAGE:
+            return (
+                f"Spark's image source has decoded the images of column {field.name!r}, which are not read: "
+                "spark.read.format('binaryFile').load(FOLDER).write.parquet('images') writes them as their files "
+                "hold them, which are"
+            )
+    return None
 
 
 def _declared_images(schema: pa.Schema) -> set[str]:

@@ -264,6 +264,15 @@ def test_a_sparse_vector_that_says_it_is_endless_takes_no_memory():
         recognise(pa.table({"features": pa.array([endless], VECTOR)}))
 
 
+@pytest.mark.parametrize("options", [{}, {"image_column": "image"}])
+def test_images_that_spark_has_decoded_are_told_with_what_writes_them_as_they_are(options):
+    spark = {"origin": "file:/a.png", "height": 4, "width": 4, "nChannels": 1, "mode": 0, "data": bytes(16)}
+    with pytest.raises(ImageFileError, match=r"column 'image', which are not read: spark.read.format\('binaryFile'\)"):
+        recognise(pa.table({"image": [spark], "label": [1]}), **options)
+    as_files = {"path": ["a.png"], "modificationTime": [0], "length": [9], "content": [png(IMAGES[0])], "label": [1]}
+    assert_images(pa.table(as_files), IMAGES[:1])
+
+
 # Who writes them
 
 
