@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from knnvote.data.columns import is_binary, is_number, is_string, is_usual_label
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.folders.partitions import partition_keys
 from knnvote.data.inputs import InputFile
+from knnvote.data.text import python_command
 from knnvote.data.vectors import Reasons
 
 _MANY_LABELS = 20  # that are all unlike each other: of fewer images each may be of a class of its own
@@ -155,6 +157,19 @@ def label_array(labels: pa.Array, *, is_regression: bool) -> pa.Array:
     if not (pt.is_integer(labels.type) or is_string(labels.type) or pt.is_boolean(labels.type)):
         raise KnnvoteError(f"labels of type {labels.type} cannot be used: give integers, strings or booleans")
     return labels
+
+
+def told_as_text(source: InputFile, column: str, kind: pa.DataType) -> str:
+    """What writes labels that are dates or times as text, to follow why they cannot be used; nothing of others."""
+    if not pt.is_temporal(kind):
+        return ""
+    found = source.found_by if source.found_by and Path(source.found_by).is_dir() else source.shown
+    code = (
+        f"import pyarrow as pa, pyarrow.parquet as pq; t = pq.read_table({found!r}); "
+        f"i = t.column_names.index({column!r}); "
+        f"pq.write_table(t.set_column(i, {column!r}, t[i].cast(pa.string())), 'rows.parquet')"
+    )
+    return f"; {python_command(code)} makes rows.parquet, where they are text"
 
 
 def unusable_labels(labels: pa.Array, names: Sequence[str] | None) -> Reasons:

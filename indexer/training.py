@@ -30,6 +30,7 @@ from .labels import (
     refuse_beside_folders,
     refuse_ids,
     same_names,
+    told_as_text,
     unusable_labels,
 )
 from .manifest import Source, copies_told
@@ -371,7 +372,8 @@ def _read_part(
         try:
             labels = label_array(label.take(good), is_regression=options.is_regression)
         except KnnvoteError as error:
-            raise KnnvoteError(f"{source.shown}, column {label_column!r}: {error.marked}") from error
+            told = f"{error.marked}{told_as_text(source, label_column, label.type)}"
+            raise KnnvoteError(f"{source.shown}, column {label_column!r}: {told}") from error
         ids = None
         if options.id_column is not None:
             ids = read_ids(source, images.column(rows, options.id_column), options.id_column).take(good)

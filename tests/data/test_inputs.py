@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from knnvote.data import locations
@@ -378,6 +379,21 @@ def test_labels_that_are_names_of_folders_are_told_with_what_makes_a_column_of_t
     assert invoke("index", "rows.parquet", "--label-column", "label", "--out", "x.knn").code == 0
     classes = json.loads(invoke("inspect", "x.knn", "--json").stdout)["classes"]
     assert classes == ([3, 7] if "label=7" in folders else [folder.removeprefix("label=") for folder in folders])
+
+
+@pytest.mark.parametrize("named", ["in", "in/part-0.parquet"])
+def test_labels_that_are_dates_are_told_with_what_makes_text_of_them(invoke, named):
+    days = pa.array(["2020-01-02", "2020-01-03"] * 4).cast(pa.date32())
+    for part in range(2):
+        images = image_table(np.arange(32, dtype=np.uint8).reshape(8, 2, 2) + part)
+        write_table(images.append_column("label", days), Path(f"in/part-{part}.parquet"))
+    done = invoke("index", named, "--out", "x.knn")
+    assert (done.code, len(done.stderr.splitlines())) == (1, 1)
+    exec(re.search(r'python -c "(.*)" makes rows.parquet', done.stderr)[1])  # noqa: S102  # of this test's own making
+    assert invoke("index", "rows.parquet", "--out", "x.knn").code == 0
+    made = json.loads(invoke("inspect", "x.knn", "--json").stdout)
+    assert made["classes"] == ["2020-01-02", "2020-01-03"]
+    assert made["n"] == (16 if named == "in" else 8)
 
 
 def test_a_uri_may_have_wildcards(here):
