@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.columns import is_binary, is_number, is_string, is_usual_label
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
-from knnvote.data.folders.partitions import partition_keys
+from knnvote.data.folders.partitions import READ_INT96, partition_keys
 from knnvote.data.inputs import InputFile
 from knnvote.data.text import python_command
 from knnvote.data.vectors import Reasons
@@ -165,7 +165,7 @@ def told_as_text(source: InputFile, column: str, kind: pa.DataType) -> str:
         return ""
     found = source.found_by if source.found_by and Path(source.found_by).is_dir() else source.shown
     code = (
-        f"import pyarrow as pa, pyarrow.parquet as pq; t = pq.read_table({found!r}); "
+        f"import pyarrow as pa, pyarrow.parquet as pq; t = pq.read_table({found!r}, {READ_INT96}); "
         f"i = t.column_names.index({column!r}); "
         f"pq.write_table(t.set_column(i, {column!r}, t[i].cast(pa.string())), 'rows.parquet')"
     )

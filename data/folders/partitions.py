@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from knnvote.data.text import python_command
 
+READ_INT96 = "coerce_int96_timestamp_unit='us'"  # without which PyArrow makes other dates of those far from today
 _PADDED = re.compile(r"(^|=)[+-]?0\d+$")
 
 
@@ -32,7 +33,8 @@ def partitions_told(base: str, relatives: Sequence[str]) -> str | None:
         flavor = f"ds.partitioning(pa.schema([{text}]), flavor={'hive' if keys else None!r})"
     code = (
         "import pyarrow as pa, pyarrow.dataset as ds, pyarrow.parquet as pq; "
-        f"found = ds.dataset({base!r}, partitioning={flavor}, exclude_invalid_files=True); "
+        f"found = ds.dataset({base!r}, partitioning={flavor}, exclude_invalid_files=True, "
+        f"format=ds.ParquetFileFormat({READ_INT96})); "
         "pq.write_table(found.to_table(), 'rows.parquet')"
     )
     return f"if the names of folders tell it, {python_command(code)} makes rows.parquet, which holds it"

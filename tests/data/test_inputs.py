@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from knnvote.data import locations
@@ -394,6 +395,18 @@ def test_labels_that_are_dates_are_told_with_what_makes_text_of_them(invoke, nam
     made = json.loads(invoke("inspect", "x.knn", "--json").stdout)
     assert made["classes"] == ["2020-01-02", "2020-01-03"]
     assert made["n"] == (16 if named == "in" else 8)
+
+
+def test_what_is_made_of_spark_s_files_has_dates_that_nanoseconds_do_not_reach(invoke):
+    taken = pa.array(["1066-10-14", "9999-12-31"]).cast(pa.timestamp("us"))
+    for folder in ("label=3", "label=7"):
+        images = image_table(np.arange(8, dtype=np.uint8).reshape(2, 2, 2)).append_column("taken", taken)
+        Path("in", folder).mkdir(parents=True)
+        pq.write_table(images, f"in/{folder}/0.parquet", use_deprecated_int96_timestamps=True)
+    for options in ((), ("--label-column", "taken")):
+        done = invoke("index", "in", "--out", "x.knn", *options)
+        exec(re.search(r'python -c "(.*)" makes rows.parquet', done.stderr)[1])  # noqa: S102  # of this test's own making
+        assert pq.read_table("rows.parquet")["taken"].cast(pa.timestamp("us")).to_pylist() == 2 * taken.to_pylist()
 
 
 def test_a_uri_may_have_wildcards(here):
