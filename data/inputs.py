@@ -5,7 +5,7 @@ import re
 import shlex
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -30,6 +30,7 @@ _LIKE_PARQUET = re.compile(r"\.(parquet|parq|pq)(\.(gz|bz2|zst|zip|part))?$")
 _LABELS = re.compile(r"labels-\d+\.parquet")
 _GLOB_CHARACTERS = frozenset("*?[")
 _MAGIC = b"PAR1"
+_UNFINISHED = "_temporary"
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,7 @@ def _select(location: Location, *, base: str | None = None) -> list[InputFile]:
     taken = [name for name in visible if name.endswith(tuple(CONTAINERS))]
     refuse_revisions(location, taken)
     _tell_left_out(location, taken, visible)
+    _tell_unfinished(location, entries)
     return [
         _input(
             location / name,
@@ -272,6 +274,18 @@ def _tell_left_out(folder: Location, taken: Sequence[str], visible: Mapping[str,
         warnings.warn(
             f"{folder}: {len(left_out):,} file(s) that may be Parquet are left out, as they do not end in .parquet: "
             f"{left_out[0]}{', ...' if left_out[1:] else ''}; rename them, or give each by its name",
+            stacklevel=2,
+        )
+
+
+def _tell_unfinished(folder: Location, entries: Iterable[str]) -> None:
+    """Tell of the folder in which Spark, and all that writes as Hadoop does, keeps files till a job has ended."""
+    unfinished = next((name for name in entries if _UNFINISHED in PurePosixPath(name).parts), None)
+    if unfinished is not None:
+        shown = folder / unfinished[: unfinished.index(_UNFINISHED) + len(_UNFINISHED)]
+        warnings.warn(
+            f"{shown} tells of a job that is still writing or broke off, so rows may be missing: wait for its end, or "
+            "write the files again",
             stacklevel=2,
         )
 

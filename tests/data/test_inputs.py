@@ -362,6 +362,12 @@ def test_files_that_may_be_meant_and_have_another_ending_are_told(here):
     assert relative("in/9.pq") == ["9.pq"]
 
 
+def test_a_folder_that_is_still_written_to_is_told(here):
+    make(here / "in" / "sub" / "_temporary" / "0" / "part-0.parquet")
+    with pytest.warns(UserWarning, match=r"^in/sub/_temporary tells of a job that is still writing or broke off"):
+        assert relative("in") == ["a.parquet", "b.parquet", "deep/er/c.parquet"]
+
+
 @pytest.mark.parametrize(
     "folders", [("label=3", "label=7"), ("cat", "dog"), ("label=03", "label=3"), ("03", "3")], ids=" ".join
 )
