@@ -16,6 +16,9 @@ from PIL import Image
 
 SIDE = 8
 _ROWS = 30
+_VECTOR = pa.struct(
+    [("type", pa.int8()), ("size", pa.int32()), ("indices", pa.list_(pa.int32())), ("values", pa.list_(pa.float64()))]
+)
 _LABELS = pa.array([i % 5 for i in range(_ROWS)])
 _EXTREMES = [0, 1, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1]
 
@@ -62,6 +65,7 @@ def _layouts() -> dict[str, pa.Table]:
         "large list": fixed.cast(pa.large_list(pa.float32())),
         "nested fixed list": nested,
         "nested list": pa.array(pixels.tolist(), pa.list_(pa.list_(pa.int32()))),
+        "vectors": pa.array([{"type": 1, "values": image.ravel().astype(float)} for image in pixels], _VECTOR),
     }
     tables = {name: _with_others(image) for name, image in images.items()}
     wide = pixels.reshape(_ROWS, -1).T
@@ -178,6 +182,19 @@ def _ragged(rng: np.random.Generator) -> pa.Table:
     return _with_others(pa.array([[1] * n if n else None for n in lengths], pa.list_(pa.int16())))
 
 
+def _odd_vectors(rng: np.random.Generator) -> pa.Table:
+    rows = [
+        {
+            "type": rng.choice([0, 0, 0, 1, 2]),
+            "size": rng.choice([64, 64, 64, 0, -1, 2**24, 2**31 - 1]),
+            "indices": np.sort(rng.choice([-1, 0, 1, 5, 63, 64, 2**31 - 1], (held := rng.integers(4)), replace=False)),
+            "values": rng.choice([1.0, np.nan, np.inf, 1e308], held),
+        }
+        for _ in range(_ROWS)
+    ]
+    return _with_others(pa.array([row if rng.integers(9) else None for row in rows], _VECTOR))
+
+
 def _long_rows(rng: np.random.Generator) -> pa.Table:
     n = int(rng.integers(1, 4))
     offsets = np.arange(n + 1, dtype=np.int32) * 1_000_000
@@ -284,6 +301,7 @@ def _large_values(rng: np.random.Generator) -> pa.Table:
 
 CONTENTS: dict[str, Callable[[np.random.Generator], pa.Table]] = {
     "ragged": _ragged,
+    "odd vectors": _odd_vectors,
     "long rows": _long_rows,
     "odd numbers": _odd_numbers,
     "odd names": _odd_names,
