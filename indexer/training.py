@@ -161,7 +161,7 @@ def read_training_set(
                 read = partial(_read_part, names=names, step=step, metric=metric, progress=progress)
                 parts.append(read(images, label_column, options))
                 check_same_kind(source, label_column, parts[0].label_type, parts[-1].label_type)
-                _tell_of_floats(images, label_column, options, tell)
+                tell = _tell_of_floats(images, label_column, options, tell)
         sources.append(Source(**described, dtype=str(parts[-1].dtype) if images.num_rows else None))
     _check_parts(inputs, parts, options, stored)
     joined = _joined(parts)
@@ -195,14 +195,16 @@ def _joined(parts: Sequence[_Part]) -> TrainingSet:
 
 def _tell_of_floats(
     images: ImageFile, label_column: str, options: TrainingOptions, tell: Callable[[str], None]
-) -> None:
-    """Tell that floats are taken for classes, which they are if they all are whole; others are refused."""
+) -> Callable[[str], None]:
+    """Tell that floats are taken for classes, as they are if all are whole; what tells so of other files tells once."""
     kind = images.schema.field(label_column).type
-    if is_float(kind) and not options.is_regression:
-        tell(
-            f"{images.source.shown}: labels in column {label_column!r} are {kind}, and all are whole: they are "
-            f"classes; to average them, give {param('is_regression=True')}"
-        )
+    if options.is_regression or not is_float(kind):
+        return tell
+    tell(
+        f"{images.source.shown}: labels in column {label_column!r} are {kind}, and all are whole: they are "
+        f"classes; to average them, give {param('is_regression=True')}"
+    )
+    return lambda _note: None
 
 
 def _tell_of_images(

@@ -189,10 +189,11 @@ def test_a_number_that_names_no_class_is_no_label_where_classes_have_names(tmp_p
 
 
 def test_whole_numbers_held_as_floats_are_classes_and_that_is_told(tmp_path):
-    pq.write_table(image_table(IMAGES, LABELS.astype(float)), tmp_path / "a.parquet")
+    for part in "ab":
+        pq.write_table(image_table(IMAGES, LABELS.astype(float)), tmp_path / f"{part}.parquet")
     notes = []
     found = read_training_set(find_inputs([str(tmp_path)]), TrainingOptions(), tell=notes.append)
-    assert found.provenance["label"].to_pylist() == LABELS.tolist()
+    assert found.provenance["label"].to_pylist() == 2 * LABELS.tolist()
     assert found.provenance["label"].type == pa.int64()
     (note,) = notes
     assert spelled(note, str).endswith(
