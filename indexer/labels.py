@@ -57,13 +57,13 @@ def recognise_label(
 
 
 def refuse_beside_folders(found: str, relative: str) -> None:
-    """Refuse a guessed column of another name than labels usually have, where a folder of the file has such a name.
+    """Refuse a guessed column of another name than a folder of the file has, which is one that labels usually have.
 
     Raises:
         ImageFileError: it is one.
     """
     keys = [key for key in partition_keys(relative) if is_usual_name(key)]
-    if keys and not is_usual_name(found):
+    if keys and found not in keys:
         raise ImageFileError(
             f"no column {keys[0]!r}, which its folder names, and the only other one is {found!r}: "
             f"give that with {param('label_column')} if it is the label's"

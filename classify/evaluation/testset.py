@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from knnvote.classify.classifier import Classifier
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, param, spelled_reasons
-from knnvote.data.inputs import InputFile
+from knnvote.data.inputs import InputFile, folders_told
 from knnvote.data.layout import ImageOptions
 from knnvote.data.reading import ImageFile, open_images
 from knnvote.indexer.index import Index
@@ -60,7 +60,8 @@ def read_test_set(
     before = 0
     for source in inputs:
         with open_images(source, partial(classifier.recognise, options=options)) as images:
-            label = _label_column(images, classifier.index, label_column)
+            with folders_told(source, inputs):
+                label = _label_column(images, classifier.index, label_column)
             for rows in images.read([label] if label else [], batch_size=_BATCH):
                 xq, bad = classifier.queries(rows)
                 good = np.setdiff1d(np.arange(len(xq)), list(bad))

@@ -371,7 +371,7 @@ def test_a_folder_that_is_still_written_to_is_told(here):
 @pytest.mark.parametrize(
     "folders", [("label=3", "label=7"), ("cat", "dog"), ("label=03", "label=3"), ("03", "3")], ids=" ".join
 )
-@pytest.mark.parametrize("extra", [{}, {"size": list(range(16))}])
+@pytest.mark.parametrize("extra", [{}, {"size": list(range(16))}, {"y": list(range(16))}])
 def test_labels_that_are_names_of_folders_are_told_with_what_makes_a_column_of_them(invoke, folders, extra):
     for folder in folders:
         images = image_table(np.arange(64, dtype=np.uint8).reshape(16, 2, 2))
@@ -384,6 +384,8 @@ def test_labels_that_are_names_of_folders_are_told_with_what_makes_a_column_of_t
     command = re.search(r'python -c "(.*)" makes rows.parquet', done.stderr)[1]
     exec(command)  # noqa: S102  # of this test's own making
     assert invoke("index", "rows.parquet", "--label-column", "label", "--out", "x.knn").code == 0
+    done = invoke("compare", "in", "--index", "x.knn", "--label-column", "label")
+    assert (done.code, done.stderr.count("makes rows.parquet")) == (1, 1)
     classes = json.loads(invoke("inspect", "x.knn", "--json").stdout)["classes"]
     assert classes == ([3, 7] if "label=7" in folders else [folder.removeprefix("label=") for folder in folders])
 
