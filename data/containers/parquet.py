@@ -67,13 +67,14 @@ class ParquetRows(RowFile):
                     file = pq.ParquetFile(
                         stream, pre_buffer=False, buffer_size=_BUFFER, coerce_int96_timestamp_unit="us"
                     )
-                    _ = file.schema_arrow.names  # which fails where they are not UTF-8
+                    rows = cls(source, file)
+                    _ = rows.schema.names  # which fails where they are not UTF-8
             except ImageFileError as error:
                 found = what_it_is(source)
                 if found is None:
                     raise
                 raise ImageFileError(f"cannot read {source} as Parquet: {found}") from error
-            yield cls(source, file)
+            yield rows
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -213,7 +214,8 @@ def _in_utc(kind: pa.DataType, physical: Iterator[str]) -> pa.DataType:
         return pa.map_(key, value)
     if pa.types.is_list(kind):
         return pa.list_(kind.value_field.with_type(_in_utc(kind.value_type, physical)))
-    return pa.timestamp(kind.unit, "UTC") if next(physical, None) == _INT96 else kind
+    is_local = next(physical, None) == _INT96 and pa.types.is_timestamp(kind) and kind.tz is None
+    return pa.timestamp(kind.unit, "UTC") if is_local else kind
 
 
 @contextmanager

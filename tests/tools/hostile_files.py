@@ -83,10 +83,12 @@ def _with_others(image: pa.Array) -> pa.Table:
         "map": pa.array([[("key", i)] for i in range(n)], pa.map_(pa.string(), pa.int64())),
         "decimal": pa.array([Decimal(i) for i in range(n)], pa.decimal128(20, 3)),
         "time": pa.array(range(n), pa.timestamp("us", "Europe/Berlin")),
+        "times": pa.array([[("key", [i])] for i in range(n)], pa.map_(pa.string(), pa.list_(pa.timestamp("us")))),
         "null": pa.nulls(n),
     }
     feature = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": list("abcde")}}
     metadata = {"huggingface": json.dumps({"info": {"features": feature}}), "pandas": json.dumps({"columns": []})}
+    metadata["org.apache.spark.version"] = "4.0.0"
     return pa.table({"image": image, **others}).replace_schema_metadata(metadata)
 
 
@@ -107,6 +109,7 @@ def _written(table: pa.Table, rng: np.random.Generator) -> bytes:
         data_page_size=int(rng.choice([100, 1 << 20])),
         data_page_version=str(rng.choice(["1.0", "2.0"])),
         write_statistics=bool(rng.integers(2)),
+        use_deprecated_int96_timestamps=bool(rng.integers(2)),
         write_page_index=bool(rng.integers(2)),
         write_page_checksum=bool(rng.integers(2)),
         store_schema=bool(rng.random() < 0.7),
