@@ -1,5 +1,6 @@
 """Streaming Parquet files: a few batches in memory, whatever the size of files and row groups."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,10 +85,10 @@ class ParquetRows(RowFile):
         """
         schema = self.file.schema_arrow
         if any(key.startswith(_OF_SPARK) for key in schema.metadata or {}):
+            physical = self._physical_types()
             for place, field in enumerate(schema):
-                leaves = self._physical_types(field.name)
-                if _INT96 in leaves:
-                    schema = schema.set(place, field.with_type(_in_utc(field.type, iter(leaves))))
+                if _INT96 in physical[field.name]:
+                    schema = schema.set(place, field.with_type(_in_utc(field.type, iter(physical[field.name]))))
         return schema
 
     @property
@@ -131,11 +132,13 @@ class ParquetRows(RowFile):
             for batch in self.file.iter_batches(rows, row_groups=groups, columns=list(columns), use_threads=False):
                 yield batch.cast(_only(self.schema, batch.schema.names)) if is_cast else batch
 
-    def _physical_types(self, name: str) -> list[str]:
-        """Of the values that lie in a column, in its lists and structs."""
-        metadata = self.file.metadata
-        paths = enumerate(self.file.reader.column_paths)
-        return [metadata.schema.column(leaf).physical_type for leaf, path in paths if path[0] == name]
+    def _physical_types(self) -> dict[str, list[str]]:
+        """By column, of the values that lie in it, in its lists and structs."""
+        found: dict[str, list[str]] = defaultdict(list)
+        leaves = self.file.metadata.schema
+        for leaf, path in enumerate(self.file.reader.column_paths):
+            found[path[0]].append(leaves.column(leaf).physical_type)
+        return found
 
     def _bounded_rows(self, names: Collection[str], rows: int, *, first_only: bool = False) -> int:
         """As many rows, or fewer where those of some row group may be large, to hold at a time.
