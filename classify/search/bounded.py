@@ -13,7 +13,7 @@ from .distances import settle
 from .scan import SPARE, exact
 
 _FIRST_CANDIDATES = 3  # for each neighbour: their k-th distance is nearly the true one
-_FIRST_ROOM, _FIRST_LISTS = 4, 8  # stored vectors probed for each of them, and lists at least
+_FIRST_ROOM, _FIRST_LISTS = 4, 3  # stored vectors probed for each of them, and lists at least
 _TREE_DIMENSIONS = 8  # in which a tree leaves out most stored vectors, whatever they are
 _TREE_FROM = 2048  # stored vectors: a scan of fewer costs less
 _TREE_QUERIES = 64  # that are worth building it

@@ -1,4 +1,6 @@
-"""How many components of a vector are coded: counted on a sample, since it is the data that says how many pay."""
+"""How many components of a vector are coded, and which: counted on a sample, for it is the data that says what pays."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,47 +19,59 @@ _STORED = 65_536  # rows, at most, among which it is looked for
 _SAMPLE = 4096  # rows, at most, of which it is counted how many are ruled out
 _ROUNDING = 2 / np.sqrt(12)  # of a query's component and a stored vector's, times the root of p
 # Microseconds on one core of 2023: of a scan for each stored vector and for each of its components; for each product
-# of the projection; and to settle a stored vector beside what the metric says of its values.
-_ROW, _COMPONENT, _PRODUCT, _SETTLED = 0.00012, 0.0000042, 0.00003, 0.02
+# of the projection; to settle a stored vector beside what the metric says of its values; and of a plain scan likewise.
+_ROW, _COMPONENT, _PRODUCT, _SETTLED, _PLAIN_ROW = 0.00012, 0.0000042, 0.00003, 0.02, 0.0015
 
 
-def choose_components(x: NDArray[np.generic], projection: Projection, metric: Euclidean, seed: int) -> int | None:
-    """The number of components by which an exact search of stored vectors x (n, d) costs least.
+def choose_components(
+    x: NDArray[np.generic], projections: Sequence[Projection], metric: Euclidean, seed: int
+) -> Projection | None:
+    """The projection by which an exact search of stored vectors x (n, d) costs least.
 
     Args:
         x: stored vectors.
-        projection: on as many components as there may be.
+        projections: each on as many components as there may be.
         metric: of the search.
         seed: of what is drawn at random.
 
     Returns:
-        None where a plain scan of all stored vectors is cheaper.
+        One of them, on its first components alone; None where a plain scan of all stored vectors is cheaper.
     """
     n, d = x.shape
-    choices = [p for p in _CHOICES if p < len(projection.axes)] + [len(projection.axes)]
     drawn = np.random.default_rng([seed, 2]).permutation(n)
     queries, stored, sample = (np.sort(drawn[: rows_within_budget(d, most)]) for most in (_QUERIES, _STORED, _SAMPLE))
     D = distances(x[queries], x, np.tile(stored, (len(queries), 1)), metric)
     place = min(_NEIGHBOR, len(stored) - 1)  # the first is the query itself
-    tau = np.sqrt(metric.squared(np.partition(D, place, axis=1)[:, place], d)) * projection.unit
-    shares = _shares_not_ruled_out(metric.space(x[queries]), metric.space(x[sample]), tau, projection, choices)
-    settling = _SETTLED + metric.settling_cost(x.dtype) * d
-    costs = {
-        p: n * (_ROW + _COMPONENT * p + share * settling) + _PRODUCT * p * d
-        for p, share in zip(choices, shares, strict=True)
-    }
-    least = min(costs.values())
-    return min(p for p in choices if costs[p] <= _HARDLY_MORE * least) if least < metric.scan_cost * n * d else None
+    t = np.sqrt(metric.squared(np.partition(D, place, axis=1)[:, place], d))
+    xq, stored_xs, settling = metric.space(x[queries]), metric.space(x[sample]), metric.settling_cost(x.dtype) * d
+    costs = []
+    for projection in projections:
+        choices = _choices(projection)
+        for p, share in zip(choices, _shares_not_ruled_out(xq, stored_xs, t, projection, choices), strict=True):
+            product = 0 if projection.is_plain else _PRODUCT * p * d
+            costs.append((n * (_ROW + _COMPONENT * p + share * (_SETTLED + settling)) + product, p, projection))
+    least = min(cost for cost, *_ in costs)
+    if least >= n * (_PLAIN_ROW + metric.scan_cost * d):
+        return None
+    _, p, projection = min((found for found in costs if found[0] <= _HARDLY_MORE * least), key=lambda found: found[1])
+    return projection.first(p)
+
+
+def _choices(projection: Projection) -> list[int]:
+    """Numbers of components to try."""
+    most = projection.p
+    return [most] if projection.is_plain else [*(p for p in _CHOICES if p < most), most]
 
 
 def _shares_not_ruled_out(
     xq: NDArray[np.float64],
     x: NDArray[np.float64],
-    tau: NDArray[np.float64],
+    t: NDArray[np.float64],
     projection: Projection,
     choices: list[int],
 ) -> list[float]:
-    """Of stored vectors x (n, d), by bounds of so many components each and thresholds tau (nq,) of queries xq."""
+    """Of stored vectors x (n, d), by bounds of so many components each, for queries xq whose k-th is at t (nq,)."""
+    tau = t * projection.unit
     (yq, rest_q), (y, rest) = (projection.components(vectors) for vectors in (xq, x))
     D = np.zeros((len(xq), len(x)))
     shares, done = [], 0

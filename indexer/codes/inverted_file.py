@@ -12,7 +12,7 @@ from knnvote.data.reading import rows_within_budget
 from knnvote.indexer.metric import Euclidean, Metric
 
 from .components import choose_components
-from .projection import Coded, Projection, fit_projection, join
+from .projection import Coded, Projection, fit_projection, join, plain_projection
 from .steps import nearest
 from .table import TILE, Table, pack, tile_type
 
@@ -62,11 +62,12 @@ class InvertedFile:
             ValueError: types and shapes do not fit each other; where lists end is not checked, nor what codes are.
         """
         axes, tiles, lists, ends = (arrays[role] for role in ("axes", "codes", "lists", "ends"))
-        p, nlist = len(axes) - 1, len(ends)
+        projection, nlist = Projection(centre=axes[0], grid=grid, axes=axes[1:]), len(ends)
+        p = projection.p
         fits = (
             axes.dtype == np.float64
-            and axes.shape == (p + 1, d)
-            and p >= 4
+            and axes.shape[1:] == (d,)
+            and len(axes) > 1
             and p % 4 == 0
             and tiles.dtype == lists.dtype == tile_type(p)
             and tiles.shape == (-(-n // TILE),)
@@ -77,7 +78,6 @@ class InvertedFile:
         )
         if not fits:
             raise ValueError("its codes do not fit its vectors")
-        projection = Projection(centre=axes[0], grid=grid, axes=axes[1:])
         return cls(projection, Table(tiles, n), Table(lists, nlist), ends)
 
     def probe(self, codes: NDArray[np.int8], m: int, nprobe: int) -> NDArray[np.int64]:
@@ -92,9 +92,13 @@ def fit_codes(x: NDArray[np.generic], metric: Metric, seed: int) -> tuple[Projec
     n, d = x.shape
     sample = x[np.sort(training_rows(n, seed)[: rows_within_budget(d, _AXES_FROM)])]
     largest = _LARGEST.get(x.dtype) if metric.keeps_values else None
-    projection = fit_projection(metric.space(sample), d if d <= _MANY else _FEW, largest=largest)
-    p = choose_components(x, projection, metric, seed) if isinstance(metric, Euclidean) else None
-    return projection.first(p or _FEW), p is not None
+    vectors = metric.space(sample)
+    principal = fit_projection(vectors, d if d <= _MANY else _FEW, largest=largest)
+    if not isinstance(metric, Euclidean):
+        return principal.first(_FEW), False
+    projections = (principal, plain_projection(vectors, largest=largest)) if d <= _MANY else (principal,)
+    chosen = choose_components(x, projections, metric, seed)
+    return chosen or principal.first(_FEW), chosen is not None
 
 
 def build_inverted_file(x: NDArray[np.generic], projection: Projection, metric: Metric, seed: int) -> InvertedFile:
@@ -116,11 +120,11 @@ def training_rows(n: int, seed: int) -> NDArray[np.int64]:
 
 
 def _list_count(n: int) -> int:
-    """About 4 sqrt(n).
+    """About 4 sqrt(n), but lists of two tiles.
 
     To find the nearest lists costs about as much then as to search those that a cheap rung needs.
     """
-    return int(min(-(-n // 2), 2 ** round(np.log2(4 * np.sqrt(n)))))
+    return int(min(-(-n // (2 * TILE)), 2 ** round(np.log2(4 * np.sqrt(n)))))
 
 
 def _blocks(x: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:

@@ -15,7 +15,7 @@ axis sees, is told with it: `table` makes lower bounds of distances of these.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ _AXIS_UNIT = 2.0**-20
 _CODE_LIMIT = 127
 _IN_RANGE = 0.999  # of the sample, whose codes are not cut off
 _FLOAT32_WHOLE = 2.0**24
+_PLAIN_STEPS = 2.0**12
 _COARSEST = 2.0**-4  # axis unit times sqrt(d): it turns an axis by a fiftieth of a radian at most
 _COVARIANCE_UP_TO = 1024  # dimensions: its eigenvectors take 2 s there, and eight times that of twice as many
 _CACHED = 1 << 17  # pixels projected at a time: they stay in the processor's cache
@@ -71,7 +72,8 @@ class Projection:
     Attributes:
         centre: (d,) float64, subtracted first; whole numbers for integer pixels.
         grid: the unit of centred values, a power of two; 1 for integer pixels.
-        axes: (p, d) float64, one scaled principal axis a row; those that fill p up to a multiple of four are zero.
+        axes: (p, d) float64, one scaled axis a row; those that fill p up to a multiple of four are zero. Or (1, d), by
+            what each pixel is multiplied to be a component of its own.
     """
 
     centre: NDArray[np.float64]
@@ -83,9 +85,30 @@ class Projection:
         """How many units of codes a distance of 1 in the metric's space is, at most."""
         return self._stretch / self.grid
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether each pixel is a component of its own."""
+        return len(self.axes) == 1
+
+    @property
+    def p(self) -> int:
+        """Components."""
+        return _fill(self.axes.shape[1]) if self.is_plain else len(self.axes)
+
+    def _along_axes(self, steps: NDArray[Any]) -> NDArray[Any]:
+        """Projections (nq, p) of steps (nq, d) in their own type, exactly."""
+        if not self.is_plain:
+            y: NDArray[Any] = steps @ (self._float32[1] if steps.dtype == np.float32 else self.axes.T)
+            return y
+        y = np.zeros((len(steps), self.p), dtype=steps.dtype)
+        np.multiply(steps, self.axes[0].astype(steps.dtype), out=y[:, : self.axes.shape[1]])
+        return y
+
     @cached_property
     def _stretch(self) -> float:
         """By how much the axes lengthen a vector, at most."""
+        if self.is_plain:
+            return float(self.axes.max())
         return float(np.sqrt(np.linalg.eigvalsh(self.axes @ self.axes.T)[-1])) * (1 + 2.0**-30)
 
     def first(self, p: int) -> "Projection":
@@ -108,17 +131,17 @@ class Projection:
             return self._code(*self._project_bytes(x), np.zeros(len(x)))
         return self._code(*self._project(x.astype(np.float64, copy=False)))
 
-    def _project(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    def _project(self, x: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
         """Projections (nq, p), squared lengths (nq,) and how far each was from the grid (nq,), in its units."""
         with np.errstate(over="ignore"):  # infinitely many steps are clipped like too many
             exact = (x - self.centre) / self.grid
         steps = np.rint(exact).clip(-_PIXEL_LIMIT, _PIXEL_LIMIT)
-        y = steps @ self.axes.T
+        y = self._along_axes(steps)
         exact -= steps
         with np.errstate(over="ignore"):
             return y, np.einsum("ij,ij->i", steps, steps), np.sqrt(np.einsum("ij,ij->i", exact, exact))
 
-    def _project_bytes(self, x: NDArray[np.generic]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    def _project_bytes(self, x: NDArray[np.generic]) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """The same in float32, which for these vectors rounds no sum either; they are on the grid."""
         pixels = x.astype(np.float32)
         pixels -= self._float32[0]
@@ -126,11 +149,11 @@ class Projection:
         for first in range(0, pixels.shape[1], _EXACT_SQUARES):
             part = pixels[:, first : first + _EXACT_SQUARES]
             squares += np.einsum("ij,ij->i", part, part)
-        return pixels @ self._float32[1], squares
+        return self._along_axes(pixels), squares
 
     def _code(
         self,
-        y: NDArray[np.floating],
+        y: NDArray[Any],
         squares: NDArray[np.float64],
         off_grid: NDArray[np.float64],
     ) -> Coded:
@@ -156,7 +179,9 @@ class Projection:
         d = self.axes.shape[1]
         longest = np.sqrt(np.square(self.axes).sum(axis=1).max())
         whole = self.grid == 1 and np.array_equal(self.centre, np.rint(self.centre))
-        return bool(whole and 255 * np.sqrt(d) * longest / _unit(self.axes) < _FLOAT32_WHOLE)
+        return bool(whole and self.is_plain) or bool(
+            whole and 255 * np.sqrt(d) * longest / _unit(self.axes) < _FLOAT32_WHOLE
+        )
 
 
 def fit_projection(sample: NDArray[np.float64], p: int, *, largest: int | None) -> Projection:
@@ -169,21 +194,44 @@ def fit_projection(sample: NDArray[np.float64], p: int, *, largest: int | None) 
         p: number of axes, at most: of many dimensions there are no more than rows in the sample.
         largest: value of a pixel, where vectors hold whole numbers, which the grid keeps as they are; None for floats.
     """
-    whole = largest is not None
+    centred, centre, grid = _on_grid(sample, largest)
+    axes = _principal_axes(centred, p)
+    axes *= _scale(centred @ axes.T)
+    unit = _axis_unit(sample.shape[1], largest, float(np.sqrt(np.square(axes).sum(axis=1).max())))
+    filled = np.zeros((_fill(len(axes)), sample.shape[1]))
+    filled[: len(axes)] = np.rint(axes / unit) * unit
+    return Projection(centre=centre, grid=grid, axes=filled)
+
+
+def plain_projection(sample: NDArray[np.float64], *, largest: int | None) -> Projection:
+    """Every pixel as a component of its own; arguments as `fit_projection` has them."""
+    centred, centre, grid = _on_grid(sample, largest)
+    fraction, exponent = np.frexp(_scale(centred))
+    scale = np.floor(fraction * _PLAIN_STEPS) / _PLAIN_STEPS * 2.0**exponent  # no product with a pixel is rounded
+    return Projection(centre=centre, grid=grid, axes=np.full((1, sample.shape[1]), scale))
+
+
+def _on_grid(
+    sample: NDArray[np.float64], largest: int | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """A sample (n, d) centred in units of the grid, its centre (d,), and the grid."""
     centre = sample.mean(axis=0)
-    if whole:
+    if largest is not None:
         centre = np.rint(centre)
     centred = sample - centre
-    grid = 1.0 if whole else _power_of_two(4 * float(np.abs(centred).max()) / _PIXEL_LIMIT)
-    centred /= grid
-    axes = _principal_axes(centred, p)
-    farthest = np.quantile(np.abs(centred @ axes.T).max(axis=1), _IN_RANGE)
-    axes *= _CODE_LIMIT / farthest if farthest > 0 else 1.0
-    unit = _axis_unit(sample.shape[1], largest, float(np.sqrt(np.square(axes).sum(axis=1).max())))
-    axes = np.rint(axes / unit) * unit
-    filled = np.zeros((-(-len(axes) // 4) * 4, axes.shape[1]))
-    filled[: len(axes)] = axes
-    return Projection(centre=centre, grid=grid, axes=filled)
+    grid = 1.0 if largest is not None else _power_of_two(4 * float(np.abs(centred).max()) / _PIXEL_LIMIT)
+    return centred / grid, centre, grid
+
+
+def _scale(y: NDArray[np.float64]) -> float:
+    """By what projections (n, p) are to be multiplied, so that nearly all of them fit 8 bits."""
+    farthest = float(np.quantile(np.abs(y).max(axis=1), _IN_RANGE))
+    return _CODE_LIMIT / farthest if farthest > 0 else 1.0
+
+
+def _fill(p: int) -> int:
+    """So many components, or up to three more: codes of four lie side by side."""
+    return -(-p // 4) * 4
 
 
 def _principal_axes(centred: NDArray[np.float64], p: int) -> NDArray[np.float64]:
