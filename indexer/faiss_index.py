@@ -19,7 +19,7 @@ from knnvote.data.reading import rows_within_budget
 from knnvote.data.text import first_line
 
 from .apart import run_apart
-from .codes.inverted_file import InvertedFile, build_inverted_file, fit_codes
+from .codes.inverted_file import InvertedFile, build_inverted_file, fit_codes, training_rows
 from .manifest import AdaptiveSettings, ProposingSettings, ScanSettings, SearchSettings
 from .metric import METRICS, Euclidean, FaissMetric
 from .names import Kind, MetricName
@@ -62,7 +62,8 @@ def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: MetricName, facto
     space = METRICS[metric] if kind == "exact" else faiss_metric(metric)
     if kind == "exact" and not isinstance(space, Euclidean):
         return Built(*_lossless_holder(x), ScanSettings())
-    projection, pays = fit_codes(x, space, seed)
+    rows = np.random.default_rng(seed).permutation(len(x)) if kind == "exact" else training_rows(len(x), seed)
+    projection, pays = fit_codes(x, rows, space, seed)
     if kind == "exact" and not pays:
         return Built(*_lossless_holder(x), ScanSettings())
     by_codes = build_inverted_file(x, projection, space, seed)

@@ -157,7 +157,7 @@ def _draw(index: Index, target: float) -> tuple[NDArray[np.int64], NDArray[np.in
     seed = index.manifest.seed
     unseen = np.setdiff1d(np.arange(index.n), training_rows(index.n, seed))
     rows = np.random.default_rng([seed, 1]).permutation(unseen)
-    first = min(_FIRST_PART, len(rows) // 3)
+    first = int(np.clip(len(rows) - tested, len(rows) // 10, min(_FIRST_PART, len(rows) // 3)))
     return rows[:first], rows[first : first + tested]
 
 

@@ -17,7 +17,8 @@ from .steps import nearest
 from .table import TILE, Table, pack, tile_type
 
 _AXES_FROM = 16_384  # rows at most: the covariance of more does not change the axes noticeably
-_CENTROID_FROM = 24  # rows for each centroid at most, likewise
+_CENTROID_FROM, _CENTROID_LEAST = 24, 4  # rows for each centroid: more do not change it noticeably
+_LEFT = 40_000  # rows that are left out of these, if there are more
 _MANY, _FEW = 1024, 64  # components: more dimensions than many have axes for some of them alone
 _BLOCK = 16_384  # rows projected at a time, at most
 _LARGEST = {np.dtype(np.uint8): 2**8 - 1, np.dtype(np.uint16): 2**16 - 1}  # of pixels that the grid takes as they are
@@ -87,10 +88,17 @@ class InvertedFile:
         return nearest(self.table, codes, m, nearest(self.centroids, codes, nprobe), self.ends)
 
 
-def fit_codes(x: NDArray[np.generic], metric: Metric, seed: int) -> tuple[Projection, bool]:
-    """Axes for stored vectors x (n, d), as many as pay, and whether exact search is faster with them than without."""
-    n, d = x.shape
-    sample = x[np.sort(training_rows(n, seed)[: rows_within_budget(d, _AXES_FROM)])]
+def fit_codes(x: NDArray[np.generic], rows: NDArray[np.int64], metric: Metric, seed: int) -> tuple[Projection, bool]:
+    """Axes for stored vectors x (n, d), as many as pay, and whether exact search is faster with them than without.
+
+    Args:
+        x: stored vectors.
+        rows: those of them that axes are fitted to, in random order; some are enough.
+        metric: their space.
+        seed: of what is drawn at random.
+    """
+    d = x.shape[1]
+    sample = x[np.sort(rows[: rows_within_budget(d, _AXES_FROM)])]
     largest = _LARGEST.get(x.dtype) if metric.keeps_values else None
     vectors = metric.space(sample)
     principal = fit_projection(vectors, d if d <= _MANY else _FEW, largest=largest)
@@ -112,11 +120,13 @@ def build_inverted_file(x: NDArray[np.generic], projection: Projection, metric: 
 
 
 def training_rows(n: int, seed: int) -> NDArray[np.int64]:
-    """Rows of n stored vectors that axes and centroids are fitted to, at most half of them, in random order.
+    """Rows of n stored vectors that axes and centroids are fitted to, in random order.
 
-    The others are as new to these as a query is, and can stand for one.
+    The others are as new to these as a query is, and can stand for one: of few vectors most are left for that.
     """
-    return np.random.default_rng(seed).permutation(n)[: min(-(-n // 2), _CENTROID_FROM * _list_count(n))]
+    nlist = _list_count(n)
+    count = max(_CENTROID_LEAST * nlist, min(_CENTROID_FROM * nlist, n - _LEFT))
+    return np.random.default_rng(seed).permutation(n)[:count]
 
 
 def _list_count(n: int) -> int:
