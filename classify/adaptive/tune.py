@@ -143,7 +143,7 @@ def _cost(index: Index, rung: Rung, k: int) -> float:
     if rung.nprobe is None and not isinstance(metric, Euclidean):
         return metric.scan_cost * n * index.d + k * settled
     if rung.nprobe is None:
-        return to_lists + _SCANNED * n + 0.0000042 * ivf.p * n + (4 * k + n // 400) * settled
+        return to_lists + _SCANNED * n + 0.0000042 * ivf.p * n + (4 * k + n // 60) * settled
     kept = rung.candidates(k, n)
     return to_lists + rung.nprobe * (0.05 + n / ivf.nlist * coded) + kept * (0.05 + settled)
 

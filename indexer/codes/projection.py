@@ -30,7 +30,7 @@ _FLOAT32_WHOLE = 2.0**24
 _PLAIN_STEPS = 2.0**12
 _COARSEST = 2.0**-4  # axis unit times sqrt(d): it turns an axis by a fiftieth of a radian at most
 _COVARIANCE_UP_TO = 1024  # dimensions: its eigenvectors take 2 s there, and eight times that of twice as many
-_CACHED = 1 << 17  # pixels projected at a time: they stay in the processor's cache
+_CACHED = 1 << 18  # pixels projected at a time: they stay in the processor's cache
 _EXACT_SQUARES = 256  # of 8-bit pixels, that float32 adds without rounding
 
 

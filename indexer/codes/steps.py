@@ -154,4 +154,5 @@ def _address(array: NDArray[Any] | None) -> int | None:
         return None
     if not array.flags.c_contiguous:
         raise TypeError("the kernel takes contiguous arrays")
-    return array.ctypes.data
+    address: int = array.__array_interface__["data"][0]  # which takes a third of the time of `array.ctypes`
+    return address
