@@ -71,4 +71,7 @@ def _run(command: list[str]) -> str | None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # the user's compiler
     except OSError as error:
         return f"{command[0]} does not run: {error}"
-    return None if done.returncode == 0 else f"{command[0]} fails: {done.stderr.strip().splitlines()[-1:]}"
+    if done.returncode == 0:
+        return None
+    said = done.stderr.strip().splitlines()
+    return f"{command[0]} fails: {next((line for line in said if 'error' in line), f'exit code {done.returncode}')}"
