@@ -129,7 +129,7 @@ class Projection:
     def _encode(self, x: NDArray[np.generic]) -> Coded:
         if x.dtype == np.uint8 and self._fits_float32:
             return self._code(*self._project_bytes(x), np.zeros(len(x)))
-        return self._code(*self._project(x.astype(np.float64, copy=False)))
+        return self._code(*self._project(np.ascontiguousarray(x, dtype=np.float64)))
 
     def _project(self, x: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
         """Projections (nq, p), squared lengths (nq,) and how far each was from the grid (nq,), in its units."""
