@@ -124,10 +124,10 @@ def true_nearest(table, codes, m, places):
 @settings(max_examples=120, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
-    n=st.integers(1, 200),
+    n=st.integers(1, 200) | st.just(1000),
     p=st.sampled_from([4, 8, 12, 60, 64, 100, 128, 512, 1024]),
     nq=st.sampled_from([0, 1, 3, 4, 5]),
-    m=st.integers(1, 12) | st.integers(1, 230),
+    m=st.integers(1, 12) | st.integers(1, 230) | st.sampled_from([96, 97]),
     few=st.booleans(),
 )
 def test_the_nearest_by_codes_are_those_of_least_keys(seed, n, p, nq, m, few):
@@ -201,7 +201,7 @@ def test_a_scan_finds_all_within_t(seed, dtype, of_queries, metric, d, p, n, nq,
     assert_scans_are_true(x, xq, projection, metric, k, t, rng.permutation(n))
 
 
-@pytest.mark.parametrize(("p", "n", "k"), [(1024, 700, 5), (512, 333, 400), (8, 20_000, 3)])
+@pytest.mark.parametrize(("p", "n", "k"), [(1024, 700, 5), (512, 333, 400), (8, 20_000, 3), (4, 3000, 150)])
 def test_a_scan_of_several_blocks_finds_all_within_t(p, n, k):
     """One that is larger than the cache; more wait for their distance than it has room for."""
     rng = np.random.default_rng(p)
