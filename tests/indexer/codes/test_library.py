@@ -73,9 +73,11 @@ def test_a_variant_that_the_processor_lacks_is_not_chosen(monkeypatch):
 
 @needs_kernel
 @pytest.mark.usefixtures("anew")
-def test_a_library_of_another_source_is_not_used(monkeypatch, tmp_path):
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_library_of_another_source_is_not_used(monkeypatch, tmp_path, is_there):
     changed = tmp_path / "kernel.cpp"
-    changed.write_bytes(library._SOURCE.read_bytes() + b"\n")
+    if is_there:
+        changed.write_bytes(library._SOURCE.read_bytes() + b"\n")
     monkeypatch.setattr(library, "_SOURCE", changed)
     assert library.kernel_name() == library.NONE
     monkeypatch.setenv(library.ENVIRONMENT, "plain")
