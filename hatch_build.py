@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ class KernelHook(BuildHookInterface[Any]):
         library = root / _FOLDER / "kernel.compiled"
         reason = compile_kernel(root / _FOLDER / "kernel.cpp", library)
         if reason is not None:
-            library.unlink(missing_ok=True)
+            with suppress(OSError):  # nor can it be written
+                library.unlink()
             self.app.display_warning(f"knnvote is built without its compiled kernel, and is slower: {reason}")
             return
         build_data["artifacts"].append(f"/{_FOLDER}/kernel.compiled")
@@ -60,10 +62,14 @@ def compile_kernel(source: Path, library: Path) -> str | None:
                 return problem
         built = Path(folder) / library.name
         problem = _run([*compiler.split(), "-shared", "-o", str(built), *objects, "-lm"])
-        if problem is None:
+        if problem is not None:
+            return problem
+        try:
             library.unlink(missing_ok=True)  # a process may have the old one open
             shutil.copy(built, library)
-        return problem
+        except OSError as error:
+            return f"{library} cannot be written: {error.strerror}"
+        return None
 
 
 def _run(command: list[str]) -> str | None:

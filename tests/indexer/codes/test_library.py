@@ -145,6 +145,15 @@ def test_without_a_compiler_that_works_there_is_a_reason_and_no_library(
     assert told == [f"knnvote is built without its compiled kernel, and is slower: {said}"]
 
 
+@needs_compiler
+def test_where_the_library_cannot_be_written_there_is_a_reason(hatch_build, monkeypatch, tmp_path):
+    source = tmp_path / "kernel.cpp"
+    source.write_text(SOURCE)
+    monkeypatch.setenv("CXX", "g++")
+    said = hatch_build.compile_kernel(source, source / "kernel.compiled")
+    assert said == f"{source / 'kernel.compiled'} cannot be written: Not a directory"
+
+
 def test_without_any_compiler_the_reason_says_what_to_install(hatch_build, monkeypatch, tmp_path):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
