@@ -25,6 +25,7 @@ from knnvote.indexer.threads import limit_threads
 _PIXEL_LIMIT = 2.0**20
 _AXIS_UNIT = 2.0**-20
 _CODE_LIMIT = 127
+LONGEST_AXIS = 128.0  # with its own rounding: a step of the grid along it has the largest code at most
 _IN_RANGE = 0.999  # of the sample, whose codes are not cut off
 _FLOAT32_WHOLE = 2.0**24
 _PLAIN_STEPS = 2.0**12

@@ -12,6 +12,7 @@ import numpy as np
 
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.codes.inverted_file import InvertedFile
+from knnvote.indexer.codes.projection import LONGEST_AXIS
 from knnvote.indexer.codes.table import MOST_NORM, Table
 from knnvote.indexer.faiss_index import faiss_metric
 from knnvote.indexer.index import PROVENANCE, Index
@@ -68,8 +69,8 @@ def _check_inverted_file(by_codes: InvertedFile) -> None:
     """Check that each stored vector is in one list, and that codes and bounds are numbers that knnvote could write."""
     projection, ends = by_codes.projection, by_codes.ends
     _expect(
-        bool(np.isfinite(projection.axes).all() and np.isfinite(projection.centre).all() and projection.axes.any()),
-        "its axes are not finite, or all zero",
+        bool(np.isfinite(projection.centre).all() and 0 < np.abs(projection.axes).max() <= LONGEST_AXIS),
+        "its axes are longer than codes are, all zero, or not finite",
     )
     _expect(
         bool(ends[0] >= 0 and (np.diff(ends) >= 0).all() and ends[-1] == by_codes.table.n),

@@ -1,5 +1,7 @@
 """Indexes with codes: exact search is brute force, whatever the data and whichever variant of the kernel searches."""
 
+from dataclasses import replace
+
 import brute_force
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from knnvote import Tuning
 from knnvote.classify.search.ladder import PROMISES
 from knnvote.classify.search.search import find, search
 from knnvote.classify.vote import Rule
+from knnvote.data.errors import KnnvoteError
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.codes import inverted_file, library, plain
@@ -19,6 +22,7 @@ from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.rungs import EXACT
 from knnvote.indexer.threads import limit_threads
+from knnvote.indexer.trial import structure
 
 TYPES = [np.uint8, np.uint16, np.float32, np.float64]
 
@@ -142,6 +146,28 @@ def test_arrays_of_an_inverted_file_give_it_back_and_others_are_refused():
     for role, array in [*wrong, ("ends", arrays["ends"].astype(np.int32)), ("axes", arrays["axes"].astype(np.float32))]:
         with pytest.raises(ValueError, match="do not fit"):
             InvertedFile.from_arrays({**arrays, role: array}, grid, 100, 12)
+
+
+@pytest.mark.parametrize("length", [0, 1e3, 1e200, np.nan])
+def test_axes_that_no_vectors_have_are_refused_before_a_search(length):
+    x = structured(np.random.default_rng(0), 100, 12, np.float64)
+    built = inverted_file.build_inverted_file(x, METRICS["l2"], 0, needed=True)
+    structure._check_inverted_file(built)
+    arrays = built.to_arrays()
+    arrays["axes"][1:] *= length / np.abs(arrays["axes"][1:]).max()
+    with pytest.raises(KnnvoteError, match="its axes are"):
+        structure._check_inverted_file(InvertedFile.from_arrays(arrays, built.projection.grid, 100, 12))
+
+
+def test_codes_that_rule_out_what_was_found_are_refused_as_damaged(tmp_path):
+    x = structured(np.random.default_rng(0), 100, 12, np.float64)
+    index = build(tmp_path / "x.knn", x)
+    arrays = {name: array.copy() for name, array in index.ivf.to_arrays().items()}
+    arrays["codes"]["rest"] = 1e4
+    arrays["codes"]["norm"] = 10**8
+    other = InvertedFile.from_arrays(arrays, index.ivf.projection.grid, 100, 12)
+    with pytest.raises(KnnvoteError, match=r"x\.knn is damaged: .* build it again"):
+        search(replace(index, inverted_file=other), x[:5] + 0.5, 3)
 
 
 @pytest.mark.parametrize("role", ["axes", "codes", "lists", "ends"])
