@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.codes.plain import Neighbors
 from knnvote.indexer.codes.steps import scan
 from knnvote.indexer.index import Index
@@ -61,9 +62,15 @@ def exact_by_codes(index: Index, xq: NDArray[np.generic], k: int, metric: Euclid
 
     Returns:
         D (nq, k) as `distances` gives it, and I (nq, k).
+
+    Raises:
+        KnnvoteError: codes rule out what was found already; they are not of these vectors.
     """
     ivf, m = index.ivf, min(index.n, _FIRST_CANDIDATES * k)
     coded = encode(index, xq)
     nprobe = min(ivf.nlist, max(_FIRST_LISTS, -(-_FIRST_ROOM * m * ivf.nlist // index.n)))
     first = ivf.probe(coded.codes, m, nprobe)
-    return scan(ivf.table, coded, first, xq, index.vectors, k=k, metric=metric, unit=ivf.projection.unit)
+    D, I = scan(ivf.table, coded, first, xq, index.vectors, k=k, metric=metric, unit=ivf.projection.unit)
+    if (I < 0).any():
+        raise KnnvoteError(f"{index.path} is damaged: its codes are not those of its vectors; build it again")
+    return D, I

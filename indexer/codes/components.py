@@ -71,7 +71,8 @@ def _shares_not_ruled_out(
     choices: list[int],
 ) -> list[float]:
     """Of stored vectors x (n, d), by bounds of so many components each, for queries xq whose k-th is at t (nq,)."""
-    tau = t * projection.unit
+    with np.errstate(over="ignore"):  # a query infinitely many units away rules nothing out
+        tau = t * projection.unit
     (yq, rest_q), (y, rest) = (projection.components(vectors) for vectors in (xq, x))
     D = np.zeros((len(xq), len(x)))
     shares, done = [], 0

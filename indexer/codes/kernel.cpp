@@ -14,6 +14,7 @@
 // `library.py` chooses the widest that the processor has.
 
 #include <algorithm>
+#include <limits>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -34,6 +35,7 @@ constexpr int LANES = 32;       // partial sums of a distance
 constexpr long BLOCK = 1 << 17; // bytes of tiles that stay in the cache while all queries pass
 constexpr int AHEAD = 8;        // vectors fetched before their distance is computed
 constexpr int WAITING = 256;    // stored vectors that the bound did not rule out, before their distances are computed
+constexpr long FEW = 48;          // that are kept in order as they are found
 constexpr float DELTA = 1.0f / (1 << 18);
 
 typedef int32_t int32x16 __attribute__((vector_size(64)));
@@ -150,19 +152,39 @@ inline int32_t beginning(const int8_t *q, long p) {
 
 // ---- the m least, in order -----------------------------------------------------------------------------------------
 
-// Keeps the m least of (value, row) in ascending order.
-template <class Value, class Row> struct Least {
-    Value *values;
-    Row *rows;
+// Of this file alone, so that what the library makes of it is too, and no variant gets another's instructions.
+template <class Value> struct Found {
+    Value value;
+    int32_t row;
+    bool operator<(const Found &other) const { return value < other.value || (value == other.value && row < other.row); }
+};
+
+// Keeps the m least of (value, row): a few in order; of many, those that are less than the m-th of before gather behind
+// it until there are twice as many.
+template <class Value> struct Least {
+    Found<Value> *found;  // 2 m
     long m, held = 0;
-    bool takes(Value value, Row row) const {
-        return held < m || value < values[m - 1] || (value == values[m - 1] && row < rows[m - 1]);
-    }
-    void insert(Value value, Row row) {
+    Found<Value> last = {std::numeric_limits<Value>::max(), INT32_MAX};  // the m-th, once there are so many
+    void insert(Found<Value> one) {
+        if (!(one < last)) return;
+        if (m > FEW) {
+            found[held++] = one;
+            if (held == 2 * m) cut();
+            return;
+        }
         long i = held < m ? held++ : m - 1;
-        for (; i > 0 && (values[i - 1] > value || (values[i - 1] == value && rows[i - 1] > row)); i--)
-            values[i] = values[i - 1], rows[i] = rows[i - 1];
-        values[i] = value, rows[i] = row;
+        for (; i > 0 && one < found[i - 1]; i--) found[i] = found[i - 1];
+        found[i] = one;
+        if (held == m) last = found[m - 1];
+    }
+    void cut() {
+        std::nth_element(found, found + m - 1, found + held);
+        held = m, last = found[m - 1];
+    }
+    void sort() {
+        if (m <= FEW) return;
+        std::sort(found, found + held);
+        if (held >= m) held = m, last = found[m - 1];
     }
 };
 
@@ -189,8 +211,14 @@ struct Query {
     long d;
 };
 
+// A number of a stored vector: in a mapped file of FAISS it lies at any address.
+template <class X> struct __attribute__((packed)) Anywhere {
+    X value;
+    operator X() const { return value; }
+};
+
 template <class X> double squared_l2(const Query &q, const void *stored) {
-    const X *x = (const X *)stored;
+    const Anywhere<X> *x = (const Anywhere<X> *)stored;
     const double *values = q.values;
     return sum_of<double>(q.d, [=](long i) {
         double e = values[i] - (double)x[i];
@@ -198,12 +226,12 @@ template <class X> double squared_l2(const Query &q, const void *stored) {
     });
 }
 template <class X> double l1(const Query &q, const void *stored) {
-    const X *x = (const X *)stored;
+    const Anywhere<X> *x = (const Anywhere<X> *)stored;
     const double *values = q.values;
     return sum_of<double>(q.d, [=](long i) { return fabs(values[i] - (double)x[i]); });
 }
 template <class X> double cosine(const Query &q, const void *stored) {
-    const X *x = (const X *)stored;
+    const Anywhere<X> *x = (const Anywhere<X> *)stored;
     const double *values = q.values;
     double length = sqrt(sum_of<double>(q.d, [=](long i) { return (double)x[i] * (double)x[i]; }));
     double scale = 1 / (length == 0 ? 1 : length);
@@ -213,7 +241,7 @@ template <class X> double cosine(const Query &q, const void *stored) {
     }) / 2;
 }
 template <class X> double cosine_of_whole(const Query &q, const void *stored) {
-    const X *x = (const X *)stored;
+    const Anywhere<X> *x = (const Anywhere<X> *)stored;
     const double *values = q.values;
     double dot = sum_of<double>(q.d, [=](long i) { return values[i] * (double)x[i]; });
     double squares = sum_of<double>(q.d, [=](long i) { return (double)x[i] * (double)x[i]; });
@@ -258,7 +286,7 @@ inline double float_rounding(long d) { return double(d + 80) / (1 << 23); }
 
 // Where each value of the query is one of float32, as each of x is: their difference is then off by 2^-24 of itself.
 template <class X> double lowest_l2(const Query &q, const void *stored) {
-    const X *x = (const X *)stored;
+    const Anywhere<X> *x = (const Anywhere<X> *)stored;
     const float *values = q.floats;
     float sum = sum_of<float>(q.d, [=](long i) {
         float e = values[i] - (float)x[i];
@@ -267,7 +295,7 @@ template <class X> double lowest_l2(const Query &q, const void *stored) {
     return sum < INFINITY ? sum * (1 - float_rounding(q.d)) : 0;
 }
 template <class X> double lowest_cosine(const Query &q, const void *stored) {
-    const X *x = (const X *)stored;
+    const Anywhere<X> *x = (const Anywhere<X> *)stored;
     const float *values = q.floats;
     float dot = sum_of<float>(q.d, [=](long i) { return values[i] * (float)x[i]; });
     float squares = sum_of<float>(q.d, [=](long i) { return (float)x[i] * (float)x[i]; });
@@ -339,44 +367,10 @@ EXPORT(distances)(const void *xq, const double *squares, long nq, const void *x,
 
 namespace {
 
-// Keeps the m least of (key, row): a few in order; many unordered, and what is greater is dropped when there is no room.
-struct Kept {
-    uint64_t *held;
-    long m, count = 0;
-    int32_t most = INT32_MAX;  // no key above it is among the m least
-    static constexpr long FEW = 24;
-    static long room(long m) { return 2 * m + 4 * TILE; }
-    static uint64_t pack(int32_t key, int32_t row) { return uint64_t(uint32_t(key) ^ 0x80000000u) << 32 | uint32_t(row); }
-    static int32_t key(uint64_t packed) { return int32_t(uint32_t(packed >> 32) ^ 0x80000000u); }
-    void add(int32_t key, int32_t row) {
-        uint64_t packed = pack(key, row);
-        if (m <= FEW) {
-            if (count == m && packed >= held[m - 1]) return;
-            long i = count < m ? count++ : m - 1;
-            for (; i > 0 && held[i - 1] > packed; i--) held[i] = held[i - 1];
-            held[i] = packed;
-            if (count == m) most = Kept::key(held[m - 1]);
-        } else {
-            if (count == room(m)) drop();
-            held[count++] = packed;
-        }
-    }
-    void drop() {
-        if (count <= m) return;
-        std::nth_element(held, held + m - 1, held + count);
-        count = m, most = key(held[m - 1]);
-    }
-    void finish(int64_t *rows) {
-        drop();
-        if (m > FEW) std::sort(held, held + count);
-        for (long j = 0; j < m; j++) rows[j] = j < count ? int64_t(uint32_t(held[j])) : -1;
-    }
-};
-
 // Adds what may have the least keys of T tiles for Q queries, as far as it lies from start to end.
 template <int T, int Q>
 inline void gather(const Tiles &tiles, long tile, long start, long end, const int32_t *const *words,
-                   const int32_t *begin, Kept *kept) {
+                   const int32_t *begin, Least<int32_t> *least) {
     int32x16 sum[T][Q];
     products<T, Q>(tiles, tile, words, begin, sum);
     for (int t = 0; t < T; t++) {
@@ -387,21 +381,20 @@ inline void gather(const Tiles &tiles, long tile, long start, long end, const in
         int32x16 norm = load<int32x16>(tiles.norm(tile + t)), row = load<int32x16>(tiles.row(tile + t));
         for (int j = 0; j < Q; j++) {
             int32x16 key = norm - 2 * sum[t][j];
-            uint32_t mask = not_greater(key, kept[j].most) & inside;
-            if (!mask) continue;
+            uint32_t mask = not_greater(key, least[j].last.value) & inside;
             for (; mask; mask &= mask - 1) {
                 int lane = __builtin_ctz(mask);
-                kept[j].add(key[lane], row[lane]);
+                least[j].insert({key[lane], row[lane]});
             }
         }
     }
 }
 template <int Q>
 inline void gather_all(const Tiles &tiles, long start, long end, const int32_t *const *words, const int32_t *begin,
-                       Kept *kept) {
+                       Least<int32_t> *least) {
     long tile = start / TILE, last = (end + TILE - 1) / TILE;
-    for (; tile + 4 <= last; tile += 4) gather<4, Q>(tiles, tile, start, end, words, begin, kept);
-    for (; tile < last; tile++) gather<1, Q>(tiles, tile, start, end, words, begin, kept);
+    for (; tile + 4 <= last; tile += 4) gather<4, Q>(tiles, tile, start, end, words, begin, least);
+    for (; tile < last; tile++) gather<1, Q>(tiles, tile, start, end, words, begin, least);
 }
 
 }  // namespace
@@ -411,29 +404,32 @@ EXPORT(nearest)(const uint8_t *first, long p, long n, const int8_t *codes, long 
                 const int64_t *lists, long nprobe, long m, int64_t *rows) {
     constexpr int Q = 4;
     Tiles tiles{first, p};
-    long width = p / 4 * WORDS, room = Kept::room(m);
-    int32_t *room_of_words = (int32_t *)malloc(Q * width * 4 + 64), begin[Q];
-    uint64_t *room_of_kept = (uint64_t *)malloc(Q * room * 8);
+    long width = p / 4 * WORDS;
+    int32_t *room_of_words = (int32_t *)malloc(Q * width * 4), begin[Q];
+    Found<int32_t> *room = (Found<int32_t> *)malloc(Q * 2 * m * sizeof(Found<int32_t>));
     const int32_t *words[Q];
     for (long i = 0; i < nq;) {
         int together = !lists && i + Q <= nq ? Q : 1;
-        Kept kept[Q];
+        Least<int32_t> least[Q];
         for (int j = 0; j < together; j++) {
             prepare(codes + (i + j) * p, p, room_of_words + j * width);
             words[j] = room_of_words + j * width, begin[j] = beginning(codes + (i + j) * p, p);
-            kept[j].held = room_of_kept + j * room, kept[j].m = m;
+            least[j].found = room + j * 2 * m, least[j].m = m;
         }
-        if (together == Q) gather_all<Q>(tiles, 0, n, words, begin, kept);
-        else if (!lists) gather_all<1>(tiles, 0, n, words, begin, kept);
+        if (together == Q) gather_all<Q>(tiles, 0, n, words, begin, least);
+        else if (!lists) gather_all<1>(tiles, 0, n, words, begin, least);
         else
             for (long l = 0; l < nprobe; l++) {
                 int64_t list = lists[i * nprobe + l];
-                if (list >= 0) gather_all<1>(tiles, list ? list_ends[list - 1] : 0, list_ends[list], words, begin, kept);
+                if (list >= 0) gather_all<1>(tiles, list ? list_ends[list - 1] : 0, list_ends[list], words, begin, least);
             }
-        for (int j = 0; j < together; j++) kept[j].finish(rows + (i + j) * m);
+        for (int j = 0; j < together; j++) {
+            least[j].sort();
+            for (long o = 0; o < m; o++) rows[(i + j) * m + o] = o < least[j].held ? least[j].found[o].row : -1;
+        }
         i += together;
     }
-    free(room_of_words), free(room_of_kept);
+    free(room_of_words), free(room);
 }
 
 namespace {
@@ -444,13 +440,14 @@ struct Scan {
     int32_t begin;
     float rest2, tau2, limit;
     double norm, rounding;
-    Least<double, int64_t> nearest;
+    Least<double> nearest;
     Query query;
     double t;  // the most that its k-th distance can be
 
-    // The bound for t. A distance of the metric, as `distances` gives it, times `square` is squared in units of codes.
-    void aim(double square, double plus) {
-        double tau = sqrt((t + plus) * square) * (1 + 1e-9) + rounding;
+    // The bound for t. A distance of the metric, as `distances` gives it, times `square` is squared; `unit` times its
+    // root is in units of codes.
+    void aim(double square, double plus, double unit) {
+        double tau = sqrt((t + plus) * square) * unit * (1 + 1e-9) + rounding;
         double most = tau * tau - norm;
         most += (tau * tau + norm) * DELTA + 1;
         limit = nextafterf(float(most), INFINITY);
@@ -459,8 +456,8 @@ struct Scan {
 };
 
 struct Pair {
-    int64_t row;
-    long query;
+    int32_t row;
+    int32_t query;
 };
 
 template <int T, int Q>
@@ -481,7 +478,7 @@ inline long sift(const Tiles &tiles, long tile, Scan *scans, long first_query, P
                 int32x16 row = load<int32x16>(tiles.row(tile + t));
                 for (; mask; mask &= mask - 1) {
                     int lane = __builtin_ctz(mask);
-                    if (row[lane] >= 0) waiting[count++] = {row[lane], first_query + j};
+                    if (row[lane] >= 0) waiting[count++] = {row[lane], int32_t(first_query + j)};
                 }
             }
         }
@@ -494,8 +491,8 @@ inline long sift(const Tiles &tiles, long tile, Scan *scans, long first_query, P
 // The k nearest D, I (nq, k) of all n stored vectors. Among those at first (nq, m; -1 for none) the k-th is at most so far
 // as it is among all: the bound rules out what is farther, and each of the rest gets its distance, by which that falls.
 EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const double *norm, const double *rest,
-             const double *rounding, const int64_t *first_rows, long m, double square, double plus, const void *xq,
-             const double *squares, long nq, const void *x, long d, int metric, int type, long k, double *D, int64_t *I) {
+             const double *rounding, const int64_t *first_rows, long m, double square, double plus, double unit,
+             const void *xq, const double *squares, long nq, const void *x, long d, int metric, int type, long k, double *D, int64_t *I) {
     constexpr int T = 4, Q = 4;
     Tiles tiles{first, p};
     Vectors vectors(x, d, metric, type);
@@ -504,12 +501,13 @@ EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const do
     int32_t *words = (int32_t *)malloc(nq * width * 4 + 64);
     Scan *scans = (Scan *)malloc((nq + 1) * sizeof(Scan));
     Pair *waiting = (Pair *)malloc((WAITING + T * Q * TILE) * sizeof(Pair));
+    Found<double> *found = (Found<double> *)malloc((2 * nq * k + 1) * sizeof(Found<double>));
     Distance lowest = lowest_for(metric, type);
     float *floats = lowest ? (float *)malloc(nq * d * 4 + 4) : nullptr;
     for (long i = 0; i < nq; i++) {
         prepare(codes + i * p, p, words + i * width);
         scans[i] = {words + i * width,      beginning(codes + i * p, p), nextafterf(float(2 * rest[i]), INFINITY), 0, 0,
-                    norm[i], rounding[i], {D + i * k, I + i * k, k}, queries[i], INFINITY};
+                    norm[i], rounding[i], {found + 2 * i * k, k}, queries[i], INFINITY};
         if (lowest) {
             bool is_whole = true;
             for (long j = 0; j < d; j++) {
@@ -519,18 +517,16 @@ EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const do
             }
             if (is_whole) scans[i].query.floats = floats + i * d;
         }
-        Least<double, int64_t> &least = scans[i].nearest;
+        Least<double> least = scans[i].nearest;
         for (long j = 0; j < m; j++) {
             long ahead = i * m + j + AHEAD;
             if (ahead < nq * m && first_rows[ahead] >= 0) vectors.fetch(first_rows[ahead]);
             int64_t row = first_rows[i * m + j];
-            if (row < 0) continue;
-            double distance = vectors.distance(scans[i].query, vectors.at(row));
-            if (least.takes(distance, row)) least.insert(distance, row);
+            if (row >= 0) least.insert({vectors.distance(scans[i].query, vectors.at(row)), int32_t(row)});
         }
-        if (least.held == k) scans[i].t = least.values[k - 1];
-        least.held = 0;
-        scans[i].aim(square, plus);
+        least.sort();
+        if (least.held == k) scans[i].t = least.last.value;
+        scans[i].aim(square, plus, unit);
     }
     long block = BLOCK / tiles.size() / T * T;
     if (block < T) block = T;
@@ -543,11 +539,11 @@ EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const do
                 const void *stored = vectors.at(waiting[w].row);
                 if (scan.query.floats && lowest(scan.query, stored) > scan.t) continue;
                 double distance = vectors.distance(scan.query, stored);
-                if (!(distance <= scan.t) || !scan.nearest.takes(distance, waiting[w].row)) continue;
-                scan.nearest.insert(distance, waiting[w].row);
-                if (scan.nearest.held == k && scan.nearest.values[k - 1] < scan.t) {
-                    scan.t = scan.nearest.values[k - 1];
-                    scan.aim(square, plus);
+                if (!(distance <= scan.t)) continue;
+                scan.nearest.insert({distance, waiting[w].row});
+                if (scan.nearest.last.value < scan.t) {
+                    scan.t = scan.nearest.last.value;
+                    scan.aim(square, plus, unit);
                 }
             }
             held = 0;
@@ -571,9 +567,15 @@ EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const do
             }
         settle();
     }
-    for (long i = 0; i < nq; i++)
-        for (long j = scans[i].nearest.held; j < k; j++) D[i * k + j] = INFINITY, I[i * k + j] = -1;
-    free(words), free(scans), free(waiting), free(floats);
+    for (long i = 0; i < nq; i++) {
+        Least<double> &least = scans[i].nearest;
+        least.sort();
+        for (long j = 0; j < k; j++) {
+            D[i * k + j] = j < least.held ? least.found[j].value : INFINITY;
+            I[i * k + j] = j < least.held ? least.found[j].row : -1;
+        }
+    }
+    free(words), free(scans), free(waiting), free(floats), free(found);
 }
 
 // Whether the processor has the instructions of this variant.

@@ -227,7 +227,7 @@ def _on_grid(
 def _scale(y: NDArray[np.float64]) -> float:
     """By what projections (n, p) are to be multiplied, so that nearly all of them fit 8 bits."""
     farthest = float(np.quantile(np.abs(y).max(axis=1), _IN_RANGE))
-    return _CODE_LIMIT / farthest if farthest > 0 else 1.0
+    return _CODE_LIMIT / max(farthest, 1.0)  # what is not in the centre is a step of the grid away from it
 
 
 def _fill(p: int) -> int:

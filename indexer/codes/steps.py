@@ -93,7 +93,7 @@ def scan(
     Args:
         table: of codes of x.
         coded: the queries' codes.
-        first: (nq, m) rows of x that may be near, -1 for none: the nearer, the more others the bound rules out.
+        first: (nq, m) rows of x that may be near, each once, -1 for none: the nearer, the more others are ruled out.
         xq: (nq, d) queries.
         x: (n, d) stored vectors.
         k: neighbours.
@@ -111,15 +111,8 @@ def scan(
     compiled.scan(
         *(_address(table.tiles), table.p, table.n, _address(codes)),
         *map(_address, (coded.norm, coded.rest, coded.rounding, first)),
-        *(
-            first.shape[1],
-            metric.square * unit**2,
-            metric.lost(x.shape[1]),
-            *pairs.arguments,
-            k,
-            _address(D),
-            _address(I),
-        ),
+        *(first.shape[1], metric.square, metric.lost(x.shape[1]), unit),
+        *(*pairs.arguments, k, _address(D), _address(I)),
     )
     return D, I
 

@@ -5,7 +5,7 @@ import pytest
 
 from knnvote.indexer.codes import components, library
 from knnvote.indexer.codes.components import choose_components
-from knnvote.indexer.codes.projection import fit_projection
+from knnvote.indexer.codes.projection import fit_projection, plain_projection
 from knnvote.indexer.metric import METRICS
 
 L2 = METRICS["l2"]
@@ -17,22 +17,29 @@ def strokes(rng, n, d):
 
 
 def choose(x, fitted=None):
-    projection = fit_projection(x if fitted is None else fitted, x.shape[1], largest=None)
-    return choose_components(x, projection, L2, 0)
+    fitted = x if fitted is None else fitted
+    projections = fit_projection(fitted, x.shape[1], largest=None), plain_projection(fitted, largest=None)
+    return choose_components(x, projections, L2, 0)
 
 
-def test_few_components_pay_for_vectors_of_few_directions_more_for_those_of_all_and_none_for_few_dimensions(
-    monkeypatch,
-):
+def test_few_components_pay_for_vectors_of_few_directions_and_every_pixel_for_those_of_all(monkeypatch):
     rng = np.random.default_rng(0)
     x = strokes(rng, 3000, 200)
     found = choose(x)
-    assert found in (16, 32)
-    assert choose(rng.normal(size=(3000, 200))) == 200
-    assert choose(rng.normal(size=(3000, 4))) is None
+    assert found.p in (16, 32)
+    assert not found.is_plain
+    of_all = choose(rng.normal(size=(3000, 200)))
+    assert of_all.is_plain
+    assert of_all.p == 200
     for variant in (*library._usable(), library.NONE):
         monkeypatch.setenv(library.ENVIRONMENT, variant)
-        assert choose(x) == found, variant
+        assert np.array_equal(choose(x).axes, found.axes), variant
+
+
+def test_no_components_pay_where_one_vector_is_so_far_out_that_codes_tell_no_others_apart():
+    x = np.random.default_rng(0).normal(size=(3000, 20))
+    x[:30] *= 1e6
+    assert choose(x) is None
 
 
 @pytest.mark.parametrize("choices", [[4], [4, 8, 20]])
@@ -40,8 +47,8 @@ def test_the_share_that_is_not_ruled_out_is_that_of_all_pairs(choices):
     rng = np.random.default_rng(1)
     xq, x = strokes(rng, 7, 20), strokes(rng, 90, 20)
     projection = fit_projection(x, 20, largest=None)
-    tau = np.sqrt(((xq[:, None] - x) ** 2).sum(axis=2)).min(axis=1) * 1.5 * projection.unit
-    found = components._shares_not_ruled_out(xq, x, tau, projection, choices)
+    t = np.sqrt(((xq[:, None] - x) ** 2).sum(axis=2)).min(axis=1) * 1.5
+    found, tau = components._shares_not_ruled_out(xq, x, t, projection, choices), t * projection.unit
     for p, share in zip(choices, found, strict=True):
         points = []
         for v in (xq, x):

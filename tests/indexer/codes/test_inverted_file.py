@@ -27,10 +27,12 @@ from knnvote.indexer.trial import structure
 TYPES = [np.uint8, np.uint16, np.float32, np.float64]
 
 
-@pytest.fixture(autouse=True)
-def codes_for_any_vectors(monkeypatch):
-    """They are otherwise for thousands of vectors of many pixels."""
-    monkeypatch.setattr(inverted_file, "choose_components", lambda *_: 4)
+@pytest.fixture(autouse=True, params=["principal", "plain"])
+def codes_for_any_vectors(monkeypatch, request):
+    """Whatever they would cost."""
+    first = request.param == "principal"
+    choose = lambda _x, projections, *_: projections[0].first(4) if first else projections[-1]  # noqa: E731  # of a line
+    monkeypatch.setattr(inverted_file, "choose_components", choose)
 
 
 def structured(rng, n, d, dtype, *, offset=0.0, scale=1.0, groups=5):
@@ -47,6 +49,12 @@ def build(path, x, metric="l2", **options):
     index = open_index(path)
     assert index.inverted_file is not None
     return index
+
+
+def invert(x):
+    projection, pays = inverted_file.fit_codes(x, np.arange(len(x)), METRICS["l2"], 0)
+    assert pays
+    return inverted_file.build_inverted_file(x, projection, METRICS["l2"], 0)
 
 
 def assert_is_brute_force(index, x, xq, k):
@@ -111,7 +119,7 @@ def test_queries_and_images_at_any_distance_are_brute_force_and_the_index_is_sou
 
 
 def test_most_vectors_are_ruled_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(inverted_file, "choose_components", lambda *_: 32)
+    monkeypatch.setattr(inverted_file, "choose_components", lambda _x, projections, *_: projections[0].first(32))
     x = structured(np.random.default_rng(0), 3000, 40, np.uint8, groups=100)
     index = build(tmp_path / "x.knn", x)
     settled, distances = [], plain.distances
@@ -136,7 +144,7 @@ def test_search_by_codes_has_the_same_bits_in_every_batch_and_on_every_number_of
 
 def test_arrays_of_an_inverted_file_give_it_back_and_others_are_refused():
     x = structured(np.random.default_rng(0), 100, 12, np.uint8)
-    built = inverted_file.build_inverted_file(x, METRICS["l2"], 0, needed=True)
+    built = invert(x)
     arrays, grid = built.to_arrays(), built.projection.grid
     again = InvertedFile.from_arrays(arrays, grid, 100, 12)
     codes = again.projection.encode(x).codes
@@ -151,7 +159,7 @@ def test_arrays_of_an_inverted_file_give_it_back_and_others_are_refused():
 @pytest.mark.parametrize("length", [0, 1e3, 1e200, np.nan])
 def test_axes_that_no_vectors_have_are_refused_before_a_search(length):
     x = structured(np.random.default_rng(0), 100, 12, np.float64)
-    built = inverted_file.build_inverted_file(x, METRICS["l2"], 0, needed=True)
+    built = invert(x)
     structure._check_inverted_file(built)
     arrays = built.to_arrays()
     arrays["axes"][1:] *= length / np.abs(arrays["axes"][1:]).max()
@@ -182,7 +190,7 @@ def test_one_flipped_byte_of_the_codes_is_found(tmp_path, role):
 
 @pytest.mark.parametrize(("kind", "dtype"), [("exact", np.float64), ("adaptive", np.uint8)])
 def test_every_variant_builds_the_same_bytes_and_gives_the_same_answers(tmp_path, monkeypatch, kind, dtype):
-    monkeypatch.setattr(inverted_file, "choose_components", lambda *_: 64)
+    monkeypatch.setattr(inverted_file, "choose_components", lambda _x, projections, *_: projections[0].first(64))
     rng = np.random.default_rng(5)
     x = structured(rng, 3000, 300, dtype, groups=40)
     labels = (x[:, 3] > 90) + 2 * (x[:, 4] > 90)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from knnvote.indexer.projection import fit_projection
 
 from knnvote.indexer.codes.projection import Coded, Projection, fit_projection
 from knnvote.indexer.metric import METRICS
