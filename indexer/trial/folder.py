@@ -7,11 +7,12 @@ import pyarrow as pa
 
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.apart import answer
+from knnvote.indexer.codes.steps import scan
 from knnvote.indexer.faiss_index import faiss_reason
 from knnvote.indexer.folder.open import load_index
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import ProposingSettings, read_manifest
-from knnvote.indexer.metric import METRICS
+from knnvote.indexer.metric import METRICS, Euclidean
 
 from .structure import check_labels, check_structure
 
@@ -43,19 +44,23 @@ def try_folder(path: str) -> None:
 
 
 def _search(index: Index) -> None:
-    """Search the index as classify/search does: an inverted file in all its lists, others query by query."""
-    queries = METRICS[index.metric].space(index.vectors[:_TRIED])
+    """Search the index as classify/search does: by codes in nearly all lists and in all, others query by query."""
+    metric, tried = METRICS[index.metric], index.vectors[:_TRIED]
     k = min(_NEIGHBORS, index.n)
     search = index.manifest.search
     if isinstance(search, ProposingSettings):
-        for query in queries.astype(np.float32):
+        for query in metric.space(tried).astype(np.float32):
             I = np.full((1, k), _UNTOUCHED)
             index.faiss_index.search(query[None], k, I=I)
             if not ((I >= -1) & (index.n > I)).all():
                 raise KnnvoteError("its search finds rows that it does not have")
     elif index.inverted_file is not None:
         by_codes = index.inverted_file
-        by_codes.probe(by_codes.projection.encode(queries).codes, k, max(1, by_codes.nlist - 1))
+        coded = by_codes.projection.encode(metric.projectable(tried))
+        by_codes.probe(coded.codes, k, max(1, by_codes.nlist - 1))
+        if isinstance(metric, Euclidean):
+            t = np.full(len(tried), np.inf)
+            scan(by_codes.table, coded, t, tried, index.vectors, k, metric, by_codes.projection.unit)
 
 
 if __name__ == "__main__":

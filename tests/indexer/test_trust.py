@@ -13,10 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from knnvote.classify.search.search import exact_search, find
+from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.sample import digits
 from knnvote.indexer import apart, faiss_index
 from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.codes.inverted_file import training_rows
+from knnvote.indexer.codes.library import ENVIRONMENT
+from knnvote.indexer.codes.table import tile_type
 from knnvote.indexer.faiss_index import build_faiss, write_faiss
 from knnvote.indexer.folder import known, verify
 from knnvote.indexer.folder.open import open_index
@@ -228,13 +233,6 @@ def test_a_trial_that_ends_without_an_answer_is_told_by_folder(stranger, monkeyp
         open_index(folder)
 
 
-def overwrite(vector, place, value):
-    """Set a value in a vector of FAISS's."""
-    values = faiss.vector_to_array(vector)
-    values[place] = value
-    faiss.copy_array_to_vector(values, vector)
-
-
 def wild_neighbor(index):
     neighbors = faiss.rev_swig_ptr(index.hnsw.neighbors.data(), index.hnsw.neighbors.size())
     neighbors[:] = 10**8
@@ -249,26 +247,12 @@ def neighbor_below(index):
     neighbors[int(offsets[graph.entry_point] + firsts[1])] = np.argmin(levels)
 
 
-def far_list(index):
-    ivf = faiss.downcast_index(faiss.downcast_index(index.base_index).index)
-    lists = faiss.downcast_InvertedLists(ivf.invlists)
-    number = next(number for number in range(ivf.nlist) if lists.list_size(number))
-    faiss.rev_swig_ptr(lists.get_ids(number), 1)[0] = 10**12
-
-
-def infinite_axes(index):
-    chain = faiss.downcast_index(index.base_index).chain
-    overwrite(faiss.downcast_VectorTransform(chain.at(1)).A, 0, np.inf)
-
-
 HOSTILE = {
     "neighbours out of range": ("hnsw", wild_neighbor, "neighbours that are no nodes|out of range"),
     "a neighbour on a level that it lacks": ("hnsw", neighbor_below, "neighbours on a level that they lack"),
     "entry point out of range": ("hnsw", lambda index: setattr(index.hnsw, "entry_point", 10**6), "entry|graph"),
     "levels that are not there": ("hnsw", lambda index: setattr(index.hnsw, "max_level", 40), "level|graph"),
     "candidates without end": ("hnsw", lambda index: setattr(index.hnsw, "efSearch", 2**31 - 1), "candidates"),
-    "ids out of range": ("adaptive", far_list, "each row once|out of range"),
-    "axes that are not finite": ("adaptive", infinite_axes, "axes are not finite"),
     "fewer vectors": ("exact", lambda index: setattr(index, "ntotal", 10), "vectors|codes|cannot reshape"),
 }
 
@@ -281,6 +265,127 @@ def test_an_index_that_points_outside_itself_is_found_before_it_is_searched(case
     monkeypatch.setattr(trial, "_search", None)
     with pytest.raises(KnnvoteError, match=found):
         try_folder(str(folder))
+
+
+def put(values, place, value):
+    values[place] = value
+    return values
+
+
+def put_in(field, place, value):
+    """What sets a value of a tile's, which holds 16 vectors: 80 fill five."""
+
+    def change(tiles):
+        tiles[field].flat[place] = value
+        return tiles
+
+    return change
+
+
+def fewer_components(tiles):
+    narrow = np.zeros(len(tiles), dtype=tile_type(4))
+    for field in ("norm", "rest", "rounding", "row"):
+        narrow[field] = tiles[field]
+    return narrow
+
+
+HOSTILE_CODES = {
+    "a row out of range": ("codes", put_in("row", 3, 10**9), "codes do not hold each stored vector once"),
+    "a negative row": ("codes", put_in("row", 3, -2), "codes do not hold each stored vector once"),
+    "a row twice": ("codes", put_in("row", slice(0, 2), 5), "codes do not hold each stored vector once"),
+    "a row where there is none": ("lists", put_in("row", -1, 0), "codes do not hold each list once"),
+    "a list out of range": ("lists", put_in("row", 0, 10**9), "codes do not hold each list once"),
+    "a norm that has no absolute value": ("codes", put_in("norm", 0, -(2**31)), "bounds are no lengths"),
+    "a norm beyond any": ("lists", put_in("norm", 0, 2**31 - 1), "bounds are no lengths"),
+    "a negative rest": ("codes", put_in("rest", 0, -1), "bounds are no lengths"),
+    "a rest without end": ("codes", put_in("rest", 0, np.inf), "bounds are no lengths"),
+    "a rounding that is no number": ("codes", put_in("rounding", 79, np.nan), "bounds are no lengths"),
+    "lists that end before they begin": ("ends", lambda ends: ends[::-1], "lists do not end one after the other"),
+    "a list that ends beyond the last": ("ends", lambda ends: put(ends, -1, 81), "lists do not end one after the"),
+    "a list that ends before the first": ("ends", lambda ends: put(ends, 0, -1), "lists do not end one after the"),
+    "lists whose ends overflow": (
+        "ends",
+        lambda ends: put(ends, slice(0, 2), [2**63 - 1, -2]),
+        "lists do not end one after the other",
+    ),
+    "no lists": ("ends", lambda ends: ends[:0], "codes do not fit its vectors"),
+    "other whole numbers": ("ends", lambda ends: ends.astype(np.int32), "codes do not fit its vectors"),
+    "codes of fewer components": ("codes", fewer_components, "codes do not fit its vectors"),
+    "codes of fewer vectors": ("codes", lambda tiles: tiles[1:], "codes do not fit its vectors"),
+    "codes as bytes": ("codes", lambda tiles: tiles.view(np.uint8), "codes do not fit its vectors"),
+    "axes of more components": ("axes", lambda axes: np.vstack([axes, axes[:4]]), "codes do not fit its vectors"),
+    "axes of fewer dimensions": ("axes", lambda axes: axes[:, 1:].copy(), "codes do not fit its vectors"),
+    "axes of other floats": ("axes", lambda axes: axes.astype(np.float32), "codes do not fit its vectors"),
+    "axes that are not finite": ("axes", lambda axes: put(axes, (1, 0), np.nan), "axes are too long, too short"),
+    "axes without end": ("axes", lambda axes: put(axes, (2, 0), -np.inf), "axes are too long, too short"),
+    "axes whose squares overflow": ("axes", lambda axes: put(axes, (1, 0), 1e300), "axes are too long, too short"),
+    "axes of nothing": (
+        "axes",
+        lambda axes: put(axes, slice(1, None), 0),
+        "axes are too long, too short or not finite",
+    ),
+    "axes of hardly anything": ("axes", lambda axes: put(axes, slice(1, None), 5e-324), "too long, too short"),
+    "a centre that is none": ("axes", lambda axes: put(axes, (0, 0), np.nan), "centre is not finite"),
+}
+
+
+def change_codes(folder, role, change):
+    file = folder / f"{role}-1.npy"
+    np.save(file, change(np.load(file)))
+    adopt(folder, role)
+
+
+@pytest.mark.parametrize("case", HOSTILE_CODES)
+def test_codes_that_point_outside_or_are_none_are_found_before_they_are_searched(case, stranger, monkeypatch):
+    role, change, found = HOSTILE_CODES[case]
+    folder = stranger("adaptive")
+    change_codes(folder, role, change)
+    monkeypatch.setattr(trial, "_search", None)
+    with pytest.raises(KnnvoteError, match=found):
+        try_folder(str(folder))
+
+
+@pytest.mark.parametrize("kernel", ["", "numpy"])
+def test_any_other_axes_centre_and_codes_do_no_harm(kernel, stranger, monkeypatch):
+    """They give other answers, as other vectors would."""
+    monkeypatch.setenv(ENVIRONMENT, kernel)
+    folder = stranger("adaptive")
+    rng = np.random.default_rng(0)
+    change_codes(folder, "axes", lambda axes: put(axes * 2.0**-40, 0, rng.choice([1e308, -1e308], axes.shape[1])))
+    change_codes(folder, "codes", put_in("codes", slice(None), 0))
+    change_codes(folder, "codes", put_in("rounding", slice(None), np.inf))
+    index = open_index(folder)
+    for search in (find_exact, find_careful):
+        assert ((search(index) >= 0) & (search(index) < 80)).all()
+
+
+def find_exact(index):
+    return exact_search(index, IMAGES.reshape(80, -1)[:5], 3)[1]
+
+
+def find_careful(index):
+    return find(index, IMAGES.reshape(80, -1)[:5], Rule(k=3), "label")[1]
+
+
+FAR = {"far": (1.0, 1e149), "farther": (1e-149, 1e149), "all near": (1e-162, 1e-160), "nearest": (1e-300, 1.0)}
+
+
+@pytest.mark.parametrize("case", FAR)
+@pytest.mark.parametrize("kernel", ["", "numpy"])
+def test_vectors_that_axes_do_not_reach_are_stored_trusted_and_found(case, kernel, tmp_path, monkeypatch):
+    """They are so far out that their bounds, the codes' unit or its square are infinite."""
+    monkeypatch.setenv(ENVIRONMENT, kernel)
+    scale, far = FAR[case]
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 12)) * scale
+    outside = np.setdiff1d(np.arange(200), training_rows(200, 0))[:3]
+    x[outside] = far * np.array([[1.0], [1.5], [2.0]])
+    index_arrays(x, np.arange(200) % 3, tmp_path / "x", options=KINDS["adaptive"])
+    try_folder(str(tmp_path / "x"))
+    D, I = exact_search(open_index(tmp_path / "x"), x[outside], 2)
+    assert I[:, 0].tolist() == outside.tolist() or not D.any()
+    expected = np.sort(np.sqrt(np.square(x[outside][:, None] - x).sum(axis=2)), axis=1)[:, :2]
+    assert np.allclose(D, expected, rtol=1e-12, atol=0)
 
 
 def test_a_hostile_folder_is_refused_by_its_path_and_verify_says_the_same(stranger):
@@ -299,7 +404,8 @@ def test_an_index_of_another_kind_does_not_pass(kind, other, stranger, pristine)
     folder = stranger(kind)
     shutil.copy(pristine / other / "index-1.faiss", folder)
     adopt(folder)
-    if kind == other or (kind == "factory" and other in ("exact", "adaptive", "hnsw")):
+    holds_bytes = {kind, other} <= {"exact", "adaptive"}  # as both do
+    if kind == other or holds_bytes or (kind == "factory" and other in ("exact", "adaptive", "hnsw")):
         try_folder(str(folder))  # any index will do for kind factory, as long as it holds so many of that size
         return
     with pytest.raises(KnnvoteError):
