@@ -249,14 +249,14 @@ def _estimator_fits(manifest: dict[str, Any]) -> bool:
 
 def _files_fit(manifest: dict[str, Any]) -> bool:
     """Labels and vectors are there, what the kind searches by, and all have room for what they are to hold."""
-    files, has_grid = manifest["files"], "grid" in manifest["search"]
+    files, has_codes = manifest["files"], manifest["kind"] == "adaptive" or "grid" in manifest["search"]
     needs_index = manifest["kind"] in ("hnsw", "factory")
     values = manifest["n"] * manifest["d"]
     holder = files.get("vectors") or files.get("index")
     return (
         "labels" in files
         and ("index" in files or not needs_index)
-        and all((role in files) == has_grid for role in CODES)
+        and all((role in files) == has_codes for role in CODES)
         and holder is not None
         and holder["size"] >= values
     )

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +33,13 @@ from knnvote.indexer.sealed import seal
 IMAGES, LABELS = (array[:60] for array in digits())
 FLOATS = IMAGES / 7  # which float32 does not hold
 REPLACING = IndexOptions(overwrite=True)
+ARRAYS = [f"{role}-1.npy" for role in ("axes", "codes", "ends", "lists", "vectors")]
+STORED = sorted([*ARRAYS, "labels-1.parquet"])
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A small index folder with all that one can hold: an index, vectors of their own, labels that are not ASCII."""
+    """A small index folder with all that one of floats can hold: vectors, codes, labels that are not ASCII."""
     names = np.array(["텐", "naïve", "cat"])
     index_arrays(FLOATS, names[LABELS % 3], tmp_path / "x.knn", options=IndexOptions(kind="adaptive", threads=1))
     return tmp_path / "x.knn"
@@ -76,9 +78,8 @@ def edit_manifest(folder, change):
 
 
 def test_a_folder_holds_its_manifest_the_files_it_names_and_the_timing_alone(folder):
-    names = ["index-1.faiss", "labels-1.parquet", "vectors-1.npy"]
-    assert named_files(folder) == names
-    assert sorted(file.name for file in folder.iterdir()) == sorted([*names, MANIFEST, "timing-1.json"])
+    assert named_files(folder) == STORED
+    assert sorted(file.name for file in folder.iterdir()) == sorted([*STORED, MANIFEST, "timing-1.json"])
 
 
 def test_an_opened_index_holds_what_was_given(folder):
@@ -152,7 +153,7 @@ def _timing_problems(folder):
     return []
 
 
-@pytest.mark.parametrize("name", ["index-1.faiss", "vectors-1.npy", "labels-1.parquet", "timing-1.json", MANIFEST])
+@pytest.mark.parametrize("name", [*STORED, "timing-1.json", MANIFEST])
 def test_any_single_changed_byte_of_any_file_is_found_and_the_file_named(pristine, name):
     file = pristine / name
     content = file.read_bytes()
@@ -173,7 +174,7 @@ def test_any_single_changed_byte_of_any_file_is_found_and_the_file_named(pristin
     assert verify_folder(pristine) == []
 
 
-@pytest.mark.parametrize("name", ["index-1.faiss", "vectors-1.npy", "labels-1.parquet", "timing-1.json", MANIFEST])
+@pytest.mark.parametrize("name", [*STORED, "timing-1.json", MANIFEST])
 @pytest.mark.parametrize("left", [0, 1, 0.5, -1])
 def test_a_truncated_file_is_found(pristine, name, left):
     file = pristine / name
@@ -191,7 +192,7 @@ def test_a_truncated_file_is_found(pristine, name, left):
         file.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["index-1.faiss", "vectors-1.npy", "labels-1.parquet"])
+@pytest.mark.parametrize("name", STORED)
 def test_a_missing_file_is_found(folder, name):
     (folder / name).unlink()
     assert verify_folder(folder) == [f"{folder / name} is missing"]
@@ -209,10 +210,10 @@ def test_a_missing_timing_is_found_and_the_index_still_opens(folder):
 def test_every_damaged_file_is_told_of_at_once(folder):
     for name in named_files(folder):
         (folder / name).write_bytes(b"")
-    assert len(verify_folder(folder)) == 3
+    assert len(verify_folder(folder)) == len(STORED)
 
 
-@pytest.mark.parametrize("name", ["index-1.faiss", "vectors-1.npy", "labels-1.parquet"])
+@pytest.mark.parametrize("name", STORED)
 def test_damage_that_keeps_the_size_is_found_on_opening(folder, name):
     (folder / name).write_bytes(b"\0" * (folder / name).stat().st_size)
     with pytest.raises(KnnvoteError, match=f"{folder / name} was changed: its SHA-256 differs from the manifest's; "):
@@ -233,13 +234,14 @@ def test_swapped_files_do_not_pass_for_the_index(folder, tmp_path):
 
 
 def test_every_file_is_of_a_plain_format_and_none_a_pickle(pristine):
-    assert (pristine / "index-1.faiss").read_bytes().startswith(b"Ix")
+    for name in ARRAYS:
+        assert not np.load(pristine / name, allow_pickle=False).dtype.hasobject
     assert (pristine / "labels-1.parquet").read_bytes().startswith(b"PAR1")
     vectors = np.load(pristine / "vectors-1.npy", allow_pickle=False)
     assert np.array_equal(vectors, FLOATS.reshape(60, 64))
     for name in (MANIFEST, "timing-1.json"):
         assert isinstance(json.loads((pristine / name).read_bytes()), dict)
-    assert len(list(pristine.iterdir())) == 5
+    assert len(list(pristine.iterdir())) == len(STORED) + 2
 
 
 def test_a_pickle_in_place_of_the_vectors_is_not_loaded(folder):
@@ -273,7 +275,7 @@ def test_an_index_of_a_newer_format_says_upgrade(folder):
 
     edit_manifest(folder, renew)
     for call in (open_index, verify_folder):
-        with pytest.raises(KnnvoteError, match=r"has index format 2, and this knnvote reads up to 1: upgrade with pip"):
+        with pytest.raises(KnnvoteError, match=r"has index format 3, and this knnvote reads up to 2: upgrade with pip"):
             call(folder)
 
 
@@ -386,11 +388,11 @@ def test_a_manifest_that_could_not_be_read_back_takes_no_ones_place(folder, monk
 def test_an_open_reader_keeps_the_old_generation(folder):
     old = open_index(folder)
     floats = FLOATS.reshape(60, 64)
-    queries = np.zeros((1, 64), np.float32)
-    before = old.faiss_index.search(queries, 5)
+    codes = np.zeros((1, old.ivf.p), np.int8)
+    before = old.ivf.probe(codes, 5, 3)
     index_arrays(255 - IMAGES, LABELS + 100, folder, options=REPLACING)
     assert np.array_equal(old.vectors, floats)
-    assert all(map(np.array_equal, old.faiss_index.search(queries, 5), before))
+    assert np.array_equal(old.ivf.probe(codes, 5, 3), before)
     assert old.labels.to_pylist() == np.array(["텐", "naïve", "cat"])[LABELS % 3].tolist()
     assert old.ids.to_pylist()[-1] == "array#59"  # read now, from a file that has lost its name
     assert open_index(folder).labels.to_pylist() == (LABELS + 100).tolist()
@@ -448,14 +450,14 @@ def fail_on(name, error):
     return replace_or_fail
 
 
-@pytest.mark.parametrize("name", ["manifest", "labels", "vectors", "timing"])
+@pytest.mark.parametrize("name", ["manifest", "labels", "vectors", "codes", "ends", "timing"])
 def test_a_full_disk_leaves_the_old_index_whole_and_the_next_run_cleans_up(folder, monkeypatch, name):
     before = state(folder)
     full = OSError(errno.ENOSPC, "No space left on device")
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", fail_on(name, full))
         with pytest.raises(KnnvoteError, match=rf"cannot write {folder}/{name}.*: No space left on device; mend that"):
-            index_arrays(FLOATS[:20], LABELS[:20], folder, options=REPLACING)
+            index_arrays(FLOATS[:20], LABELS[:20], folder, options=replace(REPLACING, kind="adaptive"))
     after = state(folder)
     assert {file: after[file] for file in before} == before
     assert verify_folder(folder) == []
