@@ -25,13 +25,13 @@ INDEX = ("--kind", "adaptive", "--threads", "1")
 def folder(tmp_path_factory):
     """Labelled images, others to classify, and an exact index; tests only read them."""
     folder = tmp_path_factory.mktemp("commands")
-    data = clusters("uint8", n=2500, nq=200, d=400)
-    write_table(image_table(data.x.reshape(-1, 20, 20), data.y), folder / "train.parquet")
-    images = image_table(data.xq.reshape(-1, 20, 20), np.arange(200))
+    data = clusters("uint8", n=6000, nq=200, d=144)
+    write_table(image_table(data.x.reshape(-1, 12, 12), data.y), folder / "train.parquet")
+    images = image_table(data.xq.reshape(-1, 12, 12), np.arange(200))
     write_table(images.rename_columns([images.column_names[0], "number"]), folder / "test.parquet")
-    index_arrays(data.x.reshape(-1, 20, 20), data.y, folder / "exact.knn")
+    index_arrays(data.x.reshape(-1, 12, 12), data.y, folder / "exact.knn")
     tune = Tuning(k=3, weights="distance", target_agreement=0.97)
-    build(folder / "tuned.knn", data.x.reshape(-1, 20, 20), data.y, tune=tune)
+    build(folder / "tuned.knn", data.x.reshape(-1, 12, 12), data.y, tune=tune)
     return folder
 
 

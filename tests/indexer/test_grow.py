@@ -162,7 +162,7 @@ def test_an_index_with_bounds_and_tuned_rungs_is_tuned_again_for_what_it_was(tmp
     assert open_index(tmp_path / "x").fingerprint == open_index(tmp_path / "both").fingerprint
     remove(tmp_path / "x", [f"old.parquet#{row}" for row in range(300)])
     assert content(tmp_path / "x") == content(tmp_path / "left")
-    assert "bounds" in read_manifest(tmp_path / "x").files
+    assert "codes" in read_manifest(tmp_path / "x").files
     if kind == "adaptive":
         tuned = read_manifest(tmp_path / "x").search.tuned
         assert (tuned.k, tuned.weights, tuned.target_agreement) == (3, "distance", 0.97)
