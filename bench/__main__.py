@@ -148,9 +148,11 @@ def _installed(names: list[str]) -> tuple[list[str], dict[str, str]]:
 def _report(
     problem: "Problem", results: "list[Result]", left_out: dict[str, str], k: int, turns: int
 ) -> dict[str, Any]:
+    from knnvote.indexer.codes.library import kernel_name
+
     from .contenders import package_version
 
-    versions = {name: package_version(name) for name in _LIBRARIES}
+    versions = {name: package_version(name) for name in _LIBRARIES} | {"kernel": kernel_name()}
     return {
         "stored_images": len(problem.x),
         "test_images": len(problem.xq),

@@ -10,6 +10,7 @@ from knnvote.data.inputs import InputFile, find_inputs
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.locations import locate
 from knnvote.data.recognition import recognise_images
+from knnvote.indexer.codes.library import kernel_name
 from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.labels import recognise_label, refuse_beside_folders
 from knnvote.indexer.manifest import is_index_folder, read_manifest
@@ -37,6 +38,7 @@ def inspect_path(path: str) -> dict[str, Any]:
             **manifest.to_json(),
             "checksum": manifest.checksum,
             "timing": timing.to_json(),
+            "kernel": kernel_name(),
         }
     record = read_job_record(location)
     if record is not None:

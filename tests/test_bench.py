@@ -46,7 +46,7 @@ def test_contenders_are_judged_beside_exact_search_and_growth_gives_exponents(
     assert "Traceback" not in done.stderr
     report = json.loads((tmp_path / "bench.json").read_text())
     assert (report["stored_images"], report["test_images"], report["k"], report["turns"]) == (1347, 450, 5, 1)
-    assert {"faiss-cpu", "scikit-learn", "knnvote"} <= report["versions"].keys()
+    assert {"faiss-cpu", "scikit-learn", "knnvote", "kernel"} <= report["versions"].keys()
     results = report["results"]
     assert {result["contender"] for result in results} == {"IndexFlatL2", *names}
     for result in results:

@@ -14,6 +14,7 @@ ENVIRONMENT = "KNNVOTE_KERNEL"
 NONE = "numpy"
 _LIBRARY = Path(__file__).with_name("kernel.compiled")
 _SOURCE = Path(__file__).with_name("kernel.cpp")
+_AGAIN = "pip install --force-reinstall --no-deps --no-cache-dir knnvote"
 _VARIANTS = ("avx512", "avx2", "plain")
 
 _ADDRESS, _COUNT, _NUMBER, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_double
@@ -57,6 +58,15 @@ def kernel_name() -> str:
     """What is at work, in a word."""
     chosen = kernel()
     return NONE if chosen is None else chosen.name
+
+
+def describe_kernel() -> str:
+    """What is at work and, where that is not compiled, why and what to do."""
+    if kernel() is not None:
+        return kernel_name()
+    if _usable():
+        return f"{NONE} (as {ENVIRONMENT} says)"
+    return f"{NONE} (not compiled: with a C++ compiler, such as g++, install again by {_AGAIN})"
 
 
 @cache

@@ -14,6 +14,7 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import locate
 from knnvote.data.text import describe_error
 from knnvote.indexer.codes.inverted_file import InvertedFile
+from knnvote.indexer.codes.library import kernel
 from knnvote.indexer.faiss_index import held_vectors, read_faiss
 from knnvote.indexer.fields import CODES
 from knnvote.indexer.index import Index
@@ -61,6 +62,7 @@ def open_index(path: Path | str) -> OpenedIndex:
         >>> index.n, index.kind, index.metric
         (1347, 'exact', 'l2')
     """
+    kernel()  # the environment may ask for one that is not there
     folder, address = local_folder(path), locate(path).address
     manifest = read_manifest(folder)
     try:

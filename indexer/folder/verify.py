@@ -8,6 +8,7 @@ from pathlib import Path
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import Location, hash_stream, locate
 from knnvote.indexer.apart import run_apart
+from knnvote.indexer.codes.library import kernel
 from knnvote.indexer.manifest import Manifest, StoredFile, read_manifest
 
 from .generations import read_timing
@@ -40,6 +41,7 @@ def verify_folder(index: Path | Location) -> list[str]:
 
 def check_content(path: Path, manifest: Manifest) -> list[str]:
     """Hash a folder's files and, if they are the manifest's, try them apart; remember it if all is well."""
+    kernel()  # the environment may ask for one that is not there, which is no fault of the folder's
     description = describe_files(path, manifest)
     problems = _changed_files(locate(path), manifest)
     if not problems:

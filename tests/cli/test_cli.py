@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import click
@@ -16,6 +17,8 @@ import knnvote.classify.evaluation.compare
 from knnvote.cli.main import cli
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.codes import library
+from knnvote.indexer.codes.library import ENVIRONMENT, kernel_name
 from knnvote.indexer.manifest import MANIFEST, read_manifest
 from knnvote.indexer.sealed import write_sealed
 
@@ -351,10 +354,50 @@ def test_each_command_has_one_sentence_and_one_example(command):
         assert isinstance(option, click.Argument) or option.help
 
 
-def test_the_version_is_told(invoke):
+def test_the_version_and_the_kernel_are_told(invoke, monkeypatch):
     result = invoke("--version")
-    assert result.code == 0
-    assert re.fullmatch(r"knnvote \d+\.\d+\.\d+\S*\n", result.stdout)
+    assert (result.code, result.stderr) == (0, "")
+    assert re.fullmatch(rf"knnvote \d+\.\d+\.\d+\S*\nkernel {kernel_name()}\b.*\n", result.stdout, re.DOTALL)
+    monkeypatch.setenv(ENVIRONMENT, "numpy")
+    assert invoke("--version").stdout.splitlines()[1].startswith("kernel numpy (")
+
+
+def test_a_kernel_that_was_not_compiled_is_told_with_the_command_that_compiles_it(invoke, monkeypatch, exact_index):
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    for cached in (library._usable, library._choose):
+        monkeypatch.setattr(library, cached.__name__, cached.__wrapped__)
+    monkeypatch.setattr(library, "_LIBRARY", Path("gone"))
+    _, *told = invoke("--version").stdout.splitlines()
+    assert max(map(len, told)) <= 80
+    assert " ".join(told) == (
+        "kernel numpy (not compiled: with a C++ compiler, such as g++, install again by "
+        "pip install --force-reinstall --no-deps --no-cache-dir knnvote)"
+    )
+    shown = " ".join(invoke("inspect", exact_index).stdout.split())
+    assert " ".join(told) in shown
+
+
+def test_inspect_tells_the_kernel(invoke, exact_index):
+    shown = invoke("inspect", exact_index).stdout
+    assert re.search(rf"^kernel +{kernel_name()}\b", shown, re.MULTILINE)
+    assert json.loads(invoke("inspect", exact_index, "--json").stdout)["kernel"] == kernel_name()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["inspect", "X"], ["verify", "COPY"], ["compare", "--index", "X"]]
+)
+def test_a_kernel_that_is_not_at_hand_is_refused_with_those_that_are(
+    invoke, monkeypatch, exact_index, digits_folder, tmp_path, arguments
+):
+    shutil.copytree(exact_index, tmp_path / "copy")
+    places = {"X": exact_index, "COPY": tmp_path / "copy", "compare": "compare"}
+    monkeypatch.setenv(ENVIRONMENT, "sse9")
+    images = [digits_folder / "test.parquet"] if arguments[0] == "compare" else []
+    result = invoke(*(places.get(word, word) for word in arguments), *images)
+    assert result.code == 1
+    assert re.fullmatch(
+        rf"error: {ENVIRONMENT} is 'sse9', which is not at hand here: give one of .*numpy, or unset it\n", result.stderr
+    )
 
 
 def test_help_names_every_command(invoke):

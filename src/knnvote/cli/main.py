@@ -25,8 +25,28 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130
 
 
+def _tell_version(context: click.Context, _option: click.Parameter, is_given: bool) -> None:  # click's
+    """Tell the version, and what searches: all that a report of a fault or of a speed has to name."""
+    if is_given:
+        import textwrap
+        from importlib.metadata import version
+
+        from knnvote.indexer.codes.library import describe_kernel
+
+        click.echo(f"knnvote {version('knnvote')}")
+        click.echo(textwrap.fill(f"kernel {describe_kernel()}", 80, break_long_words=False, break_on_hyphens=False))
+        context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="knnvote", message="%(package)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_tell_version,
+    help="Show the version and the kernel, and exit.",
+)
 def cli() -> None:
     """Classify images in Parquet files by their nearest labelled neighbours.
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from knnvote.data.text import show_bytes
+from knnvote.indexer.codes.library import describe_kernel
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.manifest import AdaptiveSettings, ProposingSettings, SearchSettings, search_from_json
 from knnvote.indexer.rungs import MeasuredLadder, Tuned
@@ -43,6 +44,7 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("from", ", ".join(source["path"] for source in facts["sources"]) or "arrays"),
         ("columns", f"image {facts['image_column']}, label {facts['label_column']}"),
         ("search", "; ".join(_search_lines(facts))),
+        ("kernel", describe_kernel()),
         ("size", f"{show_bytes(facts['bytes'])}, built in {facts['timing']['build_seconds']:.1f} s"),
         ("files", ", ".join(entry["name"] for entry in facts["files"].values())),
         ("versions", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
