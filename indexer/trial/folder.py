@@ -14,6 +14,7 @@ from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import ProposingSettings, read_manifest
 from knnvote.indexer.metric import METRICS, Euclidean
 
+from .codes import check_codes, check_vectors
 from .structure import check_labels, check_structure
 
 _TRIED = 16  # stored vectors that are searched for, as queries
@@ -38,6 +39,8 @@ def try_folder(path: str) -> None:
         index = load_index(folder, read_manifest(folder))
         check_labels(index)
         check_structure(index)
+        check_vectors(index)
+        check_codes(index)
         _search(index)
     except _MISFITS as error:
         raise KnnvoteError(f"its content does not fit together ({faiss_reason(error)})") from error
@@ -49,7 +52,9 @@ def _search(index: Index) -> None:
     k = min(_NEIGHBORS, index.n)
     search = index.manifest.search
     if isinstance(search, ProposingSettings):
-        for query in metric.space(tried).astype(np.float32):
+        with np.errstate(over="ignore"):  # a query infinitely far out gets some candidates
+            queries = metric.space(tried).astype(np.float32)
+        for query in queries:
             I = np.full((1, k), _UNTOUCHED)
             index.faiss_index.search(query[None], k, I=I)
             if not ((I >= -1) & (index.n > I)).all():

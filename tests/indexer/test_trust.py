@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from knnvote.classify.search.search import exact_search, find
-from knnvote.classify.vote import Rule
+from knnvote.classify.search.search import exact_search
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.sample import digits
 from knnvote.indexer import apart, faiss_index
@@ -345,26 +344,37 @@ def test_codes_that_point_outside_or_are_none_are_found_before_they_are_searched
         try_folder(str(folder))
 
 
-@pytest.mark.parametrize("kernel", ["", "numpy"])
-def test_any_other_axes_centre_and_codes_do_no_harm(kernel, stranger, monkeypatch):
-    """They give other answers, as other vectors would."""
-    monkeypatch.setenv(ENVIRONMENT, kernel)
+NOT_ITS_OWN = {
+    "codes": put_in("codes", 700, 3),
+    "norm": put_in("norm", 0, 2**29),
+    "rest": put_in("rest", 79, 1e4),
+    "rounding": put_in("rounding", 5, 0),
+    "axes": lambda axes: put(axes, 1, axes[1, ::-1].copy()),
+    "centre": lambda axes: put(axes, 0, 1e308),
+}
+
+
+@pytest.mark.parametrize("case", NOT_ITS_OWN)
+def test_codes_of_other_vectors_than_it_stores_are_found(case, stranger):
+    """By them a search could rule out true neighbours, and find fewer than it is asked for."""
     folder = stranger("adaptive")
-    rng = np.random.default_rng(0)
-    change_codes(folder, "axes", lambda axes: put(axes * 2.0**-40, 0, rng.choice([1e308, -1e308], axes.shape[1])))
-    change_codes(folder, "codes", put_in("codes", slice(None), 0))
-    change_codes(folder, "codes", put_in("rounding", slice(None), np.inf))
-    index = open_index(folder)
-    for search in (find_exact, find_careful):
-        assert ((search(index) >= 0) & (search(index) < 80)).all()
+    change_codes(folder, "axes" if case in ("axes", "centre") else "codes", NOT_ITS_OWN[case])
+    with pytest.raises(KnnvoteError, match="its codes are not those of its vectors"):
+        try_folder(str(folder))
 
 
-def find_exact(index):
-    return exact_search(index, IMAGES.reshape(80, -1)[:5], 3)[1]
-
-
-def find_careful(index):
-    return find(index, IMAGES.reshape(80, -1)[:5], Rule(k=3), "label")[1]
+@pytest.mark.parametrize(
+    ("metric", "value", "found"),
+    [("l2", np.nan, "are not finite"), ("l2", 1e200, "a value beyond 1e"), ("cosine", 0, "every pixel is zero")],
+)
+def test_vectors_that_could_not_be_stored_are_found(metric, value, found, tmp_path):
+    index_arrays(IMAGES / 7, LABELS, tmp_path / "x", options=IndexOptions(metric=metric, threads=1))
+    vectors = np.load(tmp_path / "x" / "vectors-1.npy")
+    vectors[70] = value
+    np.save(tmp_path / "x" / "vectors-1.npy", vectors)
+    adopt(tmp_path / "x", "vectors")
+    with pytest.raises(KnnvoteError, match=found):
+        try_folder(str(tmp_path / "x"))
 
 
 FAR = {"far": (1.0, 1e149), "farther": (1e-149, 1e149), "all near": (1e-162, 1e-160), "nearest": (1e-300, 1.0)}

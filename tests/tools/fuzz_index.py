@@ -26,6 +26,7 @@ from contextlib import redirect_stdout, suppress
 from dataclasses import asdict
 from pathlib import Path
 from tokenize import TokenError
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,11 +35,15 @@ import pyarrow.parquet as pq
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.inspection import inspect_path
+from knnvote.classify.search.search import exact_search
 from knnvote.classify.vote import Rule
 from knnvote.cli.tables.inspection import print_inspection
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer import apart, faiss_index
 from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.codes import library
+from knnvote.indexer.codes.inverted_file import InvertedFile, build_inverted_file
+from knnvote.indexer.fields import CODES
 from knnvote.indexer.folder import verify
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.write import describe_file
@@ -53,8 +58,9 @@ SECONDS = 20  # of a case or a trial, after which it hangs
 KINDS = {
     "exact": {},
     "exact-floats": {"dtype": "float64"},
-    "exact-bounds": {"bounds": True},
-    "adaptive": {"kind": "adaptive", "tune": Tuning(k=3, target_agreement=0.3), "bounds": True},
+    "exact-codes": {"codes": True},
+    "exact-codes-floats": {"codes": True, "dtype": "float64", "metric": "cosine"},
+    "adaptive": {"kind": "adaptive", "tune": Tuning(k=3, target_agreement=0.3)},
     "adaptive-floats": {"kind": "adaptive", "dtype": "float64", "tune": Tuning(k=3, target_agreement=0.3)},
     "adaptive-regression": {"kind": "adaptive", "dtype": "float32", "metric": "cosine", "is_regression": True},
     "hnsw": {"kind": "hnsw"},
@@ -67,6 +73,7 @@ KINDS = {
     )
 }
 EXTREMES = (0, 1, 2, 3, -1, -2, 255, 256, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**40, 2**62, 2**63 - 1)
+WILD = (*EXTREMES, N, N - 1, 16, 15, 1e300, -1e300, 1e38, 1e-300, -0.5, float("nan"), float("inf"), -float("inf"))
 JUNK = (
     *(None, True, False, *EXTREMES, 10**30, -(10**30), 0.5, 1e308, float("nan"), float("inf"), -0.0, 5e-324),
     *("", "x", "../x", "a\0b", "[/b]", "uint8", "l1", "exact", "hnsw", "factory", "regression", "string", "\x1b[31m"),
@@ -88,8 +95,13 @@ def build_seeds(folder: Path) -> None:
         y = labels / 3 if is_regression else labels if len(name) % 2 else np.array(["cat", "naïve", "텐"])[labels]
         kind = "factory" if "factory" in made else made.get("kind", "exact")
         options = IndexOptions(kind=kind, factory=made.get("factory"), metric=made.get("metric", "l2"), threads=1)
-        faiss_index.BOUNDS_FROM, faiss_index._PRINCIPAL_COMPONENTS = (N, D // 2) if "bounds" in made else (4096, 64)
+        faiss_index.build_inverted_file = _always_coded if "codes" in made else build_inverted_file
         index_arrays(x, y, folder / name, is_regression=is_regression, options=options, tune=made.get("tune"))
+
+
+def _always_coded(*arguments: Any, needed: bool) -> InvertedFile | None:  # noqa: ARG001  # that is what it ignores
+    """Codes of so few vectors, which an exact index has where they pay."""
+    return build_inverted_file(*arguments, needed=True)
 
 
 def damage(folder: Path, seeds: Path, rng: random.Random) -> str:
@@ -121,7 +133,7 @@ def damage_manifest(folder: Path, rng: random.Random, _seeds: Path) -> str:
     elif way == "nest":
         parent[key] = rng.choice(([parent[key]], {"x": parent[key]}, [parent[key]] * 2))
     elif way == "add" and isinstance(parent, dict):
-        parent[rng.choice(("x", "grid", "tuned", "bounds", "index", "vectors"))] = rng.choice(JUNK)
+        parent[rng.choice(("x", "grid", "tuned", "index", "vectors", *CODES))] = rng.choice(JUNK)
     else:
         for _ in range(rng.choice((20, 400, 900))):
             parent[key] = [parent[key]]
@@ -228,6 +240,34 @@ def _put(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
 
 
 def _damage_array(file: Path, rng: random.Random) -> str:
+    return rng.choice((_damage_header, _damage_values, _damage_values))(file, rng)
+
+
+def _damage_values(file: Path, rng: random.Random) -> str:
+    """Other values where the file stays an array of the same type and shape, or of others."""
+    array = np.array(np.load(file, mmap_mode="r", allow_pickle=False))
+    values = array if array.dtype.names is None else array[rng.choice(array.dtype.names)]
+    kind = values.dtype.kind
+    ways = (array[::-1], array[:-1], np.concatenate([array, array[:1]]), np.sort(array) if kind != "V" else array)
+    way = rng.choice(("put", "put", "put", "put all", "shape"))
+    if way == "shape":
+        array = rng.choice(ways)
+    elif values.size:
+        some = rng.choices(WILD, k=rng.choice((1, 2, 5)))
+        with np.errstate(all="ignore"):
+            wild = np.array(some).astype(values.dtype) if kind == "f" else np.array([to_whole(v) for v in some])
+            places = [rng.randrange(values.size) for _ in some] if way == "put" else slice(None)
+            values.flat[places] = wild.astype(values.dtype) if way == "put" else wild[0].astype(values.dtype)
+    np.save(file, array, allow_pickle=False)
+    return f"values {way}"
+
+
+def to_whole(value: float) -> int:
+    """What is no number, or a large one, as the least of 64 bits."""
+    return int(value) if abs(value) < 2**63 else -(2**63)
+
+
+def _damage_header(file: Path, rng: random.Random) -> str:
     with file.open("rb") as stream:
         np.lib.format.read_magic(stream)
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
@@ -270,6 +310,12 @@ def _refusal(work: Callable[[Path], None], folder: Path) -> KnnvoteError | None:
 
 
 def _classify(folder: Path) -> None:
+    for name in ("", library.NONE):
+        os.environ[library.ENVIRONMENT] = name
+        _classify_by_kernel(folder)
+
+
+def _classify_by_kernel(folder: Path) -> None:
     index = open_index(folder)
     rng = np.random.default_rng(1)
     low, high = index.manifest.range
@@ -282,6 +328,7 @@ def _classify(folder: Path) -> None:
         answer.neighbors().validate(full=True)
         if not index.is_regression:
             answer.probabilities()
+        exact_search(index, images.reshape(len(images), -1), k)
 
 
 def _verify(folder: Path) -> None:
@@ -352,7 +399,7 @@ def run_case(number: int, seed: int, seeds: Path, *, is_real: bool = False) -> t
                 verify.run_apart = run_forked
             limit = apart._BASE + 2 * (1 << 30)
             resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("error")
             with limit_threads(1):
                 refused = use(folder)
             return f"refused: {refused[0]}" if refused else "opened"
