@@ -3,6 +3,7 @@
 Nothing is fetched: the wheel goes into an environment of its own, which finds other libraries in this one.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +21,9 @@ from knnvote import index_arrays
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("data", "indexer", "classify")
+needs_compiler = pytest.mark.skipif(
+    not (os.environ.get("CXX") or any(map(shutil.which, ("c++", "g++", "clang++")))), reason="there is no C++ compiler"
+)
 
 MINE = {
     "data.py": "raise RuntimeError('data.py is mine')\n",
@@ -45,8 +49,11 @@ print(knnvote.__file__)
 
 
 def run(*arguments, cwd, **options):
-    """A process that must do well; what it says is shown where it does not."""
-    done = subprocess.run(arguments, cwd=cwd, check=False, capture_output=True, text=True, timeout=600, **options)
+    """A process that must do well, with no path to this tree; what it says is shown where it does not."""
+    env = {**os.environ, **options.pop("env", {})}
+    env.pop("PYTHONPATH", None)
+    options = {**options, "env": env, "capture_output": True, "text": True, "timeout": 600}
+    done = subprocess.run(arguments, cwd=cwd, check=False, **options)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -57,6 +64,12 @@ def build_wheel(tree, out):
     run(*pip, "--wheel-dir", out, tree, cwd=out)
     (wheel,) = out.glob("*.whl")
     return wheel
+
+
+def copy_beside(tree):
+    """What a build takes beside the folders."""
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", ".gitignore"):
+        shutil.copy(ROOT / name, tree)
 
 
 def contents(wheel):
@@ -116,6 +129,37 @@ def test_the_wheel_holds_one_package_with_every_file_of_the_rooms(wheel):
     assert "knnvote/py.typed" in package
     assert "knnvote/classify/pages/templates/base.html.j2" in package
     assert not any(name.startswith(("bench", "tests")) for name in names)
+    assert "knnvote/indexer/codes/kernel.cpp" in package
+
+
+@needs_compiler
+def test_the_wheel_holds_the_compiled_kernel_and_is_of_this_platform_for_every_python(wheel):
+    assert "knnvote/indexer/codes/kernel.compiled" in contents(wheel)
+    assert wheel.name.split("-")[2:] == ["py3", "none", f"{re.sub('[-.]', '_', sysconfig.get_platform())}.whl"]
+
+
+@needs_compiler
+def test_an_installed_wheel_searches_by_the_compiled_kernel(site, tmp_path):
+    _, told = run(site / "bin" / "knnvote", "--version", cwd=tmp_path, env={"KNNVOTE_KERNEL": ""}).splitlines()
+    assert told in ("kernel avx512", "kernel avx2", "kernel plain")
+
+
+def test_without_a_compiler_the_wheel_is_pure_and_says_so_in_one_line(tmp_path):
+    tree, out = tmp_path / "tree", tmp_path / "out"
+    for name in ("src", *ROOMS):
+        shutil.copytree(ROOT / name, tree / name, symlinks=True)
+    copy_beside(tree)
+    (tree / "indexer/codes/kernel.compiled").write_bytes(b"of another time")
+    build = (sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", out)
+    told = subprocess.run(
+        build, cwd=tree, env={**os.environ, "CXX": "false"}, capture_output=True, text=True, check=True
+    )
+    (line,) = (line for line in (told.stdout + told.stderr).splitlines() if "kernel" in line)
+    assert line == "knnvote is built without its compiled kernel, and is slower: false ends with code 1"
+    (wheel,) = out.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    held = {name for name in contents(wheel) if name.startswith("knnvote/indexer/codes/kernel")}
+    assert held == {"knnvote/indexer/codes/kernel.cpp"}
 
 
 def test_the_sdist_gives_the_same_wheel(wheel, tmp_path):
@@ -124,6 +168,7 @@ def test_the_sdist_gives_the_same_wheel(wheel, tmp_path):
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
         assert not any(member.issym() or member.islnk() for member in archive.getmembers())
+        assert not any(name.endswith(".compiled") for name in archive.getnames())
     (tree,) = (path for path in tmp_path.iterdir() if path.is_dir())
     assert {"pyproject.toml", "README.md", "LICENSE", "tests", "src", *ROOMS} <= {path.name for path in tree.iterdir()}
     out = tmp_path / "out"
@@ -137,8 +182,7 @@ def test_a_plain_copy_without_links_gives_the_same_wheel(wheel, tmp_path):
     out.mkdir()
     for name in ("src", *ROOMS):
         shutil.copytree(ROOT / name, tree / name, symlinks=False)
-    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
-        shutil.copy(ROOT / name, tree)
+    copy_beside(tree)
     assert (tree / "src/knnvote/data").is_dir()
     assert not (tree / "src/knnvote/data").is_symlink()
     assert contents(build_wheel(tree, out)) == contents(wheel)
