@@ -58,15 +58,17 @@ def compile_kernel(source: Path, library: Path) -> str | None:
             objects.append(str(Path(folder) / f"{name}.o"))
             defined = [f"-DVARIANT={name}", *([f'-DMARK="{mark}"'] if name == "plain" else [])]
             problem = _run([*compiler.split(), *_FLAGS, *flags, *defined, "-c", str(source), "-o", objects[-1]])
-            if problem is not None:
+            if problem is not None and name == "plain":
                 return problem
-        built = Path(folder) / library.name
+            if problem is not None:  # an older compiler may not know them
+                objects.pop()
+        built, beside = Path(folder) / library.name, library.with_suffix(".new")
         problem = _run([*compiler.split(), "-shared", "-o", str(built), *objects, "-lm"])
         if problem is not None:
             return problem
         try:
-            library.unlink(missing_ok=True)  # a process may have the old one open
-            shutil.copy(built, library)
+            shutil.copy(built, beside)
+            beside.replace(library)  # in one step: a process may have the old one open, or be about to
         except OSError as error:
             return f"{library} cannot be written: {error.strerror}"
         return None

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from knnvote.data.codecs.names import Background
@@ -319,7 +319,7 @@ def read_manifest(path: Path | Location) -> Manifest:
             f"{path} has index format {record['format']}, and this knnvote reads up to {FORMAT}: "
             "upgrade with pip install --upgrade knnvote"
         )
-    if record.get("format") == 1 and "grid" in (record.get("search") or ()):
+    if record.get("format") == 1 and isinstance(record.get("search"), dict) and "grid" in record["search"]:
         raise KnnvoteError(f"{path} has index format 1, of an earlier knnvote: {_build_again(path, record)}")
     try:
         return Manifest.from_json(record)
@@ -333,8 +333,34 @@ def read_manifest(path: Path | Location) -> Manifest:
 def _build_again(path: Path | Location, record: dict[str, Any]) -> str:
     """How to build an index again, from the record of one of an earlier format."""
     try:
-        files = " ".join(quote(source["path"]) for source in record["sources"])
-        command = f"knnvote index {files} --out {quote(str(path))} --kind {record['kind']} --metric {record['metric']}"
-    except (KeyError, TypeError):
-        files = command = ""
-    return f"build it again with {command} --overwrite" if files else "build it again from its images"
+        files = [source["path"] for source in record["sources"]]
+        options = [word for name, value in _given(record).items() if value is not None for word in (name, str(value))]
+        flags = [flag for flag, is_given in _flags(record).items() if is_given]
+        command = ["knnvote", "index", *files, "--out", str(path), *options, *flags, "--overwrite"]
+        return f"build it again with {shlex.join(command) if files else 'overwrite, from the arrays it was made of'}"
+    except (AttributeError, LookupError, TypeError):  # another program wrote it
+        return "build it again from its images"
+
+
+def _given(record: dict[str, Any]) -> dict[str, Any]:
+    """Options of `knnvote index` that a record tells, where they are not what is taken without them."""
+    tuned = record["search"].get("tuned") or {}
+    told = {
+        "--kind": (record["kind"], "exact"),
+        "--metric": (record["metric"], "l2"),
+        "--task": (record["task"], "classification"),
+        "--image-column": (None if "feature_names" in record else record["image_column"], "image"),
+        "--label-column": (record["label_column"], "label"),
+        "--id-column": (record["id_column"], None),
+        "--background": (record["vector"].get("background"), None),
+        "--seed": (record["seed"], 0),
+        "--k": (tuned.get("k"), 5),
+        "--weights": (tuned.get("weights"), "uniform"),
+        "--ties": (tuned.get("ties"), "nearest"),
+        "--target-agreement": (tuned.get("target_agreement"), 0.999),
+    }
+    return {option: value for option, (value, default) in told.items() if value != default}
+
+
+def _flags(record: dict[str, Any]) -> dict[str, bool]:
+    return {"--grayscale": record["vector"]["grayscale"] is not None, "--skip-bad": record["skipped"] > 0}

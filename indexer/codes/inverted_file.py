@@ -14,12 +14,12 @@ from knnvote.indexer.metric import Euclidean, Metric
 from .components import choose_components
 from .projection import Coded, Projection, fit_projection, join, plain_projection
 from .steps import nearest
-from .table import TILE, Table, pack, tile_type
+from .table import MOST_COMPONENTS, TILE, Table, pack, tile_type
 
 _AXES_FROM = 16_384  # rows at most: the covariance of more does not change the axes noticeably
 _CENTROID_FROM, _CENTROID_LEAST = 24, 4  # rows for each centroid: more do not change it noticeably
 _LEFT = 40_000  # rows that are left out of these, if there are more
-_MANY, _FEW = 1024, 64  # components: more dimensions than many have axes for some of them alone
+_FEW = 64  # components: more dimensions than there may be components have axes for some of them alone
 _BLOCK = 16_384  # rows projected at a time, at most
 _LARGEST = {np.dtype(np.uint8): 2**8 - 1, np.dtype(np.uint16): 2**16 - 1}  # of pixels that the grid takes as they are
 
@@ -70,6 +70,7 @@ class InvertedFile:
             and axes.shape[1:] == (d,)
             and len(axes) > 1
             and p % 4 == 0
+            and p <= MOST_COMPONENTS
             and tiles.dtype == lists.dtype == tile_type(p)
             and tiles.shape == (-(-n // TILE),)
             and lists.shape == (-(-nlist // TILE),)
@@ -101,10 +102,10 @@ def fit_codes(x: NDArray[np.generic], rows: NDArray[np.int64], metric: Metric, s
     sample = x[np.sort(rows[: rows_within_budget(d, _AXES_FROM)])]
     largest = _LARGEST.get(x.dtype) if metric.keeps_values else None
     vectors = metric.space(sample)
-    principal = fit_projection(vectors, d if d <= _MANY else _FEW, largest=largest)
+    principal = fit_projection(vectors, d if d <= MOST_COMPONENTS else _FEW, largest=largest)
     if not isinstance(metric, Euclidean):
         return principal.first(_FEW), False
-    projections = (principal, plain_projection(vectors, largest=largest)) if d <= _MANY else (principal,)
+    projections = (principal, plain_projection(vectors, largest=largest)) if d <= MOST_COMPONENTS else (principal,)
     chosen = choose_components(x, projections, metric, seed)
     return chosen or principal.first(_FEW), chosen is not None
 

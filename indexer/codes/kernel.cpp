@@ -399,14 +399,14 @@ inline void gather_all(const Tiles &tiles, long start, long end, const int32_t *
 
 }  // namespace
 
-// The m stored vectors of least keys in some lists, or of all n without lists: rows (nq, m) in order, -1 for none.
+// The m stored vectors of least keys in some lists, or of all n without lists: rows (nq, m) in order, -1 for none. There
+// is room for 8 m found.
 EXPORT(nearest)(const uint8_t *first, long p, long n, const int8_t *codes, long nq, const int64_t *list_ends,
-                const int64_t *lists, long nprobe, long m, int64_t *rows) {
+                const int64_t *lists, long nprobe, long m, void *room, int64_t *rows) {
     constexpr int Q = 4;
     Tiles tiles{first, p};
     long width = p / 4 * WORDS;
     int32_t *room_of_words = (int32_t *)malloc(Q * width * 4), begin[Q];
-    Found<int32_t> *room = (Found<int32_t> *)malloc(Q * 2 * m * sizeof(Found<int32_t>));
     const int32_t *words[Q];
     for (long i = 0; i < nq;) {
         int together = !lists && i + Q <= nq ? Q : 1;
@@ -414,7 +414,7 @@ EXPORT(nearest)(const uint8_t *first, long p, long n, const int8_t *codes, long 
         for (int j = 0; j < together; j++) {
             prepare(codes + (i + j) * p, p, room_of_words + j * width);
             words[j] = room_of_words + j * width, begin[j] = beginning(codes + (i + j) * p, p);
-            least[j].found = room + j * 2 * m, least[j].m = m;
+            least[j].found = (Found<int32_t> *)room + j * 2 * m, least[j].m = m;
         }
         if (together == Q) gather_all<Q>(tiles, 0, n, words, begin, least);
         else if (!lists) gather_all<1>(tiles, 0, n, words, begin, least);
@@ -429,7 +429,7 @@ EXPORT(nearest)(const uint8_t *first, long p, long n, const int8_t *codes, long 
         }
         i += together;
     }
-    free(room_of_words), free(room);
+    free(room_of_words);
 }
 
 namespace {
@@ -490,9 +490,11 @@ inline long sift(const Tiles &tiles, long tile, Scan *scans, long first_query, P
 
 // The k nearest D, I (nq, k) of all n stored vectors. Among those at first (nq, m; -1 for none) the k-th is at most so far
 // as it is among all: the bound rules out what is farther, and each of the rest gets its distance, by which that falls.
+// There is room for 2 k found of each query.
 EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const double *norm, const double *rest,
              const double *rounding, const int64_t *first_rows, long m, double square, double plus, double unit,
-             const void *xq, const double *squares, long nq, const void *x, long d, int metric, int type, long k, double *D, int64_t *I) {
+             const void *xq, const double *squares, long nq, const void *x, long d, int metric, int type, long k, void *room,
+             double *D, int64_t *I) {
     constexpr int T = 4, Q = 4;
     Tiles tiles{first, p};
     Vectors vectors(x, d, metric, type);
@@ -501,7 +503,7 @@ EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const do
     int32_t *words = (int32_t *)malloc(nq * width * 4 + 64);
     Scan *scans = (Scan *)malloc((nq + 1) * sizeof(Scan));
     Pair *waiting = (Pair *)malloc((WAITING + T * Q * TILE) * sizeof(Pair));
-    Found<double> *found = (Found<double> *)malloc((2 * nq * k + 1) * sizeof(Found<double>));
+    Found<double> *found = (Found<double> *)room;
     Distance lowest = lowest_for(metric, type);
     float *floats = lowest ? (float *)malloc(nq * d * 4 + 4) : nullptr;
     for (long i = 0; i < nq; i++) {
@@ -575,7 +577,7 @@ EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const do
             I[i * k + j] = j < least.held ? least.found[j].row : -1;
         }
     }
-    free(words), free(scans), free(waiting), free(floats), free(found);
+    free(words), free(scans), free(waiting), free(floats);
 }
 
 // Whether the processor has the instructions of this variant.

@@ -25,7 +25,8 @@ from knnvote.indexer.threads import limit_threads
 _PIXEL_LIMIT = 2.0**20
 _AXIS_UNIT = 2.0**-20
 _CODE_LIMIT = 127
-LONGEST_AXIS = 128.0  # with its own rounding: a step of the grid along it has the largest code at most
+# With its own rounding: a step of the grid along an axis has the largest code at most. Nor are all so short.
+LONGEST, SHORTEST = 128.0, 2.0**-64
 _IN_RANGE = 0.999  # of the sample, whose codes are not cut off
 _FLOAT32_WHOLE = 2.0**24
 _PLAIN_STEPS = 2.0**12
@@ -179,10 +180,9 @@ class Projection:
         """Whether centred 8-bit pixels are projected without rounding: no sum of products reaches 2^24 of its unit."""
         d = self.axes.shape[1]
         longest = np.sqrt(np.square(self.axes).sum(axis=1).max())
-        whole = self.grid == 1 and np.array_equal(self.centre, np.rint(self.centre))
-        return bool(whole and self.is_plain) or bool(
-            whole and 255 * np.sqrt(d) * longest / _unit(self.axes) < _FLOAT32_WHOLE
-        )
+        whole = self.grid == 1 and np.array_equal(self.centre, np.rint(self.centre).clip(0, 255))
+        fits = self.is_plain or 255 * np.sqrt(d) * longest < _FLOAT32_WHOLE * _unit(self.axes)
+        return bool(whole and fits)
 
 
 def fit_projection(sample: NDArray[np.float64], p: int, *, largest: int | None) -> Projection:

@@ -66,13 +66,13 @@ def nearest(
     compiled = kernel()
     if compiled is None:
         return plain.nearest(table, codes, m, lists, ends)
-    rows = np.empty((len(codes), m), dtype=np.int64)
+    rows, room = np.empty((len(codes), m), dtype=np.int64), np.empty((8 * m, 2), dtype=np.int32)
     codes = np.ascontiguousarray(codes)
     lists = None if lists is None else np.ascontiguousarray(lists)
     nprobe = 1 if lists is None else lists.shape[1]
     compiled.nearest(
         *(_address(table.tiles), table.p, table.n, _address(codes), len(codes), _address(ends), _address(lists)),
-        *(nprobe, m, _address(rows)),
+        *(nprobe, m, _address(room), _address(rows)),
     )
     return rows
 
@@ -106,13 +106,13 @@ def scan(
     compiled, pairs = kernel(), _pairs(xq, x, metric)
     if compiled is None or pairs is None:
         return plain.scan(table, coded, first, xq, x, k=k, metric=metric, unit=unit)
-    D, I = np.empty((len(xq), k)), np.empty((len(xq), k), dtype=np.int64)
+    D, I, room = np.empty((len(xq), k)), np.empty((len(xq), k), dtype=np.int64), np.empty((len(xq), 2 * k, 2))
     codes, first = np.ascontiguousarray(coded.codes), np.ascontiguousarray(first, dtype=np.int64)
     compiled.scan(
         *(_address(table.tiles), table.p, table.n, _address(codes)),
         *map(_address, (coded.norm, coded.rest, coded.rounding, first)),
         *(first.shape[1], metric.square, metric.lost(x.shape[1]), unit),
-        *(*pairs.arguments, k, _address(D), _address(I)),
+        *(*pairs.arguments, k, *map(_address, (room, D, I))),
     )
     return D, I
 

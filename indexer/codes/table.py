@@ -31,7 +31,8 @@ from .projection import Coded
 TILE = 16  # stored vectors whose codes lie side by side, as wide instructions take them
 _WORD = 4  # components of each
 MOST_NORM = 2.0**30
-_MOST_ROUNDING = 2.0**60  # by which a vector is never ruled out; float32 holds its square
+MOST_COMPONENTS = 1024  # products of so many codes stay below 2^24, which float32 adds in any order
+MOST_ROUNDING = 2.0**60  # by which a vector is never ruled out; float32 holds its square
 DELTA = 2.0**-18  # see kernel.cpp
 
 
@@ -78,7 +79,7 @@ def pack(coded: Coded, rows: NDArray[np.int64]) -> Table:
     codes = np.full((len(tiles) * TILE, p), 128, dtype=np.uint8)
     codes[:n] = coded.codes.astype(np.int16) + 128
     tiles["codes"] = codes.reshape(len(tiles), TILE, p // _WORD, _WORD).transpose(0, 2, 1, 3)
-    rounding = (coded.rounding * (1 + DELTA)).clip(max=_MOST_ROUNDING)
+    rounding = (coded.rounding * (1 + DELTA)).clip(max=MOST_ROUNDING)
     rounding = np.nextafter(rounding.astype(np.float32), np.float32(np.inf))
     norm = np.floor(coded.norm).clip(max=MOST_NORM)
     for name, values, empty in (

@@ -10,7 +10,7 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.reading import rows_within_budget
 from knnvote.indexer.codes.inverted_file import InvertedFile
 from knnvote.indexer.codes.projection import LONGEST, SHORTEST, Coded
-from knnvote.indexer.codes.table import MOST_NORM, Table
+from knnvote.indexer.codes.table import MOST_NORM, MOST_ROUNDING, Table
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 
@@ -78,7 +78,8 @@ def _check_lists(by_codes: InvertedFile) -> None:
 
 def _check_bounds(table: Table) -> None:
     norm, rest, rounding = (table.tiles[name] for name in ("norm", "rest", "rounding"))
-    lengths = (rest >= 0).all() and np.isfinite(rest).all() and (rounding >= 0).all()  # which may be infinite
+    lengths = (rest >= 0).all() and np.isfinite(rest).all() and (rounding >= 0).all()
+    lengths = lengths and np.isfinite(rounding).all()
     expect(bool(lengths and ((norm >= 0) & (norm <= MOST_NORM)).all()), "its bounds are no lengths")
 
 
@@ -89,5 +90,5 @@ def _are_of(table: Table, place: NDArray[np.int64], coded: Coded) -> bool:
         np.array_equal(table.codes[place], coded.codes)
         and (norm <= coded.norm * (1 + _CLOSE) + 1).all()
         and (np.abs(rest - coded.rest) <= coded.rest * _CLOSE + coded.rounding).all()
-        and (rounding >= coded.rounding).all()
+        and (rounding >= coded.rounding.clip(max=MOST_ROUNDING)).all()
     )

@@ -64,8 +64,8 @@ def _search(index: Index) -> None:
         coded = by_codes.projection.encode(metric.projectable(tried))
         by_codes.probe(coded.codes, k, max(1, by_codes.nlist - 1))
         if isinstance(metric, Euclidean):
-            t = np.full(len(tried), np.inf)
-            scan(by_codes.table, coded, t, tried, index.vectors, k, metric, by_codes.projection.unit)
+            first, unit = np.empty((len(tried), 0), dtype=np.int64), by_codes.projection.unit
+            scan(by_codes.table, coded, first, tried, index.vectors, k=k, metric=metric, unit=unit)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What an opened index must be made of, so that no search of it can read memory that is not its own.
+"""What an opened FAISS index must be made of, so that no search of it can read memory that is not its own.
 
 FAISS believes its files. Each part of a FAISS index is checked for being of the class that the manifest's kind
 implies, of the size that its shape implies, and for pointing nowhere but into itself.
@@ -11,9 +11,6 @@ import faiss
 import numpy as np
 
 from knnvote.data.errors import KnnvoteError
-from knnvote.indexer.codes.inverted_file import InvertedFile
-from knnvote.indexer.codes.projection import LONGEST_AXIS
-from knnvote.indexer.codes.table import MOST_NORM, Table
 from knnvote.indexer.faiss_index import faiss_metric
 from knnvote.indexer.index import PROVENANCE, Index
 from knnvote.indexer.manifest import ProposingSettings
@@ -21,7 +18,12 @@ from knnvote.indexer.manifest import ProposingSettings
 _MOST_CANDIDATES = 4096  # that HNSW keeps by its own setting, as many as are asked for beside
 
 
-def _expect(holds: bool, what: str) -> None:
+def expect(holds: bool, what: str) -> None:
+    """Refuse an index of which this does not hold.
+
+    Raises:
+        KnnvoteError: saying what is wrong.
+    """
     if not holds:
         raise KnnvoteError(what)
 
@@ -35,28 +37,26 @@ def check_labels(index: Index) -> None:
     types = dict(zip(PROVENANCE, (index.manifest.label_type, "string", "string", "int64"), strict=True))
     schema = index.rows.schema_arrow
     found = dict(zip(schema.names, map(str, schema.types), strict=True))
-    _expect(found == types and len(schema.names) == len(types), f"its labels file has columns {found}, not {types}")
+    expect(found == types and len(schema.names) == len(types), f"its labels file has columns {found}, not {types}")
     table = index.provenance(*PROVENANCE)
-    _expect(len(table) == index.n, f"its labels file has {len(table):,} rows for {index.n:,} vectors")
-    _expect(not any(column.null_count for column in table.columns), "its labels file has nulls")
+    expect(len(table) == index.n, f"its labels file has {len(table):,} rows for {index.n:,} vectors")
+    expect(not any(column.null_count for column in table.columns), "its labels file has nulls")
     if index.is_regression:
-        _expect(bool(np.isfinite(index.targets).all()), "it has labels that are not finite")
+        expect(bool(np.isfinite(index.targets).all()), "it has labels that are not finite")
         return
     labels = table["label"].unique().to_pylist()
-    _expect(set(labels) == set(index.manifest.classes), "its labels are not the classes of its manifest")
+    expect(set(labels) == set(index.manifest.classes), "its labels are not the classes of its manifest")
 
 
 def check_structure(index: Index) -> None:
-    """Check the FAISS index and the codes of an opened folder against its manifest.
+    """Check the FAISS index of an opened folder against its manifest.
 
     Raises:
         KnnvoteError: saying what is wrong.
     """
     root, search = index.faiss_index, index.manifest.search
-    if index.inverted_file is not None:
-        _check_inverted_file(index.inverted_file)
     if root is None:
-        _expect(not isinstance(search, ProposingSettings), "it lacks its FAISS index")
+        expect(not isinstance(search, ProposingSettings), "it lacks its FAISS index")
         return
     _check_size(root, index.d, index.n)
     if isinstance(search, ProposingSettings):
@@ -65,45 +65,16 @@ def check_structure(index: Index) -> None:
         _check_holder(root, index.vectors.dtype)
 
 
-def _check_inverted_file(by_codes: InvertedFile) -> None:
-    """Check that each stored vector is in one list, and that codes and bounds are numbers that knnvote could write."""
-    projection, ends = by_codes.projection, by_codes.ends
-    _expect(
-        bool(np.isfinite(projection.centre).all() and 0 < np.abs(projection.axes).max() <= LONGEST_AXIS),
-        "its axes are longer than codes are, all zero, or not finite",
-    )
-    _expect(
-        bool(ends[0] >= 0 and (np.diff(ends) >= 0).all() and ends[-1] == by_codes.table.n),
-        "its lists do not end one after the other",
-    )
-    for table, what in ((by_codes.table, "stored vector"), (by_codes.centroids, "list")):
-        rows = table.tiles["row"].reshape(-1)
-        _expect(
-            bool(np.array_equal(np.sort(rows[: table.n]), np.arange(table.n)) and (rows[table.n :] == -1).all()),
-            f"its codes do not hold each {what} once",
-        )
-        _check_bounds(table)
-
-
-def _check_bounds(table: Table) -> None:
-    lengths = [table.tiles[name] for name in ("rest", "rounding")]
-    _expect(
-        all(bool(np.isfinite(values).all() and (values >= 0).all()) for values in lengths)
-        and bool((np.abs(table.tiles["norm"]) <= MOST_NORM).all()),
-        "its bounds are no lengths",
-    )
-
-
 def _check_proposer(index: Index, search: ProposingSettings) -> None:
     """Check what proposes candidates by a FAISS string: HNSW for its kind, anything for kind ``factory``."""
     root, metric = index.faiss_index, faiss_metric(index.metric).faiss_type
     if search.is_centred:
         _expect_class(root, faiss.IndexPreTransform)
-        _expect(root.chain.size() >= 1, "its FAISS index is not centred")
+        expect(root.chain.size() >= 1, "its FAISS index is not centred")
         _check_centring(faiss.downcast_VectorTransform(root.chain.at(0)), index.d)
         root = faiss.downcast_index(root.index)
         _check_size(root, root.d, index.n)
-    _expect(root.metric_type == metric, f"its FAISS index is not of metric {index.metric}")
+    expect(root.metric_type == metric, f"its FAISS index is not of metric {index.metric}")
     if index.kind == "hnsw":
         is_bytes = index.manifest.factory.endswith("SQ8_direct")
         _expect_class(root, faiss.IndexHNSWSQ if is_bytes else faiss.IndexHNSWFlat)
@@ -134,13 +105,11 @@ def _check_part(part: Any) -> None:
 
 
 def _expect_class(part: Any, expected: type) -> None:
-    _expect(
-        type(part) is expected, f"its FAISS index has a {type(part).__name__} where {expected.__name__} is expected"
-    )
+    expect(type(part) is expected, f"its FAISS index has a {type(part).__name__} where {expected.__name__} is expected")
 
 
 def _check_size(part: Any, d: int, n: int) -> None:
-    _expect(
+    expect(
         (part.d, part.ntotal) == (d, n) and part.is_trained,
         f"its FAISS index has a {type(part).__name__} of {part.ntotal:,} vectors of {part.d} dimensions where "
         f"{n:,} of {d} are expected",
@@ -149,7 +118,7 @@ def _check_size(part: Any, d: int, n: int) -> None:
 
 def _check_centring(transform: Any, d: int) -> None:
     _expect_class(transform, faiss.CenteringTransform)
-    _expect(
+    expect(
         (transform.d_in, transform.d_out, transform.mean.size()) == (d, d, d)
         and bool(np.isfinite(faiss.vector_to_array(transform.mean)).all()),
         f"its centre is not {d} finite numbers",
@@ -161,14 +130,14 @@ def _check_chain(part: faiss.IndexPreTransform) -> None:
     d = part.d
     for i in range(part.chain.size()):
         transform = faiss.downcast_VectorTransform(part.chain.at(i))
-        _expect(transform.d_in == d and transform.d_out > 0, "its transforms do not fit each other")
+        expect(transform.d_in == d and transform.d_out > 0, "its transforms do not fit each other")
         if isinstance(transform, faiss.LinearTransform):
             sizes = (transform.A.size(), transform.b.size() if transform.have_bias else transform.d_out)
-            _expect(sizes == (d * transform.d_out, transform.d_out), "a transform is not of its dimensions")
+            expect(sizes == (d * transform.d_out, transform.d_out), "a transform is not of its dimensions")
         if isinstance(transform, faiss.CenteringTransform):
             _check_centring(transform, d)
         d = transform.d_out
-    _expect(part.index.d == d and part.index.ntotal == part.ntotal, "its transforms do not fit its index")
+    expect(part.index.d == d and part.index.ntotal == part.ntotal, "its transforms do not fit its index")
 
 
 def _check_holder(holder: Any, dtype: np.dtype[Any], metric: int = faiss.METRIC_L2) -> None:
@@ -176,63 +145,63 @@ def _check_holder(holder: Any, dtype: np.dtype[Any], metric: int = faiss.METRIC_
     if dtype == np.uint8:
         _expect_class(holder, faiss.IndexScalarQuantizer)
         direct = faiss.ScalarQuantizer.QT_8bit_direct
-        _expect(
+        expect(
             (holder.sq.qtype, holder.sq.d) == (direct, holder.d), "its scalar quantizer does not hold bytes as they are"
         )
     else:
-        _expect(isinstance(holder, faiss.IndexFlat), f"a {type(holder).__name__} does not hold floats as they are")
-    _expect(holder.metric_type == metric, "what holds its vectors is of another metric")
-    _expect(holder.code_size == holder.d * dtype.itemsize, "codes of its vectors have another length")
+        expect(isinstance(holder, faiss.IndexFlat), f"a {type(holder).__name__} does not hold floats as they are")
+    expect(holder.metric_type == metric, "what holds its vectors is of another metric")
+    expect(holder.code_size == holder.d * dtype.itemsize, "codes of its vectors have another length")
     _check_codes(holder)
 
 
 def _check_codes(part: faiss.IndexFlatCodes) -> None:
-    _expect(
+    expect(
         part.code_size > 0 and part.codes.size() == part.ntotal * part.code_size,
         f"its FAISS index has {part.codes.size():,} bytes of codes for {part.ntotal:,} of {part.code_size}",
     )
     if isinstance(part, faiss.IndexFlat):
-        _expect(part.code_size == 4 * part.d, "codes of its floats have another length")
+        expect(part.code_size == 4 * part.d, "codes of its floats have another length")
 
 
 def _check_ivf(ivf: faiss.IndexIVF) -> None:
     """Check that the lists hold each row once, and that each list has a centroid."""
     lists = faiss.downcast_InvertedLists(ivf.invlists)
     quantizer = faiss.downcast_index(ivf.quantizer)
-    _expect(
+    expect(
         1 <= ivf.nlist == lists.nlist == quantizer.ntotal and quantizer.d == ivf.d and lists.code_size == ivf.code_size,
         "its inverted lists do not fit each other",
     )
     if type(ivf) is faiss.IndexIVFFlat:
-        _expect(ivf.code_size == 4 * ivf.d, "codes of its inverted lists have another length")
+        expect(ivf.code_size == 4 * ivf.d, "codes of its inverted lists have another length")
         _expect_class(lists, faiss.ArrayInvertedLists)
     if isinstance(quantizer, faiss.IndexFlat):
         _check_codes(quantizer)
     sizes = [lists.list_size(number) for number in range(ivf.nlist)]
-    _expect(sum(sizes) == ivf.ntotal, f"its inverted lists hold {sum(sizes):,} rows of {ivf.ntotal:,}")
+    expect(sum(sizes) == ivf.ntotal, f"its inverted lists hold {sum(sizes):,} rows of {ivf.ntotal:,}")
     rows = [faiss.rev_swig_ptr(lists.get_ids(number), size) for number, size in enumerate(sizes) if size]
     held = np.sort(np.concatenate(rows)) if rows else np.empty(0, dtype=np.int64)
-    _expect(bool(np.array_equal(held, np.arange(ivf.ntotal))), "its inverted lists do not hold each row once")
+    expect(bool(np.array_equal(held, np.arange(ivf.ntotal))), "its inverted lists do not hold each row once")
 
 
 def _check_hnsw(part: faiss.IndexHNSW) -> None:
     """Check that each node's neighbours are nodes, on a level that they have."""
     n, graph = part.ntotal, part.hnsw
     wrong = "its graph does not fit its vectors"
-    _expect(part.storage is not None and (part.storage.d, part.storage.ntotal) == (part.d, n), wrong)
+    expect(part.storage is not None and (part.storage.d, part.storage.ntotal) == (part.d, n), wrong)
     levels, offsets, firsts = map(faiss.vector_to_array, (graph.levels, graph.offsets, graph.cum_nneighbor_per_level))
-    _expect(len(levels) == n and len(offsets) == n + 1 and offsets[0] == 0, wrong)
-    _expect(bool((levels >= 1).all() and levels.max() < len(firsts)), wrong)
+    expect(len(levels) == n and len(offsets) == n + 1 and offsets[0] == 0, wrong)
+    expect(bool((levels >= 1).all() and levels.max() < len(firsts)), wrong)
     room = firsts.astype(np.int64)
-    _expect(bool(room[0] == 0 and (np.diff(room) >= 0).all()), wrong)
-    _expect(bool(np.array_equal(np.diff(offsets.astype(np.int64)), room[levels])), wrong)
-    _expect(graph.neighbors.size() == offsets[-1], wrong)
+    expect(bool(room[0] == 0 and (np.diff(room) >= 0).all()), wrong)
+    expect(bool(np.array_equal(np.diff(offsets.astype(np.int64)), room[levels])), wrong)
+    expect(graph.neighbors.size() == offsets[-1], wrong)
     neighbors = faiss.rev_swig_ptr(graph.neighbors.data(), graph.neighbors.size())
-    _expect(bool(((neighbors >= -1) & (neighbors < n)).all()), "its graph has neighbours that are no nodes")
+    expect(bool(((neighbors >= -1) & (neighbors < n)).all()), "its graph has neighbours that are no nodes")
     place = np.arange(len(neighbors)) - np.repeat(offsets[:-1].astype(np.int64), room[levels])
     level = np.searchsorted(room, place, side="right") - 1
-    _expect(
+    expect(
         bool((level < levels[neighbors])[neighbors >= 0].all()), "its graph has neighbours on a level that they lack"
     )
-    _expect(0 <= graph.entry_point < n and graph.max_level == levels[graph.entry_point] - 1, wrong)
-    _expect(1 <= graph.efSearch <= _MOST_CANDIDATES, f"its graph keeps {graph.efSearch:,} candidates")
+    expect(0 <= graph.entry_point < n and graph.max_level == levels[graph.entry_point] - 1, wrong)
+    expect(1 <= graph.efSearch <= _MOST_CANDIDATES, f"its graph keeps {graph.efSearch:,} candidates")

@@ -22,7 +22,7 @@ from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.rungs import EXACT
 from knnvote.indexer.threads import limit_threads
-from knnvote.indexer.trial import structure
+from knnvote.indexer.trial.codes import _check_lists
 
 TYPES = [np.uint8, np.uint16, np.float32, np.float64]
 
@@ -160,11 +160,11 @@ def test_arrays_of_an_inverted_file_give_it_back_and_others_are_refused():
 def test_axes_that_no_vectors_have_are_refused_before_a_search(length):
     x = structured(np.random.default_rng(0), 100, 12, np.float64)
     built = invert(x)
-    structure._check_inverted_file(built)
+    _check_lists(built)
     arrays = built.to_arrays()
     arrays["axes"][1:] *= length / np.abs(arrays["axes"][1:]).max()
     with pytest.raises(KnnvoteError, match="its axes are"):
-        structure._check_inverted_file(InvertedFile.from_arrays(arrays, built.projection.grid, 100, 12))
+        _check_lists(InvertedFile.from_arrays(arrays, built.projection.grid, 100, 12))
 
 
 def test_codes_that_rule_out_what_was_found_are_refused_as_damaged(tmp_path):
