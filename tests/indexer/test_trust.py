@@ -316,7 +316,7 @@ HOSTILE_CODES = {
     "axes of fewer dimensions": ("axes", lambda axes: axes[:, 1:].copy(), "codes do not fit its vectors"),
     "axes of other floats": ("axes", lambda axes: axes.astype(np.float32), "codes do not fit its vectors"),
     "axes that are not finite": ("axes", lambda axes: put(axes, (1, 0), np.nan), "axes are too long, too short"),
-    "axes without end": ("axes", lambda axes: put(axes, (2, 0), -np.inf), "axes are too long, too short"),
+    "axes without end": ("axes", lambda axes: put(axes, (1, 1), -np.inf), "axes are too long, too short"),
     "axes whose squares overflow": ("axes", lambda axes: put(axes, (1, 0), 1e300), "axes are too long, too short"),
     "axes of nothing": (
         "axes",
@@ -349,7 +349,7 @@ NOT_ITS_OWN = {
     "norm": put_in("norm", 0, 2**29),
     "rest": put_in("rest", 79, 1e4),
     "rounding": put_in("rounding", 5, 0),
-    "axes": lambda axes: put(axes, 1, axes[1, ::-1].copy()),
+    "axes": lambda axes: put(axes, 1, axes[1, ::-1] / 2),
     "centre": lambda axes: put(axes, 0, 1e308),
 }
 
