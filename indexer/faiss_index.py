@@ -28,6 +28,7 @@ from .threads import limit_threads
 
 _ASKED = 500  # stored vectors, for the unlike ones of which an index of the kind HNSW is asked
 _FOUND = 0.9  # of them, without which that is told
+_CAREFUL = 16  # lists that a careful search looks through at least; of many an eighth
 _PROPOSED = 2  # candidates for each neighbour, of an index that FAISS alone describes
 _BLOCK = 16_384  # rows converted to floats at a time, at most
 _FACTORY_ROOM = 32  # bytes that an index and its building may take for each byte of the floats
@@ -67,7 +68,7 @@ def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: MetricName, facto
     if kind == "exact" and not pays:
         return Built(*_lossless_holder(x), ScanSettings())
     by_codes = build_inverted_file(x, projection, space, seed)
-    careful = Rung(nprobe=max(1, by_codes.nlist // 8), candidates_per_neighbor=8)
+    careful = Rung(nprobe=min(by_codes.nlist, max(_CAREFUL, by_codes.nlist // 8)), candidates_per_neighbor=8)
     exact, adaptive = ScanSettings(projection.grid), AdaptiveSettings(projection.grid, careful)
     return Built(*_lossless_holder(x), exact if kind == "exact" else adaptive, by_codes)
 

@@ -155,7 +155,7 @@ def test_without_a_compiler_the_wheel_is_pure_and_says_so_in_one_line(tmp_path):
         build, cwd=tree, env={**os.environ, "CXX": "false"}, capture_output=True, text=True, check=True
     )
     (line,) = (line for line in (told.stdout + told.stderr).splitlines() if "kernel" in line)
-    assert line == "knnvote is built without its compiled kernel, and is slower: false ends with code 1"
+    assert line == "knnvote is built without its compiled kernel, and is slower: false fails: exit code 1"
     (wheel,) = out.glob("*.whl")
     assert wheel.name.endswith("-py3-none-any.whl")
     held = {name for name in contents(wheel) if name.startswith("knnvote/indexer/codes/kernel")}

@@ -42,7 +42,8 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.indexer import apart, faiss_index
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.codes import library
-from knnvote.indexer.codes.inverted_file import InvertedFile, build_inverted_file
+from knnvote.indexer.codes.inverted_file import fit_codes
+from knnvote.indexer.codes.projection import Projection
 from knnvote.indexer.fields import CODES
 from knnvote.indexer.folder import verify
 from knnvote.indexer.folder.open import open_index
@@ -95,13 +96,13 @@ def build_seeds(folder: Path) -> None:
         y = labels / 3 if is_regression else labels if len(name) % 2 else np.array(["cat", "naïve", "텐"])[labels]
         kind = "factory" if "factory" in made else made.get("kind", "exact")
         options = IndexOptions(kind=kind, factory=made.get("factory"), metric=made.get("metric", "l2"), threads=1)
-        faiss_index.build_inverted_file = _always_coded if "codes" in made else build_inverted_file
+        faiss_index.fit_codes = _always_coded if "codes" in made else fit_codes
         index_arrays(x, y, folder / name, is_regression=is_regression, options=options, tune=made.get("tune"))
 
 
-def _always_coded(*arguments: Any, needed: bool) -> InvertedFile | None:  # noqa: ARG001  # that is what it ignores
+def _always_coded(*arguments: Any) -> tuple[Projection, bool]:
     """Codes of so few vectors, which an exact index has where they pay."""
-    return build_inverted_file(*arguments, needed=True)
+    return fit_codes(*arguments)[0], True
 
 
 def damage(folder: Path, seeds: Path, rng: random.Random) -> str:

@@ -33,7 +33,7 @@ ANSWERS = ("label", "confidence")
 SCANNED = tune._SCANNED
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def exact_search_is_dear():
     """Of so few images it costs less than any rung, and no rungs are tried."""
     with pytest.MonkeyPatch.context() as patch:
