@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #if defined(__AVX2__)
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -190,14 +191,52 @@ template <class Value> struct Least {
 
 // ---- distances -----------------------------------------------------------------------------------------------------
 
+struct Half {  // float16
+    uint16_t bits;
+};
+
+// A number of a stored vector: in a mapped file of FAISS it lies at any address.
+template <class X> struct __attribute__((packed)) Anywhere {
+    X value;
+    operator X() const { return value; }
+};
+
+// Up to LANES values of a stored vector, as the processor takes them: float16 as float32, which holds each, others as
+// they are. Stored values are finite.
+template <class X> inline const Anywhere<X> *widened(const Anywhere<X> *x, long, float *) { return x; }
+#if defined(__F16C__)
+inline const float *widened(const Anywhere<Half> *x, long count, float *room) {
+    Half part[LANES] = {};
+    memcpy(part, x, count * sizeof(Half));
+    for (int i = 0; i < LANES; i += 8) _mm256_storeu_ps(room + i, _mm256_cvtph_ps(load<__m128i>(part + i)));
+    return room;
+}
+#else
+inline const float *widened(const Anywhere<Half> *x, long count, float *room) {
+    for (long i = 0; i < count; i++) {
+        int32_t bits = x[i].value.bits, size = bits & 0x7fff, sign = (bits & 0x8000) << 16, subnormal;
+        int32_t normal = (size << 13) + (112 << 23);  // exponents begin at -15 in float16, and at -127 in float32
+        float steps = float(size) * 0x1p-24f;
+        memcpy(&subnormal, &steps, 4);
+        int32_t value = sign | (size < 0x400 ? subnormal : normal);
+        memcpy(room + i, &value, 4);
+    }
+    return room;
+}
+#endif
+
 // Sums have LANES parts: the i-th term goes to part i mod LANES, and at the end the upper half is added to the lower
 // until one is left. No product is fused with a sum, so that NumPy's have the same bits.
-template <class Sum, class Term> inline Sum sum_of(long d, Term term) {
+template <class Sum, class X, class Term> inline Sum sum_of(const X *x, long d, Term term) {
     Sum part[LANES] = {};
+    float room[LANES];
     long i = 0;
-    for (; i + LANES <= d; i += LANES)
-        for (int j = 0; j < LANES; j++) part[j] += term(i + j);
-    for (int j = 0; i + j < d; j++) part[j] += term(i + j);
+    for (; i + LANES <= d; i += LANES) {
+        auto values = widened(x + i, LANES, room);
+        for (int j = 0; j < LANES; j++) part[j] += term(i + j, values[j]);
+    }
+    auto values = widened(x + i, d - i, room);
+    for (int j = 0; i + j < d; j++) part[j] += term(i + j, values[j]);
     for (int half = LANES / 2; half; half /= 2)
         for (int j = 0; j < half; j++) part[j] += part[j + half];
     return part[0];
@@ -211,40 +250,35 @@ struct Query {
     long d;
 };
 
-// A number of a stored vector: in a mapped file of FAISS it lies at any address.
-template <class X> struct __attribute__((packed)) Anywhere {
-    X value;
-    operator X() const { return value; }
-};
-
+constexpr auto square = [](long, double value) { return value * value; };
 template <class X> double squared_l2(const Query &q, const void *stored) {
     const Anywhere<X> *x = (const Anywhere<X> *)stored;
     const double *values = q.values;
-    return sum_of<double>(q.d, [=](long i) {
-        double e = values[i] - (double)x[i];
+    return sum_of<double>(x, q.d, [=](long i, double value) {
+        double e = values[i] - value;
         return e * e;
     });
 }
 template <class X> double l1(const Query &q, const void *stored) {
     const Anywhere<X> *x = (const Anywhere<X> *)stored;
     const double *values = q.values;
-    return sum_of<double>(q.d, [=](long i) { return fabs(values[i] - (double)x[i]); });
+    return sum_of<double>(x, q.d, [=](long i, double value) { return fabs(values[i] - value); });
 }
 template <class X> double cosine(const Query &q, const void *stored) {
     const Anywhere<X> *x = (const Anywhere<X> *)stored;
     const double *values = q.values;
-    double length = sqrt(sum_of<double>(q.d, [=](long i) { return (double)x[i] * (double)x[i]; }));
+    double length = sqrt(sum_of<double>(x, q.d, square));
     double scale = 1 / (length == 0 ? 1 : length);
-    return sum_of<double>(q.d, [=](long i) {
-        double e = values[i] - (double)x[i] * scale;
+    return sum_of<double>(x, q.d, [=](long i, double value) {
+        double e = values[i] - value * scale;
         return e * e;
     }) / 2;
 }
 template <class X> double cosine_of_whole(const Query &q, const void *stored) {
     const Anywhere<X> *x = (const Anywhere<X> *)stored;
     const double *values = q.values;
-    double dot = sum_of<double>(q.d, [=](long i) { return values[i] * (double)x[i]; });
-    double squares = sum_of<double>(q.d, [=](long i) { return (double)x[i] * (double)x[i]; });
+    double dot = sum_of<double>(x, q.d, [=](long i, double value) { return values[i] * value; });
+    double squares = sum_of<double>(x, q.d, square);
     double distance = 1 - dot / sqrt(q.squares * squares);
     return distance > 0 ? distance : 0;
 }
@@ -288,8 +322,8 @@ inline double float_rounding(long d) { return double(d + 80) / (1 << 23); }
 template <class X> double lowest_l2(const Query &q, const void *stored) {
     const Anywhere<X> *x = (const Anywhere<X> *)stored;
     const float *values = q.floats;
-    float sum = sum_of<float>(q.d, [=](long i) {
-        float e = values[i] - (float)x[i];
+    float sum = sum_of<float>(x, q.d, [=](long i, float value) {
+        float e = values[i] - value;
         return e * e;
     });
     return sum < INFINITY ? sum * (1 - float_rounding(q.d)) : 0;
@@ -297,12 +331,14 @@ template <class X> double lowest_l2(const Query &q, const void *stored) {
 template <class X> double lowest_cosine(const Query &q, const void *stored) {
     const Anywhere<X> *x = (const Anywhere<X> *)stored;
     const float *values = q.floats;
-    float dot = sum_of<float>(q.d, [=](long i) { return values[i] * (float)x[i]; });
-    float squares = sum_of<float>(q.d, [=](long i) { return (float)x[i] * (float)x[i]; });
+    float dot = sum_of<float>(x, q.d, [=](long i, float value) { return values[i] * value; });
+    float squares = sum_of<float>(x, q.d, [](long, float value) { return value * value; });
     return squares > 1e-25f && squares < INFINITY ? 1 - dot / sqrt((double)squares) - float_rounding(q.d) : 0;
 }
 
-// By the numbers that `library.py` has for metrics and types.
+// By the numbers that `steps.py` has for metrics and types.
+constexpr int L2_OF_BYTES = 7;
+constexpr long SIZES[] = {1, 2, 4, 4, 8, 2, 1, 1};
 template <class X> Distance distance_for(int metric) {
     Distance of[] = {squared_l2<X>, cosine<X>, l1<X>, cosine_of_whole<X>};
     return of[metric];
@@ -314,16 +350,23 @@ Distance distance_for(int metric, int type) {
     case 2: return distance_for<uint32_t>(metric);
     case 3: return distance_for<float>(metric);
     case 4: return distance_for<double>(metric);
+    case 5: return distance_for<Half>(metric);
+    case 6: return distance_for<int8_t>(metric);
     default: return squared_l2_of_bytes;
     }
 }
-Distance lowest_for(int metric, int type) {
-    if (type == 1 && metric == 0) return lowest_l2<uint16_t>;
-    if (type == 3 && metric == 0) return lowest_l2<float>;
-    if (type == 3 && metric == 1) return lowest_cosine<float>;
-    return nullptr;
+template <class X> Distance lowest_for(int metric) {
+    return metric == 0 ? lowest_l2<X> : metric == 1 ? lowest_cosine<X> : nullptr;
 }
-constexpr long SIZES[] = {1, 2, 4, 4, 8, 1};
+Distance lowest_for(int metric, int type) {
+    switch (type) {
+    case 1: return metric == 0 ? lowest_l2<uint16_t> : nullptr;
+    case 3: return lowest_for<float>(metric);
+    case 5: return lowest_for<Half>(metric);
+    case 6: return lowest_for<int8_t>(metric);
+    default: return nullptr;
+    }
+}
 
 struct Vectors {
     const uint8_t *first;
@@ -353,7 +396,7 @@ struct Queries {
 EXPORT(distances)(const void *xq, const double *squares, long nq, const void *x, long d, int metric, int type,
                   const int64_t *I, long m, double *D) {
     Vectors vectors(x, d, metric, type);
-    Queries queries{xq, squares, d, type == 5};
+    Queries queries{xq, squares, d, type == L2_OF_BYTES};
     for (long i = 0; i < nq; i++) {
         Query q = queries[i];
         for (long j = 0; j < m; j++) {
@@ -498,7 +541,7 @@ EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const do
     constexpr int T = 4, Q = 4;
     Tiles tiles{first, p};
     Vectors vectors(x, d, metric, type);
-    Queries queries{xq, squares, d, type == 5};
+    Queries queries{xq, squares, d, type == L2_OF_BYTES};
     long count = (n + TILE - 1) / TILE, width = p / 4 * WORDS;
     int32_t *words = (int32_t *)malloc(nq * width * 4 + 64);
     Scan *scans = (Scan *)malloc((nq + 1) * sizeof(Scan));
@@ -580,13 +623,20 @@ EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const do
     free(words), free(scans), free(waiting), free(floats);
 }
 
+#if defined(__AVX2__)
+static bool has_f16c() {  // which not every compiler can be asked for by name
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 // Whether the processor has the instructions of this variant.
 VISIBLE int JOIN(runs, VARIANT)() {
 #if defined(__AVX512VNNI__)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && has_f16c();
 #elif defined(__AVX2__)
-    return __builtin_cpu_supports("avx2");
+    return __builtin_cpu_supports("avx2") && has_f16c();
 #else
     return 1;
 #endif

@@ -17,8 +17,8 @@ from .projection import Coded
 from .table import Table
 
 _L2, _COSINE, _L1, _COSINE_OF_WHOLE = range(4)  # kernel.cpp's numbers
-_TYPES = {np.dtype(name): number for number, name in enumerate(("u1", "u2", "u4", "f4", "f8"))}
-_L2_OF_BYTES = 5
+_TYPES = {np.dtype(name): number for number, name in enumerate(("u1", "u2", "u4", "f4", "f8", "f2", "i1"))}
+_L2_OF_BYTES = 7
 
 
 def distances(

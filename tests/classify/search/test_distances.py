@@ -11,13 +11,19 @@ from hypothesis import strategies as st
 from knnvote.indexer.codes.steps import distances
 from knnvote.indexer.metric import METRICS
 
-TYPES = (np.uint8, np.uint16, np.float32, np.float64)
+TYPES = (np.uint8, np.uint16, np.int8, np.float16, np.float32, np.float64)
+
+HALVES = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+HALVES = HALVES[np.isfinite(HALVES)]  # all of them, subnormal ones too
 
 
 def vectors(rng, n, d, dtype):
     """Vectors of full range, none of them zero."""
-    if dtype in (np.uint8, np.uint16):
-        return rng.integers(1, np.iinfo(dtype).max, (n, d), dtype, endpoint=True)
+    if dtype in (np.uint8, np.uint16, np.int8):
+        low = np.iinfo(dtype).min or 1
+        return np.where((x := rng.integers(low, np.iinfo(dtype).max, (n, d), dtype, endpoint=True)) == 0, dtype(1), x)
+    if dtype == np.float16:
+        return rng.choice(np.setdiff1d(HALVES, [0]), (n, d))
     return (rng.normal(size=(n, d)) + 1e6).astype(dtype)
 
 
