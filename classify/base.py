@@ -187,7 +187,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         """Queries that the stored type does not hold are searched as float64, in the same way."""
         index = self._index
         queries, other = convert_queries(xq, index.vectors.dtype)
-        if index.vectors.dtype.kind == "f":
+        if index.vectors.dtype.kind != "u":
             _check_rows(other)
         D, I = np.empty((len(xq), rule.k)), np.empty((len(xq), rule.k), dtype=np.int64)
         fits = np.ones(len(xq), dtype=np.bool_)

@@ -120,11 +120,10 @@ def unfold_lists(column: pa.Array) -> tuple[list[ListLevel], NDArray[np.int64], 
 
 
 def read_numbers(array: pa.Array) -> NDArray[Any]:
-    """The numbers of a flat array without a copy, any value where null; bool and float16 are converted."""
+    """The numbers of a flat array without a copy, any value where null; bool becomes uint8."""
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.uint8())
-    numbers = view_buffer(array.buffers()[1], array.type.to_pandas_dtype(), array.offset, len(array))
-    return numbers.astype(np.float32) if numbers.dtype == np.float16 else numbers
+    return view_buffer(array.buffers()[1], array.type.to_pandas_dtype(), array.offset, len(array))
 
 
 def vector_lengths(vectors: pa.StructArray) -> pa.Array:

@@ -17,6 +17,7 @@ LARGEST_EXACT = 1 << 53  # float64 holds every integer up to here
 _BEYOND = 1 / 4  # of the width of a range: what a few new vectors exceed it by is less
 _NARROW = 1 / 8  # of the usual width of a vector
 _SAMPLE = 256  # vectors
+_INT8 = np.iinfo(np.int8)
 
 
 def smallest_type(vectors: Numbers) -> Numbers:
@@ -26,8 +27,8 @@ def smallest_type(vectors: Numbers) -> Numbers:
         vectors: (n, d) integers or floats.
 
     Returns:
-        (n, d) uint8, uint16 or uint32 for integers; float32, else float64, for floats and for integers that
-        are negative or larger.
+        (n, d) uint8, uint16, uint32 or, where some are negative, int8 for integers; float16 for float16; float32, else
+        float64, for other floats and for integers that none of these holds.
 
     Raises:
         KnnvoteError: an integer beyond 2**53 that none of these holds.
@@ -38,16 +39,34 @@ def smallest_type(vectors: Numbers) -> Numbers:
             for unsigned in (np.uint8, np.uint16, np.uint32):
                 if high <= np.iinfo(unsigned).max:
                     return vectors.astype(unsigned, copy=False)
+        elif low >= _INT8.min and high <= _INT8.max:
+            return vectors.astype(np.int8, copy=False)
         if max(-low, high) > LARGEST_EXACT:
             worst = high if high >= -low else low
             raise KnnvoteError(f"pixel {worst} is beyond 2**53, which no float holds exactly: scale the images")
+    if vectors.dtype.itemsize == 2 and vectors.dtype.kind == "f":
+        return vectors.astype(np.float16, copy=False)
     with np.errstate(over="ignore"):
         single = vectors.astype(np.float32, copy=False)
     return single if np.array_equal(single.astype(vectors.dtype), vectors) else vectors.astype(np.float64, copy=False)
 
 
-def common_type(dtypes: Iterable[np.dtype[Any]]) -> np.dtype[Any]:
-    """The type that holds the numbers of several results of smallest_type without loss, one type at least."""
+def common_type(blocks: Iterable[Numbers]) -> np.dtype[Any]:
+    """The type that holds several results of `smallest_type`, one at least, without loss, however they are split.
+
+    Bytes that int8 holds too join it; other unsigned numbers and negative ones are floats together.
+    """
+    dtypes: set[np.dtype[Any]] = set()
+    fit_int8 = True
+    for block in blocks:
+        dtypes.add(block.dtype)
+        fit_int8 = fit_int8 and (block.dtype.kind != "u" or block.max(initial=0) <= _INT8.max)
+    if np.dtype(np.int8) in dtypes and not fit_int8:
+        dtypes.add(np.dtype(np.float32))
+    if any(dtype.kind == "f" for dtype in dtypes):
+        dtypes.discard(np.dtype(np.int8))  # every float holds it, and beside unsigned numbers it stands for more
+    elif np.dtype(np.int8) in dtypes:
+        return np.dtype(np.int8)
     return np.result_type(*dtypes)
 
 
@@ -56,7 +75,7 @@ def convert_queries(vectors: Numbers, stored: np.dtype[Any]) -> tuple[Numbers, R
 
     Args:
         vectors: (nq, d) numbers of any type.
-        stored: type of the stored vectors: uint8, uint16, uint32, float32 or float64.
+        stored: type of the stored vectors, as `smallest_type` has it.
 
     Returns:
         (nq, d) of the stored type if that is unsigned, else float64, zeros where a row does not convert; and
@@ -134,7 +153,8 @@ def _zero_rows(vectors: Numbers, bad: Reasons) -> Numbers:
 def far_beyond(vectors: Numbers, low: float, high: float) -> NDArray[np.bool_]:
     """(n,) whether any number of a vector is far beyond a range."""
     room = _BEYOND * (high - low)
-    far: NDArray[np.bool_] = (vectors.min(axis=1) < low - room) | (vectors.max(axis=1) > high + room)
+    least, greatest = (ends.astype(np.float64) for ends in (vectors.min(axis=1), vectors.max(axis=1)))
+    far: NDArray[np.bool_] = (least < low - room) | (greatest > high + room)
     return far
 
 
@@ -181,7 +201,7 @@ def _are_unlike(one: Numbers, other: Numbers) -> bool:
 
     Of few vectors it is told by whole numbers beside fractions.
     """
-    if min(len(one), len(other)) < FEW and one.dtype.kind == other.dtype.kind:
+    if min(len(one), len(other)) < FEW and (one.dtype.kind == "f") == (other.dtype.kind == "f"):
         return False
     one, other = one.astype(np.float64), other.astype(np.float64)
     return any(

@@ -26,6 +26,11 @@ from .names import Kind, MetricName
 from .rungs import Rung
 from .threads import limit_threads
 
+# Of FAISS, whose codes are the numbers of a type as they are, and their names in a factory string.
+_QUANTIZERS: dict[np.dtype[Any], tuple[int, str]] = {
+    np.dtype(np.uint8): (faiss.ScalarQuantizer.QT_8bit_direct, "SQ8_direct"),
+    np.dtype(np.float16): (faiss.ScalarQuantizer.QT_fp16, "SQfp16"),
+}
 _ASKED = 500  # stored vectors, for the unlike ones of which an index of the kind HNSW is asked
 _FOUND = 0.9  # of them, without which that is told
 _CAREFUL = 16  # lists that a careful search looks through at least; of many an eighth
@@ -88,9 +93,9 @@ def faiss_metric(name: MetricName) -> FaissMetric:
 def _lossless_holder(x: NDArray[np.generic]) -> tuple[faiss.Index | None, str]:
     """A flat FAISS index that holds x in its own type, where FAISS has one."""
     d = x.shape[1]
-    if x.dtype == np.uint8:
-        holder = faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_8bit_direct, faiss.METRIC_L2)
-        name = "SQ8_direct"
+    if x.dtype in _QUANTIZERS:
+        code, name = _QUANTIZERS[x.dtype]
+        holder = faiss.IndexScalarQuantizer(d, code, faiss.METRIC_L2)
     elif x.dtype == np.float32:
         holder, name = faiss.IndexFlatL2(d), "Flat"
     else:
@@ -116,14 +121,16 @@ def _chain(transforms: list[faiss.VectorTransform], index: faiss.Index) -> faiss
 
 
 def _from_factory(x: NDArray[np.generic], metric: FaissMetric, factory: str | None) -> Built:
-    """Any FAISS index, HNSW if none is named, over the vectors as they are where they are uint8, else centred."""
+    """Any FAISS index, HNSW if none is named: over vectors as they are where FAISS so holds them, else centred."""
     d = x.shape[1]
-    as_stored = x.dtype == np.uint8 and metric.keeps_values
+    keeps_type = x.dtype in _QUANTIZERS if factory is None else x.dtype == np.uint8
+    as_stored = keeps_type and metric.keeps_values
     mean = metric.space(next(_blocks(x))).mean(axis=0)
     centre = np.zeros(d) if as_stored else mean.astype(np.float32).astype(np.float64)
     blocks = ((metric.space(block) - centre).astype(np.float32) for block in _blocks(x))
     if factory is None:
-        factory = "HNSW32,SQ8_direct" if as_stored and metric.faiss_type == faiss.METRIC_L2 else "HNSW32,Flat"
+        is_held = as_stored and metric.faiss_type == faiss.METRIC_L2
+        factory = f"HNSW32,{_QUANTIZERS[x.dtype][1] if is_held else 'Flat'}"
         index = fill_index(np.concatenate(list(blocks)), factory, metric.faiss_type)
     else:
         index = _build_apart(blocks, x.shape, factory, metric)
@@ -227,6 +234,18 @@ def read_faiss(path: Path) -> faiss.Index:
         raise KnnvoteError(f"FAISS cannot read {path}: {faiss_reason(error)}") from error
 
 
+def holds_type(holder: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether the codes of a FAISS index are numbers of a type as they are."""
+    if dtype in _QUANTIZERS:
+        return isinstance(holder, faiss.IndexScalarQuantizer) and holder.sq.qtype == _QUANTIZERS[dtype][0]
+    return isinstance(holder, faiss.IndexFlat) and dtype == np.float32
+
+
+def quantized_type(factory: str) -> np.dtype[Any] | None:
+    """The type that a factory string says to be held as it is by a quantizer, if it says so."""
+    return next((dtype for dtype, (_, name) in _QUANTIZERS.items() if factory.endswith(name)), None)
+
+
 def held_vectors(index: faiss.Index | None, dtype: np.dtype[Any]) -> NDArray[np.generic] | None:
     """The stored vectors (n, d) as a view into a FAISS index that holds them without loss, else None."""
     if index is None:
@@ -234,13 +253,7 @@ def held_vectors(index: faiss.Index | None, dtype: np.dtype[Any]) -> NDArray[np.
     holder = faiss.downcast_index(index)
     if isinstance(holder, faiss.IndexHNSW):
         holder = faiss.downcast_index(holder.storage)
-    is_bytes = (
-        isinstance(holder, faiss.IndexScalarQuantizer)
-        and holder.sq.qtype == faiss.ScalarQuantizer.QT_8bit_direct
-        and dtype == np.uint8
-    )
-    is_floats = isinstance(holder, faiss.IndexFlat) and dtype == np.float32
-    if not (is_bytes or is_floats):
+    if not holds_type(holder, dtype):
         return None
     codes = np.asarray(_OwnedMemory(index, faiss.rev_swig_ptr(holder.codes.data(), holder.codes.size())))
     vectors: NDArray[np.generic] = codes.view(dtype).reshape(holder.ntotal, holder.d)

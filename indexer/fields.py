@@ -16,7 +16,7 @@ from knnvote.data.steps import parse_step
 from .names import KINDS, METRIC_NAMES, TASKS, TIES, WEIGHTS, base_name
 from .rungs import Tuned
 
-_DTYPES = ("uint8", "uint16", "uint32", "float32", "float64")
+_DTYPES = ("uint8", "uint16", "uint32", "int8", "float16", "float32", "float64")
 _LABEL_TYPES: dict[str, type] = {
     **{f"{sign}int{bits}": int for sign in ("", "u") for bits in (8, 16, 32, 64)},
     "string": str,

@@ -275,9 +275,9 @@ def _keep(index: Index, kept: NDArray[np.bool_]) -> TrainingSet:
     vectors = stored.vectors[kept]
     if len(provenance["file"].unique()) == len({source.path for source in sources}):  # none are from arrays
         types = [np.dtype(source.dtype) for source in sources if source.dtype is not None]
-        vectors = vectors.astype(common_type(types), copy=False)
+        vectors = vectors.astype(np.result_type(*types), copy=False)
     blocks = range(0, len(vectors), _BLOCK)
-    dtype = common_type([smallest_type(vectors[start : start + _BLOCK]).dtype for start in blocks])
+    dtype = common_type(smallest_type(vectors[start : start + _BLOCK]) for start in blocks)
     return replace(stored, vectors=vectors.astype(dtype, copy=False), provenance=provenance, sources=sources)
 
 

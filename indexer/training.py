@@ -118,7 +118,7 @@ class _Part:
     @property
     def dtype(self) -> np.dtype[Any]:
         """That holds all vectors without loss."""
-        return common_type([block.dtype for block in self.vectors])
+        return common_type(self.vectors)
 
     @property
     def label_type(self) -> pa.DataType:
@@ -181,10 +181,9 @@ def read_training_set(
 def _joined(parts: Sequence[_Part]) -> TrainingSet:
     """All parts as one: vectors in the type that holds them without loss, and labels in that which holds them all."""
     tables = [table for part in parts for table in part.provenance]
+    blocks = [block for part in parts for block in part.vectors]
     return TrainingSet(
-        vectors=np.concatenate(
-            [block for part in parts for block in part.vectors], dtype=common_type([part.dtype for part in parts])
-        ),
+        vectors=np.concatenate(blocks, dtype=common_type(blocks)),
         provenance=pa.concat_tables(tables, promote_options="permissive").combine_chunks(),
         shape=parts[0].shape,
         image_column=parts[0].image_column or parts[-1].image_column,

@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 
 from knnvote.data.errors import KnnvoteError
-from knnvote.indexer.faiss_index import faiss_metric
+from knnvote.indexer.faiss_index import faiss_metric, holds_type, quantized_type
 from knnvote.indexer.index import PROVENANCE, Index
 from knnvote.indexer.manifest import ProposingSettings
 
@@ -76,9 +76,9 @@ def _check_proposer(index: Index, search: ProposingSettings) -> None:
         _check_size(root, root.d, index.n)
     expect(root.metric_type == metric, f"its FAISS index is not of metric {index.metric}")
     if index.kind == "hnsw":
-        is_bytes = index.manifest.factory.endswith("SQ8_direct")
-        _expect_class(root, faiss.IndexHNSWSQ if is_bytes else faiss.IndexHNSWFlat)
-        _check_holder(faiss.downcast_index(root.storage), np.dtype(np.uint8 if is_bytes else np.float32), metric)
+        held = quantized_type(index.manifest.factory)
+        _expect_class(root, faiss.IndexHNSWFlat if held is None else faiss.IndexHNSWSQ)
+        _check_holder(faiss.downcast_index(root.storage), held or np.dtype(np.float32), metric)
     for part in _parts(root):
         _check_part(part)
 
@@ -142,14 +142,10 @@ def _check_chain(part: faiss.IndexPreTransform) -> None:
 
 def _check_holder(holder: Any, dtype: np.dtype[Any], metric: int = faiss.METRIC_L2) -> None:
     """Check an index that holds the stored vectors in their own type."""
-    if dtype == np.uint8:
+    expect(holds_type(holder, dtype), f"a {type(holder).__name__} does not hold {dtype} as they are")
+    if isinstance(holder, faiss.IndexScalarQuantizer):
         _expect_class(holder, faiss.IndexScalarQuantizer)
-        direct = faiss.ScalarQuantizer.QT_8bit_direct
-        expect(
-            (holder.sq.qtype, holder.sq.d) == (direct, holder.d), "its scalar quantizer does not hold bytes as they are"
-        )
-    else:
-        expect(isinstance(holder, faiss.IndexFlat), f"a {type(holder).__name__} does not hold floats as they are")
+        expect(holder.sq.d == holder.d, "its scalar quantizer is of other dimensions")
     expect(holder.metric_type == metric, "what holds its vectors is of another metric")
     expect(holder.code_size == holder.d * dtype.itemsize, "codes of its vectors have another length")
     _check_codes(holder)

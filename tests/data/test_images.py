@@ -4,6 +4,7 @@ import io
 import json
 import math
 import pickle
+from itertools import permutations
 
 import duckdb
 import numpy as np
@@ -525,7 +526,7 @@ def test_pixels_that_are_null_or_not_finite_make_their_row_bad(kind):
             2 - start: "pixel 2 is NaN",
             3 - start: "pixel 0 is infinite",
         }
-        assert vectors.dtype == np.float32
+        assert vectors.dtype == kind.value_type.to_pandas_dtype()
         np.testing.assert_array_equal(vectors[-1], [4, 5, 6])
         assert not vectors[1 - start : 4 - start].any()
 
@@ -803,13 +804,19 @@ def test_other_types_are_no_image(column):
         ([65536], "u4"),
         ([2**32], "f4"),
         ([2**32 + 1], "f8"),
-        ([-1, 255], "f4"),
+        ([-128, 127], "i1"),
+        ([-1, 128], "f4"),
+        ([-129, 0], "f4"),
         ([-(2**24) - 1], "f8"),
         ([True, False], "u1"),
         ([0.5, 16.0], "f4"),
         ([0.1], "f8"),
         ([1e300], "f8"),
         ([], "f4"),
+        (np.float16([0.1, -65504, 6e-8]), "f2"),
+        (np.float16([0.1]).astype(">f2"), "f2"),
+        (np.float32([1, 0.5]), "f4"),
+        (np.float64([1, 0.5]), "f4"),
     ],
 )
 def test_numbers_are_kept_in_the_smallest_type_that_loses_nothing(values, dtype):
@@ -831,10 +838,43 @@ def test_integers_that_no_type_holds_are_refused(value):
 
 @pytest.mark.parametrize(
     ("dtypes", "common"),
-    [("u1", "u1"), ("u1 u4", "u4"), ("u1 f4", "f4"), ("u2 f4", "f4"), ("u4 f4", "f8"), ("f4 f8 u1", "f8")],
+    [
+        ("u1", "u1"),
+        ("u1 u4", "u4"),
+        ("u1 f4", "f4"),
+        ("u2 f4", "f4"),
+        ("u4 f4", "f8"),
+        ("f4 f8 u1", "f8"),
+        ("i1 u1", "f4"),
+        ("i1 u1 u2", "f4"),
+        ("i1 u4", "f8"),
+        ("f2", "f2"),
+        ("f2 u1", "f2"),
+        ("f2 i1", "f2"),
+        ("f2 i1 u1", "f4"),
+        ("f2 u2", "f4"),
+        ("f2 u4", "f8"),
+        ("f2 f4", "f4"),
+        ("f2 f8", "f8"),
+    ],
 )
 def test_files_of_several_types_share_one_that_holds_all(dtypes, common):
-    assert common_type(map(np.dtype, dtypes.split())) == common
+    blocks = [_extremes(np.dtype(dtype)) for dtype in dtypes.split()]
+    for order in permutations(blocks):
+        assert common_type(order) == common
+    np.testing.assert_array_equal(np.concatenate(blocks, dtype=common), np.concatenate(blocks, dtype=np.float64))
+
+
+def _extremes(dtype):
+    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    return np.array([[limits.min, limits.max]], dtype)
+
+
+def test_bytes_that_fit_int8_join_it_wherever_the_batch_with_negative_ones_begins():
+    numbers = np.arange(127, -129, -1)[:, None]
+    for cut in (1, 100, 128, 200):
+        assert common_type([smallest_type(numbers[:cut]), smallest_type(numbers[cut:])]) == np.int8
+    assert common_type([smallest_type(numbers[:5] + 1), smallest_type(numbers)]) == np.float32
 
 
 @settings(deadline=None)

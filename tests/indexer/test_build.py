@@ -95,11 +95,12 @@ def test_what_faiss_cannot_hold_is_stored_beside_it_without_loss(tmp_path, kind)
     assert np.array_equal(open_index(tmp_path / "x").vectors, vectors)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int8, np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("metric", FAISS_METRICS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_vectors_of_every_type_come_back_bit_by_bit(tmp_path, dtype, metric, kind):
     images = IMAGES[:40].astype(dtype) * dtype(3.7 if np.dtype(dtype).kind == "f" else np.iinfo(dtype).max // 16)
+    images = -images if dtype == np.int8 else images
     index_arrays(images, LABELS[:40], tmp_path / "x", options=options(kind, metric=metric))
     index = open_index(tmp_path / "x")
     assert index.vectors.dtype == dtype

@@ -46,6 +46,8 @@ KINDS = {
 WIDER = {
     "uint8": lambda images: images,
     "uint16": lambda images: images.astype(np.uint16) * 1000,
+    "int8": lambda images: images.astype(np.int8) - np.int8(8),
+    "float16": lambda images: images.astype(np.float16) / 3,
     "float32": lambda images: images.astype(np.float32) + np.float32(0.5),
     "float64": lambda images: images / 7,
 }

@@ -1,7 +1,7 @@
 """Nearest neighbours in plain NumPy: what every search is compared with. It uses no code of the project.
 
-Whole numbers are summed in int64, or as Python's own where that would overflow, which is exact; floats in float64, in
-the one order that is promised for them: each term to one of 32 sums in turn, and these by halves.
+Unsigned numbers are summed in int64, or as Python's own where that would overflow, which is exact; all others in
+float64, in the one order that is promised for them: each term to one of 32 sums in turn, and these by halves.
 """
 
 import numpy as np

@@ -59,6 +59,7 @@ SECONDS = 20  # of a case or a trial, after which it hangs
 KINDS = {
     "exact": {},
     "exact-floats": {"dtype": "float64"},
+    "exact-halves": {"dtype": "float16"},
     "exact-codes": {"codes": True},
     "exact-codes-floats": {"codes": True, "dtype": "float64", "metric": "cosine"},
     "adaptive": {"kind": "adaptive", "tune": Tuning(k=3, target_agreement=0.3)},
@@ -66,6 +67,7 @@ KINDS = {
     "adaptive-regression": {"kind": "adaptive", "dtype": "float32", "metric": "cosine", "is_regression": True},
     "hnsw": {"kind": "hnsw"},
     "hnsw-floats": {"kind": "hnsw", "dtype": "float64", "metric": "l1"},
+    "hnsw-halves": {"kind": "hnsw", "dtype": "float16"},
 } | {
     name: {"factory": name}
     for name in (

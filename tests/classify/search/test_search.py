@@ -19,7 +19,7 @@ from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.threads import limit_threads
 
-TYPES = (np.uint8, np.uint16, np.float32, np.float64)
+TYPES = (np.uint8, np.uint16, np.int8, np.float16, np.float32, np.float64)
 
 
 @pytest.fixture
@@ -61,6 +61,8 @@ def few_values(draw):
         x[:, rng.random(d) < 0.5] = low
     if draw(st.booleans()):
         x = x[rng.integers(0, max(1, n // 10), n)]
+    if dtype == np.int8:
+        x, xq = x - low - 128, xq - low - 128
     limit = 255 if dtype == np.uint8 else 65_535
     return usable(np.minimum(x, limit).astype(dtype)), usable(np.minimum(xq, limit).astype(dtype))
 
@@ -353,7 +355,7 @@ def test_settled_neighbours_are_ordered_by_distance_then_by_row(build):
 )
 def test_exact_search_has_the_same_bits_however_queries_are_divided(seed, dtype, metric, batches):
     rng = np.random.default_rng(seed)
-    draw = rng.normal(size=(150, 20)) + 1e6 if np.dtype(dtype).kind == "f" else rng.integers(1, 256, (150, 20))
+    draw = rng.normal(size=(150, 20)) + 1e4 if np.dtype(dtype).kind == "f" else rng.integers(1, 256, (150, 20))
     x = draw.astype(dtype)
     xq = x[rng.integers(0, 150, sum(batches))] + rng.integers(0, 2, 20).astype(dtype)
     D, I = exact(xq, x, 5, METRICS[metric])
