@@ -150,8 +150,8 @@ class Layout(ABC):
 
         Returns:
             (n, d) numbers, C-contiguous and perhaps read-only views of the batch, in the source's own type
-            (booleans as uint8), zeros where the image is bad; and the reason for each bad
-            row, by its number in the batch.
+            (booleans as uint8), zeros where the image is bad; and the reason for each bad row, by its number in the
+            batch.
         """
 
     @property
