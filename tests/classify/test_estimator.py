@@ -316,7 +316,7 @@ def test_a_parameter_that_is_changed_later_is_refused_by_predict():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_numbers_of_numpy_are_taken_as_a_grid_search_gives_them(tmp_path, kind):
-    fitted = KNNVoteClassifier(np.int64(3), kind=kind, target_agreement=np.float32(0.5), n_jobs=np.int64(1)).fit(X, Y)
+    fitted = KNNVoteClassifier(np.int64(3), kind=kind, target_agreement=np.float32(1), n_jobs=np.int64(1)).fit(X, Y)
     fitted.save(tmp_path / "x.knn")
     np.testing.assert_array_equal(fitted.predict(X), KNNVoteClassifier(3).fit(X, Y).predict(X))
     assert fitted.kneighbors(X[:2], np.int64(2), return_distance=False).shape == (2, 2)
