@@ -72,7 +72,7 @@ def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: MetricName, facto
     projection, pays = fit_codes(x, rows, space, seed)
     if kind == "exact" and not pays:
         return Built(*_lossless_holder(x), ScanSettings())
-    by_codes = build_inverted_file(x, projection, space, seed)
+    by_codes = build_inverted_file(x, projection, rows, space, seed)
     careful = Rung(nprobe=min(by_codes.nlist, max(_CAREFUL, by_codes.nlist // 8)), candidates_per_neighbor=8)
     exact, adaptive = ScanSettings(projection.grid), AdaptiveSettings(projection.grid, careful)
     return Built(*_lossless_holder(x), exact if kind == "exact" else adaptive, by_codes)

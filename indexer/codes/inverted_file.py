@@ -110,10 +110,20 @@ def fit_codes(x: NDArray[np.generic], rows: NDArray[np.int64], metric: Metric, s
     return chosen or principal.first(_FEW), chosen is not None
 
 
-def build_inverted_file(x: NDArray[np.generic], projection: Projection, metric: Metric, seed: int) -> InvertedFile:
-    """Code stored vectors x (n, d), and put them into lists around centroids, which are drawn by the seed."""
+def build_inverted_file(
+    x: NDArray[np.generic], projection: Projection, rows: NDArray[np.int64], metric: Metric, seed: int
+) -> InvertedFile:
+    """Code stored vectors x (n, d), and put them into lists around centroids.
+
+    Args:
+        x: stored vectors.
+        projection: by which they are coded.
+        rows: those of them that centroids are fitted to, in random order; some are enough.
+        metric: their space.
+        seed: of what is drawn at random.
+    """
     coded = join([projection.encode(metric.projectable(block)) for block in _blocks(x)])
-    centroids = _centroids(coded.codes, training_rows(len(x), seed), seed)
+    centroids = _centroids(coded.codes, rows[: _CENTROID_FROM * _list_count(len(x))], seed)
     list_of = nearest(centroids, coded.codes, 1)[:, 0]
     order = np.argsort(list_of, kind="stable")
     ends = np.cumsum(np.bincount(list_of, minlength=centroids.n)).astype(np.int64)

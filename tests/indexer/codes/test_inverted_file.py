@@ -52,9 +52,10 @@ def build(path, x, metric="l2", **options):
 
 
 def invert(x):
-    projection, pays = inverted_file.fit_codes(x, np.arange(len(x)), METRICS["l2"], 0)
+    rows = np.arange(len(x))
+    projection, pays = inverted_file.fit_codes(x, rows, METRICS["l2"], 0)
     assert pays
-    return inverted_file.build_inverted_file(x, projection, METRICS["l2"], 0)
+    return inverted_file.build_inverted_file(x, projection, rows, METRICS["l2"], 0)
 
 
 def assert_is_brute_force(index, x, xq, k):
