@@ -36,7 +36,7 @@ constexpr int LANES = 32;       // partial sums of a distance
 constexpr long BLOCK = 1 << 17; // bytes of tiles that stay in the cache while all queries pass
 constexpr int AHEAD = 8;        // vectors fetched before their distance is computed
 constexpr int WAITING = 256;    // stored vectors that the bound did not rule out, before their distances are computed
-constexpr long FEW = 48;          // that are kept in order as they are found
+constexpr long FEW = 48;        // that are kept in order as they are found
 constexpr float DELTA = 1.0f / (1 << 18);
 
 typedef int32_t int32x16 __attribute__((vector_size(64)));

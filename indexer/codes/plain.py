@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 from knnvote.indexer.metric import Euclidean, Metric
 
 from .projection import Coded
-from .table import DELTA, Table
+from .table import Table
 
 Neighbors = tuple[NDArray[np.float64], NDArray[np.int64]]  # D and I (nq, k), nearest first
 
 _CHUNK_VALUES = 1 << 19  # pixels of candidates gathered at a time: they stay in the processor's cache
 _ALIKE = 32  # queries settled together, of about as many candidates
-_ROWS = 4096  # of a table at a time
-_PRODUCTS = 1 << 24  # at a time
-_FAR = 2.0**62
+_ROWS = 512  # of a table in one matrix product: with a thousand queries it stays in the cache
+_KEYS = 1 << 22  # at a time
+_FAR = 2.0**62  # no key is
+_NONE = np.iinfo(np.int64).max  # in place of a row, so that others come first
 
 
 def distances(
@@ -50,24 +51,39 @@ def nearest(
     table: Table, codes: NDArray[np.int8], m: int, lists: NDArray[np.int64] | None, ends: NDArray[np.int64] | None
 ) -> NDArray[np.int64]:
     """As `steps.nearest`."""
-    step = max(1, _PRODUCTS // max(1, table.n))
+    if lists is None or ends is None:
+        lists, ends = np.zeros((len(codes), 1), dtype=np.int64), np.array([table.n])
+    sizes = np.diff(ends, prepend=0)[lists]
+    width = max(m, int(sizes.sum(axis=1).max(initial=0)))
+    step = max(1, _KEYS // width)
     blocks = (np.s_[start : start + step] for start in range(0, max(1, len(codes)), step))
-    return np.concatenate([_nearest(table, codes[b], m, None if lists is None else lists[b], ends) for b in blocks])
+    return np.concatenate([_nearest(table, codes[b], m, lists[b], sizes[b], ends=ends, width=width) for b in blocks])
 
 
 def _nearest(
-    table: Table, codes: NDArray[np.int8], m: int, lists: NDArray[np.int64] | None, ends: NDArray[np.int64] | None
+    table: Table,
+    codes: NDArray[np.int8],
+    m: int,
+    lists: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    *,
+    ends: NDArray[np.int64],
+    width: int,
 ) -> NDArray[np.int64]:
-    keys = table.field("norm").astype(np.float64) - 2.0 * _products(codes, table.codes)
-    rows = np.broadcast_to(table.field("row").astype(np.int64), keys.shape)
-    if lists is not None and ends is not None:
-        list_of = np.searchsorted(ends, np.arange(table.n), side="right")
-        is_probed = np.zeros((len(codes), len(ends)), dtype=np.bool_)
-        np.put_along_axis(is_probed, lists, True, axis=1)
-        keys = np.where(is_probed[:, list_of], keys, _FAR)
-        rows = np.where(keys < _FAR, rows, -1)
-    missing = ((0, 0), (0, max(0, m - table.n)))
-    return least(np.pad(keys, missing, constant_values=_FAR), np.pad(rows, missing, constant_values=-1), m)[1]
+    """List by list, for all queries that look through it; what a query finds in its lists lies side by side."""
+    keys, rows = np.full((len(codes), width), _FAR), np.full((len(codes), width), -1, dtype=np.int64)
+    first = np.cumsum(sizes, axis=1) - sizes
+    by_list = np.argsort(lists, axis=None, kind="stable")
+    numbers, starts = np.unique(lists.ravel()[by_list], return_index=True)
+    norm, row = table.field("norm").astype(np.float64), table.field("row")
+    for number, start, stop in zip(numbers.tolist(), starts, np.append(starts, len(by_list))[1:], strict=True):
+        asked = by_list[start:stop]
+        part = np.s_[ends[number - 1] if number else 0 : ends[number]]
+        query = asked // lists.shape[1]
+        places = first.ravel()[asked, None] + np.arange(part.stop - part.start)
+        keys[query[:, None], places] = norm[part] - 2 * _products(codes[query], table.codes[part])
+        rows[query[:, None], places] = row[part]
+    return least(keys, rows, m)[1]
 
 
 def scan(
@@ -81,29 +97,34 @@ def scan(
     metric: Euclidean,
     unit: float,
 ) -> Neighbors:
-    """As `steps.scan`."""
-    D, I = np.full((len(xq), k), np.inf), np.full((len(xq), k), -1, dtype=np.int64)
+    """As `steps.scan`.
+
+    The bound and its limit are one matrix product a block, which float32 rounds by Higham's bound (see
+    `FaissMetric.rounding`): norm and rounding are lessened by as much.
+    """
+    D, I = np.full((len(xq), k), np.inf), np.full((len(xq), k), _NONE)
     t = np.full(len(xq), np.inf) if first.shape[1] < k else least(distances(xq, x, first, metric), first, k)[0][:, -1]
+    delta = (table.p + 16) * 2.0**-22
     for start in range(0, table.n, _ROWS):
         part = np.s_[start : start + _ROWS]
         norm, rest, rounding = (table.field(name)[part].astype(np.float64) for name in ("norm", "rest", "rounding"))
+        lessened = norm * (1 - delta) - rounding**2 * (1 + delta)
+        stored = np.column_stack([table.codes[part], rest, rounding * (1 + delta), lessened]).astype(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # what is infinitely far out is not ruled out
             tau = np.sqrt(metric.squared(t, x.shape[1])) * unit * (1 + 1e-9) + coded.rounding
-            bound = norm * (1 - DELTA) - 2.0 * _products(coded.codes, table.codes[part])
-            bound -= 2 * coded.rest[:, None] * rest + rounding * (rounding + 2 * tau[:, None])
-            is_out = bound > (tau**2 - coded.norm + (tau**2 + coded.norm) * DELTA + 1)[:, None]
-        query, place = np.nonzero(~is_out)
+            limit = (tau**2 - coded.norm + (tau**2 + coded.norm) * delta + 1).astype(np.float32)
+            queries = np.column_stack([-2.0 * coded.codes, -2 * coded.rest, -2 * tau, np.ones(len(xq))])
+            is_out = queries.astype(np.float32) @ stored.T > np.nextafter(limit, np.float32(np.inf))[:, None]
+        query, place = np.divmod(np.flatnonzero(~is_out), len(stored))
         counts = np.bincount(query, minlength=len(xq))
         rows = table.field("row")[part][place].astype(np.int64)
         for alike, candidates in in_groups(rows, counts, np.flatnonzero(counts)):
             found = distances(xq[alike], x, candidates, metric)
             found[found > t[alike, None]] = np.inf
-            all_D, all_I = np.hstack([D[alike], found]), np.hstack([I[alike], np.where(found < np.inf, candidates, -1)])
-            order = np.where(all_I < 0, np.iinfo(np.int64).max, all_I)
-            D[alike], order = least(all_D, order, k)
-            I[alike] = np.where(D[alike] < np.inf, order, -1)
+            others = np.where(found < np.inf, candidates, _NONE)
+            D[alike], I[alike] = least(np.hstack([D[alike], found]), np.hstack([I[alike], others]), k)
         t = np.minimum(t, D[:, -1])
-    return D, I
+    return D, np.where(I == _NONE, -1, I)
 
 
 def in_groups(

@@ -23,7 +23,7 @@ def by(variant):
     """NumPy takes a few values at a time, as it does of large tables."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(library.ENVIRONMENT, variant)
-        for name, value in (("_CHUNK_VALUES", 300), ("_PRODUCTS", 150), ("_ROWS", 37)):
+        for name, value in (("_CHUNK_VALUES", 300), ("_KEYS", 150), ("_ROWS", 37)):
             patch.setattr(plain, name, value)
         yield
 
