@@ -21,6 +21,7 @@ _STYLES = {
     "pynndescent": ("#009E73", "^"),
     "faiss-hnsw": ("#56B4E9", "s"),
     "knnvote-exact": ("#0072B2", "*"),
+    "knnvote-exact-cosine": ("#0072B2", "P"),
     "knnvote-adaptive": ("#D55E00", "*"),
 }
 _STAR = 14

@@ -203,8 +203,7 @@ def test_the_readme_is_short_and_its_figures_are_those_of_the_benchmarks():
     text = README.read_text()
     assert len(text.splitlines()) <= 150
     measured = (DOCS / "benchmarks.md").read_text()
-    rows = re.findall(r"^\| (.+?)(?:, (.+))? \| ([\d,]+) \| ([\d.]+ x) \| ([\d.]+) \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| .+ \| [\d,]+ x \d+ \w+ \| .+\|$", text, re.MULTILINE)
     assert len(rows) >= 4
-    for contender, setting, *figures in rows:
-        line = rf"^{contender.replace(' ', '-')} +{setting} +{figures[0]} +{figures[1]} .* {figures[2]} "
-        assert re.search(line, measured, re.MULTILINE), contender
+    for row in rows:
+        assert row in measured

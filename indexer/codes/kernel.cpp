@@ -38,6 +38,11 @@ constexpr int AHEAD = 8;        // vectors fetched before their distance is comp
 constexpr int WAITING = 256;    // stored vectors that the bound did not rule out, before their distances are computed
 constexpr long FEW = 48;        // that are kept in order as they are found
 constexpr float DELTA = 1.0f / (1 << 18);
+#if defined(__AVX512F__)
+constexpr int TOGETHER = 4;     // tiles whose sums, with four queries, fit the registers
+#else
+constexpr int TOGETHER = 1;
+#endif
 
 typedef int32_t int32x16 __attribute__((vector_size(64)));
 typedef float float32x16 __attribute__((vector_size(64)));
@@ -89,24 +94,27 @@ inline int32x16 dot4(int32x16 sum, int32x16 codes, const int32_t *words) {
 #endif
 
 // Which of 16 numbers are not greater than a limit, bit by bit; what is no number is not greater.
+#if !defined(__AVX512F__)
+inline uint32_t where_zero(int32x16 v) {
+    const int32x16 bits = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+    int32x16 set = ~v & bits;
+    int32_t mask = 0;
+    for (int i = 0; i < TILE; i++) mask |= set[i];
+    return uint32_t(mask);
+}
+#endif
 inline uint32_t not_greater(float32x16 v, float limit) {
 #if defined(__AVX512F__)
     return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(limit), _CMP_NGT_UQ);
 #else
-    int32x16 greater = v > limit;
-    uint32_t mask = 0;
-    for (int i = 0; i < TILE; i++) mask |= uint32_t(greater[i] == 0) << i;
-    return mask;
+    return where_zero(v > limit);
 #endif
 }
 inline uint32_t not_greater(int32x16 v, int32_t limit) {
 #if defined(__AVX512F__)
     return _mm512_cmple_epi32_mask((__m512i)v, _mm512_set1_epi32(limit));
 #else
-    int32x16 greater = v > limit;
-    uint32_t mask = 0;
-    for (int i = 0; i < TILE; i++) mask |= uint32_t(greater[i] == 0) << i;
-    return mask;
+    return where_zero(v > limit);
 #endif
 }
 
@@ -436,7 +444,7 @@ template <int Q>
 inline void gather_all(const Tiles &tiles, long start, long end, const int32_t *const *words, const int32_t *begin,
                        Least<int32_t> *least) {
     long tile = start / TILE, last = (end + TILE - 1) / TILE;
-    for (; tile + 4 <= last; tile += 4) gather<4, Q>(tiles, tile, start, end, words, begin, least);
+    for (; tile + TOGETHER <= last; tile += TOGETHER) gather<TOGETHER, Q>(tiles, tile, start, end, words, begin, least);
     for (; tile < last; tile++) gather<1, Q>(tiles, tile, start, end, words, begin, least);
 }
 
@@ -538,7 +546,7 @@ EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const do
              const double *rounding, const int64_t *first_rows, long m, double square, double plus, double unit,
              const void *xq, const double *squares, long nq, const void *x, long d, int metric, int type, long k, void *room,
              double *D, int64_t *I) {
-    constexpr int T = 4, Q = 4;
+    constexpr int T = TOGETHER, Q = 4;
     Tiles tiles{first, p};
     Vectors vectors(x, d, metric, type);
     Queries queries{xq, squares, d, type == L2_OF_BYTES};
