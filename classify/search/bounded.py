@@ -16,6 +16,7 @@ from .scan import SPARE, exact
 _FIRST_CANDIDATES = 3  # for each neighbour: their k-th distance is nearly the true one
 _FIRST_ROOM, _FIRST_LISTS = 4, 3  # stored vectors probed for each of them, and lists at least
 _TREE_DIMENSIONS = 8  # in which a tree leaves out most stored vectors, whatever they are
+_TREE_FIRST = 3  # in which it does so for less than codes cost
 _TREE_FROM = 2048  # stored vectors: a scan of fewer costs less
 _TREE_QUERIES = 64  # that are worth building it
 _TREE_ROUNDING = 2.0**-40  # of its distances, with room
@@ -25,11 +26,12 @@ _LOST = 1e-150  # distances whose squares float64 loses are smaller
 def exact_block(index: Index, xq: NDArray[np.generic], k: int) -> Neighbors:
     """D as `distances` gives it and I, both (nq, k), of one block of queries."""
     metric = METRICS[index.metric]
+    has_tree = "tree" in vars(index) or (len(xq) >= _TREE_QUERIES and index.n >= _TREE_FROM)
+    most = _TREE_DIMENSIONS if index.inverted_file is None else _TREE_FIRST
+    if has_tree and index.d <= most and isinstance(metric, FaissMetric):
+        return exact_by_tree(index, xq, k, metric)
     if index.inverted_file is not None and isinstance(metric, Euclidean):
         return exact_by_codes(index, xq, k, metric)
-    has_tree = "tree" in vars(index) or (len(xq) >= _TREE_QUERIES and index.n >= _TREE_FROM)
-    if has_tree and index.d <= _TREE_DIMENSIONS and isinstance(metric, FaissMetric):
-        return exact_by_tree(index, xq, k, metric)
     return exact(xq, index.vectors, k, metric)
 
 

@@ -1,4 +1,4 @@
-"""K-neighbour search: FAISS proposes candidates, the stored vectors settle them.
+"""K-neighbour search: codes or FAISS propose candidates, the stored vectors settle them.
 
 D (nq, k) float64: distances in the index's metric, ascending. I (nq, k) int64: rows of the stored vectors; equal
 distances are ordered by row. Both have the same bits for a query whatever the batch, the number of threads or the

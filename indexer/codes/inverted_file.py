@@ -141,7 +141,7 @@ def training_rows(n: int, seed: int) -> NDArray[np.int64]:
 
 
 def _list_count(n: int) -> int:
-    """About 4 sqrt(n), but lists of two tiles.
+    """About 4 sqrt(n), but lists of two tiles at least.
 
     To find the nearest lists costs about as much then as to search those that a cheap rung needs.
     """

@@ -326,7 +326,8 @@ typedef double (*Distance)(const Query &, const void *);
 // float32's range bounds nothing.
 inline double float_rounding(long d) { return double(d + 80) / (1 << 23); }
 
-// Where each value of the query is one of float32, as each of x is: their difference is then off by 2^-24 of itself.
+// Where each value of the query is one of float32, as each of x is: their difference is then off by 2^-24 of itself. What
+// squares lose below float32's range is nothing beside a sum that is not that small.
 template <class X> double lowest_l2(const Query &q, const void *stored) {
     const Anywhere<X> *x = (const Anywhere<X> *)stored;
     const float *values = q.floats;
@@ -334,7 +335,7 @@ template <class X> double lowest_l2(const Query &q, const void *stored) {
         float e = values[i] - value;
         return e * e;
     });
-    return sum < INFINITY ? sum * (1 - float_rounding(q.d)) : 0;
+    return sum > 1e-25f && sum < INFINITY ? sum * (1 - float_rounding(q.d)) : 0;
 }
 template <class X> double lowest_cosine(const Query &q, const void *stored) {
     const Anywhere<X> *x = (const Anywhere<X> *)stored;

@@ -14,7 +14,6 @@ ENVIRONMENT = "KNNVOTE_KERNEL"
 NONE = "numpy"
 _LIBRARY = Path(__file__).with_name("kernel.compiled")
 _SOURCE = Path(__file__).with_name("kernel.cpp")
-_AGAIN = "pip install --force-reinstall --no-deps --no-cache-dir knnvote"
 _VARIANTS = ("avx512", "avx2", "plain")
 
 _ADDRESS, _COUNT, _NUMBER, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_double
@@ -66,7 +65,7 @@ def describe_kernel() -> str:
         return kernel_name()
     if _usable():
         return f"{NONE} (as {ENVIRONMENT} says)"
-    return f"{NONE} (not compiled: with a C++ compiler, such as g++, install again by {_AGAIN})"
+    return f"{NONE} (not compiled for this machine: install a C++ compiler, such as g++, and knnvote again)"
 
 
 @cache

@@ -110,7 +110,7 @@ class Projection:
     def _stretch(self) -> float:
         """By how much the axes lengthen a vector, at most."""
         if self.is_plain:
-            return float(self.axes.max())
+            return float(np.abs(self.axes).max())
         return float(np.sqrt(np.linalg.eigvalsh(self.axes @ self.axes.T)[-1])) * (1 + 2.0**-30)
 
     def first(self, p: int) -> "Projection":
