@@ -4,7 +4,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.data.errors import KnnvoteError
+from knnvote.data.errors import KnnvoteError, param
 from knnvote.indexer.codes.projection import Coded
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import ProposingSettings
@@ -42,5 +42,7 @@ def propose(index: Index, xq: NDArray[np.generic], k: int) -> NDArray[np.int64]:
     step = nq if isinstance(inner, faiss.IndexHNSW) else 1
     I = np.concatenate([inner.search(floats[i : i + step], m)[1] for i in range(0, nq, step)])
     if I.size and not (I.min() >= -1 and I.max() < index.n):  # of a factory that gives rows ids of their own
-        raise KnnvoteError(f"{index.path} finds rows that it does not have: build it again with another factory string")
+        raise KnnvoteError(
+            f"{index.path} finds rows that it does not have: build it again with another {param('factory')}"
+        )
     return I

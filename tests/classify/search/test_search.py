@@ -13,7 +13,7 @@ from knnvote.classify.estimator import KNNVoteClassifier
 from knnvote.classify.search import scan
 from knnvote.classify.search.scan import exact
 from knnvote.classify.search.search import exact_search, search
-from knnvote.data.errors import OptionError
+from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.indexer import faiss_index
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
@@ -403,3 +403,12 @@ def test_what_float32_leaves_in_doubt_is_settled_after_one_more_look(dtype, monk
     assert len(looks) == 1
     for found, expected in zip((np.sqrt(D), I), brute_force.neighbors(x[:50], x, 30, "l2"), strict=True):
         assert np.array_equal(found, expected)
+
+
+def test_rows_that_a_factory_makes_up_are_refused_before_they_are_read(build, monkeypatch):
+    x = np.random.default_rng(0).integers(0, 256, (300, 8), np.uint8)
+    index = build(x, kind="factory", factory="Flat")
+    made_up = lambda _self, queries, m: (None, np.full((len(queries), m), 300))  # noqa: E731  # one line
+    monkeypatch.setattr(type(index.faiss_index), "search", made_up)
+    with pytest.raises(KnnvoteError, match="finds rows that it does not have: build it again with another factory"):
+        search(index, x[:3], 2)
