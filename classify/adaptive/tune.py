@@ -27,6 +27,7 @@ from knnvote.classify.interval import share_interval
 from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.vote import Rule, check_weights
 from knnvote.data.errors import check, check_one_of, is_number, is_whole, plain
+from knnvote.indexer.codes.components import COMPONENT, ROW, SETTLED
 from knnvote.indexer.codes.inverted_file import training_rows
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS, Euclidean
@@ -41,8 +42,6 @@ _CONFIDENCES = (1.0, 0.75)
 _FIRST_NPROBES = 6  # of the powers of two
 _STEP = 0.92  # of the cost: a ladder that saves less is not tested after the one before it
 _FAILURES = 2
-_SCANNED = 0.00012  # microseconds for a stored vector that exact search looks at, beside its components
-_SETTLED = 0.02  # for one that gets a distance, beside its values
 _WORTH = 2  # times the cheapest rung: exact search that costs no more is not given up
 _ERROR = 10  # risk of a wrong answer
 _HOPE = 3  # times the errors that the target allows: a ladder with more risk is not tested
@@ -137,13 +136,13 @@ def _rungs(index: Index, k: int) -> tuple[dict[Rung, float], ...]:
 def _cost(index: Index, rung: Rung, k: int) -> float:
     """About microseconds a query on one core of 2023."""
     metric, n, ivf = METRICS[index.metric], index.n, index.ivf
-    settled = _SETTLED + metric.settling_cost(index.vectors.dtype) * index.d
+    settled = SETTLED + metric.settling_cost(index.vectors.dtype) * index.d
     coded = 0.0002 + 0.000012 * ivf.p  # of a query alone; a scan of all shares what it reads among queries
     to_lists = 0.2 + ivf.nlist * (0.00012 + 0.000006 * ivf.p)
     if rung.nprobe is None and not isinstance(metric, Euclidean):
         return metric.scan_cost * n * index.d + k * settled
     if rung.nprobe is None:
-        return to_lists + _SCANNED * n + 0.0000042 * ivf.p * n + (4 * k + n // 60) * settled
+        return to_lists + (ROW + COMPONENT * ivf.p) * n + (4 * k + n // 60) * settled
     kept = rung.candidates(k, n)
     return to_lists + rung.nprobe * (0.05 + n / ivf.nlist * coded) + kept * (0.05 + settled)
 

@@ -20,7 +20,7 @@ _SAMPLE = 4096  # rows, at most, of which it is counted how many are ruled out
 _ROUNDING = 2 / np.sqrt(12)  # of a query's component and a stored vector's, times the root of p
 # Microseconds on one core of 2023: of a scan for each stored vector and for each of its components; for each product
 # of the projection; to settle a stored vector beside what the metric says of its values; and of a plain scan likewise.
-_ROW, _COMPONENT, _PRODUCT, _SETTLED, _PLAIN_ROW = 0.00012, 0.0000042, 0.00003, 0.02, 0.0015
+ROW, COMPONENT, _PRODUCT, SETTLED, _PLAIN_ROW = 0.00012, 0.0000042, 0.00003, 0.02, 0.0015
 
 
 def choose_components(
@@ -49,7 +49,7 @@ def choose_components(
         choices = _choices(projection)
         for p, share in zip(choices, _shares_not_ruled_out(xq, stored_xs, t, projection, choices), strict=True):
             product = 0 if projection.is_plain else _PRODUCT * p * d
-            costs.append((n * (_ROW + _COMPONENT * p + share * (_SETTLED + settling)) + product, p, projection))
+            costs.append((n * (ROW + COMPONENT * p + share * (SETTLED + settling)) + product, p, projection))
     least = min(cost for cost, *_ in costs)
     if least >= n * (_PLAIN_ROW + metric.scan_cost * d):
         return None

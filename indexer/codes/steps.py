@@ -36,7 +36,8 @@ def distances(
         (nq, m) float64, infinite for none. Exact for l2 and l1 between whole numbers while sums stay below 2^53;
         else the same bits for a pair of vectors whatever else is computed beside it.
     """
-    compiled, pairs = kernel(), _pairs(xq, x, metric)
+    compiled = kernel()
+    pairs = None if compiled is None else _pairs(xq, x, metric)
     if compiled is None or pairs is None:
         return plain.distances(xq, x, I, metric)
     D, I = np.empty(I.shape), np.ascontiguousarray(I, dtype=np.int64)
@@ -103,7 +104,8 @@ def scan(
     Returns:
         D (nq, k) as `distances` gives it, and I (nq, k).
     """
-    compiled, pairs = kernel(), _pairs(xq, x, metric)
+    compiled = kernel()
+    pairs = None if compiled is None else _pairs(xq, x, metric)
     if compiled is None or pairs is None:
         return plain.scan(table, coded, first, xq, x, k=k, metric=metric, unit=unit)
     D, I, room = np.empty((len(xq), k)), np.empty((len(xq), k), dtype=np.int64), np.empty((len(xq), 2 * k, 2))

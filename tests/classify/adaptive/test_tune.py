@@ -30,14 +30,14 @@ from knnvote.indexer.threads import limit_threads
 ANSWERS = ("label", "confidence")
 
 
-SCANNED = tune._SCANNED
+ROW = tune.ROW
 
 
 @pytest.fixture(scope="module", autouse=True)
 def exact_search_is_dear():
     """Of so few images it costs less than any rung, and no rungs are tried."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune, "_SCANNED", 0.1)
+        patch.setattr(tune, "ROW", 0.1)
         yield
 
 
@@ -177,7 +177,7 @@ def test_a_target_of_1_is_exact_search(tmp_path, is_regression):
 
 
 def test_few_small_images_are_searched_exactly(tmp_path, monkeypatch):
-    monkeypatch.setattr(tune, "_SCANNED", SCANNED)
+    monkeypatch.setattr(tune, "ROW", ROW)
     digits = split_digits()
     index = build(tmp_path / "x.knn", digits.train_images, digits.train_labels, tune=Tuning())
     assert index.tuned.label.ladder == index.tuned.confidence.ladder == (EXACT,)
