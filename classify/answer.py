@@ -29,6 +29,12 @@ class Answer:
         rule: by which it answered.
         prediction: (nq,) Arrow array of the labels' type (float64 for regression); null unless the status is ok.
         confidence: (nq,) float64, the winner's share of the vote; NaN for bad images and for regression.
+        best: (nq,) Arrow array of the same type, what the prediction is or would be where the classifier abstains; null
+            for bad images.
+        second: (nq,) Arrow array of the same type, the class with the next most votes; null where all neighbours are of
+            one class, for bad images and for regression.
+        margin: (nq,) float64, by how much the winner's share of the vote is more than the second's; NaN for bad images
+            and for regression.
         D: (nq, k) float64 distances of the neighbours in the index's metric, ascending; NaN for bad images.
         I: (nq, k) int64 rows of the neighbours in the index; -1 for bad images.
         status: (nq,) strings ``ok``, ``abstained`` or ``bad_image``.
@@ -47,13 +53,16 @@ class Answer:
         >>> answer.D.shape, answer.I[:, 0].tolist()
         ((3, 5), [0, 1, 2])
         >>> answer.to_table(neighbors=True).column_names
-        ['prediction', 'confidence', 'distance', 'status', 'reason', 'neighbors']
+        ['prediction', 'confidence', 'distance', 'best', 'second', 'margin', 'status', 'reason', 'neighbors']
     """
 
     index: Index
     rule: Rule
     prediction: pa.Array
     confidence: NDArray[np.float64]
+    best: pa.Array
+    second: pa.Array
+    margin: NDArray[np.float64]
     D: NDArray[np.float64]
     I: NDArray[np.int64]
     status: NDArray[np.object_]
@@ -131,6 +140,9 @@ class Answer:
             self.prediction,
             pa.array(self.confidence, from_pandas=True),
             pa.array(self.D[:, 0], mask=missing),
+            self.best,
+            self.second,
+            pa.array(self.margin, from_pandas=True),
             pa.array(self.status, pa.string()),
             pa.array(self.reason, pa.string()),
         ]
@@ -160,6 +172,9 @@ def answer_schema(index: Index, *, prefix: str = "", neighbors: bool = False, pr
         ("prediction", label),
         ("confidence", pa.float64()),
         ("distance", pa.float64()),
+        ("best", label),
+        ("second", label),
+        ("margin", pa.float64()),
         ("status", pa.string()),
         ("reason", pa.string()),
     ]

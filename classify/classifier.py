@@ -26,7 +26,7 @@ from .answer import ABSTAINED, BAD_IMAGE, OK, Answer
 from .scale import Scale
 from .search.ladder import PROMISES, Promise
 from .search.search import Found, check_k, find, promises_differ
-from .vote import Rule, mean_target, vote
+from .vote import Rule, mean_target, runner_up, vote
 
 
 @dataclass(frozen=True)
@@ -199,18 +199,32 @@ class Classifier:
         is_image = I[:, 0] >= 0
         status, reason = np.full(len(I), OK, dtype=object), np.full(len(I), None, dtype=object)
         status[list(bad)], reason[list(bad)] = BAD_IMAGE, list(bad.values())
-        confidence = np.full(len(I), np.nan)
+        best, second, confidence, margin = self._vote(D, I, is_image)
+        self._abstain(D, confidence, is_image, status, reason)
+        prediction = pc.if_else(pa.array(status == OK, pa.bool_()), best, pa.scalar(None, best.type))
+        return Answer(self.index, self.rule, prediction, confidence, best, second, margin, D, I, status, reason, rung)
+
+    def _vote(
+        self, D: NDArray[np.float64], I: NDArray[np.int64], is_image: NDArray[np.bool_]
+    ) -> tuple[pa.Array, pa.Array, NDArray[np.float64], NDArray[np.float64]]:
+        """The first class, the second, the first one's share and its margin, each (nq,); of a regression the mean."""
+        confidence, margin = np.full(len(I), np.nan), np.full(len(I), np.nan)
         if self.index.is_regression:
             mean = np.full(len(I), np.nan)
             mean[is_image] = mean_target(self.index.targets[I[is_image]], D[is_image], self.rule.weights)
-            values = pa.array(mean)
-        else:
-            codes = np.zeros(len(I), dtype=np.int32)
-            codes[is_image], confidence[is_image] = vote(self.index.class_codes[I[is_image]], D[is_image], self.rule)
-            values = self.index.classes.take(pa.array(codes))
-        self._abstain(D, confidence, is_image, status, reason)
-        prediction = pc.if_else(pa.array(status == OK, pa.bool_()), values, pa.scalar(None, values.type))
-        return Answer(self.index, self.rule, prediction, confidence, D, I, status, reason, rung)
+            return pa.array(mean, mask=~is_image), pa.nulls(len(I), pa.float64()), confidence, margin
+        first, second = np.zeros(len(I), np.int32), np.full(len(I), -1, np.int32)
+        D, codes = D[is_image], self.index.class_codes[I[is_image]]
+        first[is_image], confidence[is_image] = vote(codes, D, self.rule)
+        second[is_image], share = runner_up(codes, D, self.rule, first[is_image])
+        margin[is_image] = confidence[is_image] - share
+        names = self.index.classes
+        return (
+            names.take(pa.array(first, mask=~is_image)),
+            names.take(pa.array(second, mask=second < 0)),
+            confidence,
+            margin,
+        )
 
     def _abstain(
         self,

@@ -82,19 +82,60 @@ def vote(codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule) -> tuple[
     Returns:
         winner (nq,) int32, and confidence (nq,) float64: the winner's share of the vote.
     """
+    votes, distance, total = _sums(codes, D, rule)
+    most = votes.max(axis=1)
+    return _first(codes, votes == most[:, None], distance, rule), most / total
+
+
+def runner_up(
+    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, winner: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """The class that would win each query's vote if the winner's voters had none.
+
+    Args:
+        codes: (nq, k) class of each neighbour, as `vote` takes it.
+        D: (nq, k) distances, ascending.
+        rule: weights and ties.
+        winner: (nq,) as `vote` found it.
+
+    Returns:
+        second (nq,) int32, -1 where all neighbours are of one class, and share (nq,) float64 of the vote, 0 there.
+    """
+    second, share = np.full(len(codes), -1, np.int32), np.zeros(len(codes))
+    others = codes != winner[:, None]
+    rows = np.flatnonzero(others.any(axis=1))
+    if not len(rows):
+        return second, share
+    codes, others = codes[rows], others[rows]
+    votes, distance, total = _sums(codes, D[rows], rule)
+    most = np.where(others, votes, -1).max(axis=1)
+    second[rows] = _first(codes, others & (votes == most[:, None]), distance, rule)
+    share[rows] = most / total
+    return second, share
+
+
+def _sums(
+    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """At each neighbour's place the votes (nq, k) and distances (nq, k) of all of its class; and all votes (nq,)."""
     w = rule.weighting(D)
     votes, distance = np.zeros_like(D), np.zeros_like(D)
-    for j in range(codes.shape[1]):  # what stands at each neighbour's place is the sum over all neighbours of its class
+    for j in range(codes.shape[1]):
         same = codes == codes[:, j, None]
         votes += same * w[:, j, None]
         distance += same * D[:, j, None]
-    most = votes.max(axis=1)
-    tied = votes == most[:, None]
+    return votes, distance, _total(w)
+
+
+def _first(
+    codes: NDArray[np.int32], tied: NDArray[np.bool_], distance: NDArray[np.float64], rule: Rule
+) -> NDArray[np.int32]:
+    """The first (nq,) by the rule of the classes that are tied (nq, k), one at least for each query."""
     if rule.ties == "nearest":
-        distance[~tied] = np.inf
-        tied &= distance == distance.min(axis=1)[:, None]
-    winner = np.where(tied, codes, np.iinfo(np.int32).max).min(axis=1)
-    return winner.astype(np.int32), most / _total(w)
+        distance = np.where(tied, distance, np.inf)
+        tied = tied & (distance == distance.min(axis=1)[:, None])
+    first: NDArray[np.int32] = np.where(tied, codes, np.iinfo(np.int32).max).min(axis=1).astype(np.int32)
+    return first
 
 
 def class_shares(

@@ -14,6 +14,7 @@ from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
 from knnvote.data.locations import Location
 from knnvote.data.text import describe_error
 
+COLUMNS = 2  # of an answer: 1, which has no number in its receipt, was without best, second and margin
 ROW_GROUP = 16_384  # more would show in the job's memory
 _GROUP_BYTES = 1 << 27  # of the answers of a row group
 _VOTER_BYTES = 100  # of a neighbour in an answer, with an id of usual length
@@ -192,10 +193,14 @@ def in_one_piece(table: pa.Table) -> pa.Table:
         raise
 
 
+_LABEL = pa.types.is_integer, pa.types.is_floating, pa.types.is_string, pa.types.is_boolean
 _TYPES: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
-    "prediction": (pa.types.is_integer, pa.types.is_floating, pa.types.is_string, pa.types.is_boolean),
+    "prediction": _LABEL,
     "confidence": (pa.types.is_floating,),
     "distance": (pa.types.is_floating,),
+    "best": _LABEL,
+    "second": _LABEL,
+    "margin": (pa.types.is_floating,),
     "status": (pa.types.is_string,),
     "reason": (pa.types.is_string,),
 }

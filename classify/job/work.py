@@ -13,7 +13,7 @@ from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import Location
 from knnvote.indexer.folder.open import OpenedIndex
 
-from .output import OutputOptions
+from .output import COLUMNS, OutputOptions
 from .receipt import Counts
 
 BATCH_SIZE = 2048
@@ -96,7 +96,8 @@ class Work:
     @cached_property
     def made_from(self) -> dict[str, Any]:
         """The part of every receipt that all files of the job share; as JSON gives it back."""
-        shaping = {**asdict(self.rule), **asdict(self.options.images), **asdict(self.options.output)}
+        columns = {"columns": COLUMNS}
+        shaping = {**columns, **asdict(self.rule), **asdict(self.options.images), **asdict(self.options.output)}
         if shaping["background"] is None:  # which jobs of before had no word for: they go on
             del shaping["background"]
         record: dict[str, Any] = json.loads(json.dumps({"index": self.fingerprint, "options": shaping}))

@@ -35,15 +35,24 @@ def some_bad():
 
 
 def test_columns_are_in_the_order_that_is_documented(classifier):
-    assert answer_schema(classifier.index).names == ["prediction", "confidence", "distance", "status", "reason"]
-    assert answer_schema(classifier.index, **EVERYTHING).names[5:] == ["neighbors", "probabilities"]
+    assert answer_schema(classifier.index).names == [
+        "prediction",
+        "confidence",
+        "distance",
+        "best",
+        "second",
+        "margin",
+        "status",
+        "reason",
+    ]
+    assert answer_schema(classifier.index, **EVERYTHING).names[8:] == ["neighbors", "probabilities"]
     assert classifier(IMAGES).to_table().schema == answer_schema(classifier.index)
 
 
 def test_a_prefix_stands_before_every_added_column(classifier):
     schema = answer_schema(classifier.index, prefix="knn_", **EVERYTHING)
     assert all(name.startswith("knn_") for name in schema.names)
-    assert len(schema) == 7
+    assert len(schema) == 10
     assert classifier(IMAGES).to_table(prefix="knn_", **EVERYTHING).schema == schema
 
 
@@ -73,7 +82,9 @@ def test_what_is_unknown_is_null_and_never_nan(classifier):
     assert bad.pop("reason") == "pixel 0 is NaN"
     assert set(bad.values()) == {None}
     for name in table.column_names:
-        assert table[name].null_count == (5 if name == "reason" else 0 if name == "status" else 1)
+        unanimous = classifier(some_bad()).margin == 1
+        nulls = {"reason": 5, "status": 0, "second": 1 + unanimous.sum()}
+        assert table[name].null_count == nulls.get(name, 1)
 
 
 def test_probabilities_carry_the_names_of_the_classes_and_sum_to_one(classifier):
@@ -92,7 +103,7 @@ def test_probabilities_of_a_regression_are_refused(tmp_path):
 
 
 def test_beside_the_neighbours_of_an_adaptive_index_stands_the_rung_that_settled_them_null_for_bad_images(adaptive):
-    assert answer_schema(adaptive.index, **EVERYTHING).names[5:] == ["neighbors", "rung", "probabilities"]
+    assert answer_schema(adaptive.index, **EVERYTHING).names[8:] == ["neighbors", "rung", "probabilities"]
     assert "rung" not in answer_schema(adaptive.index, probabilities=True).names
     assert answer_schema(adaptive.index, neighbors=True, prefix="knn_").names[-1] == "knn_rung"
     images = some_bad()

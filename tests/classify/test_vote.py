@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, OK
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.search import search
-from knnvote.classify.vote import Rule, class_shares, mean_target, vote
+from knnvote.classify.vote import Rule, class_shares, mean_target, runner_up, vote
 from knnvote.classify.weighting import read_weighting
 from knnvote.data.errors import OptionError
 from knnvote.data.sample import split_digits
@@ -149,17 +149,16 @@ def added(values):
     return functools.reduce(operator.add, values, 0.0)
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    neighbors=st.integers(1, 12).flatmap(
-        lambda k: st.tuples(
-            st.lists(st.integers(0, 4), min_size=k, max_size=k),
-            st.lists(st.sampled_from([0.0, 0.25, 1.0, 2.0, 3.0, 7.5]), min_size=k, max_size=k).map(sorted),
-        )
-    ),
-    weights=st.sampled_from([*WEIGHTS]),
-    ties=st.sampled_from(TIES),
+NEIGHBORS = st.integers(1, 12).flatmap(
+    lambda k: st.tuples(
+        st.lists(st.integers(0, 4), min_size=k, max_size=k),
+        st.lists(st.sampled_from([0.0, 0.25, 1.0, 2.0, 3.0, 7.5]), min_size=k, max_size=k).map(sorted),
+    )
 )
+
+
+@settings(max_examples=200, deadline=None)
+@given(neighbors=NEIGHBORS, weights=st.sampled_from([*WEIGHTS]), ties=st.sampled_from(TIES))
 def test_every_vote_is_the_one_counted_by_hand_and_shares_sum_to_one(neighbors, weights, ties):
     codes, D = neighbors
     winner, confidence = one(codes, D, weights=weights, ties=ties)
@@ -168,6 +167,25 @@ def test_every_vote_is_the_one_counted_by_hand_and_shares_sum_to_one(neighbors, 
     assert shares.sum() == pytest.approx(1)
     assert shares.max() == shares[winner] == confidence
     assert (shares[[c for c in range(5) if c not in codes]] == 0).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(neighbors=NEIGHBORS, weights=st.sampled_from([*WEIGHTS]), ties=st.sampled_from(TIES))
+def test_the_second_is_the_class_that_wins_where_nobody_votes_for_the_first(neighbors, weights, ties):
+    codes, D = neighbors
+    rule = Rule(k=len(D), weights=weights, ties=ties)
+    given_codes, given_D = np.array([codes], np.int32), np.array([D])
+    (winner,), _ = vote(given_codes, given_D, rule)
+    (second,), (share,) = runner_up(given_codes, given_D, rule, np.array([winner], np.int32))
+    if set(codes) == {winner}:
+        assert (second, share) == (-1, 0)
+    else:
+        others = sorted(set(codes) - {winner})
+        shares = class_shares(given_codes, given_D, 5, weights)[0]
+        best = [c for c in others if shares[c] == shares[others].max()]
+        total = {c: added(D[j] for j in range(len(D)) if codes[j] == c) for c in best}
+        expected = min(best, key=lambda c: (total[c], c)) if ties == "nearest" else best[0]
+        assert (second, share) == (expected, shares[expected])
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +235,8 @@ def test_regression_is_that_of_scikit_learn(tmp_path, k, weights):
     expected = reference.predict(QUERIES.astype(np.float64))
     assert np.allclose(answer.prediction.to_numpy()[alike], expected[alike], rtol=1e-12, atol=0)
     assert np.isnan(answer.confidence).all()
+    assert answer.best.equals(answer.prediction)
+    assert answer.second.null_count == len(answer.margin) == np.isnan(answer.margin).sum()
 
 
 def test_below_min_confidence_the_answer_is_null_and_at_it_a_label(digits_classifier):
@@ -230,6 +250,11 @@ def test_below_min_confidence_the_answer_is_null_and_at_it_a_label(digits_classi
     sure = np.flatnonzero(~unsure)
     assert answer.prediction.take(sure).equals(plain.prediction.take(sure))
     assert np.array_equal(answer.confidence, plain.confidence)
+    assert answer.best.equals(plain.prediction)
+    assert plain.second.null_count == (plain.confidence == 1).sum()
+    assert np.array_equal(answer.second.is_null(), plain.margin == 1)
+    shares = np.sort(plain.probabilities(), axis=1)
+    assert np.array_equal(answer.margin, shares[:, -1] - shares[:, -2])
     assert set(answer.reason[unsure]) == {"confidence below 0.8"}
     assert set(answer.reason[~unsure]) == {None}
 
@@ -257,7 +282,8 @@ def test_a_bad_image_votes_for_nothing_and_changes_no_other_answer(digits_classi
     assert answer.reason[rows].tolist() == list(bad.values())
     assert answer.prediction.take(rows).null_count == 3
     assert (answer.I[rows] == -1).all()
-    for values in (answer.D, answer.confidence, answer.probabilities()):
+    assert all(column.take(rows).null_count == 3 for column in (answer.best, answer.second))
+    for values in (answer.D, answer.confidence, answer.margin, answer.probabilities()):
         assert np.isnan(values[rows]).all()
         assert not np.isnan(values[good]).any()
     assert answer.neighbors().take(rows).null_count == 3

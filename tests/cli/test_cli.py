@@ -256,7 +256,10 @@ def test_every_option_of_classify_reaches_the_output(invoke):
     rows = pq.read_table("o/good.parquet").to_pylist()
     assert list(rows[0]) == [
         "label",
-        *(f"knn_{name}" for name in ("prediction", "confidence", "distance", "status", "reason")),
+        *(
+            f"knn_{name}"
+            for name in ("prediction", "confidence", "distance", "best", "second", "margin", "status", "reason")
+        ),
         "knn_neighbors",
         "knn_probabilities",
     ]

@@ -117,7 +117,7 @@ def answers(folder):
     found = {}
     for job in EXACT:
         rows = pq.read_table(folder / f"job-{job}" / "test.parquet").to_pylist()
-        rounded = ("confidence", "distance", "probabilities")
+        rounded = ("confidence", "distance", "margin", "probabilities")
         for row in rows:
             row["neighbors"] = [neighbor["id"] for neighbor in row["neighbors"] or ()]
         kept = [{key: value for key, value in row.items() if key not in rounded} for row in rows]

@@ -46,7 +46,9 @@ def test_a_column_to_keep_that_does_not_exist_is_refused_with_those_that_do(clas
             kept_columns(SCHEMA, ["image"], added, OutputOptions(keep=(name,)))
 
 
-@pytest.mark.parametrize("name", ["prediction", "confidence", "distance", "status", "reason", "neighbors"])
+@pytest.mark.parametrize(
+    "name", ["prediction", "confidence", "distance", "best", "second", "margin", "status", "reason", "neighbors"]
+)
 def test_an_input_column_with_the_name_of_ours_is_refused_with_a_word_on_prefix(classifier, name):
     added = answer_schema(classifier.index, **EVERYTHING.of_answers)
     schema = SCHEMA.append(pa.field(name, pa.int64()))

@@ -88,7 +88,17 @@ def test_every_input_row_gets_one_output_row_in_order_with_the_answer_of_the_cla
     summary = run(classifier, source, tmp_path / "out")
     table = pq.read_table(tmp_path / "out" / "a.parquet")
     answer = classifier(QUERIES)
-    assert table.column_names == ["label", "prediction", "confidence", "distance", "status", "reason"]
+    assert table.column_names == [
+        "label",
+        "prediction",
+        "confidence",
+        "distance",
+        "best",
+        "second",
+        "margin",
+        "status",
+        "reason",
+    ]
     assert table["label"].to_pylist() == list(range(20))
     assert table["prediction"].to_pylist() == answer.prediction.to_pylist()
     assert table["confidence"].to_numpy().tolist() == answer.confidence.tolist()
@@ -300,7 +310,7 @@ def test_a_finished_folder_is_read_as_one_table_by_readers_that_take_every_file_
     (tmp_path / "in" / "z.parquet").write_text("broken")
     out = tmp_path / "out"
     assert len(run(classifier, tmp_path / "in", out).failed) == 1
-    assert pl.read_parquet(out).shape == (40, 6)
+    assert pl.read_parquet(out).shape == (40, 9)
     assert len(duckdb.read_parquet(f"{out}/**").fetchall()) == 40
     assert len(pq.read_table(out)) == 40
     assert [file.name for file in out.iterdir() if file.is_file()].count(ENDED) == 1
