@@ -1,0 +1,67 @@
+"""Coverage against accuracy: the share of answers above a threshold of confidence, and how many of them are right."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knnvote.classify.interval import share_interval
+from knnvote.indexer.rungs import Interval
+
+_FEW = 6
+_STEPS = 100  # of a threshold that can be typed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """What is accepted where confidence is at least a threshold, as ``--min-confidence`` has it.
+
+    Attributes:
+        threshold: of the confidence.
+        images: that are accepted.
+        coverage: their share of all.
+        accuracy: the share of the accepted ones with the right label.
+    """
+
+    threshold: float
+    images: int
+    coverage: float
+    accuracy: Interval
+
+
+def cover(
+    confidence: NDArray[np.float64], right: NDArray[np.bool_], thresholds: NDArray[np.float64] | None = None
+) -> list[Coverage]:
+    """What each threshold accepts, the lowest first; one that no confidence reaches is left out.
+
+    Args:
+        confidence: (nq,) of each answer.
+        right: (nq,) whether it is the true label.
+        thresholds: by default every confidence that occurs, between which nothing changes.
+    """
+    order = np.argsort(confidence)[::-1]
+    limits = np.unique(confidence if thresholds is None else thresholds)
+    accepted = len(order) - np.searchsorted(confidence[order[::-1]], limits)
+    hits = np.append(0, np.cumsum(right[order]))
+    return [
+        Coverage(
+            threshold=float(limit),
+            images=int(images),
+            coverage=int(images) / len(order),
+            accuracy=share_interval(int(hits[images]), int(images)),
+        )
+        for limit, images in zip(limits, accepted, strict=True)
+        if images
+    ]
+
+
+def few_thresholds(confidence: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Six thresholds at most that show how coverage falls, in hundredths, ascending: every share where k is small.
+
+    They are rounded down, so that two of three votes are accepted above the 0.66 that is shown and can be typed.
+    """
+    values, images = np.unique(confidence, return_counts=True)
+    if len(values) > _FEW:
+        rejected = np.cumsum(images) - images
+        values = values[np.searchsorted(rejected, np.linspace(0, rejected[-1], _FEW))]
+    return np.unique(np.floor(np.round(values * _STEPS, 6)) / _STEPS)
