@@ -28,6 +28,8 @@ from .search.ladder import PROMISES, Promise
 from .search.search import Found, check_k, find, promises_differ
 from .vote import Rule, mean_target, runner_up, vote
 
+_OF_INDEX = Rule()  # stands for the one that the index was made for, until it is asked
+
 
 @dataclass(frozen=True)
 class Classifier:
@@ -35,7 +37,7 @@ class Classifier:
 
     Attributes:
         index: in memory or opened.
-        rule: of the vote.
+        rule: of the vote; by default the one that the index was made for (`Rule.of`).
         promise: what of an adaptive index's answers agrees with exact search's as often as it was tuned for: the
             ``label`` alone, which is faster, or ``confidence`` and label, as is asked of one that abstains by its
             confidence; `find` has more.
@@ -54,12 +56,14 @@ class Classifier:
     """
 
     index: Index
-    rule: Rule = field(default_factory=Rule)
+    rule: Rule = _OF_INDEX
     promise: Promise = field(default="label", kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the rule against the index."""
         check_index(self.index)
+        if self.rule is _OF_INDEX:
+            object.__setattr__(self, "rule", Rule.of(self.index))
         check_k(self.index, self.rule.k)
         check_one_of("promise", self.promise, PROMISES)
         if self.index.is_regression and self.rule.min_confidence is not None:
@@ -75,7 +79,8 @@ class Classifier:
         Raises:
             KnnvoteError: it is no index folder, of a newer format, or damaged.
         """
-        return cls(open_index(path), rule or Rule())
+        index = open_index(path)
+        return cls(index, rule or Rule.of(index))
 
     def __call__(self, images: NDArray[Any] | SupportsArrow | bytes | list[bytes]) -> Answer:
         """Classify images.

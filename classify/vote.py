@@ -1,13 +1,17 @@
 """The vote of k neighbours: a class, how sure it is, or none; for regression their mean."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.data.errors import check, check_one_of, is_number, is_whole, plain
+from knnvote.data.errors import OptionError, check, check_one_of, is_number, is_whole, param, plain
+from knnvote.indexer.index import Index
 from knnvote.indexer.names import TIES, WEIGHTS, Ties, Weights
+from knnvote.indexer.rungs import VoteDefaults
 
 from .weighting import Weighting, is_weighting, read_weighting
 
@@ -56,10 +60,60 @@ class Rule:
         for name in ("k", "min_confidence", "max_distance"):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
+    @classmethod
+    def of(
+        cls,
+        *indexes: Index,
+        k: int | None = None,
+        weights: Weights | None = None,
+        ties: Ties | None = None,
+        min_confidence: float | None = None,
+        max_distance: float | None = None,
+    ) -> "Rule":
+        """The rule of the vote that indexes were made for, but for what is given.
+
+        Of one index the confidence from which it accepts answers is kept, where the vote is its own.
+
+        Raises:
+            OptionError: indexes were made for different votes, and it is not given which is meant.
+
+        Example:
+            >>> from knnvote import Rule, open_index
+            >>> Rule.of(open_index("digits.knn"), weights="distance").k
+            5
+        """
+        rule = cls(
+            k=_common(indexes, "k") if k is None else k,
+            weights=weights or _common(indexes, "weights"),
+            ties=ties or _common(indexes, "ties"),
+            min_confidence=min_confidence,
+            max_distance=max_distance,
+        )
+        acceptance = indexes[0].vote.acceptance if len(indexes) == 1 else None
+        if min_confidence is not None or acceptance is None or not rule.is_vote_of(indexes[0]):
+            return rule
+        return replace(rule, min_confidence=acceptance.min_confidence)
+
+    def is_vote_of(self, index: Index) -> bool:
+        """Whether k, weights and ties are those that an index was made for."""
+        vote = index.vote
+        return (self.k, self.weights, self.ties) == (vote.k, vote.weights, vote.ties)
+
     @property
     def weighting(self) -> Weighting:
         """What `weights` stands for."""
         return read_weighting(self.weights)
+
+
+def _common(indexes: Sequence[Index], name: str) -> Any:
+    """What those indexes have in common that were made for a vote, of its k, weights or ties."""
+    values = {getattr(index.own_vote, name): index for index in indexes if index.own_vote is not None}
+    if len(values) > 1:
+        (value, index), (other, another) = list(values.items())[:2]
+        raise OptionError(
+            f"{index.path} was made for {name} {value}, and {another.path} for {other}: give {param(name)}"
+        )
+    return next(iter(values), getattr(VoteDefaults(), name))
 
 
 def check_weights(weights: Weights) -> None:

@@ -37,9 +37,18 @@ def spelled_reasons(reasons: Mapping[int, str], spell: Spell) -> dict[int, str]:
     return {row: spelled(reason, spell) for row, reason in reasons.items()}
 
 
+class Note(UserWarning):
+    """Something to be told in Python, with parameters as they are written there; `marked` is for other faces."""
+
+    def __init__(self, marked: str) -> None:
+        """Keep the text with its marks."""
+        super().__init__(spelled(marked, str))
+        self.marked = marked
+
+
 def warn(note: str) -> None:
-    """Tell something in Python, with parameters as they are written there."""
-    warnings.warn(spelled(note, str), stacklevel=3)
+    """Tell something in Python."""
+    warnings.warn(Note(note), stacklevel=3)
 
 
 def as_recorded(name: str) -> str:

@@ -26,14 +26,13 @@ from .faiss_index import Built, build_faiss, faiss_metric, held_vectors
 from .folder.generations import LOCK, is_leftover
 from .folder.write import write_folder
 from .index import Index, Timing
-from .manifest import AdaptiveSettings, Manifest, is_index_folder
+from .manifest import Manifest, is_index_folder
 from .names import KINDS, METRIC_NAMES, Kind, MetricName
-from .rungs import Tuned
 from .threads import limit_threads
 from .training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
 
 MAX_SEED = 2**31 - 1  # what FAISS takes
-Tune = Callable[[Index], Tuned]  # called with an adaptive index that is not yet on disk
+Tune = Callable[[Index], Index]  # called with an index that is not yet on disk; gives it with what was found of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +92,8 @@ def index_files(
         out: the index folder to make.
         training: what the user says of the images.
         options: what kind of index to build.
-        tune: finds the rungs of an adaptive index (`knnvote.Tuning`); without it the most careful one stands.
+        tune: finds the rungs of an adaptive index, and the vote that stands where none is asked for (`knnvote.Tuning`);
+            without it the most careful rung stands.
         progress: told the rows of each batch.
         tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
 
@@ -133,7 +133,8 @@ def index_arrays(
         out: the index folder to make.
         is_regression: labels are numbers to be averaged.
         options: what kind of index to build.
-        tune: finds the rungs of an adaptive index (`knnvote.Tuning`); without it the most careful one stands.
+        tune: finds the rungs of an adaptive index, and the vote that stands where none is asked for (`knnvote.Tuning`);
+            without it the most careful rung stands.
 
     Raises:
         KnnvoteError: the arrays do not fit, or `out` cannot be written or is in use; nothing there is changed.
@@ -187,7 +188,7 @@ def build(examples: TrainingSet, out: Path, options: IndexOptions, tune: Tune | 
         examples: what to store.
         out: the index folder.
         options: what kind of index to build.
-        tune: finds the rungs of an adaptive index.
+        tune: finds what is known of the index's answers.
         start: `time.perf_counter()` when the reading of examples began.
 
     Raises:
@@ -205,7 +206,7 @@ def build_in_memory(
         examples: what to store.
         path: where the index will be, or what messages call it.
         options: what kind of index to build.
-        tune: finds the rungs of an adaptive index.
+        tune: finds what is known of the index's answers.
         start: `time.perf_counter()` when the reading of examples began.
 
     Returns:
@@ -222,13 +223,12 @@ def build_in_memory(
     manifest = _manifest(examples, options, built)
     index = Index(path, manifest, built.index, x, labels, examples.provenance, built.inverted_file)
     untuned = time.perf_counter()
-    if tune is not None and isinstance(manifest.search, AdaptiveSettings):
+    if tune is not None:
         with limit_threads(options.threads):
-            manifest = replace(manifest, search=replace(manifest.search, tuned=tune(index)))
+            index = tune(index)
     held = held_vectors(built.index, x.dtype)
     if held is not None and np.array_equal(held, x):
-        x = held  # in memory once
-    index = replace(index, manifest=manifest, vectors=x)
+        index = replace(index, vectors=held)  # in memory once
     end = time.perf_counter()
     read_seconds, build_seconds, tune_seconds = (round(span, 3) for span in (read - start, end - read, end - untuned))
     return index, Timing(read_seconds=read_seconds, build_seconds=build_seconds, tune_seconds=tune_seconds)

@@ -140,10 +140,18 @@ _RUNG: dict[str, Callable[[Any], bool]] = {
 }
 _is_rung = _record_of(**_RUNG)
 _is_measured_rung = _record_of(**_RUNG, settled=_is_share, agreement=lambda value: value is None or _is_share(value))
+_is_interval = _record_of(value=_is_share, low=_is_share, high=_is_share)
 _are_answers = _record_of(
     rungs=_list_of(_is_measured_rung),
-    agreement=_record_of(value=_is_share, low=_is_share, high=_is_share),
+    agreement=_is_interval,
     reached=lambda value: isinstance(value, bool),
+)
+_is_acceptance = _record_of(
+    target_accuracy=_is_share,
+    min_confidence=_is_share,
+    coverage=_is_share,
+    accuracy=_is_interval,
+    images=_is_count,
 )
 _is_tuned = _record_with(
     {"ties": _one_of(*TIES)},
@@ -187,6 +195,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
 _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "feature_names": _list_of(_is_text),
     "estimator": _record_with({"n_neighbors": _is_positive, "weights": _is_weights, "ties": _one_of(*TIES)}),
+    "vote": _record_with({"acceptance": _is_acceptance}, k=_is_positive, weights=_is_weights, ties=_one_of(*TIES)),
 }
 
 
@@ -247,6 +256,11 @@ def _estimator_fits(manifest: dict[str, Any]) -> bool:
     return manifest["task"] == "classification" or "ties" not in manifest.get("estimator", {})
 
 
+def _vote_fits(manifest: dict[str, Any]) -> bool:
+    """A mean has no confidence."""
+    return manifest["task"] == "classification" or "acceptance" not in manifest.get("vote", {})
+
+
 def _files_fit(manifest: dict[str, Any]) -> bool:
     """Labels and vectors are there, what the kind searches by, and all have room for what they are to hold."""
     files, has_codes = manifest["files"], manifest["kind"] == "adaptive" or "grid" in manifest["search"]
@@ -270,4 +284,5 @@ _TOGETHER: dict[str, Callable[[dict[str, Any]], bool]] = {
     "files": _files_fit,
     "feature_names": _feature_names_fit,
     "estimator": _estimator_fits,
+    "vote": _vote_fits,
 }

@@ -32,7 +32,7 @@ from .labels import read_ids
 from .manifest import Source, read_manifest
 from .training import TrainingOptions, TrainingSet, read_training_set
 
-Tuner = Callable[..., Tune]  # called with k, weights, ties and target_agreement: `knnvote.Tuning`
+Tuner = Callable[..., Tune]  # called with k, weights, ties and targets: `knnvote.Tuning`
 _BLOCK = 4096
 _ID_BATCH = 1 << 16
 
@@ -179,7 +179,7 @@ def _claimed(path: Path) -> Iterator[Index]:
 
 def _check_tuning(index: Index, tuning: Tuner | None) -> None:
     """Refuse, before any work, to leave an index without the promise that it had."""
-    if index.tuned is not None and tuning is None:
+    if tuning is None and (index.tuned is not None or index.vote.acceptance is not None):
         raise KnnvoteError(f"{index.path} was tuned, and has to be tuned again: pass tuning=knnvote.Tuning")
 
 
@@ -298,7 +298,15 @@ def _build_again(
         seed=index.manifest.seed,
         threads=threads,
     )
-    tuned, tune = index.tuned, None
-    if tuned is not None and tuning is not None:
-        tune = tuning(k=tuned.k, weights=tuned.weights, ties=tuned.ties, target_agreement=tuned.target_agreement)
-    build(examples, index.path, options, tune, start=start)
+    build(examples, index.path, options, _as_before(index, tuning), start=start)
+
+
+def _as_before(index: Index, tuning: Tuner | None) -> Tune:
+    """What tunes its successor for all that an index was tuned for."""
+    tuned, vote = index.tuned, index.vote
+    if tuning is None or (tuned is None and vote.acceptance is None):  # where nothing is measured
+        return lambda successor: replace(successor, manifest=replace(successor.manifest, vote=index.manifest.vote))
+    targets = {} if tuned is None else {"target_agreement": tuned.target_agreement}
+    if vote.acceptance is not None:
+        targets["target_accuracy"] = vote.acceptance.target_accuracy
+    return tuning(k=vote.k, weights=vote.weights, ties=vote.ties, **targets)

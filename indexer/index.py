@@ -17,7 +17,7 @@ from .faiss_index import held_vectors, holds
 from .manifest import AdaptiveSettings, Manifest
 from .metric import METRICS
 from .names import Kind, MetricName
-from .rungs import EXACT, Rung, Tuned
+from .rungs import EXACT, Rung, Tuned, VoteDefaults
 
 _LEAST_CANDIDATES = 64
 
@@ -147,6 +147,18 @@ class Index:
         if self.inverted_file is None:
             raise TypeError(f"{self.path} has no inverted file")
         return self.inverted_file
+
+    @property
+    def vote(self) -> VoteDefaults:
+        """The vote that it was made for, else the usual one."""
+        return self.own_vote or VoteDefaults()
+
+    @property
+    def own_vote(self) -> VoteDefaults | None:
+        """The vote that it was made for, as is recorded or was tuned for; None where nothing was said."""
+        if self.manifest.vote is not None or self.tuned is None:
+            return self.manifest.vote
+        return VoteDefaults(k=self.tuned.k, weights=self.tuned.weights, ties=self.tuned.ties)
 
     @property
     def tuned(self) -> Tuned | None:

@@ -14,7 +14,7 @@ from knnvote.data.locations import Location, locate
 
 from .fields import wrong_fields
 from .names import Kind, MetricName
-from .rungs import Rung, Tuned
+from .rungs import Rung, Tuned, VoteDefaults
 from .sealed import read_sealed
 
 FORMAT = 2  # an entry more or less is another format; 1 had other bounds, and is read where an index has none
@@ -163,6 +163,7 @@ class Manifest:
         feature_names: of each value of a vector, where it came from a table with a column a value; None elsewhere.
         estimator: parameters by which the estimator that saved it answered, where they are not those that an estimator
             has that is opened without them.
+        vote: that it was made for, where its tuning does not say the same; None where it does, or nothing was said.
         format: of its folder.
     """
 
@@ -195,6 +196,7 @@ class Manifest:
     checksum: str = ""
     feature_names: tuple[str, ...] | None = None
     estimator: dict[str, Any] = field(default_factory=dict)
+    vote: VoteDefaults | None = None
     format: int = FORMAT
 
     @property
@@ -243,6 +245,7 @@ class Manifest:
             files={role: StoredFile(**entry) for role, entry in record["files"].items()},
             feature_names=tuple(record["feature_names"]) if "feature_names" in record else None,
             estimator=record.get("estimator", {}),
+            vote=VoteDefaults.from_json(record["vote"]) if "vote" in record else None,
         )
 
     def _facts(self) -> dict[str, Any]:
@@ -276,6 +279,7 @@ class Manifest:
             "versions": self.versions,
             **({} if self.feature_names is None else {"feature_names": list(self.feature_names)}),
             **({"estimator": self.estimator} if self.estimator else {}),
+            **({} if self.vote is None else {"vote": self.vote.to_json()}),
         }
 
 

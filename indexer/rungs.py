@@ -1,7 +1,9 @@
-"""Rungs: settings of an adaptive index's search, from cheap to careful, and what tuning found of them."""
+"""Rungs: settings of an adaptive index's search, from cheap to careful; what tuning found of them and of the vote."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from .names import Ties, Weights
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,8 @@ class Tuned:
     """
 
     k: int
-    weights: str
-    ties: str = "nearest"
+    weights: Weights
+    ties: Ties = "nearest"
     target_agreement: float
     tolerance: float | None
     queries: int
@@ -175,3 +177,55 @@ class Tuned:
             label=MeasuredLadder.from_json(record["label"]),
             confidence=MeasuredLadder.from_json(record["confidence"]),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acceptance:
+    """The least confidence at which so many of the accepted answers are right as was wanted.
+
+    Attributes:
+        target_accuracy: that the lower end of the interval of accuracy had to reach.
+        min_confidence: that was chosen.
+        coverage: share of the answers that it accepts.
+        accuracy: of these.
+        images: stored ones, each left out, whose answers were judged.
+    """
+
+    target_accuracy: float
+    min_confidence: float
+    coverage: float
+    accuracy: Interval
+    images: int
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "Acceptance":
+        """What `dataclasses.asdict` gave."""
+        return cls(**{**record, "accuracy": Interval(**record["accuracy"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoteDefaults:
+    """The vote that an index was made for, which stands where nothing else is said.
+
+    Attributes:
+        k: neighbours that vote.
+        weights: of the vote.
+        ties: what breaks ties of the vote.
+        acceptance: the least confidence that is accepted; None where every answer is.
+    """
+
+    k: int = 5
+    weights: Weights = "uniform"
+    ties: Ties = "nearest"
+    acceptance: Acceptance | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry ``vote`` of a manifest."""
+        accepted = {} if self.acceptance is None else {"acceptance": asdict(self.acceptance)}
+        return {"k": self.k, "weights": self.weights, "ties": self.ties, **accepted}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "VoteDefaults":
+        """What `to_json` gave."""
+        acceptance = Acceptance.from_json(record["acceptance"]) if "acceptance" in record else None
+        return cls(k=record["k"], weights=record["weights"], ties=record["ties"], acceptance=acceptance)

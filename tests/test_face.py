@@ -24,7 +24,16 @@ CLASSES = {
     "Tuning",
 }
 FUNCTIONS = {
-    *("add_files", "choose_k", "compare", "distance_limit", "find_suspects", "index_arrays", "index_files"),
+    *(
+        "add_files",
+        "choose_k",
+        "choose_threshold",
+        "compare",
+        "distance_limit",
+        "find_suspects",
+        "index_arrays",
+        "index_files",
+    ),
     *("open_index", "remove_ids", "run_job"),
 }
 GIVEN_BY = {"Answer": "Classifier", "Index": "open_index", "Summary": "run_job"}  # nobody makes one by its name
@@ -218,6 +227,7 @@ def test_where_an_opened_index_is_wanted_its_path_is_refused_with_what_to_give(g
         "index": (
             knnvote.Classifier,
             knnvote.choose_k,
+            knnvote.choose_threshold,
             knnvote.find_suspects,
             lambda x: knnvote.distance_limit(x, Rule()),
         ),

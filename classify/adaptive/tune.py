@@ -17,22 +17,24 @@ Costs are counted, not timed, so that the same images, options and seed give the
 """
 
 import itertools
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.classify.evaluation.threshold import check_target_accuracy, choose_threshold
 from knnvote.classify.interval import share_interval
 from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.vote import Rule, check_weights
-from knnvote.data.errors import check, check_one_of, is_number, is_whole, plain
+from knnvote.data.errors import check, check_one_of, is_number, is_whole, plain, warn
 from knnvote.indexer.codes.components import COMPONENT, ROW, SETTLED
 from knnvote.indexer.codes.inverted_file import training_rows
 from knnvote.indexer.index import Index
+from knnvote.indexer.manifest import AdaptiveSettings
 from knnvote.indexer.metric import METRICS, Euclidean
 from knnvote.indexer.names import TIES, Ties, Weights
-from knnvote.indexer.rungs import EXACT, Interval, Ladder, MeasuredLadder, MeasuredRung, Rung, Tuned
+from knnvote.indexer.rungs import EXACT, Interval, Ladder, MeasuredLadder, MeasuredRung, Rung, Tuned, VoteDefaults
 
 from .trials import ANSWERS, Answers, Queries, Trials, ask, copy_groups, try_rungs
 
@@ -59,13 +61,16 @@ _UNREACHED = replace(_EXACT_ALONE, reached=False)
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What to tune an adaptive index for; called with it while it is built.
+    """What an index is made for; called with it while it is built.
 
     Attributes:
         k: neighbours that vote.
         weights: of the vote.
         ties: what breaks ties of the vote, as `Rule` has it.
-        target_agreement: with exact search, that the lower end of its 95% interval must reach; 1 asks for exact search.
+        target_agreement: of an adaptive index with exact search, that the lower end of its 95% interval must reach; 1
+            asks for exact search.
+        target_accuracy: of accepted answers, that the lower end of its 95% interval must reach: the index keeps the
+            least confidence that does (`choose_threshold`); None accepts all answers.
 
     Example:
         >>> import numpy as np
@@ -80,6 +85,7 @@ class Tuning:
     weights: Weights = "uniform"
     ties: Ties = "nearest"
     target_agreement: float = 0.999
+    target_accuracy: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -92,18 +98,51 @@ class Tuning:
         check("k", self.k, is_whole(self.k) and self.k >= 1, "give a whole number of at least 1")
         is_share = is_number(self.target_agreement) and 0 < self.target_agreement <= 1
         check("target_agreement", self.target_agreement, is_share, "give a share above 0, at most 1")
-        for name in ("k", "target_agreement"):
+        check_target_accuracy(self.target_accuracy)
+        for name in ("k", "target_agreement", "target_accuracy"):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
-    def __call__(self, index: Index) -> Tuned:
-        """Tune an adaptive index, which need not be on disk yet.
+    def __call__(self, index: Index) -> Index:
+        """An index, which need not be on disk yet, with what is found of it: rungs, if it is adaptive, and its vote.
 
-        Returns:
-            For labels and for labels with confidences the rungs that it is to be searched by: exact search alone where
-            that is cheaper or, with ``reached`` false, where nothing else reached the target.
+        A `target_accuracy` that is not reached is warned of.
+        """
+        manifest = index.manifest
+        if isinstance(manifest.search, AdaptiveSettings):
+            manifest = replace(manifest, search=replace(manifest.search, tuned=self._rungs(index)))
+            index = replace(index, manifest=manifest)
+        return replace(index, manifest=replace(manifest, vote=self._vote(index)))
+
+    @property
+    def rule(self) -> Rule:
+        """Of the vote."""
+        return Rule(k=self.k, weights=self.weights, ties=self.ties)
+
+    def _vote(self, index: Index) -> VoteDefaults | None:
+        """The vote that it is made for; None where that is said without."""
+        acceptance = None
+        if self.target_accuracy is not None:
+            found = choose_threshold(index, self.rule, self.target_accuracy)
+            acceptance = found.acceptance
+            if acceptance is None:
+                warn(f"{found.why_none}; the index accepts all answers")
+        vote = VoteDefaults(k=self.k, weights=self.weights, ties=self.ties, acceptance=acceptance)
+        return None if vote == index.vote else vote
+
+    def _rungs(self, index: Index) -> Tuned:
+        """For labels and for labels with confidences the rungs that an adaptive index is to be searched by.
+
+        Exact search alone where that is cheaper or, with ``reached`` false, where nothing else reached the target.
         """
         tolerance = answer_tolerance(index)
-        found = partial(Tuned, **asdict(self), tolerance=tolerance)
+        found = partial(
+            Tuned,
+            k=self.k,
+            weights=self.weights,
+            ties=self.ties,
+            target_agreement=self.target_agreement,
+            tolerance=tolerance,
+        )
         firsts, middles, lasts = _rungs(index, self.k)
         is_exact_cheapest = self.k >= index.n or _cost(index, EXACT, self.k) <= _WORTH * min(firsts.values())
         if self.target_agreement == 1 or is_exact_cheapest:
@@ -111,8 +150,7 @@ class Tuning:
         first_rows, other_rows = _draw(index, self.target_agreement)
         if not _can_show(self.target_agreement, copy_groups(index, other_rows)):
             return found(queries=len(other_rows), label=_UNREACHED, confidence=_UNREACHED)
-        rule = Rule(k=self.k, weights=self.weights, ties=self.ties)
-        first, other = (ask(index, rows, rule, tolerance) for rows in (first_rows, other_rows))
+        first, other = (ask(index, rows, self.rule, tolerance) for rows in (first_rows, other_rows))
         tried = try_rungs(first, [*firsts], [*middles, *lasts])
         most_risk = _HOPE * _ERROR * (1 - self.target_agreement) * len(first.rows)
         ladders = {answers: _to_test(tried, answers, [firsts, middles, lasts], most_risk) for answers in ANSWERS}

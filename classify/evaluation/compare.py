@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -60,12 +61,12 @@ def compare(
     Args:
         inputs: test images in Parquet files, folders of them, globs or URIs: one or several.
         indexes: opened ones of any kind, or one.
-        rule: of the vote.
+        rule: of the vote; by default the one that the indexes were made for. All answers are judged, accepted or not.
         images: overrides of how images are recognised.
         label_column: of the true labels; by default as the index was built.
         algorithms: searches of scikit-learn: ``brute``, ``kd_tree``, ``ball_tree``.
         threads: of the search; None for as many as there are processors.
-        progress: told each step.
+        progress: told the steps.
 
     Raises:
         KnnvoteError: no index, one that an input does not fit or that is smaller than k, or no image to compare on.
@@ -76,8 +77,8 @@ def compare(
         >>> found.queries, found.indexes[0].kind, found.indexes[0].agreement.value, round(found.indexes[0].accuracy, 4)
         (450, 'exact', 1.0, 0.9889)
     """
-    indexes, rule = _opened(indexes), rule or Rule()
-    _check_task(indexes)
+    _check_task(indexes := _opened(indexes))
+    rule = replace(rule or Rule.of(*indexes), min_confidence=None)  # of all answers, accepted or not
     read = partial(read_test_set, find_inputs(inputs), options=images or ImageOptions(), label_column=label_column)
     with limit_threads(threads):
         classifiers = [Classifier(index, rule) for index in indexes]

@@ -14,7 +14,7 @@ _STEPS = 100  # of a threshold that can be typed
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """What is accepted where confidence is at least a threshold, as ``--min-confidence`` has it.
+    """What is accepted where confidence is at least a threshold, as ``min_confidence`` has it.
 
     Attributes:
         threshold: of the confidence.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from knnvote.classify.evaluation.compare import compare
     from knnvote.classify.evaluation.distance_limit import distance_limit
     from knnvote.classify.evaluation.suspects import find_suspects
+    from knnvote.classify.evaluation.threshold import choose_threshold
     from knnvote.classify.job.output import OutputOptions
     from knnvote.classify.job.run import Summary, run_job
     from knnvote.classify.job.work import JobOptions
@@ -45,6 +46,7 @@ __all__ = [
     "Tuning",
     "add_files",
     "choose_k",
+    "choose_threshold",
     "compare",
     "distance_limit",
     "find_suspects",
@@ -73,6 +75,7 @@ _MODULES = {
     "Tuning": "classify.adaptive.tune",
     "add_files": "indexer.grow",
     "choose_k": "classify.evaluation.choose_k",
+    "choose_threshold": "classify.evaluation.threshold",
     "compare": "classify.evaluation.compare",
     "distance_limit": "classify.evaluation.distance_limit",
     "find_suspects": "classify.evaluation.suspects",

@@ -22,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
+from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
 from knnvote.classify.search.search import find
@@ -211,7 +212,7 @@ def test_a_tuned_one_is_opened_as_it_was_saved(tmp_path, ties):
 
 
 def test_a_saved_one_is_the_index_that_index_arrays_builds(tmp_path):
-    index_arrays(X, Y, tmp_path / "built.knn")
+    index_arrays(X, Y, tmp_path / "built.knn", tune=Tuning(ties="first-class"))
     KNNVoteClassifier().fit(X, Y).save(tmp_path / "saved.knn")
     files = [
         {file.name: file.read_bytes() for file in (tmp_path / name).iterdir() if not file.name.startswith("timing")}

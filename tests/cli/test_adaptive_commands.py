@@ -75,7 +75,8 @@ def test_classify_is_silent_where_the_promise_holds_and_gives_each_images_rung(f
 
 def test_classify_notes_that_nothing_was_measured_for_another_k(folder, invoke, tmp_path):
     index = folder / "tuned.knn"
-    done = invoke("classify", index, folder / "test.parquet", "--out", "out")
+    for_another = ("--k", 5, "--weights", "uniform")
+    done = invoke("classify", index, folder / "test.parquet", "--out", "out", *for_another)
     assert done.code == 0
     assert done.stderr.splitlines()[0] == (
         f"note: {index} was tuned for k 3 and distance weights: for k 5 and uniform weights its most careful rung "
@@ -86,13 +87,13 @@ def test_classify_notes_that_nothing_was_measured_for_another_k(folder, invoke, 
 
 def test_compare_notes_the_same_of_the_index_that_it_is_true_of(folder, invoke):
     tuned, exact = ("--index", folder / "tuned.knn"), ("--index", folder / "exact.knn")
-    noted = invoke("compare", folder / "test.parquet", *tuned, *exact, "--json")
+    noted = invoke("compare", folder / "test.parquet", *tuned, *exact, "--json", "--k", 5)
     assert noted.code == 0, noted.stderr
     assert noted.stderr.count("note:") == 1
     assert f"note: {folder / 'tuned.knn'} was tuned for k 3 and distance weights" in noted.stderr
-    silent = invoke("compare", folder / "test.parquet", *tuned, "--json", *VOTE)
+    silent = invoke("compare", folder / "test.parquet", *tuned, *exact, "--json")  # as that was made for
     assert "note:" not in silent.stderr
-    (report,) = json.loads(silent.stdout)["indexes"]
+    report = json.loads(silent.stdout)["indexes"][0]
     assert report["agreement"]["high"] >= 0.97
 
 
@@ -129,10 +130,10 @@ def test_what_cannot_be_tuned_for_is_refused_in_one_line_and_nothing_is_left(
 
 
 def test_an_index_of_another_kind_is_not_tuned_has_no_rungs_and_no_note(folder, invoke, tmp_path):
-    done = invoke("index", folder / "train.parquet", "--out", "x.knn", "--kind", "hnsw", "--k", "3")
+    done = invoke("index", folder / "train.parquet", "--out", "x.knn", "--kind", "hnsw", "--target-agreement", 0.9)
     assert done.code == 0
     assert done.stderr.splitlines()[0] == (
-        "note: --k without effect: only adaptive indexes are tuned, and this one is hnsw"
+        "note: --target-agreement without effect: only adaptive indexes are tuned, and this one is hnsw"
     )
     assert len(done.stderr.splitlines()) == 2
     assert open_index(tmp_path / "x.knn").tuned is None

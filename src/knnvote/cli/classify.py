@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -27,6 +27,8 @@ from .talk import print_json, row_progress, talk, talk_no_promise
 if TYPE_CHECKING:
     from knnvote.classify.classifier import Classifier
     from knnvote.classify.job.run import Summary
+    from knnvote.classify.vote import Rule
+    from knnvote.indexer.index import Index
 
 
 @click.command(epilog=example("knnvote classify digits.knn digits/test.parquet --out predictions"))
@@ -34,7 +36,17 @@ if TYPE_CHECKING:
 @images_argument
 @click.option("--out", required=True, help="The output folder, or its URI on an object store.")
 @vote_options
-@click.option("--min-confidence", type=float, help="Abstain where the winner's share of the vote is smaller.")
+@click.option(
+    "--min-confidence",
+    type=float,
+    help="Abstain where the winner's share of the vote is smaller; by default as the index was made for, else never.",
+)
+@click.option(
+    "--target-accuracy",
+    type=float,
+    metavar="SHARE",
+    help="Find the --min-confidence with which so many of the accepted are right, from stored images, each left out.",
+)
 @click.option(
     "--max-distance",
     metavar="NUMBER|auto",
@@ -78,8 +90,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     batch_size: int | None,
     threads: int | None,
     as_json: bool,
-    false_alarms: float,
-    **rule: Any,
+    **of_rule: Any,
 ) -> None:
     """Classify images, one output file for each input."""
     from knnvote.classify.job.output import OutputOptions
@@ -90,7 +101,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     from knnvote.data.locations import locate
 
     inputs, folder = find_inputs(images), locate(out)
-    classifier = _classifier(index_folder, rule, false_alarms, threads)
+    classifier = _classifier(index_folder, threads, **of_rule)
     options = JobOptions(
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
         output=OutputOptions(neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix),
@@ -115,26 +126,81 @@ def classify(  # noqa: PLR0917  # click passes options by name
         click.get_current_context().exit(1)
 
 
-def _classifier(index_folder: str, options: dict[str, Any], false_alarms: float, threads: int | None) -> "Classifier":
-    """A classifier whose rule has its distance limit as a number."""
+def _classifier(
+    index_folder: str,
+    threads: int | None,
+    *,
+    target_accuracy: float | None,
+    max_distance: "float | Literal['auto'] | None",
+    false_alarms: float,
+    **given: Any,
+) -> "Classifier":
+    """A classifier whose rule has its thresholds as numbers."""
     from knnvote.classify.classifier import Classifier
-    from knnvote.classify.evaluation.distance_limit import MAX_IMAGES, distance_limit
     from knnvote.classify.vote import Rule
+    from knnvote.indexer.folder.open import open_index
 
-    if options["max_distance"] != "auto":
-        if is_given("false_alarms"):
-            raise click.UsageError("--false-alarms is of --max-distance auto: give that too")
-        return Classifier.open(index_folder, Rule(**options))
-    classifier = Classifier.open(index_folder, Rule(**{**options, "max_distance": None}))
-    index = classifier.index
+    if max_distance != "auto" and is_given("false_alarms"):
+        raise click.UsageError("--false-alarms is of --max-distance auto: give that too")
+    if target_accuracy is not None and given["min_confidence"] is not None:
+        raise click.UsageError("--target-accuracy finds --min-confidence: give one of them")
+    index = open_index(index_folder)
+    rule = Rule.of(index, **given, max_distance=None if max_distance == "auto" else max_distance)
+    if target_accuracy is not None:
+        rule = _accept(index, rule, target_accuracy, threads)
+    else:
+        _talk_acceptance(index, rule, is_own=given["min_confidence"] is None)
+    if max_distance == "auto":
+        rule = _limit_distance(index, rule, false_alarms, threads)
+    return Classifier(index, rule)
+
+
+def _accept(index: "Index", rule: "Rule", target_accuracy: float, threads: int | None) -> "Rule":
+    """The rule with the least confidence that reaches a target."""
+    from knnvote.classify.evaluation.threshold import MAX_IMAGES, choose_threshold
+    from knnvote.data.errors import OptionError
+
+    from .tables.inspection import acceptance_line
+
     with row_progress("leaving one out", total=min(index.n, MAX_IMAGES)) as progress:
-        found = distance_limit(index, classifier.rule, false_alarms=false_alarms, threads=threads, progress=progress)
+        found = choose_threshold(index, rule, target_accuracy, threads=threads, progress=progress)
+    if found.acceptance is None:
+        raise OptionError(found.why_none)
+    talk(acceptance_line(found.acceptance))
+    if found.has_many_copies:
+        talk(f"note: {found.with_copies:,} of them have an exact copy stored, which flatters the accuracy")
+    return replace(rule, min_confidence=found.acceptance.min_confidence)
+
+
+def _talk_acceptance(index: "Index", rule: "Rule", *, is_own: bool) -> None:
+    """Say what of an index's own threshold stands where none was given."""
+    acceptance = index.vote.acceptance
+    if acceptance is None or not is_own:
+        return
+    if rule.is_vote_of(index):
+        talk(
+            f"accepts answers with confidence {acceptance.min_confidence:g} or more, as the index was made for "
+            f"accuracy {acceptance.target_accuracy:g}; --min-confidence 0 accepts all"
+        )
+    else:
+        talk(
+            f"note: all answers are accepted, as the index's own threshold is for k {index.vote.k} and "
+            f"{index.vote.weights} weights; --target-accuracy finds another"
+        )
+
+
+def _limit_distance(index: "Index", rule: "Rule", false_alarms: float, threads: int | None) -> "Rule":
+    """The rule with the distance that a share of images of the stored kind exceed."""
+    from knnvote.classify.evaluation.distance_limit import MAX_IMAGES, distance_limit
+
+    with row_progress("leaving one out", total=min(index.n, MAX_IMAGES)) as progress:
+        found = distance_limit(index, rule, false_alarms=false_alarms, threads=threads, progress=progress)
     talk(
         f"--max-distance is {found.limit}, which about {false_alarms:.4g} of images of the stored kind exceed: "
         f"from {found.images:,} stored images, each left out"
         + (f"; {found.with_copies:,} have an exact copy stored, so it is too narrow" if found.has_many_copies else "")
     )
-    return Classifier(index, replace(classifier.rule, max_distance=found.limit))
+    return replace(rule, max_distance=found.limit)
 
 
 def _talk_summary(folder: str, summary: "Summary", images: Sequence[str]) -> None:

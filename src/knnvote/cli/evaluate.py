@@ -1,6 +1,7 @@
 """Commands that judge an index: compare, choose-k, suspects."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from .options import (
     images_argument,
     index_argument,
     json_option,
+    label_column_option,
     page_option,
     parse_algorithms,
     parse_plot,
@@ -22,7 +24,7 @@ from .options import (
     threads_option,
     vote_options,
 )
-from .talk import end, row_progress, talk, talk_no_promise
+from .talk import end, print_json, row_progress, talk, talk_no_promise
 
 if TYPE_CHECKING:
     from knnvote.indexer.index import Index
@@ -74,8 +76,9 @@ def compare(  # noqa: PLR0917  # click passes options by name
 
     from .tables.evaluation import print_comparison
 
-    inputs, rule = find_inputs(images), Rule(**options)
+    inputs = find_inputs(images)
     indexes = [open_index(folder) for folder in index_folders]
+    rule = Rule.of(*indexes, **options)
     of_images: dict[str, Any] = {
         "images": ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
         "label_column": label_column,
@@ -171,3 +174,58 @@ def _talk_approximate(index: "Index", what: str) -> None:
 
     if not is_exact(index, 1):
         talk(f"note: the search of {index.path} is approximate, and so are {what}: an exact index gives exact ones")
+
+
+@click.command(epilog=example("knnvote choose-threshold digits.knn --target-accuracy 0.99"))
+@index_argument
+@click.argument("tests", metavar="[IMAGES]...", nargs=-1)
+@click.option(
+    "--target-accuracy", type=float, metavar="SHARE", help="Share of the accepted answers that is to be right."
+)
+@vote_options
+@image_options
+@seen_options
+@label_column_option
+@threads_option
+@json_option
+def choose_threshold(  # noqa: PLR0917  # click passes options by name
+    index_folder: str,
+    tests: tuple[str, ...],
+    target_accuracy: float | None,
+    image_column: str | None,
+    shape: tuple[int, ...] | None,
+    grayscale: bool,
+    background: Background | None,
+    label_column: str | None,
+    threads: int | None,
+    as_json: bool,
+    **of_rule: Any,
+) -> None:
+    """Tell how many answers each --min-confidence accepts and how many are right, by stored images or by labelled."""
+    from knnvote.classify.evaluation.threshold import MAX_IMAGES
+    from knnvote.classify.evaluation.threshold import choose_threshold as choose
+    from knnvote.classify.vote import Rule
+    from knnvote.data.layout import ImageOptions
+    from knnvote.indexer.folder.open import open_index
+
+    from .tables.thresholds import print_threshold
+
+    index = open_index(index_folder)
+    rule = replace(Rule.of(index, **of_rule), min_confidence=None)
+    with row_progress("leaving one out", total=0 if tests else min(index.n, MAX_IMAGES)) as progress:
+        found = choose(
+            index,
+            rule,
+            target_accuracy,
+            tests=tests or None,
+            images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
+            label_column=label_column,
+            threads=threads,
+            progress=progress,
+        )
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_threshold(found, index.manifest.class_names)
+    if target_accuracy is not None and found.chosen is None:
+        click.get_current_context().exit(1)

@@ -25,7 +25,6 @@ from .options import (
     threads_option,
     ties_option,
 )
-from .spelling import as_typed
 from .talk import row_progress, talk, talk_note
 
 _FEW = 20  # images, each of which may well be of a class of its own
@@ -56,7 +55,7 @@ _FEW = 20  # images, each of which may well be of a class of its own
     show_default=True,
     help="Vote for a class, or average numbers.",
 )
-@neighbor_options(", for which an adaptive index is tuned")
+@neighbor_options(", for which the index is made")
 @ties_option
 @click.option(
     "--target-agreement",
@@ -64,6 +63,12 @@ _FEW = 20  # images, each of which may well be of a class of its own
     default=0.999,
     show_default=True,
     help="Share of images that an adaptive index is tuned to give the label of exact search.",
+)
+@click.option(
+    "--target-accuracy",
+    type=float,
+    metavar="SHARE",
+    help="Have classify accept only answers so sure that this share of them is right, as stored images show.",
 )
 @image_options
 @label_column_option
@@ -83,6 +88,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     weights: Any,
     ties: Any,
     target_agreement: float,
+    target_accuracy: float | None,
     image_column: str | None,
     shape: tuple[int, ...] | None,
     label_column: str | None,
@@ -108,7 +114,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     )
     kind = _kind(kind, factory)
     index_options = IndexOptions(kind=kind, factory=factory, **options)
-    tune = Tuning(k=k, weights=weights, ties=ties, target_agreement=target_agreement)
+    tune = Tuning(k=k, weights=weights, ties=ties, target_agreement=target_agreement, target_accuracy=target_accuracy)
     _talk_untuned(kind)
     inputs = find_inputs(images)
     words.of_index()
@@ -138,10 +144,9 @@ def _kind(kind: str, factory: str | None) -> Any:
 
 
 def _talk_untuned(kind: str) -> None:
-    """Tell of options that were given and change nothing."""
-    given = [as_typed(name) for name in ("k", "weights", "ties", "target_agreement") if is_given(name)]
-    if given and kind != "adaptive":
-        talk(f"note: {', '.join(given)} without effect: only adaptive indexes are tuned, and this one is {kind}")
+    """Tell of an option that was given and changes nothing."""
+    if is_given("target_agreement") and kind != "adaptive":
+        talk(f"note: --target-agreement without effect: only adaptive indexes are tuned, and this one is {kind}")
 
 
 @click.command(epilog=example("knnvote add digits.knn digits/test.parquet"))
@@ -227,7 +232,7 @@ def _talk_index(out: Path) -> None:
     from knnvote.indexer.folder.generations import read_timing
     from knnvote.indexer.manifest import read_manifest
 
-    from .tables.inspection import tuning_lines
+    from .tables.inspection import tuning_lines, vote_lines
 
     manifest = read_manifest(out)
     timing = read_timing(out, manifest.generation)
@@ -241,5 +246,5 @@ def _talk_index(out: Path) -> None:
         talk(f"note: all images are of one class, {manifest.classes[0]}: every answer will be it")
     elif len(manifest.classes) == manifest.n > _FEW:
         talk("note: each image is of a class of its own: see that the label column is the right one")
-    for line in tuning_lines(manifest.search):
+    for line in [*tuning_lines(manifest.search), *vote_lines(manifest.vote)]:
         talk(line)

@@ -17,7 +17,7 @@ from . import data, disk, evaluate, index, show
 from .classify import classify
 from .interruption import Interrupted, heed_signals, was_interrupted, words
 from .spelling import as_typed
-from .talk import talk
+from .talk import talk, talk_note
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
@@ -66,6 +66,7 @@ for _command in (
     classify,
     evaluate.compare,
     evaluate.choose_k,
+    evaluate.choose_threshold,
     evaluate.suspects,
     show.show,
     show.map_space,
@@ -90,7 +91,7 @@ def main() -> None:
     sys.meta_path.insert(0, _WithoutPandas())
     if sys.stdout is not None:  # names in letters that a terminal does not have are written as Python escapes them
         cast("TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
-    warnings.showwarning = lambda message, *_rest, **_named: talk(f"note: {message}")
+    warnings.showwarning = lambda message, *_rest, **_named: talk_note(getattr(message, "marked", str(message)))
     heed_signals(_exit_interrupted)
     sys.exit(_run())
 

@@ -187,10 +187,16 @@ def seed_option(what: str) -> Decorator[Any]:
     return click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help=what)
 
 
-def neighbor_options(why: str = "", k: int | None = 5, default_k: str = "") -> Decorator[Any]:
-    """How many neighbours vote, and with what weights; a default that depends on the index is told in words."""
+def neighbor_options(why: str = "", default_k: str = "") -> Decorator[Any]:
+    """How many neighbours vote, and with what weights; a default that depends on something is told in words."""
     return together(
-        click.option("--k", type=POSITIVE, default=k, show_default=True, help=f"Neighbours that vote{why}{default_k}."),
+        click.option(
+            "--k",
+            type=POSITIVE,
+            default=None if default_k else 5,
+            show_default=True,
+            help=f"Neighbours that vote{why}{default_k}.",
+        ),
         click.option(
             "--weights",
             type=NameChoice(list(WEIGHTS)),
@@ -201,14 +207,16 @@ def neighbor_options(why: str = "", k: int | None = 5, default_k: str = "") -> D
     )
 
 
-ties_option = click.option(
-    "--ties",
-    type=click.Choice(TIES),
-    default="nearest",
-    show_default=True,
-    help="Among equal votes the nearer class, or the first in class order as scikit-learn has it.",
+_TIES = "Among equal votes the nearer class, or the first in class order as scikit-learn has it."
+ties_option = click.option("--ties", type=click.Choice(TIES), default="nearest", show_default=True, help=_TIES)
+# What the index was made for stands where nothing is given.
+vote_options = together(
+    click.option("--k", type=POSITIVE, help="Neighbours that vote; by default as the index was made for, else 5."),
+    click.option(
+        "--weights", type=NameChoice(list(WEIGHTS)), help=f"{_either(WEIGHTS.values())}; by default likewise."
+    ),
+    click.option("--ties", type=click.Choice(TIES), help=f"{_TIES[:-1]}; by default likewise."),
 )
-vote_options = together(neighbor_options(), ties_option)
 
 
 def picture_option(default: str) -> Decorator[Any]:

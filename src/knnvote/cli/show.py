@@ -87,7 +87,7 @@ def show(  # noqa: PLR0917  # click passes options by name
 
 @click.command("map", epilog=example("knnvote map digits.knn"))
 @index_argument
-@neighbor_options(" for a region", k=None, default_k="; by default 15, or all images of fewer")
+@neighbor_options(" for a region", default_k="; by default 15, or all images of fewer")
 @seed_option("Of the images drawn.")
 @picture_option("map.png")
 def map_space(index_folder: str, k: int | None, weights: Any, seed: int, out: Path) -> None:

@@ -6,7 +6,7 @@ from knnvote.data.text import show_bytes
 from knnvote.indexer.codes.library import describe_kernel
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.manifest import AdaptiveSettings, ProposingSettings, SearchSettings, search_from_json
-from knnvote.indexer.rungs import MeasuredLadder, Tuned
+from knnvote.indexer.rungs import Acceptance, MeasuredLadder, Tuned, VoteDefaults
 
 from .table import add_row, new_list, new_table, print_table
 
@@ -44,6 +44,7 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("from", ", ".join(source["path"] for source in facts["sources"]) or "arrays"),
         ("columns", f"image {facts['image_column']}, label {facts['label_column']}"),
         ("search", "; ".join(_search_lines(facts))),
+        *([("vote", "; ".join(vote_lines(VoteDefaults.from_json(facts["vote"]))))] if facts.get("vote") else []),
         ("kernel", describe_kernel()),
         ("size", f"{show_bytes(facts['bytes'])}, built in {facts['timing']['build_seconds']:.1f} s"),
         ("files", ", ".join(entry["name"] for entry in facts["files"].values())),
@@ -86,6 +87,25 @@ def tuning_lines(settings: SearchSettings) -> list[str]:
         f"labels that are exact search's: {_promise(tuned, tuned.label)}",
         f"labels and confidences that are, for --min-confidence: {_promise(tuned, tuned.confidence)}",
     ]
+
+
+def vote_lines(vote: VoteDefaults | None) -> list[str]:
+    """The vote that an index was made for, in words; nothing where nothing was said."""
+    if vote is None:
+        return []
+    ties = "" if vote.ties == "nearest" else f" with ties {vote.ties}"
+    lines = [f"made for k {vote.k} and {vote.weights} weights{ties}"]
+    return lines if vote.acceptance is None else [*lines, acceptance_line(vote.acceptance)]
+
+
+def acceptance_line(found: Acceptance) -> str:
+    """What a threshold accepts, in words."""
+    accuracy = found.accuracy
+    return (
+        f"accepts answers with confidence {found.min_confidence:g} or more: {found.coverage:.1%} of "
+        f"{found.images:,} stored images, each left out, of which {accuracy.value:.4f} are right "
+        f"({accuracy.low:.4f} to {accuracy.high:.4f}; {found.target_accuracy:g} was wanted)"
+    )
 
 
 def _promise(tuned: Tuned, found: MeasuredLadder) -> str:
