@@ -14,6 +14,7 @@ from werkzeug.serving import make_server
 
 KEY, SECRET = "AKIAKNNVOTETEST00000", "TopSecretOfTheTests/+0123456789abcdefghi"  # of this server alone
 BUCKET = "bucket"
+REFUSALS = {"refuse": "503 Slow Down", "forbid": "403 Forbidden"}  # clients ask again for seconds after the first alone
 
 
 @dataclass
@@ -22,7 +23,7 @@ class ObjectStore:
 
     Attributes:
         port: on the loopback.
-        fault: what happens to a request, told by method and path with query: None, "refuse" it with 503, or "slow" it.
+        fault: what happens to a request, told by method and path with query: None, a name of `REFUSALS`, or "slow" it.
         requests: all of them so far.
     """
 
@@ -75,9 +76,9 @@ def serve() -> Iterator[ObjectStore]:
         fault = store.fault(request)
         if fault == "slow":
             time.sleep(0.1)
-        if fault == "refuse":
+        if fault in REFUSALS:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            start_response("503 Slow Down", [("Content-Length", "0")])
+            start_response(REFUSALS[fault], [("Content-Length", "0")])
             return [b""]
         return moto(environ, start_response)
 
