@@ -22,9 +22,8 @@ from knnvote import index_arrays
 ROOT = Path(__file__).parents[2]
 ROOMS = ("data", "indexer", "classify")
 KERNEL = "knnvote/indexer/codes/kernel.compiled"
-needs_compiler = pytest.mark.skipif(
-    not (os.environ.get("CXX") or any(map(shutil.which, ("c++", "g++", "clang++")))), reason="there is no C++ compiler"
-)
+COMPILER = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
 
 MINE = {
     "data.py": "raise RuntimeError('data.py is mine')\n",
@@ -67,8 +66,10 @@ def build_wheel(tree, out):
     return wheel
 
 
-def copy_beside(tree):
-    """What a build takes beside the folders."""
+def copy_tree(tree, *, links):
+    """What a build takes, links of folders as such or as what they lead to."""
+    for name in ("src", *ROOMS):
+        shutil.copytree(ROOT / name, tree / name, symlinks=links)
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(ROOT / name, tree)
 
@@ -79,10 +80,24 @@ def contents(wheel):
         return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/RECORD")}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiler(tmp_path_factory):
+    """It does not optimise, which takes a fifth of the time: the searches here are of few images."""
+    with pytest.MonkeyPatch.context() as patch:
+        if COMPILER:
+            script = tmp_path_factory.mktemp("compiler") / "c++"
+            script.write_text(f'#!/bin/sh\nexec {COMPILER} "$@" -O0\n')
+            script.chmod(0o755)
+            patch.setenv("CXX", str(script))
+        yield
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel of this tree."""
-    return build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))
+    """The wheel of this tree, made of a copy: what is compiled beside its source stays."""
+    tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")
+    copy_tree(tree, links=True)
+    return build_wheel(tree, out)
 
 
 @pytest.fixture(scope="module")
@@ -97,19 +112,6 @@ def site(wheel, tmp_path_factory):
     assert sorted(path.name for path in packages.iterdir()) == ["knnvote", wheel.name.split("-py3")[0] + ".dist-info"]
     (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
     return folder
-
-
-@pytest.fixture
-def quick_wheel(wheel, tmp_path, monkeypatch):
-    """What it holds, but for the library: a compiler that takes no seconds makes it in wheels that are built now."""
-    held = contents(wheel)
-    if KERNEL in held:
-        compiler = tmp_path / "compiler"
-        compiler.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\necho compiled >"$2"\n')
-        compiler.chmod(0o755)
-        monkeypatch.setenv("CXX", str(compiler))
-        held[KERNEL] = b"compiled\n"
-    return held
 
 
 @pytest.fixture
@@ -160,9 +162,7 @@ def test_an_installed_wheel_searches_by_the_compiled_kernel(site, tmp_path):
 
 def test_without_a_compiler_the_wheel_is_pure_and_says_so_in_one_line(tmp_path):
     tree, out = tmp_path / "tree", tmp_path / "out"
-    for name in ("src", *ROOMS):
-        shutil.copytree(ROOT / name, tree / name, symlinks=True)
-    copy_beside(tree)
+    copy_tree(tree, links=True)
     (tree / "indexer/codes/kernel.compiled").write_bytes(b"of another time")
     build = (sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", out)
     told = subprocess.run(
@@ -176,7 +176,7 @@ def test_without_a_compiler_the_wheel_is_pure_and_says_so_in_one_line(tmp_path):
     assert held == {"knnvote/indexer/codes/kernel.cpp"}
 
 
-def test_the_sdist_gives_the_same_wheel(quick_wheel, tmp_path):
+def test_the_sdist_gives_the_same_wheel(wheel, tmp_path):
     run(sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", tmp_path, cwd=ROOT)
     (sdist,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
@@ -187,19 +187,16 @@ def test_the_sdist_gives_the_same_wheel(quick_wheel, tmp_path):
     assert {"pyproject.toml", "README.md", "LICENSE", "tests", "src", *ROOMS} <= {path.name for path in tree.iterdir()}
     out = tmp_path / "out"
     out.mkdir()
-    assert contents(build_wheel(tree, out)) == quick_wheel
+    assert contents(build_wheel(tree, out)) == contents(wheel)
 
 
-def test_a_plain_copy_without_links_gives_the_same_wheel(quick_wheel, tmp_path):
+def test_a_plain_copy_without_links_gives_the_same_wheel(wheel, tmp_path):
     tree, out = tmp_path / "tree", tmp_path / "out"
-    tree.mkdir()
     out.mkdir()
-    for name in ("src", *ROOMS):
-        shutil.copytree(ROOT / name, tree / name, symlinks=False)
-    copy_beside(tree)
+    copy_tree(tree, links=False)
     assert (tree / "src/knnvote/data").is_dir()
     assert not (tree / "src/knnvote/data").is_symlink()
-    assert contents(build_wheel(tree, out)) == quick_wheel
+    assert contents(build_wheel(tree, out)) == contents(wheel)
 
 
 def test_a_script_named_classify_beside_a_data_py_uses_the_library(site, mine):
