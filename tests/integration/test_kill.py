@@ -5,6 +5,7 @@
 
 import signal
 import sys
+from functools import cache
 
 import kill
 import pytest
@@ -13,12 +14,17 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process that 
 
 
 @pytest.fixture(scope="module")
-def tasks(forks, tmp_path_factory):
+def task(forks, tmp_path_factory):
+    """A task by its name, run undisturbed once."""
     folder = tmp_path_factory.mktemp("kill")
     made = {task.name: task for task in kill.tasks(folder / "work", forks.run, files=2, rows=100)}
-    for name, task in made.items():
-        task.run_undisturbed(folder / name, forks.run)
-    return made
+
+    @cache
+    def get(name):
+        made[name].run_undisturbed(folder / name, forks.run)
+        return made[name]
+
+    return get
 
 
 # An adaptive index is written as an exact one is, in more pieces: too many for here. What commands have in common is
@@ -31,18 +37,18 @@ def tasks(forks, tmp_path_factory):
     ],
 )
 def test_whatever_change_a_command_is_killed_at_nothing_is_lost_and_the_next_run_completes_it(
-    forks, tasks, tmp_path, name, least, step
+    forks, task, tmp_path, name, least, step
 ):
-    task, out = tasks[name], tmp_path / "out"
-    task.start(out)
-    done, changes = forks.kill(task.command(out), out, at=0)
+    killed, out = task(name), tmp_path / "out"
+    killed.start(out)
+    done, changes = forks.kill(killed.command(out), out, at=0)
     assert done.code == 0, done.stderr
     assert changes >= least
     for at in range(1, changes + 1, step):
-        task.start(out)
-        done, before = forks.kill(task.command(out), out, at=at)
+        killed.start(out)
+        done, before = forks.kill(killed.command(out), out, at=at)
         assert (done, before) == ((-signal.SIGKILL, "", ""), at - 1)
-        task.check(out, forks.run)
+        killed.check(out, forks.run)
 
 
 def leave_among_records(out):
@@ -50,9 +56,9 @@ def leave_among_records(out):
     (out / kill.RECORDS / "stray").touch()
 
 
-def test_the_checks_find_what_is_lost_torn_or_left_behind(forks, tasks, tmp_path):
+def test_the_checks_find_what_is_lost_torn_or_left_behind(forks, task, tmp_path):
     """A check that finds nothing has to be one that would."""
-    job, index, page = tasks["classify"], tasks["index"], tasks["report"]
+    job, index, page = map(task, ("classify", "index", "report"))
     damages = {
         "strays": (job, lambda out: (out / "stray.tmp").touch()),
         "not whole": (job, lambda out: (out / "00.parquet").write_bytes(b"PAR1")),
@@ -63,10 +69,10 @@ def test_the_checks_find_what_is_lost_torn_or_left_behind(forks, tasks, tmp_path
         "neither the old file": (page, lambda out: (out / "report.html").write_bytes(b"<!doctype html>")),
         "left over:": (index, lambda out: (out / "stray").touch()),
     }
-    for told, (task, damage) in damages.items():
+    for told, (damaged, damage) in damages.items():
         out = tmp_path / "out"
-        task.start(out)
-        kill.succeed(forks.run, task.command(out))
+        damaged.start(out)
+        kill.succeed(forks.run, damaged.command(out))
         damage(out)
         with pytest.raises(AssertionError, match=told):
-            task.check(out, forks.run)
+            damaged.check(out, forks.run)
