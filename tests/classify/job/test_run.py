@@ -446,7 +446,7 @@ def test_only_unfinished_files_among_the_records_are_removed(classifier, source,
 
 def test_large_kept_columns_are_held_a_few_rows_at_a_time(classifier, tmp_path):
     """200 kB in each row, alike, so that the file is small."""
-    n, table = 2000, image_table(np.resize(QUERIES, (2000, 4, 4)), np.arange(2000))
+    n, table = 1000, image_table(np.resize(QUERIES, (1000, 4, 4)), np.arange(1000))
     schema = table.schema.append(pa.field("text", pa.string()))
     (tmp_path / "in").mkdir()
     with pq.ParquetWriter(tmp_path / "in" / "a.parquet", schema) as writer:
