@@ -6,6 +6,7 @@ import os
 # is computed to compare with has one. What is tested has those that it asks for.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # the least: an idle thread spins for 2 ** 4 cycles, not 2 ** 26
 
 import sys
 
