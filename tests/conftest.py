@@ -8,6 +8,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # the least: an idle thread spins for 2 ** 4 cycles, not 2 ** 26
 
+# Each worker has a processor of its own, and what takes as many threads as there are processors takes one: more would
+# wait for each other. Tests of threads ask for some.
+if hasattr(os, "sched_setaffinity") and (worker := os.environ.get("PYTEST_XDIST_WORKER")):
+    processors = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {processors[int(worker.removeprefix("gw")) % len(processors)]})
+
 import sys
 
 # What is compiled is kept, as it is where the package is installed: hundreds of commands are started.
