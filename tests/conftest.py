@@ -28,6 +28,7 @@ import trials
 from forks import Done, Forks, run_process
 from trials import Trials
 
+from knnvote.classify.evaluation import compare
 from knnvote.cli import main as cli
 from knnvote.data.inputs import find_inputs
 from knnvote.data.sample import write_digits
@@ -55,6 +56,15 @@ def _no_waiting_for_disks() -> Iterator[None]:
     """Nothing of a test outlives the machine. Processes that tests start wait as users' do."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "fsync", lambda _descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_steady_speeds() -> Iterator[None]:
+    """No test compares speeds, which `compare` measures for seconds."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(compare, "_LEAST_SECONDS", 0.0)
+        patched.setattr(compare, "_TURNS", 1)
         yield
 
 

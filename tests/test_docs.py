@@ -22,8 +22,6 @@ import PIL.Image
 import pytest
 from object_store import BUCKET, serve
 
-import knnvote.classify.evaluation.compare
-
 README = Path(__file__).parents[1] / "README.md"
 DOCS = README.parent / "docs"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
@@ -96,7 +94,6 @@ def _of_the_system(line, *_arguments):
 def shell(invoke, monkeypatch):
     """A shell in the test's folder, with knnvote."""
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(knnvote.classify.evaluation.compare, "_LEAST_SECONDS", 0.0)  # speeds are not compared
     return Shell({"knnvote": invoke})
 
 

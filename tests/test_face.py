@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import knnvote
-import knnvote.classify.evaluation.compare
 from knnvote import Classifier, ImageOptions, Rule, TrainingOptions, Tuning
 from knnvote.cli.main import cli
 from knnvote.data.inputs import find_inputs
@@ -50,7 +49,6 @@ def of_a_fresh_process(code):
 def digits(digits_folder, tmp_path, monkeypatch):
     """A folder at work with digits/train.parquet, digits/test.parquet and an index of the first, digits.knn."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(knnvote.classify.evaluation.compare, "_LEAST_SECONDS", 0.0)
     Path("digits").mkdir()
     for name in ("train.parquet", "test.parquet"):
         Path("digits", name).symlink_to(digits_folder / name)

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import knnvote.classify.evaluation.compare
 from knnvote.classify.classifier import Classifier
 from knnvote.cli.data import tell_next
 from knnvote.data.errors import KnnvoteError
@@ -32,7 +31,6 @@ def tour(tmp_path_factory):
     said = []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
-        patch.setattr(knnvote.classify.evaluation.compare, "_LEAST_SECONDS", 0.0)
         tell_next(run_demo(Path(FOLDER), said.append), said.append, "knnvote")
         paste(here, commands(said)[1])
         for name in FOREIGN:

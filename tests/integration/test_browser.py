@@ -10,7 +10,6 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-import knnvote.classify.evaluation.compare
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import compare
 from knnvote.classify.evaluation.suspects import find_suspects
@@ -48,10 +47,7 @@ def write_pages(folder, labels):
     write_table(image_table(IMAGES[500:], pa.array(labels[500:])), folder / "test.parquet")
     inputs = find_inputs([str(folder / "test.parquet")])
     indexes = [open_index(folder / "exact.knn"), open_index(folder / "rough.knn")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(knnvote.classify.evaluation.compare, "_LEAST_SECONDS", 0.0)
-        patch.setattr(knnvote.classify.evaluation.compare, "_TURNS", 1)
-        comparison = compare(inputs, indexes, Rule())
+    comparison = compare(inputs, indexes, Rule())
     assert comparison.indexes[1].flips
     write_comparison(folder / "report.html", comparison, inputs, indexes, Rule())
     write_suspects(folder / "suspects.html", find_suspects(indexes[0]), indexes[0], 10)

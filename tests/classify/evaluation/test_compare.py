@@ -34,13 +34,6 @@ LABELS = IMAGES[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
 TRAIN, TEST = slice(0, 500), slice(500, 600)
 
 
-@pytest.fixture(autouse=True)
-def no_timing(monkeypatch):
-    """Speed is measured with one turn of one call."""
-    monkeypatch.setattr(knnvote.classify.evaluation.compare, "_LEAST_SECONDS", 0.0)
-    monkeypatch.setattr(knnvote.classify.evaluation.compare, "_TURNS", 1)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")

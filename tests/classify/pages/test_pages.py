@@ -10,7 +10,6 @@ import imagecodecs
 import numpy as np
 import pytest
 
-import knnvote.classify.evaluation.compare
 import knnvote.classify.pages.comparison
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import compare
@@ -39,12 +38,6 @@ RNG = np.random.default_rng(5)
 IMAGES = RNG.integers(0, 256, (300, 10, 10), dtype=np.uint8)
 CODES = IMAGES[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
 ROUGH = IndexOptions(kind="factory", factory="IVF5,Flat")
-
-
-@pytest.fixture(autouse=True)
-def no_timing(monkeypatch):
-    monkeypatch.setattr(knnvote.classify.evaluation.compare, "_LEAST_SECONDS", 0.0)
-    monkeypatch.setattr(knnvote.classify.evaluation.compare, "_TURNS", 1)
 
 
 def make(folder, images, labels):
