@@ -1,6 +1,5 @@
 """Sums over the outputs of a finished job: rows by status, by label, and by the reason for having none."""
 
-import re
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE
+from knnvote.classify.reasons import ReasonCounts
 from knnvote.data.locations import Location
 
 from .finished import FinishedJob
@@ -16,14 +16,12 @@ from .output import count_values, read_answers
 from .receipt import Counts
 from .record import read_failures
 
-_NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
-
 
 def sum_up(job: FinishedJob) -> dict[str, Any]:
     """Sums over all outputs of a job: rows by status, by label, and by the reason for having none."""
     counts, record = Counts(), job.record
     labels: Counter[Any] = Counter()
-    reasons = {ABSTAINED: _Reasons(), BAD_IMAGE: _Reasons()}
+    reasons = {ABSTAINED: ReasonCounts(), BAD_IMAGE: ReasonCounts()}
     for name, receipt in job.receipts.items():
         counts += receipt.counts
         _tally(job.out / name, record.prefix, labels, reasons)
@@ -41,29 +39,7 @@ def sum_up(job: FinishedJob) -> dict[str, Any]:
     }
 
 
-class _Reasons:
-    """How often each reason is told; those that differ in numbers alone are one, with N for each that differs."""
-
-    def __init__(self) -> None:
-        self._rows: Counter[tuple[str, ...]] = Counter()
-        self._numbers: dict[tuple[str, ...], list[str]] = {}
-
-    def add(self, reason: str, rows: int) -> None:
-        """Count a reason."""
-        words, numbers = tuple(_NUMBER.split(reason)), _NUMBER.findall(reason)
-        self._rows[words] += rows
-        known = self._numbers.setdefault(words, numbers)
-        self._numbers[words] = [old if old == new else "N" for old, new in zip(known, numbers, strict=True)]
-
-    def most_common(self) -> dict[str, int]:
-        """The reasons with their rows, the commonest first."""
-        told: Counter[str] = Counter()
-        for words, rows in self._rows.items():
-            told["".join(map("".join, zip(words, [*self._numbers[words], ""], strict=True)))] += rows
-        return dict(told.most_common())
-
-
-def _tally(output: Location, prefix: str, labels: Counter[Any], reasons: dict[str, _Reasons]) -> None:
+def _tally(output: Location, prefix: str, labels: Counter[Any], reasons: dict[str, ReasonCounts]) -> None:
     """Count the labels of an output file (of a regression, none) and, by status, its reasons."""
     for prediction, status, reason in read_answers(output, prefix, "prediction", "status", "reason"):
         if not pa.types.is_floating(prediction.type):
