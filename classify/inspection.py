@@ -1,6 +1,6 @@
 """What a path holds, before any work: an index folder, a job's output folder, or images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.labels import recognise_label, refuse_beside_folders
 from knnvote.indexer.manifest import is_index_folder, read_manifest
 
+from .check import check_images
 from .job.finished import FinishedJob
 from .job.record import read_job_record
 from .job.sums import sum_up
@@ -25,6 +26,15 @@ def inspect_path(path: str) -> dict[str, Any]:
 
     Raises:
         KnnvoteError: it does not exist, or is none of the three.
+    """
+    return inspect_made(path) or inspect_images([path], find_inputs([path]), quick=True)
+
+
+def inspect_made(path: str) -> dict[str, Any] | None:
+    """Facts about an index folder or a job's output folder; None where a path is neither.
+
+    Raises:
+        KnnvoteError: what it holds is damaged.
     """
     location = locate(path)
     if is_index_folder(location):
@@ -43,29 +53,67 @@ def inspect_path(path: str) -> dict[str, Any]:
     record = read_job_record(location)
     if record is not None:
         return {"type": "job", "path": location.shown, **sum_up(FinishedJob(out=location, record=record))}
-    return {"type": "images", "path": location.shown, "files": _inspect_images(find_inputs([path]))}
+    return None
 
 
-def _inspect_images(inputs: Sequence[InputFile]) -> list[dict[str, Any]]:
-    return [{"path": source.shown, **_inspect_file(source)} for source in inputs]
+def inspect_images(
+    paths: Sequence[str],
+    inputs: Sequence[InputFile],
+    *,
+    images: ImageOptions | None = None,
+    label_column: str | None = None,
+    quick: bool = False,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> dict[str, Any]:
+    """Facts about files of images.
+
+    Args:
+        paths: that were named.
+        inputs: the files found there.
+        images: what the user says about the images.
+        label_column: where labels are, if the guess fails.
+        quick: look at the first rows alone; else all are read and checked.
+        progress: told the rows of each batch.
+    """
+    options = images or ImageOptions()
+    files = [{"path": source.shown, **_inspect_file(source, options, label_column)} for source in inputs]
+    facts: dict[str, Any] = {"type": "images", "path": " ".join(locate(path).shown for path in paths), "files": files}
+    read = [place for place, file in enumerate(files) if "error" not in file]
+    if quick or not read:
+        return {**facts, "check": None}
+    labels = [files[place]["label_column"] for place in read]
+    check = check_images([inputs[place] for place in read], labels, options, progress=progress)
+    for place, error in check.failed.items():
+        files[read[place]]["error"] = error
+    return {**facts, "check": check.to_json()}
 
 
-def _inspect_file(source: InputFile) -> dict[str, Any]:
+def _inspect_file(source: InputFile, options: ImageOptions, label_column: str | None) -> dict[str, Any]:
     try:
         with source.open_rows() as rows:
             head = rows.telling_head()
-            layout = recognise_images(head, ImageOptions())
-            label = _label_column(head.schema, layout, source)
-            return {"rows": rows.num_rows, "images": layout.describe(), "label_column": label}
+            layout = recognise_images(head, options)
+            label, why_none = _label_column(head.schema, layout, source, label_column)
+            facts = {"rows": rows.num_rows, "images": layout.describe(), "label_column": label}
+            return facts if why_none is None else {**facts, "no_label": why_none}
     except ImageFileError as error:
         return {"error": error.told(as_recorded)}
 
 
-def _label_column(schema: pa.Schema, layout: Layout, source: InputFile) -> str | None:
-    """The column that `knnvote index` would take for the labels, if any."""
+def _label_column(
+    schema: pa.Schema, layout: Layout, source: InputFile, named: str | None
+) -> tuple[str | None, str | None]:
+    """The column that `knnvote index` would take for the labels, or else why it would take none.
+
+    Raises:
+        ImageFileError: the one that is named is not there.
+    """
     try:
-        found = recognise_label(schema, layout.columns, None, None)
-        refuse_beside_folders(found, source.relative)
-    except ImageFileError:
-        return None
-    return found
+        found = recognise_label(schema, layout.columns, named, None)
+        if named is None:
+            refuse_beside_folders(found, source.relative)
+    except ImageFileError as error:
+        if named is not None:
+            raise
+        return None, error.told(as_recorded)
+    return found, None

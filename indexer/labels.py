@@ -112,6 +112,17 @@ def same_names(source: str, names: list[str] | None, found: list[str] | None) ->
     return found if names is None else names
 
 
+def look_like_ids(values: int, within_files: int, images: int) -> bool:
+    """Whether labels are so many that they name images rather than classes.
+
+    Args:
+        values: distinct labels of all files.
+        within_files: distinct labels of each file, summed: some number the rows of each file anew.
+        images: that are labelled.
+    """
+    return values >= _MANY_LABELS and 2 * within_files > images
+
+
 def refuse_ids(column: str | None, labels: Sequence[Sequence[pa.ChunkedArray]]) -> None:
     """Refuse a guessed column that names nearly each image of a file otherwise: such are ids.
 
@@ -125,8 +136,7 @@ def refuse_ids(column: str | None, labels: Sequence[Sequence[pa.ChunkedArray]]) 
     files = [pa.chunked_array([chunk for piece in pieces for chunk in piece.chunks]) for pieces in labels]
     images, within_files = sum(map(len, files)), sum(len(file.unique()) for file in files)
     values = len(pa.chunked_array([chunk for file in files for chunk in file.chunks]).unique())
-    # Some number the rows of each file anew.
-    if values >= _MANY_LABELS and 2 * within_files > images:
+    if look_like_ids(values, within_files, images):
         raise KnnvoteError(
             f"the column {column!r} has {values:,} values in {images:,} images, so it is no label but perhaps an id: "
             f"name the labels' with {param('label_column')}, or this one if they are"

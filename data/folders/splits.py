@@ -38,14 +38,33 @@ def splits_of(names: Iterable[str]) -> dict[str, list[str]]:
         By split the globs, relative to the folder, of its files: mostly one.
     """
     names = list(names)
+    members: dict[str, dict[str, re.Match[str]]] = defaultdict(dict)
+    for name, word in _words_of(names).items():
+        members[_split_of(word)][name] = word
+    return {split: _globs(of, [name for name in names if name not in of]) for split, of in sorted(members.items())}
+
+
+def split_by_name(names: Iterable[str]) -> dict[str, str]:
+    """The split of each file that belongs to one; train comes before validation, and that before test.
+
+    Args:
+        names: of files, relative to one folder.
+    """
+    found = {name: _split_of(word) for name, word in _words_of(list(names)).items()}
+    return dict(sorted(found.items(), key=lambda pair: list(_WORDS).index(pair[1])))
+
+
+def _words_of(names: list[str]) -> dict[str, re.Match[str]]:
+    """The word that tells the split of each file that belongs to one."""
     start = len(commonpath(names))  # folders above all of them tell none apart
     found = {name: word for name in names if (word := _ANY_WORD.search(name, start))}
     if len(found) < len(names):
         found = {name: word for name in names if (word := _WORD.search(name, start))}
-    members: dict[str, dict[str, re.Match[str]]] = defaultdict(dict)
-    for name, word in found.items():
-        members[(_SPLIT | _SHORT)[word[0].lower()]][name] = word
-    return {split: _globs(of, [name for name in names if name not in of]) for split, of in sorted(members.items())}
+    return found
+
+
+def _split_of(word: re.Match[str]) -> str:
+    return (_SPLIT | _SHORT)[word[0].lower()]
 
 
 def _globs(members: Mapping[str, re.Match[str]], others: list[str]) -> list[str]:

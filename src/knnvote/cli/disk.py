@@ -2,22 +2,52 @@
 
 import click
 
-from .options import example, json_option
-from .talk import print_json, talk
+from knnvote.data.codecs.names import Background
+
+from .options import example, image_options, is_given, json_option, label_column_option, seen_options
+from .spelling import as_typed
+from .talk import print_json, row_progress, talk
+
+_OF_IMAGES = ("quick", "image_column", "shape", "label_column", "grayscale", "background")
 
 
-@click.command(epilog=example("knnvote inspect digits.knn"))
-@click.argument("path")
+@click.command(epilog=example("knnvote inspect digits/train.parquet digits/test.parquet"))
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--quick", is_flag=True, help="Of images: look at the first rows of each file alone.")
+@image_options
+@label_column_option
+@seen_options
 @json_option
-def inspect(path: str, as_json: bool) -> None:
-    """Show what an index, a job's output or images hold."""
-    from knnvote.classify.inspection import inspect_path
+def inspect(  # noqa: PLR0917  # click passes options by name
+    paths: tuple[str, ...],
+    quick: bool,
+    image_column: str | None,
+    shape: tuple[int, ...] | None,
+    label_column: str | None,
+    grayscale: bool,
+    background: Background | None,
+    as_json: bool,
+) -> None:
+    """Show what an index or a job's output holds, or check images before any work."""
+    from knnvote.classify.inspection import inspect_images, inspect_made
+    from knnvote.data.inputs import find_inputs
+    from knnvote.data.layout import ImageOptions
 
-    facts = inspect_path(path)
+    facts = inspect_made(paths[0]) if len(paths) == 1 else None
+    if facts is None:
+        inputs = find_inputs(paths)
+        images = ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background)
+        with row_progress("checking", [] if quick else inputs) as progress:
+            facts = inspect_images(
+                paths, inputs, images=images, label_column=label_column, quick=quick, progress=progress
+            )
+    elif given := [as_typed(name) for name in _OF_IMAGES if is_given(name)]:
+        raise click.UsageError(f"{', '.join(given)}: of files of images alone, and {paths[0]} is none")
     if as_json:
         print_json(facts)
     if facts["type"] == "images" and all("error" in file for file in facts["files"]):
-        for name, error in (file.values() for file in facts["files"]):
+        for file in facts["files"]:
+            name, error = file["path"], file["error"]
             talk(f"error: {error if name in error else f'{name}: {error}'}")
         click.get_current_context().exit(1)
     if not as_json:

@@ -8,7 +8,8 @@ from knnvote.indexer.labels import show_class
 from knnvote.indexer.manifest import AdaptiveSettings, ProposingSettings, SearchSettings, search_from_json
 from knnvote.indexer.rungs import Acceptance, MeasuredLadder, Tuned, VoteDefaults
 
-from .table import add_row, new_list, new_table, print_table
+from .images import print_images
+from .table import add_row, new_list, print_table
 
 _TALLIED = 20
 
@@ -16,13 +17,7 @@ _TALLIED = 20
 def print_inspection(facts: dict[str, Any]) -> None:
     """What ``inspect`` found, on stdout."""
     if facts["type"] == "images":
-        table = new_table(facts["path"], "file", "rows", "images", "label column")
-        for file in facts["files"]:
-            if "error" in file:
-                add_row(table, file["path"], "", file["error"], "")
-            else:
-                add_row(table, file["path"], f"{file['rows']:,}", file["images"], file["label_column"] or "none")
-        print_table(table)
+        print_images(facts)
         return
     table = new_list(facts["path"])
     rows = _index_rows(facts) if facts["type"] == "index" else _job_rows(facts)
