@@ -19,7 +19,8 @@ from knnvote.data.layout import ImageOptions
 from knnvote.data.reading import DecodedRows, ImageFile, open_images
 from knnvote.data.recognition import recognise_images
 from knnvote.data.vectors import Numbers, Reasons, convert_queries
-from knnvote.indexer.labels import class_names, label_array, look_like_ids, show_class, unusable_labels
+from knnvote.indexer.doubts import look_like_ids
+from knnvote.indexer.labels import class_names, label_array, show_class, unusable_labels
 
 from .reasons import Place, ReasonCounts
 

@@ -18,7 +18,6 @@ from knnvote.data.inputs import InputFile
 from knnvote.data.text import python_command
 from knnvote.data.vectors import Reasons
 
-_MANY_LABELS = 20  # that are all unlike each other: of fewer images each may be of a class of its own
 NO_LABEL = -1  # of classes that have names, by the convention of Hugging Face data sets
 
 
@@ -110,37 +109,6 @@ def same_names(source: str, names: list[str] | None, found: list[str] | None) ->
             "give all the same classes in the same order"
         )
     return found if names is None else names
-
-
-def look_like_ids(values: int, within_files: int, images: int) -> bool:
-    """Whether labels are so many that they name images rather than classes.
-
-    Args:
-        values: distinct labels of all files.
-        within_files: distinct labels of each file, summed: some number the rows of each file anew.
-        images: that are labelled.
-    """
-    return values >= _MANY_LABELS and 2 * within_files > images
-
-
-def refuse_ids(column: str | None, labels: Sequence[Sequence[pa.ChunkedArray]]) -> None:
-    """Refuse a guessed column that names nearly each image of a file otherwise: such are ids.
-
-    Args:
-        column: its name.
-        labels: of each file, in pieces.
-
-    Raises:
-        KnnvoteError: it does.
-    """
-    files = [pa.chunked_array([chunk for piece in pieces for chunk in piece.chunks]) for pieces in labels]
-    images, within_files = sum(map(len, files)), sum(len(file.unique()) for file in files)
-    values = len(pa.chunked_array([chunk for file in files for chunk in file.chunks]).unique())
-    if look_like_ids(values, within_files, images):
-        raise KnnvoteError(
-            f"the column {column!r} has {values:,} values in {images:,} images, so it is no label but perhaps an id: "
-            f"name the labels' with {param('label_column')}, or this one if they are"
-        )
 
 
 def label_array(labels: pa.Array, *, is_regression: bool) -> pa.Array:

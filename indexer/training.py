@@ -17,8 +17,9 @@ from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import ImageFile, open_images
 from knnvote.data.recognition import recognise_images
 from knnvote.data.steps import Pixels, Step
-from knnvote.data.vectors import all_equal, common_type, scales_told, smallest_type
+from knnvote.data.vectors import common_type, smallest_type
 
+from .doubts import doubt_ids, tell_of_floats, tell_of_new_classes, tell_of_sources, tell_of_vectors
 from .labels import (
     check_same_kind,
     class_names,
@@ -28,12 +29,11 @@ from .labels import (
     read_ids,
     recognise_label,
     refuse_beside_folders,
-    refuse_ids,
     same_names,
     told_as_text,
     unusable_labels,
 )
-from .manifest import Source, copies_told
+from .manifest import Source
 from .metric import METRICS
 from .names import MetricName
 
@@ -161,11 +161,15 @@ def read_training_set(
                 read = partial(_read_part, names=names, step=step, metric=metric, progress=progress)
                 parts.append(read(images, label_column, options))
                 check_same_kind(source, label_column, parts[0].label_type, parts[-1].label_type)
-                tell = _tell_of_floats(images, label_column, options, tell)
+                tell = tell if options.is_regression else tell_of_floats(images, label_column, tell)
         sources.append(Source(**described, dtype=str(parts[-1].dtype) if images.num_rows else None))
-    _check_parts(inputs, parts, options, stored)
+    new = parts if stored is None else parts[1:]
+    _check_parts(inputs, new)
     joined = _joined(parts)
-    _tell_of_images(parts, joined, sources[-len(inputs) :], metric, tell)
+    if not options.is_regression:
+        _doubt_labels(joined.provenance, new[0].label_column, options, stored=stored, names=names, tell=tell)
+    tell_of_sources(sources[-len(inputs) :], tell)
+    tell_of_vectors({part.name: part.vectors for part in parts}, joined.vectors, joined.image_column, metric, tell)
     return replace(
         joined,
         step=step,
@@ -192,33 +196,21 @@ def _joined(parts: Sequence[_Part]) -> TrainingSet:
     )
 
 
-def _tell_of_floats(
-    images: ImageFile, label_column: str, options: TrainingOptions, tell: Callable[[str], None]
-) -> Callable[[str], None]:
-    """Tell that floats are taken for classes, as they are if all are whole; what tells so of other files tells once."""
-    kind = images.schema.field(label_column).type
-    if options.is_regression or not is_float(kind):
-        return tell
-    tell(
-        f"{images.source.shown}: labels in column {label_column!r} are {kind}, and all are whole: they are "
-        f"classes; to average them, give {param('is_regression=True')}"
-    )
-    return lambda _note: None
-
-
-def _tell_of_images(
-    parts: Sequence[_Part], joined: TrainingSet, new: Sequence[Source], metric: MetricName, tell: Callable[[str], None]
+def _doubt_labels(
+    provenance: pa.Table,
+    column: str | None,
+    options: TrainingOptions,
+    *,
+    stored: TrainingSet | None,
+    names: list[str] | None,
+    tell: Callable[[str], None],
 ) -> None:
-    """Tell of copies of files, of images of two scales, and of images that are all equal."""
-    if note := copies_told(new):
-        tell(note)
-    if METRICS[metric].keeps_values and (note := scales_told({part.name: part.vectors for part in parts})):
-        tell(note)
-    if all_equal(joined.vectors):
-        tell(
-            f"all {len(joined.vectors):,} images are equal, so no distance tells one from another: see that column "
-            f"{joined.image_column!r} holds the images; {param('image_column')} names another"
-        )
+    """Refuse or tell of labels that may be ids, where the index has no column of its own for them; tell new classes."""
+    before = 0 if stored is None else len(stored.vectors)
+    if stored is None or stored.label_column is None:
+        doubt_ids(column, provenance.slice(before), is_named=options.label_column is not None, tell=tell)
+    if stored is not None:
+        tell_of_new_classes(provenance["label"][:before], provenance["label"][before:], names, tell)
 
 
 def _as_part(stored: TrainingSet) -> _Part:
@@ -233,20 +225,14 @@ def _as_part(stored: TrainingSet) -> _Part:
     )
 
 
-def _check_parts(
-    inputs: Sequence[InputFile], parts: Sequence[_Part], options: TrainingOptions, stored: TrainingSet | None
-) -> None:
-    """Refuse files without any image, and ids that were guessed to be labels."""
-    new = parts if stored is None else parts[1:]
+def _check_parts(inputs: Sequence[InputFile], new: Sequence[_Part]) -> None:
+    """Refuse files without any image."""
     if not any(len(block) for part in new for block in part.vectors):
         skipped = sum(part.skipped for part in new)
         raise KnnvoteError(
             f"{', '.join(source.shown for source in inputs)}: no labelled image in {len(inputs)} file(s)"
             f"{f', {skipped:,} bad rows left out' if skipped else ''}; an index needs at least one"
         )
-    column = parts[0].label_column
-    if stored is None and options.label_column is None and not options.is_regression and not is_usual_name(column):
-        refuse_ids(column, [[table["label"] for table in part.provenance] for part in parts])
 
 
 def _like(first: _Part | None, options: TrainingOptions, stored: TrainingSet | None) -> Callable[[pa.Table], Layout]:

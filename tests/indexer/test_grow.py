@@ -184,6 +184,7 @@ def test_an_index_tuned_for_more_neighbours_than_stay_is_exact_search(tmp_path):
     assert (index.n, index.tuned.k, is_exact(index, 1)) == (8, 9, True)
 
 
+@pytest.mark.filterwarnings("ignore:.* new class")
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_order_of_adding_and_removing_ends_as_the_index_of_what_is_left(tmp_path_factory, data):
@@ -345,6 +346,7 @@ def test_a_file_of_a_stored_ones_name_is_told_apart_where_ids_are_its_own(tmp_pa
     assert table["file"].unique().to_pylist() == ["part.parquet", str(files[1])]
 
 
+@pytest.mark.filterwarnings("ignore:.* new class")
 def test_a_repeated_id_is_stored_each_time_and_removed_each_time(tmp_path):
     keys = pa.array(["a", "b", "a", "c"])
     old = write(tmp_path / "old.parquet", IMAGES[:4], LABELS[:4], ids=keys)
@@ -647,3 +649,47 @@ def test_an_index_that_was_tuned_is_not_changed_without_being_tuned_again(tmp_pa
             change()
         assert state(tmp_path / "x.knn") == before
     assert remove_ids(tmp_path / "x.knn", "array#0", tuning=Tuning) == 1  # one id, by itself
+
+
+def test_new_classes_are_told_and_the_index_s_own_label_column_is_taken(tmp_path, invoke):
+    """Of several columns that could be the label's, and of another name than they usually have."""
+    names = np.array([f"digit {label}" for label in LABELS], object)
+
+    def parquet(name, rows, kinds):
+        columns = {"image": IMAGES[rows].reshape(-1, 64).tolist(), "kind": kinds, "maker": ["Canon"] * len(kinds)}
+        pq.write_table(pa.table(columns), tmp_path / name)
+
+    known = names[OLD].copy()
+    known[np.isin(known, ["digit 8", "digit 9"])] = "digit 0"
+    parquet("old.parquet", OLD, known.tolist())
+    parquet("new.parquet", NEW, names[NEW].tolist())
+    refused = invoke("index", "old.parquet", "--out", "x.knn")
+    assert "several columns could be the label: kind (string), maker (string)" in refused.stderr
+    assert invoke("index", "old.parquet", "--out", "x.knn", "--label-column", "kind").code == 0
+    added = invoke("add", "x.knn", "new.parquet")
+    assert added.stderr.splitlines()[:2] == ["note: 2 new classes: 'digit 8', 'digit 9'", "x.knn: 60 images added"]
+    assert {"digit 8", "digit 9"} <= set(read_manifest(tmp_path / "x.knn").classes)
+    pq.write_table(pq.read_table(tmp_path / "new.parquet").drop_columns("kind"), tmp_path / "other.parquet")
+    refused = invoke("add", "x.knn", "other.parquet")
+    assert (refused.code, "no column 'kind', from which the labels before it were read" in refused.stderr) == (1, True)
+    assert invoke("add", "x.knn", "other.parquet", "--label-column", "maker").stderr.startswith(
+        "note: 1 new class: 'Canon'\n"
+    )
+
+
+def test_a_guessed_id_is_refused_with_a_command_that_works(tmp_path, invoke):
+    rows = {"image": IMAGES.reshape(-1, 64).tolist(), "name": [f"img{row}" for row in range(160)]}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    refused = invoke("index", "a.parquet", "--out", "x.knn")
+    assert (refused.code, (tmp_path / "x.knn").exists()) == (1, False)
+    assert refused.stderr == (
+        "error: column 'name' has 160 values in 160 rows: it looks like an id; "
+        "name the labels' with --label-column, or this one if they are\n"
+    )
+    named = invoke("index", "a.parquet", "--out", "x.knn", "--label-column", "name")
+    assert named.code == 0
+    told = "note: column 'name' has 160 values in 160 rows: it looks like an id; --label-column names another column\n"
+    assert named.stderr.startswith(told)
+    index_arrays(IMAGES, [f"digit {label}" for label in LABELS], tmp_path / "y.knn")
+    refused = invoke("add", "y.knn", "a.parquet")
+    assert (refused.code, "it looks like an id" in refused.stderr) == (1, True)

@@ -102,6 +102,7 @@ def test_where_distances_depend_on_no_scale_none_is_told(tmp_path):
     read(tmp_path, *(image_table(images, np.arange(40) % 3) for images in (PIXELS, PIXELS / 255)), metric="cosine")
 
 
+@pytest.mark.filterwarnings("ignore:column .* looks like an id")
 def test_rows_are_numbered_through_batches_and_row_groups(tmp_path):
     n = 9000
     table = image_table(np.arange(n, dtype=np.uint16)[:, None].repeat(2, axis=1), np.arange(n))
@@ -348,6 +349,7 @@ def test_files_of_other_layouts_are_read_together(tmp_path):
     assert np.array_equal(examples.vectors, np.tile(IMAGES.reshape(N, 16), (3, 1)))
 
 
+@pytest.mark.filterwarnings("ignore:column .* looks like an id")
 @pytest.mark.filterwarnings("ignore:.*all are whole")
 @pytest.mark.parametrize(
     ("one", "other", "both"),
@@ -470,13 +472,18 @@ def test_a_guessed_column_that_is_other_in_most_images_is_refused_and_taken_when
     serial = image_table(images, np.arange(24)).rename_columns(["image", "serial"])
     anew = (serial, serial.slice(0, 12))  # numbered anew in each file
     for place, (tables, n) in enumerate((((serial,), 24), (anew, 36))):
-        message = rf"the column 'serial' has 24 values in {n} images, .*label_column"
+        message = rf"column 'serial' has 24 values in {n} rows: it looks like an id; .*label_column"
         with pytest.raises(KnnvoteError, match=message):
             read(tmp_path / f"a{place}", *tables)
-    assert read(tmp_path / "b", serial, label_column="serial").label_column == "serial"
-    assert read(tmp_path / "c", image_table(images, np.arange(24))).label_column == "label"  # as it is called
+    told = r"^column '{}' has 24 values in 24 rows: it looks like an id; label_column names another column$"
+    with pytest.warns(UserWarning, match=told.format("serial")):
+        assert read(tmp_path / "b", serial, label_column="serial").label_column == "serial"
+    with pytest.warns(UserWarning, match=told.format("label")):  # as it is called
+        assert read(tmp_path / "c", image_table(images, np.arange(24))).label_column == "label"
+    assert read(tmp_path / "f", image_table(images, np.arange(24) // 2)).label_column == "label"
+    assert read(tmp_path / "g", image_table(images, np.arange(24) / 7), is_regression=True).label_column == "label"
     assert read(tmp_path / "d", serial.slice(0, 12)).label_column == "serial"
-    assert read(tmp_path / "e", serial.rename_columns(["image", "Label"])).label_column == "Label"
+    assert read(tmp_path / "e", serial.slice(0, 12).rename_columns(["image", "Label"])).label_column == "Label"
 
 
 @pytest.mark.parametrize("name", ["camera", "class"])
@@ -488,7 +495,8 @@ def test_what_is_added_has_the_index_s_own_label_column_or_names_another(tmp_pat
     added = find_inputs([str(tmp_path / "b.parquet")])
     with pytest.raises(ImageFileError, match=rf"no column 'label', from which .* there are image, {name}: name the"):
         read_training_set(added, TrainingOptions(), stored=stored)
-    found = read_training_set(added, TrainingOptions(label_column=name), stored=stored)
+    with pytest.warns(UserWarning, match="^1 new class: 7$"):
+        found = read_training_set(added, TrainingOptions(label_column=name), stored=stored)
     assert found.provenance["label"].to_pylist() == [*LABELS.tolist(), *[7] * N]
 
 

@@ -27,8 +27,6 @@ from .options import (
 )
 from .talk import row_progress, talk, talk_note
 
-_FEW = 20  # images, each of which may well be of a class of its own
-
 
 @click.command(epilog=example("knnvote index digits/train.parquet --out digits.knn"))
 @images_argument
@@ -244,7 +242,5 @@ def _talk_index(out: Path) -> None:
     )
     if len(manifest.classes) == 1:
         talk(f"note: all images are of one class, {manifest.classes[0]}: every answer will be it")
-    elif len(manifest.classes) == manifest.n > _FEW:
-        talk("note: each image is of a class of its own: see that the label column is the right one")
     for line in [*tuning_lines(manifest.search), *vote_lines(manifest.vote)]:
         talk(line)

@@ -1,0 +1,106 @@
+"""What of labelled images could have been meant otherwise: told, or refused where it was guessed."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from knnvote.data.columns import is_float
+from knnvote.data.errors import KnnvoteError, param
+from knnvote.data.reading import ImageFile
+from knnvote.data.vectors import Numbers, all_equal, scales_told
+
+from .labels import is_usual_name, show_class
+from .manifest import Source, copies_told
+from .metric import METRICS
+from .names import MetricName
+
+Tell = Callable[[str], None]
+
+_MANY_LABELS = 20  # that are all unlike each other: of fewer images each may be of a class of its own
+_LISTED = 10  # classes
+
+
+def look_like_ids(values: int, within_files: int, images: int) -> bool:
+    """Whether labels are so many that they name images rather than classes.
+
+    Args:
+        values: distinct labels of all files.
+        within_files: distinct labels of each file, summed: some number the rows of each file anew.
+        images: that are labelled.
+    """
+    return values >= _MANY_LABELS and 2 * within_files > images
+
+
+def doubt_ids(column: str | None, provenance: pa.Table, *, is_named: bool, tell: Tell) -> None:
+    """Refuse a guessed column that names nearly each image of a file otherwise: such are ids.
+
+    One that the user names, or that is called as labels usually are, is told of where each image has its own.
+
+    Args:
+        column: its name.
+        provenance: (n rows) columns label and file.
+        is_named: the user has named it.
+        tell: told of it.
+
+    Raises:
+        KnnvoteError: it was guessed.
+    """
+    images, values = len(provenance), len(pc.unique(provenance["label"]))
+    within_files = len(provenance.group_by(["file", "label"]).aggregate([]))
+    if not look_like_ids(values, within_files, images):
+        return
+    told = f"column {column!r} has {values:,} values in {images:,} rows: it looks like an id"
+    if not is_named and not is_usual_name(column):
+        raise KnnvoteError(f"{told}; name the labels' with {param('label_column')}, or this one if they are")
+    if values == images:
+        tell(f"{told}; {param('label_column')} names another column")
+
+
+def tell_of_floats(images: ImageFile, label_column: str, tell: Tell) -> Tell:
+    """Tell that floats are taken for classes, as they are if all are whole; what tells so of other files tells once."""
+    kind = images.schema.field(label_column).type
+    if not is_float(kind):
+        return tell
+    tell(
+        f"{images.source.shown}: labels in column {label_column!r} are {kind}, and all are whole: they are "
+        f"classes; to average them, give {param('is_regression=True')}"
+    )
+    return lambda _note: None
+
+
+def tell_of_sources(new: Sequence[Source], tell: Tell) -> None:
+    """Tell of copies of files."""
+    if note := copies_told(new):
+        tell(note)
+
+
+def tell_of_vectors(
+    by_file: Mapping[str, Sequence[Numbers]], joined: Numbers, image_column: str | None, metric: MetricName, tell: Tell
+) -> None:
+    """Tell of images of two scales, and of images that are all equal.
+
+    Args:
+        by_file: vectors (m, d) of each file, in pieces.
+        joined: (n, d) all of them.
+        image_column: where the first file holds its images.
+        metric: of the index.
+        tell: told of them.
+    """
+    if METRICS[metric].keeps_values and (note := scales_told(by_file)):
+        tell(note)
+    if all_equal(joined):
+        tell(
+            f"all {len(joined):,} images are equal, so no distance tells one from another: see that column "
+            f"{image_column!r} holds the images; {param('image_column')} names another"
+        )
+
+
+def tell_of_new_classes(stored: pa.ChunkedArray, added: pa.ChunkedArray, names: list[str] | None, tell: Tell) -> None:
+    """Tell which classes of images that are added an index has not."""
+    found = pc.unique(added)
+    new = sorted(found.filter(pc.invert(pc.is_in(found, value_set=pc.unique(stored)))).to_pylist())
+    if new:
+        shown = ", ".join(repr(label) if names is None else show_class(label, names) for label in new[:_LISTED])
+        more = ", ..." if len(new) > _LISTED else ""
+        tell(f"{len(new):,} new class{'es' if len(new) > 1 else ''}: {shown}{more}")
