@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from .columns import check_text
-from .errors import ImageFileError
+from .errors import ImageFileError, OptionError, check, is_whole, param
 from .inputs import InputFile
 from .layout import Layout, Shape
 from .layouts.encoded import is_image_struct, refuse_paths
@@ -54,6 +54,55 @@ def decode_rows(
     pixels, bad = layout.decode(table)
     numbers = np.arange(len(pixels)) if numbers is None else numbers
     return DecodedRows(numbers=numbers, table=table, pixels=pixels, bad=bad, shape=layout.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Some of the rows of several files: the first ones of all, or some of all, drawn at random.
+
+    Attributes:
+        limit: so many rows at most, the first of all files together.
+        sample: so many rows at most, in the order in which the files have them.
+        seed: of the drawing.
+
+    Raises:
+        OptionError: both are given, or one is less than 1.
+    """
+
+    limit: int | None = None
+    sample: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what was given."""
+        for name, value in (("limit", self.limit), ("sample", self.sample)):
+            check(name, value, value is None or (is_whole(value) and value > 0), "give a number of rows, 1 at least")
+        if self.limit is not None and self.sample is not None:
+            raise OptionError(f"{param('limit')} and {param('sample')} both say how many rows to take: give one")
+
+    def of(self, sources: Sequence[InputFile]) -> list[NDArray[np.int64]] | None:
+        """The rows of each file, ascending; None where they are all there are."""
+        asked = self.limit or self.sample
+        sizes = [source.count_rows() for source in sources] if asked else []
+        rows = sum(sizes)
+        if asked is None or asked >= rows:
+            return None
+        chosen = np.arange(asked)
+        if self.sample is not None:
+            chosen = np.sort(np.random.default_rng(self.seed).choice(rows, asked, replace=False))
+        ends = np.cumsum(sizes)
+        pieces = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
+        return [piece - (end - size) for piece, end, size in zip(pieces, ends, sizes, strict=True)]
+
+
+def files_with_rows(
+    inputs: Sequence[InputFile], chosen: Sequence[NDArray[np.int64]] | None
+) -> Iterator[tuple[InputFile, NDArray[np.int64] | None]]:
+    """Each file with the rows of it that are taken, None for all; a file of which none are is left out."""
+    if chosen is None:
+        yield from ((source, None) for source in inputs)
+    else:
+        yield from ((source, rows) for source, rows in zip(inputs, chosen, strict=True) if len(rows))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,18 +167,22 @@ class ImageFile:
             check_text(column, name)
         return column
 
-    def take(self, wanted: NDArray[np.int64], *, batch_size: int) -> Iterator[DecodedRows]:
-        """The images of some rows.
+    def take(self, wanted: NDArray[np.int64], columns: Sequence[str] = (), *, batch_size: int) -> Iterator[DecodedRows]:
+        """The images of some rows, and some other columns.
 
         Args:
             wanted: (m,) rows from 0, ascending; batches behind the last are not read.
+            columns: that are read too; each once, however often it is named.
             batch_size: rows read at a time, at most; fewer where they are large.
 
         Raises:
             ImageFileError: rows cannot be read.
         """
-        size = rows_within_budget(self.layout.d, batch_size)
-        for numbers, table in self.rows.take(wanted, self.layout.columns, size):
+        names, size = (
+            list(dict.fromkeys([*self.layout.columns, *columns])),
+            rows_within_budget(self.layout.d, batch_size),
+        )
+        for numbers, table in self.rows.take(wanted, names, size):
             yield decode_rows(table, self.layout, numbers)
 
 

@@ -111,7 +111,9 @@ def index_files(
     sources = find_inputs(inputs)
     refuse_splits(sources)
     with _claimed(local_path(out), overwrite=options.overwrite) as folder:
-        examples = read_training_set(sources, training, metric=options.metric, progress=progress, tell=tell)
+        examples = read_training_set(
+            sources, training, metric=options.metric, seed=options.seed, progress=progress, tell=tell
+        )
         build(examples, folder, options, tune, start=start)
 
 
@@ -275,6 +277,7 @@ def _manifest(examples: TrainingSet, options: IndexOptions, built: Built) -> Man
         versions=_library_versions(),
         feature_names=examples.feature_names,
         estimator=examples.estimator,
+        part=examples.part,
     )
 
 

@@ -196,6 +196,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "feature_names": _list_of(_is_text),
     "estimator": _record_with({"n_neighbors": _is_positive, "weights": _is_weights, "ties": _one_of(*TIES)}),
     "vote": _record_with({"acceptance": _is_acceptance}, k=_is_positive, weights=_is_weights, ties=_one_of(*TIES)),
+    "part": lambda value: any(_record_of(**{name: _is_positive})(value) for name in ("limit", "sample")),
 }
 
 

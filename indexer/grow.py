@@ -82,7 +82,7 @@ def add_files(
         options = _like_stored(index, training or TrainingOptions())
         stored = _training_set(index)
         found = read_training_set(sources, options, metric=index.metric, stored=stored, progress=progress, tell=tell)
-        examples = replace(found, feature_names=stored.feature_names, estimator=stored.estimator)
+        examples = replace(found, feature_names=stored.feature_names, estimator=stored.estimator, part=stored.part)
         _refuse_stored_ids(index, examples.provenance["id"].combine_chunks())
         _refuse_stored_files(index, stored, examples.sources[len(stored.sources) :])
         _build_again(index, examples, tuning, threads, start=start)
@@ -186,6 +186,8 @@ def _check_tuning(index: Index, tuning: Tuner | None) -> None:
 def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
     """Options that read new images as the stored ones were read, or would have been, had they been in need of more."""
     manifest, images = index.manifest, training.images
+    if training.limit is not None or training.sample is not None:
+        raise OptionError(f"{param('limit')} and {param('sample')} are of a new index: add whole files")
     if images.background is not None and manifest.background not in {None, images.background}:
         raise OptionError(
             f"{index.path} has images on a {manifest.background} background, and new ones on {images.background} would "
@@ -222,6 +224,7 @@ def _training_set(index: Index) -> TrainingSet:
         skipped=manifest.skipped,
         feature_names=manifest.feature_names,
         estimator=manifest.estimator,
+        part=manifest.part,
     )
 
 

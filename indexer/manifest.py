@@ -164,6 +164,7 @@ class Manifest:
         estimator: parameters by which the estimator that saved it answered, where they are not those that an estimator
             has that is opened without them.
         vote: that it was made for, where its tuning does not say the same; None where it does, or nothing was said.
+        part: ``limit`` or ``sample`` with the rows that were taken, where the index was built of a part of its sources.
         format: of its folder.
     """
 
@@ -197,6 +198,7 @@ class Manifest:
     feature_names: tuple[str, ...] | None = None
     estimator: dict[str, Any] = field(default_factory=dict)
     vote: VoteDefaults | None = None
+    part: dict[str, int] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -246,6 +248,7 @@ class Manifest:
             feature_names=tuple(record["feature_names"]) if "feature_names" in record else None,
             estimator=record.get("estimator", {}),
             vote=VoteDefaults.from_json(record["vote"]) if "vote" in record else None,
+            part=record.get("part", {}),
         )
 
     def _facts(self) -> dict[str, Any]:
@@ -280,6 +283,7 @@ class Manifest:
             **({} if self.feature_names is None else {"feature_names": list(self.feature_names)}),
             **({"estimator": self.estimator} if self.estimator else {}),
             **({} if self.vote is None else {"vote": self.vote.to_json()}),
+            **({"part": self.part} if self.part else {}),
         }
 
 

@@ -14,7 +14,7 @@ from knnvote.data.columns import is_float
 from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
 from knnvote.data.inputs import InputFile, distinctly_named, folders_told
 from knnvote.data.layout import ImageOptions, Layout
-from knnvote.data.reading import ImageFile, open_images
+from knnvote.data.reading import ImageFile, Part, files_with_rows, open_images
 from knnvote.data.recognition import recognise_images
 from knnvote.data.steps import Pixels, Step
 from knnvote.data.vectors import common_type, smallest_type
@@ -50,6 +50,8 @@ class TrainingOptions:
         id_column: where ids are; without it ids are ``file#row``.
         is_regression: labels are numbers to be averaged.
         skip_bad: leave out rows that do not fit, and count them.
+        limit: of all files together take so many rows, the first.
+        sample: of all files together take so many rows, drawn at random, in their order.
 
     Example:
         >>> from knnvote import TrainingOptions, index_files
@@ -62,6 +64,8 @@ class TrainingOptions:
     id_column: str | None = None
     is_regression: bool = False
     skip_bad: bool = False
+    limit: int | None = None
+    sample: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +88,7 @@ class TrainingSet:
         skipped: rows left out as bad.
         feature_names: of each value of a vector, where they came from a table with a column a value.
         estimator: parameters by which the estimator that saved an index answers, as `Manifest` has them.
+        part: ``limit`` or ``sample`` with their rows, where these are not all rows of the sources.
     """
 
     vectors: NDArray[np.generic]
@@ -101,6 +106,7 @@ class TrainingSet:
     skipped: int = 0
     feature_names: tuple[str, ...] | None = None
     estimator: dict[str, Any] = field(default_factory=dict)
+    part: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,7 @@ def read_training_set(
     *,
     metric: MetricName = "l2",
     stored: TrainingSet | None = None,
+    seed: int = 0,
     progress: Callable[[int], None] = lambda _rows: None,
     tell: Callable[[str], None] = warn,
 ) -> TrainingSet:
@@ -142,6 +149,7 @@ def read_training_set(
         options: overrides and checks.
         metric: rows that have no place in its space are bad.
         stored: what an index holds; the files must fit it, and the result is of its rows and then theirs.
+        seed: of a sample.
         progress: told the rows of each batch.
         tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
 
@@ -151,38 +159,32 @@ def read_training_set(
     parts: list[_Part] = [] if stored is None else [_as_part(stored)]
     names, step = (None, Pixels()) if stored is None else (stored.class_names, stored.step)
     sources = [] if stored is None else [*stored.sources]
+    chosen = Part(limit=options.limit, sample=options.sample, seed=seed).of(inputs)
     inputs = distinctly_named(inputs, {source.path for source in sources} if options.id_column else set())
-    for source in inputs:
+    for source, wanted in files_with_rows(inputs, chosen):
         with open_images(source, _like(parts[0] if parts else None, options, stored)) as images:
             described = source.describe()
             label_column = _label_column(images, inputs, options, parts[0].label_column if parts else None, stored)
             names = same_names(source.shown, names, class_names(images.schema, label_column))
             if images.num_rows:
                 read = partial(_read_part, names=names, step=step, metric=metric, progress=progress)
-                parts.append(read(images, label_column, options))
+                parts.append(read(images, label_column, options, wanted))
                 check_same_kind(source, label_column, parts[0].label_type, parts[-1].label_type)
                 tell = tell if options.is_regression else tell_of_floats(images, label_column, tell)
         sources.append(Source(**described, dtype=str(parts[-1].dtype) if images.num_rows else None))
-    new = parts if stored is None else parts[1:]
-    _check_parts(inputs, new)
-    joined = _joined(parts)
-    if not options.is_regression:
-        _doubt_labels(joined.provenance, new[0].label_column, options, stored=stored, names=names, tell=tell)
-    tell_of_sources(sources[-len(inputs) :], tell)
-    tell_of_vectors({part.name: part.vectors for part in parts}, joined.vectors, joined.image_column, metric, tell)
+    _check_parts(inputs, parts if stored is None else parts[1:])
+    found = replace(_joined(parts, options), class_names=names, sources=tuple(sources))
+    _tell(found, parts, options, stored=stored, metric=metric, tell=tell)
     return replace(
-        joined,
+        found,
         step=step,
         id_column=options.id_column if stored is None else stored.id_column,
-        class_names=names,
         is_regression=options.is_regression,
-        grayscale=options.images.grayscale,
-        background=options.images.background,
-        sources=tuple(sources),
+        part={} if chosen is None else {"limit" if options.limit else "sample": sum(map(len, chosen))},
     )
 
 
-def _joined(parts: Sequence[_Part]) -> TrainingSet:
+def _joined(parts: Sequence[_Part], options: TrainingOptions) -> TrainingSet:
     """All parts as one: vectors in the type that holds them without loss, and labels in that which holds them all."""
     tables = [table for part in parts for table in part.provenance]
     blocks = [block for part in parts for block in part.vectors]
@@ -193,24 +195,31 @@ def _joined(parts: Sequence[_Part]) -> TrainingSet:
         image_column=parts[0].image_column or parts[-1].image_column,
         label_column=parts[0].label_column or parts[-1].label_column,
         skipped=sum(part.skipped for part in parts),
+        grayscale=options.images.grayscale,
+        background=options.images.background,
     )
 
 
-def _doubt_labels(
-    provenance: pa.Table,
-    column: str | None,
+def _tell(
+    found: TrainingSet,
+    parts: Sequence[_Part],
     options: TrainingOptions,
     *,
     stored: TrainingSet | None,
-    names: list[str] | None,
+    metric: MetricName,
     tell: Callable[[str], None],
 ) -> None:
-    """Refuse or tell of labels that may be ids, where the index has no column of its own for them; tell new classes."""
-    before = 0 if stored is None else len(stored.vectors)
-    if stored is None or stored.label_column is None:
-        doubt_ids(column, provenance.slice(before), is_named=options.label_column is not None, tell=tell)
-    if stored is not None:
-        tell_of_new_classes(provenance["label"][:before], provenance["label"][before:], names, tell)
+    """Tell what could have been meant otherwise, or refuse it where it was guessed."""
+    before, known = (0, ()) if stored is None else (len(stored.vectors), stored.sources)
+    if not options.is_regression:
+        if stored is None or stored.label_column is None:
+            new = found.provenance.slice(before)
+            doubt_ids(found.label_column, new, is_named=options.label_column is not None, tell=tell)
+        if stored is not None:
+            labels = found.provenance["label"]
+            tell_of_new_classes(labels[:before], labels[before:], found.class_names, tell)
+    tell_of_sources(found.sources[len(known) :], tell)
+    tell_of_vectors({part.name: part.vectors for part in parts}, found.vectors, found.image_column, metric, tell)
 
 
 def _as_part(stored: TrainingSet) -> _Part:
@@ -332,6 +341,7 @@ def _read_part(
     images: ImageFile,
     label_column: str,
     options: TrainingOptions,
+    wanted: NDArray[np.int64] | None,
     *,
     names: Sequence[str] | None,
     step: Step,
@@ -340,7 +350,9 @@ def _read_part(
 ) -> _Part:
     vectors, tables, skipped = [], [], 0
     source = images.source
-    for rows in images.read(_other_columns(images, label_column, options), batch_size=_BATCH):
+    columns = _other_columns(images, label_column, options)
+    of_all = images.read(columns, batch_size=_BATCH)
+    for rows in of_all if wanted is None else images.take(wanted, columns, batch_size=_BATCH):
         block = rows.vectors(step)
         bad = METRICS[metric].unusable_rows(block) | rows.bad
         label = images.column(rows, label_column)

@@ -22,6 +22,7 @@ from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.layout import ImageOptions
+from knnvote.data.reading import Part
 from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.metric import METRICS, FaissMetric
@@ -49,6 +50,8 @@ def compare(
     *,
     images: ImageOptions | None = None,
     label_column: str | None = None,
+    limit: int | None = None,
+    sample: int | None = None,
     algorithms: Sequence[Algorithm] = (),
     threads: int | None = None,
     progress: Callable[[str], None] = lambda _step: None,
@@ -64,6 +67,8 @@ def compare(
         rule: of the vote; by default the one that the indexes were made for. All answers are judged, accepted or not.
         images: overrides of how images are recognised.
         label_column: of the true labels; by default as the index was built.
+        limit: of all files together take so many rows, the first.
+        sample: of all files together take so many rows, drawn at random: the same ones each time.
         algorithms: searches of scikit-learn: ``brute``, ``kd_tree``, ``ball_tree``.
         threads: of the search; None for as many as there are processors.
         progress: told the steps.
@@ -77,19 +82,31 @@ def compare(
         >>> found.queries, found.indexes[0].kind, found.indexes[0].agreement.value, round(found.indexes[0].accuracy, 4)
         (450, 'exact', 1.0, 0.9889)
     """
-    _check_task(indexes := _opened(indexes))
+    indexes = _opened(indexes)
     rule = replace(rule or Rule.of(*indexes), min_confidence=None)  # of all answers, accepted or not
-    read = partial(read_test_set, find_inputs(inputs), options=images or ImageOptions(), label_column=label_column)
+    read = _reader(inputs, images or ImageOptions(), label_column, Part(limit=limit, sample=sample))
     with limit_threads(threads):
         classifiers = [Classifier(index, rule) for index in indexes]
         first, reports = _judge_indexes(classifiers, read, progress)
         reports += _judge_algorithms(algorithms, classifiers[0], first, progress) if algorithms else []
+    return _sum_up(first, reports, indexes[0], rule)
+
+
+def _reader(
+    inputs: Inputs, images: ImageOptions, label_column: str | None, part: Part
+) -> Callable[[Classifier], TestSet]:
+    """What reads the test images as a classifier takes them."""
+    return partial(read_test_set, find_inputs(inputs), options=images, label_column=label_column, part=part)
+
+
+def _sum_up(first: TestSet, reports: list[IndexReport], index: Index, rule: Rule) -> Comparison:
+    """What was found, with the test images as the first index takes them."""
     return Comparison(
         queries=len(first.xq),
         k=rule.k,
         bad_images=first.bad,
         indexes=reports,
-        unknown_labels=_unknown_labels(indexes[0], first.truth),
+        unknown_labels=_unknown_labels(index, first.truth),
         unlabelled=first.truth.count(None),
     )
 
@@ -106,6 +123,7 @@ def _opened(indexes: Sequence[Index] | Index) -> Sequence[Index]:
     several = [indexes] if isinstance(indexes, Index | str) else indexes
     for index in several:
         check_index(index, "indexes")
+    _check_task(several)
     return several
 
 

@@ -14,7 +14,7 @@ from knnvote.classify.classifier import Classifier
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, param, spelled_reasons
 from knnvote.data.inputs import InputFile, folders_told
 from knnvote.data.layout import ImageOptions
-from knnvote.data.reading import ImageFile, open_images
+from knnvote.data.reading import ImageFile, Part, open_images
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import class_names, find_label, true_labels
 
@@ -46,9 +46,13 @@ class TestSet:
 
 
 def read_test_set(
-    inputs: Sequence[InputFile], classifier: Classifier, options: ImageOptions, label_column: str | None
+    inputs: Sequence[InputFile],
+    classifier: Classifier,
+    options: ImageOptions,
+    label_column: str | None,
+    part: Part | None = None,
 ) -> TestSet:
-    """All readable images of the inputs as queries, with their labels if their files have them.
+    """All readable images of the inputs as queries, or those of a part, with their labels if their files have them.
 
     Raises:
         KnnvoteError: a file does not fit the index, or no image is left.
@@ -58,11 +62,14 @@ def read_test_set(
     numbers: list[NDArray[np.int64]] = []
     reasons: Counter[str] = Counter()
     before = 0
-    for source in inputs:
+    chosen = None if part is None else part.of(inputs)
+    for place, source in enumerate(inputs):
         with open_images(source, partial(classifier.recognise, options=options)) as images:
             with folders_told(source, inputs):
                 label = _label_column(images, classifier.index, label_column)
-            for rows in images.read([label] if label else [], batch_size=_BATCH):
+            columns = [label] if label else []
+            of_all = images.read(columns, batch_size=_BATCH)
+            for rows in of_all if chosen is None else images.take(chosen[place], columns, batch_size=_BATCH):
                 xq, bad = classifier.queries(rows)
                 good = np.setdiff1d(np.arange(len(xq)), list(bad))
                 blocks.append(xq[good])

@@ -20,6 +20,7 @@ from .options import (
     page_option,
     parse_algorithms,
     parse_plot,
+    part_options,
     seen_options,
     threads_option,
     vote_options,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 @image_options
 @seen_options
 @click.option("--label-column", metavar="NAME", help="Column of the true labels.")
+@part_options
 @threads_option
 @click.option(
     "--with",
@@ -61,6 +63,8 @@ def compare(  # noqa: PLR0917  # click passes options by name
     grayscale: bool,
     background: Background | None,
     label_column: str | None,
+    limit: int | None,
+    sample: int | None,
     threads: int | None,
     algorithms: Any,
     report: Path | None,
@@ -87,7 +91,9 @@ def compare(  # noqa: PLR0917  # click passes options by name
     for index in indexes:
         talk_no_promise(index, rule)
     tell = talk if sys.stderr.isatty() else lambda _step: None
-    comparison = compare_indexes(inputs, indexes, rule, algorithms=algorithms, progress=tell, **of_images)
+    comparison = compare_indexes(
+        inputs, indexes, rule, limit=limit, sample=sample, algorithms=algorithms, progress=tell, **of_images
+    )
 
     def write(page: Path) -> None:
         from knnvote.classify.pages.comparison import write_comparison

@@ -19,6 +19,7 @@ from .options import (
     local_index_argument,
     neighbor_options,
     parse_local,
+    part_options,
     seed_option,
     seen_options,
     skip_bad_option,
@@ -73,6 +74,7 @@ from .talk import row_progress, talk, talk_note
 @click.option("--id-column", metavar="NAME", help="Column of ids; file#row otherwise.")
 @seen_options
 @skip_bad_option
+@part_options
 @click.option("--overwrite", is_flag=True, help="Replace an index folder that exists.")
 @seed_option("Of everything random.")
 @threads_option
@@ -94,6 +96,8 @@ def index(  # noqa: PLR0917  # click passes options by name
     grayscale: bool,
     background: Background | None,
     skip_bad: bool,
+    limit: int | None,
+    sample: int | None,
     **options: Any,
 ) -> None:
     """Build an index folder from labelled images."""
@@ -109,6 +113,8 @@ def index(  # noqa: PLR0917  # click passes options by name
         id_column=id_column,
         is_regression=task == "regression",
         skip_bad=skip_bad,
+        limit=limit,
+        sample=sample,
     )
     kind = _kind(kind, factory)
     index_options = IndexOptions(kind=kind, factory=factory, **options)
@@ -116,7 +122,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     _talk_untuned(kind)
     inputs = find_inputs(images)
     words.of_index()
-    with row_progress("indexing", inputs) as progress:
+    with row_progress("indexing", inputs, total=limit or sample) as progress:
         index_files(inputs, out, training=training, options=index_options, tune=tune, progress=progress, tell=talk_note)
     _talk_index(out)
     _talk_guessed(out)

@@ -172,6 +172,10 @@ image_column_option = click.option(
 )
 label_column_option = click.option("--label-column", metavar="NAME", help="Column of the labels.")
 skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
+part_options = together(
+    click.option("--limit", type=POSITIVE, help="Take so many rows of all files together, the first."),
+    click.option("--sample", type=POSITIVE, help="Take so many rows of all files together, drawn at random."),
+)
 seen_options = together(
     click.option("--grayscale", is_flag=True, help="Convert colour images to grey."),
     click.option("--background", type=click.Choice(BACKGROUNDS), help="What shows through transparent pixels."),

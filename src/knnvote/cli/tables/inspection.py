@@ -37,6 +37,7 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("images", f"{facts['n']:,} of {shape}, {facts['dtype']} from {low:g} to {high:g}, {bad} bad rows left out"),
         ("labels", f"{facts['label_type']}, {facts['task']}{': ' if classes else ''}{', '.join(classes + more)}"),
         ("from", ", ".join(source["path"] for source in facts["sources"]) or "arrays"),
+        *((("part", f"{rows:,} rows, by --{name}") for name, rows in facts.get("part", {}).items())),
         ("columns", f"image {facts['image_column']}, label {facts['label_column']}"),
         ("search", "; ".join(_search_lines(facts))),
         *([("vote", "; ".join(vote_lines(VoteDefaults.from_json(facts["vote"]))))] if facts.get("vote") else []),
