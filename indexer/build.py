@@ -162,11 +162,11 @@ def index_arrays(
 @contextmanager
 def _claimed(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """Hold the destination for this build alone; a folder made for a build that fails is removed again."""
-    _check_destination(out, overwrite=overwrite)
+    check_destination(out, overwrite=overwrite)
     is_new = not out.exists()
     try:
         with hold_lock(out / LOCK, f"another build is writing to {out}: wait for it, or give another path"):
-            _check_destination(out, overwrite=overwrite)  # by now another build may have ended
+            check_destination(out, overwrite=overwrite)  # by now another build may have ended
             yield out
     finally:
         if is_new:
@@ -174,7 +174,7 @@ def _claimed(out: Path, *, overwrite: bool) -> Iterator[Path]:
                 out.rmdir()
 
 
-def _check_destination(out: Path, *, overwrite: bool) -> None:
+def check_destination(out: Path, *, overwrite: bool) -> None:
     """Refuse to write an index where something else is, or over an index without being told to."""
     if is_index_folder(out):
         if not overwrite:

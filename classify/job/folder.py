@@ -110,6 +110,19 @@ def claimed(
                 Path(out.path, RECORDS).rmdir()
 
 
+def refuse_taken(out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile]) -> None:
+    """Refuse what a job of these inputs would refuse of its output folder; nothing is written.
+
+    Raises:
+        KnnvoteError: it is not a job's output folder, or was made by another job.
+    """
+    _refuse_other_folder(out, inputs)
+    _refuse_links(out, inputs)
+    record = read_job_record(out)
+    if record is not None:
+        _refuse_other_job(out, record, made_from)
+
+
 def _refuse_other_folder(out: Location, inputs: Sequence[InputFile]) -> None:
     """Refuse what is neither a job's output folder, by its records or by an output, nor an empty one."""
     if out.is_file or (out.is_local and os.path.lexists(out.path) and not out.is_folder):

@@ -69,7 +69,7 @@ class Worker:
         """
         source, seen = task.source, _Seen(task.source, progress)
         try:
-            done = _finished(task, self.work.made_from)
+            done = finished_counts(task, self.work.made_from)
             if done is not None:
                 progress(done.rows)
                 return Outcome(source=source.shown, counts=done, was_done=True)
@@ -91,13 +91,13 @@ class Worker:
     def _write_answers(self, images: ImageFile, described: dict[str, Any], stream: BinaryIO, seen: "_Seen") -> None:
         """Write the answers to a file's rows, and its receipt, which is not sealed yet."""
         options = self.work.options
-        columns, schema = _plan(self.classifier, images, options)
+        columns, schema = plan_columns(self.classifier, images, options)
         k, classes = self.classifier.rule.k, len(self.classifier.index.classes)
         kept_rows = images.rows.rows_to_hold(columns, ROW_GROUP)
         rows = rows_in_group(kept_rows, options.output, k=k, classes=classes)
         # By map, which unlike a generator holds nothing of a batch that it has given on.
         batches = images.read(columns, batch_size=min(self.work.batch_size, rows))
-        queries = map(partial(_queries, self.classifier), batches)
+        queries = map(partial(decoded_queries, self.classifier), batches)
         decoded = prefetch(queries, self.stages.reading)
         answered = map_ahead(partial(_answer, self.classifier), decoded, self.stages.searching, self.stages.searches)
 
@@ -156,7 +156,7 @@ def _open_classifier(work: Work) -> Classifier:
     return classifier
 
 
-def _plan(classifier: Classifier, images: ImageFile, options: JobOptions) -> tuple[list[str], pa.Schema]:
+def plan_columns(classifier: Classifier, images: ImageFile, options: JobOptions) -> tuple[list[str], pa.Schema]:
     """Which columns beside the images go on, and what the output looks like."""
     added = answer_schema(classifier.index, **options.output.of_answers)
     with images.source.content_told():
@@ -166,7 +166,8 @@ def _plan(classifier: Classifier, images: ImageFile, options: JobOptions) -> tup
     return columns, schema_metadata_without_images(schema)
 
 
-def _queries(classifier: Classifier, rows: DecodedRows) -> tuple[pa.RecordBatch, Any, dict[int, str], Scale]:
+def decoded_queries(classifier: Classifier, rows: DecodedRows) -> tuple[pa.RecordBatch, Any, dict[int, str], Scale]:
+    """Rows as queries: the columns that were read, (n, d) queries, reasons of bad rows as recorded, and the scale."""
     xq, bad = classifier.queries(rows)
     return rows.table, xq, spelled_reasons(bad, as_recorded), Scale.of(classifier.index, xq, bad)
 
@@ -183,7 +184,7 @@ def _count(answer: Answer) -> Counts:
     return Counts(rows=len(answer.status), **by_status)
 
 
-def _finished(task: Task, made_from: dict[str, Any]) -> Counts | None:
+def finished_counts(task: Task, made_from: dict[str, Any]) -> Counts | None:
     """Counts of an output file that was made from this input by this job, if there is one."""
     receipt = read_receipt(task.target)
     if receipt is None or receipt.made_from != made_from:

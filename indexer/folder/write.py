@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -74,6 +76,18 @@ def _write_generation(folder: Path, index: Index, timing: Timing) -> None:
         raise KnnvoteError(f"cannot write {folder}: its manifest would have unusable {', '.join(wrong)}")
     write_sealed(folder / MANIFEST, record)
     remove_others(folder, {*(path.name for path in files.values()), timing_file.name})
+
+
+def bytes_to_write(index: Index) -> int:
+    """Bytes of the files that hold an index in memory, but its manifest; nothing is written."""
+    size = 0 if index.faiss_index is None else int(faiss.serialize_index(index.faiss_index).nbytes)
+    if not holds(index.faiss_index, index.vectors):
+        size += index.vectors.nbytes
+    if index.inverted_file is not None:
+        size += sum(array.nbytes for array in index.inverted_file.to_arrays().values())
+    labels = pa.BufferOutputStream()
+    pq.write_table(index.provenance(*PROVENANCE), labels, compression="zstd")
+    return size + int(labels.tell())
 
 
 def _write_array(path: Path, array: NDArray[Any]) -> None:

@@ -11,6 +11,7 @@ from knnvote.data.codecs.names import Background
 
 from .interruption import words
 from .options import (
+    dry_run_option,
     example,
     image_options,
     images_argument,
@@ -22,7 +23,7 @@ from .options import (
     threads_option,
     vote_options,
 )
-from .talk import print_json, row_progress, talk, talk_no_promise
+from .talk import end, print_json, row_progress, talk, talk_no_promise
 
 if TYPE_CHECKING:
     from knnvote.classify.classifier import Classifier
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 @click.option(
     "--batch-size", type=click.IntRange(1, 2**20), help="Rows searched at a time; it never changes an answer."
 )
+@dry_run_option
 @threads_option
 @json_option
 def classify(  # noqa: PLR0917  # click passes options by name
@@ -88,6 +90,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     background: Background | None,
     fail_fast: bool,
     batch_size: int | None,
+    dry_run: bool,
     threads: int | None,
     as_json: bool,
     **of_rule: Any,
@@ -107,6 +110,14 @@ def classify(  # noqa: PLR0917  # click passes options by name
         output=OutputOptions(neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix),
     )
     talk_no_promise(classifier.index, classifier.rule)
+    if dry_run:
+        from knnvote.classify.dry_run import dry_job
+
+        from .tables.dry_run import print_dry_run
+
+        found = dry_job(classifier, inputs, folder, options, threads=threads, batch_size=batch_size or BATCH_SIZE)
+        end(found, file=None, write=lambda _page: None, as_json=as_json, print_table=print_dry_run)
+        return
     with row_progress("classifying", inputs) as progress:
         summary = run_job(
             classifier,

@@ -10,6 +10,7 @@ from knnvote.indexer.names import KINDS, METRIC_NAMES, TASKS
 
 from .interruption import words
 from .options import (
+    dry_run_option,
     example,
     image_column_option,
     image_options,
@@ -76,6 +77,7 @@ from .talk import row_progress, talk, talk_note
 @skip_bad_option
 @part_options
 @click.option("--overwrite", is_flag=True, help="Replace an index folder that exists.")
+@dry_run_option
 @seed_option("Of everything random.")
 @threads_option
 def index(  # noqa: PLR0917  # click passes options by name
@@ -98,6 +100,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     skip_bad: bool,
     limit: int | None,
     sample: int | None,
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Build an index folder from labelled images."""
@@ -121,6 +124,13 @@ def index(  # noqa: PLR0917  # click passes options by name
     tune = Tuning(k=k, weights=weights, ties=ties, target_agreement=target_agreement, target_accuracy=target_accuracy)
     _talk_untuned(kind)
     inputs = find_inputs(images)
+    if dry_run:
+        from knnvote.classify.dry_run import dry_index
+
+        from .tables.dry_run import print_dry_run
+
+        print_dry_run(dry_index(inputs, out, training, index_options, tune, tell=talk_note))
+        return
     words.of_index()
     with row_progress("indexing", inputs, total=limit or sample) as progress:
         index_files(inputs, out, training=training, options=index_options, tune=tune, progress=progress, tell=talk_note)

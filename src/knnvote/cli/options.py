@@ -176,6 +176,9 @@ part_options = together(
     click.option("--limit", type=POSITIVE, help="Take so many rows of all files together, the first."),
     click.option("--sample", type=POSITIVE, help="Take so many rows of all files together, drawn at random."),
 )
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Tell rows, seconds and bytes from the first rows; write nothing."
+)
 seen_options = together(
     click.option("--grayscale", is_flag=True, help="Convert colour images to grey."),
     click.option("--background", type=click.Choice(BACKGROUNDS), help="What shows through transparent pixels."),

@@ -1,0 +1,220 @@
+"""What a command would do and take, measured on its first rows; nothing is written."""
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded
+from knnvote.data.inputs import Inputs, find_inputs, refuse_splits
+from knnvote.data.locations import Location, local_path
+from knnvote.data.reading import Part, open_images, rows_within_budget
+from knnvote.data.recognition import recognise_images
+from knnvote.indexer.build import IndexOptions, Tune, build_in_memory, check_destination
+from knnvote.indexer.folder.write import bytes_to_write
+from knnvote.indexer.index import Index
+from knnvote.indexer.threads import limit_threads
+from knnvote.indexer.training import TrainingOptions, TrainingSet, read_training_set
+
+from .classifier import Classifier
+from .job.folder import plan_outputs, refuse_taken
+from .job.work import JobOptions, Task, Work
+from .job.worker import decoded_queries, finished_counts, plan_columns
+
+_BATCHES = 4
+_BATCH = 4096
+Seconds = tuple[float, float]  # at least and at most, as far as the rows that were measured tell
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryRun:
+    """What a command would do.
+
+    Attributes:
+        out: where it would write.
+        files: that it would read; of a job those that are not done.
+        done: files of a job that are done.
+        rows: of these files, or of the part of them that is taken.
+        measured: rows that were read and decoded, and searched or indexed, to tell the rest.
+        steps: seconds of each step.
+        bytes: about so many that it would write.
+        failed: why the measured files cannot be read.
+    """
+
+    out: str
+    files: int
+    done: int
+    rows: int
+    measured: int
+    steps: dict[str, Seconds]
+    bytes: int
+    failed: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of a dry run as JSON."""
+        steps = {name: {"low": round(low, 3), "high": round(high, 3)} for name, (low, high) in self.steps.items()}
+        return {**vars(self), "steps": steps}
+
+
+def dry_index(
+    inputs: Inputs,
+    out: Path | str,
+    training: TrainingOptions,
+    options: IndexOptions,
+    tune: Tune | None,
+    *,
+    tell: Callable[[str], None],
+) -> DryRun:
+    """What `index_files` would do with the same arguments, but for the first rows nothing is read.
+
+    Raises:
+        KnnvoteError: it would refuse the arguments or one of the first rows, or the first rows are too few to build of.
+    """
+    sources, path = find_inputs(inputs), local_path(out)
+    refuse_splits(sources)
+    check_destination(path, overwrite=options.overwrite)
+    chosen = Part(limit=training.limit, sample=training.sample, seed=options.seed).of(sources)
+    sizes = [source.count_rows() for source in sources] if chosen is None else [*map(len, chosen)]
+    first = next((source for source, size in zip(sources, sizes, strict=True) if size), sources[0])
+    with open_images(first, partial(recognise_images, options=training.images)) as images:
+        most = _BATCHES * rows_within_budget(images.layout.d, _BATCH)
+    few = replace(training, limit=max(1, min(most, sum(sizes))), sample=None)
+    clock = _Clock()
+    examples = read_training_set(sources, few, metric=options.metric, progress=clock, tell=tell)
+    build, size = _measure_build(examples, path, options, tune, sum(sizes) / clock.rows)
+    return DryRun(
+        out=str(path),
+        files=sum(size > 0 for size in sizes),
+        done=0,
+        rows=sum(sizes),
+        measured=clock.rows,
+        steps={"read": clock.seconds_of(sum(sizes)), "build": build},
+        bytes=size,
+        failed=[],
+    )
+
+
+def _measure_build(
+    examples: TrainingSet, path: Path, options: IndexOptions, tune: Tune | None, times: float
+) -> tuple[Seconds, int]:
+    """Seconds and bytes of an index of so many times the rows.
+
+    Half of the rows are built of too: at the least time grows by what the other half adds, at the most by the power of
+    rows by which it grew. Where half are too few to build of, it grows by the rows.
+    """
+    n = -(-len(examples.vectors) // 2)
+    half = replace(examples, vectors=examples.vectors[:n], provenance=examples.provenance[:n])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is told of half of the rows says nothing of all
+        try:
+            for _ in range(2):  # the first loads libraries
+                of_half, _ = _build(half, path, options, tune)
+        except KnnvoteError:  # too few rows, as a factory may find
+            of_half = math.inf
+    with warnings.catch_warnings():
+        if times > 1:
+            warnings.simplefilter("ignore")
+        of_all, index = _build(examples, path, options, tune)
+    power = min(2.0, max(1.0, math.log2(of_all / of_half))) if of_half < math.inf else 1.0
+    added = max(0.0, of_all - of_half) if of_half < math.inf else of_all / 2
+    ends = of_all + 2 * (times - 1) * added, of_all * times**power
+    return (min(ends), max(ends)), round(bytes_to_write(index) * times)
+
+
+def _build(examples: TrainingSet, path: Path, options: IndexOptions, tune: Tune | None) -> tuple[float, Index]:
+    """Seconds of a build, and the index."""
+    start = time.perf_counter()
+    index, _ = build_in_memory(examples, path, options, tune, start=start)
+    return time.perf_counter() - start, index
+
+
+def dry_job(
+    classifier: Classifier, inputs: Inputs, out: Location, options: JobOptions, *, threads: int | None, batch_size: int
+) -> DryRun:
+    """What `run_job` would do with the same arguments, but for the first rows nothing is read.
+
+    Raises:
+        KnnvoteError: it would refuse the arguments.
+    """
+    sources = find_inputs(inputs)
+    tasks = plan_outputs(sources, out)
+    work = Work.of(classifier, options, out, threads=threads, batch_size=batch_size)
+    refuse_taken(out, work.made_from, sources)
+    left = [task for task in tasks if finished_counts(task, work.made_from) is None]
+    reading, answering, failed = _Clock(), _Clock(), []
+    written = 0
+    classifier = replace(classifier, promise=options.output.promise)
+    with limit_threads(threads):
+        for task in left:
+            if len(reading.spans) > _BATCHES:
+                break
+            try:
+                written += _measure_file(classifier, task, work, reading, answering)
+            except ImageFileError as error:
+                failed.append(error.told(as_recorded))
+    rows = sum(task.source.count_rows() for task in left)
+    return DryRun(
+        out=str(out),
+        files=len(left),
+        done=len(tasks) - len(left),
+        rows=rows,
+        measured=reading.rows,
+        steps={"read": reading.seconds_of(rows), "search": answering.seconds_of(rows)},
+        bytes=round(written * rows / max(1, reading.rows)),
+        failed=failed,
+    )
+
+
+def _measure_file(classifier: Classifier, task: Task, work: Work, reading: "_Clock", answering: "_Clock") -> int:
+    """Answer the first batches of a file, and give the bytes of an output of them."""
+    sink = pa.BufferOutputStream()
+    with open_images(task.source, partial(classifier.recognise, options=work.options.images)) as images:
+        columns, schema = plan_columns(classifier, images, work.options)
+        with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+            reading.start()
+            for rows in images.read(columns, batch_size=work.batch_size):
+                batch, xq, bad, _ = decoded_queries(classifier, rows)
+                reading(batch.num_rows)
+                answering.start()
+                answer = classifier.answer(xq, bad)
+                answering(batch.num_rows)
+                kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
+                added = answer.to_table(**work.options.output.of_answers)
+                writer.write_table(pa.Table.from_arrays([*kept, *added.columns], schema=schema))
+                if len(reading.spans) > _BATCHES:
+                    break
+                reading.start()
+    return int(sink.tell())
+
+
+class _Clock:
+    """Seconds of batches, each since the one before it or since it was started anew."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.spans: list[tuple[int, float]] = []
+        self.start()
+
+    def start(self) -> None:
+        """Begin to count."""
+        self._last = time.perf_counter()
+
+    def __call__(self, rows: int) -> None:
+        """Take the end of a batch."""
+        now = time.perf_counter()
+        if rows:
+            self.spans.append((rows, now - self._last))
+        self.rows += rows
+        self._last = now
+
+    def seconds_of(self, rows: int) -> Seconds:
+        """At the speeds of the fastest batch and the slowest; of several, not of the first, which loads libraries."""
+        speeds = [seconds / size for size, seconds in self.spans[1:] or self.spans]
+        return (rows * min(speeds), rows * max(speeds)) if speeds else (0.0, 0.0)
