@@ -16,7 +16,7 @@ _TALLIED = 20
 def print_inspection(facts: dict[str, Any]) -> None:
     """What ``inspect`` found, on stdout."""
     if facts["type"] == "images":
-        table = new_table(facts["path"], "file", "rows", "images", "label column")
+        table = new_table(facts["path"], "file", "rows", "images", "label column", text=("images", "label column"))
         for file in facts["files"]:
             if "error" in file:
                 add_row(table, file["path"], "", file["error"], "")
