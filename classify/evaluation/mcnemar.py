@@ -1,5 +1,6 @@
 """Whether two searches differ in accuracy by more than chance."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,17 +33,21 @@ class Difference:
         """Whether chance alone would give it in fewer than 5% of all comparisons."""
         return self.p < _LEVEL
 
-    @property
-    def told(self) -> str:
-        """In plain words."""
+    def told(self, show: Callable[[str], str] = str) -> str:
+        """In plain words.
+
+        Args:
+            show: how the names are shown.
+        """
+        name, other = show(self.name), show(self.other)
         if self.only_name == self.only_other == 0:
-            return f"{self.name} and {self.other} are right on the same images"
+            return f"{name} and {other} are right on the same images"
         verdict = "more than chance" if self.is_more_than_chance else "no more than chance would give"
         p = f"p = {self.p:.2g}" if self.p >= _LEAST_P else f"p < {_LEAST_P}"
         images = "image" if self.only_name == 1 else "images"
         return (
-            f"{self.name} is right on {self.only_name:,} {images} where {self.other} is wrong, "
-            f"{self.other} on {self.only_other:,} where {self.name} is wrong: {verdict} ({p})"
+            f"{name} is right on {self.only_name:,} {images} where {other} is wrong, "
+            f"{other} on {self.only_other:,} where {name} is wrong: {verdict} ({p})"
         )
 
 

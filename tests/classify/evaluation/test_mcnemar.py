@@ -36,4 +36,4 @@ def test_p_is_that_of_as_unequal_tosses_of_a_coin(ours, theirs):
     ],
 )
 def test_it_is_told_in_plain_words(ours, theirs, told):
-    assert compared(ours, theirs).told == told
+    assert compared(ours, theirs).told() == told

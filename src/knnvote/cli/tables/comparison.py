@@ -11,7 +11,7 @@ from knnvote.data.text import show_bytes, show_duration, show_speed
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.rungs import Interval
 
-from .table import Name, add_row, new_table, print_line, print_table, print_text
+from .table import Name, add_row, new_table, print_line, print_table, print_text, short_name
 
 _FLIPS_SHOWN = 10
 _CLASSES_SHOWN = 5
@@ -24,11 +24,11 @@ def print_comparison(comparison: Comparison) -> None:
     print_line(f"{comparison.queries:,} images, k = {comparison.k}")
     (_print_numbers if comparison.is_regression else _print_accuracies)(comparison)
     _print_agreement(comparison)
+    _print_speed(comparison)
     for report in comparison.indexes:
         if report.judged < comparison.queries:
-            print_line(f"{report.path}: asked for a random sample of {report.judged:,} of the images, as it is slow")
+            print_text(f"{report.path}: asked for a random sample of {report.judged:,} of the images, as it is slow")
         _print_flips(report, comparison.class_names)
-    _print_speed(comparison)
     for note in comparison.notes:
         print_text(spelled(note, as_typed))
 
@@ -45,11 +45,11 @@ def _print_accuracies(comparison: Comparison) -> None:
         return
     print_table(table)
     for difference in comparison.differences:
-        print_text(difference.told)
+        print_text(difference.told(short_name))
     first = comparison.indexes[0]
     if len(comparison.indexes) > 1:
         print_line("")
-        print_text(f"classes, confusions and confidences are those of {first.path}: --json and --report have all")
+        print_text(f"of {short_name(first.path)}, as --json and --report have of all:")
     if first.judgement is not None:
         _print_classes(first.judgement, comparison.class_names)
         _print_confusions(first.judgement, comparison.class_names)
@@ -85,6 +85,7 @@ def _print_confusions(judgement: Judgement, names: list[str] | None) -> None:
 def _print_coverage(coverage: list[Coverage]) -> None:
     print_line("")
     table = new_table("", as_typed("min_confidence"), "labelled", "accuracy", _INTERVAL, "wrong")
+    table.columns[0].no_wrap = True
     for accepted in coverage:
         wrong = accepted.images - round(accepted.accuracy.value * accepted.images)
         shown = (f"{accepted.coverage:.2%}", *_show_share(accepted.accuracy), f"{wrong:,}")
@@ -116,11 +117,11 @@ def _print_agreement(comparison: Comparison) -> None:
 def _print_flips(report: IndexReport, names: list[str] | None) -> None:
     if report.flips:
         apart = "" if report.tolerance is None else f" by more than {report.tolerance:.4g}"
-        print_line(f"{report.path}: {len(report.flips):,} labels differ from exact search{apart}:")
+        print_text(f"{report.path}: {len(report.flips):,} labels differ from exact search{apart}:")
     for flip in report.flips[:_FLIPS_SHOWN]:
         label, exact, true = (show_class(value, names) for value in (flip.label, flip.exact, flip.truth))
         truth = "" if flip.truth is None else f", true label {true}"
-        print_line(f"  row {flip.row}: {label}, exact search says {exact}{truth}")
+        print_text(f"  row {flip.row}: {label}, exact search says {exact}{truth}")
     if len(report.flips) > _FLIPS_SHOWN:
         print_line(f"  and {len(report.flips) - _FLIPS_SHOWN:,} more: --json lists all")
 

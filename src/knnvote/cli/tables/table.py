@@ -13,6 +13,7 @@ from knnvote.data.text import printable
 _LEAST_NAME = 12  # characters, of a name that gives way to numbers
 _GAP = 2
 _DOTS = "..."
+_IN_A_SENTENCE = 32  # columns of a terminal, for a name
 
 
 class Name:
@@ -39,6 +40,11 @@ def shorten(text: str, width: int) -> str:
     kept = max(0, width - len(_DOTS))
     tail = set_cell_size(text[::-1], kept - kept // 2)[::-1]
     return f"{set_cell_size(text, kept // 2)}{_DOTS}{tail}"
+
+
+def short_name(name: str) -> str:
+    """A name as a sentence has it: on a terminal not so long that the sentence is lost."""
+    return shorten(name, _IN_A_SENTENCE) if Console().is_terminal else name
 
 
 def new_table(title: str, *headers: str, text: Container[str] = ()) -> Table:
