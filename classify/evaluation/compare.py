@@ -87,16 +87,21 @@ def compare(
         classifiers = [Classifier(index, rule) for index in indexes]
         first, outcomes = _judge_indexes(classifiers, read, progress)
         outcomes += _judge_algorithms(algorithms, classifiers[0], first, progress) if algorithms else []
+    return _comparison(indexes[0], rule, used, first, outcomes)
+
+
+def _comparison(index: Index, rule: Rule, threads: int, tests: TestSet, outcomes: Sequence["_Outcome"]) -> Comparison:
+    """What is found, of the test images as the first index takes them."""
     return Comparison(
-        queries=len(first.xq),
+        queries=len(tests.xq),
         k=rule.k,
-        threads=used,
-        bad_images=first.bad,
+        threads=threads,
+        bad_images=tests.bad,
         indexes=[outcome.report for outcome in outcomes],
-        differences=[] if indexes[0].is_regression else list(_differences(outcomes)),
-        class_names=indexes[0].manifest.class_names,
-        unknown_labels=_unknown_labels(indexes[0], first.truth),
-        unlabelled=first.truth.count(None),
+        differences=[] if index.is_regression else list(_differences(outcomes)),
+        class_names=index.manifest.class_names,
+        unknown_labels=_unknown_labels(index, tests.truth),
+        unlabelled=tests.truth.count(None),
     )
 
 

@@ -123,11 +123,7 @@ def write_comparison(
         comparison=comparison,
         rule=rule,
         files=[source.shown for source in inputs],
-        summary=[
-            *(sentence for report in comparison.indexes if (sentence := accuracy_sentence(report))),
-            *(f"{difference.told()}." for difference in comparison.differences),
-            *(summary_sentence(report) for report in comparison.indexes),
-        ],
+        summary=_summary(comparison),
         notes=[spelled(note, as_recorded) for note in comparison.notes],
         chart=inline_svg(draw_agreement(comparison.indexes)),
         shown=shown,
@@ -151,6 +147,15 @@ def _matrix(judgement: Judgement | None, index: Index) -> Matrix | None:
     if len(labels) > _MOST_CLASSES:
         return None
     return Matrix(labels=labels, counts=[[images.get((true, label), 0) for label in labels] for true in labels])
+
+
+def _summary(comparison: Comparison) -> list[str]:
+    """How good the indexes are, whether they differ by more than chance, and what each costs and buys."""
+    return [
+        *filter(None, map(accuracy_sentence, comparison.indexes)),
+        *(f"{difference.told()}." for difference in comparison.differences),
+        *map(summary_sentence, comparison.indexes),
+    ]
 
 
 def accuracy_sentence(report: IndexReport) -> str:

@@ -88,7 +88,14 @@ def test_a_comparison_at_80_columns_says_how_good_first_and_loses_no_number(term
     told = lines(stream)
     assert max(map(len, told)) <= 80
     first, second = comparison.indexes
-    headers = ["index", "worst classes", "commonest confusions", "--min-confidence", "beside exact search", "on "]
+    headers = [
+        "100 images, k = 5",
+        "worst classes",
+        "commonest confusions",
+        "--min-confidence",
+        "beside exact search",
+        "on ",
+    ]
     places = [next(i for i, line in enumerate(told) if line.startswith(header)) for header in headers]
     assert places == sorted(places)
     interval = first.accuracy_interval

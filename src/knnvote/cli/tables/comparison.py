@@ -21,8 +21,13 @@ _INTERVAL = "95% interval"
 
 def print_comparison(comparison: Comparison) -> None:
     """What `compare` found, on stdout."""
-    print_line(f"{comparison.queries:,} images, k = {comparison.k}")
-    (_print_numbers if comparison.is_regression else _print_accuracies)(comparison)
+    asked = f"{comparison.queries:,} images, k = {comparison.k}"
+    if comparison.unlabelled == comparison.queries:
+        print_line(asked)
+    elif comparison.is_regression:
+        _print_numbers(comparison, asked)
+    else:
+        _print_accuracies(comparison, asked)
     _print_agreement(comparison)
     _print_speed(comparison)
     for report in comparison.indexes:
@@ -33,16 +38,14 @@ def print_comparison(comparison: Comparison) -> None:
         print_text(spelled(note, as_typed))
 
 
-def _print_accuracies(comparison: Comparison) -> None:
-    """How many labels are right, where the images have some, and what is wrong with the first index's."""
-    table = new_table("", "index", "accuracy", _INTERVAL, "wrong", "of")
+def _print_accuracies(comparison: Comparison, asked: str) -> None:
+    """How many labels are right, and what is wrong with the first index's."""
+    table = new_table("", asked, "accuracy", _INTERVAL, "wrong", "of")
     for report in comparison.indexes:
         if report.accuracy_interval is not None and report.judgement is not None:
             images = sum(of_class.images for of_class in report.judgement.classes)
             wrong = images - round(report.accuracy_interval.value * images)
             add_row(table, Name(report.path), *_show_share(report.accuracy_interval), f"{wrong:,}", f"{images:,}")
-    if not table.row_count:
-        return
     print_table(table)
     for difference in comparison.differences:
         print_text(difference.told(short_name))
@@ -93,15 +96,14 @@ def _print_coverage(coverage: list[Coverage]) -> None:
     print_table(table)
 
 
-def _print_numbers(comparison: Comparison) -> None:
-    """How near the numbers of a regression are, where the images have some."""
-    table = new_table("", "index", "R²", "mean absolute error")
+def _print_numbers(comparison: Comparison, asked: str) -> None:
+    """How near the numbers of a regression are."""
+    table = new_table("", asked, "R²", "mean absolute error")
     for report in comparison.indexes:
         if report.mean_absolute_error is not None:
             r2 = "" if report.accuracy is None else f"{report.accuracy:.4f}"
             add_row(table, Name(report.path), r2, f"{report.mean_absolute_error:.4g}")
-    if table.row_count:
-        print_table(table)
+    print_table(table)
 
 
 def _print_agreement(comparison: Comparison) -> None:
