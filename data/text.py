@@ -33,6 +33,14 @@ def show_speed(ratio: float) -> str:
     return f"{ratio:.1f} x" if ratio >= 0.1 else f"{ratio:.2g} x"
 
 
+def show_duration(seconds: float) -> str:
+    """A time that work takes, in the unit that fits it."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
 def python_command(code: str) -> str:
     """The command of a shell that has Python do something, in double quotes where these need no others within."""
     return f"python -c {shlex.quote(code)}" if set(code) & set('"$`\\!') else f'python -c "{code}"'

@@ -141,7 +141,8 @@ _RUNG: dict[str, Callable[[Any], bool]] = {
 _is_rung = _record_of(**_RUNG)
 _is_measured_rung = _record_of(**_RUNG, settled=_is_share, agreement=lambda value: value is None or _is_share(value))
 _is_interval = _record_of(value=_is_share, low=_is_share, high=_is_share)
-_are_answers = _record_of(
+_are_answers = _record_with(
+    {"shown": _is_interval},
     rungs=_list_of(_is_measured_rung),
     agreement=_is_interval,
     reached=lambda value: isinstance(value, bool),

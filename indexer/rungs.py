@@ -61,6 +61,11 @@ class Interval:
     low: float
     high: float
 
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "Interval":
+        """What `asdict` gave; other entries are left aside."""
+        return cls(**{name: record[name] for name in ("value", "low", "high")})
+
 
 @dataclass(frozen=True)
 class MeasuredRung:
@@ -85,11 +90,14 @@ class MeasuredLadder:
         rungs: from cheap to careful; the last settles all that are left.
         agreement: with exact search, of all queries.
         reached: whether any rungs were shown to reach the target; exact search alone stands where none were.
+        shown: where none were, the agreement of those with the highest lower end, or where none were tested that of
+            images that all agree; None where there is neither, or an older version tuned.
     """
 
     rungs: tuple[MeasuredRung, ...]
     agreement: Interval
     reached: bool
+    shown: Interval | None = None
 
     def __post_init__(self) -> None:
         """Refuse rungs that leave queries without an answer.
@@ -112,14 +120,20 @@ class MeasuredLadder:
             {**measured.rung.to_json(), "settled": measured.settled, "agreement": measured.agreement}
             for measured in self.rungs
         ]
-        return {"rungs": rungs, "agreement": asdict(self.agreement), "reached": self.reached}
+        shown = {} if self.shown is None else {"shown": asdict(self.shown)}
+        return {"rungs": rungs, "agreement": asdict(self.agreement), "reached": self.reached, **shown}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "MeasuredLadder":
         """What `to_json` gave."""
         rungs = [MeasuredRung(Rung.from_json(rung), rung["settled"], rung["agreement"]) for rung in record["rungs"]]
-        agreement = Interval(**{name: record["agreement"][name] for name in ("value", "low", "high")})
-        return cls(rungs=tuple(rungs), agreement=agreement, reached=record["reached"])
+        agreement, shown = Interval.from_json(record["agreement"]), record.get("shown")
+        return cls(
+            rungs=tuple(rungs),
+            agreement=agreement,
+            reached=record["reached"],
+            shown=None if shown is None else Interval.from_json(shown),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

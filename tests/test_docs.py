@@ -37,9 +37,12 @@ _NOT_RUN = {
         "MNIST's files are not here, and the figures are those of one machine; its command line is parsed",
     ],
 }
-# Times, sizes on disk and speeds differ from run to run and machine to machine; so does which of two images at one
-# distance scikit-learn finds, and its figures with it.
-_VARIES = re.compile(r" +\d+(?:\.\d+)? (?:s\b|[kM]?B\b)| +\d+\.\d+ x\b|(?<=scikit-learn )(brute|kd_tree|ball_tree) .*")
+# Times, threads, sizes on disk and speeds differ from run to run and machine to machine; so does which of two images at
+# one distance scikit-learn finds, and its figures with it.
+_VARIES = re.compile(
+    r" +[\d,]+(?:\.\d+)? (?:s\b|min\b|h\b|[kM]?B\b|/s\b)| +\d+\.\d+ x\b|(?<=on )\d+ threads?|"
+    r"(?<=scikit-learn )(brute|kd_tree|ball_tree) .*"
+)
 # Text of another matplotlib has another size and moves all else: 3.9 draws the right pictures up to 19 of 255 apart in
 # the mean, more than wrong ones of this version are (5 to 6). So pixels are compared where this version draws, closely.
 _DRAWN_BY = "3.11."

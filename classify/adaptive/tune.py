@@ -29,7 +29,7 @@ from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.vote import Rule, check_weights
 from knnvote.data.errors import check, check_one_of, is_number, is_whole, plain, warn
 from knnvote.indexer.codes.components import COMPONENT, ROW, SETTLED
-from knnvote.indexer.codes.inverted_file import training_rows
+from knnvote.indexer.codes.inverted_file import training_count, training_rows
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import AdaptiveSettings
 from knnvote.indexer.metric import METRICS, Euclidean
@@ -48,7 +48,9 @@ _WORTH = 2  # times the cheapest rung: exact search that costs no more is not gi
 _ERROR = 10  # risk of a wrong answer
 _HOPE = 3  # times the errors that the target allows: a ladder with more risk is not tested
 _FIRST_PART = 10_000  # queries that choose the ladders to test
-_TESTED = (6000, 40_000)  # queries that test them, at least and at most
+MOST_ASKED = 40_000
+_TOO_MANY = 1_000_000_000
+_TESTED = (6000, MOST_ASKED)  # queries that test them, at least and at most
 
 
 _EXACT_ALONE = MeasuredLadder(
@@ -148,8 +150,10 @@ class Tuning:
         if self.target_agreement == 1 or is_exact_cheapest:
             return found(queries=0, label=_EXACT_ALONE, confidence=_EXACT_ALONE)
         first_rows, other_rows = _draw(index, self.target_agreement)
-        if not _can_show(self.target_agreement, copy_groups(index, other_rows)):
-            return found(queries=len(other_rows), label=_UNREACHED, confidence=_UNREACHED)
+        at_best = _at_best(copy_groups(index, other_rows))
+        if at_best is None or at_best.low < self.target_agreement:
+            unreached = replace(_UNREACHED, shown=at_best)
+            return found(queries=len(other_rows), label=unreached, confidence=unreached)
         first, other = (ask(index, rows, self.rule, tolerance) for rows in (first_rows, other_rows))
         tried = try_rungs(first, [*firsts], [*middles, *lasts])
         most_risk = _HOPE * _ERROR * (1 - self.target_agreement) * len(first.rows)
@@ -190,17 +194,41 @@ def _draw(index: Index, target: float) -> tuple[NDArray[np.int64], NDArray[np.in
 
     None that the index was fitted to: its lists lie so that these are found more easily than a new image is.
     """
-    tested = int(np.clip(round(20 / (1 - target)), *_TESTED))
     seed = index.manifest.seed
     unseen = np.setdiff1d(np.arange(index.n), training_rows(index.n, seed))
     rows = np.random.default_rng([seed, 1]).permutation(unseen)
-    first = int(np.clip(len(rows) - tested, len(rows) // 10, min(_FIRST_PART, len(rows) // 3)))
+    first, tested = _split(len(rows), target)
     return rows[:first], rows[first : first + tested]
 
 
-def _can_show(target: float, copies: NDArray[np.int64]) -> bool:
-    """Whether images in such groups of copies would show the target if all of them agreed."""
-    return len(copies) > 0 and _agreement(np.ones(len(copies)), copies).low >= target
+def _split(unseen: int, target: float) -> tuple[int, int]:
+    """Of so many images that the index was not fitted to, how many are asked first and how many test."""
+    tested = int(np.clip(round(20 / (1 - target)), *_TESTED))
+    first = int(np.clip(unseen - tested, unseen // 10, min(_FIRST_PART, unseen // 3)))
+    return first, min(tested, unseen - first)
+
+
+def asked_to_show(shown: Interval, target: float) -> int | None:
+    """About how many images have to be asked to show a target by rungs that agree as these do; None if too many."""
+    asked = 1.0
+    while asked < _TOO_MANY and share_interval(shown.value * asked, asked).low < target:
+        asked *= 1.02
+    return round(asked) if asked < _TOO_MANY else None
+
+
+def stored_to_ask(asked: int, target: float) -> int | None:
+    """About how many stored images so many are asked of; None where so many are not asked, whatever is stored."""
+    if asked > MOST_ASKED:
+        return None
+    n = asked
+    while _split(n - training_count(n), target)[1] < asked:
+        n += max(1, n // 50)
+    return n
+
+
+def _at_best(copies: NDArray[np.int64]) -> Interval | None:
+    """What images in such groups of copies would show if all of them agreed; None if there are none."""
+    return _agreement(np.ones(len(copies)), copies) if len(copies) else None
 
 
 def _agreement(agreed: NDArray[np.generic], copies: NDArray[np.int64]) -> Interval:
@@ -302,7 +330,7 @@ def _risk(tried: Trials, answers: Answers) -> NDArray[np.float32]:
 
 
 def _choose(tested: Trials, ladders: list[Ladder], answers: Answers, target: float) -> MeasuredLadder:
-    """The last ladder to pass before the second one fails; else exact search alone."""
+    """The last ladder to pass before the second one fails; else exact search alone, with the best that failed."""
     kept, failures = _UNREACHED, 0
     for ladder in ladders:
         measured = _measure(tested, ladder, answers)
@@ -310,6 +338,8 @@ def _choose(tested: Trials, ladders: list[Ladder], answers: Answers, target: flo
             kept = replace(measured, reached=True)
         else:
             failures += 1
+            if not kept.reached and (kept.shown is None or measured.agreement.low > kept.shown.low):
+                kept = replace(kept, shown=measured.agreement)
         if failures == _FAILURES:
             break
     return kept

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.classify.answer import Answer
 from knnvote.classify.interval import share_interval
 from knnvote.indexer.rungs import Interval
+
+from .coverage import Coverage, cover, few_thresholds
 
 _BANDS = 10
 
@@ -59,6 +62,19 @@ class Judgement:
     confusion: list[Confusion]
     confidence: list[Band]
 
+    @property
+    def worst_classes(self) -> list[ClassAccuracy]:
+        """Classes with a wrong prediction, from that of the lowest upper end: a class of few images may be unlucky."""
+        some_wrong = (of_class for of_class in self.classes if of_class.accuracy.value < 1)
+        return sorted(some_wrong, key=lambda of_class: (of_class.accuracy.high, of_class.accuracy.value))
+
+    @property
+    def commonest_confusions(self) -> list[tuple[Confusion, float]]:
+        """Wrong predictions, the commonest first and then those of the smallest class, each with its share of that."""
+        images = {of_class.label: of_class.images for of_class in self.classes}
+        shares = [(pair, pair.images / images[pair.truth]) for pair in self.confusion if pair.truth != pair.label]
+        return sorted(shares, key=lambda shared: (-shared[0].images, -shared[1]))
+
 
 def judge(
     predicted: Sequence[Any], truth: Sequence[Any], confidence: NDArray[np.float64], classes: Sequence[Any]
@@ -92,6 +108,48 @@ def judge(
         ],
         confidence=_bands(confidence[places], np.array([true == label for true, label in pairs])),
     )
+
+
+def right_predictions(answer: Answer, truth: Sequence[Any]) -> NDArray[np.bool_]:
+    """Which predictions (nq,) are the true label; none is of an image without one."""
+    pairs = zip(answer.prediction.to_pylist(), truth, strict=True)
+    return np.array([true is not None and label == true for label, true in pairs])
+
+
+def score_classes(answer: Answer, truth: list[Any]) -> dict[str, Any]:
+    """What a report says of classes against true labels."""
+    labelled, right = len(truth) - truth.count(None), int(right_predictions(answer, truth).sum())
+    interval = share_interval(right, labelled) if labelled else None
+    return {
+        "accuracy": None if interval is None else interval.value,
+        "accuracy_interval": interval,
+        "mean_absolute_error": None,
+        "judgement": judge(answer.prediction.to_pylist(), truth, answer.confidence, answer.index.classes.to_pylist()),
+        "coverage": _coverage(answer.of_confidences, truth) if labelled else [],
+    }
+
+
+def _coverage(answer: Answer, truth: list[Any]) -> list[Coverage]:
+    """What a few thresholds would accept of the labelled images, as a job with the least confidence does."""
+    is_labelled = np.array([true is not None for true in truth])
+    confidence = answer.confidence[is_labelled]
+    return cover(confidence, right_predictions(answer, truth)[is_labelled], few_thresholds(confidence))
+
+
+def score_numbers(answer: Answer, truth: list[Any]) -> dict[str, Any]:
+    """What a report says of numbers against true ones."""
+    from sklearn.metrics import mean_absolute_error, r2_score  # noqa: PLC0415  # slow to import, and only this needs it
+
+    pairs = [pair for pair in zip(truth, answer.prediction.to_pylist(), strict=True) if pair[0] is not None]
+    measured, predicted = zip(*pairs, strict=True) if pairs else ((), ())
+    varies = bool(pairs) and np.ptp(measured) > 0
+    return {
+        "accuracy": float(r2_score(measured, predicted)) if varies else None,
+        "accuracy_interval": None,
+        "mean_absolute_error": float(mean_absolute_error(measured, predicted)) if pairs else None,
+        "judgement": None,
+        "coverage": [],
+    }
 
 
 def _bands(confidence: NDArray[np.float64], is_right: NDArray[np.bool_]) -> list[Band]:

@@ -2,10 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import faiss
 import numpy as np
@@ -28,8 +28,9 @@ from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.metric import METRICS, FaissMetric
 from knnvote.indexer.threads import limit_threads
 
-from .accuracy import judge
+from .accuracy import right_predictions, score_classes, score_numbers
 from .comparison import Comparison, Flip, IndexReport, Recall
+from .mcnemar import Difference, mcnemar
 from .sampling import sample_rows
 from .sklearn_search import Algorithm, SklearnSearch
 from .testset import TestSet, read_test_set
@@ -41,6 +42,8 @@ _SLOW_QUERIES = 200  # at least, of a search that is slow
 _SLOW_DISTANCES = 12_000_000  # that it computes for all of them, if it computes all
 _TURNS = 3
 _LEAST_SECONDS = 0.2  # of processor time in a turn: below it the clock's own steps show
+_MILLION, _HOUR = 1_000_000, 3600
+_EXACT = "exact search"
 
 
 def compare(
@@ -85,11 +88,11 @@ def compare(
     indexes = _opened(indexes)
     rule = replace(rule or Rule.of(*indexes), min_confidence=None)  # of all answers, accepted or not
     read = _reader(inputs, images or ImageOptions(), label_column, Part(limit=limit, sample=sample))
-    with limit_threads(threads):
+    with limit_threads(threads) as used:
         classifiers = [Classifier(index, rule) for index in indexes]
-        first, reports = _judge_indexes(classifiers, read, progress)
-        reports += _judge_algorithms(algorithms, classifiers[0], first, progress) if algorithms else []
-    return _sum_up(first, reports, indexes[0], rule)
+        first, outcomes = _judge_indexes(classifiers, read, progress)
+        outcomes += _judge_algorithms(algorithms, classifiers[0], first, progress) if algorithms else []
+    return _comparison(indexes[0], rule, used, first, outcomes)
 
 
 def _reader(
@@ -99,15 +102,18 @@ def _reader(
     return partial(read_test_set, find_inputs(inputs), options=images, label_column=label_column, part=part)
 
 
-def _sum_up(first: TestSet, reports: list[IndexReport], index: Index, rule: Rule) -> Comparison:
-    """What was found, with the test images as the first index takes them."""
+def _comparison(index: Index, rule: Rule, threads: int, tests: TestSet, outcomes: Sequence["_Outcome"]) -> Comparison:
+    """What is found, of the test images as the first index takes them."""
     return Comparison(
-        queries=len(first.xq),
+        queries=len(tests.xq),
         k=rule.k,
-        bad_images=first.bad,
-        indexes=reports,
-        unknown_labels=_unknown_labels(index, first.truth),
-        unlabelled=first.truth.count(None),
+        threads=threads,
+        bad_images=tests.bad,
+        indexes=[outcome.report for outcome in outcomes],
+        differences=[] if index.is_regression else list(_differences(outcomes)),
+        class_names=index.manifest.class_names,
+        unknown_labels=_unknown_labels(index, tests.truth),
+        unlabelled=tests.truth.count(None),
     )
 
 
@@ -138,9 +144,9 @@ def _check_task(indexes: Sequence[Index]) -> None:
 
 def _judge_indexes(
     classifiers: Sequence[Classifier], read: Callable[[Classifier], TestSet], progress: Callable[[str], None]
-) -> tuple[TestSet, list[IndexReport]]:
+) -> tuple[TestSet, list["_Outcome"]]:
     """The test images as the first index takes them, and what is found of each index on them."""
-    reports: list[IndexReport] = []
+    outcomes: list[_Outcome] = []
     truths: dict[tuple[str, str], tuple[TestSet, Answer]] = {}
     for classifier in classifiers:
         index = classifier.index
@@ -159,21 +165,21 @@ def _judge_indexes(
                 f"{len(odd):,} rows are such: leave them out, or compare these indexes one by one"
             )
         progress(f"searching {index.path}")
-        reports.append(_report(_IndexSearch(classifier), tests, truths[shared][1]))
-    return first, reports
+        outcomes.append(_judge(_IndexSearch(classifier), tests, truths[shared][1]))
+    return first, outcomes
 
 
 def _judge_algorithms(
     algorithms: Sequence[Algorithm], classifier: Classifier, tests: TestSet, progress: Callable[[str], None]
-) -> list[IndexReport]:
+) -> list["_Outcome"]:
     """What is found of searches of scikit-learn over an index's images, on a sample of the test images."""
     sample = tests.sample(max(_SLOW_QUERIES, _SLOW_DISTANCES // classifier.index.n))
     truth = exact_answer(classifier, sample.xq)
-    reports: list[IndexReport] = []
+    outcomes: list[_Outcome] = []
     for algorithm in algorithms:
         progress(f"searching by scikit-learn {algorithm}")
-        reports.append(_report(SklearnSearch(classifier, algorithm), sample, truth))
-    return reports
+        outcomes.append(_judge(SklearnSearch(classifier, algorithm), sample, truth))
+    return outcomes
 
 
 def exact_answer(classifier: Classifier, xq: NDArray[np.generic]) -> Answer:
@@ -210,32 +216,65 @@ class _IndexSearch:
         return self.classifier.answer(xq, {})
 
 
-def _report(search: _Search, tests: TestSet, truth: Answer) -> IndexReport:
-    classifier = search.classifier
-    index = classifier.index
+class _Outcome(NamedTuple):
+    """What is found of a search, and on which of the labelled test images it is right.
+
+    Attributes:
+        report: on all images that it was asked for.
+        rows: (m,) of these images that have a true label, ascending.
+        right: (m,) whether it gives that.
+        exact_right: (m,) whether exact search over the same stored images does.
+    """
+
+    report: IndexReport
+    rows: NDArray[np.int64]
+    right: NDArray[np.bool_]
+    exact_right: NDArray[np.bool_]
+
+
+def _judge(search: _Search, tests: TestSet, truth: Answer) -> _Outcome:
     answer = truth if search.is_exact else search.answer(tests.xq)
-    found = (answer.I[:, :, None] == truth.I[:, None, :]).any(axis=1).sum(axis=1)
-    k = classifier.rule.k
+    is_labelled = np.array([true is not None for true in tests.truth])
+    right = right_predictions(answer, tests.truth)
+    return _Outcome(
+        _report(search, tests, answer, truth),
+        tests.rows[is_labelled],
+        right[is_labelled],
+        right_predictions(truth, tests.truth)[is_labelled],
+    )
+
+
+def _differences(outcomes: Sequence[_Outcome]) -> Iterator[Difference]:
+    """In accuracy, of each from the first one, and from exact search where the first does not answer as that does."""
+    first = outcomes[0]
+    for outcome in outcomes:
+        path, right = outcome.report.path, outcome.right
+        if not len(right):
+            continue
+        of_first = first.right[np.isin(first.rows, outcome.rows)]
+        if outcome is not first:
+            yield mcnemar(path, first.report.path, right, of_first)
+        if outcome.report.kind != "exact" and (outcome is first or not np.array_equal(of_first, outcome.exact_right)):
+            yield mcnemar(path, _EXACT, right, outcome.exact_right)
+
+
+def _report(search: _Search, tests: TestSet, answer: Answer, truth: Answer) -> IndexReport:
+    index = search.classifier.index
     labels, exact_labels = answer.prediction.to_pylist(), truth.prediction.to_pylist()
     tolerance = answer_tolerance(index)
     different = [row for row, pair in enumerate(zip(labels, exact_labels, strict=True)) if not _agree(*pair, tolerance)]
+    speed = _measure_speed(search, tests.xq)
     return IndexReport(
         path=search.path,
         kind=search.kind,
         judged=len(labels),
-        recall=Recall(
-            mean=float((found / k).mean()),
-            p5=float(np.percentile(found / k, 5)),
-            min=float((found / k).min()),
-            found=np.bincount(found, minlength=k + 1).tolist(),
-        ),
+        recall=_recall(answer, truth),
         tolerance=tolerance,
         agreement=share_interval(len(labels) - len(different), len(labels)),
-        accuracy=_accuracy(index, labels, tests.truth),
-        judgement=None
-        if index.is_regression
-        else judge(labels, tests.truth, answer.confidence, index.classes.to_pylist()),
-        relative_speed=_relative_speed(search, tests.xq),
+        **(score_numbers if index.is_regression else score_classes)(answer, tests.truth),
+        relative_speed=speed.relative,
+        images_per_second=speed.images_per_second,
+        hours_per_million=_MILLION / speed.images_per_second / _HOUR,
         bytes=search.bytes,
         build_seconds=search.build_seconds,
         stored=int(finds_equal(index, tests.xq, truth.D, truth.I).sum()),
@@ -247,26 +286,31 @@ def _report(search: _Search, tests: TestSet, truth: Answer) -> IndexReport:
     )
 
 
+def _recall(answer: Answer, truth: Answer) -> Recall:
+    found = (answer.I[:, :, None] == truth.I[:, None, :]).any(axis=1).sum(axis=1)
+    k = truth.rule.k
+    return Recall(
+        mean=float((found / k).mean()),
+        p5=float(np.percentile(found / k, 5)),
+        min=float((found / k).min()),
+        found=np.bincount(found, minlength=k + 1).tolist(),
+    )
+
+
 def _agree(label: Any, exact: Any, tolerance: float | None) -> bool:
     """Whether two labels are the same, or those of a regression near enough."""
     return bool(label == exact if tolerance is None else abs(label - exact) <= tolerance)
 
 
-def _accuracy(index: Index, labels: list[Any], truth: list[Any]) -> float | None:
-    """Over the images that have a true label; None if none has one, or none differs of numbers."""
-    pairs = [(label, true) for label, true in zip(labels, truth, strict=True) if true is not None]
-    if not pairs:
-        return None
-    if index.is_regression:
-        from sklearn.metrics import r2_score  # noqa: PLC0415  # slow to import, and only this needs it
+class _Speed(NamedTuple):
+    """Of search and vote: how many times that of FAISS's flat index by processor time, and images a second."""
 
-        predicted, measured = zip(*pairs, strict=True)
-        return float(r2_score(measured, predicted)) if np.ptp(measured) > 0 else None
-    return float(np.mean([label == true for label, true in pairs]))
+    relative: float
+    images_per_second: float
 
 
-def _relative_speed(search: _Search, xq: NDArray[np.generic]) -> float:
-    """Processor time of FAISS's flat index and a plain vote over a search's, in turns; the median."""
+def _measure_speed(search: _Search, xq: NDArray[np.generic]) -> _Speed:
+    """Time FAISS's flat index with a plain vote and a search in turns; the medians."""
     index, rule = search.classifier.index, search.classifier.rule
     queries = int(np.clip(_SPEED_DISTANCES // index.n, *_SPEED_QUERIES))
     sample = xq[sample_rows(len(xq), queries)]
@@ -281,15 +325,25 @@ def _relative_speed(search: _Search, xq: NDArray[np.generic]) -> float:
         if not index.is_regression:
             vote(index.class_codes[I], np.sqrt(np.maximum(D, 0)).astype(np.float64), rule)
 
-    ratios = [_processor_seconds(plain) / _processor_seconds(lambda: search.answer(sample)) for _ in range(_TURNS)]
-    return float(np.median(ratios))
+    turns = [(_time(plain), _time(lambda: search.answer(sample))) for _ in range(_TURNS)]
+    return _Speed(
+        float(np.median([flat.processor / ours.processor for flat, ours in turns])),
+        float(np.median([len(sample) / ours.passed for _, ours in turns])),
+    )
 
 
-def _processor_seconds(work: Callable[[], object]) -> float:
-    """Processor time of one call, over as many calls as make it measurable."""
-    start = time.process_time()
+class _Seconds(NamedTuple):
+    """Of one call: of processors together, and by the clock."""
+
+    processor: float
+    passed: float
+
+
+def _time(work: Callable[[], object]) -> _Seconds:
+    """Time one call, over as many calls as make its processor time measurable."""
+    start, begun = time.process_time(), time.perf_counter()
     calls = 0
     while calls == 0 or time.process_time() - start < _LEAST_SECONDS:
         work()
         calls += 1
-    return (time.process_time() - start) / calls
+    return _Seconds((time.process_time() - start) / calls, (time.perf_counter() - begun) / calls)

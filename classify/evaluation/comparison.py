@@ -7,6 +7,8 @@ from knnvote.data.errors import param
 from knnvote.indexer.rungs import Interval
 
 from .accuracy import Judgement
+from .coverage import Coverage
+from .mcnemar import Difference
 from .sklearn_search import ALGORITHMS
 
 _UNKNOWN = 5  # labels that are named
@@ -51,9 +53,14 @@ class IndexReport:
         tolerance: of a regression: labels no farther apart than this agree, in their unit; None for classes.
         agreement: share of images that get the label exact search gives them.
         accuracy: against true labels; for regression the coefficient of determination; None without labels.
+        accuracy_interval: of it; None without labels and for regression.
+        mean_absolute_error: of a regression, in the labels' unit; None without labels and for classes.
         judgement: of predicted classes by true ones; None without labels and for regression.
+        coverage: what a few thresholds of the confidence accept, and how much of it is right; empty likewise.
         relative_speed: search and vote, in queries per processor-second over those of FAISS's flat index and a plain
             vote.
+        images_per_second: of search and vote, on the threads of the comparison.
+        hours_per_million: that a million images take so.
         bytes: of the index folder.
         build_seconds: reading excluded.
         stored: test images that are themselves stored in the index.
@@ -68,8 +75,13 @@ class IndexReport:
     tolerance: float | None
     agreement: Interval
     accuracy: float | None
+    accuracy_interval: Interval | None
+    mean_absolute_error: float | None
     judgement: Judgement | None
+    coverage: list[Coverage]
     relative_speed: float
+    images_per_second: float
+    hours_per_million: float
     bytes: int
     build_seconds: float
     stored: int
@@ -84,16 +96,22 @@ class Comparison:
     Attributes:
         queries: test images.
         k: neighbours that vote.
+        threads: that searched.
         bad_images: rows that are no images, by reason.
         indexes: how each index does.
+        differences: in accuracy, of each index from the first one, and from exact search where that is not the same.
+        class_names: what integer labels of the first index stand for; None where they have no names.
         unknown_labels: test images with each label that no stored image has.
         unlabelled: test images without a true label.
     """
 
     queries: int
     k: int
+    threads: int
     bad_images: dict[str, int]
     indexes: list[IndexReport]
+    differences: list[Difference]
+    class_names: list[str] | None
     unknown_labels: dict[str, int] = field(default_factory=dict)
     unlabelled: int = 0
 

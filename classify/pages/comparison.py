@@ -19,7 +19,7 @@ from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, as_recorded, spelled
 from knnvote.data.inputs import InputFile
 from knnvote.data.layout import ImageOptions
-from knnvote.data.text import show_bytes, show_speed
+from knnvote.data.text import show_bytes, show_duration, show_speed
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.threads import limit_threads
@@ -31,6 +31,7 @@ from .voters import Voter, show_voters
 _VERDICTS = ("for the worse", "for the better", "wrong either way")
 _MOST_FLIPS = 500  # of one index are shown: a page of more is none that a browser opens gladly
 _MOST_CLASSES = 60  # of a matrix: no screen shows more
+_MOST_CONFUSIONS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,14 +123,16 @@ def write_comparison(
         comparison=comparison,
         rule=rule,
         files=[source.shown for source in inputs],
-        summary=[summary_sentence(report) for report in comparison.indexes],
+        summary=_summary(comparison),
         notes=[spelled(note, as_recorded) for note in comparison.notes],
         chart=inline_svg(draw_agreement(comparison.indexes)),
         shown=shown,
         has_pictures=all(index.has_pictures for index in indexes),
         show_bytes=show_bytes,
         show_speed=show_speed,
+        show_duration=show_duration,
         most_flips=_MOST_FLIPS,
+        most_confusions=_MOST_CONFUSIONS,
     )
 
 
@@ -144,6 +147,30 @@ def _matrix(judgement: Judgement | None, index: Index) -> Matrix | None:
     if len(labels) > _MOST_CLASSES:
         return None
     return Matrix(labels=labels, counts=[[images.get((true, label), 0) for label in labels] for true in labels])
+
+
+def _summary(comparison: Comparison) -> list[str]:
+    """How good the indexes are, whether they differ by more than chance, and what each costs and buys."""
+    return [
+        *filter(None, map(accuracy_sentence, comparison.indexes)),
+        *(f"{difference.told()}." for difference in comparison.differences),
+        *map(summary_sentence, comparison.indexes),
+    ]
+
+
+def accuracy_sentence(report: IndexReport) -> str:
+    """How good one index is, in one plain sentence; empty where no image has a true label."""
+    accuracy = report.accuracy_interval
+    if accuracy is not None and report.judgement is not None:
+        images = sum(of_class.images for of_class in report.judgement.classes)
+        return (
+            f"{report.path} is right on {round(accuracy.value * images):,} of {images:,} images: accuracy "
+            f"{accuracy.value:.4f}, of a 95% interval from {accuracy.low:.4f} to {accuracy.high:.4f}."
+        )
+    if report.mean_absolute_error is not None:
+        r2 = "" if report.accuracy is None else f"R² {report.accuracy:.4f}, "
+        return f"{report.path} has {r2}a mean absolute error of {report.mean_absolute_error:.4g}."
+    return ""
 
 
 def summary_sentence(report: IndexReport) -> str:

@@ -135,9 +135,13 @@ def training_rows(n: int, seed: int) -> NDArray[np.int64]:
 
     The others are as new to these as a query is, and can stand for one: of few vectors most are left for that.
     """
+    return np.random.default_rng(seed).permutation(n)[: training_count(n)]
+
+
+def training_count(n: int) -> int:
+    """How many rows of n stored vectors axes and centroids are fitted to."""
     nlist = _list_count(n)
-    count = max(_CENTROID_LEAST * nlist, min(_CENTROID_FROM * nlist, n - _LEFT))
-    return np.random.default_rng(seed).permutation(n)[:count]
+    return min(n, max(_CENTROID_LEAST * nlist, min(_CENTROID_FROM * nlist, n - _LEFT)))
 
 
 def _list_count(n: int) -> int:

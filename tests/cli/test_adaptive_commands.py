@@ -1,6 +1,8 @@
 """What the commands tell of tuning: when an index is built, inspected, searched and compared."""
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,13 +11,14 @@ from made_sets import build, clusters
 
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
+from knnvote.classify.interval import share_interval
 from knnvote.classify.vote import Rule
 from knnvote.cli.tables.inspection import tuning_lines
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import index_arrays
 from knnvote.indexer.folder.open import open_index
-from knnvote.indexer.manifest import read_manifest
-from knnvote.indexer.rungs import EXACT
+from knnvote.indexer.manifest import AdaptiveSettings, read_manifest
+from knnvote.indexer.rungs import EXACT, Interval, MeasuredLadder, MeasuredRung, Tuned
 
 VOTE = ("--k", "3", "--weights", "distance")
 INDEX = ("--kind", "adaptive", "--threads", "1")
@@ -100,10 +103,66 @@ def test_compare_notes_the_same_of_the_index_that_it_is_true_of(folder, invoke):
 def test_a_target_that_is_not_reached_is_told_and_search_is_exact(folder, invoke, tmp_path):
     done = invoke("index", folder / "train.parquet", "--out", "x.knn", *INDEX, "--target-agreement", "0.99999")
     assert done.code == 0
-    assert done.stderr.count("images do not show that rungs reach the target 0.99999") == 2
-    assert open_index(tmp_path / "x.knn").tuned.label.ladder == (EXACT,)
+    tuned = open_index(tmp_path / "x.knn").tuned
+    least = math.floor(share_interval(tuned.queries, tuned.queries).low * 10_000) / 10_000
+    last = f"--target-agreement {least} is the most that these can show"
+    lines = [
+        "labels that are exact search's, with their confidences: all, by exact search alone",
+        f"even without a miss {tuned.queries:,} images asked show {least}, not the target 0.99999",
+        f"to show it takes about 370,000, and 40,000 are asked at most; {last}",
+    ]
+    assert done.stderr.splitlines()[2:] == lines
+    assert tuned.label.ladder == (EXACT,)
     told = " ".join(invoke("inspect", "x.knn").stdout.split())
-    assert "images do not show that rungs reach the target 0.99999" in told
+    assert "; ".join(lines) in told
+    # What it says can be shown: to ask for it is not refused for the number of images.
+    done = invoke("index", folder / "train.parquet", "--out", "y.knn", *INDEX, "--target-agreement", str(least))
+    assert "without a miss" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("agreed", "why", "more"),
+    [
+        (
+            5000,
+            "even without a miss 5,000 images asked show 0.9992, not the target 0.9995",
+            (
+                "to show it, and so be faster than exact search, takes about 7,400, of about 9,600 stored; "
+                "--target-agreement 0.9992 is the most that these can show"
+            ),
+        ),
+        (
+            4999,
+            "faster rungs agree on 0.9998 of 5,000 images asked, which shows 0.9988, not the target 0.9995",
+            (
+                "to show it, and so be faster than exact search, takes about 21,000, of about 26,000 stored; "
+                "--target-agreement 0.9988 can be shown"
+            ),
+        ),
+        (
+            4990,
+            "faster rungs agree on 0.9980 of 5,000 images asked, which shows 0.9963, not the target 0.9995",
+            "to ask more images would not change that; --target-agreement 0.9963 can be shown",
+        ),
+    ],
+)
+def test_what_can_be_shown_and_what_more_images_would_buy_is_told(agreed, why, more):
+    whole, exact = Interval(value=1, low=1, high=1), (MeasuredRung(EXACT, 1.0, 1.0),)
+    best = MeasuredLadder(rungs=exact, agreement=whole, reached=False, shown=share_interval(agreed, 5000))
+    tuned = Tuned(
+        k=5,
+        weights="uniform",
+        target_agreement=0.9995,
+        tolerance=None,
+        queries=5000,
+        label=best,
+        confidence=best,
+    )
+    settings = AdaptiveSettings(grid=1.0, careful=EXACT, tuned=tuned)
+    assert tuning_lines(settings)[2:] == [why, more]
+    older = replace(best, shown=None)  # tuned before what can be shown was recorded
+    settings = replace(settings, tuned=replace(tuned, label=older, confidence=older))
+    assert tuning_lines(settings)[2:] == ["5,000 images asked do not show that rungs reach the target 0.9995"]
 
 
 def test_a_target_of_1_is_told_to_be_exact_search(folder, invoke):

@@ -31,7 +31,7 @@ def test_what_tuning_recorded_is_read_back_as_it_was():
         return {"rungs": rungs, "agreement": {"value": 1.0, "low": 0.9, "high": 1.0}, "reached": True}
 
     record = {"k": 7, "weights": "distance", "target_agreement": 0.99, "tolerance": 0.25, "queries": 12}
-    record |= {"label": entry(*RUNGS), "confidence": entry(EXACT)}
+    record |= {"label": entry(*RUNGS), "confidence": entry(EXACT) | {"shown": {"value": 1.0, "low": 0.9, "high": 1.0}}}
     tuned = Tuned.from_json(json.loads(json.dumps(record)))
     assert (tuned.k, tuned.weights, tuned.tolerance) == (7, "distance", 0.25)
     assert tuned.label.ladder == tuple(RUNGS)

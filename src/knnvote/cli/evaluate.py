@@ -78,7 +78,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.folder.open import open_index
 
-    from .tables.evaluation import print_comparison
+    from .tables.comparison import print_comparison
 
     inputs = find_inputs(images)
     indexes = [open_index(folder) for folder in index_folders]

@@ -10,7 +10,7 @@ from made_sets import build, clusters, frequent, many_classes, noisy_embeddings,
 
 from knnvote.classify.adaptive import tune
 from knnvote.classify.adaptive.trials import Trials
-from knnvote.classify.adaptive.tune import Tuning, _choose, _draw
+from knnvote.classify.adaptive.tune import Tuning, _choose, _draw, _split, asked_to_show, stored_to_ask
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.interval import share_interval
 from knnvote.classify.search.search import exact_search, find, why_no_promise
@@ -196,6 +196,7 @@ def test_a_target_that_so_few_images_cannot_show_is_recorded_as_not_reached_and_
     assert entry["queries"] == len(rest) > len(first)
     assert not set(rest) & {*first, *training_rows(3000, 0)}  # none of those that chose anything
     assert [entry[answers]["reached"] for answers in ANSWERS] == [False, False]
+    assert index.tuned.label.shown == share_interval(len(rest), len(rest))
     assert index.tuned.label.ladder == index.tuned.confidence.ladder == (EXACT,)
     answer = Classifier(index)(data.xq)
     expected = Classifier(index).answer_neighbors(*exact_search(index, data.xq, 5))
@@ -344,3 +345,19 @@ def test_the_last_ladder_that_passes_before_the_second_fails_is_kept(passes, kep
     chosen = _choose(trials, [(rung,) for rung in rungs], "label", 0.99)
     assert chosen.reached == (kept is not None)
     assert chosen.ladder == ((EXACT,) if kept is None else (rungs[kept],))
+    assert chosen.shown == (share_interval(0, 1000) if kept is None else None)
+
+
+@pytest.mark.parametrize(("agreed", "target"), [(5000, 0.999), (4999, 0.999), (5000, 0.9999), (4800, 0.95)])
+def test_so_many_as_it_says_show_the_target_and_are_asked_of_so_many_stored(agreed, target):
+    shown = share_interval(agreed, 5000)
+    asked = asked_to_show(shown, target)
+    assert share_interval(shown.value * asked, asked).low >= target
+    stored = stored_to_ask(asked, target)
+    unseen = stored - len(training_rows(stored, 0))
+    assert asked <= _split(unseen, target)[1] < 1.2 * asked + 10
+
+
+def test_what_no_number_shows_or_is_asked_is_none():
+    assert asked_to_show(share_interval(4990, 5000), 0.999) is None
+    assert stored_to_ask(40_001, 0.9999) is None

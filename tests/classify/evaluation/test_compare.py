@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -84,6 +85,57 @@ def test_recall_agreement_and_accuracy_are_those_computed_by_hand(folder):
     assert report.relative_speed > 0
 
 
+def test_accuracy_has_its_interval_and_worst_classes_and_confusions_are_counted_by_hand(folder):
+    report = run(folder, "rough").indexes[0]
+    label = np.array(Classifier.open(folder / "rough.knn")(IMAGES[TEST]).prediction.to_pylist())
+    true = LABELS[TEST]
+    assert report.accuracy_interval == share_interval(int((label == true).sum()), 100)
+    assert report.accuracy == report.accuracy_interval.value
+    pairs = report.judgement.commonest_confusions
+    assert sum(pair.images for pair, _ in pairs) == (label != true).sum()
+    assert [pair.images for pair, _ in pairs] == sorted((pair.images for pair, _ in pairs), reverse=True)
+    for pair, share in pairs:
+        assert pair.images == ((true == pair.truth) & (label == pair.label)).sum()
+        assert share == pair.images / (true == pair.truth).sum()
+    worst = report.judgement.worst_classes
+    assert {of_class.label for of_class in worst} == set(true[label != true].tolist())
+    highs = [share_interval((label[true == c] == c).sum(), (true == c).sum()).high for c in range(4) if c in true]
+    assert worst[0].accuracy.high == min(highs)
+
+
+@pytest.mark.parametrize("rule", [Rule(), Rule(k=4, weights="distance")])
+def test_coverage_is_what_a_least_confidence_accepts(folder, rule):
+    for record in run(folder, "exact", rule=rule).indexes[0].coverage:
+        strict = replace(rule, min_confidence=record.threshold)
+        given = Classifier.open(folder / "exact.knn", strict)(IMAGES[TEST]).prediction.to_pylist()
+        accepted = [label == true for label, true in zip(given, LABELS[TEST], strict=True) if label is not None]
+        assert (record.images, record.coverage) == (len(accepted), len(accepted) / 100)
+        assert record.accuracy == share_interval(sum(accepted), len(accepted))
+
+
+def test_indexes_differ_from_the_first_and_from_exact_search_as_images_counted_by_hand(folder):
+    right = brute_labels() == LABELS[TEST]
+    rough = np.array(Classifier.open(folder / "rough.knn")(IMAGES[TEST]).prediction.to_pylist()) == LABELS[TEST]
+    counts = int((rough & ~right).sum()), int((right & ~rough).sum())
+    paths = str(folder / "rough.knn"), str(folder / "exact.knn")
+    found = run(folder, "rough", "exact").differences
+    assert [(one.name, one.other, one.only_name, one.only_other) for one in found] == [
+        (paths[0], "exact search", *counts),
+        (*paths[::-1], *counts[::-1]),
+    ]
+    (only,) = run(folder, "exact", "rough").differences  # the first is exact search itself
+    assert (only.name, only.other, only.only_name, only.only_other) == (*paths, *counts)
+    assert run(folder, "exact").differences == []
+
+
+def test_a_search_that_is_asked_for_a_sample_differs_on_that(folder, monkeypatch):
+    monkeypatch.setattr(knnvote.classify.evaluation.compare, "_SLOW_QUERIES", 10)
+    monkeypatch.setattr(knnvote.classify.evaluation.compare, "_SLOW_DISTANCES", 0)
+    one = run(folder, "rough", algorithms=["brute"]).differences[1]
+    assert (one.name, one.other) == ("scikit-learn brute", str(folder / "rough.knn"))
+    assert one.only_name + one.only_other <= 10
+
+
 def test_exact_search_agrees_with_itself_and_with_brute_force(folder):
     report = run(folder, "exact").indexes[0]
     assert (report.recall.mean, report.recall.p5, report.recall.min) == (1, 1, 1)
@@ -160,7 +212,8 @@ def test_an_image_of_the_same_direction_is_not_taken_for_stored(tmp_path):
 def test_unlabelled_test_images_have_no_accuracy_and_flips_without_truth(folder, tmp_path):
     write_table(image_table(IMAGES[TEST]), tmp_path / "bare.parquet")
     report = run(folder, "rough", images=tmp_path / "bare.parquet").indexes[0]
-    assert report.accuracy is None
+    assert (report.accuracy, report.accuracy_interval, report.coverage) == (None, None, [])
+    assert run(folder, "rough", images=tmp_path / "bare.parquet").differences == []
     assert report.flips
     assert {flip.truth for flip in report.flips} == {None}
     labelled = run(folder, "rough").indexes[0]
@@ -213,6 +266,8 @@ def test_accuracy_of_a_regression_is_the_coefficient_of_determination(tmp_path):
     flat = IMAGES.reshape(600, 100).astype(float)
     theirs = KNeighborsRegressor(5, algorithm="brute").fit(flat[TRAIN], targets[TRAIN]).predict(flat[TEST])
     assert report.accuracy == pytest.approx(r2_score(targets[TEST], theirs))
+    assert report.mean_absolute_error == pytest.approx(np.abs(targets[TEST] - theirs).mean())
+    assert (report.accuracy_interval, report.coverage) == (None, [])
     write_table(image_table(IMAGES[500:501], targets[500:501]), tmp_path / "one.parquet")
     assert run(tmp_path, "r", images="one.parquet").indexes[0].accuracy is None
 
@@ -229,15 +284,21 @@ def test_the_vote_that_is_asked_for_is_the_one_compared(folder, rule):
 
 def test_json_has_the_documented_keys(folder):
     record = json.loads(json.dumps(run(folder, "exact", "rough").to_json(), allow_nan=False))
-    assert record.keys() == {"queries", "k", "indexes", "bad_images", "unknown_labels", "unlabelled"}
+    assert record.keys() == {
+        *("queries", "k", "threads", "indexes", "differences", "class_names"),
+        *("bad_images", "unknown_labels", "unlabelled"),
+    }
     documented = {
-        "path", "kind", "recall", "agreement", "accuracy", "relative_speed", "bytes", "build_seconds", "flips"
-    }  # fmt: skip
+        *("path", "kind", "recall", "agreement", "accuracy", "accuracy_interval", "mean_absolute_error", "coverage"),
+        *("relative_speed", "images_per_second", "hours_per_million", "bytes", "build_seconds", "flips"),
+    }
     for index in record["indexes"]:
         assert index.keys() == documented | {"stored", "judged", "judgement", "tolerance", "unlike_stored"}
         assert index["recall"].keys() == {"mean", "p5", "min", "found"}
-        assert index["agreement"].keys() == {"value", "low", "high"}
+        assert index["agreement"].keys() == index["accuracy_interval"].keys() == {"value", "low", "high"}
+        assert index["coverage"][0].keys() == {"threshold", "images", "coverage", "accuracy"}
         assert all(flip.keys() == {"row", "exact", "label", "truth"} for flip in index["flips"])
+    assert record["differences"][0].keys() == {"name", "other", "only_name", "only_other", "p"}
     exact, rough = record["indexes"]
     assert (exact["kind"], rough["kind"]) == ("exact", "factory")
     assert exact["path"] == str(folder / "exact.knn")

@@ -107,6 +107,11 @@ def test_every_flip_and_every_judgement_is_there(tmp_path):
     assert page.count("<img ") == len(report.flips) * 11
     for band in report.judgement.confidence:
         assert f'<th scope="row">{band.low:.2f}</th><td>{band.images}</td><td>{band.accuracy.value:.4f}</td>' in page
+    for row in report.coverage:
+        assert f'<th scope="row">{row.threshold:.2f}</th><td>{row.images}</td><td>{row.coverage:.2%}</td>' in page
+    for difference in comparison.differences:
+        assert f"<li>{difference.told()}.</li>" in page
+    assert f"accuracy {report.accuracy:.4f}, of a 95% interval from" in page
     for images in filter(None, report.recall.found):
         assert f"<td>{images}</td>" in page
 
@@ -183,14 +188,17 @@ def test_numbers_have_no_better_or_worse(tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert page.count('<details class="flip">') == len(report.flips)
     assert not re.search("for the (worse|better)|wrong either way|accuracy", page)
+    assert f"R² {report.accuracy:.4f}, a mean absolute error of {report.mean_absolute_error:.4g}." in page
     assert '<th scope="col">R²</th>' in page
 
 
 def test_a_matrix_of_too_many_classes_is_told_of(tmp_path, monkeypatch):
     monkeypatch.setattr(knnvote.classify.pages.comparison, "_MOST_CLASSES", 3)
-    page, _ = make(tmp_path, IMAGES, CODES)
+    page, comparison = make(tmp_path, IMAGES, CODES)
     assert '<table class="matrix">' not in page
     assert "More labels than a table here can show" in page
+    pair, share = comparison.indexes[0].judgement.commonest_confusions[0]
+    assert f"<bdi>{pair.label}</bdi></td><td>{pair.images}</td><td>{share:.1%}</td>" in page
 
 
 def test_command_writes_the_page_and_the_table(tmp_path, invoke):

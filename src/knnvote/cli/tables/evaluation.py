@@ -1,72 +1,12 @@
-"""The tables of ``compare``, ``choose-k`` and ``suspects``, with what is told below them."""
+"""The tables of ``choose-k`` and ``suspects``, with what is told below them."""
 
 from knnvote.classify.evaluation.choose_k import Choice, Score
-from knnvote.classify.evaluation.comparison import Comparison, IndexReport
 from knnvote.classify.evaluation.suspects import Suspect, Suspects
-from knnvote.cli.spelling import as_typed
-from knnvote.data.errors import spelled
-from knnvote.data.text import show_bytes, show_speed
 from knnvote.indexer.labels import show_class
 
 from .table import add_row, new_table, print_line, print_table
 
-_FLIPS_SHOWN = 10
-
-
-def print_comparison(comparison: Comparison) -> None:
-    """The table of ``compare`` on stdout, with each index's flips below it."""
-    headers = (
-        "index",
-        "kind",
-        "recall",
-        "p5",
-        "min",
-        "agreement",
-        "95% interval",
-        "R²" if comparison.is_regression else "accuracy",
-        "speed",
-        "size",
-        "build",
-    )
-    table = new_table(f"{comparison.queries:,} images, k = {comparison.k}", *headers)
-    for report in comparison.indexes:
-        add_row(table, *_comparison_row(report))
-    print_table(table)
-    for report in comparison.indexes:
-        if report.judged < comparison.queries:
-            print_line(f"{report.path}: asked for a random sample of {report.judged:,} of the images, as it is slow")
-        _print_flips(report)
-    for note in comparison.notes:
-        print_line(spelled(note, as_typed))
-
-
-def _comparison_row(report: IndexReport) -> list[str]:
-    agreement, recall = report.agreement, report.recall
-    return [
-        report.path,
-        report.kind,
-        f"{recall.mean:.4f}",
-        f"{recall.p5:.2f}",
-        f"{recall.min:.2f}",
-        f"{agreement.value:.4f}",
-        f"{agreement.low:.4f}-{agreement.high:.4f}",
-        "" if report.accuracy is None else f"{report.accuracy:.4f}",
-        show_speed(report.relative_speed),
-        show_bytes(report.bytes),
-        f"{report.build_seconds:.1f} s",
-    ]
-
-
-def _print_flips(report: IndexReport) -> None:
-    if report.flips:
-        apart = "" if report.tolerance is None else f" by more than {report.tolerance:.4g}"
-        print_line(f"{report.path}: {len(report.flips):,} labels differ from exact search{apart}:")
-    for flip in report.flips[:_FLIPS_SHOWN]:
-        label, exact, true = (show_class(value, None) for value in (flip.label, flip.exact, flip.truth))
-        truth = "" if flip.truth is None else f", true label {true}"
-        print_line(f"  row {flip.row}: {label}, exact search says {exact}{truth}")
-    if len(report.flips) > _FLIPS_SHOWN:
-        print_line(f"  and {len(report.flips) - _FLIPS_SHOWN:,} more: --json lists all")
+_SUSPECT_TEXT = ("id", "label", "neighbours say", "equal image")
 
 
 def print_choice(choice: Choice) -> None:
@@ -106,7 +46,7 @@ def print_suspects(found: Suspects, top: int) -> None:
     shown = found.suspects[:top]
     if shown:
         headers = ("id", "label", "votes against", "neighbours say", "their share", "nearest distance", "equal image")
-        table = new_table("", "rank", *headers)
+        table = new_table("", "rank", *headers, text=_SUSPECT_TEXT)
         digits = len(str(len(shown)))
         for rank, suspect in enumerate(shown, 1):
             add_row(table, f"{rank:{digits}}", *_suspect_row(suspect, found.class_names))

@@ -10,7 +10,7 @@ _ENDS = 8  # classes at either end, of more
 
 def print_images(facts: dict[str, Any]) -> None:
     """What ``inspect`` found of files of images, on stdout."""
-    table = new_table(facts["path"], "file", "rows", "images", "label column")
+    table = new_table(facts["path"], "file", "rows", "images", "label column", text=("images", "label column"))
     for file in facts["files"]:
         if "error" in file:
             add_row(table, file["path"], "", file["error"], "")

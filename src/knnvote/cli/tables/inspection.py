@@ -1,12 +1,13 @@
 """The tables of ``inspect``: an index, a job's outputs or images."""
 
+import math
 from typing import Any
 
 from knnvote.data.text import show_bytes
 from knnvote.indexer.codes.library import describe_kernel
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.manifest import AdaptiveSettings, ProposingSettings, SearchSettings, search_from_json
-from knnvote.indexer.rungs import Acceptance, MeasuredLadder, Tuned, VoteDefaults
+from knnvote.indexer.rungs import Acceptance, Interval, MeasuredLadder, Tuned, VoteDefaults
 
 from .images import print_images
 from .table import add_row, new_list, print_table
@@ -77,11 +78,13 @@ def tuning_lines(settings: SearchSettings) -> list[str]:
         return [f"{tuned_for}: exact search alone, as it was asked for or is the fastest here"]
     lines = [f"{tuned_for} on {tuned.queries:,} stored images, each left out"]
     if tuned.tolerance is not None:
-        return [*lines, f"answers within {tuned.tolerance:.4g} of exact search's: {_promise(tuned, tuned.label)}"]
+        return lines + _promise(f"answers within {tuned.tolerance:.4g} of exact search's", tuned, tuned.label)
+    if not tuned.label.reached and tuned.label == tuned.confidence:
+        return lines + _promise("labels that are exact search's, with their confidences", tuned, tuned.label)
     return [
         *lines,
-        f"labels that are exact search's: {_promise(tuned, tuned.label)}",
-        f"labels and confidences that are, for --min-confidence: {_promise(tuned, tuned.confidence)}",
+        *_promise("labels that are exact search's", tuned, tuned.label),
+        *_promise("labels and confidences that are, for --min-confidence", tuned, tuned.confidence),
     ]
 
 
@@ -104,17 +107,49 @@ def acceptance_line(found: Acceptance) -> str:
     )
 
 
-def _promise(tuned: Tuned, found: MeasuredLadder) -> str:
-    if not found.reached and not tuned.queries:
-        return "all, by exact search alone: nearly all stored images have many copies, and cannot be asked"
+def _promise(of: str, tuned: Tuned, found: MeasuredLadder) -> list[str]:
     if not found.reached:
-        return (
-            f"all, by exact search alone: {tuned.queries:,} images do not show that rungs reach the target "
-            f"{tuned.target_agreement:g}"
-        )
+        return [f"{of}: all, by exact search alone", *_why_unreached(tuned, found.shown)]
     agreement = found.agreement
     settled = ", ".join(f"{measured.settled:.1%}" for measured in found.rungs)
-    return f"{agreement.value:.4f}, of a 95% interval from {agreement.low:.4f}; rungs settle {settled}"
+    return [f"{of}: {agreement.value:.4f}, of a 95% interval from {agreement.low:.4f}; rungs settle {settled}"]
+
+
+def _why_unreached(tuned: Tuned, shown: Interval | None) -> list[str]:
+    """Why rungs faster than exact search do not answer, what can be shown, and what more images would buy."""
+    asked, target = f"{tuned.queries:,} images asked", tuned.target_agreement
+    if not tuned.queries:
+        return ["nearly all stored images have many copies, and cannot be asked"]
+    if shown is None:
+        return [f"{asked} do not show that rungs reach the target {target:g}"]
+    least = f"{math.floor(shown.low * 10_000) / 10_000:g}"  # rounded up it would not be shown
+    more = _what_more_would_buy(shown, target)
+    if shown.value == 1:
+        return [
+            f"even without a miss {asked} show {least}, not the target {target:g}",
+            f"{more}; --target-agreement {least} is the most that these can show",
+        ]
+    return [
+        f"faster rungs agree on {shown.value:.4f} of {asked}, which shows {least}, not the target {target:g}",
+        f"{more}; --target-agreement {least} can be shown",
+    ]
+
+
+def _what_more_would_buy(shown: Interval, target: float) -> str:
+    from knnvote.classify.adaptive.tune import MOST_ASKED, asked_to_show, stored_to_ask
+
+    asked = asked_to_show(shown, target)
+    if asked is None:
+        return "to ask more images would not change that"
+    stored = stored_to_ask(asked, target)
+    if stored is None:
+        return f"to show it takes {_about(asked)}, and {MOST_ASKED:,} are asked at most"
+    return f"to show it, and so be faster than exact search, takes {_about(asked)}, of {_about(stored)} stored"
+
+
+def _about(n: int) -> str:
+    """A number to two digits."""
+    return f"about {round(n, 2 - len(str(n))):,}"
 
 
 def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

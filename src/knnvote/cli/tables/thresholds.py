@@ -68,7 +68,7 @@ def _print_classes(found: Threshold, names: list[str] | None) -> None:
     title = f"answers at {threshold:g} by their class" + (", the least right first" if told[len(shown) :] else "")
     print_line("")
     print_line(title)
-    table = new_table("", "class", "answers", "accepted", "right", "95% interval", "")
+    table = new_table("", "class", "answers", "accepted", "right", "95% interval", "", text=("",))
     for of_class in shown:
         add_row(table, show_class(of_class.label, names), f"{of_class.answers:,}", *_of_class(of_class))
     print_table(table)
