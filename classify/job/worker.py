@@ -96,16 +96,7 @@ class Worker:
         k, classes = self.classifier.rule.k, len(self.classifier.index.classes)
         kept_rows = images.rows.rows_to_hold(columns, ROW_GROUP)
         rows = rows_in_group(kept_rows, options.output, k=k, classes=classes)
-        # By map, which unlike a generator holds nothing of a batch that it has given on.
-        batches = images.read(columns, batch_size=min(self.work.batch_size, rows))
-        queries = map(partial(_queries, self.classifier), batches)
-        if images.num_rows <= LEAST_BLOCK:  # to hand them to another thread and back would cost more than it saves
-            answered = map(partial(_answer, self.classifier), queries)
-        else:
-            decoded = prefetch(queries, self.stages.reading)
-            answered = map_ahead(
-                partial(_answer, self.classifier), decoded, self.stages.searching, self.stages.searches
-            )
+        answered = self._answered(images, columns, rows)
 
         def tables() -> Iterator[pa.Table]:
             for batch, answer, scale in answered:
@@ -127,6 +118,19 @@ class Worker:
             self.stages.drain()
             raise
         return receipt
+
+    def _answered(
+        self, images: ImageFile, columns: list[str], rows: int
+    ) -> Iterator[tuple[pa.RecordBatch, Answer, Scale]]:
+        """The rows of a file, so many at most at a time, with their answers and their scale."""
+        # By map, which unlike a generator holds nothing of a batch that it has given on.
+        batches = images.read(columns, batch_size=min(self.work.batch_size, rows))
+        queries = map(partial(_queries, self.classifier), batches)
+        answer = partial(_answer, self.classifier)
+        if images.num_rows <= LEAST_BLOCK:  # to hand so few to another thread and back costs more than it saves
+            return map(answer, queries)
+        decoded = prefetch(queries, self.stages.reading)
+        return map_ahead(answer, decoded, self.stages.searching, self.stages.searches)
 
 
 @dataclass
