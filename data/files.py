@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -131,7 +132,7 @@ def make_folder(path: Path) -> None:
     Raises:
         OSError: it cannot be made.
     """
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    missing = [*takewhile(lambda folder: not folder.exists(), chain((path,), path.parents))]
     path.mkdir(parents=True, exist_ok=True)
     for folder in reversed(missing):
         sync(folder.parent)

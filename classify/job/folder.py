@@ -46,6 +46,7 @@ def plan_outputs(inputs: Sequence[InputFile], out: Location) -> list[Task]:
     """
     tasks: list[Task] = []
     by_name: dict[PurePosixPath, InputFile] = {}
+    real_out = _real(out)
     for source in inputs:
         name = PurePosixPath(source.relative)
         target = out / str(name)
@@ -60,7 +61,7 @@ def plan_outputs(inputs: Sequence[InputFile], out: Location) -> list[Task]:
                 "classify them into two output folders, or name a folder above both"
             )
         is_near = source.filesystem == out.filesystem
-        if is_near and source.root is not None and PurePosixPath(_real(out)).is_relative_to(source.root):
+        if is_near and source.root is not None and PurePosixPath(real_out).is_relative_to(source.root):
             raise KnnvoteError(
                 f"the output folder {out} lies inside the input {source.root}: give {param('out')} elsewhere"
             )

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -60,9 +60,9 @@ class Receipt:
         """The part that all files of a job share."""
         return {"index": self.index, "options": self.options}
 
-    def to_metadata(self) -> dict[bytes, bytes]:
-        """As Parquet key-value metadata."""
-        return {KEY: json.dumps(asdict(self), ensure_ascii=False).encode()}
+    def to_json(self) -> bytes:
+        """As the value of KEY in a file's metadata."""
+        return json.dumps({**vars(self), "counts": vars(self.counts)}, ensure_ascii=False).encode()
 
 
 def read_receipt(output: Location) -> Receipt | None:
@@ -94,12 +94,12 @@ def _to_counts(rows: dict[str, Any]) -> Counts:
     return Counts(**rows)
 
 
-def seal(stream: BinaryIO) -> None:
-    """Seal a Parquet file that was just written with an unsealed receipt."""
+def seal(stream: BinaryIO, unsealed: bytes) -> None:
+    """Seal a Parquet file that was just written with this unsealed receipt."""
     stream.flush()
     stream.seek(0)
     digest = hash_stream(stream)
-    stream.seek(_place_of_seal(stream))
+    stream.seek(_place_of_seal(stream, unsealed))
     stream.write(digest.encode())
 
 
@@ -111,7 +111,7 @@ def is_sealed(output: Location, receipt: Receipt) -> bool:
     """
     digest, at = hashlib.sha256(), 0
     with output.open() as stream, output.errors_told():
-        place = _place_of_seal(stream)
+        place = _place_of_seal(stream, _raw_receipt(stream))
         stream.seek(0)
         while chunk := stream.read(CHUNK):
             first, last = (min(max(edge - at, 0), len(chunk)) for edge in (place, place + len(_UNSEALED)))
@@ -120,9 +120,8 @@ def is_sealed(output: Location, receipt: Receipt) -> bool:
     return digest.hexdigest() == receipt.seal
 
 
-def _place_of_seal(stream: Any) -> int:
-    """Where in a Parquet file the seal of its receipt stands."""
-    raw = _raw_receipt(stream)
+def _place_of_seal(stream: Any, raw: bytes) -> int:
+    """Where in a Parquet file the seal of its receipt, as its metadata have it, stands."""
     end = stream.seek(0, 2) - _MAGIC_AND_LENGTH
     stream.seek(end)
     length = int.from_bytes(stream.read(4), "little")

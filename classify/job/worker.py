@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, OK, Answer, answer_schema
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.scale import Scale
+from knnvote.classify.search.blocks import LEAST_BLOCK
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, spelled_reasons
 from knnvote.data.files import atomic_write
 from knnvote.data.folders.partitions import partition_keys
@@ -24,7 +25,7 @@ from knnvote.data.rows import schema_metadata_without_images
 from .folder import Claim
 from .output import ROW_GROUP, in_one_piece, kept_columns, row_groups, rows_in_group
 from .pipeline import Stages, map_ahead, open_stages, prefetch
-from .receipt import Counts, Receipt, read_receipt, seal
+from .receipt import KEY, Counts, Receipt, read_receipt, seal
 from .record import RECORDS
 from .work import JobOptions, Outcome, Task, Work
 
@@ -84,22 +85,18 @@ class Worker:
         recognise = partial(self.classifier.recognise, options=self.work.options.images)
         with atomic_write(task.target, scratch=scratch) as stream:
             with open_images(task.source, recognise) as images:
-                self._write_answers(images, task.source.describe(), stream, seen)
-            seal(stream)
+                receipt = self._write_answers(images, task.source.describe(), stream, seen)
+            seal(stream, receipt)
             self.claim.check()
 
-    def _write_answers(self, images: ImageFile, described: dict[str, Any], stream: BinaryIO, seen: "_Seen") -> None:
-        """Write the answers to a file's rows, and its receipt, which is not sealed yet."""
+    def _write_answers(self, images: ImageFile, described: dict[str, Any], stream: BinaryIO, seen: "_Seen") -> bytes:
+        """Write the answers to a file's rows, and its receipt, which is not sealed yet; returns that."""
         options = self.work.options
         columns, schema = plan_columns(self.classifier, images, options)
         k, classes = self.classifier.rule.k, len(self.classifier.index.classes)
         kept_rows = images.rows.rows_to_hold(columns, ROW_GROUP)
         rows = rows_in_group(kept_rows, options.output, k=k, classes=classes)
-        # By map, which unlike a generator holds nothing of a batch that it has given on.
-        batches = images.read(columns, batch_size=min(self.work.batch_size, rows))
-        queries = map(partial(decoded_queries, self.classifier), batches)
-        decoded = prefetch(queries, self.stages.reading)
-        answered = map_ahead(partial(_answer, self.classifier), decoded, self.stages.searching, self.stages.searches)
+        answered = self._answered(images, columns, rows)
 
         def tables() -> Iterator[pa.Table]:
             for batch, answer, scale in answered:
@@ -115,11 +112,25 @@ class Worker:
                     with images.source.content_told():
                         joined = in_one_piece(group)
                     writer.write_table(joined)
-                receipt = Receipt(**self.work.made_from, input=described, counts=seen.counts)
-                writer.add_key_value_metadata(receipt.to_metadata())
+                receipt = Receipt(**self.work.made_from, input=described, counts=seen.counts).to_json()
+                writer.add_key_value_metadata({KEY: receipt})
         except Exception:
             self.stages.drain()
             raise
+        return receipt
+
+    def _answered(
+        self, images: ImageFile, columns: list[str], rows: int
+    ) -> Iterator[tuple[pa.RecordBatch, Answer, Scale]]:
+        """The rows of a file, so many at most at a time, with their answers and their scale."""
+        # By map, which unlike a generator holds nothing of a batch that it has given on.
+        batches = images.read(columns, batch_size=min(self.work.batch_size, rows))
+        queries = map(partial(decoded_queries, self.classifier), batches)
+        answer = partial(_answer, self.classifier)
+        if images.num_rows <= LEAST_BLOCK:  # to hand so few to another thread and back costs more than it saves
+            return map(answer, queries)
+        decoded = prefetch(queries, self.stages.reading)
+        return map_ahead(answer, decoded, self.stages.searching, self.stages.searches)
 
 
 @dataclass

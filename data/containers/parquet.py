@@ -47,10 +47,14 @@ class ParquetRows(RowFile):
     Attributes:
         file: as PyArrow reads it.
         longest: bytes of the longest value in dictionaries that were looked at, by row group and column.
+        sound: row groups whose figures make sense.
+        whole: all rows of a file whose head they are, so that they are read once; else nothing.
     """
 
     file: pq.ParquetFile
     longest: dict[tuple[int, str], int] = field(default_factory=dict, compare=False)
+    sound: set[int] = field(default_factory=set, compare=False)
+    whole: list[pa.RecordBatch] = field(default_factory=list, compare=False)
 
     @classmethod
     @contextmanager
@@ -105,6 +109,8 @@ class ParquetRows(RowFile):
         rows = self._bounded_rows(self.schema.names, HEAD_ROWS, first_only=True)
         with _told_by_name(self.source):
             for batch in self._read(self.schema.names, rows):
+                if batch.num_rows == self.num_rows:
+                    self.whole[:] = [batch]
                 return pa.Table.from_batches([batch])
             return pa.Table.from_batches([], self.schema)  # empty_table() takes no permuted tensors
 
@@ -115,7 +121,8 @@ class ParquetRows(RowFile):
     def _batches(self, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
         rows, seen = self._bounded_rows(columns, batch_size), 0
         with _told_by_name(self.source):
-            for batch in self._read(columns, rows):
+            is_read = self.whole and self.num_rows <= rows
+            for batch in [self.whole[0].select(columns)] if is_read else self._read(columns, rows):
                 seen += batch.num_rows
                 yield batch
         if seen != self.num_rows:
@@ -154,9 +161,11 @@ class ParquetRows(RowFile):
             wanted = frozenset(names)
             leaves = [leaf for leaf, path in enumerate(file.reader.column_paths) if path[0] in wanted]
             for group in range(file.metadata.num_row_groups):
-                # PyArrow ends the process if Python asks for a chunk whose figures make no sense. No rows of it, asked
-                # for first, raise instead.
-                next(file.reader.iter_batches(0, [group], use_threads=False), None)
+                if group not in self.sound:
+                    # PyArrow ends the process if Python asks for a chunk whose figures make no sense. No rows of it,
+                    # asked for first, raise instead.
+                    next(file.reader.iter_batches(0, [group], use_threads=False), None)
+                    self.sound.add(group)
                 largest = max(largest, sum(self._row_bytes(group, leaf, rows) for leaf in leaves))
                 seen += file.metadata.row_group(group).num_rows
                 if first_only and seen >= rows:

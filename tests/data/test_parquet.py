@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.errors import ImageFileError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.reading import rows_within_budget
@@ -106,6 +107,19 @@ def test_metadata_of_columns_that_go_away_goes_with_them():
     assert schema_metadata_without_images(schema).metadata == {b"mine": b"kept"}
     assert not schema_metadata_without_images(pa.schema({"x": pa.int64()}, metadata={"pandas": "{}"})).metadata
     assert not schema_metadata_without_images(pa.schema({"x": pa.int64()})).metadata
+
+
+@pytest.mark.parametrize(("rows", "times"), [(HEAD_ROWS, 1), (HEAD_ROWS + 1, 2)])
+def test_a_file_that_is_all_head_is_read_once(tmp_path, monkeypatch, rows, times):
+    source = write(tmp_path / "x.parquet", TABLE.slice(0, rows), row_group_size=50)
+    read, of_rows = [], ParquetRows._read
+    monkeypatch.setattr(ParquetRows, "_read", lambda *given: read.append(1) or of_rows(*given))
+    with source.open_rows() as file:
+        file.head()
+        batches = list(file.batches(["z", "x"], 1000))
+        assert len(read) == times
+        assert pa.Table.from_batches(batches).select(["x", "z"]).equals(TABLE.slice(0, rows).select(["x", "z"]))
+        assert [batch.num_rows for batch in file.batches(["x"], 25)][:2] == [25, 25]
 
 
 def test_a_name_that_two_columns_have_is_refused(tmp_path):

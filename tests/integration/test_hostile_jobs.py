@@ -51,11 +51,12 @@ def rewrite(path, *, columns=None, counts=None):
     record = json.loads(pq.read_metadata(path).metadata[KEY])
     record["counts"] |= counts or {}
     record |= {"seal": record.pop("seal") and "0" * 64}  # the last entry
+    receipt = json.dumps(record).encode()
     with path.open("w+b") as stream:
         with pq.ParquetWriter(stream, made.schema) as writer:
             writer.write_table(made)
-            writer.add_key_value_metadata({KEY: json.dumps(record).encode()})
-        seal(stream)
+            writer.add_key_value_metadata({KEY: receipt})
+        seal(stream, receipt)
 
 
 def answers_as(**columns):

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from knnvote.classify.job.receipt import Counts, Receipt, is_sealed, read_receipt, seal
+from knnvote.classify.job.receipt import KEY, Counts, Receipt, is_sealed, read_receipt, seal
 from knnvote.data.locations import locate
 
 RECEIPT = Receipt(
@@ -23,7 +23,7 @@ def write(path, metadata):
 
 
 def test_a_receipt_is_read_as_it_was_written(tmp_path):
-    write(tmp_path / "a.parquet", RECEIPT.to_metadata())
+    write(tmp_path / "a.parquet", {KEY: RECEIPT.to_json()})
     assert read_receipt(locate(tmp_path / "a.parquet")) == RECEIPT
 
 
@@ -33,8 +33,8 @@ def test_a_change_of_any_byte_of_a_sealed_file_shows(tmp_path):
         schema = pa.schema([("x", pa.int64())], metadata={"mine": '{"seal": "' + "0" * 64 + '"}'})
         with pq.ParquetWriter(stream, schema) as writer:
             writer.write_table(pa.table({"x": [1, 2, 3, 4]}, schema=schema))
-            writer.add_key_value_metadata(RECEIPT.to_metadata())
-        seal(stream)
+            writer.add_key_value_metadata({KEY: RECEIPT.to_json()})
+        seal(stream, RECEIPT.to_json())
     whole = path.read_bytes()
     receipt = read_receipt(locate(path))
     assert receipt == replace(RECEIPT, seal=receipt.seal)
@@ -48,8 +48,8 @@ def test_a_change_of_any_byte_of_a_sealed_file_shows(tmp_path):
 def test_a_seal_does_not_depend_on_how_the_file_is_cut_into_pieces(tmp_path, monkeypatch):
     path = tmp_path / "a.parquet"
     with path.open("w+b") as stream:
-        write(stream, RECEIPT.to_metadata())
-        seal(stream)
+        write(stream, {KEY: RECEIPT.to_json()})
+        seal(stream, RECEIPT.to_json())
     receipt = read_receipt(locate(path))
     for size in (1, 63, 64, 65, 1000):
         monkeypatch.setattr("knnvote.classify.job.receipt.CHUNK", size)
@@ -91,7 +91,7 @@ def test_a_missing_file_has_none(tmp_path):
 
 
 def test_a_file_cut_short_has_none(tmp_path):
-    write(tmp_path / "a.parquet", RECEIPT.to_metadata())
+    write(tmp_path / "a.parquet", {KEY: RECEIPT.to_json()})
     content = (tmp_path / "a.parquet").read_bytes()
     (tmp_path / "a.parquet").write_bytes(content[:-1])
     assert read_receipt(locate(tmp_path / "a.parquet")) is None

@@ -18,6 +18,7 @@ from PIL import Image
 from records import ENDED, read_record, write_record
 
 from knnvote.classify.classifier import Classifier
+from knnvote.classify.job import pipeline, worker
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.receipt import read_receipt
 from knnvote.classify.job.run import run_job
@@ -797,6 +798,18 @@ def test_output_bytes_do_not_depend_on_batch_size_threads_or_split(photographs, 
     ten = pa.concat_tables(pq.read_table(tmp_path / "ten" / f"{i}.parquet") for i in range(10))
     one = pq.read_table(io.BytesIO(contents.pop()))
     assert ten.replace_schema_metadata().equals(one.replace_schema_metadata())
+
+
+def test_files_of_few_rows_take_no_other_thread_and_get_the_same_bytes(classifier, source, tmp_path, monkeypatch):
+    bad = pa.table({"image": pa.array([bytes(16), b"short", None], pa.binary())})
+    write_table(bad, tmp_path / "in" / "b.parquet")
+    monkeypatch.setattr(worker, "LEAST_BLOCK", 0)
+    run(classifier, tmp_path / "in", tmp_path / "handed-on")
+    monkeypatch.undo()
+    monkeypatch.setattr(pipeline.ThreadPoolExecutor, "submit", lambda *_: pytest.fail("handed to another thread"))
+    run(classifier, source.parent, tmp_path / "in-place")
+    assert written(tmp_path / "in-place") == written(tmp_path / "handed-on")
+    assert len(written(tmp_path / "in-place")) == 2
 
 
 # A full disk
