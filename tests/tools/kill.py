@@ -249,6 +249,9 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
     job = ("classify", str(work / "x.knn"), str(work / "in"), "--json", *one)
     x, train, of_older = str(work / "x.knn"), str(work / "train.parquet"), str(work / "older")
     succeed(run, ["classify", x, str(work / "older.parquet"), "--out", of_older])
+    succeed(run, [*adaptive, "--out", str(work / "tuned.knn")])
+    fixes = str(work / "fixes.csv")
+    Path(fixes).write_text("".join(f"{row}\n" for row in ("id,fix", *(f"train.parquet#{row},9" for row in range(50)))))
     compared = ("compare", str(work / "older.parquet"), "--index", x, *one)
     return [
         JobTask(name="classify", arguments=job),
@@ -259,6 +262,9 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
         # What was added or removed is refused when it is asked for again.
         IndexTask(name="add", arguments=add, before=work / "x.knn", out=(), repeat=("verify",)),
         IndexTask(name="remove", arguments=remove, before=work / "x.knn", out=(), repeat=("verify",)),
+        # What was relabelled may be so again, and nothing is written.
+        IndexTask(name="relabel", arguments=("relabel", fixes, *one), before=work / "x.knn", out=()),
+        IndexTask(name="relabel-adaptive", arguments=("relabel", fixes, *one), before=work / "tuned.knn", out=()),
         FileTask(name="show", arguments=("show", train), file="show.png"),
         FileTask(name="map", arguments=("map", x), file="map.png"),
         FileTask(name="choose-k", arguments=("choose-k", x, *one), out=("--plot",), file="choose-k.svg"),
