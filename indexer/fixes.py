@@ -1,6 +1,8 @@
 """What files say of stored images by their ids: which are meant, and which label each is to have."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -201,8 +203,8 @@ def _like_stored(index: Index, given: pa.Array) -> pa.Array:
     """Labels (m,) in the type of the stored ones, or in a wider one that new classes need."""
     like, names = index.labels.type, index.manifest.class_names
     if is_string(given.type) and (names is not None or not is_string(like)):
-        coded = given.dictionary_encode()
-        read = [_read_label(index, text) for text in coded.dictionary.to_pylist()]
+        coded, texts = given.dictionary_encode(), LabelTexts(index)
+        read = [texts.read(text) for text in coded.dictionary.to_pylist()]
         values = [read[place] for place in coded.indices.to_pylist()]
     else:
         try:
@@ -214,7 +216,7 @@ def _like_stored(index: Index, given: pa.Array) -> pa.Array:
             ) from error
     outside = next((value for value in values if names is not None and not 0 <= value < len(names)), None)
     if outside is not None:
-        raise _no_class(index, outside)
+        raise no_class(index, outside)
     for kind in (like, common_label_type([like, pa.int64()]) or like):
         try:
             return pa.array(values, kind)
@@ -223,38 +225,69 @@ def _like_stored(index: Index, given: pa.Array) -> pa.Array:
     raise KnnvoteError(f"a label does not fit the {like} of {index.path}; nothing was changed: give smaller numbers")
 
 
-def _read_label(index: Index, text: str) -> Any:
-    """The label that text says of an index whose labels are no text, or are numbers that have names."""
-    like, names = index.labels.type, index.manifest.class_names or []
-    found = {place for place, name in enumerate(names) if name == text}
-    for kind in (like, pa.int64(), pa.float64()):
-        try:
-            number = pa.scalar(text).cast(kind).as_py()
-        except pa.ArrowInvalid:
-            continue
-        if number == number // 1 or pt.is_floating(like):  # 3.0 is 3, as programs write integers with gaps among them
-            found.add(number if pt.is_boolean(like) or pt.is_floating(like) else int(number))
-        break
-    if names:
-        found = {label for label in found if 0 <= label < len(names)}
-    if len(found) > 1:
-        shown = " and ".join(show_class(label, names) for label in sorted(found))
-        raise KnnvoteError(
-            f"the label {text!r} may be {shown} of {index.path}; nothing was changed: give numbers alone"
-        )
-    if not found:
-        raise _no_class(index, text)
-    return found.pop()
+class LabelTexts:
+    """Labels of an index as text, which people write, and back."""
+
+    def __init__(self, index: Index) -> None:
+        """Of an opened index."""
+        self._index = index
+        self._names = index.manifest.class_names or []
+        self._numbers: dict[str, set[int]] = defaultdict(set)
+        for number, name in enumerate(self._names):
+            self._numbers[name.strip()].add(number)
+
+    @cached_property
+    def written(self) -> list[str]:
+        """Of each class text that is read as it: its name, where no other class could be meant by that."""
+        return [self._write(label) for label in self._index.manifest.classes]
+
+    def read(self, text: str) -> Any:
+        """The label that a text says.
+
+        Raises:
+            KnnvoteError: it says none, or one of several.
+        """
+        like = self._index.labels.type
+        if is_string(like):
+            return text
+        found = self._find(text)
+        if len(found) > 1:
+            shown = " and ".join(show_class(label, self._names) for label in sorted(found))
+            raise KnnvoteError(
+                f"the label {text!r} may be {shown} of {self._index.path}; nothing was changed: give numbers alone"
+            )
+        if not found:
+            raise no_class(self._index, text)
+        return found.pop()
+
+    def _write(self, label: Any) -> str:
+        name = self._names[label] if self._names else None
+        return str(label) if name is None or self._find(name.strip()) != {label} else name
+
+    def _find(self, text: str) -> set[Any]:
+        """The labels that a text may say, of an index whose labels are no text."""
+        like, found = self._index.labels.type, set(self._numbers.get(text, ()))
+        for kind in (like, pa.int64(), pa.float64()):
+            try:
+                number = pa.scalar(text).cast(kind).as_py()
+            except pa.ArrowInvalid:
+                continue
+            if pt.is_boolean(like) or pt.is_floating(like):
+                found.add(number)
+            elif number == number // 1:  # 3.0 is 3, as programs write integers with gaps among them
+                found.add(int(number))
+            break
+        return {label for label in found if 0 <= label < len(self._names)} if self._names else found
 
 
-def _no_class(index: Index, label: Any) -> KnnvoteError:
+def no_class(index: Index, label: Any) -> KnnvoteError:
+    """What is wrong with a label that none of an index can be."""
     names, like = index.manifest.class_names, index.labels.type
     kinds = {"bool": "true or false", "double": "a number"}
     expected = kinds.get(str(like), "a whole number")
     if names is not None:
-        expected = (
-            f"one of its {len(names):,} classes by number or name, as {show_class(index.labels[0].as_py(), names)}"
-        )
+        known = show_class(index.labels[0].as_py(), names)
+        expected = f"one of its {len(names):,} classes by number or name, as {known}"
     return KnnvoteError(f"the label {label!r} cannot be one of {index.path}; nothing was changed: give {expected}")
 
 
