@@ -21,6 +21,7 @@ from .labels import common_label_type, read_ids, show_class, true_labels
 FIX = "fix"  # a column to be filled in by who looks: the right label, be it the present one
 _LABEL = "label"
 _BATCH = 1 << 16
+_SHOWN = 5  # classes in a message
 
 
 def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArray:
@@ -32,9 +33,17 @@ def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedAr
         id_column: that holds the ids; without it the only column, or else the one named ``id``.
 
     Raises:
-        KnnvoteError: a file has no such column, or an id is null.
+        KnnvoteError: a file has no such column, an id is null, or a file is a list to be filled in and no column named.
     """
-    tables = [table for source in find_inputs(inputs) for table in _read(source, id_column, lambda _names: None)]
+
+    def choose(names: Sequence[str]) -> None:
+        if FIX in names and id_column is None:
+            raise ImageFileError(
+                f"it has a column {FIX!r}, as lists to be filled in have, of which few rows may be meant: "
+                f"give a file of these, or name its column of ids with {param('id_column')} if all rows are meant"
+            )
+
+    tables = [table for source in find_inputs(inputs) for table in _read(source, id_column, choose)]
     return pa.chunked_array([chunk for table in tables for chunk in table["id"].chunks], pa.string())
 
 
@@ -296,8 +305,8 @@ def _tell_classes(index: Index, labels: pa.Array, tell: Callable[[str], None]) -
     if index.is_regression:
         return
     before, after = set(index.manifest.classes), set(labels.unique().to_pylist())
-    for told, some in (("new", after - before), ("on no image now", before - after)):
+    for told, some in (("new classes of {}", after - before), ("classes of which {} has no image now", before - after)):
         if some:
-            shown = ", ".join(show_class(label, index.manifest.class_names) for label in sorted(some)[:5])
-            more = f" and {len(some) - 5:,} more" if len(some) > 5 else ""
-            tell(f"of the classes of {index.path} {'are' if len(some) > 1 else 'is'} {told}: {shown}{more}")
+            shown = [show_class(label, index.manifest.class_names) for label in sorted(some)]
+            more = f" and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else ""
+            tell(f"{told.format(index.path)}: {', '.join(shown[:_SHOWN])}{more}")

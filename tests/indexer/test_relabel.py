@@ -178,7 +178,7 @@ def test_classes_that_have_names_are_given_by_number_or_name(named):
 def test_new_classes_and_those_that_are_gone_are_told(small):
     told = []
     assert relabel(small, ids_of([2, 3, 4]), ["a", "e", "d"], told) == 3
-    assert told == [f"of the classes of {small} are new: d, e", f"of the classes of {small} is on no image now: b"]
+    assert told == [f"new classes of {small}: d, e", f"classes of which {small} has no image now: b"]
     assert open_index(small).classes.to_pylist() == ["a", "c", "d", "e"]
 
 
@@ -263,6 +263,25 @@ def test_files_that_say_no_label_are_refused_and_changed_as_told_are_taken(small
         column = {"--id-column": "key", "--label-column": "name"}[named[0]]
         assert invoke("relabel", "x.knn", "fixes.csv", named[0], column, *columns).code == 0
         assert open_index(small).labels[0].as_py() == "b"
+
+
+def test_a_list_to_be_filled_in_is_no_list_of_what_to_remove(small, invoke):
+    Path("list.csv").write_text("id,label,fix\narray#0,a,\narray#1,a,b\n")
+    done = invoke("remove", "x.knn", "--ids", "list.csv")
+    assert (done.code, done.stdout) == (1, "")
+    assert done.stderr == (
+        "error: list.csv: it has a column 'fix', as lists to be filled in have, of which few rows may be meant: "
+        "give a file of these, or name its column of ids with --id-column if all rows are meant\n"
+    )
+    assert open_index(small).n == 6
+    assert invoke("remove", "x.knn", "--ids", "list.csv", "--id-column", "id").code == 0
+    assert open_index(small).n == 4
+
+
+def test_many_new_classes_are_told_in_short(small):
+    told = []
+    relabel(small, ids_of(range(6)), list("uvwxyz"), told)
+    assert told[0] == f"new classes of {small}: u, v, w, x, y and 1 more"
 
 
 def test_files_of_labels_of_two_types_are_refused(tmp_path):
