@@ -101,6 +101,8 @@ def fixes_of(ids: str | Sequence[str] | pa.ChunkedArray, labels: Any) -> pa.Tabl
     """
     if isinstance(ids, str):
         ids, labels = [ids], [labels]
+    if isinstance(labels, str):
+        raise KnnvoteError(f"labels are the text {labels!r}, and ids several: give a label for each")
     try:
         column = labels if isinstance(labels, pa.Array | pa.ChunkedArray) else pa.array(labels, from_pandas=True)
         given = _table(ids if isinstance(ids, pa.ChunkedArray) else pa.array(ids, pa.string()), column)

@@ -152,7 +152,7 @@ def find_suspects(
     index: Index,
     *,
     k: int | None = None,
-    reviewed: pa.ChunkedArray | Sequence[str] = (),
+    reviewed: str | Sequence[str] | pa.ChunkedArray = (),
     threads: int | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
     tell: Callable[[str], None] = warn,
@@ -165,7 +165,7 @@ def find_suspects(
     Args:
         index: an opened index of classes, of any kind.
         k: neighbours that vote; by default `DEFAULT_K`, or n - 1 where that is less.
-        reviewed: ids of images whose label a person has confirmed: they are no suspects.
+        reviewed: ids, one or several, of images whose label a person has confirmed: they are no suspects.
         threads: of the search.
         progress: called with the number of rows after each block.
         tell: told of reviewed ids that are not stored.
@@ -219,11 +219,12 @@ def _find_contradicted(
 
 
 def _find_reviewed(
-    index: Index, ids: pa.ChunkedArray | Sequence[str], tell: Callable[[str], None]
+    index: Index, ids: str | Sequence[str] | pa.ChunkedArray, tell: Callable[[str], None]
 ) -> NDArray[np.bool_]:
     """(n,) whether a stored image has one of some ids."""
     if not len(ids):
         return np.zeros(index.n, np.bool_)
+    ids = [ids] if isinstance(ids, str) else ids
     given = pc.unique(ids if isinstance(ids, pa.ChunkedArray) else pa.array(ids, pa.string()))
     unknown = len(given) - int(pc.sum(pc.is_in(given, value_set=index.ids)).as_py())
     if unknown:

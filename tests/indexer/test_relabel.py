@@ -200,6 +200,7 @@ def test_an_id_that_several_images_have_is_told(tmp_path):
         (["array#0", "no", "no", "nor"], list("abbc"), r"does not store 2 of the 3 ids, the first 'no'; nothing was"),
         (["array#0", "array#1", "array#0"], list("bab"), None),
         (["array#0", "array#1", "array#0"], list("bac"), r"1 ids have several labels, the first, 'array#0', b and c"),
+        (["array#0", "array#1"], "ab", "labels are the text 'ab', and ids several: give a label for each"),
         (["array#0"], ["a", "b"], "give as many labels of one kind as ids"),
         (["array#0", "array#1"], ["a", 7], "give as many labels of one kind as ids"),
     ],

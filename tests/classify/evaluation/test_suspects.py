@@ -435,6 +435,7 @@ def test_a_label_that_was_confirmed_is_not_counted_as_wrong(tmp_path):
     labels, wrong = with_wrong(DIGITS.train_labels, 0.1)
     index = made(tmp_path, DIGITS.train_images, labels)
     reviewed = [f"array#{row}" for row in sorted(wrong)]
+    assert find_suspects(index, reviewed=reviewed[0]).reviewed == 1
     assert find_suspects(index, reviewed=reviewed).errors.value < 0.1 * find_suspects(index).errors.value
 
 
