@@ -78,7 +78,7 @@ class Suspects:
         losing_the_vote: suspects whose neighbours say another label.
         with_equal: suspects with an equal image of another label: of each pair one is certainly wrong.
         reviewed: images that would be suspects, had nobody looked at them.
-        errors: how many labels are likely wrong; None where there are fewer than 10 neighbours or two classes.
+        label_errors: how many labels are likely wrong; None where there are fewer than 10 neighbours or two classes.
         class_names: names of integer labels, where the index has them.
         suspects: most suspicious first; those with an equal image of another label before all others. Each is described
             when it is asked for: there may be a million of them.
@@ -90,7 +90,7 @@ class Suspects:
     losing_the_vote: int
     with_equal: int
     reviewed: int
-    errors: LabelErrors | None
+    label_errors: LabelErrors | None
     class_names: list[str] | None
     suspects: "_Described"
 
@@ -101,8 +101,8 @@ class Suspects:
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``suspects`` as JSON."""
-        errors = None if self.errors is None else asdict(self.errors)
-        return {**vars(self), "errors": errors, "suspects": [asdict(suspect) for suspect in self.suspects[:]]}
+        errors = None if self.label_errors is None else asdict(self.label_errors)
+        return {**vars(self), "label_errors": errors, "suspects": [asdict(suspect) for suspect in self.suspects[:]]}
 
     def to_table(self) -> pa.Table:
         """All suspects as a list to be filled in, equal images one below the other.
@@ -125,7 +125,7 @@ class Suspects:
             )
         if self.reviewed:
             lines.append(f"{self.reviewed:,} more were reviewed, and are left out")
-        return lines if self.errors is None else [*lines, self.errors.told(self.images)]
+        return lines if self.label_errors is None else [*lines, self.label_errors.told(self.images)]
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def find_suspects(
         losing_the_vote=int((listed.winner != index.class_codes[listed.rows]).sum()),
         with_equal=int(is_contested[listed.rows].sum()),
         reviewed=len(votes.rows) - len(listed.rows),
-        errors=_estimate(index, evidence, listed, is_contested),
+        label_errors=_estimate(index, evidence, listed, is_contested),
         class_names=index.manifest.class_names,
         suspects=_Described(index, listed, equal),
     )

@@ -1,5 +1,6 @@
 """Indexes whose labels are mended: what they answer, what is kept, what is told and what refused."""
 
+import errno
 import re
 from pathlib import Path
 
@@ -10,15 +11,19 @@ import pytest
 from made_sets import build as build_adaptive
 from made_sets import clusters
 
+import knnvote.indexer.folder.write
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.data.errors import KnnvoteError
+from knnvote.data.files import hold_lock
 from knnvote.data.sample import digits
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
 from knnvote.indexer.fixes import read_fixes, read_reviewed
+from knnvote.indexer.folder.generations import LOCK
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.grow import relabel_ids, remove_ids
+from knnvote.indexer.training import TrainingOptions
 
 IMAGES, LABELS = (array[:160] for array in digits())
 WRONG = np.where(np.arange(160) % 7 == 0, (LABELS + 1) % 10, LABELS)
@@ -185,7 +190,6 @@ def test_new_classes_and_those_that_are_gone_are_told(small):
 def test_an_id_that_several_images_have_is_told(tmp_path):
     table = image_table(np.arange(16, dtype=np.uint8).reshape(4, 2, 2), np.array(list("abab")))
     write_table(table.append_column("id", [["x", "x", "y", "z"]]), tmp_path / "a.parquet")
-    from knnvote.indexer.training import TrainingOptions
 
     index_files(tmp_path / "a.parquet", tmp_path / "x.knn", training=TrainingOptions(id_column="id"))
     told = []
@@ -314,3 +318,59 @@ def test_what_was_removed_is_no_longer_relabelled(small, invoke):
     Path("fixes.csv").write_text("id,fix\narray#1,b\n")
     assert invoke("relabel", "x.knn", "fixes.csv").code == 0
     assert open_index(small).labels.to_pylist() == list("bbbcc")
+
+
+# Faults
+
+
+def out_of_space(*_arguments, **_named):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("where", ["seal", "table", "manifest"])
+def test_an_index_that_cannot_be_written_is_as_it_was(small, monkeypatch, where):
+    before = state(small)
+    module = knnvote.indexer.folder.write
+    owner, name = {
+        "seal": (module, "write_sealed"),
+        "table": (module.pq, "write_table"),
+        "manifest": (module, "next_generation"),
+    }[where]
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, out_of_space)
+        with pytest.raises(KnnvoteError, match=r"cannot write .*x\.knn.*: No space left on device"):
+            relabel(small, "array#0", "b")
+    assert state(small) == before
+    assert relabel(small, "array#0", "b") == 1
+
+
+def test_one_whose_tuning_fails_is_as_it_was(tmp_path):
+    data = clusters("uint8", n=300, d=20)
+    build_adaptive(tmp_path / "x.knn", data.x, data.y, tune=Tuning())
+    before = state(tmp_path / "x.knn")
+
+    def interrupted(**_options):
+        def tune(_index):
+            raise KeyboardInterrupt
+
+        return tune
+
+    with pytest.raises(KeyboardInterrupt):
+        relabel_ids(tmp_path / "x.knn", "array#0", int(data.y[0]) + 1, tuning=interrupted)
+    assert state(tmp_path / "x.knn") == before
+
+
+def test_one_that_is_damaged_or_in_use_is_refused(small):
+    with (
+        hold_lock(small / LOCK, "held"),
+        pytest.raises(KnnvoteError, match=r"another build is writing to .*: wait for it"),
+    ):
+        relabel(small, "array#0", "b")
+    file = next(small.glob("labels-*.parquet"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    before = state(small)
+    with pytest.raises(KnnvoteError, match="nothing was changed: build the index again from its images"):
+        relabel(small, "array#0", "b")
+    assert state(small) == before

@@ -322,8 +322,8 @@ def test_wrong_labels_are_counted_as_in_plain_loops(tmp_path):
     x = np.concatenate([rng.normal(10 * place, 1, (80, 5)) for place in range(2)])
     labels = [int(row >= 80) ^ int(row % 9 == 0) for row in range(160)]
     found = find_suspects(made(tmp_path, x, labels), k=11)
-    assert found.errors.value == pytest.approx(plain_estimate(x, labels, 11))
-    assert found.errors.low < found.errors.value < found.errors.high
+    assert found.label_errors.value == pytest.approx(plain_estimate(x, labels, 11))
+    assert found.label_errors.low < found.label_errors.value < found.label_errors.high
 
 
 @pytest.mark.parametrize("share", [0, 0.05, 0.2])
@@ -332,26 +332,26 @@ def test_as_many_wrong_labels_are_estimated_as_were_made_and_the_head_of_the_lis
 ):
     labels, wrong = with_wrong(DIGITS.train_labels, share)
     found = find_suspects(made(tmp_path, DIGITS.train_images, labels))
-    errors = found.errors
+    errors = found.label_errors
     assert errors.low <= len(wrong) <= errors.high
     assert errors.first == min(round(errors.value), len(found.suspects))
     held = len({suspect.row for suspect in found.suspects[: errors.first]} & wrong)
     assert not wrong or held / len(wrong) == pytest.approx(errors.hold / errors.value, abs=0.05)
-    assert found.to_json()["errors"] == vars(errors)
+    assert found.to_json()["label_errors"] == vars(errors)
 
 
 def test_wrong_labels_of_one_class_alone_are_counted_too(tmp_path):
     labels = DIGITS.train_labels.copy()
     wrong = np.flatnonzero(labels == 3)[::3]
     labels[wrong] = 7
-    errors = find_suspects(made(tmp_path, DIGITS.train_images, labels)).errors
+    errors = find_suspects(made(tmp_path, DIGITS.train_images, labels)).label_errors
     assert errors.low <= len(wrong) <= errors.high
 
 
 def test_what_neighbours_cannot_tell_is_not_estimated(tmp_path):
     x = np.random.default_rng(0).normal(size=(40, 3))
-    assert find_suspects(made(tmp_path, x, [0, 1] * 20), k=9).errors is None
-    assert find_suspects(made(tmp_path / "one", x, [0] * 40)).errors is None
+    assert find_suspects(made(tmp_path, x, [0, 1] * 20), k=9).label_errors is None
+    assert find_suspects(made(tmp_path / "one", x, [0] * 40)).label_errors is None
 
 
 def test_where_only_equal_images_are_in_the_head_of_the_list_nothing_is_told_of_it(tmp_path):
@@ -360,7 +360,7 @@ def test_where_only_equal_images_are_in_the_head_of_the_list_nothing_is_told_of_
     labels = np.array([0] * 60 + [1] * 60)
     labels[5] = 1  # an equal image of another label
     found = find_suspects(made(tmp_path, x, labels.tolist()))
-    assert (found.with_equal, found.errors.first, found.errors.hold) == (2, 1, None)
+    assert (found.with_equal, found.label_errors.first, found.label_errors.hold) == (2, 1, None)
     assert found.told()[-1].endswith("of the 120 labels are likely wrong, if labels went wrong at random")
 
 
@@ -436,7 +436,7 @@ def test_a_label_that_was_confirmed_is_not_counted_as_wrong(tmp_path):
     index = made(tmp_path, DIGITS.train_images, labels)
     reviewed = [f"array#{row}" for row in sorted(wrong)]
     assert find_suspects(index, reviewed=reviewed[0]).reviewed == 1
-    assert find_suspects(index, reviewed=reviewed).errors.value < 0.1 * find_suspects(index).errors.value
+    assert find_suspects(index, reviewed=reviewed).label_errors.value < 0.1 * find_suspects(index).label_errors.value
 
 
 def test_reviewed_ids_that_are_not_stored_are_told(invoke):
