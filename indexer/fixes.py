@@ -47,15 +47,19 @@ def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedAr
     return pa.chunked_array([chunk for table in tables for chunk in table["id"].chunks], pa.string())
 
 
-def read_reviewed(inputs: Inputs) -> pa.ChunkedArray:
+def read_reviewed(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArray:
     """Ids, as strings, of what a person has looked at: all of a file but rows whose column ``fix`` is there and empty.
 
+    Args:
+        inputs: as of `read_id_column`.
+        id_column: likewise.
+
     Raises:
-        KnnvoteError: a file has no column ``id`` beside others, or an id is null.
+        KnnvoteError: a file has no such column, or an id is null.
     """
     chunks = []
     for source in find_inputs(inputs):
-        for table in _read(source, None, lambda names: FIX if FIX in names else None):
+        for table in _read(source, id_column, lambda names: FIX if FIX in names else None):
             seen = table.filter(table["value"].is_valid()) if "value" in table.column_names else table
             chunks += seen["id"].chunks
     return pa.chunked_array(chunks, pa.string())
@@ -264,8 +268,9 @@ class LabelTexts:
         found = self._find(text)
         if len(found) > 1:
             shown = " and ".join(show_class(label, self._names) for label in sorted(found))
+            clear = " or ".join(repr(self._write(label)) for label in sorted(found))
             raise KnnvoteError(
-                f"the label {text!r} may be {shown} of {self._index.path}; nothing was changed: give numbers alone"
+                f"the label {text!r} may be {shown} of {self._index.path}; nothing was changed: give {clear}"
             )
         if not found:
             raise no_class(self._index, text)

@@ -61,4 +61,4 @@ def _read_rows(path: Path) -> list[list[str]]:
         text = io.TextIOWrapper(cast("io.BufferedReader", stream), encoding="utf-8-sig", newline="")
         if delimiter is None:
             return [[line.strip()] for line in text.read().splitlines() if line]
-        return [[cell.strip() for cell in row] for row in csv.reader(text, delimiter=delimiter) if row]
+        return [[cell.strip() for cell in row] for row in csv.reader(text, delimiter=delimiter, strict=True) if row]

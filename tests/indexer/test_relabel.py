@@ -167,7 +167,7 @@ def test_classes_that_have_names_are_given_by_number_or_name(named):
     assert open_index(named).labels.to_pylist() == [1, 0, 2, 2]
     assert relabel(named, ids_of([0], "n.parquet"), [2]) == 1
     for wrong, message in {
-        "1": r"the label '1' may be 1 \(bee\) and 2 \(1\) of .*: give numbers alone",
+        "1": r"the label '1' may be 1 \(bee\) and 2 \(1\) of .*: give 'bee' or '2'$",
         "wasp": r"the label 'wasp' cannot be one of .*: give one of its 3 classes by number or name, as 2 \(1\)",
         "7": r"the label '7' cannot be one of",
     }.items():
@@ -251,6 +251,7 @@ def test_fixes_are_parquet_too_with_columns_of_other_names(tmp_path, invoke):
         ("id,fix,fix\narray#0,b,c\n", "fixes.csv: several columns are named 'fix': rename all but one"),
         ("id,fix\narray#0,b\n,c\n", "fixes.csv: 1 rows have no id, or not as many columns: leave those rows out"),
         ("array#0\narray#1\n", "fixes.csv: no column 'label' of labels; there are id: name one with --label-column"),
+        ('id,fix\narray#0,"b\narray#1,c\n', "cannot read fixes.csv: unexpected end of data; expected an IDX"),
         ("id,fix\n2,b\n", "x.knn does not store 1 of the 1 ids, the first '2'; nothing was changed: give ids as knnvo"),
     ],
 )

@@ -156,6 +156,9 @@ def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: i
     multiple=True,
     help="Leave out images by ids in FILE, of one with a column fix those that it is filled in for; may be repeated.",
 )
+@click.option(
+    "--id-column", metavar="NAME", help="Column of ids in a FILE of --reviewed; its only one, or id, otherwise."
+)
 @page_option("suspects as pictures, with their neighbours", has_figures=False)
 @threads_option
 @json_option
@@ -165,6 +168,7 @@ def suspects(  # noqa: PLR0917  # click passes options by name
     top: int,
     csv: Path | None,
     reviewed: tuple[str, ...],
+    id_column: str | None,
     report: Path | None,
     threads: int | None,
     as_json: bool,
@@ -177,7 +181,9 @@ def suspects(  # noqa: PLR0917  # click passes options by name
 
     from .tables.evaluation import print_suspects
 
-    seen = read_reviewed([*reviewed]) if reviewed else ()
+    if id_column is not None and not reviewed:
+        raise click.UsageError("--id-column is of a file of what was reviewed: give one with --reviewed")
+    seen = read_reviewed([*reviewed], id_column) if reviewed else ()
     opened = open_index(index_folder)
     _talk_approximate(opened, "neighbours")
     with row_progress("leaving one out", total=opened.n) as progress:

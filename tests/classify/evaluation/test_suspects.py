@@ -448,6 +448,11 @@ def test_reviewed_ids_that_are_not_stored_are_told(invoke):
         0,
         "note: i.knn does not store 1 of the 3 ids that were reviewed: they were removed, or are of another index\n",
     )
+    Path("c.csv").write_text("key,why\narray#4,sharp\n")
+    refused = invoke("suspects", "i.knn", "--k", "2", "--reviewed", "c.csv")
+    assert refused.stderr == "error: c.csv: no column 'id' of ids; there are key, why: name one with --id-column\n"
+    assert invoke("suspects", "i.knn", "--k", "2", "--reviewed", "c.csv", "--id-column", "key").code == 0
+    assert invoke("suspects", "i.knn", "--k", "2", "--id-column", "key").code == 2
     refused = invoke("suspects", "i.knn", "--reviewed", "none.csv")
     assert (refused.code, refused.stdout) == (1, "")
     assert "none.csv does not exist" in refused.stderr
