@@ -101,6 +101,19 @@ def test_an_index_that_was_tuned_is_tuned_again_as_a_fresh_one(tmp_path):
     assert mended.fingerprint == fresh.fingerprint
 
 
+def test_the_vote_that_an_index_keeps_is_found_again_as_a_fresh_one_finds_it(tmp_path):
+    tune = Tuning(k=3, target_accuracy=0.7)
+    for name, labels in {"x": WRONG, "fresh": LABELS}.items():
+        index_arrays(IMAGES, labels, tmp_path / name, tune=tune)
+    before = open_index(tmp_path / "x").vote
+    with pytest.raises(KnnvoteError, match=r"was tuned, and has to be tuned again"):
+        relabel_ids(tmp_path / "x", "array#0", int(LABELS[0]))
+    relabel(tmp_path / "x", ids_of(range(160)), LABELS)
+    mended, fresh = open_index(tmp_path / "x"), open_index(tmp_path / "fresh")
+    assert mended.vote == fresh.vote != before
+    assert mended.fingerprint == fresh.fingerprint
+
+
 def test_where_no_label_changes_nothing_is_written(small):
     before = state(small)
     assert relabel(small, ["array#0", "array#5", "array#0"], ["a", "c", "a"]) == 0

@@ -236,10 +236,7 @@ def remove(
 def relabel(
     index_folder: Path, fixes: str, id_column: str | None, label_column: str | None, threads: int | None
 ) -> None:
-    """Give other labels to images of an index folder, as FIXES says by their ids.
-
-    FIXES is CSV or Parquet. Rows without a label leave their images as they are.
-    """
+    """Give images of an index folder the labels that FIXES, a CSV or Parquet file, has by their ids."""
     from knnvote.classify.adaptive.tune import Tuning
     from knnvote.data.inputs import find_inputs
     from knnvote.indexer.fixes import read_fixes
