@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow import csv
 
 from .columns import is_number
 from .errors import KnnvoteError
@@ -129,6 +130,16 @@ def write_table(table: pa.Table, path: Path) -> None:
     plain = [field.name for field in table.schema if not isinstance(field.type, pa.FixedShapeTensorType)]
     with atomic_write(path) as stream:
         pq.write_table(table, stream, compression="zstd", use_dictionary=plain, row_group_size=_ROW_GROUP)
+
+
+def write_csv(table: pa.Table, path: Path) -> None:
+    """Write a table as CSV, whole or not at all, with nothing where a value is null.
+
+    Raises:
+        KnnvoteError: it cannot be written.
+    """
+    with atomic_write(path) as stream:
+        csv.write_csv(table, stream)
 
 
 def _image_array(images: NDArray[Any]) -> pa.Array:

@@ -25,8 +25,8 @@ from knnvote.data.tables import SupportsArrow, named_values
 from .faiss_index import Built, build_faiss, faiss_metric, held_vectors
 from .folder.generations import LOCK, is_leftover
 from .folder.write import write_folder
-from .index import Index, Timing
-from .manifest import Manifest, is_index_folder
+from .index import PROVENANCE, Index, Timing
+from .manifest import AdaptiveSettings, Manifest, is_index_folder
 from .names import KINDS, METRIC_NAMES, Kind, MetricName
 from .threads import limit_threads
 from .training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
@@ -231,9 +231,44 @@ def build_in_memory(
     held = held_vectors(built.index, x.dtype)
     if held is not None and np.array_equal(held, x):
         index = replace(index, vectors=held)  # in memory once
+    return index, _timing(start, read, untuned)
+
+
+def renew_labels(index: Index, labels: pa.Array, tune: Tune, threads: int | None, *, start: float) -> None:
+    """Commit an index anew with other labels, in its place. All that does not depend on labels is kept as it is.
+
+    Args:
+        index: an opened one, whose lock the caller holds.
+        labels: (n,) of a type that an index may have.
+        tune: finds what is known of the index's answers, for that may be of labels.
+        threads: that tune it.
+        start: `time.perf_counter()` when the labels began to be read.
+
+    Raises:
+        KnnvoteError: it cannot be written; the index is not changed.
+    """
+    read = time.perf_counter()
+    rows = index.provenance(*PROVENANCE).set_column(0, "label", labels)
+    manifest = replace(
+        index.manifest,
+        **_of_labels(rows["label"], is_regression=index.is_regression),
+        data_sha256=_data_sha256(index.vectors, rows),
+        vote=None,
+    )
+    if isinstance(manifest.search, AdaptiveSettings):
+        manifest = replace(manifest, search=replace(manifest.search, tuned=None))
+    renewed = Index(index.path, manifest, index.faiss_index, index.vectors, labels, rows, index.inverted_file)
+    untuned = time.perf_counter()
+    with limit_threads(threads):
+        renewed = tune(renewed)
+    write_folder(index.path, renewed, _timing(start, read, untuned))
+
+
+def _timing(start: float, read: float, untuned: float) -> Timing:
+    """What a build that ends now took, by the moments when it began, had read all, and began to tune."""
     end = time.perf_counter()
     read_seconds, build_seconds, tune_seconds = (round(span, 3) for span in (read - start, end - read, end - untuned))
-    return index, Timing(read_seconds=read_seconds, build_seconds=build_seconds, tune_seconds=tune_seconds)
+    return Timing(read_seconds=read_seconds, build_seconds=build_seconds, tune_seconds=tune_seconds)
 
 
 def write_index(index: Index, timing: Timing, out: Path, *, overwrite: bool = False) -> None:
@@ -249,7 +284,6 @@ def write_index(index: Index, timing: Timing, out: Path, *, overwrite: bool = Fa
 def _manifest(examples: TrainingSet, options: IndexOptions, built: Built) -> Manifest:
     """Everything that is known of an index that is not yet tuned."""
     x = examples.vectors
-    labels = examples.provenance["label"]
     return Manifest(
         kind=options.kind,
         factory=built.factory,
@@ -263,9 +297,8 @@ def _manifest(examples: TrainingSet, options: IndexOptions, built: Built) -> Man
         grayscale=GRAYSCALE_FORMULA if examples.grayscale else None,
         background=examples.background,
         is_regression=examples.is_regression,
-        classes=() if examples.is_regression else tuple(sorted(labels.unique().to_pylist())),
+        **_of_labels(examples.provenance["label"], is_regression=examples.is_regression),
         class_names=examples.class_names,
-        label_type=str(labels.type),
         image_column=examples.image_column,
         label_column=examples.label_column,
         id_column=examples.id_column,
@@ -273,7 +306,7 @@ def _manifest(examples: TrainingSet, options: IndexOptions, built: Built) -> Man
         skipped=examples.skipped,
         search=built.search,
         seed=options.seed,
-        data_sha256=_data_sha256(examples),
+        data_sha256=_data_sha256(x, examples.provenance),
         versions=_library_versions(),
         feature_names=examples.feature_names,
         estimator=examples.estimator,
@@ -281,12 +314,18 @@ def _manifest(examples: TrainingSet, options: IndexOptions, built: Built) -> Man
     )
 
 
-def _data_sha256(examples: TrainingSet) -> str:
+def _of_labels(labels: pa.ChunkedArray, *, is_regression: bool) -> dict[str, Any]:
+    """What a manifest says of labels (n,)."""
+    classes = () if is_regression else tuple(sorted(labels.unique().to_pylist()))
+    return {"classes": classes, "label_type": str(labels.type)}
+
+
+def _data_sha256(vectors: NDArray[np.generic], provenance: pa.Table) -> str:
     """What is stored, whatever the kind of index: indexes that share it can share exact results."""
-    digest = hashlib.sha256(repr((examples.vectors.dtype.str, examples.vectors.shape)).encode())
-    digest.update(np.ascontiguousarray(examples.vectors).data)
+    digest = hashlib.sha256(repr((vectors.dtype.str, vectors.shape)).encode())
+    digest.update(np.ascontiguousarray(vectors).data)
     sink = pa.BufferOutputStream()
-    labels = examples.provenance.select(["label"])
+    labels = provenance.select(["label"])
     with pa.ipc.new_stream(sink, labels.schema) as writer:
         writer.write_table(labels)
     digest.update(sink.getvalue())

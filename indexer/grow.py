@@ -1,7 +1,8 @@
-"""An index folder that grows and shrinks: built again, as `knnvote index` does, from the stored images that stay.
+"""An index folder that grows, shrinks or is mended: as `knnvote index` builds it from the images that it then stores.
 
 FAISS cannot remove from every index, and one that was added to would answer otherwise than one built at once. So the
 folder is that of an index built afresh from the same rows in the same order, committed as a generation of its own.
+Labels alone change without a build, for what makes a search fast depends on none; what tuning promises is of labels.
 """
 
 import time
@@ -9,32 +10,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from knnvote.data.columns import check_text
-from knnvote.data.convert.ids import holds_text, read_text_ids
-from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError, param, warn
+from knnvote.data.errors import KnnvoteError, OptionError, param, warn
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import Inputs, find_inputs, refuse_splits
 from knnvote.data.locations import local_path
 from knnvote.data.vectors import common_type, smallest_type
 
-from .build import IndexOptions, Tune, build
+from .build import IndexOptions, Tune, build, renew_labels
+from .fixes import change_labels, fixes_of
 from .folder.generations import LOCK, remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
 from .index import PROVENANCE, Index
-from .labels import read_ids
 from .manifest import Source, read_manifest
 from .training import TrainingOptions, TrainingSet, read_training_set
 
 Tuner = Callable[..., Tune]  # called with k, weights, ties and targets: `knnvote.Tuning`
 _BLOCK = 4096
-_ID_BATCH = 1 << 16
 
 
 def add_files(
@@ -129,40 +128,46 @@ def remove_ids(
         return index.n - len(examples.vectors)
 
 
-def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArray:
-    """Ids from files, as strings.
+def relabel_ids(
+    path: Path | str,
+    ids: str | Sequence[str] | pa.ChunkedArray,
+    labels: Any,
+    *,
+    tuning: Tuner | None = None,
+    threads: int | None = None,
+    tell: Callable[[str], None] = warn,
+) -> int:
+    """Give other labels to stored images by their ids. All else is kept as it is, to the bit.
 
     Args:
-        inputs: Parquet files, folders of them, globs or URIs, or text on this machine, CSV or one id a line: one or
-            several.
-        id_column: that holds the ids; without it the only column, or else the one named ``id``.
+        path: the index folder.
+        ids: strings, one or several; every image that has one gets its label.
+        labels: one for each id: as the stored ones are, or text that says one; None leaves an image as it is.
+        tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
+            target, for its promise is one of labels; others need none.
+        threads: that tune it; None for as many as there are processors.
+        tell: told of ids that are stored several times, of classes that are new, and of those that no image has now.
+
+    Returns:
+        How many images have another label than before. Where none has, nothing is written.
 
     Raises:
-        KnnvoteError: a file has no such column, or an id is null.
+        KnnvoteError: an id is not stored or has unlike labels, a label is of another kind than the stored ones, or the
+            index was tuned and no tuning is given; nothing is changed.
+
+    Example:
+        >>> from knnvote import open_index, relabel_ids
+        >>> relabel_ids("digits.knn", ["train.parquet#0", "train.parquet#7"], [2, 5])
+        1
     """
-    chunks: list[pa.Array] = []
-    for source in find_inputs(inputs):
-        if source.is_local and Path(source.path).is_file() and holds_text(Path(source.path)):
-            chunks.append(read_text_ids(Path(source.path), id_column))
-            continue
-        with source.open_rows() as rows:
-            names = rows.schema.names
-            name = id_column or (names[0] if len(names) == 1 else "id")
-            if name not in names:
-                raise ImageFileError(
-                    f"{source.shown}: no column {name!r} of ids; there are {', '.join(names)}: "
-                    f"name one with {param('id_column')}"
-                )
-            found = []
-            for batch in rows.batches([name], _ID_BATCH):
-                with source.content_told():
-                    check_text(batch.column(name), name)
-                found.append(read_ids(source, batch.column(name), name))
-        null = sum(ids.null_count for ids in found)
-        if null:
-            raise ImageFileError(f"{source.shown}, column {name!r}: {null:,} ids are null: leave those rows out")
-        chunks += found
-    return pa.chunked_array(chunks, pa.string())
+    start = time.perf_counter()
+    with _claimed(local_path(path)) as index:
+        _check_tuning(index, tuning)
+        changed = change_labels(index, fixes_of(ids, labels), tell)
+        count = int(pc.sum(pc.not_equal(changed, index.labels)).as_py())
+        if count:
+            renew_labels(index, changed, _as_before(index, tuning), threads, start=start)
+        return count
 
 
 @contextmanager

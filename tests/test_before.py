@@ -69,6 +69,9 @@ def test_a_job_of_before_had_fewer_columns_and_is_not_gone_on_with_and_a_fresh_o
 def test_an_index_of_before_grows(invoke):
     succeed(invoke, "add", "exact.knn", "test.parquet", "--skip-bad")
     succeed(invoke, "remove", "exact.knn", "train.parquet#3")
+    Path("fixes.csv").write_text("id,label\ntrain.parquet#4,9\ntrain.parquet#5,9\n")
+    succeed(invoke, "relabel", "exact.knn", "fixes.csv")
+    assert open_index("exact.knn").labels[3:5].to_pylist() == [9, 9]
     index = json.loads(succeed(invoke, "inspect", "exact.knn", "--json").stdout)
     assert (index["n"], index["format"]) == (150 + 49 - 1, 2)
     succeed(invoke, "verify", "exact.knn")

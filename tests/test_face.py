@@ -33,7 +33,7 @@ FUNCTIONS = {
         "index_arrays",
         "index_files",
     ),
-    *("open_index", "remove_ids", "run_job"),
+    *("open_index", "relabel_ids", "remove_ids", "run_job"),
 }
 GIVEN_BY = {"Answer": "Classifier", "Index": "open_index", "Summary": "run_job"}  # nobody makes one by its name
 HEAVY = ("click", "faiss", "imagecodecs", "numpy", "pyarrow", "rich", "scipy", "sklearn")
@@ -189,6 +189,8 @@ def test_an_index_is_not_written_to_where_only_a_uri_leads():
         knnvote.index_arrays([[1, 2]], [1], "s3://key:secret@bucket/x.knn?region=here")
     with pytest.raises(knnvote.OptionError, match=told):
         knnvote.remove_ids("s3://bucket/x.knn", ["x"], tuning=Tuning)
+    with pytest.raises(knnvote.OptionError, match=told):
+        knnvote.relabel_ids("s3://bucket/x.knn", ["x"], [1], tuning=Tuning)
     with pytest.raises(knnvote.OptionError, match=told):
         knnvote.add_files("s3://bucket/x.knn", "digits/test.parquet", tuning=Tuning)
     assert not Path("s3:").exists()

@@ -12,22 +12,25 @@ its own label relative to how near it is to another. On MNIST's 60,000 training 
 54%. Votes weighted by 1 / distance rank no better.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from typing import Any, overload
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from knnvote.classify.answer import Neighbor, neighbors_of
 from knnvote.classify.vote import Rule, vote
-from knnvote.data.errors import KnnvoteError
-from knnvote.indexer.index import Index, check_index
+from knnvote.data.errors import KnnvoteError, warn
+from knnvote.indexer.fixes import FIX, LabelTexts
+from knnvote.indexer.index import PROVENANCE, Index, check_index
 from knnvote.indexer.threads import limit_threads
 
-from .left_out import BLOCK, LeftOut, check_left_out, leave_out
+from .equal_images import Equal, equal_images
+from .label_errors import LEAST_K, Evidence, LabelErrors, estimate, other_classes
+from .left_out import LeftOut, check_left_out, leave_out
 
 DEFAULT_K = 20
 
@@ -74,6 +77,8 @@ class Suspects:
         k: neighbours that vote.
         losing_the_vote: suspects whose neighbours say another label.
         with_equal: suspects with an equal image of another label: of each pair one is certainly wrong.
+        reviewed: images that would be suspects, had nobody looked at them.
+        label_errors: how many labels are likely wrong; None where there are fewer than 10 neighbours or two classes.
         class_names: names of integer labels, where the index has them.
         suspects: most suspicious first; those with an equal image of another label before all others. Each is described
             when it is asked for: there may be a million of them.
@@ -84,12 +89,43 @@ class Suspects:
     k: int
     losing_the_vote: int
     with_equal: int
+    reviewed: int
+    label_errors: LabelErrors | None
     class_names: list[str] | None
-    suspects: Sequence[Suspect]
+    suspects: "_Described"
+
+    @property
+    def cases(self) -> Sequence[Suspect]:
+        """The suspects, but of those that are equal images the first alone: it has the others' labels in `equal`."""
+        return self.suspects.first_of_each_case()
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``suspects`` as JSON."""
-        return {**vars(self), "suspects": [asdict(suspect) for suspect in self.suspects[:]]}
+        errors = None if self.label_errors is None else asdict(self.label_errors)
+        return {**vars(self), "label_errors": errors, "suspects": [asdict(suspect) for suspect in self.suspects[:]]}
+
+    def to_table(self) -> pa.Table:
+        """All suspects as a list to be filled in, equal images one below the other.
+
+        Returns:
+            Columns id; label and suggested, as text that `knnvote.relabel_ids` takes; fix, which is empty; share and
+            against, of the vote; distance, of the nearest neighbour; equal, the images with other labels; file and row.
+        """
+        return self.suspects.to_table()
+
+    def told(self) -> list[str]:
+        """What there is to say of all in short, a sentence each."""
+        share = self.losing_the_vote / self.images
+        suspect = f"{self.losing_the_vote:,} of the {self.images:,} images ({share:.2%}) are suspect"
+        lines = [f"{suspect}: their neighbours say another label"]
+        if self.with_equal:
+            lines.append(
+                f"{self.with_equal:,} are contradicted by an equal image with another label: these come first, equal "
+                "ones as one"
+            )
+        if self.reviewed:
+            lines.append(f"{self.reviewed:,} more were reviewed, and are left out")
+        return lines if self.label_errors is None else [*lines, self.label_errors.told(self.images)]
 
 
 @dataclass(frozen=True)
@@ -116,8 +152,10 @@ def find_suspects(
     index: Index,
     *,
     k: int | None = None,
+    reviewed: str | Sequence[str] | pa.ChunkedArray = (),
     threads: int | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
+    tell: Callable[[str], None] = warn,
 ) -> Suspects:
     """Stored images whose label loses the vote of their neighbours, or has a rival on an equal image.
 
@@ -127,8 +165,10 @@ def find_suspects(
     Args:
         index: an opened index of classes, of any kind.
         k: neighbours that vote; by default `DEFAULT_K`, or n - 1 where that is less.
+        reviewed: ids, one or several, of images whose label a person has confirmed: they are no suspects.
         threads: of the search.
         progress: called with the number of rows after each block.
+        tell: told of reviewed ids that are not stored.
 
     Raises:
         KnnvoteError: the index is for regression, or holds one image.
@@ -142,24 +182,71 @@ def find_suspects(
     """
     check_index(index)
     k = _check_k(index, k)
-    equal = _equal_images(index)
-    is_contested = np.isin(np.arange(index.n), [*equal])
-    found = []
+    equal = equal_images(index)
+    is_contested, is_reviewed = np.isin(np.arange(index.n), [*equal]), _find_reviewed(index, reviewed, tell)
     with limit_threads(threads):
-        for part in leave_out(index, k, progress=progress):
-            votes = _count_votes(index, part)
-            found.append(votes.take((votes.winner != index.class_codes[part.rows]) | is_contested[part.rows]))
-    votes = _Votes.joined(found)
-    order = np.lexsort((votes.rows, -votes.relative_distance, -votes.against, ~is_contested[votes.rows]))
+        votes, evidence = _find_contradicted(index, leave_out(index, k, progress=progress), is_contested, is_reviewed)
+    listed = _rank(votes.take(~is_reviewed[votes.rows]), is_contested)
     return Suspects(
         images=index.n,
         search=index.kind,
         k=k,
-        losing_the_vote=int((votes.winner != index.class_codes[votes.rows]).sum()),
-        with_equal=len(equal),
+        losing_the_vote=int((listed.winner != index.class_codes[listed.rows]).sum()),
+        with_equal=int(is_contested[listed.rows].sum()),
+        reviewed=len(votes.rows) - len(listed.rows),
+        label_errors=_estimate(index, evidence, listed, is_contested),
         class_names=index.manifest.class_names,
-        suspects=_Described(index, votes.take(order), equal),
+        suspects=_Described(index, listed, equal),
     )
+
+
+def _find_contradicted(
+    index: Index, left_out: Iterable[LeftOut], is_contested: NDArray[np.bool_], is_reviewed: NDArray[np.bool_]
+) -> tuple[_Votes, Evidence]:
+    """The votes of images whose label is contradicted or contested, and what those of all images tell of labels."""
+    other = other_classes(index.class_codes, len(index.classes))
+    found, evidence = [], []
+    for part in left_out:
+        rows, votes = part.rows, _count_votes(index, part)
+        loses = votes.winner != index.class_codes[rows]
+        found.append(votes.take(loses | is_contested[rows]))
+        contradiction = _contradict(index.class_codes[part.I], part.D, other[rows])
+        loses_otherwise = votes.winner != other[rows]
+        evidence.append(
+            Evidence(votes.winner, votes.share, loses & ~is_reviewed[rows], loses_otherwise, *contradiction)
+        )
+    return _Votes.joined(found), Evidence.joined(evidence)
+
+
+def _find_reviewed(
+    index: Index, ids: str | Sequence[str] | pa.ChunkedArray, tell: Callable[[str], None]
+) -> NDArray[np.bool_]:
+    """(n,) whether a stored image has one of some ids."""
+    if not len(ids):
+        return np.zeros(index.n, np.bool_)
+    ids = [ids] if isinstance(ids, str) else ids
+    given = pc.unique(ids if isinstance(ids, pa.ChunkedArray) else pa.array(ids, pa.string()))
+    unknown = len(given) - int(pc.sum(pc.is_in(given, value_set=index.ids)).as_py())
+    if unknown:
+        tell(
+            f"{index.path} does not store {unknown:,} of the {len(given):,} ids that were reviewed: they were removed, "
+            "or are of another index"
+        )
+    found: NDArray[np.bool_] = pc.is_in(index.ids, value_set=given).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _estimate(index: Index, evidence: Evidence, votes: _Votes, is_contested: NDArray[np.bool_]) -> LabelErrors | None:
+    """How many labels are likely wrong, beside the votes of the suspects in their order."""
+    if votes.D.shape[1] < LEAST_K or len(index.classes) < 2:
+        return None
+    return estimate(evidence, votes.against, votes.relative_distance, is_contested[votes.rows])
+
+
+def _rank(votes: _Votes, is_contested: NDArray[np.bool_]) -> _Votes:
+    """Votes with the most suspicious first."""
+    is_settled = ~is_contested[votes.rows]
+    return votes.take(np.lexsort((votes.rows, -votes.relative_distance, -votes.against, is_settled)))
 
 
 def _check_k(index: Index, k: int | None) -> int:
@@ -170,44 +257,24 @@ def _check_k(index: Index, k: int | None) -> int:
     return check_left_out(index, "k", k, DEFAULT_K)
 
 
-def _equal_images(index: Index) -> dict[int, list[int]]:
-    """For each contested row the first equal row of each other label.
-
-    Of equal rows all are contested but those with the label that most have, if it is one.
-    """
-    first: dict[bytes, int] = {}
-    members = defaultdict(list)  # of groups of several, by their first row
-    for start in range(0, index.n, BLOCK):
-        block = np.ascontiguousarray(index.vectors[start : start + BLOCK] + 0)  # -0.0 becomes 0.0, which it equals
-        for row, vector in enumerate(block, start):
-            group = first.setdefault(blake2b(vector, digest_size=16).digest(), row)
-            if group != row:
-                members[group].append(row)
-    contested = {}
-    for group, others in members.items():
-        rows = [group, *others]
-        codes = index.class_codes[rows].tolist()
-        (top, most), *rivals = Counter(codes).most_common(2)
-        if rivals:
-            firsts = dict(zip(reversed(codes), reversed(rows), strict=True))
-            is_sole = rivals[0][1] < most
-            for row, code in zip(rows, codes, strict=True):
-                if not (is_sole and code == top):
-                    contested[row] = [firsts[other] for other in sorted(firsts) if other != code]
-    return contested
-
-
 def _count_votes(index: Index, part: LeftOut) -> _Votes:
     rows, D, I = part
     codes = index.class_codes[I]
-    is_own = codes == index.class_codes[rows, None]
     winner, share = vote(codes, D, Rule(k=D.shape[1]))
+    return _Votes(rows, D, I, winner, share, *_contradict(codes, D, index.class_codes[rows]))
+
+
+def _contradict(
+    codes: NDArray[np.int32], D: NDArray[np.float64], own: NDArray[np.int32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The share (m,) of neighbours (m, k) against labels (m,), and their relative distance (m,)."""
+    is_own = codes == own[:, None]
     farthest = D[:, -1]
     own = np.where(is_own, D, farthest[:, None]).min(axis=1)
     other = np.where(is_own, farthest[:, None], D).min(axis=1)
     total = own + other
     relative = np.divide(own, total, out=np.full_like(total, 0.5), where=total > 0)
-    return _Votes(rows, D, I, winner, share, (~is_own).mean(axis=1), relative)
+    return (~is_own).mean(axis=1), relative
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -216,7 +283,7 @@ class _Described(Sequence[Suspect]):
 
     of: Index
     votes: _Votes
-    equal: dict[int, list[int]]
+    equal: dict[int, Equal]
 
     def __repr__(self) -> str:
         return f"<{len(self)} suspects>"
@@ -233,14 +300,50 @@ class _Described(Sequence[Suspect]):
         found = _describe(self.of, self.votes.take(np.atleast_1d(rows)), self.equal)
         return found if isinstance(place, slice) else found[0]
 
+    def first_of_each_case(self) -> "_Described":
+        """The first of those that are equal images, and all others, in their order."""
+        firsts = np.unique(self._cases(), return_index=True)[1]
+        return _Described(self.of, self.votes.take(np.sort(firsts)), self.equal)
 
-def _describe(index: Index, votes: _Votes, equal: dict[int, list[int]]) -> list[Suspect]:
+    def to_table(self) -> pa.Table:
+        """As `Suspects.to_table` has it."""
+        _, firsts, cases = np.unique(self._cases(), return_index=True, return_inverse=True)
+        votes = self.votes.take(np.argsort(firsts[cases], kind="stable"))
+        texts = pa.array(LabelTexts(self.of).written)
+        places = self.of.provenance(*PROVENANCE).take(votes.rows)
+        return pa.table(
+            {
+                "id": places["id"],
+                "label": texts.take(self.of.class_codes[votes.rows]),
+                "suggested": texts.take(votes.winner),
+                FIX: pa.nulls(len(votes.rows), pa.string()),
+                "share": votes.share,
+                "against": votes.against,
+                "distance": votes.D[:, 0],
+                "equal": pa.array([self._tell_equal(row, texts) for row in votes.rows.tolist()], pa.string()),
+                "file": places["file"],
+                "row": places["row"],
+            }
+        )
+
+    def _cases(self) -> NDArray[np.int64]:
+        """For each the first stored image that is equal to it, itself where none is contested."""
+        rows = self.votes.rows.tolist()
+        return np.array([self.equal[row].first if row in self.equal else row for row in rows], np.int64)
+
+    def _tell_equal(self, row: int, texts: pa.Array) -> str | None:
+        others = self.equal[row].others if row in self.equal else []
+        told = [f"{self.of.ids[other].as_py()}: {texts[self.of.class_codes[other]].as_py()}" for other in others]
+        return "; ".join(told) or None
+
+
+def _describe(index: Index, votes: _Votes, equal: dict[int, Equal]) -> list[Suspect]:
     places = index.provenance("file", "row").take(votes.rows).to_pydict()
     says = index.classes.take(votes.winner).to_pylist()
     suspects = []
     for i, row in enumerate(votes.rows.tolist()):
         itself, *neighbors = neighbors_of(index, [row, *votes.I[i].tolist()], [0.0, *votes.D[i].tolist()])
-        equals = equal.get(row, [])
+        equals = equal[row].others if row in equal else []
         suspects.append(
             Suspect(
                 row=row,

@@ -37,6 +37,6 @@ def write_suspects(path: Path, found: Suspects, index: Index, top: int) -> None:
             neighbors=show_voters(index, suspect.neighbors),
             equal=show_voters(index, suspect.equal),
         )
-        for suspect in found.suspects[:top]
+        for suspect in found.cases[:top]
     ]
     write_page(path, "suspects.html.j2", index=index, found=found, shown=shown, name=name)

@@ -1,4 +1,4 @@
-"""Ids from text: one a line, or a column of CSV. They are text whatever they look like."""
+"""Text files that say something of images by their ids, as text whatever it looks like: one id a line, or CSV."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from knnvote.data.errors import ImageFileError, param
 from .dialect import read_dialect
 from .source import open_source, reading
 
-_USUAL_NAME = "id"
+USUAL_NAME = "id"
 
 
 def holds_text(path: Path) -> bool:
@@ -22,8 +22,8 @@ def holds_text(path: Path) -> bool:
     return b"\0" not in head and not head.startswith(b"PAR1")
 
 
-def read_text_ids(path: Path, id_column: str | None) -> pa.Array:
-    """The ids in a text file: each line of a ``.txt`` file, or a column of CSV.
+def read_text_columns(path: Path, id_column: str | None) -> pa.Table:
+    """The columns of a text file as strings, empty where a cell is: of CSV, or the lines of a ``.txt`` file.
 
     Args:
         path: of the file.
@@ -31,24 +31,34 @@ def read_text_ids(path: Path, id_column: str | None) -> pa.Array:
             column need not stand above it.
 
     Raises:
-        ImageFileError: there is no such column, or a line has no id.
+        ImageFileError: there is no such column, two have one name, or a row has no id or not as many columns.
         KnnvoteError: the file cannot be read.
     """
-    delimiter = None if path.name.removesuffix(".gz").endswith(".txt") else read_dialect(path).delimiter
-    with reading(path), open_source(path) as stream:
-        text = io.TextIOWrapper(cast("io.BufferedReader", stream), encoding="utf-8-sig", newline="")
-        lines = text.read().splitlines() if delimiter is None else []
-        rows = [[line] for line in lines if line] if delimiter is None else list(csv.reader(text, delimiter=delimiter))
-    rows = [[cell.strip() for cell in row] for row in rows if row]
-    name, names = id_column or _USUAL_NAME, rows[0] if rows else []
+    name, rows = id_column or USUAL_NAME, _read_rows(path)
+    names = rows[0] if rows else []
     if len(names) > 1 and name not in names:
         raise ImageFileError(
             f"{path}: no column {name!r} of ids; there are {', '.join(names)}: name one with {param('id_column')}"
         )
-    place = names.index(name) if name in names else 0
     if name in names:
         del rows[0]
-    ids = [row[place] if len(row) == len(names) else "" for row in rows]
-    if not all(ids):
-        raise ImageFileError(f"{path}: {ids.count(''):,} rows have no id, or not as many columns: leave those rows out")
-    return pa.array(ids, pa.string())
+    else:
+        names = [name]
+    twice = [one for one in names if names.count(one) > 1]
+    if twice:
+        raise ImageFileError(f"{path}: several columns are named {twice[0]!r}: rename all but one")
+    place = names.index(name)
+    bad = sum(len(row) != len(names) or not row[place] for row in rows)
+    if bad:
+        raise ImageFileError(f"{path}: {bad:,} rows have no id, or not as many columns: leave those rows out")
+    return pa.table([pa.array((row[i] for row in rows), pa.string()) for i in range(len(names))], names)
+
+
+def _read_rows(path: Path) -> list[list[str]]:
+    """The cells of each line that says something, without spaces around them."""
+    delimiter = None if path.name.removesuffix(".gz").endswith(".txt") else read_dialect(path).delimiter
+    with reading(path), open_source(path) as stream:
+        text = io.TextIOWrapper(cast("io.BufferedReader", stream), encoding="utf-8-sig", newline="")
+        if delimiter is None:
+            return [[line.strip()] for line in text.read().splitlines() if line]
+        return [[cell.strip() for cell in row] for row in csv.reader(text, delimiter=delimiter, strict=True) if row]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.build import IndexOptions, index_arrays, index_files
     from knnvote.indexer.folder.open import open_index
-    from knnvote.indexer.grow import add_files, remove_ids
+    from knnvote.indexer.grow import add_files, relabel_ids, remove_ids
     from knnvote.indexer.index import Index
     from knnvote.indexer.training import TrainingOptions
 
@@ -53,6 +53,7 @@ __all__ = [
     "index_arrays",
     "index_files",
     "open_index",
+    "relabel_ids",
     "remove_ids",
     "run_job",
 ]
@@ -82,6 +83,7 @@ _MODULES = {
     "index_arrays": "indexer.build",
     "index_files": "indexer.build",
     "open_index": "indexer.folder.open",
+    "relabel_ids": "indexer.grow",
     "remove_ids": "indexer.grow",
     "run_job": "classify.job.run",
 }

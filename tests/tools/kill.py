@@ -159,10 +159,12 @@ class FileTask(Task):
     Attributes:
         file: its name.
         varies: whether speeds stand in it, which differ from run to run.
+        is_new: whether it is never written over another.
     """
 
     file: str
     varies: bool = False
+    is_new: bool = False
 
     def command(self, out: Path) -> list[str]:
         return super().command(out / self.file)
@@ -170,17 +172,22 @@ class FileTask(Task):
     def start(self, out: Path) -> None:
         super().start(out)
         out.mkdir()
-        (out / self.file).write_bytes(_OLDER)
+        if not self.is_new:
+            (out / self.file).write_bytes(_OLDER)
 
     def check(self, out: Path, run: Run) -> None:
         strays = [name for name in names(out) if not re.fullmatch(rf"(\.{self.file}\.\d+\.tmp|{self.file})", name)]
         assert not strays, f"strays: {strays}"
         assert self.is_whole(out, _OLDER), "neither the old file nor the new one"
+        if self.is_new:
+            (out / self.file).unlink(missing_ok=True)
         succeed(run, self.command(out))
         assert self.is_whole(out), "the file differs from an undisturbed run's"
 
     def is_whole(self, out: Path, older: bytes | None = None) -> bool:
-        """Whether the file is the one that an undisturbed run makes, or the older one."""
+        """Whether the file is the one that an undisturbed run makes, or the older one, or not there yet."""
+        if self.is_new and not (out / self.file).exists():
+            return older is not None
         found, after = (Path(folder, self.file).read_bytes() for folder in (out, self.undisturbed))
         return found in (after, older) or (self.varies and found.endswith(after[-100:]))
 
@@ -249,6 +256,9 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
     job = ("classify", str(work / "x.knn"), str(work / "in"), "--json", *one)
     x, train, of_older = str(work / "x.knn"), str(work / "train.parquet"), str(work / "older")
     succeed(run, ["classify", x, str(work / "older.parquet"), "--out", of_older])
+    succeed(run, [*adaptive, "--out", str(work / "tuned.knn")])
+    fixes = str(work / "fixes.csv")
+    Path(fixes).write_text("".join(f"{row}\n" for row in ("id,fix", *(f"train.parquet#{row},3" for row in range(50)))))
     compared = ("compare", str(work / "older.parquet"), "--index", x, *one)
     return [
         JobTask(name="classify", arguments=job),
@@ -259,10 +269,14 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
         # What was added or removed is refused when it is asked for again.
         IndexTask(name="add", arguments=add, before=work / "x.knn", out=(), repeat=("verify",)),
         IndexTask(name="remove", arguments=remove, before=work / "x.knn", out=(), repeat=("verify",)),
+        # What was relabelled may be so again, and nothing is written.
+        IndexTask(name="relabel", arguments=("relabel", fixes, *one), before=work / "x.knn", out=()),
+        IndexTask(name="relabel-adaptive", arguments=("relabel", fixes, *one), before=work / "tuned.knn", out=()),
         FileTask(name="show", arguments=("show", train), file="show.png"),
         FileTask(name="map", arguments=("map", x), file="map.png"),
         FileTask(name="choose-k", arguments=("choose-k", x, *one), out=("--plot",), file="choose-k.svg"),
         FileTask(name="suspects", arguments=("suspects", x, *one), out=("--report",), file="suspects.html"),
+        FileTask(name="list", arguments=("suspects", x, *one), out=("--csv",), file="list.csv", is_new=True),
         FileTask(name="compare", arguments=compared, out=("--report",), file="compare.html", varies=True),
         FileTask(name="report", arguments=("report", of_older, "--index", x), file="report.html"),
     ]

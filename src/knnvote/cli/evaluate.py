@@ -19,13 +19,14 @@ from .options import (
     label_column_option,
     page_option,
     parse_algorithms,
+    parse_list,
     parse_plot,
     part_options,
     seen_options,
     threads_option,
     vote_options,
 )
-from .talk import end, print_json, row_progress, talk, talk_no_promise
+from .talk import end, print_json, row_progress, talk, talk_no_promise, talk_note, talk_written
 
 if TYPE_CHECKING:
     from knnvote.indexer.index import Index
@@ -139,7 +140,7 @@ def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: i
     end(choice, file=plot, write=draw, as_json=as_json, print_table=print_choice)
 
 
-@click.command(epilog=example("knnvote suspects digits.knn"))
+@click.command(epilog=example("knnvote suspects digits.knn --csv suspects.csv"))
 @index_argument
 @click.option(
     "--k",
@@ -149,22 +150,53 @@ def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: i
 @click.option(
     "--top", type=POSITIVE, default=20, show_default=True, help="Suspects in the table and the page; --json has all."
 )
+@click.option(
+    "--csv",
+    metavar="FILE",
+    callback=parse_list,
+    help="Write all as a new CSV file, with an empty column fix to be filled in: knnvote relabel takes it.",
+)
+@click.option(
+    "--reviewed",
+    metavar="FILE",
+    multiple=True,
+    help="Leave out images by ids in FILE, of one with a column fix those that it is filled in for; may be repeated.",
+)
+@click.option(
+    "--id-column", metavar="NAME", help="Column of ids in a FILE of --reviewed; its only one, or id, otherwise."
+)
 @page_option("suspects as pictures, with their neighbours", has_figures=False)
 @threads_option
 @json_option
 def suspects(  # noqa: PLR0917  # click passes options by name
-    index_folder: str, k: int | None, top: int, report: Path | None, threads: int | None, as_json: bool
+    index_folder: str,
+    k: int | None,
+    top: int,
+    csv: Path | None,
+    reviewed: tuple[str, ...],
+    id_column: str | None,
+    report: Path | None,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """List stored images whose neighbours disagree with their label."""
     from knnvote.classify.evaluation.suspects import find_suspects
+    from knnvote.data.tables import write_csv
+    from knnvote.indexer.fixes import read_reviewed
     from knnvote.indexer.folder.open import open_index
 
     from .tables.evaluation import print_suspects
 
+    if id_column is not None and not reviewed:
+        raise click.UsageError("--id-column is of a file of what was reviewed: give one with --reviewed")
+    seen = read_reviewed([*reviewed], id_column) if reviewed else ()
     opened = open_index(index_folder)
     _talk_approximate(opened, "neighbours")
     with row_progress("leaving one out", total=opened.n) as progress:
-        found = find_suspects(opened, k=k, threads=threads, progress=progress)
+        found = find_suspects(opened, k=k, reviewed=seen, threads=threads, progress=progress, tell=talk_note)
+    if csv is not None:
+        write_csv(found.to_table(), csv)
+        talk_written(csv)
 
     def write(page: Path) -> None:
         from knnvote.classify.pages.suspects import write_suspects

@@ -1,4 +1,4 @@
-"""Commands that build and change an index folder: index, add, remove."""
+"""Commands that build and change an index folder: index, add, remove, relabel."""
 
 from pathlib import Path
 from typing import Any
@@ -226,7 +226,8 @@ def remove(
 
     from knnvote.classify.adaptive.tune import Tuning
     from knnvote.data.inputs import find_inputs
-    from knnvote.indexer.grow import read_id_column, remove_ids
+    from knnvote.indexer.fixes import read_id_column
+    from knnvote.indexer.grow import remove_ids
 
     if not ids and id_file is None:
         raise click.UsageError("nothing to remove is named: give IDs, or a file of them with --ids")
@@ -238,6 +239,31 @@ def remove(
     removed = remove_ids(index_folder, all_ids, tuning=Tuning, threads=threads)
     talk(f"{index_folder}: {removed:,} images removed")
     _talk_index(index_folder)
+
+
+@click.command(epilog=example("knnvote relabel digits.knn suspects.csv"))
+@local_index_argument
+@click.argument("fixes")
+@click.option("--id-column", metavar="NAME", help="Column of ids in FIXES; id otherwise.")
+@click.option("--label-column", metavar="NAME", help="Column of labels in FIXES; fix or else label otherwise.")
+@threads_option
+def relabel(
+    index_folder: Path, fixes: str, id_column: str | None, label_column: str | None, threads: int | None
+) -> None:
+    """Give images of an index folder the labels that FIXES, a CSV or Parquet file, has by their ids."""
+    from knnvote.classify.adaptive.tune import Tuning
+    from knnvote.data.inputs import find_inputs
+    from knnvote.indexer.fixes import read_fixes
+    from knnvote.indexer.grow import relabel_ids
+
+    given = read_fixes(find_inputs([fixes]), id_column=id_column, label_column=label_column)
+    words.of_index()
+    changed = relabel_ids(index_folder, given["id"], given["label"], tuning=Tuning, threads=threads, tell=talk_note)
+    empty = given["label"].null_count
+    left = f"; {empty:,} rows of {fixes} have no label, and leave theirs" if empty else ""
+    talk(f"{index_folder}: {changed:,} labels changed by {len(given) - empty:,} rows{left}")
+    if changed:
+        _talk_index(index_folder)
 
 
 def _talk_index(out: Path) -> None:

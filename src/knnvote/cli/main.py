@@ -63,6 +63,7 @@ for _command in (
     index.index,
     index.add,
     index.remove,
+    index.relabel,
     classify,
     evaluate.compare,
     evaluate.choose_k,

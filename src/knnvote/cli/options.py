@@ -120,6 +120,18 @@ def parse_page(
     return path
 
 
+def parse_list(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """The path of a CSV file that is not there yet: one that is may have been filled in by hand."""
+    if value is None:
+        return None
+    path = _parse_output(ctx, param, value)
+    if path.suffix != ".csv":
+        raise click.BadParameter(f"{path} is no name of a CSV file: give one that ends in .csv")
+    if path.exists():
+        raise click.BadParameter(f"{path} exists, and may have been filled in: give a new name")
+    return path
+
+
 def parse_algorithms(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
     """Names of scikit-learn's searches, separated by commas."""
     from knnvote.classify.evaluation.sklearn_search import ALGORITHMS

@@ -1,20 +1,24 @@
 """Suspects: images whose label is contradicted, against plain loops, and as likely label errors on changed labels."""
 
+import csv
 import json
 import re
 from pathlib import Path
 
 import brute_force
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import knnvote.classify.evaluation.equal_images
 import knnvote.classify.evaluation.left_out
 import knnvote.classify.evaluation.suspects
 from knnvote.classify.evaluation.suspects import Suspect, find_suspects
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.sample import split_digits
+from knnvote.data.tables import image_table
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.metric import METRICS
@@ -69,7 +73,7 @@ def found_suspects(found):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 7 rows, so that small indexes have several and an incomplete one."""
-    for module in (knnvote.classify.evaluation.left_out, knnvote.classify.evaluation.suspects):
+    for module in (knnvote.classify.evaluation.left_out, knnvote.classify.evaluation.equal_images):
         monkeypatch.setattr(module, "BLOCK", 7)
 
 
@@ -202,7 +206,8 @@ def test_the_command_prints_the_first_suspects_and_how_many_there_are(invoke, ex
     losing = found.losing_the_vote
     assert notes == [
         f"{losing} of the 1,347 images ({losing / 1347:.2%}) are suspect: their neighbours say another label",
-        f"{len(found.suspects) - 2} more are not shown: --top shows more, --json lists all",
+        "about 0 (0 to 6) of the 1,347 labels are likely wrong, if labels went wrong at random",
+        f"{len(found.suspects) - 2} more are not shown: --top shows more, --csv and --json list all",
     ]
 
 
@@ -235,8 +240,9 @@ def test_the_command_names_the_equal_image_and_its_label(invoke, labels):
     result = invoke("suspects", "i.knn", "--k", "3")
     assert (result.code, result.stderr) == (0, "")
     assert f"array#3: {b}" in result.stdout.splitlines()[2]
+    assert "array#3 " not in result.stdout  # which has no row of its own
     assert result.stdout.splitlines()[-1] == (
-        "2 are contradicted by an equal image with another label: these come first"
+        "2 are contradicted by an equal image with another label: these come first, equal ones as one"
     )
     record = json.loads(invoke("suspects", "i.knn", "--k", "3", "--json").stdout)
     assert [(s["row"], s["label"], s["neighbors_say"]) for s in record["suspects"]] == [(4, a, b), (3, b, b)]
@@ -280,3 +286,184 @@ def test_only_those_that_are_asked_for_are_described(tmp_path, monkeypatch):
     assert found.suspects[:7] == every[:7]
     assert found.suspects[-1] == every[-1]
     assert len(described) == 2 * 8
+
+
+# How many labels are wrong
+
+
+def plain_estimate(x, labels, k):
+    """Wrong labels, in plain loops: of each class that wins votes, those among the images that agree most."""
+    _, I = brute_force.neighbors(x, x, len(x), "l2")
+    won = {}
+    for row in range(len(x)):
+        votes = [labels[other] for other in I[row].tolist() if other != row][:k]
+        share = max(map(votes.count, votes)) / k
+        says = next(label for label in votes if votes.count(label) == share * k)  # the test has no ties
+        won.setdefault(says, []).append((share, labels[row] != says))
+    value = 0
+    for images in won.values():
+        limit = sorted((share for share, _ in images), reverse=True)[int(0.3 * len(images))]
+        agreed = [is_wrong for share, is_wrong in images if share >= limit]
+        value += len(images) * sum(agreed) / len(agreed)
+    return value
+
+
+def with_wrong(labels, share, seed=3):
+    """Labels of which some are changed at random, and the rows of these."""
+    rng = np.random.default_rng(seed)
+    rows = rng.choice(len(labels), round(share * len(labels)), replace=False)
+    labels = labels.copy()
+    labels[rows] = (labels[rows] + rng.integers(1, 10, len(rows))) % 10
+    return labels, set(rows.tolist())
+
+
+def test_wrong_labels_are_counted_as_in_plain_loops(tmp_path):
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(10 * place, 1, (80, 5)) for place in range(2)])
+    labels = [int(row >= 80) ^ int(row % 9 == 0) for row in range(160)]
+    found = find_suspects(made(tmp_path, x, labels), k=11)
+    assert found.label_errors.value == pytest.approx(plain_estimate(x, labels, 11))
+    assert found.label_errors.low < found.label_errors.value < found.label_errors.high
+
+
+@pytest.mark.parametrize("share", [0, 0.05, 0.2])
+def test_as_many_wrong_labels_are_estimated_as_were_made_and_the_head_of_the_list_holds_as_many_as_told(
+    tmp_path, share
+):
+    labels, wrong = with_wrong(DIGITS.train_labels, share)
+    found = find_suspects(made(tmp_path, DIGITS.train_images, labels))
+    errors = found.label_errors
+    assert errors.low <= len(wrong) <= errors.high
+    assert errors.first == min(round(errors.value), len(found.suspects))
+    held = len({suspect.row for suspect in found.suspects[: errors.first]} & wrong)
+    assert not wrong or held / len(wrong) == pytest.approx(errors.hold / errors.value, abs=0.05)
+    assert found.to_json()["label_errors"] == vars(errors)
+
+
+def test_wrong_labels_of_one_class_alone_are_counted_too(tmp_path):
+    labels = DIGITS.train_labels.copy()
+    wrong = np.flatnonzero(labels == 3)[::3]
+    labels[wrong] = 7
+    errors = find_suspects(made(tmp_path, DIGITS.train_images, labels)).label_errors
+    assert errors.low <= len(wrong) <= errors.high
+
+
+def test_what_neighbours_cannot_tell_is_not_estimated(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    assert find_suspects(made(tmp_path, x, [0, 1] * 20), k=9).label_errors is None
+    assert find_suspects(made(tmp_path / "one", x, [0] * 40)).label_errors is None
+
+
+def test_where_only_equal_images_are_in_the_head_of_the_list_nothing_is_told_of_it(tmp_path):
+    x = np.repeat(np.arange(60, dtype=np.float32), 2)[:, None]
+    x[60:] += 100
+    labels = np.array([0] * 60 + [1] * 60)
+    labels[5] = 1  # an equal image of another label
+    found = find_suspects(made(tmp_path, x, labels.tolist()))
+    assert (found.with_equal, found.label_errors.first, found.label_errors.hold) == (2, 1, None)
+    assert found.told()[-1].endswith("of the 120 labels are likely wrong, if labels went wrong at random")
+
+
+# Cases, lists and what was reviewed
+
+
+@pytest.fixture
+def copies(tmp_path):
+    """An index with a pair and a trio of equal images of unlike labels, and a suspect."""
+    x = np.array([0, 1, 2, 3, 4, 4, 50, 51, 51, 51, 52, 53], np.float32)[:, None]
+    return made(tmp_path, x, ["a", "a", "b", "a", "a", "b", "b", "a", "b", "c", "b", "b"])
+
+
+def test_equal_images_are_one_case_and_stand_together_in_the_list(copies):
+    found = find_suspects(copies, k=3)
+    groups = {4: (4, 5), 5: (4, 5), 7: (7, 8, 9), 8: (7, 8, 9), 9: (7, 8, 9)}
+    rows = [suspect.row for suspect in found.suspects]
+    first = [row for place, row in enumerate(rows) if not {*groups.get(row, ())} & {*rows[:place]}]
+    assert [suspect.row for suspect in found.cases] == first != rows
+    assert [equal.row for equal in found.cases[0].equal] == [row for row in groups[rows[0]] if row != rows[0]]
+    table = found.to_table()
+    listed = [int(name.removeprefix("array#")) for name in table["id"].to_pylist()]
+    assert sorted(listed) == sorted(rows) != listed != rows
+    assert [row for row in listed if row in first] == first
+    assert {*listed[:3]} == {7, 8, 9}
+    assert {*listed[3:5]} == {4, 5}
+    equal = dict(zip(listed, table["equal"].to_pylist(), strict=True))
+    assert (equal[8], equal[5], equal[2]) == ("array#7: a; array#9: c", "array#4: a", None)
+    assert table.column_names == [
+        *("id", "label", "suggested", "fix", "share", "against", "distance", "equal", "file", "row")
+    ]
+
+
+@pytest.mark.parametrize("kind", ["text", "numbers", "booleans", "named"])
+def test_a_list_that_is_filled_in_is_taken_as_it_is_and_what_it_confirms_is_reviewed(invoke, kind):
+    names = {"text": ["a, b", "=c"], "numbers": [3, -7], "booleans": [False, True], "named": [0, 1]}[kind]
+    right = np.repeat([0, 1], 30)
+    given = right.copy()
+    given[[2, 40, 41]] ^= 1
+    x = np.concatenate([np.arange(30), 200 + np.arange(30)]).astype(np.uint8)[:, None]
+    table = image_table(x[:, None], np.array([names[code] for code in given]))
+    if kind == "named":
+        features = {"info": {"features": {"label": {"_type": "ClassLabel", "names": ["old", "new, or so"]}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
+    pq.write_table(table, "in.parquet")
+    assert invoke("index", "in.parquet", "--out", "i.knn").code == 0
+    done = invoke("suspects", "i.knn", "--k", "10", "--csv", "list.csv")
+    assert (done.code, done.stderr) == (0, "list.csv: written\n")
+    with Path("list.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["id"] for row in rows} == {"in.parquet#2", "in.parquet#40", "in.parquet#41"}
+    for row in rows:  # one is mended, one confirmed, and one is left
+        row["fix"] = {"2": row["suggested"], "40": row["label"], "41": ""}[row["row"]]
+    with Path("filled.csv").open("w", newline="", encoding="utf-8-sig") as stream:  # as a spreadsheet does
+        writer = csv.DictWriter(stream, rows[0].keys(), delimiter=";")
+        writer.writeheader()
+        writer.writerows(rows)
+    done = invoke("relabel", "i.knn", "filled.csv")
+    assert done.code == 0, done.stderr
+    assert done.stderr.startswith("i.knn: 1 labels changed by 2 rows; 1 rows of filled.csv have no label")
+    given[2] ^= 1
+    assert open_index("i.knn").labels.to_pylist() == [names[code] for code in given]
+    again = invoke("suspects", "i.knn", "--k", "10", "--reviewed", "filled.csv", "--json")
+    record = json.loads(again.stdout)
+    assert [suspect["row"] for suspect in record["suspects"]] == [41]
+    assert (record["losing_the_vote"], record["reviewed"], again.stderr) == (1, 1, "")
+    told = invoke("suspects", "i.knn", "--k", "10", "--reviewed", "filled.csv").stdout
+    assert "1 more were reviewed, and are left out" in told
+
+
+def test_a_label_that_was_confirmed_is_not_counted_as_wrong(tmp_path):
+    labels, wrong = with_wrong(DIGITS.train_labels, 0.1)
+    index = made(tmp_path, DIGITS.train_images, labels)
+    reviewed = [f"array#{row}" for row in sorted(wrong)]
+    assert find_suspects(index, reviewed=reviewed[0]).reviewed == 1
+    assert find_suspects(index, reviewed=reviewed).label_errors.value < 0.1 * find_suspects(index).label_errors.value
+
+
+def test_reviewed_ids_that_are_not_stored_are_told(invoke):
+    index_arrays(np.arange(6, dtype=np.uint8)[:, None], [0, 0, 0, 1, 1, 1], Path("i.knn"))
+    Path("a.csv").write_text("id\narray#1\nother\n")
+    Path("b.csv").write_text("id,fix\narray#2,\narray#3,1\n")
+    done = invoke("suspects", "i.knn", "--k", "2", "--reviewed", "a.csv", "--reviewed", "b.csv")
+    assert (done.code, done.stderr) == (
+        0,
+        "note: i.knn does not store 1 of the 3 ids that were reviewed: they were removed, or are of another index\n",
+    )
+    Path("c.csv").write_text("key,why\narray#4,sharp\n")
+    refused = invoke("suspects", "i.knn", "--k", "2", "--reviewed", "c.csv")
+    assert refused.stderr == "error: c.csv: no column 'id' of ids; there are key, why: name one with --id-column\n"
+    assert invoke("suspects", "i.knn", "--k", "2", "--reviewed", "c.csv", "--id-column", "key").code == 0
+    assert invoke("suspects", "i.knn", "--k", "2", "--id-column", "key").code == 2
+    refused = invoke("suspects", "i.knn", "--reviewed", "none.csv")
+    assert (refused.code, refused.stdout) == (1, "")
+    assert "none.csv does not exist" in refused.stderr
+
+
+def test_a_list_is_never_written_over_another(invoke):
+    index_arrays(np.arange(6, dtype=np.uint8)[:, None], [0, 0, 0, 1, 1, 1], Path("i.knn"))
+    Path("list.csv").write_text("id,fix\narray#2,1\n")
+    for name, told in {"list.csv": "exists, and may have been filled in: give", "list": "is no name of a CSV"}.items():
+        done = invoke("suspects", "i.knn", "--csv", name)
+        assert (done.code, done.stdout) == (2, "")
+        assert f"{name} {told}" in done.stderr
+    assert Path("list.csv").read_text() == "id,fix\narray#2,1\n"
+    assert invoke("suspects", "i.knn", "--csv", "list2.csv").code == 0

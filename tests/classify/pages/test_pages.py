@@ -224,9 +224,14 @@ def test_suspects_have_their_pictures_neighbours_and_equal_images(tmp_path):
     tags = read_tags(page)
     assert (tags.open, tags.wrong) == ([], [])
     assert page.count('<details class="suspect">') == 3
-    assert page.count("<img ") == sum(1 + 4 + len(suspect.equal) for suspect in found.suspects[:3])
-    assert "an equal image is <bdi>&lt;other&gt;</bdi>" in page
-    assert f"The first 3 of {len(found.suspects)} are shown" in page
+    assert page.count("<img ") == sum(1 + 4 + len(suspect.equal) for suspect in found.cases[:3])
+    assert [suspect.label for suspect in found.suspects].count("<other>") == 1  # and it has no card of its own
+    pair = found.cases[0]
+    assert page.count(f"its equal, <bdi>{pair.equal[0].id}</bdi>, is <bdi>&lt;") == 1
+    assert f"<bdi>{pair.id}</bdi> is stored as <strong>&lt;" in page
+    assert {pair.label, pair.equal[0].label} == {f"<{CODES[0]}>", "<other>"}
+    assert {"array#0", "array#100"} == {pair.id, pair.equal[0].id}
+    assert f"The first 3 of {len(found.cases)} are shown" in page
 
 
 def test_pictures_are_told_by_the_names_of_their_classes(tmp_path):

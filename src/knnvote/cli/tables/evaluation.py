@@ -41,9 +41,10 @@ def _show_value(choice: Choice, value: float) -> str:
 
 
 def print_suspects(found: Suspects, top: int) -> None:
-    """The first suspects on stdout, most suspicious first, and below them how many there are."""
+    """The first suspects on stdout, most suspicious first, of equal images one, and below them what there is to say."""
     print_line(f"{found.images:,} images, each left out in turn, {found.search} search, k = {found.k}")
-    shown = found.suspects[:top]
+    cases = found.cases
+    shown = cases[:top]
     if shown:
         headers = ("id", "label", "votes against", "neighbours say", "their share", "nearest distance", "equal image")
         table = new_table("", "rank", *headers, text=_SUSPECT_TEXT)
@@ -51,14 +52,10 @@ def print_suspects(found: Suspects, top: int) -> None:
         for rank, suspect in enumerate(shown, 1):
             add_row(table, f"{rank:{digits}}", *_suspect_row(suspect, found.class_names))
         print_table(table)
-    print_line(
-        f"{found.losing_the_vote:,} of the {found.images:,} images ({found.losing_the_vote / found.images:.2%}) are "
-        "suspect: their neighbours say another label"
-    )
-    if found.with_equal:
-        print_line(f"{found.with_equal:,} are contradicted by an equal image with another label: these come first")
-    if len(found.suspects) > len(shown):
-        print_line(f"{len(found.suspects) - len(shown):,} more are not shown: --top shows more, --json lists all")
+    for line in found.told():
+        print_line(line)
+    if len(cases) > len(shown):
+        print_line(f"{len(cases) - len(shown):,} more are not shown: --top shows more, --csv and --json list all")
 
 
 def _suspect_row(suspect: Suspect, names: list[str] | None) -> list[str]:
