@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import KnnvoteError, as_recorded, spelled
 from knnvote.data.folders.splits import split_by_name
-from knnvote.data.inputs import InputFile
+from knnvote.data.input_file import InputFile
 from knnvote.data.layout import ImageOptions
 from knnvote.data.reading import DecodedRows, ImageFile, open_images
 from knnvote.data.recognition import recognise_images

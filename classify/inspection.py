@@ -6,8 +6,9 @@ from typing import Any
 import pyarrow as pa
 
 from knnvote.data.errors import ImageFileError, as_recorded
-from knnvote.data.inputs import InputFile, find_inputs
-from knnvote.data.layout import ImageOptions, Layout
+from knnvote.data.input_file import InputFile
+from knnvote.data.inputs import find_inputs
+from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import locate
 from knnvote.data.recognition import recognise_images
 from knnvote.indexer.codes.library import kernel_name
@@ -93,7 +94,8 @@ def _inspect_file(source: InputFile, options: ImageOptions, label_column: str | 
         with source.open_rows() as rows:
             head = rows.telling_head()
             layout = recognise_images(head, options)
-            label, why_none = _label_column(head.schema, layout, source, label_column)
+            own = (*layout.columns, *((rows.id_column,) if rows.id_column else ()))
+            label, why_none = _label_column(head.schema, own, source, label_column)
             facts = {"rows": rows.num_rows, "images": layout.describe(), "label_column": label}
             return facts if why_none is None else {**facts, "no_label": why_none}
     except ImageFileError as error:
@@ -101,7 +103,7 @@ def _inspect_file(source: InputFile, options: ImageOptions, label_column: str | 
 
 
 def _label_column(
-    schema: pa.Schema, layout: Layout, source: InputFile, named: str | None
+    schema: pa.Schema, no_labels: Sequence[str], source: InputFile, named: str | None
 ) -> tuple[str | None, str | None]:
     """The column that `knnvote index` would take for the labels, or else why it would take none.
 
@@ -109,7 +111,7 @@ def _label_column(
         ImageFileError: the one that is named is not there.
     """
     try:
-        found = recognise_label(schema, layout.columns, named, None)
+        found = recognise_label(schema, no_labels, named, None)
         if named is None:
             refuse_beside_folders(found, source.relative)
     except ImageFileError as error:

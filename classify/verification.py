@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from knnvote.data.errors import KnnvoteError, as_recorded
-from knnvote.data.inputs import InputFile
+from knnvote.data.input_file import InputFile
 from knnvote.data.locations import Location, locate
 from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.manifest import MANIFEST, is_index_folder

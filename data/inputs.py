@@ -1,13 +1,11 @@
-"""Input files: found on any file system, described, opened as rows, and watched while they are read."""
+"""Inputs found on any file system: files, folders of them, and folders of images."""
 
 import itertools
-import re
 import shlex
-import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from glob import glob
 from pathlib import Path, PurePosixPath
@@ -15,135 +13,32 @@ from typing import Any
 
 from pyarrow import fs as pafs
 
-from .containers.parquet import ParquetRows
+from .containers.images import ImageRows, is_image_name
 from .errors import ImageFileError, KnnvoteError
+from .folders.classes import class_columns
+from .folders.globs import is_glob, matches
+from .folders.left_out import folders_of_knnvote, tell_beside_parquet, tell_like_parquet, tell_unfinished
 from .folders.partitions import partitions_told
 from .folders.splits import splits_of
 from .folders.tables import refuse_revisions, refuse_table
-from .locations import Location, describe_os_error, expand_home, hash_stream, is_uri, locate, relative_path
-from .rows import RowFile
+from .input_file import CONTAINERS, InputFile
+from .locations import Location, describe_os_error, expand_home, is_uri, locate, relative_path
 
-# By the ending of a file's name; those of a folder that have none of these are no inputs.
-CONTAINERS: dict[str, type[RowFile]] = {".parquet": ParquetRows}
-
-_LIKE_PARQUET = re.compile(r"\.(parquet|parq|pq)(\.(gz|bz2|zst|zip|part))?$")
-_LABELS = re.compile(r"labels-\d+\.parquet")
-_GLOB_CHARACTERS = frozenset("*?[")
-_MAGIC = b"PAR1"
-_UNFINISHED = "_temporary"
-
-
-@dataclass(frozen=True)
-class InputFile(Location):
-    """One input.
-
-    Attributes:
-        relative: its path relative to the argument that named it, with forward slashes.
-        size: bytes, when it was found.
-        root: the place of the folder that was named, if one was.
-        found_by: the folder or glob that was named, if it was not the file itself.
-    """
-
-    relative: str
-    size: int
-    root: str | None = None
-    found_by: str | None = None
-
-    def describe(self) -> dict[str, Any]:
-        """What tells this content from any other: relative path, size, and SHA-256 or the tag that its store gives it.
-
-        Raises:
-            ImageFileError: it cannot be read.
-        """
-        with self.open() as stream, self.errors_told():
-            tag = stream.metadata().get("ETag")
-            mark = {"sha256": hash_stream(stream)} if tag is None else {"etag": tag.decode()}
-            return {"path": self.relative, "size": stream.size(), **mark}
-
-    @contextmanager
-    def open_rows(self) -> Iterator[RowFile]:
-        """Open as the container that its name tells, else as Parquet, and see that it stays as it is while it is read.
-
-        Raises:
-            ImageFileError: it is not of this container, or does not stay.
-        """
-        with self.steady(), self._container.open(self) as rows:
-            yield rows
-
-    def count_rows(self) -> int:
-        """Rows that it says it holds; 0 for a file that cannot be read, which is told when its turn comes."""
-        try:
-            with self._container.open(self) as rows:
-                return rows.num_rows
-        except ImageFileError:
-            return 0
-
-    @property
-    def _container(self) -> type[RowFile]:
-        return next((found for ending, found in CONTAINERS.items() if self.path.endswith(ending)), ParquetRows)
-
-    @contextmanager
-    def content_told(self) -> Iterator[None]:
-        """Tell what is wrong with its content as said of this file."""
-        try:
-            yield
-        except ImageFileError as error:
-            raise ImageFileError(f"{self.shown}: {error.marked}") from error
-
-    @contextmanager
-    def steady(self) -> Iterator[None]:
-        """See that it stays as it is while it is read.
-
-        Raises:
-            ImageFileError: it does not.
-        """
-        before = self._state()
-        try:
-            yield
-        except ImageFileError as error:
-            self._check_unchanged(before, error)
-            raise
-        self._check_unchanged(before, None)
-
-    def _check_unchanged(self, before: tuple[object, ...], cause: Exception | None) -> None:
-        if self._state() != before:
-            raise ImageFileError(
-                f"{self.shown} changed while it was read: run the same command again when nothing writes to it"
-            ) from cause
-
-    def _state(self) -> tuple[object, ...]:
-        """What no change of the content leaves as it is."""
-        with self.errors_told():
-            if self.is_local:
-                status = Path(self.path).stat()
-                return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-            with self.open() as stream:
-                return stream.size(), stream.metadata().get("ETag"), stream.metadata().get("Last-Modified")
-
-    @contextmanager
-    def errors_told(self, verb: str = "read") -> Iterator[None]:
-        """Tell an error of the file system as one of this file alone."""
-        try:
-            with super().errors_told(verb):
-                yield
-        except ImageFileError:
-            raise
-        except KnnvoteError as error:
-            raise ImageFileError(error.marked) from error
+_PARQUET = ".parquet"
 
 
 Inputs = str | Path | InputFile | Sequence[str | Path | InputFile]
 
 
 def find_inputs(arguments: Inputs) -> list[InputFile]:
-    """Expand files, folders, globs and URIs into Parquet files, in the order given and then by name.
+    """Expand files, folders, globs and URIs into inputs, in the order given and then by name.
 
     A folder gives every ``*.parquet`` file below it, but names that begin with ``.`` or ``_``, as Spark and Arrow have
-    it, and what knnvote made (index folders, outputs of jobs). The same file named twice is taken once, and one that
-    was found before stands as it is.
+    it, and what knnvote made (index folders, outputs of jobs). Where there is none, each folder below it that holds
+    image files is one input. The same file named twice is taken once, and one that was found before stands as it is.
 
     Raises:
-        KnnvoteError: a path does not exist, a folder or glob holds no Parquet file.
+        KnnvoteError: a path does not exist, a folder or glob holds neither Parquet files nor images.
     """
     if isinstance(arguments, str | Path | InputFile):
         arguments = [arguments]
@@ -154,7 +49,27 @@ def find_inputs(arguments: Inputs) -> list[InputFile]:
         if file.filesystem not in filesystems:
             filesystems.append(file.filesystem)
             found.append(file)
+    _refuse_parts(found)
     return found
+
+
+def _refuse_parts(inputs: Sequence[InputFile]) -> None:
+    """Refuse images that are in two inputs, those of a folder and some of it.
+
+    Raises:
+        KnnvoteError: naming both.
+    """
+    folders: dict[str, InputFile] = {}
+    for source in inputs:
+        if source.is_image_folder:
+            other = folders.setdefault(replace(source, only=None).place, source)
+            if other is not source:
+                raise KnnvoteError(f"{source} is given by {other.found_by} and by {source.found_by}: give it once")
+    for source in inputs:
+        name = PurePosixPath(source.path).name
+        other = folders.get(source.above.place, source)
+        if other is not source and is_image_name(name) and fnmatchcase(name, other.only or "*"):
+            raise KnnvoteError(f"{source} is given by itself and by {other.found_by}: give it once")
 
 
 def _expand(named: str | Path | InputFile) -> list[InputFile]:
@@ -162,17 +77,24 @@ def _expand(named: str | Path | InputFile) -> list[InputFile]:
         return [named]
     argument = expand_home(str(named))
     if is_uri(argument):
-        return _expand_uri(argument)
-    if not _exists(argument) and _GLOB_CHARACTERS & set(argument):
-        return _expand_glob(argument)
-    return _expand_path(locate(argument))
+        return _with_classes(_expand_uri(argument))
+    if not _exists(argument) and is_glob(argument):
+        return _with_classes(_expand_glob(argument))
+    return _with_classes(_expand_path(locate(argument)))
+
+
+def _with_classes(found: list[InputFile]) -> list[InputFile]:
+    """The inputs of one argument, folders of images with what their names say of all."""
+    told = class_columns({source.inner for source in found if source.is_image_folder})
+    return [replace(source, told=told.get(source.inner, ())) for source in found]
 
 
 def _expand_path(location: Location) -> list[InputFile]:
     files = _select(location)
     if not files:
         raise KnnvoteError(
-            f"{location} is a folder without any *.parquet file but what knnvote made: give one that holds some"
+            f"{location} is a folder without any *.parquet file but what knnvote made, and without images: "
+            "give one that holds some"
         )
     return files
 
@@ -185,127 +107,121 @@ def _exists(path: str) -> bool:
 
 
 def _expand_glob(pattern: str) -> list[InputFile]:
-    first = next(i for i, part in enumerate(Path(pattern).parts) if _GLOB_CHARACTERS & set(part))
+    first = next(i for i, part in enumerate(Path(pattern).parts) if is_glob(part))
     base = str(Path(*Path(pattern).parts[:first]))
     # As in a shell, and unlike pathlib's, a star does not stand for a leading dot.
-    matches = sorted(glob(pattern, recursive=True))  # noqa: PTH207
-    return _select_all([locate(match) for match in matches], pattern, base)
+    found = sorted(glob(pattern, recursive=True))  # noqa: PTH207
+    return _select_all([locate(match) for match in found], pattern, base)
 
 
-def _select_all(matches: Sequence[Location], pattern: str, base: str) -> list[InputFile]:
-    """What matches a glob: files, and those of folders."""
-    folders = {str(PurePosixPath(match.path).parent): match for match in matches}
+def _select_all(found: Sequence[Location], pattern: str, base: str) -> list[InputFile]:
+    """What matches a glob: files, and those of folders; images by the folder that holds them."""
+    folders = {str(PurePosixPath(match.path).parent): match for match in found}
     for match in folders.values():
         refuse_table(match, ())
-    found = [file for match in matches for file in _select(match, base=base)]
-    if not found:
-        raise KnnvoteError(f"no file matches {pattern}: give the path of a Parquet file, a folder or a glob")
-    return [replace(file, found_by=pattern) for file in found]
+    only, inputs = PurePosixPath(pattern).name, list[InputFile]()
+    holding: set[str] = set()
+    for match in found:
+        above = match.above
+        if not is_image_name(PurePosixPath(match.path).name) or match.is_folder:
+            inputs += _select(match, base=base)
+        elif above.path not in holding:
+            holding.add(above.path)
+            inputs.append(replace(_image_folder(above, base), only=only))
+    if not inputs:
+        raise KnnvoteError(f"no file matches {pattern}: give the path of a file, a folder or a glob")
+    return [replace(file, found_by=pattern) for file in inputs]
 
 
 def _expand_uri(uri: str) -> list[InputFile]:
     """A URI, whose query has no wildcards, and its path none but * and [...]: ? begins a query."""
     path, mark, query = uri.partition("?")
     parts = path.split("/")
-    first = next((i for i, part in enumerate(parts) if _GLOB_CHARACTERS & set(part)), None)
+    first = next((i for i, part in enumerate(parts) if is_glob(part)), None)
     location = locate(uri.replace("[", "%5B").replace("]", "%5D"))
     if first is None or location.info().type != pafs.FileType.NotFound:
         return _expand_path(location)
     base = locate("/".join(parts[:first]) + mark + query)
-    matches = [base / name for name in base.below() if _matches(name.split("/"), parts[first:])]
-    return _select_all(matches, location.shown, base.path)
-
-
-def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path matches a glob, part by part, in which ** stands for any number of parts."""
-    if not parts or not pattern:
-        return not parts and not pattern
-    if pattern[0] == "**" and _matches(parts, pattern[1:]):
-        return True
-    is_hidden = parts[0].startswith(".") and not pattern[0].startswith(".")
-    rest = pattern if pattern[0] == "**" else pattern[1:]
-    return not is_hidden and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], rest)
+    found = [base / name for name in base.below() if matches(name.split("/"), parts[first:])]
+    return _select_all(found, location.shown, base.path)
 
 
 def _select(location: Location, *, base: str | None = None) -> list[InputFile]:
-    """The file at a location, or the Parquet files below the folder there; relative to base, if given."""
+    """The file at a location, or what the folder there holds; relative to base, if given."""
     info = location.info()
     if info.type == pafs.FileType.NotFound:
-        raise KnnvoteError(f"{location} does not exist: give the path of a Parquet file, a folder or a glob")
+        raise KnnvoteError(f"{location} does not exist: give the path of a file, a folder or a glob")
     if info.type != pafs.FileType.Directory:
-        relative = relative_path(location.path, base) if base is not None else PurePosixPath(location.path).name
-        return [_input(location, relative, info)]
+        return [_input(location, _relative(location, base), info)]
     entries = location.below()
     refuse_table(location, entries)
-    made_by_knnvote = _folders_of_knnvote([PurePosixPath(name) for name in entries])
-    root = str(Path(location.path).resolve()) if location.is_local else location.path
-    visible = {
-        name: entry
-        for name, entry in entries.items()
-        if entry.type != pafs.FileType.Directory  # a link to nothing fails when its turn comes
-        and not any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
-        and made_by_knnvote.isdisjoint(PurePosixPath(name).parents)
-    }
-    taken = [name for name in visible if name.endswith(tuple(CONTAINERS))]
+    paths = {name: PurePosixPath(name) for name in entries}
+    made_by_knnvote = folders_of_knnvote([*paths.values()])
+    files = [
+        name
+        for name, path in paths.items()
+        if entries[name].type != pafs.FileType.Directory  # a link to nothing fails when its turn comes
+        and not any(part.startswith(".") for part in path.parts)
+        and made_by_knnvote.isdisjoint(path.parents)
+    ]
+    tables = tuple(ending for ending, kind in CONTAINERS.items() if kind is not ImageRows)
+    visible = [name for name in files if not any(part.startswith("_") for part in paths[name].parts)]
+    taken = [name for name in visible if name.endswith(tables)]
+    images = [name for name in files if is_image_name(paths[name].name)]
     refuse_revisions(location, taken)
-    _tell_left_out(location, taken, visible)
-    _tell_unfinished(location, entries)
+    tell_like_parquet(location, taken, [name for name in visible if name not in {*taken, *images}])
+    tell_unfinished(location, entries)
+    root = _root(location)
+    if not taken:
+        return _image_folders(location, base, {name: entries[name].size or 0 for name in images}, root)
+    tell_beside_parquet(location, taken, images)
     return [
-        _input(
-            location / name,
-            name if base is None else relative_path((location / name).path, base),
-            entries[name],
-            root,
-            location.shown,
-        )
+        _input(location / name, _relative(location / name, base, location), entries[name], root, location.shown)
         for name in taken
     ]
 
 
-def _tell_left_out(folder: Location, taken: Sequence[str], visible: Mapping[str, Any]) -> None:
-    """Tell of files that may be meant too, but have another ending; a link to one that is taken is known by it."""
-    real = {_real(folder / name) for name in taken}
-    left_out = [
-        name
-        for name in visible
-        if name not in taken and _may_be_parquet(folder / name) and _real(folder / name) not in real
+def _root(folder: Location) -> str:
+    return str(Path(folder.path).resolve()) if folder.is_local else folder.path
+
+
+def _image_folders(named: Location, base: str | None, sizes: Mapping[str, int], root: str) -> list[InputFile]:
+    """The folder that was named and those below it, as far as they hold images of these sizes, by their paths."""
+    bytes_of: Counter[str] = Counter()
+    for name, size in sizes.items():
+        bytes_of[str(PurePosixPath(name).parent)] += size
+    return [
+        replace(
+            _image_folder(named if folder == "." else named / folder, named.path if base is None else base),
+            size=size,
+            root=root,
+            found_by=named.shown,
+        )
+        for folder, size in sorted(bytes_of.items())
     ]
-    if left_out:
-        warnings.warn(
-            f"{folder}: {len(left_out):,} file(s) that may be Parquet are left out, as they do not end in .parquet: "
-            f"{left_out[0]}{', ...' if left_out[1:] else ''}; rename them, or give each by its name",
-            stacklevel=2,
-        )
 
 
-def _tell_unfinished(folder: Location, entries: Iterable[str]) -> None:
-    """Tell of the folder in which Spark, and all that writes as Hadoop does, keeps files till a job has ended."""
-    unfinished = next((name for name in entries if _UNFINISHED in PurePosixPath(name).parts), None)
-    if unfinished is not None:
-        shown = folder / unfinished[: unfinished.index(_UNFINISHED) + len(_UNFINISHED)]
-        warnings.warn(
-            f"{shown} tells of a job that is still writing or broke off, so rows may be missing: wait for its end, or "
-            "write the files again",
-            stacklevel=2,
-        )
+def _image_folder(folder: Location, base: str) -> InputFile:
+    """A folder of images, which is relative to a base or is that itself."""
+    inner = relative_path(folder.path, base) if folder.path != base else ""
+    name = inner or Path(folder.path).resolve().name or "images"
+    return InputFile(
+        folder.filesystem,
+        folder.path,
+        folder.shown,
+        f"{name}{_PARQUET}",
+        0,
+        _root(folder),
+        inner=inner,
+        container=ImageRows,
+    )
 
 
-def _real(location: Location) -> str:
-    return str(Path(location.path).resolve()) if location.is_local else location.path
-
-
-def _may_be_parquet(location: Location) -> bool:
-    """Whether a file's name says so or, on this machine, its first bytes."""
-    name = PurePosixPath(location.path).name.lower()
-    if _LIKE_PARQUET.search(name):
-        return True
-    if not location.is_local:
-        return False
-    try:
-        with location.open() as stream:
-            return bool(stream.read(len(_MAGIC)) == _MAGIC)
-    except KnnvoteError:
-        return False
+def _relative(location: Location, base: str | None, named: Location | None = None) -> str:
+    """The path of a file relative to the base of a glob, else to the folder that was named, else its name."""
+    if base is not None:
+        return relative_path(location.path, base)
+    return PurePosixPath(location.path).name if named is None else relative_path(location.path, named.path)
 
 
 def refuse_splits(inputs: Sequence[InputFile]) -> None:
@@ -321,7 +237,7 @@ def refuse_splits(inputs: Sequence[InputFile]) -> None:
     for argument, files in by_argument.items():
         splits = splits_of(source.relative for source in files)
         if len(splits) > 1:
-            base = files[0].shown.removesuffix(files[0].relative)
+            base = files[0].base
             globs = {split: " ".join(shlex.quote(base + glob) for glob in found) for split, found in splits.items()}
             raise KnnvoteError(
                 f"{argument} holds several splits, {' and '.join(splits)}, and test images that are stored would vote "
@@ -330,13 +246,36 @@ def refuse_splits(inputs: Sequence[InputFile]) -> None:
             )
 
 
-def distinctly_named(inputs: Sequence[InputFile], taken: Set[str]) -> list[InputFile]:
+def distinctly_named(inputs: Sequence[InputFile], taken: Set[str], *, has_ids: bool) -> list[InputFile]:
     """Inputs whose relative paths tell them apart, and from others; where they do not, the path as given stands.
 
-    No others are given where ids are file#row: a file of a stored one's name stays so, and ids tell if it was added.
+    Others count only where ids are not file#row: a file of a stored one's name stays so, and ids tell if it was added.
+    So do the paths of images that are ids, but where two inputs would give the same.
+
+    Args:
+        inputs: all that are read at once.
+        taken: the paths of others.
+        has_ids: a column of ids was named.
     """
-    times = Counter([*(source.relative for source in inputs), *taken])
-    return [source if times[source.relative] == 1 else replace(source, relative=source.shown) for source in inputs]
+    times = Counter(source.relative for source in inputs)
+    inner = Counter(source.inner for source in inputs if source.is_image_folder)
+    named = []
+    for source in inputs:
+        is_other = source.relative in taken and (has_ids or source.is_image_folder)
+        if times[source.relative] > 1 or is_other:
+            source = replace(source, relative=source.shown)  # noqa: PLW2901
+        named.append(replace(source, inner=source.shown) if inner[source.inner] > 1 else source)
+    return named
+
+
+def _classes_told(source: InputFile) -> str:
+    """Why the name of a folder of images is no label, and what to do."""
+    if source.shown == source.found_by:
+        return f"to have the names of folders for labels give the folder above them, such as {source.above}"
+    return (
+        f"the names of folders are labels where all that hold images lie equally deep below {source.found_by}, "
+        "and here they do not: give one whose folders do"
+    )
 
 
 @contextmanager
@@ -345,23 +284,19 @@ def folders_told(source: InputFile, inputs: Sequence[InputFile]) -> Iterator[Non
     try:
         yield
     except ImageFileError as error:
-        base = source.shown.removesuffix(source.relative)
-        beside = [other.relative for other in inputs if other.shown == base + other.relative]
-        told = partitions_told(base.rstrip("/") or ".", beside)
-        if told is None or source.found_by is None:
+        if source.is_image_folder and not source.told:
+            raise ImageFileError(f"{error.marked}; {_classes_told(source)}") from error
+        beside = [other.inner for other in inputs if other.shown == source.base + other.inner]
+        told = partitions_told(source.base.rstrip("/") or ".", beside)
+        if told is None or source.found_by is None or source.is_image_folder:
             raise
         raise ImageFileError(f"{error.marked}; {told}") from error
 
 
 def _input(
-    location: Location, relative: str, info: Any, root: str | None = None, found_by: str | None = None
+    location: Location, inner: str, info: Any, root: str | None = None, found_by: str | None = None
 ) -> InputFile:
-    return InputFile(location.filesystem, location.path, location.shown, relative, info.size or 0, root, found_by)
-
-
-def _folders_of_knnvote(paths: list[PurePosixPath]) -> set[PurePosixPath]:
-    """Index folders, which hold a manifest and labels, and outputs of jobs."""
-    with_labels = {path.parent for path in paths if _LABELS.fullmatch(path.name)}
-    indexes = {path.parent for path in paths if path.name == "manifest.json"} & with_labels
-    at_work = {path.parents[1] for path in paths if path.parts[-2:] == ("_knnvote", "job.json")}
-    return indexes | at_work | {path.parent for path in paths if path.name == ".knnvote.parquet"}
+    relative = f"{inner}{_PARQUET}" if is_image_name(PurePosixPath(inner).name) else inner
+    return InputFile(
+        location.filesystem, location.path, location.shown, relative, info.size or 0, root, found_by, inner=inner
+    )

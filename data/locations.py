@@ -68,6 +68,12 @@ class Location:
         path = Path(self.path)
         return str(path.parent.resolve() / path.name) if self.is_local else self.path
 
+    @property
+    def above(self) -> "Location":
+        """The folder that it lies in."""
+        shown = self.shown.rpartition("/")[0] or ("/" if self.shown.startswith("/") else ".")
+        return Location(self.filesystem, str(PurePosixPath(self.path).parent), shown)
+
     def info(self) -> Any:
         """What the file system says of it.
 
@@ -180,6 +186,16 @@ def _walk(folder: str, *, recursive: bool) -> list[str]:
                 if recursive and Path(path).is_dir():  # which of a link to itself says no
                     waiting.append(path)
     return found
+
+
+def local_state(path: str) -> tuple[int, ...]:
+    """What no change of a file of this machine leaves as it is.
+
+    Raises:
+        OSError: there is none.
+    """
+    status = Path(path).stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def locate(argument: str | Path | Location) -> Location:

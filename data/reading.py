@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .columns import check_text
 from .errors import ImageFileError, OptionError, check, is_whole, param
-from .inputs import InputFile
+from .input_file import InputFile
 from .layout import Layout, Shape
 from .layouts.encoded import is_image_struct, refuse_paths
 from .rows import RowFile
@@ -135,6 +135,12 @@ class ImageFile:
                 raise
             refuse_paths(head, layout.columns, source.shown)
         return cls(source=source, rows=rows, schema=head.schema, layout=layout)
+
+    @property
+    def no_labels(self) -> tuple[str, ...]:
+        """The columns that hold the images, and by which rows are known."""
+        own = self.rows.id_column
+        return self.layout.columns if own is None else (*self.layout.columns, own)
 
     @property
     def num_rows(self) -> int:

@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .columns import first_filled, has_filled, may_hold_images
 from .errors import ImageFileError
-from .locations import Location
+from .locations import Location, hash_stream, local_state
 
 HEAD_ROWS = 64
 _BATCH = 2048
@@ -24,6 +24,21 @@ _OF_ALL_COLUMNS_BEGIN = (b"org.apache.spark.", b"parquet.avro.", b"parquet.proto
 
 
 @dataclass(frozen=True)
+class RowSource(Location):
+    """Where rows lie, and what the names of folders say of them.
+
+    Attributes:
+        inner: the path relative to the folder that was named; empty for that folder itself.
+        told: columns that have one value in all rows, for the names of folders say so.
+        only: of a folder of images, what the names of those match that are meant; None for all.
+    """
+
+    inner: str = field(default="", kw_only=True)
+    told: tuple[tuple[str, int | str], ...] = field(default=(), kw_only=True)
+    only: str | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
 class RowFile(ABC):
     """A file of rows, open.
 
@@ -31,18 +46,50 @@ class RowFile(ABC):
 
     Attributes:
         source: where it lies, for messages.
+        id_column: the column by which rows are known; None where their numbers tell them apart.
     """
+
+    id_column: ClassVar[str | None] = None
 
     source: Location
 
     @classmethod
     @abstractmethod
-    def open(cls, source: Location) -> AbstractContextManager[Self]:
+    def open(cls, source: RowSource) -> AbstractContextManager[Self]:
         """Open a file.
 
         Raises:
             ImageFileError: it is not of this container.
         """
+
+    @classmethod
+    def mark(cls, source: RowSource) -> dict[str, Any]:
+        """What tells this content from any other: size, and SHA-256 or the tag that its store gives it.
+
+        Raises:
+            KnnvoteError: it cannot be read.
+        """
+        with source.open() as stream, source.errors_told():
+            tag = stream.metadata().get("ETag")
+            mark = {"sha256": hash_stream(stream)} if tag is None else {"etag": tag.decode()}
+            return {"size": stream.size(), **mark}
+
+    @classmethod
+    def state(cls, source: RowSource) -> tuple[object, ...]:
+        """What no change of the content leaves as it is.
+
+        Raises:
+            KnnvoteError: it cannot be read.
+        """
+        with source.errors_told():
+            if source.is_local:
+                return local_state(source.path)
+            with source.open() as stream:
+                return stream.size(), stream.metadata().get("ETag"), stream.metadata().get("Last-Modified")
+
+    def row_name(self, number: int) -> str:
+        """A row for messages, by its number from 0."""
+        return f"{self.source}, row {number}"
 
     @property
     @abstractmethod
@@ -69,21 +116,21 @@ class RowFile(ABC):
             ImageFileError: rows cannot be read.
         """
         head = self.head()
-        for place, field in enumerate(head.schema):
-            may_tell = may_hold_images(field.type) and head.schema.names.count(field.name) == 1
-            if may_tell and self.num_rows > len(head) and not has_filled(head, field.name):
-                values = self._first_values(field, len(head))
-                head = head if values is None else head.set_column(place, field, values)
+        for place, column in enumerate(head.schema):
+            may_tell = may_hold_images(column.type) and head.schema.names.count(column.name) == 1
+            if may_tell and self.num_rows > len(head) and not has_filled(head, column.name):
+                values = self._first_values(column, len(head))
+                head = head if values is None else head.set_column(place, column, values)
         return head
 
-    def _first_values(self, field: pa.Field, rows: int) -> pa.ChunkedArray | None:
+    def _first_values(self, column: pa.Field, rows: int) -> pa.ChunkedArray | None:
         """So many rows of a column, filled ones of the file as far as there are; None if there are none."""
         found: list[pa.Array] = []
-        for batch in self.batches([field.name], _BATCH):
-            found += first_filled(batch, field.name, rows - len(found))
+        for batch in self.batches([column.name], _BATCH):
+            found += first_filled(batch, column.name, rows - len(found))
             if len(found) == rows:
                 break
-        return pa.chunked_array([*found, pa.nulls(rows - len(found), field.type)], field.type) if found else None
+        return pa.chunked_array([*found, pa.nulls(rows - len(found), column.type)], column.type) if found else None
 
     def rows_to_hold(self, _columns: Sequence[str], rows: int) -> int:
         """So many rows of some columns, or fewer where they may be large: the same number for the same file.

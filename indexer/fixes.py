@@ -13,7 +13,8 @@ import pyarrow.types as pt
 from knnvote.data.columns import check_text, is_string
 from knnvote.data.convert.ids import USUAL_NAME, holds_text, read_text_columns
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
-from knnvote.data.inputs import InputFile, Inputs, find_inputs
+from knnvote.data.input_file import InputFile
+from knnvote.data.inputs import Inputs, find_inputs
 
 from .index import Index
 from .labels import common_label_type, read_ids, show_class, true_labels

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from knnvote.data.columns import is_binary, is_number, is_string, is_usual_label
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.folders.partitions import READ_INT96, partition_keys
-from knnvote.data.inputs import InputFile
+from knnvote.data.input_file import InputFile
 from knnvote.data.text import python_command
 from knnvote.data.vectors import Reasons
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from knnvote.data.codecs.names import Background
 from knnvote.data.columns import is_float
 from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
-from knnvote.data.inputs import InputFile, distinctly_named, folders_told
+from knnvote.data.input_file import InputFile
+from knnvote.data.inputs import distinctly_named, folders_told
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import ImageFile, Part, files_with_rows, open_images
 from knnvote.data.recognition import recognise_images
@@ -47,7 +48,7 @@ class TrainingOptions:
     Attributes:
         images: overrides of how images are recognised.
         label_column: where labels are, if the guess fails.
-        id_column: where ids are; without it ids are ``file#row``.
+        id_column: where ids are; without it ids are ``file#row``, or the paths of image files.
         is_regression: labels are numbers to be averaged.
         skip_bad: leave out rows that do not fit, and count them.
         limit: of all files together take so many rows, the first.
@@ -160,7 +161,7 @@ def read_training_set(
     names, step = (None, Pixels()) if stored is None else (stored.class_names, stored.step)
     sources = [] if stored is None else [*stored.sources]
     chosen = Part(limit=options.limit, sample=options.sample, seed=seed).of(inputs)
-    inputs = distinctly_named(inputs, {source.path for source in sources} if options.id_column else set())
+    inputs = distinctly_named(inputs, {source.path for source in sources}, has_ids=options.id_column is not None)
     for source, wanted in files_with_rows(inputs, chosen):
         with open_images(source, _like(parts[0] if parts else None, options, stored)) as images:
             described = source.describe()
@@ -268,7 +269,7 @@ def _label_column(
     if named is None and before in names:
         named = before
     with folders_told(images.source, inputs), images.source.content_told():
-        found = recognise_label(images.schema, images.layout.columns, named, options.id_column)
+        found = recognise_label(images.schema, images.no_labels, named, options.id_column)
         if named is None:
             refuse_beside_folders(found, images.source.relative)
         if named is None and before is not None and (stored is not None or not is_usual_name(found)):
@@ -360,7 +361,7 @@ def _read_part(
         if bad and not options.skip_bad:
             row = min(bad)
             raise KnnvoteError(
-                f"{source}, row {rows.numbers[row]}: {bad[row]}; "
+                f"{images.rows.row_name(int(rows.numbers[row]))}: {bad[row]}; "
                 f"mend it, or pass {param('skip_bad=True')} to leave such rows out"
             )
         good = np.setdiff1d(np.arange(len(block)), list(bad))
@@ -374,8 +375,8 @@ def _read_part(
             told = f"{error.marked}{told_as_text(source, label_column, label.type)}"
             raise KnnvoteError(f"{source.shown}, column {label_column!r}: {told}") from error
         ids = None
-        if options.id_column is not None:
-            ids = read_ids(source, images.column(rows, options.id_column), options.id_column).take(good)
+        if (id_column := options.id_column or images.rows.id_column) is not None:
+            ids = read_ids(source, images.column(rows, id_column), id_column).take(good)
         tables.append(provenance_table(labels, ids, source.relative, rows.numbers[good]))
         skipped += len(bad)
         progress(len(block))
@@ -384,11 +385,12 @@ def _read_part(
 
 def _other_columns(images: ImageFile, label_column: str, options: TrainingOptions) -> list[str]:
     """The columns that are read beside the images."""
-    if options.id_column is None:
+    id_column = options.id_column or images.rows.id_column
+    if id_column is None:
         return [label_column]
     names = images.rows.schema.names
-    if options.id_column not in names:
+    if id_column not in names:
         raise ImageFileError(
-            f"{images.source}: no column {options.id_column!r} for {param('id_column')}; there are {', '.join(names)}"
+            f"{images.source}: no column {id_column!r} for {param('id_column')}; there are {', '.join(names)}"
         )
-    return [label_column, options.id_column]
+    return [label_column, id_column]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from knnvote.classify.classifier import Classifier
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, param, spelled_reasons
-from knnvote.data.inputs import InputFile, folders_told
+from knnvote.data.input_file import InputFile
+from knnvote.data.inputs import folders_told
 from knnvote.data.layout import ImageOptions
 from knnvote.data.reading import ImageFile, Part, open_images
 from knnvote.indexer.index import Index

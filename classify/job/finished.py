@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from knnvote.classify.classifier import Classifier
 from knnvote.data.errors import KnnvoteError, OptionError, param
-from knnvote.data.inputs import InputFile
+from knnvote.data.input_file import InputFile
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.locations import Location
 from knnvote.indexer.index import Index

@@ -13,8 +13,8 @@ from pyarrow import fs as pafs
 
 from knnvote.data.errors import KnnvoteError, param
 from knnvote.data.files import hold_lock, is_unfinished
-from knnvote.data.inputs import InputFile
-from knnvote.data.locations import Location, locate
+from knnvote.data.input_file import InputFile
+from knnvote.data.locations import Location
 from knnvote.data.recognition import StoredImages
 from knnvote.indexer.manifest import MANIFEST
 
@@ -236,7 +236,7 @@ def _refuse_other_job(out: Location, before: JobRecord, made_from: dict[str, Any
 
 def _refuse_replacing(out: Location, before: str | None, source: InputFile) -> None:
     """Refuse to replace the output of one input by that of another."""
-    if before not in (None, source.address) and locate(before).is_file:
+    if before not in (None, source.address) and InputFile.again(before, source.relative) is not None:
         raise KnnvoteError(
             f"{out / source.relative} is the output of {before}, and {source} would replace it: "
             f"give another {param('out')}"

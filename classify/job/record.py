@@ -18,9 +18,9 @@ from knnvote.classify.vote import Rule
 from knnvote.data.codecs.names import BACKGROUNDS
 from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.files import atomic_write
-from knnvote.data.inputs import InputFile
+from knnvote.data.input_file import InputFile
 from knnvote.data.layout import ImageOptions
-from knnvote.data.locations import Location, is_uri, locate, without_secrets
+from knnvote.data.locations import Location, is_uri, without_secrets
 from knnvote.data.recognition import StoredImages
 
 from .output import OutputOptions
@@ -106,8 +106,7 @@ class JobRecord:
         """The input of an output's relative path, if it is known and still there."""
         if name not in self.inputs:
             return None
-        location = locate(self.inputs[name])
-        return InputFile(location.filesystem, location.path, location.shown, name, 0) if location.is_file else None
+        return InputFile.again(self.inputs[name], name)
 
 
 def _shown(value: Any) -> str:

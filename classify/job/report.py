@@ -15,7 +15,7 @@ from knnvote.classify.answer import Neighbor, neighbors_of
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
-from knnvote.data.inputs import InputFile
+from knnvote.data.input_file import InputFile
 from knnvote.data.reading import open_images
 from knnvote.indexer.index import Index
 

@@ -15,7 +15,7 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.testset import read_true_labels
 from knnvote.data.columns import check_text, read_column
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError, param
-from knnvote.data.inputs import InputFile
+from knnvote.data.input_file import InputFile
 from knnvote.data.layout import ImageOptions, Layout, show_shape
 from knnvote.data.reading import DecodedRows, ImageFile
 from knnvote.data.recognition import recognise_images

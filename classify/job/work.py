@@ -8,7 +8,7 @@ from typing import Any
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.scale import Scale
 from knnvote.classify.vote import Rule
-from knnvote.data.inputs import InputFile
+from knnvote.data.input_file import InputFile
 from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import Location
 from knnvote.indexer.folder.open import OpenedIndex

@@ -18,9 +18,8 @@ from knnvote.classify.search.blocks import LEAST_BLOCK
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, spelled_reasons
 from knnvote.data.files import atomic_write
 from knnvote.data.folders.partitions import partition_keys
-from knnvote.data.inputs import InputFile
 from knnvote.data.reading import DecodedRows, ImageFile, open_images
-from knnvote.data.rows import schema_metadata_without_images
+from knnvote.data.rows import RowFile, schema_metadata_without_images
 
 from .folder import Claim
 from .output import ROW_GROUP, in_one_piece, kept_columns, row_groups, rows_in_group
@@ -68,7 +67,7 @@ class Worker:
         Raises:
             KnnvoteError: the output cannot be written, or the folder is another job's now: this ends the whole job.
         """
-        source, seen = task.source, _Seen(task.source, progress)
+        source, seen = task.source, _Seen(progress)
         try:
             done = finished_counts(task, self.work.made_from)
             if done is not None:
@@ -100,7 +99,7 @@ class Worker:
 
         def tables() -> Iterator[pa.Table]:
             for batch, answer, scale in answered:
-                seen.add(answer, scale)
+                seen.add(answer, scale, images.rows)
                 kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
                 added = answer.to_table(**options.output.of_answers)
                 yield pa.Table.from_arrays([*kept, *added.columns], schema=schema)
@@ -138,24 +137,22 @@ class _Seen:
     """What a file at work has shown so far.
 
     Attributes:
-        source: the file.
         progress: told the rows of each batch.
         counts: rows by status.
         bad_example: its first bad image, by file, row and reason.
         scale: of its images.
     """
 
-    source: InputFile
     progress: Callable[[int], None]
     counts: Counts = field(default_factory=Counts)
     bad_example: str | None = None
     scale: Scale = field(default_factory=Scale)
 
-    def add(self, answer: Answer, scale: Scale) -> None:
+    def add(self, answer: Answer, scale: Scale, rows: RowFile) -> None:
         """Take the next batch into account."""
         bad = np.flatnonzero(answer.status == BAD_IMAGE)
         if len(bad) and self.bad_example is None:
-            self.bad_example = f"{self.source}, row {self.counts.rows + bad[0]}: {answer.reason[bad[0]]}"
+            self.bad_example = f"{rows.row_name(self.counts.rows + int(bad[0]))}: {answer.reason[bad[0]]}"
         self.counts += _count(answer)
         self.scale += scale
 

@@ -17,7 +17,7 @@ from knnvote.classify.evaluation.testset import read_test_set
 from knnvote.classify.pictures.agreement import draw_agreement
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, as_recorded, spelled
-from knnvote.data.inputs import InputFile
+from knnvote.data.input_file import InputFile
 from knnvote.data.layout import ImageOptions
 from knnvote.data.text import show_bytes, show_duration, show_speed
 from knnvote.indexer.index import Index

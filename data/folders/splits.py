@@ -74,3 +74,8 @@ def _globs(members: Mapping[str, re.Match[str]], others: list[str]) -> list[str]
     if len(heads) == 1 or any(word in name for word in words for name in others):
         return [f"{head}*" for head in sorted(heads)]
     return [f"**/*{word}*" for word in sorted(words) if not any(other in word for other in words - {word})]
+
+
+def is_split(name: str) -> bool:
+    """Whether a folder's whole name is that of a split."""
+    return name.lower() in _SPLIT | _SHORT

@@ -75,7 +75,7 @@ def test_a_file_that_does_not_fit_is_told_of_beside_those_that_do(tmp_path):
 def test_what_does_not_exist_is_named(invoke):
     shown = invoke("inspect", "gone.knn")
     assert (shown.code, shown.stdout) == (1, "")
-    assert shown.stderr == "error: gone.knn does not exist: give the path of a Parquet file, a folder or a glob\n"
+    assert shown.stderr == "error: gone.knn does not exist: give the path of a file, a folder or a glob\n"
 
 
 def test_a_job_is_counted(invoke, tmp_path, exact_index, digits_folder):

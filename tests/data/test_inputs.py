@@ -156,7 +156,7 @@ def test_arguments_keep_their_order():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("gone.parquet", r"^gone\.parquet does not exist: give the path of a Parquet file, a folder or a glob$"),
+        ("gone.parquet", r"^gone\.parquet does not exist: give the path of a file, a folder or a glob$"),
         ("in/gone", r"^in/gone does not exist"),
         ("empty", r"^empty is a folder without any \*\.parquet file"),
         ("in/*.csv", r"^no file matches in/\*\.csv: give"),

@@ -16,7 +16,8 @@ from knnvote.classify.classifier import Classifier
 from knnvote.data import recognition
 from knnvote.data.columns import read_column
 from knnvote.data.errors import ImageFileError
-from knnvote.data.inputs import CONTAINERS, find_inputs
+from knnvote.data.input_file import CONTAINERS
+from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions, Layout, commonest
 from knnvote.data.reading import decode_rows, open_images
 from knnvote.data.recognition import recognise_images

@@ -10,7 +10,7 @@ from records import ENDED
 
 from knnvote.classify.job.folder import plan_outputs
 from knnvote.data.errors import KnnvoteError
-from knnvote.data.inputs import InputFile
+from knnvote.data.input_file import InputFile
 from knnvote.data.locations import locate
 
 OUT = locate("/jobs/out")

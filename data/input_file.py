@@ -1,0 +1,159 @@
+"""One input, a file or a folder of images: described, opened as rows, and watched while it is read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from pyarrow import fs as pafs
+
+from .containers.images import IMAGE_ENDINGS, ImageRows
+from .containers.parquet import ParquetRows
+from .errors import ImageFileError, KnnvoteError
+from .folders.globs import is_glob
+from .locations import locate
+from .rows import RowFile, RowSource
+
+# By the ending of a file's name, whatever its case.
+CONTAINERS: dict[str, type[RowFile]] = {".parquet": ParquetRows, **dict.fromkeys(IMAGE_ENDINGS, ImageRows)}
+
+
+@dataclass(frozen=True)
+class InputFile(RowSource):
+    """One input: a file, or a folder whose image files are its rows.
+
+    Attributes:
+        relative: the path of what is made of it, relative to the argument that named it, with forward slashes.
+        size: bytes, when it was found.
+        root: the place of the folder that was named, if one was.
+        found_by: the folder or glob that was named, if it was not the file itself.
+        container: how it holds rows; without it, as its name tells, else as Parquet.
+    """
+
+    relative: str
+    size: int
+    root: str | None = None
+    found_by: str | None = None
+    container: type[RowFile] | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def again(cls, address: str, relative: str) -> "InputFile | None":
+        """What was found before, by its address, if it is still there."""
+        location, only = locate(address), None
+        if location.info().type == pafs.FileType.NotFound and is_glob(PurePosixPath(location.path).name):
+            only = PurePosixPath(location.path).name
+            location = location.above
+        kind = location.info().type
+        if kind == pafs.FileType.NotFound or (only is not None and kind != pafs.FileType.Directory):
+            return None
+        return cls(
+            location.filesystem,
+            location.path,
+            location.shown,
+            relative,
+            0,
+            inner=relative,
+            only=only,
+            container=ImageRows if kind == pafs.FileType.Directory else None,
+        )
+
+    @property
+    def place(self) -> str:
+        """As `Location.place`; what is meant of a folder is a place of its own."""
+        return super().place if self.only is None else f"{super().place}/{self.only}"
+
+    @property
+    def address(self) -> str:
+        """As `Location.address`, by which `again` finds it."""
+        return super().address if self.only is None or self.is_local else f"{super().address}/{quote(self.only)}"
+
+    @property
+    def base(self) -> str:
+        """What `inner` is relative to, with the slash between them if there is one."""
+        return self.shown.removesuffix(self.inner)
+
+    def describe(self) -> dict[str, Any]:
+        """What tells this content from any other: relative path, size, and SHA-256 or the tag that its store gives it.
+
+        Raises:
+            ImageFileError: it cannot be read.
+        """
+        with self.errors_told():
+            return {"path": self.relative, **self._container.mark(self)}
+
+    @contextmanager
+    def open_rows(self) -> Iterator[RowFile]:
+        """Open as the container that its name tells, else as Parquet, and see that it stays as it is while it is read.
+
+        Raises:
+            ImageFileError: it is not of this container, or does not stay.
+        """
+        with self.steady(), self._container.open(self) as rows:
+            yield rows
+
+    def count_rows(self) -> int:
+        """Rows that it says it holds; 0 for a file that cannot be read, which is told when its turn comes."""
+        try:
+            with self._container.open(self) as rows:
+                return rows.num_rows
+        except KnnvoteError:
+            return 0
+
+    @property
+    def is_image_folder(self) -> bool:
+        """It is a folder whose image files are its rows."""
+        return self.container is ImageRows
+
+    @property
+    def _container(self) -> type[RowFile]:
+        if self.container is not None:
+            return self.container
+        name = self.path.lower()
+        return next((found for ending, found in CONTAINERS.items() if name.endswith(ending)), ParquetRows)
+
+    @contextmanager
+    def content_told(self) -> Iterator[None]:
+        """Tell what is wrong with its content as said of this file."""
+        try:
+            yield
+        except ImageFileError as error:
+            raise ImageFileError(f"{self.shown}: {error.marked}") from error
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """See that it stays as it is while it is read.
+
+        Raises:
+            ImageFileError: it does not.
+        """
+        before = self._state()
+        try:
+            yield
+        except ImageFileError as error:
+            self._check_unchanged(before, error)
+            raise
+        self._check_unchanged(before, None)
+
+    def _check_unchanged(self, before: tuple[object, ...], cause: Exception | None) -> None:
+        if self._state() != before:
+            raise ImageFileError(
+                f"{self.shown} changed while it was read: run the same command again when nothing writes to it"
+            ) from cause
+
+    def _state(self) -> tuple[object, ...]:
+        """What no change of the content leaves as it is."""
+        with self.errors_told():
+            return self._container.state(self)
+
+    @contextmanager
+    def errors_told(self, verb: str = "read") -> Iterator[None]:
+        """Tell an error of the file system as one of this file alone."""
+        try:
+            with super().errors_told(verb):
+                yield
+        except ImageFileError:
+            raise
+        except KnnvoteError as error:
+            raise ImageFileError(error.marked) from error
