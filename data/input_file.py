@@ -11,13 +11,18 @@ from pyarrow import fs as pafs
 
 from .containers.images import IMAGE_ENDINGS, ImageRows
 from .containers.parquet import ParquetRows
+from .containers.tar import TAR_ENDINGS, TarRows
 from .errors import ImageFileError, KnnvoteError
 from .folders.globs import is_glob
 from .locations import locate
 from .rows import RowFile, RowSource
 
 # By the ending of a file's name, whatever its case.
-CONTAINERS: dict[str, type[RowFile]] = {".parquet": ParquetRows, **dict.fromkeys(IMAGE_ENDINGS, ImageRows)}
+CONTAINERS: dict[str, type[RowFile]] = {
+    ".parquet": ParquetRows,
+    **dict.fromkeys(TAR_ENDINGS, TarRows),
+    **dict.fromkeys(IMAGE_ENDINGS, ImageRows),
+}
 
 
 @dataclass(frozen=True)

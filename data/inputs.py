@@ -14,17 +14,18 @@ from typing import Any
 from pyarrow import fs as pafs
 
 from .containers.images import ImageRows, is_image_name
+from .containers.tar import TarRows
 from .errors import ImageFileError, KnnvoteError
 from .folders.classes import class_columns
 from .folders.globs import is_glob, matches
-from .folders.left_out import folders_of_knnvote, tell_beside_parquet, tell_like_parquet, tell_unfinished
+from .folders.left_out import folders_of_knnvote, tell_beside, tell_like_parquet, tell_unfinished
 from .folders.partitions import partitions_told
 from .folders.splits import splits_of
 from .folders.tables import refuse_revisions, refuse_table
 from .input_file import CONTAINERS, InputFile
 from .locations import Location, describe_os_error, expand_home, is_uri, locate, relative_path
 
-_PARQUET = ".parquet"
+_PARQUET, _TAR = ".parquet", ".tar"
 
 
 Inputs = str | Path | InputFile | Sequence[str | Path | InputFile]
@@ -164,20 +165,28 @@ def _select(location: Location, *, base: str | None = None) -> list[InputFile]:
         and not any(part.startswith(".") for part in path.parts)
         and made_by_knnvote.isdisjoint(path.parents)
     ]
-    tables = tuple(ending for ending, kind in CONTAINERS.items() if kind is not ImageRows)
+    tables = tuple(ending for ending, kind in CONTAINERS.items() if kind not in {ImageRows, TarRows})
     visible = [name for name in files if not any(part.startswith("_") for part in paths[name].parts)]
     taken = [name for name in visible if name.endswith(tables)]
+    tars = [name for name in visible if name.endswith(_TAR)]
     images = [name for name in files if is_image_name(paths[name].name)]
     refuse_revisions(location, taken)
-    tell_like_parquet(location, taken, [name for name in visible if name not in {*taken, *images}])
+    beside = {*taken, *tars, *images}
+    tell_like_parquet(location, taken, [name for name in visible if name not in beside])
     tell_unfinished(location, entries)
     root = _root(location)
-    if not taken:
+    if not taken and not tars:
         return _image_folders(location, base, {name: entries[name].size or 0 for name in images}, root)
-    tell_beside_parquet(location, taken, images)
+    if taken:
+        tell_beside(location, taken, [*tars, *images])
+    elif images:
+        raise KnnvoteError(
+            f"{location} holds tar files and image files, such as {tars[0]} and {images[0]}: give "
+            f"{location / '**/*.tar'}, or the folder of the images"
+        )
     return [
         _input(location / name, _relative(location / name, base, location), entries[name], root, location.shown)
-        for name in taken
+        for name in taken or tars
     ]
 
 
@@ -297,6 +306,8 @@ def _input(
     location: Location, inner: str, info: Any, root: str | None = None, found_by: str | None = None
 ) -> InputFile:
     relative = f"{inner}{_PARQUET}" if is_image_name(PurePosixPath(inner).name) else inner
+    if inner.endswith(_TAR):
+        relative = inner.removesuffix(_TAR) + _PARQUET
     return InputFile(
         location.filesystem, location.path, location.shown, relative, info.size or 0, root, found_by, inner=inner
     )

@@ -332,3 +332,16 @@ def provenance_table(labels: pa.Array, ids: pa.Array | None, file: str, rows: ND
         default = pc.binary_join_element_wise(files, row_numbers.cast(pa.string()), "#")
         ids = default if ids is None else pc.coalesce(ids, default)
     return pa.table({"label": labels, "id": ids, "file": files, "row": row_numbers})
+
+
+def distinct_ids(provenance: pa.Table, first: int) -> pa.Table:
+    """The same, where rows from the first on whose ids are alike, as keys in shards may be, have ``file#id``."""
+    new = provenance["id"].slice(first)
+    counts = new.value_counts()
+    alike = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    if not len(alike):
+        return provenance
+    named = pc.binary_join_element_wise(provenance["file"].slice(first), new, "#")
+    ids = pc.if_else(pc.is_in(new, value_set=alike), named, new)
+    every = pa.chunked_array([*provenance["id"].slice(0, first).chunks, *ids.chunks], pa.string()).combine_chunks()
+    return provenance.set_column(provenance.schema.get_field_index("id"), "id", every)

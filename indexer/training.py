@@ -24,6 +24,7 @@ from .doubts import doubt_ids, tell_of_floats, tell_of_new_classes, tell_of_sour
 from .labels import (
     check_same_kind,
     class_names,
+    distinct_ids,
     is_usual_name,
     label_array,
     provenance_table,
@@ -174,7 +175,8 @@ def read_training_set(
                 tell = tell if options.is_regression else tell_of_floats(images, label_column, tell)
         sources.append(Source(**described, dtype=str(parts[-1].dtype) if images.num_rows else None))
     _check_parts(inputs, parts if stored is None else parts[1:])
-    found = replace(_joined(parts, options), class_names=names, sources=tuple(sources))
+    first = 0 if stored is None else len(stored.vectors)
+    found = replace(_joined(parts, options, first), class_names=names, sources=tuple(sources))
     _tell(found, parts, options, stored=stored, metric=metric, tell=tell)
     return replace(
         found,
@@ -185,13 +187,14 @@ def read_training_set(
     )
 
 
-def _joined(parts: Sequence[_Part], options: TrainingOptions) -> TrainingSet:
-    """All parts as one: vectors in the type that holds them without loss, and labels in that which holds them all."""
+def _joined(parts: Sequence[_Part], options: TrainingOptions, first: int) -> TrainingSet:
+    """All parts as one, in types that hold all without loss; ids from the first that is no column's are distinct."""
     tables = [table for part in parts for table in part.provenance]
     blocks = [block for part in parts for block in part.vectors]
+    provenance = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
     return TrainingSet(
         vectors=np.concatenate(blocks, dtype=common_type(blocks)),
-        provenance=pa.concat_tables(tables, promote_options="permissive").combine_chunks(),
+        provenance=provenance if options.id_column else distinct_ids(provenance, first),
         shape=parts[0].shape,
         image_column=parts[0].image_column or parts[-1].image_column,
         label_column=parts[0].label_column or parts[-1].label_column,

@@ -25,11 +25,11 @@ IMAGE_ENDINGS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".webp", ".gif", ".bmp", ".dib", ".jp2", ".j2k", ".avif"),
     *(".tif", ".tiff", ".heic", ".heif", ".jxl"),
 )
-_BATCH_BYTES = 1 << 27
-_FILE_BYTES = 1 << 30  # what may be larger is no image
+BATCH_BYTES = 1 << 27
+FILE_BYTES = 1 << 30  # what may be larger is no image
 _READERS = 16  # of an object store, each of whose answers is waited for
 # By which they are encoded images, even where none of the first begins as one.
-_METADATA = {b"huggingface": json.dumps({"info": {"features": {IMAGE: {"_type": "Image"}}}}).encode()}
+ENCODED = {b"huggingface": json.dumps({"info": {"features": {IMAGE: {"_type": "Image"}}}}).encode()}
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class ImageRows(RowFile):
     def schema(self) -> pa.Schema:
         """Bytes, path, and what names of folders tell."""
         told = [(name, pa.string() if isinstance(value, str) else pa.int64()) for name, value in self.told]
-        return pa.schema([(IMAGE, pa.binary()), (FILE, pa.string()), *told], _METADATA)
+        return pa.schema([(IMAGE, pa.binary()), (FILE, pa.string()), *told], ENCODED)
 
     @property
     def num_rows(self) -> int:
@@ -139,23 +139,13 @@ class ImageRows(RowFile):
         Raises:
             ImageFileError: a file is larger than any image.
         """
-        start = 0
-        while start < len(rows):
-            here = rows[start : start + batch_size]
-            if has_images:
-                sizes = np.cumsum([self.files[row].size for row in here.tolist()])
-                here = here[: max(1, int(np.searchsorted(sizes, _BATCH_BYTES, side="right")))]
-                self._refuse_larger(here)
-            yield here
-            start += len(here)
-
-    def _refuse_larger(self, rows: NDArray[np.int64]) -> None:
-        for row in rows.tolist():
-            if self.files[row].size > _FILE_BYTES:
-                raise ImageFileError(
-                    f"{self.row_name(row)} has {self.files[row].size:,} bytes, and at most {_FILE_BYTES:,} are read: "
-                    "take it out of the folder"
-                )
+        sizes = np.array([listed.size * has_images for listed in self.files], np.int64)
+        for row in rows[sizes[rows] > FILE_BYTES].tolist():
+            raise ImageFileError(
+                f"{self.row_name(row)} has {sizes[row]:,} bytes, and at most {FILE_BYTES:,} are read: "
+                "take it out of the folder"
+            )
+        return places_within(rows, sizes, batch_size)
 
     def _read(self, columns: Sequence[str], rows: NDArray[np.int64]) -> pa.RecordBatch:
         """Some columns of some rows."""
@@ -178,6 +168,23 @@ class ImageRows(RowFile):
             return [_content(file) for file in files]
         with ThreadPoolExecutor(_READERS) as readers:
             return list(readers.map(_content, files))
+
+
+def places_within(rows: NDArray[np.int64], sizes: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """Rows, so many at a time, or fewer, one at least, where what is read of them is large.
+
+    Args:
+        rows: (m,) of which some are given at a time.
+        sizes: (n,) bytes of every row.
+        batch_size: rows at a time, at most.
+    """
+    start = 0
+    while start < len(rows):
+        here = rows[start : start + batch_size]
+        fitting = int(np.searchsorted(np.cumsum(sizes[here]), BATCH_BYTES, side="right"))
+        here = here[: max(1, fitting)]
+        yield here
+        start += len(here)
 
 
 def is_image_name(name: str) -> bool:

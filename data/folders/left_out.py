@@ -36,17 +36,23 @@ def tell_like_parquet(folder: Location, taken: Collection[str], others: Iterable
         )
 
 
-def tell_beside_parquet(folder: Location, taken: Collection[str], images: Sequence[str]) -> None:
-    """Tell of images that lie beside Parquet files, which are what is taken then, and how to have them taken."""
-    if not images:
+def tell_beside(folder: Location, taken: Collection[str], others: Sequence[str]) -> None:
+    """Tell of images that lie beside Parquet files, which are what is taken then, and how to have them taken.
+
+    Args:
+        folder: that was named.
+        taken: the Parquet files.
+        others: files of images, and tar files.
+    """
+    if not others:
         return
-    above = PurePosixPath(images[0]).parent
+    above = PurePosixPath(others[0]).parent
     mixed = {parent for name in taken for parent in PurePosixPath(name).parents}
     free = [part for part in (above, *above.parents) if part not in mixed]
-    shown = folder / str(free[-1]) if free else folder / images[0]
+    shown = folder / str(free[-1]) if free else folder / others[0]
     warnings.warn(
-        f"{folder}: {len(images):,} image file(s) are left out beside Parquet files: {images[0]}"
-        f"{', ...' if images[1:] else ''}; to have them taken give {shown} and the like",
+        f"{folder}: {len(others):,} file(s) of images are left out beside Parquet files: {others[0]}"
+        f"{', ...' if others[1:] else ''}; to have them taken give {shown} and the like",
         stacklevel=2,
     )
 

@@ -193,7 +193,7 @@ def test_images_beside_parquet_files_are_left_out_and_told_and_taken_by_what_is_
     made = put_classes("in/pictures")
     as_parquet(made, "in/x.parquet")
     with pytest.warns(
-        UserWarning, match=r"^in: 24 image file\(s\) are left out .*: pictures/10/02.png, \.\.\.; to have"
+        UserWarning, match=r"^in: 24 file\(s\) of images are left out .*: pictures/10/02.png, \.\.\.; to have"
     ):
         assert [source.shown for source in find_inputs("in")] == ["in/x.parquet"]
     assert [row["file"] for row in rows_of("in/pictures")] == list(made)
@@ -313,7 +313,7 @@ def test_a_job_over_folders_goes_on_where_it_was_killed(invoke, monkeypatch):
 def test_large_images_are_read_a_few_at_a_time_and_one_larger_than_any_image_is_refused(here, monkeypatch):
     put_classes()
     size = max(map(len, put_classes().values()))
-    monkeypatch.setattr(container, "_BATCH_BYTES", 2 * size)
+    monkeypatch.setattr(container, "BATCH_BYTES", 2 * size)
     (source, *_) = find_inputs("in")
     with source.open_rows() as rows:
         batches = list(rows.batches(["image", "file"], 100))

@@ -1,0 +1,217 @@
+"""Tar files of WebDataset: which members are a row, what becomes a column, and what is refused."""
+
+import gzip
+import io
+import json
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.inputs import find_inputs
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 5, 4), np.uint8)
+
+
+def png(pixels=PIXELS[0]):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write_tar(path, members, kind="w"):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, kind) as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def shard(start, stop, prefix="s/"):
+    for i in range(start, stop):
+        yield f"{prefix}{i:04d}.png", png(PIXELS[i])
+        yield f"{prefix}{i:04d}.cls", str(i % 3).encode()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rows_of(path):
+    (source,) = find_inputs(path)
+    with source.open_rows() as rows:
+        found = [row for batch in rows.batches(rows.schema.names, 2) for row in batch.to_pylist()]
+        assert rows.head().slice(0, 64).to_pylist() == found[:64]
+        return found
+
+
+def test_shards_give_the_index_and_the_answers_of_a_parquet_file_of_the_same_bytes(invoke):
+    write_tar("in/a-00.tar", shard(0, 7))
+    write_tar("in/a-01.tar", shard(7, 12))
+    table = pa.table(
+        {
+            "image": [png(p) for p in PIXELS],
+            "label": [i % 3 for i in range(12)],
+            "key": [f"s/{i:04d}" for i in range(12)],
+        }
+    )
+    pq.write_table(table, "same.parquet")
+    assert invoke("index", "in", "--out", "x.knn").code == 0
+    assert invoke("index", "same.parquet", "--id-column", "key", "--out", "y.knn").code == 0
+    answers = []
+    for index, query in (("x.knn", "in"), ("y.knn", "in"), ("x.knn", "same.parquet")):
+        out = f"{index}-{query}.out"
+        assert invoke("classify", index, query, "--out", out, "--neighbors", "--k", "3").code == 0
+        files = sorted(Path(out).glob("[!.]*.parquet"))
+        columns = ["label", "prediction", "confidence", "distance", "neighbors"]
+        answers.append(pa.concat_tables(pq.read_table(file, columns=columns) for file in files).to_pylist())
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0][3]["neighbors"][0]["id"] == "s/0003"
+    assert sorted(path.name for path in Path("x.knn-in.out").glob("[!.]*")) == ["a-00.parquet", "a-01.parquet"]
+    assert invoke("remove", "x.knn", "s/0003").code == 0
+    assert invoke("verify", "x.knn-in.out").code == 0
+
+
+def test_members_are_grouped_up_to_the_first_dot_of_the_name_of_the_file(here):
+    members = [
+        ("a.b/0001.JPG", b"1"),
+        ("a.b/0001.json", b'{"w": 1.5, "label": "cat", "box": [1, 2], "n": null, "image": "p"}'),
+        ("0001.png", b"2"),
+        ("0001.txt", " é \n".encode()),
+        ("only.cls", b"dog"),
+    ]
+    write_tar("x.tar", members)
+    assert rows_of("x.tar") == [
+        {
+            "image": b"1",
+            "__key__": "a.b/0001",
+            "label": None,
+            "txt": None,
+            "w": 1.5,
+            "json.label": "cat",
+            "json.image": "p",
+        }
+        | {"n": None},
+        {"image": b"2", "__key__": "0001", "label": None, "txt": "é", "w": None, "json.label": None, "json.image": None}
+        | {"n": None},
+        {"image": None, "__key__": "only", "label": "dog", "txt": None, "w": None, "json.label": None}
+        | {"json.image": None, "n": None},
+    ]
+    assert here.is_dir()
+
+
+def test_classes_are_numbers_where_all_are_whole_and_labels_of_json_are_taken(invoke):
+    write_tar("x.tar", shard(0, 6))
+    assert {type(row["label"]) for row in rows_of("x.tar")} == {int}
+    write_tar("y.tar", [*shard(0, 5), ("s/9.png", png()), ("s/9.cls", b"07")])
+    assert {row["label"] for row in rows_of("y.tar")} == {"0", "1", "2", "07"}
+    labelled = [
+        (f"{i}.{end}", png(PIXELS[i]) if end == "png" else b'{"label": "abc"}')
+        for i in range(3)
+        for end in ("png", "json")
+    ]
+    write_tar("z.tar", labelled)
+    assert invoke("index", "z.tar", "--out", "z.knn").code == 0
+    assert json.loads(invoke("inspect", "z.knn", "--json").stdout)["classes"] == ["abc"]
+
+
+def test_keys_that_are_alike_in_two_shards_have_the_file_in_their_ids(invoke):
+    for name in "ab":
+        write_tar(f"in/{name}.tar", shard(0, 3, prefix=""))
+    write_tar("in/c.tar", shard(5, 6, prefix=""))
+    assert invoke("index", "in", "--out", "x.knn").code == 0
+    assert invoke("remove", "x.knn", "a.parquet#0001", "b.parquet#0001", "0005").code == 0
+
+
+def test_hostile_members_are_rows_at_most_and_leave_nothing_on_the_disk(here):
+    with tarfile.open("x.tar", "w") as archive:
+        for name, kind in (("l.png", tarfile.SYMTYPE), ("p.png", tarfile.FIFOTYPE), ("d.png", tarfile.CHRTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            archive.addfile(member)
+        for name in ("../../up.png", "/root.png"):
+            member = tarfile.TarInfo(name)
+            member.size = len(png())
+            archive.addfile(member, io.BytesIO(png()))
+        member = tarfile.TarInfo("folder.png")
+        member.type = tarfile.DIRTYPE
+        archive.addfile(member)
+    before = sorted(here.rglob("*"))
+    with pytest.warns(UserWarning, match=r"^x\.tar: 3 members .* are left out: l\.png, p\.png, d\.png$"):
+        assert [row["__key__"] for row in rows_of("x.tar")] == ["../../up", "/root"]
+    assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("a.png", b""), ("b.png", b""), ("a.cls", b"")], "members of sample a do not follow one after the other"),
+        ([("a.png", b""), ("a.jpg", b"")], r"sample a has several images .*, the second a\.jpg"),
+        ([("a.png", b""), ("a.json", b"{")], r"a\.json is no JSON"),
+        ([("a.cls", b"\xff")], "codec can't decode"),
+        ([("a.txt", bytes((1 << 20) + 1))], r"member a\.txt has 1,048,577 bytes"),
+    ],
+)
+def test_samples_that_cannot_be_told_apart_or_read_are_refused(here, members, message):
+    write_tar(here / "x.tar", members)
+    with pytest.raises(ImageFileError, match=message):
+        rows_of(str(here / "x.tar"))
+
+
+def test_what_is_cut_short_or_holds_more_than_one_is_refused_and_told(here):
+    write_tar("x.tar", shard(0, 5))
+    whole = Path("x.tar").read_bytes()
+    for content, message in (
+        (whole[:700], "unexpected end of data; get or write it again"),
+        (b"no tar" * 200, "as a tar file"),
+        (whole + whole, "holds more behind its end"),
+    ):
+        Path("y.tar").write_bytes(content)
+        with pytest.raises(ImageFileError, match=message):
+            rows_of("y.tar")
+    Path("y.tar").write_bytes(whole[: 4 * 512])
+    with pytest.warns(UserWarning, match="has no end mark"):
+        assert len(rows_of("y.tar")) == 1
+    assert here.is_dir()
+
+
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz", "packed.tar"])
+def test_a_packed_file_is_refused_with_a_command_that_unpacks_it(here, name):
+    write_tar("x", shard(0, 4))
+    Path(name).write_bytes(gzip.compress(Path("x").read_bytes()))
+    with pytest.raises(ImageFileError) as refused:
+        rows_of(name)
+    command, made = re.search(r"lie in it: (.* > (\S+)) unpacks it", str(refused.value)).groups()
+    subprocess.run(["sh", "-c", command], check=True, cwd=here)  # noqa: S607  # of this test's own making
+    assert len(rows_of(made)) == 4
+
+
+def test_tar_files_beside_images_are_refused_together_and_left_out_beside_parquet(here):
+    write_tar("in/x.tar", shard(0, 3))
+    (here / "in" / "y.png").write_bytes(png())
+    with pytest.raises(KnnvoteError, match=r"such as x\.tar and y\.png: give in/\*\*/\*\.tar, or"):
+        find_inputs("in")
+    assert len(rows_of("in/**/*.tar")) == 3
+    pq.write_table(pa.table({"image": [png()]}), "in/z.parquet")
+    with pytest.warns(UserWarning, match=r"2 file\(s\) of images are left out beside Parquet files: x\.tar"):
+        assert [source.relative for source in find_inputs("in")] == ["z.parquet"]
+
+
+def test_a_shard_that_changed_is_classified_again(invoke):
+    write_tar("in/a.tar", shard(0, 6))
+    write_tar("in/b.tar", shard(6, 12))
+    assert invoke("index", "in", "--out", "x.knn").code == 0
+    assert invoke("classify", "x.knn", "in", "--out", "out").code == 0
+    write_tar("in/b.tar", shard(6, 11))
+    done = invoke("classify", "x.knn", "in", "--out", "out", "--json")
+    assert json.loads(done.stdout)["files"] == {"written": 1, "skipped": 1, "failed": 0}
