@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from pyarrow import fs as pafs
 
+from .containers.converted import ConvertedRows, is_convertible
 from .containers.images import IMAGE_ENDINGS, ImageRows
 from .containers.parquet import ParquetRows
 from .containers.tar import TAR_ENDINGS, TarRows
@@ -17,6 +18,7 @@ from .folders.globs import is_glob
 from .locations import locate
 from .rows import RowFile, RowSource
 
+_AND = "\n"  # between the addresses of images and of their labels
 # By the ending of a file's name, whatever its case.
 CONTAINERS: dict[str, type[RowFile]] = {
     ".parquet": ParquetRows,
@@ -46,6 +48,7 @@ class InputFile(RowSource):
     @classmethod
     def again(cls, address: str, relative: str) -> "InputFile | None":
         """What was found before, by its address, if it is still there."""
+        address, _, beside = address.partition(_AND)
         location, only = locate(address), None
         if location.info().type == pafs.FileType.NotFound and is_glob(PurePosixPath(location.path).name):
             only = PurePosixPath(location.path).name
@@ -61,6 +64,7 @@ class InputFile(RowSource):
             0,
             inner=relative,
             only=only,
+            beside=locate(beside) if beside else None,
             container=ImageRows if kind == pafs.FileType.Directory else None,
         )
 
@@ -72,6 +76,8 @@ class InputFile(RowSource):
     @property
     def address(self) -> str:
         """As `Location.address`, by which `again` finds it."""
+        if self.beside is not None:
+            return f"{super().address}{_AND}{self.beside.address}"
         return super().address if self.only is None or self.is_local else f"{super().address}/{quote(self.only)}"
 
     @property
@@ -116,7 +122,8 @@ class InputFile(RowSource):
         if self.container is not None:
             return self.container
         name = self.path.lower()
-        return next((found for ending, found in CONTAINERS.items() if name.endswith(ending)), ParquetRows)
+        other = ConvertedRows if is_convertible(name) else ParquetRows
+        return next((found for ending, found in CONTAINERS.items() if name.endswith(ending)), other)
 
     @contextmanager
     def content_told(self) -> Iterator[None]:

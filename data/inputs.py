@@ -13,6 +13,7 @@ from typing import Any
 
 from pyarrow import fs as pafs
 
+from .containers.converted import array_lengths, converted_name, is_convertible
 from .containers.images import ImageRows, is_image_name
 from .containers.tar import TarRows
 from .errors import ImageFileError, KnnvoteError
@@ -51,6 +52,25 @@ def find_inputs(arguments: Inputs) -> list[InputFile]:
             filesystems.append(file.filesystem)
             found.append(file)
     _refuse_parts(found)
+    return _with_labels(found)
+
+
+def _with_labels(inputs: Sequence[InputFile]) -> list[InputFile]:
+    """The same, each file of arrays that holds labels alone put beside one next to it that holds as many images."""
+    lengths = [array_lengths(source) for source in inputs]
+    images = {place: n for place, (n, labels) in enumerate(lengths) if n is not None and labels is None}
+    beside: dict[int, int] = {}
+    for place, (n, labels) in enumerate(lengths):
+        free = [at for at in (place - 1, place + 1) if images.get(at) == labels and at not in beside]
+        if n is None and labels is not None and free:
+            beside[free[0]] = place
+    found = []
+    for place, source in enumerate(inputs):
+        if place in beside:
+            labels_file = inputs[beside[place]]
+            found.append(replace(source, beside=labels_file, size=source.size + labels_file.size))
+        elif place not in beside.values():
+            found.append(source)
     return found
 
 
@@ -305,9 +325,13 @@ def folders_told(source: InputFile, inputs: Sequence[InputFile]) -> Iterator[Non
 def _input(
     location: Location, inner: str, info: Any, root: str | None = None, found_by: str | None = None
 ) -> InputFile:
-    relative = f"{inner}{_PARQUET}" if is_image_name(PurePosixPath(inner).name) else inner
-    if inner.endswith(_TAR):
+    relative = inner
+    if is_image_name(PurePosixPath(inner).name):
+        relative = f"{inner}{_PARQUET}"
+    elif inner.endswith(_TAR):
         relative = inner.removesuffix(_TAR) + _PARQUET
+    elif is_convertible(inner):
+        relative = converted_name(inner)
     return InputFile(
         location.filesystem, location.path, location.shown, relative, info.size or 0, root, found_by, inner=inner
     )

@@ -31,11 +31,13 @@ class RowSource(Location):
         inner: the path relative to the folder that was named; empty for that folder itself.
         told: columns that have one value in all rows, for the names of folders say so.
         only: of a folder of images, what the names of those match that are meant; None for all.
+        beside: a file of the labels alone.
     """
 
     inner: str = field(default="", kw_only=True)
     told: tuple[tuple[str, int | str], ...] = field(default=(), kw_only=True)
     only: str | None = field(default=None, kw_only=True)
+    beside: Location | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
