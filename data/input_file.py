@@ -11,6 +11,7 @@ from pyarrow import fs as pafs
 
 from .containers.converted import ConvertedRows, is_convertible
 from .containers.images import IMAGE_ENDINGS, ImageRows
+from .containers.joined import JoinedRows, LabelTable
 from .containers.parquet import ParquetRows
 from .containers.tar import TAR_ENDINGS, TarRows
 from .errors import ImageFileError, KnnvoteError
@@ -36,6 +37,7 @@ class InputFile(RowSource):
         size: bytes, when it was found.
         root: the place of the folder that was named, if one was.
         found_by: the folder or glob that was named, if it was not the file itself.
+        labels: a table of its labels.
         container: how it holds rows; without it, as its name tells, else as Parquet.
     """
 
@@ -43,6 +45,7 @@ class InputFile(RowSource):
     size: int
     root: str | None = None
     found_by: str | None = None
+    labels: LabelTable | None = field(default=None, kw_only=True)
     container: type[RowFile] | None = field(default=None, kw_only=True)
 
     @classmethod
@@ -102,7 +105,7 @@ class InputFile(RowSource):
             ImageFileError: it is not of this container, or does not stay.
         """
         with self.steady(), self._container.open(self) as rows:
-            yield rows
+            yield rows if self.labels is None else JoinedRows(rows.source, rows, self.labels, self.relative)
 
     def count_rows(self) -> int:
         """Rows that it says it holds; 0 for a file that cannot be read, which is told when its turn comes."""
@@ -111,6 +114,11 @@ class InputFile(RowSource):
                 return rows.num_rows
         except KnnvoteError:
             return 0
+
+    @property
+    def joined_label(self) -> str | None:
+        """The column of labels that a table puts beside its rows."""
+        return None if self.labels is None else self.labels.label_column
 
     @property
     def is_image_folder(self) -> bool:

@@ -15,6 +15,7 @@ from pyarrow import fs as pafs
 
 from .containers.converted import array_lengths, converted_name, is_convertible
 from .containers.images import ImageRows, is_image_name
+from .containers.joined import LabelTable
 from .containers.tar import TarRows
 from .errors import ImageFileError, KnnvoteError
 from .folders.classes import class_columns
@@ -72,6 +73,39 @@ def _with_labels(inputs: Sequence[InputFile]) -> list[InputFile]:
         elif place not in beside.values():
             found.append(source)
     return found
+
+
+def join_labels(
+    inputs: Inputs, labels: str | Path, *, label_column: str | None = None, id_column: str | None = None
+) -> list[InputFile]:
+    """Inputs whose labels are in a table of their own: a row's is that of its id, or of the path or name of its file.
+
+    Args:
+        inputs: files of images, folders of them, globs or URIs: one or several.
+        labels: a Parquet, CSV or JSON lines file with a column of ids or paths, and one of labels.
+        label_column: that of the labels, where not one of its two columns, or one with a usual name, must be it.
+        id_column: likewise that of the ids. Where the files of images have a column of this name, its values are ids.
+
+    Raises:
+        KnnvoteError: no such column, an id that is missing or has two labels, or no input.
+
+    Example:
+        >>> from knnvote import index_files, join_labels
+        >>> index_files(join_labels("digits/train.parquet", "labels.csv"), "joined.knn")
+    """
+    (source, *others) = find_inputs(str(labels))
+    if others:
+        raise KnnvoteError(f"{labels} is {len(others) + 1} files, and labels are read of one: give one of them")
+    with source.open_rows() as rows:
+        table = LabelTable.read(rows, label_column, id_column)
+    return [replace(found, labels=table) for found in find_inputs(inputs)]
+
+
+def tell_unused_labels(inputs: Sequence[InputFile]) -> None:
+    """Tell of labels in tables of which the rows, once they were read, have none."""
+    for table in dict.fromkeys(source.labels for source in inputs):
+        if table is not None:
+            table.tell_unused()
 
 
 def _refuse_parts(inputs: Sequence[InputFile]) -> None:

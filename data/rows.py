@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -48,10 +48,7 @@ class RowFile(ABC):
 
     Attributes:
         source: where it lies, for messages.
-        id_column: the column by which rows are known; None where their numbers tell them apart.
     """
-
-    id_column: ClassVar[str | None] = None
 
     source: Location
 
@@ -88,6 +85,11 @@ class RowFile(ABC):
                 return local_state(source.path)
             with source.open() as stream:
                 return stream.size(), stream.metadata().get("ETag"), stream.metadata().get("Last-Modified")
+
+    @property
+    def id_column(self) -> str | None:
+        """The column by which rows are known; None where their numbers tell them apart."""
+        return None
 
     def row_name(self, number: int) -> str:
         """A row for messages, by its number from 0."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import KnnvoteError, OptionError, param, warn
 from knnvote.data.files import hold_lock
+from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, find_inputs, refuse_splits
 from knnvote.data.locations import local_path
 from knnvote.data.vectors import common_type, smallest_type
@@ -83,7 +84,7 @@ def add_files(
         found = read_training_set(sources, options, metric=index.metric, stored=stored, progress=progress, tell=tell)
         examples = replace(found, feature_names=stored.feature_names, estimator=stored.estimator, part=stored.part)
         _refuse_stored_ids(index, examples.provenance["id"].combine_chunks())
-        _refuse_stored_files(index, stored, examples.sources[len(stored.sources) :])
+        _refuse_stored_files(index, stored, examples.sources[len(stored.sources) :], sources)
         _build_again(index, examples, tuning, threads, start=start)
         return len(examples.vectors) - index.n
 
@@ -245,8 +246,10 @@ def _refuse_stored_ids(index: Index, ids: pa.Array) -> None:
         )
 
 
-def _refuse_stored_files(index: Index, stored: TrainingSet, new: Sequence[Source]) -> None:
+def _refuse_stored_files(index: Index, stored: TrainingSet, new: Sequence[Source], inputs: Sequence[InputFile]) -> None:
     """Refuse a file that is stored under another path, which gives its images other ids."""
+    if any(source.labels is not None for source in inputs):
+        return  # tables may each tell the labels of other rows of one file
     paths = {source.mark: source.path for source in _with_rows(stored.sources, stored.provenance)}
     for source in new:
         if source.mark in paths:

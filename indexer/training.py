@@ -13,7 +13,7 @@ from knnvote.data.codecs.names import Background
 from knnvote.data.columns import is_float
 from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
 from knnvote.data.input_file import InputFile
-from knnvote.data.inputs import distinctly_named, folders_told
+from knnvote.data.inputs import distinctly_named, folders_told, tell_unused_labels
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import ImageFile, Part, files_with_rows, open_images
 from knnvote.data.recognition import recognise_images
@@ -174,7 +174,7 @@ def read_training_set(
                 check_same_kind(source, label_column, parts[0].label_type, parts[-1].label_type)
                 tell = tell if options.is_regression else tell_of_floats(images, label_column, tell)
         sources.append(Source(**described, dtype=str(parts[-1].dtype) if images.num_rows else None))
-    _check_parts(inputs, parts if stored is None else parts[1:])
+    _check_parts(inputs, parts if stored is None else parts[1:], is_whole=chosen is None)
     first = 0 if stored is None else len(stored.vectors)
     found = replace(_joined(parts, options, first), class_names=names, sources=tuple(sources))
     _tell(found, parts, options, stored=stored, metric=metric, tell=tell)
@@ -238,8 +238,10 @@ def _as_part(stored: TrainingSet) -> _Part:
     )
 
 
-def _check_parts(inputs: Sequence[InputFile], new: Sequence[_Part]) -> None:
-    """Refuse files without any image."""
+def _check_parts(inputs: Sequence[InputFile], new: Sequence[_Part], *, is_whole: bool) -> None:
+    """Refuse files without any image; tell of labels without any, where all rows were read."""
+    if is_whole:
+        tell_unused_labels(inputs)
     if not any(len(block) for part in new for block in part.vectors):
         skipped = sum(part.skipped for part in new)
         raise KnnvoteError(
@@ -268,7 +270,7 @@ def _label_column(
     stored: TrainingSet | None,
 ) -> str:
     """The column of labels: that of the labels before these, unless another is named; in one go, a usual one."""
-    names, named = images.schema.names, options.label_column
+    names, named = images.schema.names, options.label_column or images.source.joined_label
     if named is None and before in names:
         named = before
     with folders_told(images.source, inputs), images.source.content_told():
@@ -389,11 +391,9 @@ def _read_part(
 def _other_columns(images: ImageFile, label_column: str, options: TrainingOptions) -> list[str]:
     """The columns that are read beside the images."""
     id_column = options.id_column or images.rows.id_column
-    if id_column is None:
-        return [label_column]
     names = images.rows.schema.names
-    if id_column not in names:
+    if id_column not in {None, *names}:
         raise ImageFileError(
             f"{images.source}: no column {id_column!r} for {param('id_column')}; there are {', '.join(names)}"
         )
-    return [label_column, id_column]
+    return [label_column] if id_column is None else [label_column, id_column]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from knnvote.classify.classifier import Classifier
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, param, spelled_reasons
 from knnvote.data.input_file import InputFile
-from knnvote.data.inputs import folders_told
+from knnvote.data.inputs import folders_told, tell_unused_labels
 from knnvote.data.layout import ImageOptions
 from knnvote.data.reading import ImageFile, Part, open_images
 from knnvote.indexer.index import Index
@@ -83,6 +83,8 @@ def read_test_set(
                     labels += read_true_labels(images, label, found, index.labels.type, index.manifest.class_names)
                 reasons.update(spelled_reasons(bad, as_recorded).values())
         before += images.num_rows
+    if chosen is None:
+        tell_unused_labels(inputs)
     if not sum(map(len, blocks)):
         why = "".join(f": {reason}" for reason, _ in reasons.most_common(1))
         raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on{why}")
@@ -91,7 +93,7 @@ def read_test_set(
 
 def _label_column(images: ImageFile, index: Index, named: str | None) -> str | None:
     """The column of true labels, if there is one."""
-    names = images.schema.names
+    names, named = images.schema.names, named or images.source.joined_label
     if named is not None and named not in names:
         raise ImageFileError(
             f"{images.source}: no column {named!r} for {param('label_column')}; there are {', '.join(names)}"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -57,8 +57,6 @@ class ImageRows(RowFile):
         told: columns of one value.
     """
 
-    id_column: ClassVar[str | None] = FILE
-
     files: tuple[_Listed, ...]
     paths: tuple[str, ...]
     told: tuple[tuple[str, int | str], ...]
@@ -105,6 +103,11 @@ class ImageRows(RowFile):
         """Bytes, path, and what names of folders tell."""
         told = [(name, pa.string() if isinstance(value, str) else pa.int64()) for name, value in self.told]
         return pa.schema([(IMAGE, pa.binary()), (FILE, pa.string()), *told], ENCODED)
+
+    @property
+    def id_column(self) -> str:
+        """The path."""
+        return FILE
 
     @property
     def num_rows(self) -> int:

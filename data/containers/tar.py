@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -57,8 +57,6 @@ class TarRows(RowFile):
         others: (n rows) the other columns.
     """
 
-    id_column: ClassVar[str | None] = KEY
-
     images: tuple[tuple[int, int] | None, ...]
     others: pa.Table
 
@@ -78,6 +76,11 @@ class TarRows(RowFile):
     def schema(self) -> pa.Schema:
         """The image, the key, the label if there is one, and the others."""
         return pa.schema([pa.field(IMAGE, pa.binary()), *self.others.schema], ENCODED)
+
+    @property
+    def id_column(self) -> str:
+        """The key."""
+        return KEY
 
     @property
     def num_rows(self) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from knnvote.classify.job.work import JobOptions
     from knnvote.classify.vote import Rule
     from knnvote.data.errors import KnnvoteError, OptionError
+    from knnvote.data.inputs import join_labels
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.build import IndexOptions, index_arrays, index_files
     from knnvote.indexer.folder.open import open_index
@@ -52,6 +53,7 @@ __all__ = [
     "find_suspects",
     "index_arrays",
     "index_files",
+    "join_labels",
     "open_index",
     "relabel_ids",
     "remove_ids",
@@ -82,6 +84,7 @@ _MODULES = {
     "find_suspects": "classify.evaluation.suspects",
     "index_arrays": "indexer.build",
     "index_files": "indexer.build",
+    "join_labels": "data.inputs",
     "open_index": "indexer.folder.open",
     "relabel_ids": "indexer.grow",
     "remove_ids": "indexer.grow",

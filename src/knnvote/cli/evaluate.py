@@ -12,11 +12,13 @@ from knnvote.data.codecs.names import Background
 from .options import (
     POSITIVE,
     example,
+    find_labelled,
     image_options,
     images_argument,
     index_argument,
     json_option,
     label_column_option,
+    labels_option,
     page_option,
     parse_algorithms,
     parse_list,
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 @image_options
 @seen_options
 @click.option("--label-column", metavar="NAME", help="Column of the true labels.")
+@labels_option
+@click.option("--id-column", metavar="NAME", help="Column of ids in the table of labels.")
 @part_options
 @threads_option
 @click.option(
@@ -64,6 +68,8 @@ def compare(  # noqa: PLR0917  # click passes options by name
     grayscale: bool,
     background: Background | None,
     label_column: str | None,
+    labels: str | None,
+    id_column: str | None,
     limit: int | None,
     sample: int | None,
     threads: int | None,
@@ -75,18 +81,19 @@ def compare(  # noqa: PLR0917  # click passes options by name
     """Compare indexes with exact search on test images."""
     from knnvote.classify.evaluation.compare import compare as compare_indexes
     from knnvote.classify.vote import Rule
-    from knnvote.data.inputs import find_inputs
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.folder.open import open_index
 
     from .tables.comparison import print_comparison
 
-    inputs = find_inputs(images)
+    if id_column is not None and labels is None:
+        raise click.UsageError("--id-column is of a table of labels: give one with --labels")
+    inputs = find_labelled(images, labels, label_column, id_column)
     indexes = [open_index(folder) for folder in index_folders]
     rule = Rule.of(*indexes, **options)
     of_images: dict[str, Any] = {
         "images": ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
-        "label_column": label_column,
+        "label_column": None if labels else label_column,
         "threads": threads,
     }
     for index in indexes:

@@ -12,11 +12,13 @@ from .interruption import words
 from .options import (
     dry_run_option,
     example,
+    find_labelled,
     image_column_option,
     image_options,
     images_argument,
     is_given,
     label_column_option,
+    labels_option,
     local_index_argument,
     neighbor_options,
     parse_local,
@@ -72,7 +74,8 @@ from .talk import row_progress, talk, talk_note
 )
 @image_options
 @label_column_option
-@click.option("--id-column", metavar="NAME", help="Column of ids; file#row otherwise.")
+@labels_option
+@click.option("--id-column", metavar="NAME", help="Column of ids; file#row or the path of an image file otherwise.")
 @seen_options
 @skip_bad_option
 @part_options
@@ -94,6 +97,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     image_column: str | None,
     shape: tuple[int, ...] | None,
     label_column: str | None,
+    labels: str | None,
     id_column: str | None,
     grayscale: bool,
     background: Background | None,
@@ -105,15 +109,14 @@ def index(  # noqa: PLR0917  # click passes options by name
 ) -> None:
     """Build an index folder from labelled images."""
     from knnvote.classify.adaptive.tune import Tuning
-    from knnvote.data.inputs import find_inputs
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.build import IndexOptions, index_files
     from knnvote.indexer.training import TrainingOptions
 
     training = TrainingOptions(
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
-        label_column=label_column,
-        id_column=id_column,
+        label_column=None if labels else label_column,
+        id_column=None if labels else id_column,
         is_regression=task == "regression",
         skip_bad=skip_bad,
         limit=limit,
@@ -123,7 +126,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     index_options = IndexOptions(kind=kind, factory=factory, **options)
     tune = Tuning(k=k, weights=weights, ties=ties, target_agreement=target_agreement, target_accuracy=target_accuracy)
     _talk_untuned(kind)
-    inputs = find_inputs(images)
+    inputs = find_labelled(images, labels, label_column, id_column)
     if dry_run:
         from knnvote.classify.dry_run import dry_index
 
@@ -168,6 +171,7 @@ def _talk_untuned(kind: str) -> None:
 @images_argument
 @image_column_option
 @label_column_option
+@labels_option
 @click.option("--id-column", metavar="NAME", help="Column of ids; that of the index otherwise.")
 @seen_options
 @skip_bad_option
@@ -177,6 +181,7 @@ def add(  # noqa: PLR0917  # click passes options by name
     images: tuple[str, ...],
     image_column: str | None,
     label_column: str | None,
+    labels: str | None,
     id_column: str | None,
     grayscale: bool,
     background: Background | None,
@@ -185,18 +190,17 @@ def add(  # noqa: PLR0917  # click passes options by name
 ) -> None:
     """Add labelled images to an index folder."""
     from knnvote.classify.adaptive.tune import Tuning
-    from knnvote.data.inputs import find_inputs
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.grow import add_files
     from knnvote.indexer.training import TrainingOptions
 
     training = TrainingOptions(
         images=ImageOptions(image_column=image_column, grayscale=grayscale, background=background),
-        label_column=label_column,
-        id_column=id_column,
+        label_column=None if labels else label_column,
+        id_column=None if labels else id_column,
         skip_bad=skip_bad,
     )
-    inputs = find_inputs(images)
+    inputs = find_labelled(images, labels, label_column, id_column)
     words.of_index()
     with row_progress("adding", inputs) as progress:
         added = add_files(

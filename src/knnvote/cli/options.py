@@ -1,6 +1,6 @@
 """Options and arguments that commands share, and how their text is read."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -183,6 +183,9 @@ image_column_option = click.option(
     "--image-column", metavar="NAME", help="Column of the images, or the prefix of one column a pixel."
 )
 label_column_option = click.option("--label-column", metavar="NAME", help="Column of the labels.")
+labels_option = click.option(
+    "--labels", metavar="FILE", help="A table of the labels, by ids or paths: CSV, Parquet or JSON lines."
+)
 skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
 part_options = together(
     click.option("--limit", type=POSITIVE, help="Take so many rows of all files together, the first."),
@@ -249,3 +252,12 @@ def page_option(what: str, *, has_figures: bool = True) -> Decorator[Any]:
     """Where a page goes."""
     callback = partial(parse_page, has_figures=has_figures)
     return click.option("--report", metavar="FILE", callback=callback, help=f"Write a page too: {what}.")
+
+
+def find_labelled(images: Sequence[str], labels: str | None, label_column: str | None, id_column: str | None) -> Any:
+    """The inputs, their labels from a table if one is given, whose columns the other two options name then."""
+    from knnvote.data.inputs import find_inputs, join_labels
+
+    if labels is None:
+        return find_inputs(images)
+    return join_labels(images, labels, label_column=label_column, id_column=id_column)
