@@ -17,7 +17,7 @@ from .containers.converted import array_lengths, converted_name, is_convertible
 from .containers.images import ImageRows, is_image_name
 from .containers.joined import LabelTable
 from .containers.tar import TarRows
-from .errors import ImageFileError, KnnvoteError
+from .errors import ImageFileError, KnnvoteError, param
 from .folders.classes import class_columns
 from .folders.globs import is_glob, matches
 from .folders.left_out import folders_of_knnvote, tell_beside, tell_like_parquet, tell_unfinished
@@ -27,6 +27,7 @@ from .folders.tables import refuse_revisions, refuse_table
 from .input_file import CONTAINERS, InputFile
 from .locations import Location, describe_os_error, expand_home, is_uri, locate, relative_path
 
+_TABLES = ("metadata.csv", "metadata.jsonl", "labels.csv")
 _PARQUET, _TAR = ".parquet", ".tar"
 
 
@@ -90,8 +91,11 @@ def join_labels(
         KnnvoteError: no such column, an id that is missing or has two labels, or no input.
 
     Example:
+        >>> import pyarrow as pa, pyarrow.parquet as pq
         >>> from knnvote import index_files, join_labels
-        >>> index_files(join_labels("digits/train.parquet", "labels.csv"), "joined.knn")
+        >>> ids = [f"train.parquet#{row}" for row in range(1347)]
+        >>> pq.write_table(pa.table({"id": ids, "label": [row % 2 for row in range(1347)]}), "labels.parquet")
+        >>> index_files(join_labels("digits/train.parquet", "labels.parquet"), "joined.knn")
     """
     (source, *others) = find_inputs(str(labels))
     if others:
@@ -341,6 +345,12 @@ def _classes_told(source: InputFile) -> str:
     )
 
 
+def _tables_told(source: InputFile) -> str:
+    """A table in a folder of images, as Hugging Face's ``imagefolder`` has it, that may hold the labels."""
+    found = [source / name for name in _TABLES if (source / name).is_file]
+    return f"; {found[0]} may hold labels: {param('labels')} {found[0]} takes them" if found else ""
+
+
 @contextmanager
 def folders_told(source: InputFile, inputs: Sequence[InputFile]) -> Iterator[None]:
     """Where a label column is not found, tell what makes one of the names of folders, if these may be labels."""
@@ -348,7 +358,7 @@ def folders_told(source: InputFile, inputs: Sequence[InputFile]) -> Iterator[Non
         yield
     except ImageFileError as error:
         if source.is_image_folder and not source.told:
-            raise ImageFileError(f"{error.marked}; {_classes_told(source)}") from error
+            raise ImageFileError(f"{error.marked}; {_classes_told(source)}{_tables_told(source)}") from error
         beside = [other.inner for other in inputs if other.shown == source.base + other.inner]
         told = partitions_told(source.base.rstrip("/") or ".", beside)
         if told is None or source.found_by is None or source.is_image_folder:

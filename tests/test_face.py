@@ -33,7 +33,7 @@ FUNCTIONS = {
         "index_arrays",
         "index_files",
     ),
-    *("open_index", "relabel_ids", "remove_ids", "run_job"),
+    *("join_labels", "open_index", "relabel_ids", "remove_ids", "run_job"),
 }
 GIVEN_BY = {"Answer": "Classifier", "Index": "open_index", "Summary": "run_job"}  # nobody makes one by its name
 HEAVY = ("click", "faiss", "imagecodecs", "numpy", "pyarrow", "rich", "scipy", "sklearn")

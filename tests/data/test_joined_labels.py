@@ -165,3 +165,15 @@ def test_rows_are_joined_whatever_is_read_and_in_whatever_batches(here):
                 assert [label for _, table in taken for label in table["label"].to_pylist()] == [2, 2]
     tell_unused_labels(find_inputs("in"))
     assert here.is_dir()
+
+
+def test_a_table_that_lies_beside_images_without_class_folders_is_told_and_taken(invoke, here):
+    flat = here / "flat"
+    flat.mkdir()
+    for i in range(6):
+        (flat / f"{i}.png").write_bytes(png(i))
+    csv("flat/metadata.csv", [f"{i}.png" for i in range(6)], header="file_name,label")
+    done = invoke("index", "flat", "--out", "x.knn")
+    assert (done.code, done.stderr.endswith("--labels flat/metadata.csv takes them\n")) == (1, True)
+    assert invoke("index", "flat", "--labels", "flat/metadata.csv", "--out", "x.knn").code == 0
+    assert stored("x.knn") == {f"{i}.png": i % 3 for i in range(6)}
