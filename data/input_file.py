@@ -11,7 +11,7 @@ from pyarrow import fs as pafs
 
 from .containers.converted import ConvertedRows, is_convertible
 from .containers.images import IMAGE_ENDINGS, ImageRows
-from .containers.joined import JoinedRows, LabelTable
+from .containers.joined import FolderLabelRows, JoinedRows, LabelTable
 from .containers.parquet import ParquetRows
 from .containers.tar import TAR_ENDINGS, TarRows
 from .errors import ImageFileError, KnnvoteError
@@ -105,7 +105,12 @@ class InputFile(RowSource):
             ImageFileError: it is not of this container, or does not stay.
         """
         with self.steady(), self._container.open(self) as rows:
-            yield rows if self.labels is None else JoinedRows(rows.source, rows, self.labels, self.relative)
+            if self.labels is not None:
+                yield JoinedRows(rows.source, rows, self.labels, self.relative)
+            elif self.told and not {name for name, _ in self.told} & {*rows.schema.names}:
+                yield FolderLabelRows(rows.source, rows, *self.told[0])
+            else:
+                yield rows
 
     def count_rows(self) -> int:
         """Rows that it says it holds; 0 for a file that cannot be read, which is told when its turn comes."""

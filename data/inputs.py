@@ -18,7 +18,7 @@ from .containers.images import ImageRows, is_image_name
 from .containers.joined import LabelTable
 from .containers.tar import TarRows
 from .errors import ImageFileError, KnnvoteError, param
-from .folders.classes import class_columns
+from .folders.classes import class_columns, partition_label
 from .folders.globs import is_glob, matches
 from .folders.left_out import folders_of_knnvote, tell_beside, tell_like_parquet, tell_unfinished
 from .folders.partitions import partitions_told
@@ -143,8 +143,9 @@ def _expand(named: str | Path | InputFile) -> list[InputFile]:
 
 
 def _with_classes(found: list[InputFile]) -> list[InputFile]:
-    """The inputs of one argument, folders of images with what their names say of all."""
+    """The inputs of one argument, with the labels that names of folders tell."""
     told = class_columns({source.inner for source in found if source.is_image_folder})
+    told |= partition_label([source.inner for source in found if not source.is_image_folder])
     return [replace(source, told=told.get(source.inner, ())) for source in found]
 
 

@@ -91,6 +91,11 @@ class RowFile(ABC):
         """The column by which rows are known; None where their numbers tell them apart."""
         return None
 
+    @property
+    def of_folders(self) -> tuple[str, ...]:
+        """Columns that are not in the file, but in the names of its folders, where other readers find them too."""
+        return ()
+
     def row_name(self, number: int) -> str:
         """A row for messages, by its number from 0."""
         return f"{self.source}, row {number}"

@@ -169,7 +169,8 @@ def plan_columns(classifier: Classifier, images: ImageFile, options: JobOptions)
     added = answer_schema(classifier.index, **options.output.of_answers)
     with images.source.content_told():
         of_folders = partition_keys(images.source.relative)
-        columns = kept_columns(images.schema, images.layout.columns, added, options.output, of_folders)
+        of_others = (*images.layout.columns, *images.rows.of_folders)
+        columns = kept_columns(images.schema, of_others, added, options.output, of_folders)
     schema = pa.schema([*(images.schema.field(name) for name in columns), *added], images.schema.metadata)
     return columns, schema_metadata_without_images(schema)
 

@@ -1,5 +1,6 @@
-"""Labels from a table of their own, put beside rows by the ids or paths of these."""
+"""Labels that are not in the file of the rows: in a table of their own, by ids or paths, or in the name of a folder."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -114,38 +115,44 @@ class LabelTable:
 
 
 @dataclass(frozen=True)
-class JoinedRows(RowFile):
-    """Rows with a column of labels from a table, in place of one of that name.
+class LabelledRows(RowFile, ABC):
+    """Rows with a column of labels that is not in their file, in place of one of that name.
 
     Attributes:
         rows: without it.
-        table: of the labels.
-        relative: the path of the file in ids.
     """
 
     rows: RowFile
-    table: LabelTable
-    relative: str
 
     @classmethod
     def open(cls, source: RowSource) -> AbstractContextManager[Self]:
-        """Rows are joined when they are open."""
+        """Rows are given labels when they are open."""
         raise NotImplementedError
 
     @property
+    @abstractmethod
+    def label(self) -> pa.Field:
+        """The column of labels."""
+
+    @abstractmethod
+    def _labels(self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
+        """(n,) the labels of rows of some numbers, of which the columns by which they are known are held."""
+
+    @property
+    def _known_by(self) -> list[str]:
+        """The columns that `_labels` needs."""
+        return []
+
+    @property
     def id_column(self) -> str | None:
-        """The column of the table's ids where the rows have it, else that by which they are known."""
-        key = self.table.key_column
-        if key in self.rows.schema.names and not is_binary(self.rows.schema.field(key).type):
-            return key
+        """As the rows have it."""
         return self.rows.id_column
 
     @property
     def schema(self) -> pa.Schema:
         """Of the rows, with the labels last."""
-        kept = [column for column in self.rows.schema if column.name != self.table.label_column]
-        label = pa.field(self.table.label_column, self.table.labels.type)
-        return pa.schema([*kept, label], self.rows.schema.metadata)
+        kept = [column for column in self.rows.schema if column.name != self.label.name]
+        return pa.schema([*kept, self.label], self.rows.schema.metadata)
 
     @property
     def num_rows(self) -> int:
@@ -158,30 +165,23 @@ class JoinedRows(RowFile):
 
     def rows_to_hold(self, columns: Sequence[str], rows: int) -> int:
         """As the rows have it."""
-        return self.rows.rows_to_hold([name for name in columns if name != self.table.label_column], rows)
+        return self.rows.rows_to_hold([name for name in columns if name != self.label.name], rows)
 
     def head(self) -> pa.Table:
         """The first rows, with their labels."""
         head = self.rows.head()
-        joined = self._joined(head, np.arange(len(head)), self.schema.names)
-        if len(head) and not self.table.taken:
-            first, key = self._ids(head, np.arange(1))[0].as_py(), self.table.keys[0].as_py()
-            warn(
-                f"none of the first {len(head)} rows of {self.source} has a label in {self.table.shown}, where keys in "
-                f"column {self.table.key_column!r} are such as {key!r}: the first row is {first!r}"
-            )
-        return joined
+        return self._joined(head, np.arange(len(head)), self.schema.names)
 
     def _batches(self, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
         first, needed = 0, self._needed(columns)
-        if not needed:  # ids are numbers
+        if not needed:
             for start in range(0, self.num_rows, batch_size):
                 numbers = np.arange(start, min(self.num_rows, start + batch_size))
-                yield self._joined(None, numbers, columns).combine_chunks().to_batches()[0]
+                yield from self._joined(None, numbers, columns).to_batches()
             return
         for batch in self.rows.batches(needed, batch_size):
             numbers = np.arange(first, first + batch.num_rows)
-            yield from self._joined(batch, numbers, columns).combine_chunks().to_batches()
+            yield from self._joined(batch, numbers, columns).to_batches()
             first += batch.num_rows
 
     def take(
@@ -197,23 +197,89 @@ class JoinedRows(RowFile):
 
     def _needed(self, columns: Sequence[str]) -> list[str]:
         """The columns of the rows that some of theirs and the labels need."""
-        label, own = self.table.label_column, self.id_column
-        ids = [own] if label in columns and own is not None else []
-        return list(dict.fromkeys([*(name for name in columns if name != label), *ids]))
+        known_by = self._known_by if self.label.name in columns else []
+        return list(dict.fromkeys([*(name for name in columns if name != self.label.name), *known_by]))
 
     def _joined(
         self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64], columns: Sequence[str]
     ) -> pa.Table:
-        """Some columns of rows, of which some are held."""
+        """Some columns of rows, of which all that are needed are held; None where none are."""
+        found = [
+            self._labels(held, numbers) if held is None or name == self.label.name else held.column(name)
+            for name in columns
+        ]
         fields = [self.schema.field(name) for name in columns]
-        found = []
-        for name in columns:
-            if name != self.table.label_column:
-                found.append(held.column(name))  # type: ignore[union-attr]  # only labels need nothing of the rows
-                continue
-            ids = self._ids(held, numbers)
-            found.append(self.table.find(ids, are_paths=self.id_column == self.rows.id_column))
         return pa.Table.from_arrays(found, schema=pa.schema(fields, self.schema.metadata))
+
+
+@dataclass(frozen=True)
+class FolderLabelRows(LabelledRows):
+    """Rows of a file in a folder whose name, such as ``label=3``, is the label of all.
+
+    Attributes:
+        name: of the column.
+        value: of all rows.
+    """
+
+    name: str
+    value: int | str
+
+    @property
+    def label(self) -> pa.Field:
+        """Of one value."""
+        return pa.field(self.name, pa.string() if isinstance(self.value, str) else pa.int64())
+
+    @property
+    def of_folders(self) -> tuple[str, ...]:
+        """The label."""
+        return (self.name,)
+
+    def _labels(self, _held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
+        return pa.repeat(pa.scalar(self.value, self.label.type), len(numbers))
+
+
+@dataclass(frozen=True)
+class JoinedRows(LabelledRows):
+    """Rows with labels from a table.
+
+    Attributes:
+        table: of the labels.
+        relative: the path of the file in ids.
+    """
+
+    table: LabelTable
+    relative: str
+
+    @property
+    def label(self) -> pa.Field:
+        """The table's."""
+        return pa.field(self.table.label_column, self.table.labels.type)
+
+    @property
+    def id_column(self) -> str | None:
+        """The column of the table's ids where the rows have it, else that by which they are known."""
+        key = self.table.key_column
+        if key in self.rows.schema.names and not is_binary(self.rows.schema.field(key).type):
+            return key
+        return self.rows.id_column
+
+    @property
+    def _known_by(self) -> list[str]:
+        return [] if self.id_column is None else [self.id_column]
+
+    def head(self) -> pa.Table:
+        """As `RowFile.head`; none of whose labels was found is told."""
+        joined = super().head()
+        if len(joined) and not self.table.taken:
+            first, key = self._ids(joined, np.arange(1))[0].as_py(), self.table.keys[0].as_py()
+            warn(
+                f"none of the first {len(joined)} rows of {self.source} has a label in {self.table.shown}, where keys "
+                f"in column {self.table.key_column!r} are such as {key!r}: the first row is {first!r}"
+            )
+        return joined
+
+    def _labels(self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
+        return self.table.find(self._ids(held, numbers), are_paths=self.id_column == self.rows.id_column)
 
     def _ids(self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
         """(n,) of rows, as strings."""

@@ -5,11 +5,14 @@ from collections.abc import Collection
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
+from knnvote.data.columns import is_usual_label
+
 from .splits import is_split
 
 Told = tuple[tuple[str, int | str], ...]
 
 _LABEL = "label"
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")  # what int64 holds whatever the digits; 07 and 7 are two names
 
 
@@ -33,5 +36,27 @@ def class_columns(folders: Collection[str]) -> dict[str, Told]:
     keys = {name.partition("=")[0] if "=" in name else None for name in names.values()}
     key = next(iter(keys)) if len(keys) == 1 else None
     values = {folder: name if key is None else unquote(name.partition("=")[2]) for folder, name in names.items()}
+    return _columns(key or _LABEL, values)
+
+
+def partition_label(files: Collection[str]) -> dict[str, Told]:
+    """The label of files that all lie in a folder ``key=value`` whose key is one that labels usually have, one alone.
+
+    Args:
+        files: relative to the folder that was named.
+
+    Returns:
+        By file its column; none where folders tell no label of all.
+    """
+    parts = {file: [part.partition("=") for part in PurePosixPath(file).parts[:-1] if "=" in part] for file in files}
+    found = {file: [(key, value) for key, _, value in of if is_usual_label(key)] for file, of in parts.items()}
+    keys = {tuple(key for key, _ in of) for of in found.values()}
+    if len(keys) != 1 or len(key := next(iter(keys))) != 1 or any(of[0][1] == _HIVE_NULL for of in found.values()):
+        return {}
+    return _columns(key[0], {file: unquote(of[0][1]) for file, of in found.items()})
+
+
+def _columns(key: str, values: dict[str, str]) -> dict[str, Told]:
+    """A column of values, as whole numbers where all are."""
     is_whole = all(_WHOLE.fullmatch(value) for value in values.values())
-    return {folder: ((key or _LABEL, int(value) if is_whole else value),) for folder, value in values.items()}
+    return {name: ((key, int(value) if is_whole else value),) for name, value in values.items()}

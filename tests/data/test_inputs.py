@@ -14,6 +14,7 @@ import pytest
 
 from knnvote.data import locations
 from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.folders.classes import partition_label
 from knnvote.data.folders.splits import splits_of
 from knnvote.data.inputs import find_inputs
 from knnvote.data.locations import locate
@@ -369,25 +370,55 @@ def test_a_folder_that_is_still_written_to_is_told(here):
 
 
 @pytest.mark.parametrize(
-    "folders", [("label=3", "label=7"), ("cat", "dog"), ("label=03", "label=3"), ("03", "3")], ids=" ".join
+    "folders", [("kind=3", "kind=7"), ("cat", "dog"), ("kind=03", "kind=3"), ("03", "3")], ids=" ".join
 )
-@pytest.mark.parametrize("extra", [{}, {"size": list(range(16))}, {"y": list(range(16))}])
-def test_labels_that_are_names_of_folders_are_told_with_what_makes_a_column_of_them(invoke, folders, extra):
+def test_labels_that_are_names_of_folders_are_told_with_what_makes_a_column_of_them(invoke, folders):
     for folder in folders:
-        images = image_table(np.arange(64, dtype=np.uint8).reshape(16, 2, 2))
-        for name, column in extra.items():
-            images = images.append_column(name, [column]) if "=" in folder else images
-        write_table(images, Path(f"in/{folder}/0.parquet"))
+        write_table(image_table(np.arange(64, dtype=np.uint8).reshape(16, 2, 2)), Path(f"in/{folder}/0.parquet"))
     assert {file["label_column"] for file in json.loads(invoke("inspect", "in", "--json").stdout)["files"]} == {None}
     done = invoke("index", "in", "--out", "x.knn")
     assert (done.code, len(done.stderr.splitlines())) == (1, 1)
     command = re.search(r'python -c "(.*)" makes rows.parquet', done.stderr)[1]
     exec(command)  # noqa: S102  # of this test's own making
-    assert invoke("index", "rows.parquet", "--label-column", "label", "--out", "x.knn").code == 0
-    done = invoke("compare", "in", "--index", "x.knn", "--label-column", "label")
+    label = "kind" if "=" in folders[0] else "label"
+    assert invoke("index", "rows.parquet", "--label-column", label, "--out", "x.knn").code == 0
+    done = invoke("compare", "in", "--index", "x.knn", "--label-column", label)
     assert (done.code, done.stderr.count("makes rows.parquet")) == (1, 1)
     classes = json.loads(invoke("inspect", "x.knn", "--json").stdout)["classes"]
-    assert classes == ([3, 7] if "label=7" in folders else [folder.removeprefix("label=") for folder in folders])
+    assert classes == ([3, 7] if "kind=7" in folders else [folder.removeprefix("kind=") for folder in folders])
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels"),
+    [
+        (("label=3", "label=7"), [3, 7]),
+        (("year=2024/class=a%20b", "year=2025/class=c"), ["a b", "c"]),
+        (("label=03", "label=3"), ["03", "3"]),
+    ],
+)
+def test_a_label_that_is_in_the_names_of_folders_is_a_column_of_their_files(invoke, folders, labels):
+    for place, folder in enumerate(folders):
+        images = np.full((16, 2, 2), 40 * place, np.uint8) + np.arange(16, dtype=np.uint8)[:, None, None]
+        write_table(image_table(images).append_column("size", [list(range(16))]), Path(f"in/{folder}/0.parquet"))
+    assert invoke("index", "in", "--out", "x.knn").code == 0
+    assert json.loads(invoke("inspect", "x.knn", "--json").stdout)["classes"] == labels
+    done = invoke("compare", "in", "--index", "x.knn", "--k", "1", "--json")
+    assert json.loads(done.stdout)["indexes"][0]["accuracy"] == 1
+    assert invoke("classify", "x.knn", "in", "--out", "out", "--k", "1").code == 0
+    for folder, label in zip(folders, labels, strict=True):
+        found = pq.ParquetFile(f"out/{folder}/0.parquet").read()
+        assert found.column_names[:2] == ["size", "prediction"]  # the folder tells the label here too
+        assert {*found["prediction"].to_pylist()} == {label}
+
+
+def test_a_label_of_folders_is_none_where_it_is_not_in_all_or_the_file_has_it(invoke):
+    images = image_table(np.arange(64, dtype=np.uint8).reshape(16, 2, 2))
+    write_table(images.append_column("label", [["own"] * 16]), Path("in/label=3/0.parquet"))
+    assert invoke("index", "in", "--out", "x.knn").code == 0
+    assert json.loads(invoke("inspect", "x.knn", "--json").stdout)["classes"] == ["own"]
+    for names in (["label=3/0.parquet", "0.parquet"], ["label=__HIVE_DEFAULT_PARTITION__/x.parquet"]):
+        assert partition_label(names) == {}
+    assert partition_label(["label=1/y=2/0.parquet"]) == {}
 
 
 @pytest.mark.parametrize("named", ["in", "in/part-0.parquet"])
@@ -407,7 +438,7 @@ def test_labels_that_are_dates_are_told_with_what_makes_text_of_them(invoke, nam
 
 def test_what_is_made_of_spark_s_files_has_dates_that_nanoseconds_do_not_reach(invoke):
     taken = pa.array(["1066-10-14", "9999-12-31"]).cast(pa.timestamp("us"))
-    for folder in ("label=3", "label=7"):
+    for folder in ("kind=3", "kind=7"):
         images = image_table(np.arange(8, dtype=np.uint8).reshape(2, 2, 2)).append_column("taken", taken)
         Path("in", folder).mkdir(parents=True)
         pq.write_table(images, f"in/{folder}/0.parquet", use_deprecated_int96_timestamps=True)
