@@ -214,25 +214,27 @@ def _select(location: Location, *, base: str | None = None) -> list[InputFile]:
     if info.type != pafs.FileType.Directory:
         return [_input(location, _relative(location, base), info)]
     entries = location.below()
-    refuse_table(location, entries)
-    paths = {name: PurePosixPath(name) for name in entries}
-    made_by_knnvote = folders_of_knnvote([*paths.values()])
+    is_image = {name: is_image_name(name) for name in entries}  # of which there may be many
+    others = [name for name in entries if not is_image[name]]
+    refuse_table(location, others)
+    made_by_knnvote = folders_of_knnvote([*map(PurePosixPath, others)])
+    of_knnvote = tuple("" if str(folder) == "." else f"{folder}/" for folder in made_by_knnvote)
     files = [
         name
-        for name, path in paths.items()
-        if entries[name].type != pafs.FileType.Directory  # a link to nothing fails when its turn comes
-        and not any(part.startswith(".") for part in path.parts)
-        and made_by_knnvote.isdisjoint(path.parents)
+        for name, entry in entries.items()
+        if entry.type != pafs.FileType.Directory  # a link to nothing fails when its turn comes
+        and "/." not in f"/{name}"
+        and not name.startswith(of_knnvote)
     ]
     tables = tuple(ending for ending, kind in CONTAINERS.items() if kind not in {ImageRows, TarRows})
-    visible = [name for name in files if not any(part.startswith("_") for part in paths[name].parts)]
+    visible = [name for name in files if "/_" not in f"/{name}" and not is_image[name]]
     taken = [name for name in visible if name.endswith(tables)]
     tars = [name for name in visible if name.endswith(_TAR)]
-    images = [name for name in files if is_image_name(paths[name].name)]
+    images = [name for name in files if is_image[name]]
     refuse_revisions(location, taken)
-    beside = {*taken, *tars, *images}
+    beside = {*taken, *tars}
     tell_like_parquet(location, taken, [name for name in visible if name not in beside])
-    tell_unfinished(location, entries)
+    tell_unfinished(location, others)
     root = _root(location)
     if not taken and not tars:
         return _image_folders(location, base, {name: entries[name].size or 0 for name in images}, root)
@@ -241,7 +243,7 @@ def _select(location: Location, *, base: str | None = None) -> list[InputFile]:
     elif images:
         raise KnnvoteError(
             f"{location} holds tar files and image files, such as {tars[0]} and {images[0]}: give "
-            f"{location / '**/*.tar'}, or the folder of the images"
+            f"{shlex.quote(str(location / '**/*.tar'))}, or the folder of the images"
         )
     return [
         _input(location / name, _relative(location / name, base, location), entries[name], root, location.shown)
@@ -257,10 +259,10 @@ def _image_folders(named: Location, base: str | None, sizes: Mapping[str, int], 
     """The folder that was named and those below it, as far as they hold images of these sizes, by their paths."""
     bytes_of: Counter[str] = Counter()
     for name, size in sizes.items():
-        bytes_of[str(PurePosixPath(name).parent)] += size
+        bytes_of[name.rpartition("/")[0]] += size
     return [
         replace(
-            _image_folder(named if folder == "." else named / folder, named.path if base is None else base),
+            _image_folder(named / folder if folder else named, named.path if base is None else base),
             size=size,
             root=root,
             found_by=named.shown,

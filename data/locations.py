@@ -188,13 +188,8 @@ def _walk(folder: str, *, recursive: bool) -> list[str]:
     return found
 
 
-def local_state(path: str) -> tuple[int, ...]:
-    """What no change of a file of this machine leaves as it is.
-
-    Raises:
-        OSError: there is none.
-    """
-    status = Path(path).stat()
+def local_state(status: os.stat_result) -> tuple[int, ...]:
+    """What no change of a file of this machine leaves as it is."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -82,7 +83,7 @@ class RowFile(ABC):
         """
         with source.errors_told():
             if source.is_local:
-                return local_state(source.path)
+                return local_state(Path(source.path).stat())
             with source.open() as stream:
                 return stream.size(), stream.metadata().get("ETag"), stream.metadata().get("Last-Modified")
 

@@ -61,7 +61,7 @@ class ConvertedRows(ParquetRows):
         if source.beside is None:
             return super().state(source)
         with source.errors_told():
-            return (*local_state(source.path), *local_state(source.beside.path))
+            return (*super().state(source), *local_state(Path(source.beside.path).stat()))
 
 
 def is_convertible(name: str) -> bool:
@@ -93,7 +93,7 @@ def _convert(source: RowSource) -> Path:
         raise ImageFileError(f"{source} is no Parquet, and can be converted on this machine alone: download it")
     sources = [Path(file.path) for file in (source, source.beside) if file is not None]
     with source.errors_told():
-        key = tuple(state for path in sources for state in (str(path), *local_state(str(path))))
+        key = tuple(state for path in sources for state in (str(path), *local_state(path.stat())))
     if key not in _made:
         made = Path(_folder().name, f"{len(_made)}.parquet")
         try:

@@ -1,13 +1,16 @@
 """Image files as they lie in a folder, a row each, in the order of their names."""
 
+import errno
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -71,7 +74,8 @@ class ImageRows(RowFile):
         """
         files = _list(source)
         if source.is_folder:
-            paths = tuple(str(PurePosixPath(source.inner, PurePosixPath(listed.file.path).name)) for listed in files)
+            above = f"{source.inner}/" if source.inner else ""
+            paths = tuple(f"{above}{listed.file.path.rpartition('/')[2]}" for listed in files)
         else:
             paths = (source.inner,)
         yield cls(source, files, paths, source.told)
@@ -89,7 +93,7 @@ class ImageRows(RowFile):
                     content: object = hash_stream(stream)
             else:
                 content = listed.state
-            digest.update(json.dumps([PurePosixPath(listed.file.path).name, listed.size, content]).encode())
+            digest.update(json.dumps([listed.file.path.rpartition("/")[2], listed.size, content]).encode())
         kind = "sha256" if source.is_local else "etag"
         return {"size": sum(listed.size for listed in files), kind: digest.hexdigest()}
 
@@ -190,14 +194,17 @@ def places_within(rows: NDArray[np.int64], sizes: NDArray[np.int64], batch_size:
         start += len(here)
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a file's name ends as those of images do; hidden ones are none."""
-    return not name.startswith(".") and name.lower().endswith(IMAGE_ENDINGS)
+def is_image_name(path: str) -> bool:
+    """Whether the name of a file ends as those of images do; hidden ones are none."""
+    return path.lower().endswith(IMAGE_ENDINGS) and not path.rpartition("/")[2].startswith(".")
 
 
 def _content(file: Location) -> bytes:
     try:
-        return file.read()
+        if not file.is_local:
+            return file.read()
+        with file.errors_told():  # faster than by PyArrow, which shows in small files
+            return Path(file.path).read_bytes()
     except KnnvoteError as error:
         raise ImageFileError(error.marked) from error
 
@@ -210,16 +217,41 @@ def _list(source: RowSource) -> tuple[_Listed, ...]:
     """
     if not source.is_folder:
         file = Location(source.filesystem, source.path, source.shown)
-        return (_listed(file, file.info()),)
-    found = []
-    for name, info in source.below(recursive=False).items():
-        if info.type != pafs.FileType.Directory and is_image_name(name) and fnmatchcase(name, source.only or "*"):
-            found.append(_listed(source / name, info))
-    return tuple(found)
+        if not source.is_local:
+            return (_elsewhere(file, file.info()),)
+        with source.errors_told():
+            return (_here(file, Path(source.path).stat()),)
+    if not source.is_local:
+        return tuple(
+            _elsewhere(source / name, info)
+            for name, info in source.below(recursive=False).items()
+            if info.type == pafs.FileType.File and _is_meant(source, name)
+        )
+    with source.errors_told(), os.scandir(source.path) as entries:
+        found = [entry for entry in entries if _is_meant(source, entry.name) and not entry.is_dir()]
+    listed = []
+    for entry in sorted(found, key=lambda entry: entry.name):
+        file = source / entry.name
+        with file.errors_told():
+            entry.name.encode()  # which fails where it is not UTF-8
+            listed.append(_here(file, entry.stat()))
+    return tuple(listed)
 
 
-def _listed(file: Location, info: Any) -> _Listed:
-    if not file.is_local:
-        return _Listed(file, info.size, (info.size, info.mtime_ns))
-    with file.errors_told():
-        return _Listed(file, info.size or 0, local_state(file.path))
+def _is_meant(source: RowSource, name: str) -> bool:
+    return is_image_name(name) and (source.only is None or fnmatchcase(name, source.only))
+
+
+def _elsewhere(file: Location, info: Any) -> _Listed:
+    return _Listed(file, info.size or 0, (info.size, info.mtime_ns))
+
+
+def _here(file: Location, status: os.stat_result) -> _Listed:
+    """A file of this machine.
+
+    Raises:
+        OSError: it is a pipe or a device, to open which would be to wait for its other end.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return _Listed(file, status.st_size, local_state(status))

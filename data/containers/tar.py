@@ -1,11 +1,12 @@
 """Tar files of WebDataset, read where they lie: members that share a key are one row."""
 
+import io
 import json
 import re
 import shlex
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -29,6 +30,7 @@ _TEXT_BYTES = 1 << 20
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 # Files with the other endings are packed, which is told.
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+BUFFER = 4 << 20
 _BLOCK = 512
 _PACKED = {b"\x1f\x8b": "gzip -dc", b"BZh": "bzip2 -dc", b"\xfd7zXZ": "xz -dc", b"\x28\xb5\x2f\xfd": "zstd -dc"}
 
@@ -69,7 +71,8 @@ class TarRows(RowFile):
             ImageFileError: it is no tar file, is packed, or holds samples that cannot be told apart.
         """
         with source.open() as stream, _told_by_name(source):
-            samples = _samples(source, stream)
+            # Each read of an object is a request.
+            samples = _samples(source, stream if source.is_local else io.BufferedReader(stream, BUFFER))
             yield cls(source, tuple(sample.image for sample in samples), _columns(source, samples))
 
     @property
@@ -119,10 +122,22 @@ class TarRows(RowFile):
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields, ENCODED))
 
     def _contents(self, rows: NDArray[np.int64]) -> pa.Array:
+        places = [self.images[row] for row in rows.tolist()]
+        there = [place for place in places if place is not None]
+        if not there:
+            return pa.nulls(len(rows), pa.binary())
         with self.source.open() as stream, self.source.errors_told():
-            places = [self.images[row] for row in rows.tolist()]
-            found = [None if place is None else stream.read_at(place[1], place[0]) for place in places]
-            return pa.array(found, pa.binary())
+            read = _reader(stream, there)
+            return pa.array([None if place is None else read(*place) for place in places], pa.binary())
+
+
+def _reader(stream: Any, places: Sequence[tuple[int, int]]) -> Callable[[int, int], bytes]:
+    """What gives bytes from a place on: from all that lies between places in one read, unless that is much more."""
+    begin, end = min(start for start, _ in places), max(start + size for start, size in places)
+    if end - begin > 2 * sum(size for _, size in places) + BUFFER:
+        return lambda start, size: bytes(stream.read_at(size, start))
+    held = stream.read_at(end - begin, begin)
+    return lambda start, size: held[start - begin : start - begin + size]
 
 
 def _one_piece(column: pa.ChunkedArray) -> pa.Array:

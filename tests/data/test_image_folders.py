@@ -236,6 +236,10 @@ def test_a_name_that_is_not_utf_8_and_a_link_to_nothing_fail_as_a_folder(here):
     with pytest.raises(ImageFileError, match=r"cannot read in/gone\.png: No such file"):
         source.describe()
     (here / "in" / "gone.png").unlink()
+    os.mkfifo("in/pipe.png")
+    with pytest.raises(ImageFileError, match=r"cannot read in/pipe\.png: it is not a regular file"):
+        source.describe()
+    Path("in/pipe.png").unlink()
     Path(os.fsdecode(b"in/\xff.png")).write_bytes(b"")
     with pytest.raises(KnnvoteError, match=r"the name .* is not UTF-8; rename it"):
         find_inputs("in")

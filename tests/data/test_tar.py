@@ -199,7 +199,7 @@ def test_a_packed_file_is_refused_with_a_command_that_unpacks_it(here, name):
 def test_tar_files_beside_images_are_refused_together_and_left_out_beside_parquet(here):
     write_tar("in/x.tar", shard(0, 3))
     (here / "in" / "y.png").write_bytes(png())
-    with pytest.raises(KnnvoteError, match=r"such as x\.tar and y\.png: give in/\*\*/\*\.tar, or"):
+    with pytest.raises(KnnvoteError, match=r"such as x\.tar and y\.png: give 'in/\*\*/\*\.tar', or"):
         find_inputs("in")
     assert len(rows_of("in/**/*.tar")) == 3
     pq.write_table(pa.table({"image": [png()]}), "in/z.parquet")
