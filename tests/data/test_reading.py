@@ -123,12 +123,12 @@ class JsonLines(RowFile):
 
 
 def test_a_further_container_is_a_class_and_a_row_of_a_table(tmp_path, monkeypatch):
-    monkeypatch.setitem(CONTAINERS, ".jsonl", JsonLines)
+    monkeypatch.setitem(CONTAINERS, ".lines", JsonLines)
     lines = [f'{{"image": {image.tolist()}, "label": {label}}}' for image, label in zip(IMAGES, LABELS, strict=True)]
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "x.jsonl").write_text("\n".join(lines))
+    (tmp_path / "in" / "x.lines").write_text("\n".join(lines))
     inputs = find_inputs([str(tmp_path / "in")])
-    assert [(source.relative, source.count_rows()) for source in inputs] == [("x.jsonl", 90)]
+    assert [(source.relative, source.count_rows()) for source in inputs] == [("x.lines", 90)]
     index_files(inputs, tmp_path / "x.knn")
     answer = Classifier.open(tmp_path / "x.knn")(IMAGES)
     assert answer.D[:, 0].max() == 0
