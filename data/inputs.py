@@ -17,7 +17,7 @@ from .containers.converted import array_lengths, converted_name, is_convertible
 from .containers.images import ImageRows, is_image_name
 from .containers.joined import LabelTable
 from .containers.tar import TarRows
-from .errors import ImageFileError, KnnvoteError, param
+from .errors import ImageFileError, KnnvoteError, param, warn
 from .folders.classes import class_columns, partition_label
 from .folders.globs import is_glob, matches
 from .folders.left_out import folders_of_knnvote, tell_beside, tell_like_parquet, tell_unfinished
@@ -28,6 +28,7 @@ from .input_file import CONTAINERS, InputFile
 from .locations import Location, describe_os_error, expand_home, is_uri, locate, relative_path
 
 _TABLES = ("metadata.csv", "metadata.jsonl", "labels.csv")
+_FEW = 20  # image files by themselves, as which a shell gives those of a folder
 _PARQUET, _TAR = ".parquet", ".tar"
 
 
@@ -113,7 +114,7 @@ def tell_unused_labels(inputs: Sequence[InputFile]) -> None:
 
 
 def _refuse_parts(inputs: Sequence[InputFile]) -> None:
-    """Refuse images that are in two inputs, those of a folder and some of it.
+    """Refuse images that are in two inputs, those of a folder and some of it; tell where many are given one by one.
 
     Raises:
         KnnvoteError: naming both.
@@ -124,11 +125,18 @@ def _refuse_parts(inputs: Sequence[InputFile]) -> None:
             other = folders.setdefault(replace(source, only=None).place, source)
             if other is not source:
                 raise KnnvoteError(f"{source} is given by {other.found_by} and by {source.found_by}: give it once")
-    for source in inputs:
+    alone = [source for source in inputs if not source.is_image_folder and is_image_name(source.path)]
+    for source in alone:
         name = PurePosixPath(source.path).name
         other = folders.get(source.above.place, source)
-        if other is not source and is_image_name(name) and fnmatchcase(name, other.only or "*"):
+        if other is not source and fnmatchcase(name, other.only or "*"):
             raise KnnvoteError(f"{source} is given by itself and by {other.found_by}: give it once")
+    if len(alone) > _FEW:
+        ending = PurePosixPath(alone[0].path).suffix
+        warn(
+            f"{len(alone):,} image files are given one by one, and each is an input of its own: to have one of all in "
+            f"a folder give {alone[0].above}, or {shlex.quote(str(alone[0].above / f'*{ending}'))} in quotes"
+        )
 
 
 def _expand(named: str | Path | InputFile) -> list[InputFile]:

@@ -221,6 +221,17 @@ def test_a_glob_gives_some_images_of_each_folder(invoke):
             find_inputs(twice)
 
 
+def test_images_that_a_shell_gives_one_by_one_are_told_with_what_gives_them_together(here):
+    put_classes(classes=("a", "a", "a"))
+    names = sorted(str(path) for path in Path("in/a").iterdir())
+    with pytest.warns(
+        UserWarning, match=r"^24 image files are given one by one.*give in/a, or 'in/a/\*\.png' in quotes"
+    ):
+        assert len(find_inputs(names)) == 24
+    assert len(find_inputs("in/a/*.png")) == len(find_inputs(names[:20])) - 19 == 1
+    assert here.is_dir()
+
+
 def test_two_folders_whose_images_are_named_alike_have_ids_of_their_own(invoke):
     put_classes("one/a", ("x", "y", "z"))
     put_classes("two/a", ("x", "y", "z"))
