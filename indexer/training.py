@@ -175,8 +175,7 @@ def read_training_set(
                 tell = tell if options.is_regression else tell_of_floats(images, label_column, tell)
         sources.append(Source(**described, dtype=str(parts[-1].dtype) if images.num_rows else None))
     _check_parts(inputs, parts if stored is None else parts[1:], is_whole=chosen is None)
-    first = 0 if stored is None else len(stored.vectors)
-    found = replace(_joined(parts, options, first), class_names=names, sources=tuple(sources))
+    found = replace(_joined(parts, options, stored), class_names=names, sources=tuple(sources))
     _tell(found, parts, options, stored=stored, metric=metric, tell=tell)
     return replace(
         found,
@@ -187,8 +186,9 @@ def read_training_set(
     )
 
 
-def _joined(parts: Sequence[_Part], options: TrainingOptions, first: int) -> TrainingSet:
-    """All parts as one, in types that hold all without loss; ids from the first that is no column's are distinct."""
+def _joined(parts: Sequence[_Part], options: TrainingOptions, stored: TrainingSet | None) -> TrainingSet:
+    """All parts as one, in types that hold all without loss; new ids are distinct but for those of a named column."""
+    first = 0 if stored is None else len(stored.vectors)
     tables = [table for part in parts for table in part.provenance]
     blocks = [block for part in parts for block in part.vectors]
     provenance = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
