@@ -33,11 +33,11 @@ def draw(label, rng):
     ImageDraw.Draw(canvas).text(
         (_CANVAS / 2, _CANVAS / 2), label, fill=255, font=_FONT, anchor="mm", stroke_width=int(rng.integers(0, 4))
     )
-    angle, scale = rng.normal(0, 0.13), rng.uniform(0.8, 1.15)
-    shear, stretch = rng.normal(0, 0.12), rng.normal(1, 0.08)
+    angle, scale = rng.normal(0, 0.1), rng.uniform(0.85, 1.1)
+    shear, stretch = rng.normal(0, 0.1), rng.normal(1, 0.06)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = turn @ np.array([[stretch, shear], [0, 1]]) * (_CANVAS / SIDE / scale * 0.9)
-    shift = np.full(2, _CANVAS / 2) - matrix @ (np.full(2, SIDE / 2) + rng.normal(0, 0.8, 2))
+    shift = np.full(2, _CANVAS / 2) - matrix @ (np.full(2, SIDE / 2) + rng.normal(0, 0.5, 2))
     small = canvas.transform(
         (SIDE, SIDE), Image.Transform.AFFINE, (*matrix[0], shift[0], *matrix[1], shift[1]), Image.Resampling.BILINEAR
     )
