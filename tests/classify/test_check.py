@@ -1,6 +1,7 @@
 """A check of images before any work: classes, bad rows, copies, and rows that two parts share."""
 
 import json
+import re
 
 import imagecodecs
 import numpy as np
@@ -211,3 +212,15 @@ def test_options_of_images_are_heeded_and_refused_of_an_index(tmp_path, invoke, 
     wrong = invoke("inspect", exact_index, "--quick", "--shape", "8x8")
     assert wrong.code == 2
     assert f"--quick, --shape: of files of images alone, and {exact_index} is none" in wrong.stderr
+
+
+def test_of_many_files_alike_twenty_are_listed_and_the_others_summed_up(tmp_path, invoke):
+    for number in range(23):
+        write_table(image_table(np.zeros((2, 4, 4), np.uint8), [number, 0]), tmp_path / "in" / f"{number:02}.parquet")
+    (tmp_path / "in" / "zz.parquet").write_text("broken")
+    told = invoke("inspect", "in", "--quick").stdout
+    assert len(re.findall(r"^in/\d\d.parquet", told, re.MULTILINE)) == 20
+    assert "in/19.parquet" in told
+    assert "in/20.parquet" not in told
+    assert re.search(r"3 more +6 +tensors, 4 x 4, in column 'image' +--json tells", told)
+    assert "cannot read in/zz.parquet" in told

@@ -1,21 +1,28 @@
 """The tables of ``inspect`` of files of images: how each holds them, and what a check of all rows found."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from .table import add_row, new_list, new_table, print_table
 
-_ALL = 20  # classes, or reasons, that are told one by one
+_ALL = 20  # files, classes, or reasons, that are told one by one
 _ENDS = 8  # classes at either end, of more
 
 
 def print_images(facts: dict[str, Any]) -> None:
     """What ``inspect`` found of files of images, on stdout."""
     table = new_table(facts["path"], "file", "rows", "images", "label column", text=("images", "label column"))
+    alike = [file for file in facts["files"] if "error" not in file][_ALL:]
     for file in facts["files"]:
+        if any(file is other for other in alike):
+            continue
         if "error" in file:
             add_row(table, file["path"], "", file["error"], "")
         else:
             add_row(table, file["path"], f"{file['rows']:,}", file["images"], file["label_column"] or "none")
+    if alike:
+        rows = sum(file["rows"] for file in alike)
+        add_row(table, f"{len(alike):,} more", f"{rows:,}", _kinds(alike), "--json tells")
     print_table(table)
     if facts["check"] is not None:
         checked = new_list("")
@@ -23,6 +30,12 @@ def print_images(facts: dict[str, Any]) -> None:
         for name, value in _check_rows(facts["check"], why_none):
             add_row(checked, name, value)
         print_table(checked)
+
+
+def _kinds(files: Sequence[dict[str, Any]]) -> str:
+    """How files hold images, if they do so alike."""
+    kinds = {file["images"] for file in files}
+    return kinds.pop() if len(kinds) == 1 else f"in {len(kinds)} ways"
 
 
 def _check_rows(check: dict[str, Any], why_no_labels: str) -> list[tuple[str, str]]:
