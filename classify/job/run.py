@@ -65,6 +65,11 @@ class Summary:
         """Whether there are rows, and all are bad images: abstention is an answer of the rule."""
         return self.counts.bad_image == self.counts.rows > 0
 
+    @property
+    def bad_share(self) -> float:
+        """Bad images as a share of all rows; 0 where there are none."""
+        return self.counts.bad_image / self.counts.rows if self.counts.rows else 0.0
+
     def to_json(self) -> dict[str, Any]:
         """The object of ``classify`` as JSON."""
         return {

@@ -206,11 +206,11 @@ def test_a_full_disk_is_told_in_one_line(invoke, monkeypatch):
 
 
 @pytest.mark.usefixtures("work")
-def test_files_that_fail_exit_with_1_after_the_others_are_done(invoke):
+def test_files_that_fail_exit_with_3_after_the_others_are_done_and_with_1_where_none_is(invoke):
     Path("in/b.parquet").write_text("not Parquet")
     write_table(image_table(np.zeros((2, 4, 4))), Path("in/c.parquet"))
     result = invoke("classify", "x.knn", "in", "--out", "o", "--json")
-    assert result.code == 1
+    assert result.code == 3
     failed, summary = result.stderr.splitlines()
     assert failed.startswith("failed: cannot read in/b.parquet as Parquet: ")
     assert "files: 2 written, 0 skipped as done, 1 failed" in summary
@@ -221,6 +221,25 @@ def test_files_that_fail_exit_with_1_after_the_others_are_done(invoke):
     assert result.code == 1
     assert result.stderr.startswith("error: cannot read in/b.parquet as Parquet")
     assert [file.name for file in Path("fast").glob("*.parquet")] == ["a.parquet"]
+    assert invoke("classify", "x.knn", "in", "--out", "o").code == 3  # the others were done already
+    assert invoke("classify", "x.knn", "in/b.parquet", "--out", "none").code == 1
+
+
+@pytest.mark.usefixtures("work")
+def test_more_bad_images_than_are_allowed_exit_with_1_and_the_outputs_are_there(invoke):
+    images = np.zeros((8, 4, 4))
+    images[2, 0, 0] = np.nan
+    write_table(image_table(images), Path("in/nan.parquet"))  # one of 20 rows
+    assert invoke("classify", "x.knn", "in", "--out", "o", "--fail-if-bad", "0.05").code == 0
+    result = invoke("classify", "x.knn", "in", "--out", "o", "--fail-if-bad", "0.04")
+    assert result.code == 1
+    told = "error: 0.05 of the rows are bad images, more than --fail-if-bad 0.04 allows"
+    assert result.stderr.splitlines()[-1] == told
+    assert invoke("verify", "o").code == 0
+    Path("in/b.parquet").write_text("not Parquet")
+    assert invoke("classify", "x.knn", "in", "--out", "o", "--fail-if-bad", "0.05").code == 3
+    assert invoke("classify", "x.knn", "in", "--out", "o", "--fail-if-bad", "0").code == 1
+    assert invoke("classify", "x.knn", "in", "--out", "o", "--fail-if-bad", "5%").code == 2
 
 
 @pytest.mark.usefixtures("work")

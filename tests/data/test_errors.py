@@ -197,7 +197,7 @@ def recorded(out):
 
 @pytest.mark.usefixtures("colour")
 def test_what_a_job_writes_down_is_the_same_from_the_command_line_and_from_python(invoke):
-    assert invoke("classify", "x.knn", "in", "--out", "a").code == 1
+    assert invoke("classify", "x.knn", "in", "--out", "a").code == 3
     summary = run_job(Classifier.open("x.knn"), "in", "b")
     assert recorded(Path("a")) == recorded(Path("b")) == ([None, REASON], {"in/two.parquet": FAILURE})
     assert Path("a/colour.parquet").read_bytes() == Path("b/colour.parquet").read_bytes()

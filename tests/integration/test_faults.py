@@ -127,7 +127,7 @@ def check_alone(forks, work, tmp_path, inputs, harmed, told):
     """One input is at fault: it alone fails, and once it is as it was the job completes."""
     out = tmp_path / "out"
     done = forks.run(classify(work, out, images=inputs))
-    check_told(done, harmed, told)
+    check_told(done, harmed, told, code=3)
     expected = kill.outputs(work / "undisturbed")
     name = str(harmed.relative_to(inputs))
     assert kill.outputs(out) == {key: value for key, value in expected.items() if key != name}
@@ -206,7 +206,7 @@ def test_an_input_that_is_deleted_after_it_was_listed_fails_alone(forks, work, i
     out, gone = tmp_path / "out", inputs / "1" / "5.parquet"
     arguments = classify(work, out, "--batch-size", "1", images=inputs)
     done = run_stopped(arguments, (out / "0" / "0.parquet").exists, gone.unlink)
-    check_told(done, gone, "cannot read")
+    check_told(done, gone, "cannot read", code=3)
     assert len(kill.outputs(out)) == FILES - 1
     shutil.copy(work / "in" / "1" / "5.parquet", gone)
     check_completed(forks, work, out, arguments, skipped=FILES - 1)
@@ -279,7 +279,8 @@ def test_a_name_that_is_not_utf8_is_told(work, inputs, tmp_path, named):
 
 def test_a_pipe_among_the_inputs_is_not_waited_for(work, inputs, tmp_path):
     os.mkfifo(inputs / "pipe.parquet")
-    check_told(finish([kill.SCRIPT, *classify(work, tmp_path / "out", images=inputs)]), "pipe.parquet", "regular file")
+    done = finish([kill.SCRIPT, *classify(work, tmp_path / "out", images=inputs)])
+    check_told(done, "pipe.parquet", "regular file", code=3)
     assert len(kill.outputs(tmp_path / "out")) == FILES
 
 
@@ -300,7 +301,7 @@ def test_an_input_without_rights_fails_alone(forks, work, inputs, tmp_path, boun
     out, closed = tmp_path / "out", inputs / "1" / "3.parquet"
     closed.chmod(0)
     arguments = classify(work, out, images=inputs)
-    check_told(finish([*bound, kill.SCRIPT, *arguments]), closed, "Permission denied")
+    check_told(finish([*bound, kill.SCRIPT, *arguments]), closed, "Permission denied", code=3)
     closed.chmod(0o644)
     check_completed(forks, work, out, arguments, skipped=FILES - 1)
 

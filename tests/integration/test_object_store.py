@@ -219,7 +219,7 @@ def test_an_input_that_the_store_will_not_give_and_an_output_that_it_will_not_ta
     told_of_input, told_of_output = command(*not_given), command(*not_taken)
     store.fault = lambda _request: None
 
-    assert told_of_input.code == 1
+    assert told_of_input.code == 3
     assert json.loads(told_of_input.stdout)["files"] == {"written": FILES - 1, "skipped": 0, "failed": 1}
     (told,) = [line for line in told_of_input.stderr.splitlines() if line.startswith("failed:")]
     assert told.startswith(f"failed: cannot read {uri('given/1/3 ü.parquet')}")

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from knnvote.classify.vote import Rule
     from knnvote.indexer.index import Index
 
+_SOME_FAILED = 3  # the exit code
+
 
 @click.command(epilog=example("knnvote classify digits.knn digits/test.parquet --out predictions"))
 @index_argument
@@ -71,6 +73,12 @@ if TYPE_CHECKING:
 @seen_options
 @click.option("--fail-fast", is_flag=True, help="Stop at the first file that fails.")
 @click.option(
+    "--fail-if-bad",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Exit with 1 where more than this share of all rows are bad images; outputs are written all the same.",
+)
+@click.option(
     "--batch-size", type=click.IntRange(1, 2**20), help="Rows searched at a time; it never changes an answer."
 )
 @dry_run_option
@@ -89,6 +97,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     grayscale: bool,
     background: Background | None,
     fail_fast: bool,
+    fail_if_bad: float | None,
     batch_size: int | None,
     dry_run: bool,
     threads: int | None,
@@ -133,8 +142,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     _talk_summary(str(folder), summary, images)
     if as_json:
         print_json(summary.to_json())
-    if summary.failed or summary.has_no_answer:
-        click.get_current_context().exit(1)
+    click.get_current_context().exit(_exit_code(summary, fail_if_bad))
 
 
 def _classifier(
@@ -212,6 +220,16 @@ def _limit_distance(index: "Index", rule: "Rule", false_alarms: float, threads: 
         + (f"; {found.with_copies:,} have an exact copy stored, so it is too narrow" if found.has_many_copies else "")
     )
     return replace(rule, max_distance=found.limit)
+
+
+def _exit_code(summary: "Summary", most_bad: float | None) -> int:
+    """What a job's end says to programs, with a word on what the summary does not tell."""
+    if most_bad is not None and summary.bad_share > most_bad:
+        talk(f"error: {summary.bad_share:.4g} of the rows are bad images, more than --fail-if-bad {most_bad:g} allows")
+        return 1
+    if summary.has_no_answer or (summary.failed and not summary.written + summary.skipped):
+        return 1
+    return _SOME_FAILED if summary.failed else 0
 
 
 def _talk_summary(folder: str, summary: "Summary", images: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """The command line: options in, calls to the library, its results and errors as text.
 
-stdout is data, stderr is talk. Exit 0 done, 1 data or run-time error, 2 usage, 130 interrupted. A command imports
-what it needs when it runs, so that ``--help`` answers at once.
+stdout is data, stderr is talk. Exit 0 done, 1 data or run-time error, 2 usage, 3 done but some inputs failed, 130
+interrupted. A command imports what it needs when it runs, so that ``--help`` answers at once.
 """
 
 import os
