@@ -52,16 +52,13 @@ class Difference:
 
 
 def mcnemar(name: str, other: str, right: NDArray[np.bool_], other_right: NDArray[np.bool_]) -> Difference:
-    """Compare two searches by the images on which one alone is right, and as likely either by chance (McNemar 1947).
+    """Compare two searches on images (n,) on which each is right or not, as `difference` does."""
+    return difference(name, other, int((right & ~other_right).sum()), int((other_right & ~right).sum()))
 
-    Args:
-        name: of the one.
-        other: of the other.
-        right: (n,) on which images the one is right.
-        other_right: (n,) on which the other is.
-    """
+
+def difference(name: str, other: str, only_name: int, only_other: int) -> Difference:
+    """Compare two by the images on which one alone is right, and as likely either by chance (McNemar 1947)."""
     from scipy.stats import binomtest  # noqa: PLC0415  # slow to import, and only this needs it
 
-    ours, theirs = int((right & ~other_right).sum()), int((other_right & ~right).sum())
-    p = float(binomtest(ours, ours + theirs).pvalue) if ours + theirs else 1.0
-    return Difference(name=name, other=other, only_name=ours, only_other=theirs, p=p)
+    p = float(binomtest(only_name, only_name + only_other).pvalue) if only_name + only_other else 1.0
+    return Difference(name=name, other=other, only_name=only_name, only_other=only_other, p=p)

@@ -206,20 +206,23 @@ _TYPES: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
 }
 
 
-def read_answers(output: Location, prefix: str, *names: str) -> Iterator[list[pa.Array]]:
-    """Columns that knnvote added to an output file, batch by batch.
+def read_answers(output: Location, prefix: str, *names: str, kept: str | None = None) -> Iterator[list[pa.Array]]:
+    """Columns that knnvote added to an output file, batch by batch, and last the one of its input named as `kept`.
 
     Raises:
         KnnvoteError: they cannot be read.
     """
-    columns = [prefix + name for name in names]
+    columns = [*(prefix + name for name in names), *([] if kept is None else [kept])]
     try:
         with output.open() as stream:
             for batch in pq.ParquetFile(stream, pre_buffer=False).iter_batches(columns=columns):
                 answers = [batch[name] for name in columns]
-                for name, column, answer in zip(names, columns, answers, strict=True):
+                for name, answer in zip(names, answers, strict=False):
                     if not any(is_type(answer.type) for is_type in _TYPES[name]):
-                        raise pa.ArrowTypeError(f"its column {column} is of type {answer.type}, as no job writes it")
+                        raise pa.ArrowTypeError(
+                            f"its column {prefix + name} is of type {answer.type}, as no job writes it"
+                        )
+                for answer in answers:
                     answer.validate(full=True)  # text may be no UTF-8
                 yield answers
     except (pa.ArrowException, OSError, KeyError) as error:

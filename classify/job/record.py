@@ -110,8 +110,10 @@ class JobRecord:
 
 
 def _shown(value: Any) -> str:
-    if value in (None, False, "", True):
-        return "given" if value is True else "not given"
+    if value is None or value is False or value == "":
+        return "not given"
+    if value is True:  # which a 1 equals
+        return "given"
     return json.dumps(value, ensure_ascii=False)
 
 

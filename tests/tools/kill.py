@@ -259,6 +259,8 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
     succeed(run, [*adaptive, "--out", str(work / "tuned.knn")])
     fixes = str(work / "fixes.csv")
     Path(fixes).write_text("".join(f"{row}\n" for row in ("id,fix", *(f"train.parquet#{row},3" for row in range(50)))))
+    with_k = str(work / "with-k")
+    succeed(run, ["classify", x, str(work / "older.parquet"), "--out", with_k, "--k", "15"])
     compared = ("compare", str(work / "older.parquet"), "--index", x, *one)
     return [
         JobTask(name="classify", arguments=job),
@@ -278,6 +280,7 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
         FileTask(name="suspects", arguments=("suspects", x, *one), out=("--report",), file="suspects.html"),
         FileTask(name="list", arguments=("suspects", x, *one), out=("--csv",), file="list.csv", is_new=True),
         FileTask(name="compare", arguments=compared, out=("--report",), file="compare.html", varies=True),
+        FileTask(name="diff", arguments=("diff", of_older, with_k), out=("--report",), file="diff.html"),
         FileTask(name="report", arguments=("report", of_older, "--index", x), file="report.html"),
     ]
 

@@ -1,0 +1,342 @@
+"""Two jobs over the same inputs: which rows got another answer, and whether for better or worse."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from knnvote.classify.answer import OK
+from knnvote.classify.evaluation.mcnemar import Difference, difference
+from knnvote.classify.interval import share_interval
+from knnvote.data.errors import KnnvoteError, as_recorded, spelled
+from knnvote.indexer.labels import common_label_type
+from knnvote.indexer.rungs import Interval
+
+from .finished import FinishedJob
+from .output import read_answers
+from .truth import read_truth, truth_column
+
+_FIRST = 3  # rows of each change
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A row, from 0, of an output file, by its path relative to the folder."""
+
+    file: str
+    row: int
+
+
+@dataclass(kw_only=True)
+class Change:
+    """Rows whose answer was one and is another.
+
+    Attributes:
+        before: label or status in the first job.
+        now: in the second.
+        rows: how many.
+        better: of these, rows that only the second job answers rightly.
+        worse: rows that only the first does.
+        first: the first of the rows.
+    """
+
+    before: Any
+    now: Any
+    rows: int = 0
+    better: int = 0
+    worse: int = 0
+    first: list[Place] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Judged:
+    """How a job did on the rows with a true label.
+
+    Attributes:
+        labelled: such rows.
+        answered: of them, rows with a prediction.
+        right: rows whose prediction is the true label.
+    """
+
+    labelled: int = 0
+    answered: int = 0
+    right: int = 0
+
+    @property
+    def accuracy(self) -> Interval:
+        """Right rows among all: one without a prediction is not right."""
+        return share_interval(self.right, self.labelled)
+
+    @property
+    def accuracy_of_answered(self) -> Interval | None:
+        """Right rows among those with a prediction; None where there is none."""
+        return share_interval(self.right, self.answered) if self.answered else None
+
+    def to_json(self) -> dict[str, Any]:
+        """As an object."""
+        of_answered = self.accuracy_of_answered
+        return {
+            **asdict(self),
+            "accuracy": asdict(self.accuracy),
+            "accuracy_of_answered": None if of_answered is None else asdict(of_answered),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobDiff:
+    """What `diff_jobs` found.
+
+    Attributes:
+        first: folder of the one job.
+        second: of the other.
+        differences: what the two were made from otherwise, with parameters marked.
+        files: outputs that were compared.
+        only_one: outputs that one of the jobs alone has.
+        other_input: outputs that the jobs made of inputs of other content.
+        rows: that were compared.
+        labels: rows with another label, by the two, the most first.
+        statuses: rows with another status.
+        judged: the first job and the second, None where no row has a true label.
+    """
+
+    first: str
+    second: str
+    differences: list[str]
+    files: int
+    only_one: list[str]
+    other_input: list[str]
+    rows: int
+    labels: list[Change]
+    statuses: list[Change]
+    judged: tuple[Judged, Judged] | None
+
+    @property
+    def changed(self) -> int:
+        """Rows with another label or status."""
+        return sum(change.rows for change in (*self.labels, *self.statuses))
+
+    @property
+    def accuracies(self) -> Difference | None:
+        """Whether the second job is right on more rows than the first, by more than chance."""
+        if self.judged is None:
+            return None
+        changes = (*self.labels, *self.statuses)
+        better, worse = (sum(getattr(change, name) for change in changes) for name in ("better", "worse"))
+        return difference(self.second, self.first, better, worse)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``diff`` as JSON."""
+        accuracies = self.accuracies
+        return {
+            "first": self.first,
+            "second": self.second,
+            "differences": [spelled(words, as_recorded) for words in self.differences],
+            "files": self.files,
+            "only_one": self.only_one,
+            "other_input": self.other_input,
+            "rows": self.rows,
+            "changed": self.changed,
+            "labels": [asdict(change) for change in self.labels],
+            "statuses": [asdict(change) for change in self.statuses],
+            "truth": None
+            if self.judged is None or accuracies is None
+            else {
+                "first": self.judged[0].to_json(),
+                "second": self.judged[1].to_json(),
+                "better": accuracies.only_name,
+                "worse": accuracies.only_other,
+                "p": accuracies.p,
+            },
+        }
+
+
+def diff_jobs(first: FinishedJob, second: FinishedJob, *, label_column: str | None = None) -> JobDiff:
+    """Compare the answers that two jobs gave the same rows; outputs are read batch by batch.
+
+    Args:
+        first: the one job.
+        second: the other.
+        label_column: of the true labels that outputs of either keep; by default the only one with a usual name.
+
+    Raises:
+        KnnvoteError: they have no output of the same input, or answers that cannot be compared.
+    """
+    files = sorted(first.receipts.keys() & second.receipts.keys())
+    same = [name for name in files if first.receipts[name].input == second.receipts[name].input]
+    if not same:
+        why = f"; {files[0]} was made of other contents" if files else ""
+        raise KnnvoteError(
+            f"{first.out} and {second.out} have no output of the same input{why}: "
+            "give two jobs that classified the same files"
+        )
+    found = _Tally()
+    for name in same:
+        for rows in _read(first, second, name, label_column):
+            found.add(name, rows)
+    return JobDiff(
+        first=first.out.shown,
+        second=second.out.shown,
+        differences=first.record.differences(second.record.made_from),
+        files=len(same),
+        only_one=sorted(first.receipts.keys() ^ second.receipts.keys()),
+        other_input=[name for name in files if name not in same],
+        rows=found.rows,
+        labels=_most_first(found.labels),
+        statuses=_most_first(found.statuses),
+        judged=found.judged if found.judged[0].labelled else None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """Some rows of an output as two jobs have them: predictions of one type and statuses, each (n,), first and second.
+
+    Attributes:
+        start: number of the first of them.
+        prediction: null where there is none.
+        status: of each row.
+        truth: true labels, None where there is none.
+    """
+
+    start: int
+    prediction: tuple[pa.Array, pa.Array]
+    status: tuple[pa.Array, pa.Array]
+    truth: list[Any] | None
+
+
+def _read(first: FinishedJob, second: FinishedJob, name: str, label_column: str | None) -> Iterator[_Rows]:
+    """The rows of an output of both jobs, and their true labels where an output keeps them."""
+    keeper, column = _find_truth(first, second, name, label_column)
+    answers = [
+        read_answers(job.out / name, job.record.prefix, "prediction", "status", kept=column if job is keeper else None)
+        for job in (first, second)
+    ]
+    start = 0
+    for one, other in _in_step(*answers):
+        prediction = _of_one_type(one[0], other[0], first, second)
+        truth = None
+        if column is not None:
+            labels = (one if keeper is first else other)[2]
+            truth = read_truth(keeper.out / name, column, labels, prediction[0].type)
+        yield _Rows(start=start, prediction=prediction, status=(one[1], other[1]), truth=truth)
+        start += len(one[0])
+
+
+def _find_truth(
+    first: FinishedJob, second: FinishedJob, name: str, named: str | None
+) -> tuple[FinishedJob, str | None]:
+    """The job whose output keeps the true labels, the first if both do, and their column; None where neither does."""
+    try:
+        column = truth_column(first.out / name, first.record.prefix, named)
+    except KnnvoteError:
+        column = None
+    return (first, column) if column else (second, truth_column(second.out / name, second.record.prefix, named))
+
+
+def _in_step(
+    one: Iterator[list[pa.Array]], other: Iterator[list[pa.Array]]
+) -> Iterator[tuple[list[pa.Array], list[pa.Array]]]:
+    """Columns of two files of as many rows, which come in batches of other sizes, in batches of the same.
+
+    Raises:
+        KnnvoteError: one has more rows than the other.
+    """
+    held: list[list[pa.Array]] = [[], []]
+    sources = (one, other)
+    while True:
+        for place, source in enumerate(sources):
+            if not held[place] or not len(held[place][0]):
+                held[place] = next(source, [])
+        if not all(held):
+            if any(held):
+                raise KnnvoteError("one output has more rows than the other: knnvote verify says which is not whole")
+            return
+        n = min(len(columns[0]) for columns in held)
+        yield tuple([column[:n] for column in columns] for columns in held)  # type: ignore[misc]  # two
+        held = [[column[n:] for column in columns] for columns in held]
+
+
+def _of_one_type(one: pa.Array, other: pa.Array, first: FinishedJob, second: FinishedJob) -> tuple[pa.Array, pa.Array]:
+    """Predictions of two jobs in a type that holds both.
+
+    Raises:
+        KnnvoteError: there is none, or they are numbers of a regression.
+    """
+    kind = common_label_type([one.type, other.type])
+    if kind is None:
+        raise KnnvoteError(
+            f"{first.out} has labels of type {one.type} and {second.out} of type {other.type}, which are never equal: "
+            "give two jobs of the same classes"
+        )
+    if pa.types.is_floating(kind):
+        raise KnnvoteError(
+            f"{first.out} holds numbers of a regression, and what is counted are rows with another class: "
+            "knnvote compare tells how far two indexes are from the truth"
+        )
+    return one.cast(kind), other.cast(kind)
+
+
+class _Tally:
+    """What the rows so far show."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.labels: dict[tuple[Any, Any], Change] = {}
+        self.statuses: dict[tuple[Any, Any], Change] = {}
+        self.judged = (Judged(), Judged())
+
+    def add(self, file: str, rows: _Rows) -> None:
+        """Take some rows of a file into account."""
+        n = len(rows.status[0])
+        self.rows += n
+        right = self._judge(rows)
+        columns = {
+            "row": pa.array(np.arange(rows.start, rows.start + n)),
+            "better": pa.array(right[1] & ~right[0]),
+            "worse": pa.array(right[0] & ~right[1]),
+        }
+        other_status = pc.not_equal(*rows.status)
+        other_label = pc.fill_null(pc.not_equal(*rows.prediction), False)  # only where both have one
+        for changes, values, differ in (
+            (self.labels, rows.prediction, other_label),
+            (self.statuses, rows.status, other_status),
+        ):
+            table = pa.table({"before": values[0], "now": values[1], **columns}).filter(differ)
+            _count(changes, file, table)
+
+    def _judge(self, rows: _Rows) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """(n,) which rows the first job and the second answer rightly."""
+        none = np.zeros(len(rows.status[0]), np.bool_)
+        if rows.truth is None:
+            return none, none
+        is_labelled = np.array([true is not None for true in rows.truth], np.bool_)
+        found = []
+        for judged, prediction, status in zip(self.judged, rows.prediction, rows.status, strict=True):
+            pairs = zip(rows.truth, prediction.to_pylist(), strict=True)
+            right = np.array([true is not None and true == label for true, label in pairs], np.bool_)
+            judged.labelled += int(is_labelled.sum())
+            judged.answered += int((is_labelled & pc.equal(status, OK).to_numpy(zero_copy_only=False)).sum())
+            judged.right += int(right.sum())
+            found.append(right)
+        return found[0], found[1]
+
+
+def _count(changes: dict[tuple[Any, Any], Change], file: str, rows: pa.Table) -> None:
+    """Add changed rows of a file to the changes that they are of."""
+    sums = [("row", "list"), ("better", "sum"), ("worse", "sum")]
+    groups = rows.group_by(["before", "now"], use_threads=False).aggregate(sums)  # without threads in their order
+    for group in groups.to_pylist():
+        pair = (group["before"], group["now"])
+        change = changes.setdefault(pair, Change(before=pair[0], now=pair[1]))
+        change.rows += len(group["row_list"])
+        change.better += group["better_sum"]
+        change.worse += group["worse_sum"]
+        change.first += [Place(file=file, row=row) for row in group["row_list"][: _FIRST - len(change.first)]]
+
+
+def _most_first(changes: dict[tuple[Any, Any], Change]) -> list[Change]:
+    return sorted(changes.values(), key=lambda change: (-change.rows, str(change.before), str(change.now)))

@@ -1,0 +1,33 @@
+"""Commands that look at what jobs made: diff."""
+
+from pathlib import Path
+
+import click
+
+from .options import example, json_option, label_column_option, page_option
+from .talk import end
+
+
+@click.command(epilog=example("knnvote diff predictions others"))
+@click.argument("first", metavar="OUT1")
+@click.argument("second", metavar="OUT2")
+@label_column_option
+@page_option("the changes, the most first", has_figures=False)
+@json_option
+def diff(first: str, second: str, label_column: str | None, report: Path | None, as_json: bool) -> None:
+    """Compare the answers of two jobs over the same inputs: which rows changed, and for better or worse."""
+    from knnvote.classify.job.diff import diff_jobs
+    from knnvote.classify.job.finished import FinishedJob
+    from knnvote.data.locations import locate
+
+    from .tables.diff import print_diff
+
+    one, other = (FinishedJob.open(locate(folder)) for folder in (first, second))
+    found = diff_jobs(one, other, label_column=label_column)
+
+    def write(page: Path) -> None:
+        from knnvote.classify.pages.diff import write_diff
+
+        write_diff(page, found)
+
+    end(found, file=report, write=write, as_json=as_json, print_table=print_diff)
