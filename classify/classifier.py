@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError, check_one_of, param, spelled_reasons
@@ -22,10 +21,11 @@ from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.metric import METRICS
 
-from .answer import ABSTAINED, BAD_IMAGE, OK, Answer
+from .answer import Answer
+from .decision import decide
 from .scale import Scale
 from .search.ladder import PROMISES, Promise
-from .search.search import Found, check_k, find, promises_differ
+from .search.search import Found, check_k, find, finds_the_same, promises_differ
 from .vote import Rule, mean_target, runner_up, vote
 
 _OF_INDEX = Rule()  # stands for the one that the index was made for, until it is asked
@@ -162,15 +162,22 @@ class Classifier:
             xq: (nq, d) queries as `queries` gives them.
             bad: rows that are no image, each with the reason.
         """
-        promise: Promise = self.promise
-        if promise == "label" and self.rule.min_confidence is not None:
-            promise = "confidence"
-        D, I, rung = self._find(xq, bad, promise)
+        D, I, rung = self._find(xq, bad, self.asked)
         answer = self.answer_neighbors(D, I, bad, rung)
-        if promise == "label" and promises_differ(self.index, self.rule):
+        if self.asked == "label" and promises_differ(self.index, self.rule):
             surer = replace(self, promise="confidence")
             return replace(answer, again=partial(surer.answer, xq, bad))
         return answer
+
+    @property
+    def asked(self) -> Promise:
+        """What is asked of the search: who abstains by confidence needs it to be as good as the label."""
+        return "confidence" if self.promise == "label" and self.rule.min_confidence is not None else self.promise
+
+    def finds_the_same(self, rule: Rule) -> bool:
+        """Whether every image has the same neighbours by another rule, of as many neighbours with the same weights."""
+        other = replace(self, rule=rule)
+        return finds_the_same(self.index, (self.rule, self.asked), (other.rule, other.asked))
 
     def _find(self, xq: NDArray[np.generic], bad: dict[int, str], promise: Promise) -> Found:
         """The neighbours of queries, with NaN, -1 and rung 0 where one is bad."""
@@ -200,13 +207,10 @@ class Classifier:
             bad: rows that are no image, each with the reason.
             rung: (nq,) which rung settled them, for an adaptive index.
         """
-        bad = bad or {}
         is_image = I[:, 0] >= 0
-        status, reason = np.full(len(I), OK, dtype=object), np.full(len(I), None, dtype=object)
-        status[list(bad)], reason[list(bad)] = BAD_IMAGE, list(bad.values())
         best, second, confidence, margin = self._vote(D, I, is_image)
-        self._abstain(D, confidence, is_image, status, reason)
-        prediction = pc.if_else(pa.array(status == OK, pa.bool_()), best, pa.scalar(None, best.type))
+        distance = np.where(is_image, D[:, 0], np.nan)
+        prediction, status, reason = decide(self.rule, best, distance, confidence, bad or {})
         return Answer(self.index, self.rule, prediction, confidence, best, second, margin, D, I, status, reason, rung)
 
     def _vote(
@@ -230,18 +234,3 @@ class Classifier:
             confidence,
             margin,
         )
-
-    def _abstain(
-        self,
-        D: NDArray[np.float64],
-        confidence: NDArray[np.float64],
-        is_image: NDArray[np.bool_],
-        status: NDArray[np.object_],
-        reason: NDArray[np.object_],
-    ) -> None:
-        if self.rule.min_confidence is not None:
-            unsure = is_image & (confidence < self.rule.min_confidence)
-            status[unsure], reason[unsure] = ABSTAINED, f"confidence below {self.rule.min_confidence:g}"
-        if self.rule.max_distance is not None:
-            far = is_image & (D[:, 0] > self.rule.max_distance)
-            status[far], reason[far] = ABSTAINED, f"nearest neighbour farther than {self.rule.max_distance:g}"

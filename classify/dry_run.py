@@ -24,9 +24,10 @@ from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import TrainingOptions, TrainingSet, read_training_set
 
 from .classifier import Classifier
+from .job.again import follows, why_not_replace
 from .job.folder import plan_outputs, refuse_taken
 from .job.work import JobOptions, Task, Work
-from .job.worker import decoded_queries, finished_counts, plan_columns
+from .job.worker import decoded_queries, plan_columns, receipt_of
 
 _BATCHES = 4
 _BATCH = 4096
@@ -41,6 +42,7 @@ class DryRun:
         out: where it would write.
         files: that it would read; of a job those that are not done.
         done: files of a job that are done.
+        decided: files of a job whose outputs follow from those that are there, without a search.
         rows: of these files, or of the part of them that is taken.
         measured: rows that were read and decoded, and searched or indexed, to tell the rest.
         steps: seconds of each step.
@@ -51,6 +53,7 @@ class DryRun:
     out: str
     files: int
     done: int
+    decided: int
     rows: int
     measured: int
     steps: dict[str, Seconds]
@@ -93,6 +96,7 @@ def dry_index(
         out=str(path),
         files=sum(size > 0 for size in sizes),
         done=0,
+        decided=0,
         rows=sum(sizes),
         measured=clock.rows,
         steps={"read": clock.seconds_of(sum(sizes)), "build": build},
@@ -136,7 +140,14 @@ def _build(examples: TrainingSet, path: Path, options: IndexOptions, tune: Tune 
 
 
 def dry_job(
-    classifier: Classifier, inputs: Inputs, out: Location, options: JobOptions, *, threads: int | None, batch_size: int
+    classifier: Classifier,
+    inputs: Inputs,
+    out: Location,
+    options: JobOptions,
+    *,
+    threads: int | None,
+    batch_size: int,
+    overwrite: bool = False,
 ) -> DryRun:
     """What `run_job` would do with the same arguments, but for the first rows nothing is read.
 
@@ -146,11 +157,11 @@ def dry_job(
     sources = find_inputs(inputs)
     tasks = plan_outputs(sources, out)
     work = Work.of(classifier, options, out, threads=threads, batch_size=batch_size)
-    refuse_taken(out, work.made_from, sources)
-    left = [task for task in tasks if finished_counts(task, work.made_from) is None]
+    refuse_taken(out, work.made_from, sources, why_not_replace(classifier, work, overwrite=overwrite))
+    classifier = replace(classifier, promise=options.output.promise)
+    left, decided = _to_search(classifier, work, tasks)
     reading, answering, failed = _Clock(), _Clock(), []
     written = 0
-    classifier = replace(classifier, promise=options.output.promise)
     with limit_threads(threads):
         for task in left:
             if len(reading.spans) > _BATCHES:
@@ -163,13 +174,26 @@ def dry_job(
     return DryRun(
         out=str(out),
         files=len(left),
-        done=len(tasks) - len(left),
+        done=len(tasks) - len(left) - decided,
+        decided=decided,
         rows=rows,
         measured=reading.rows,
         steps={"read": reading.seconds_of(rows), "search": answering.seconds_of(rows)},
         bytes=round(written * rows / max(1, reading.rows)),
         failed=failed,
     )
+
+
+def _to_search(classifier: Classifier, work: Work, tasks: list[Task]) -> tuple[list[Task], int]:
+    """The files that have to be searched, and how many outputs follow from those that are there."""
+    left, decided = [], 0
+    for task in tasks:
+        receipt = receipt_of(task)
+        if receipt is None or receipt.made_from != work.made_from:
+            does_follow = receipt is not None and follows(classifier, work.made_from, task.target, receipt)
+            decided += does_follow
+            left += [] if does_follow else [task]
+    return left, decided
 
 
 def _measure_file(classifier: Classifier, task: Task, work: Work, reading: "_Clock", answering: "_Clock") -> int:

@@ -59,11 +59,16 @@ def test_an_index_and_a_job_of_before_are_whole_and_are_told_of(invoke):
 def test_a_job_of_before_had_fewer_columns_and_is_not_gone_on_with_and_a_fresh_one_answers_as_it_did(invoke):
     done = Path("job-exact/test.parquet").read_bytes()
     again = invoke("classify", "exact.knn", "test.parquet", "--out", "job-exact", *RULE)
-    told = "another version of knnvote wrote it, with other columns; give another --out, or remove it\n"
+    told = (
+        "another version of knnvote wrote it, with other columns; all outputs get other columns: "
+        "pass --overwrite to make all its outputs anew, or give another --out\n"
+    )
     assert (again.code, again.stderr) == (1, f"error: job-exact was made by another job: {told}")
     assert Path("job-exact/test.parquet").read_bytes() == done
     succeed(invoke, "classify", "exact.knn", "test.parquet", "--out", "fresh", *RULE)
     assert answers("fresh/test.parquet") == answers("job-exact/test.parquet")
+    succeed(invoke, "classify", "exact.knn", "test.parquet", "--out", "job-exact", "--overwrite", *RULE)
+    assert Path("job-exact/test.parquet").read_bytes() == Path("fresh/test.parquet").read_bytes()
 
 
 def test_an_index_of_before_grows(invoke):

@@ -17,7 +17,7 @@ from knnvote.indexer.labels import common_label_type
 from knnvote.indexer.rungs import Interval
 
 from .finished import FinishedJob
-from .output import read_answers
+from .output import in_step, read_answers
 from .truth import read_truth, truth_column
 
 _FIRST = 3  # rows of each change
@@ -216,7 +216,7 @@ def _read(first: FinishedJob, second: FinishedJob, name: str, label_column: str 
         for job in (first, second)
     ]
     start = 0
-    for one, other in _in_step(*answers):
+    for one, other in in_step(*answers):
         prediction = _of_one_type(one[0], other[0], first, second)
         truth = None
         if column is not None:
@@ -235,29 +235,6 @@ def _find_truth(
     except KnnvoteError:
         column = None
     return (first, column) if column else (second, truth_column(second.out / name, second.record.prefix, named))
-
-
-def _in_step(
-    one: Iterator[list[pa.Array]], other: Iterator[list[pa.Array]]
-) -> Iterator[tuple[list[pa.Array], list[pa.Array]]]:
-    """Columns of two files of as many rows, which come in batches of other sizes, in batches of the same.
-
-    Raises:
-        KnnvoteError: one has more rows than the other.
-    """
-    held: list[list[pa.Array]] = [[], []]
-    sources = (one, other)
-    while True:
-        for place, source in enumerate(sources):
-            if not held[place] or not len(held[place][0]):
-                held[place] = next(source, [])
-        if not all(held):
-            if any(held):
-                raise KnnvoteError("one output has more rows than the other: knnvote verify says which is not whole")
-            return
-        n = min(len(columns[0]) for columns in held)
-        yield tuple([column[:n] for column in columns] for columns in held)  # type: ignore[misc]  # two
-        held = [[column[n:] for column in columns] for columns in held]
 
 
 def _of_one_type(one: pa.Array, other: pa.Array, first: FinishedJob, second: FinishedJob) -> tuple[pa.Array, pa.Array]:

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -84,19 +84,31 @@ def _real(location: Location) -> str:
 
 @contextmanager
 def claimed(
-    out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile], *, stored_images: StoredImages
+    out: Location,
+    made_from: dict[str, Any],
+    inputs: Sequence[InputFile],
+    *,
+    stored_images: StoredImages,
+    why_not: Callable[[dict[str, Any]], str | None],
 ) -> Iterator[None]:
     """Hold the output folder for this job alone.
 
+    Args:
+        out: the folder.
+        made_from: what its record will say of the job.
+        inputs: of the job.
+        stored_images: what the index says of its images.
+        why_not: why the job may not replace the outputs of one that was made otherwise; None where it may.
+
     Raises:
-        KnnvoteError: it is not a job's output folder, was made by another job, or is in use.
+        KnnvoteError: it is not a job's output folder, was made by a job that is not to be replaced, or is in use.
     """
     _refuse_other_folder(out, inputs)
     _refuse_links(out, inputs)
     try:
         with _locked(out):
             _refuse_one_place(out, inputs)
-            record = _take(out, made_from, inputs, stored_images)
+            record = _take(out, made_from, inputs, stored_images, why_not)
             Claim(out, made_from).check()
             try:
                 yield
@@ -111,17 +123,22 @@ def claimed(
                 Path(out.path, RECORDS).rmdir()
 
 
-def refuse_taken(out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile]) -> None:
-    """Refuse what a job of these inputs would refuse of its output folder; nothing is written.
+def refuse_taken(
+    out: Location,
+    made_from: dict[str, Any],
+    inputs: Sequence[InputFile],
+    why_not: Callable[[dict[str, Any]], str | None],
+) -> None:
+    """Refuse what a job of these inputs would refuse of its output folder, as `claimed` does; nothing is written.
 
     Raises:
-        KnnvoteError: it is not a job's output folder, or was made by another job.
+        KnnvoteError: it is not a job's output folder, or was made by a job that is not to be replaced.
     """
     _refuse_other_folder(out, inputs)
     _refuse_links(out, inputs)
     record = read_job_record(out)
     if record is not None:
-        _refuse_other_job(out, record, made_from)
+        _refuse_other_unless(out, record, made_from, inputs, why_not)
 
 
 def _refuse_other_folder(out: Location, inputs: Sequence[InputFile]) -> None:
@@ -177,7 +194,11 @@ def _locked(out: Location) -> AbstractContextManager[None]:
 
 
 def _take(
-    out: Location, made_from: dict[str, Any], inputs: Sequence[InputFile], stored_images: StoredImages
+    out: Location,
+    made_from: dict[str, Any],
+    inputs: Sequence[InputFile],
+    stored_images: StoredImages,
+    why_not: Callable[[dict[str, Any]], str | None],
 ) -> JobRecord:
     """Clear away what a killed job left, and write down whose the folder is and what its inputs are."""
     records = out / RECORDS
@@ -186,7 +207,7 @@ def _take(
             (records / name).remove()
     before = read_job_record(out)
     if before is not None:
-        _refuse_other_job(out, before, made_from)
+        _refuse_other_unless(out, before, made_from, inputs, why_not)
     known = {} if before is None else before.inputs
     for source in inputs:
         _refuse_replacing(out, known.get(source.relative), source)
@@ -229,8 +250,39 @@ class Claim:
 
 def _refuse_other_job(out: Location, before: JobRecord, made_from: dict[str, Any]) -> None:
     if differences := before.differences(made_from):
+        raise KnnvoteError(f"{_made_by_another(out, differences)}; give another {param('out')}, or remove it")
+
+
+def _refuse_other_unless(
+    out: Location,
+    before: JobRecord,
+    made_from: dict[str, Any],
+    inputs: Sequence[InputFile],
+    why_not: Callable[[dict[str, Any]], str | None],
+) -> None:
+    """Refuse the folder of another job unless all its outputs may be replaced."""
+    if differences := before.differences(made_from):
+        if (why := why_not(before.made_from)) is not None:
+            raise KnnvoteError(
+                f"{_made_by_another(out, differences)}; {why}: pass {param('overwrite=True')} to make all its outputs "
+                f"anew, or give another {param('out')}"
+            )
+        _refuse_leaving(out, before, inputs)
+
+
+def _made_by_another(out: Location, differences: Sequence[str]) -> str:
+    return f"{out} was made by another job: {'; '.join(differences)}"
+
+
+def _refuse_leaving(out: Location, before: JobRecord, inputs: Sequence[InputFile]) -> None:
+    """Refuse to replace some outputs of another job and leave those of inputs that are not given."""
+    given = {source.relative for source in inputs}
+    left = [name for name in before.inputs if name not in given and (out / name).is_file]
+    if left:
         raise KnnvoteError(
-            f"{out} was made by another job: {'; '.join(differences)}; give another {param('out')}, or remove it"
+            f"{out / left[0]} would stay as another job made it, for its input {before.inputs[left[0]]} is not given"
+            f"{f', nor are {len(left) - 1:,} others' if left[1:] else ''}: give all inputs of the folder, or another "
+            f"{param('out')}"
         )
 
 

@@ -229,6 +229,29 @@ def read_answers(output: Location, prefix: str, *names: str, kept: str | None = 
         raise KnnvoteError(f"cannot read {output}: {describe_error(error)}; run knnvote verify on its job") from error
 
 
+def in_step(
+    one: Iterator[list[pa.Array]], other: Iterator[list[pa.Array]]
+) -> Iterator[tuple[list[pa.Array], list[pa.Array]]]:
+    """Columns of two files of as many rows, which come in batches of other sizes, in batches of the same.
+
+    Raises:
+        KnnvoteError: one has more rows than the other.
+    """
+    held: list[list[pa.Array]] = [[], []]
+    sources = (one, other)
+    while True:
+        for place, source in enumerate(sources):
+            if not held[place] or not len(held[place][0]):
+                held[place] = next(source, [])
+        if not all(held):
+            if any(held):
+                raise KnnvoteError("one output has more rows than the other: knnvote verify says which is not whole")
+            return
+        n = min(len(columns[0]) for columns in held)
+        yield tuple([column[:n] for column in columns] for columns in held)  # type: ignore[misc]  # two
+        held = [[column[n:] for column in columns] for columns in held]
+
+
 def count_values(values: pa.Array) -> dict[Any, int]:
     """How often each value stands in an array."""
     return {pair["values"]: pair["counts"] for pair in values.value_counts().to_pylist()}

@@ -20,6 +20,7 @@ from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.locations import Location, locate
 from knnvote.indexer.index import Index
 
+from .again import why_not_replace
 from .engine import Engine, LocalEngine
 from .folder import claimed, plan_outputs
 from .output import tell_of_case
@@ -35,6 +36,7 @@ class Summary:
     Attributes:
         counts: rows of all output files by status, those of skipped files included.
         written: files made in this run.
+        decided: of these, files that follow from what an earlier job wrote, without a search.
         skipped: files that an earlier run had made from the same input.
         failed: path and reason of each file that could not be classified, as it is recorded in the output folder.
         seconds: wall time of this run.
@@ -53,6 +55,7 @@ class Summary:
 
     counts: Counts
     written: int
+    decided: int
     skipped: int
     failed: dict[str, str]
     seconds: float
@@ -75,6 +78,7 @@ class Summary:
         return {
             **asdict(self.counts),
             "files": {"written": self.written, "skipped": self.skipped, "failed": len(self.failed)},
+            "decided": self.decided,
             "failures": self.failed,
             "bad_example": self.bad_example,
             "unlike_stored": self.unlike_stored,
@@ -92,6 +96,7 @@ def run_job(
     threads: int | None = None,
     batch_size: int = BATCH_SIZE,
     fail_fast: bool = False,
+    overwrite: bool = False,
     progress: Callable[[int], None] = lambda _rows: None,
     tell_done: Callable[[int, int], None] = lambda _done, _files: None,
     engine: Engine | None = None,
@@ -106,13 +111,13 @@ def run_job(
         threads: of the search; None for as many as there are processors.
         batch_size: rows searched at a time; it changes speed and memory, never an answer.
         fail_fast: stop at the first file that fails.
+        overwrite: replace the outputs of a job with another index or options; what follows from them always does.
         progress: told the rows of each batch, and of each skipped file.
         tell_done: told after each file how many are done, and how many there are.
         engine: that does the files; None for this process.
 
     Raises:
-        KnnvoteError: the output folder is another job's or in use, two inputs have one output, or the output cannot
-        be written.
+        KnnvoteError: the output folder is another job's or in use, two inputs have one output, or it cannot be written.
         OptionError: an option does not fit the index.
 
     Example:
@@ -125,13 +130,12 @@ def run_job(
     _check_classifier(classifier)
     sources, out, options = find_inputs(inputs), locate(out), options or JobOptions()
     tell_of_case(answer_schema(classifier.index, **options.output.of_answers))  # which refuses what does not fit
-    tasks = plan_outputs(sources, out)
-    work = Work.of(classifier, options, out, threads=threads, batch_size=batch_size)
-    with claimed(out, work.made_from, sources, stored_images=classifier.stored_images):
+    tasks, work = plan_outputs(sources, out), Work.of(classifier, options, out, threads=threads, batch_size=batch_size)
+    why_not = why_not_replace(classifier, work, overwrite=overwrite)
+    with claimed(out, work.made_from, sources, stored_images=classifier.stored_images, why_not=why_not):
         at_work = (engine or LocalEngine(classifier)).run(work, tasks, progress)
         outcomes = _follow(at_work, len(tasks), fail_fast=fail_fast, tell_done=tell_done)
-        done = (task.target for task in tasks if task.target.is_file)
-        end_records(out, _failed(outcomes), next(done, None))
+        end_records(out, _failed(outcomes), next((task.target for task in tasks if task.target.is_file), None))
     return _sum_up(classifier.index, outcomes, time.perf_counter() - start)
 
 
@@ -164,6 +168,7 @@ def _sum_up(index: Index, outcomes: Sequence[Outcome], seconds: float) -> Summar
     return Summary(
         counts=sum((outcome.counts for outcome in outcomes), Counts()),
         written=len(written),
+        decided=sum(outcome.was_decided for outcome in written),
         skipped=sum(outcome.was_done for outcome in outcomes),
         failed=_failed(outcomes),
         seconds=seconds,

@@ -112,6 +112,7 @@ class Outcome:
         source: the input, as users know it.
         counts: rows of its output by status; none if it failed.
         was_done: an earlier run had made the output from the same input.
+        was_decided: it follows from an earlier job's output, without a search.
         bad_example: its first bad image, by file, row and reason, if it was read and has one.
         scale: of the images of its output, if this run made it.
         failure: why there is no output, with the parameters in it marked; None if there is one.
@@ -120,6 +121,7 @@ class Outcome:
     source: str
     counts: Counts = field(default_factory=Counts)
     was_done: bool = False
+    was_decided: bool = False
     bad_example: str | None = None
     scale: Scale = field(default_factory=Scale)
     failure: str | None = None

@@ -1,6 +1,6 @@
 """What classifies one file after the other, in this process or in any other that is given the same plain values."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, OK, Answer, answer_schema
 from knnvote.classify.classifier import Classifier
@@ -18,9 +19,11 @@ from knnvote.classify.search.blocks import LEAST_BLOCK
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, spelled_reasons
 from knnvote.data.files import atomic_write
 from knnvote.data.folders.partitions import partition_keys
+from knnvote.data.locations import Location
 from knnvote.data.reading import DecodedRows, ImageFile, open_images
 from knnvote.data.rows import RowFile, schema_metadata_without_images
 
+from .again import decided_again, follows
 from .folder import Claim
 from .output import ROW_GROUP, in_one_piece, kept_columns, row_groups, rows_in_group
 from .pipeline import Stages, map_ahead, open_stages, prefetch
@@ -69,45 +72,50 @@ class Worker:
         """
         source, seen = task.source, _Seen(progress)
         try:
-            done = finished_counts(task, self.work.made_from)
-            if done is not None:
-                progress(done.rows)
-                return Outcome(source=source.shown, counts=done, was_done=True)
-            self._write_file(task, seen)
+            receipt = receipt_of(task)
+            if receipt is not None and receipt.made_from == self.work.made_from:
+                progress(receipt.counts.rows)
+                return Outcome(source=source.shown, counts=receipt.counts, was_done=True)
+            does_follow = receipt is not None and follows(self.classifier, self.work.made_from, task.target, receipt)
+            earlier = task.target if does_follow else None
+            self._write_file(task, seen, earlier)
         except ImageFileError as error:  # of the input alone: other files may go well
             return Outcome(source=source.shown, bad_example=seen.bad_example, failure=error.marked)
-        return Outcome(source=source.shown, counts=seen.counts, bad_example=seen.bad_example, scale=seen.scale)
+        return Outcome(
+            source=source.shown,
+            counts=seen.counts,
+            was_decided=earlier is not None,
+            bad_example=seen.bad_example,
+            scale=seen.scale,
+        )
 
-    def _write_file(self, task: Task, seen: "_Seen") -> None:
+    def _write_file(self, task: Task, seen: "_Seen", earlier: Location | None) -> None:
         out = self.work.out
         scratch = Path(out.path) / RECORDS if out.is_local else None
         recognise = partial(self.classifier.recognise, options=self.work.options.images)
         with atomic_write(task.target, scratch=scratch) as stream:
             with open_images(task.source, recognise) as images:
-                receipt = self._write_answers(images, task.source.describe(), stream, seen)
+                receipt = self._write_answers(images, task.source.describe(), stream, seen, earlier)
             seal(stream, receipt)
             self.claim.check()
 
-    def _write_answers(self, images: ImageFile, described: dict[str, Any], stream: BinaryIO, seen: "_Seen") -> bytes:
+    def _write_answers(
+        self, images: ImageFile, described: dict[str, Any], stream: BinaryIO, seen: "_Seen", earlier: Location | None
+    ) -> bytes:
         """Write the answers to a file's rows, and its receipt, which is not sealed yet; returns that."""
         options = self.work.options
         columns, schema = plan_columns(self.classifier, images, options)
         k, classes = self.classifier.rule.k, len(self.classifier.index.classes)
         kept_rows = images.rows.rows_to_hold(columns, ROW_GROUP)
         rows = rows_in_group(kept_rows, options.output, k=k, classes=classes)
-        answered = self._answered(images, columns, rows)
-
-        def tables() -> Iterator[pa.Table]:
-            for batch, answer, scale in answered:
-                seen.add(answer, scale, images.rows)
-                kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
-                added = answer.to_table(**options.output.of_answers)
-                yield pa.Table.from_arrays([*kept, *added.columns], schema=schema)
-                seen.progress(batch.num_rows)
-
+        if earlier is None:
+            arrays = self._searched(images, columns, rows, seen)
+        else:
+            arrays = self._decided(images, columns, earlier, seen)
+        tables = (pa.Table.from_arrays(batch, schema=schema) for batch in arrays)
         try:
             with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-                for group in row_groups(tables(), schema, rows):
+                for group in row_groups(tables, schema, rows):
                     with images.source.content_told():
                         joined = in_one_piece(group)
                     writer.write_table(joined)
@@ -131,6 +139,24 @@ class Worker:
         decoded = prefetch(queries, self.stages.reading)
         return map_ahead(answer, decoded, self.stages.searching, self.stages.searches)
 
+    def _searched(self, images: ImageFile, columns: list[str], rows: int, seen: "_Seen") -> Iterator[list[pa.Array]]:
+        """Kept columns and answers, so many rows at most at a time."""
+        for batch, answer, scale in self._answered(images, columns, rows):
+            seen.add(answer.status, answer.reason, images.rows, scale)
+            kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
+            yield [*kept, *answer.to_table(**self.work.options.output.of_answers).columns]
+            seen.progress(batch.num_rows)
+
+    def _decided(
+        self, images: ImageFile, columns: Sequence[str], earlier: Location, seen: "_Seen"
+    ) -> Iterator[list[pa.Array]]:
+        """The same where they follow from an earlier output."""
+        added = answer_schema(self.classifier.index, **self.work.options.output.of_answers)
+        for arrays, decision in decided_again(images, columns, earlier, added, self.classifier.rule):
+            seen.add(decision.status, decision.reason, images.rows)
+            yield arrays
+            seen.progress(len(decision.status))
+
 
 @dataclass
 class _Seen:
@@ -148,13 +174,15 @@ class _Seen:
     bad_example: str | None = None
     scale: Scale = field(default_factory=Scale)
 
-    def add(self, answer: Answer, scale: Scale, rows: RowFile) -> None:
+    def add(
+        self, status: NDArray[np.object_], reason: NDArray[np.object_], rows: RowFile, scale: Scale | None = None
+    ) -> None:
         """Take the next batch into account."""
-        bad = np.flatnonzero(answer.status == BAD_IMAGE)
+        bad = np.flatnonzero(status == BAD_IMAGE)
         if len(bad) and self.bad_example is None:
-            self.bad_example = f"{rows.row_name(self.counts.rows + int(bad[0]))}: {answer.reason[bad[0]]}"
-        self.counts += _count(answer)
-        self.scale += scale
+            self.bad_example = f"{rows.row_name(self.counts.rows + int(bad[0]))}: {reason[bad[0]]}"
+        self.counts += _count(status)
+        self.scale += scale or Scale()
 
 
 def _open_classifier(work: Work) -> Classifier:
@@ -188,16 +216,15 @@ def _answer(
     return batch, classifier.answer(xq, bad), scale
 
 
-def _count(answer: Answer) -> Counts:
-    by_status = {status: int(np.count_nonzero(answer.status == status)) for status in (OK, ABSTAINED, BAD_IMAGE)}
-    return Counts(rows=len(answer.status), **by_status)
+def _count(status: NDArray[np.object_]) -> Counts:
+    return Counts(
+        rows=len(status), **{name: int(np.count_nonzero(status == name)) for name in (OK, ABSTAINED, BAD_IMAGE)}
+    )
 
 
-def finished_counts(task: Task, made_from: dict[str, Any]) -> Counts | None:
-    """Counts of an output file that was made from this input by this job, if there is one."""
+def receipt_of(task: Task) -> Receipt | None:
+    """The receipt of an output that was made from this input as it is, by whatever job, if there is one."""
     receipt = read_receipt(task.target)
-    if receipt is None or receipt.made_from != made_from:
+    if receipt is None or receipt.input.get("size") != task.source.size or receipt.input != task.source.describe():
         return None
-    if receipt.input.get("size") != task.source.size or receipt.input != task.source.describe():
-        return None
-    return receipt.counts
+    return receipt

@@ -44,6 +44,15 @@ class Searcher(ABC):
         """Whether labels are promised by another search than their confidences."""
         return False
 
+    def finds_the_same(
+        self,
+        index: Index,  # noqa: ARG002  # of some kinds it depends on all
+        one: tuple[Rule, Promise],  # noqa: ARG002
+        other: tuple[Rule, Promise],  # noqa: ARG002
+    ) -> bool:
+        """Whether two rules that differ in when to abstain alone, each with what it asks, find the same."""
+        return True
+
     def why_no_promise(self, index: Index, rule: Rule) -> str | None:  # noqa: ARG002  # no promise, nothing missing
         """Why nothing was measured for the answers under a rule; None where it was, or need not be."""
         return None
@@ -79,6 +88,12 @@ class _Adaptive(Searcher):
 
     def promises_differ(self, index: Index, rule: Rule) -> bool:
         return rungs_for(index, rule, "label") != rungs_for(index, rule, "confidence")
+
+    def finds_the_same(self, index: Index, one: tuple[Rule, Promise], other: tuple[Rule, Promise]) -> bool:
+        rungs = rungs_for(index, *one)
+        # That an image is too far is asked of exact search, and whether it is may keep a rung from settling it.
+        is_far_alike = rungs == (EXACT,) or one[0].max_distance == other[0].max_distance
+        return rungs == rungs_for(index, *other) and is_far_alike
 
     def why_no_promise(self, index: Index, rule: Rule) -> str | None:
         return None if self.is_exact(index, rule.k) else why_untuned(index, rule)

@@ -86,6 +86,11 @@ def promises_differ(index: Index, rule: Rule) -> bool:
     return SEARCHERS[index.kind].promises_differ(index, rule)
 
 
+def finds_the_same(index: Index, one: tuple[Rule, Promise], other: tuple[Rule, Promise]) -> bool:
+    """Whether `find` gives every query the same, rungs too, by two rules that differ in when to abstain alone."""
+    return SEARCHERS[index.kind].finds_the_same(index, one, other)
+
+
 def why_no_promise(index: Index, rule: Rule) -> str | None:
     """Why nothing was measured for the answers of an index under a rule; None where it was, or need not be."""
     return SEARCHERS[index.kind].why_no_promise(index, rule)

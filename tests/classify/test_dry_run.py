@@ -127,6 +127,11 @@ def test_what_the_command_would_refuse_is_refused(tmp_path, invoke, exact_index,
     assert invoke("classify", exact_index, test, "--out", "out").code == 0
     told = invoke("classify", exact_index, test, "--out", "out", "--k", "3", "--dry-run")
     assert (told.code, "out was made by another job" in told.stderr) == (1, True)
+    told = invoke("classify", exact_index, test, "--out", "out", "--k", "3", "--dry-run", "--overwrite")
+    assert (told.code, told.stdout.splitlines()[1].rstrip()) == (0, "rows    450 of 1 file, measured on 450")
+    told = invoke("classify", exact_index, test, "--out", "out", "--min-confidence", "0.9", "--dry-run")
+    assert told.code == 0
+    assert told.stdout.splitlines()[1].rstrip() == "rows    0 of 0 files; 1 without a search, measured on 0"
     with pytest.raises(KnnvoteError, match="index folder"):
         dry_job(Classifier.open(exact_index), test, locate(exact_index), JobOptions(), threads=1, batch_size=9)
 
@@ -142,7 +147,7 @@ def test_the_commands_tell_a_dry_run(tmp_path, invoke, exact_index, digits_folde
     assert [line.split()[0] for line in lines[2:6]] == ["read", "search", "writes", "failed"]
     assert lines[5].startswith("failed cannot read in/broken.parquet as Parquet")
     found = json.loads(invoke("classify", exact_index, "in", "--out", "out", "--dry-run", "--json").stdout)
-    assert found.keys() == {"out", "files", "done", "rows", "measured", "steps", "bytes", "failed"}
+    assert found.keys() == {"out", "files", "done", "decided", "rows", "measured", "steps", "bytes", "failed"}
     assert found["steps"]["search"].keys() == {"low", "high"}
     assert not (tmp_path / "out").exists()
     told = invoke("index", digits_folder / "train.parquet", "--out", "x.knn", "--dry-run", "--limit", "200")

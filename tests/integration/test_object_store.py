@@ -156,6 +156,17 @@ def test_a_rerun_skips_what_is_done_and_redoes_an_input_that_changed(store, work
     assert verified.code == 0, verified.stderr
 
 
+def test_other_limits_replace_outputs_in_the_store_without_a_search(store, command, tmp_path):
+    assert files(command("classify", "x.knn", uri("in"), "--out", uri("h"), "--json"))["written"] == FILES
+    limits = ("--min-confidence", "0.8", "--json")
+    done = command("classify", "x.knn", uri("in"), "--out", uri("h"), *limits)
+    assert (files(done)["written"], json.loads(done.stdout)["decided"]) == (FILES, FILES)
+    assert json.loads(command("classify", "x.knn", uri("in"), "--out", tmp_path / "h", *limits).stdout)["decided"] == 0
+    assert stored_outputs(store, "h") == outputs_below(tmp_path / "h")
+    assert {*store.objects("h/")} - {"h/"} == {f"h/{name}" for name in (ENDED, *outputs_below(tmp_path / "h"))}
+    assert command("verify", uri("h")).code == 0
+
+
 def test_a_job_killed_at_a_request_that_writes_leaves_whole_objects_and_is_completed_by_a_rerun(store, work, command):
     """At every third one, of which each other one is done by the store all the same."""
     assert command("classify", "x.knn", "in/0", "--out", uri("quiet")).code == 0

@@ -254,6 +254,7 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
     succeed(run, ["classify", str(work / "x.knn"), str(work / "changed" / "in"), "--out", str(work / "stale")])
     shutil.rmtree(work / "changed")  # outputs of files that are still there are not replaced by those of others
     job = ("classify", str(work / "x.knn"), str(work / "in"), "--json", *one)
+    succeed(run, [*job, "--out", str(work / "first")])
     x, train, of_older = str(work / "x.knn"), str(work / "train.parquet"), str(work / "older")
     succeed(run, ["classify", x, str(work / "older.parquet"), "--out", of_older])
     succeed(run, [*adaptive, "--out", str(work / "tuned.knn")])
@@ -265,6 +266,8 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
     return [
         JobTask(name="classify", arguments=job),
         JobTask(name="classify-changed", arguments=job, before=work / "stale"),
+        JobTask(name="classify-again", arguments=(*job, "--min-confidence", "0.7"), before=work / "first"),
+        JobTask(name="classify-overwrite", arguments=(*job, "--k", "3", "--overwrite"), before=work / "first"),
         IndexTask(name="index", arguments=index, repeat=(*index, "--overwrite")),
         IndexTask(name="index-overwrite", arguments=(*index, "--overwrite"), before=work / "older.knn"),
         IndexTask(name="index-adaptive", arguments=adaptive, repeat=(*adaptive, "--overwrite")),

@@ -71,6 +71,7 @@ _SOME_FAILED = 3  # the exit code
 @click.option("--prefix", default="", metavar="TEXT", help="Before the names of the columns that are added.")
 @image_options
 @seen_options
+@click.option("--overwrite", is_flag=True, help="Replace the outputs of a job with another index or other options.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first file that fails.")
 @click.option(
     "--fail-if-bad",
@@ -96,6 +97,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     shape: tuple[int, ...] | None,
     grayscale: bool,
     background: Background | None,
+    overwrite: bool,
     fail_fast: bool,
     fail_if_bad: float | None,
     batch_size: int | None,
@@ -124,7 +126,10 @@ def classify(  # noqa: PLR0917  # click passes options by name
 
         from .tables.dry_run import print_dry_run
 
-        found = dry_job(classifier, inputs, folder, options, threads=threads, batch_size=batch_size or BATCH_SIZE)
+        batch_size = batch_size or BATCH_SIZE
+        found = dry_job(
+            classifier, inputs, folder, options, threads=threads, batch_size=batch_size, overwrite=overwrite
+        )
         end(found, file=None, write=lambda _page: None, as_json=as_json, print_table=print_dry_run)
         return
     with row_progress("classifying", inputs) as progress:
@@ -136,6 +141,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
             threads=threads,
             batch_size=batch_size or BATCH_SIZE,
             fail_fast=fail_fast,
+            overwrite=overwrite,
             progress=progress,
             tell_done=words.of_job,
         )
@@ -241,11 +247,12 @@ def _talk_summary(folder: str, summary: "Summary", images: Sequence[str]) -> Non
     if summary.unlike_stored is not None:
         talk(f"note: {summary.unlike_stored}")
     counts = summary.counts
+    decided = f" ({summary.decided:,} without a search)" if summary.decided else ""
     talk(
         f"{folder}: {counts.rows:,} rows "
         f"({counts.ok:,} ok, {counts.abstained:,} abstained, {counts.bad_image:,} bad images); "
-        f"files: {summary.written:,} written, {summary.skipped:,} skipped as done, {len(summary.failed):,} failed; "
-        f"{summary.seconds:.1f} s"
+        f"files: {summary.written:,} written{decided}, {summary.skipped:,} skipped as done, "
+        f"{len(summary.failed):,} failed; {summary.seconds:.1f} s"
     )
     if summary.has_no_answer:
         talk(f"error: no row got an answer; knnvote inspect {shlex.quote(images[0])} tells how its images are read")

@@ -12,9 +12,9 @@ from scipy.stats import binomtest
 
 import knnvote.classify.job.output
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.job.diff import _in_step, diff_jobs
+from knnvote.classify.job.diff import diff_jobs
 from knnvote.classify.job.finished import FinishedJob
-from knnvote.classify.job.output import OutputOptions
+from knnvote.classify.job.output import OutputOptions, in_step
 from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
 from knnvote.classify.vote import Rule
@@ -150,14 +150,14 @@ def test_answers_that_are_never_equal_and_numbers_of_a_regression_are_refused(jo
 
 
 @pytest.mark.parametrize(("one", "other"), [([3, 3, 1], [7]), ([0, 7], [2, 0, 5]), ([], []), ([7], [7])])
-def test_batches_of_two_files_come_in_step(one, other):
+def test_batches_of_two_files_comein_step(one, other):
     def batches(sizes):
         for start, size in zip(np.cumsum([0, *sizes]), sizes, strict=False):
             yield [pa.array(range(start, start + size), pa.int64()), pa.array(["x"] * size, pa.string())]
 
-    pairs = list(_in_step(batches(one), batches(other)))
+    pairs = list(in_step(batches(one), batches(other)))
     assert [row for left, _ in pairs for row in left[0].to_pylist()] == list(range(sum(one)))
     assert all(left[0].equals(right[0]) for left, right in pairs)
     if one:
         with pytest.raises(KnnvoteError, match="one output has more rows than the other"):
-            list(_in_step(batches([*one, 1]), batches(other)))
+            list(in_step(batches([*one, 1]), batches(other)))

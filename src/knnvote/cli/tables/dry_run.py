@@ -11,7 +11,8 @@ def print_dry_run(found: DryRun) -> None:
     table = new_list(f"{found.out}: nothing was written")
     files = f"{found.files:,} file{'' if found.files == 1 else 's'}"
     done = f"; {found.done:,} done already" if found.done else ""
-    add_row(table, "rows", f"{found.rows:,} of {files}{done}, measured on {found.measured:,}")
+    decided = f"; {found.decided:,} without a search" if found.decided else ""
+    add_row(table, "rows", f"{found.rows:,} of {files}{done}{decided}, measured on {found.measured:,}")
     for name, seconds in found.steps.items():
         add_row(table, name, _spread(seconds))
     add_row(table, "writes", f"about {show_bytes(found.bytes)}")

@@ -1,0 +1,43 @@
+"""Whether an answer is given: it is withheld where a rule abstains, and where there is no image."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from .answer import ABSTAINED, BAD_IMAGE, OK
+from .vote import Rule
+
+
+class Decision(NamedTuple):
+    """What is said of nq images whose vote is known: as in `Answer`."""
+
+    prediction: pa.Array
+    status: NDArray[np.object_]
+    reason: NDArray[np.object_]
+
+
+def decide(
+    rule: Rule, best: pa.Array, distance: NDArray[np.float64], confidence: NDArray[np.float64], bad: dict[int, str]
+) -> Decision:
+    """Give answers, or withhold them.
+
+    Args:
+        rule: that says when to abstain.
+        best: (nq,) what the vote gave.
+        distance: (nq,) to the nearest neighbour; NaN for bad rows.
+        confidence: (nq,) of the vote; NaN for bad rows and for regression.
+        bad: rows that are no image, each with the reason.
+    """
+    status, reason = np.full(len(best), OK, dtype=object), np.full(len(best), None, dtype=object)
+    if rule.min_confidence is not None:
+        unsure = confidence < rule.min_confidence
+        status[unsure], reason[unsure] = ABSTAINED, f"confidence below {rule.min_confidence:g}"
+    if rule.max_distance is not None:
+        far = distance > rule.max_distance
+        status[far], reason[far] = ABSTAINED, f"nearest neighbour farther than {rule.max_distance:g}"
+    status[list(bad)], reason[list(bad)] = BAD_IMAGE, list(bad.values())
+    prediction = pc.if_else(pa.array(status == OK, pa.bool_()), best, pa.scalar(None, best.type))
+    return Decision(prediction, status, reason)
