@@ -91,10 +91,24 @@ def judge(
     if not places:
         return None
     pairs = [(truth[place], predicted[place]) for place in places]
+    bands = _bands(confidence[places], np.array([true == label for true, label in pairs]))
+    return judge_counts(Counter(pairs), classes, bands)
+
+
+def judge_counts(pairs: Counter[tuple[Any, Any]], classes: Sequence[Any], bands: list[Band]) -> Judgement:
+    """Judge pairs of a true label and a predicted one that are counted already.
+
+    Args:
+        pairs: how many images have each.
+        classes: of the index, in order.
+        bands: of their confidence.
+    """
     unknown = sorted({true for true, _ in pairs} - set(classes), key=str)
     order = {label: i for i, label in enumerate([*classes, *unknown])}
-    images = Counter(true for true, _ in pairs)
-    right = Counter(true for true, label in pairs if true == label)
+    images, right = Counter[Any](), Counter[Any]()
+    for (true, label), n in pairs.items():
+        images[true] += n
+        right[true] += n * (true == label)
     return Judgement(
         classes=[
             ClassAccuracy(label=true, images=images[true], accuracy=share_interval(right[true], images[true]))
@@ -102,11 +116,9 @@ def judge(
         ],
         confusion=[
             Confusion(truth=true, label=label, images=n)
-            for (true, label), n in sorted(
-                Counter(pairs).items(), key=lambda counted: [order[label] for label in counted[0]]
-            )
+            for (true, label), n in sorted(pairs.items(), key=lambda counted: [order[label] for label in counted[0]])
         ],
-        confidence=_bands(confidence[places], np.array([true == label for true, label in pairs])),
+        confidence=bands,
     )
 
 

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from knnvote.classify.job.diff import JobDiff
+from knnvote.classify.judgement.diff import JobDiff
 from knnvote.data.errors import as_recorded, spelled
 from knnvote.indexer.labels import show_class
 
@@ -21,5 +21,6 @@ def write_diff(path: Path, diff: JobDiff) -> None:
         "diff.html.j2",
         diff=diff,
         differences=[spelled(words, as_recorded) for words in diff.differences],
+        note=None if diff.note is None else spelled(diff.note, as_recorded),
         name=partial(show_class, names=None),
     )

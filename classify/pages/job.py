@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from knnvote.classify.job.report import JobReport, ReportedRow
+from knnvote.classify.judgement.job import JobAccuracy
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
 from .page import write_page
 from .thumbnails import Thumbnail, thumbnail
 from .voters import Voter, show_voters
+
+_CONFUSIONS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +28,8 @@ class ShownRow:
     voters: list[Voter]
 
 
-def write_job(path: Path, report: JobReport, index: Index | None) -> None:
-    """Write the page of what `report_job` found.
+def write_job(path: Path, report: JobReport, index: Index | None, accuracy: JobAccuracy | None = None) -> None:
+    """Write the page of what `report_job` found, and of what `judge_job` did where there are true labels.
 
     Raises:
         KnnvoteError: the page cannot be written.
@@ -37,6 +40,8 @@ def write_job(path: Path, report: JobReport, index: Index | None) -> None:
         path,
         "job.html.j2",
         report=report,
+        accuracy=accuracy,
+        confusions=[] if accuracy is None else accuracy.judgement.commonest_confusions[:_CONFUSIONS],
         facts=report.facts,
         rule=rule_sentence(report),
         has_pictures=not rows or bool(report.unread) or any(row.pixels is not None for row in rows),

@@ -37,6 +37,7 @@ EXAMPLES = (
     "map",
     "suspects",
     "report",
+    "diff",
     "inspect",
     "verify",
     "add",
@@ -289,13 +290,15 @@ def test_the_examples_of_the_help_run_one_after_the_other_in_a_fresh_folder(tmp_
     for command in EXAMPLES:
         program, *arguments = shlex.split(example(command))
         assert program == "knnvote"
+        if command == "diff":  # of a job and another
+            shutil.copytree(tmp_path / "predictions", tmp_path / "others")
         done = run_apart(arguments, cwd=tmp_path)
         assert done.code == 0, f"{command}: {done.stderr}"
         assert "Traceback" not in done.stderr
         # What a command is asked for is data on stdout; that work was done is talk on stderr.
-        is_data = command in {"sample", "compare", "suspects", "inspect", "demo"}
+        is_data = command in {"sample", "compare", "suspects", "report", "diff", "inspect", "demo"}
         assert bool(done.stdout) == is_data, command
-        assert bool(done.stderr) != is_data or command == "suspects", command
+        assert bool(done.stderr) != is_data or command in {"suspects", "report"}, command
     assert pq.read_metadata(tmp_path / "predictions" / "test.parquet").num_rows == 450
     assert pq.read_metadata(tmp_path / "images.parquet").num_rows == 5
     assert (tmp_path / "knnvote-demo" / "exact.knn").is_dir()

@@ -16,8 +16,8 @@ from .talk import end
 @json_option
 def diff(first: str, second: str, label_column: str | None, report: Path | None, as_json: bool) -> None:
     """Compare the answers of two jobs over the same inputs: which rows changed, and for better or worse."""
-    from knnvote.classify.job.diff import diff_jobs
     from knnvote.classify.job.finished import FinishedJob
+    from knnvote.classify.judgement.diff import diff_jobs
     from knnvote.data.locations import locate
 
     from .tables.diff import print_diff

@@ -20,7 +20,7 @@ from .options import (
     seed_option,
     seen_options,
 )
-from .talk import talk, talk_written
+from .talk import talk, talk_note, talk_written
 
 
 @click.command(epilog=example("knnvote show digits/test.parquet"))
@@ -103,15 +103,29 @@ def map_space(index_folder: str, k: int | None, weights: Any, seed: int, out: Pa
 @click.command(epilog=example("knnvote report predictions"))
 @click.argument("folder", metavar="OUT")
 @click.option("--index", "index_folder", metavar="INDEX", help="The job's index: shows the neighbours that voted.")
+@label_column_option
 @click.option("--out", metavar="FILE", default="report.html", show_default=True, callback=parse_page, help="The page.")
-def report(folder: str, index_folder: str | None, out: Path) -> None:
-    """Write a page of a finished job: how its answers spread, and the rows to look at."""
+def report(folder: str, index_folder: str | None, label_column: str | None, out: Path) -> None:
+    """Write a page of a finished job: how good its answers are, how they spread, and the rows to look at."""
     from knnvote.classify.job.finished import FinishedJob
     from knnvote.classify.job.report import report_job
+    from knnvote.classify.judgement.job import judge_job
+    from knnvote.classify.judgement.truth import TruthError
     from knnvote.classify.pages.job import write_job
     from knnvote.data.locations import locate
     from knnvote.indexer.folder.open import open_index
 
-    index = None if index_folder is None else open_index(index_folder)
-    write_job(out, report_job(FinishedJob.open(locate(folder)), index), index)
+    from .tables.accuracy import print_accuracy
+
+    index, job = None if index_folder is None else open_index(index_folder), FinishedJob.open(locate(folder))
+    found, accuracy = report_job(job, index), None
+    try:
+        accuracy = judge_job(job, label_column)
+    except TruthError as error:
+        if label_column is not None:
+            raise
+        talk_note(f"no row is judged: {error.marked}")
+    write_job(out, found, index, accuracy)
     talk_written(out)
+    if accuracy is not None:
+        print_accuracy(accuracy)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from knnvote.classify.job.diff import Change, JobDiff
+from knnvote.classify.judgement.diff import Change, JobDiff
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.indexer.labels import show_class
@@ -25,6 +25,8 @@ def print_diff(diff: JobDiff) -> None:
     _print_changes("label before", diff.labels, is_judged=diff.judged is not None)
     _print_changes("status before", diff.statuses, is_judged=diff.judged is not None)
     _print_judged(diff)
+    if diff.note is not None:
+        print_text(f"note: no row is judged: {spelled(diff.note, as_typed)}")
 
 
 def _print_changes(header: str, changes: Sequence[Change], *, is_judged: bool) -> None:

@@ -12,11 +12,11 @@ from scipy.stats import binomtest
 
 import knnvote.classify.job.output
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.job.diff import diff_jobs
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.output import OutputOptions, in_step
 from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
+from knnvote.classify.judgement.diff import diff_jobs
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import locate

@@ -10,6 +10,11 @@ from knnvote.data.locations import Location
 from knnvote.data.text import describe_error
 from knnvote.indexer.labels import find_label, true_labels
 
+
+class TruthError(ImageFileError):
+    """What stands in a column cannot be the true labels of a job's rows."""
+
+
 _ADDED = (
     *("prediction", "confidence", "distance", "best", "second", "margin", "status", "reason"),
     *("neighbors", "rung", "probabilities"),
@@ -41,12 +46,12 @@ def read_truth(output: Location, column: str, labels: pa.Array, like: pa.DataTyp
     """Labels (n,) of an output's column, to be compared with answers of a type; None where there is none.
 
     Raises:
-        ImageFileError: they cannot be compared.
+        TruthError: they cannot be compared.
     """
     try:
         return true_labels(labels, like)
     except KnnvoteError as error:
-        raise ImageFileError(
+        raise TruthError(
             f"{output}: labels in column {column!r} are {error.marked}: "
             f"name the right column with {param('label_column')}"
         ) from error

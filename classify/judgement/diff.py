@@ -1,7 +1,8 @@
 """Two jobs over the same inputs: which rows got another answer, and whether for better or worse."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,13 @@ from numpy.typing import NDArray
 from knnvote.classify.answer import OK
 from knnvote.classify.evaluation.mcnemar import Difference, difference
 from knnvote.classify.interval import share_interval
+from knnvote.classify.job.finished import FinishedJob
+from knnvote.classify.job.output import in_step, read_answers
 from knnvote.data.errors import KnnvoteError, as_recorded, spelled
 from knnvote.indexer.labels import common_label_type
 from knnvote.indexer.rungs import Interval
 
-from .finished import FinishedJob
-from .output import in_step, read_answers
-from .truth import read_truth, truth_column
+from .truth import TruthError, read_truth, truth_column
 
 _FIRST = 3  # rows of each change
 
@@ -101,6 +102,7 @@ class JobDiff:
         labels: rows with another label, by the two, the most first.
         statuses: rows with another status.
         judged: the first job and the second, None where no row has a true label.
+        note: why labels that the outputs keep are not the true ones, with parameters marked; None where they may be.
     """
 
     first: str
@@ -113,6 +115,7 @@ class JobDiff:
     labels: list[Change]
     statuses: list[Change]
     judged: tuple[Judged, Judged] | None
+    note: str | None
 
     @property
     def changed(self) -> int:
@@ -142,6 +145,7 @@ class JobDiff:
             "changed": self.changed,
             "labels": [asdict(change) for change in self.labels],
             "statuses": [asdict(change) for change in self.statuses],
+            "note": None if self.note is None else spelled(self.note, as_recorded),
             "truth": None
             if self.judged is None or accuracies is None
             else {
@@ -173,10 +177,14 @@ def diff_jobs(first: FinishedJob, second: FinishedJob, *, label_column: str | No
             f"{first.out} and {second.out} have no output of the same input{why}: "
             "give two jobs that classified the same files"
         )
-    found = _Tally()
-    for name in same:
-        for rows in _read(first, second, name, label_column):
-            found.add(name, rows)
+    note = None
+    try:
+        found = _count_all(same, partial(_read, first, second, label_column=label_column))
+    except TruthError as error:
+        if label_column is not None:
+            raise
+        note = error.marked
+        found = _count_all(same, partial(_read, first, second, is_judged=False))
     return JobDiff(
         first=first.out.shown,
         second=second.out.shown,
@@ -188,6 +196,7 @@ def diff_jobs(first: FinishedJob, second: FinishedJob, *, label_column: str | No
         labels=_most_first(found.labels),
         statuses=_most_first(found.statuses),
         judged=found.judged if found.judged[0].labelled else None,
+        note=note,
     )
 
 
@@ -208,9 +217,11 @@ class _Rows:
     truth: list[Any] | None
 
 
-def _read(first: FinishedJob, second: FinishedJob, name: str, label_column: str | None) -> Iterator[_Rows]:
-    """The rows of an output of both jobs, and their true labels where an output keeps them."""
-    keeper, column = _find_truth(first, second, name, label_column)
+def _read(
+    first: FinishedJob, second: FinishedJob, name: str, *, label_column: str | None = None, is_judged: bool = True
+) -> Iterator[_Rows]:
+    """The rows of an output of both jobs, and their true labels where they are judged and an output keeps them."""
+    keeper, column = _find_truth(first, second, name, label_column) if is_judged else (first, None)
     answers = [
         read_answers(job.out / name, job.record.prefix, "prediction", "status", kept=column if job is keeper else None)
         for job in (first, second)
@@ -300,6 +311,14 @@ class _Tally:
             judged.right += int(right.sum())
             found.append(right)
         return found[0], found[1]
+
+
+def _count_all(names: Sequence[str], read: Callable[[str], Iterator[_Rows]]) -> _Tally:
+    found = _Tally()
+    for name in names:
+        for rows in read(name):
+            found.add(name, rows)
+    return found
 
 
 def _count(changes: dict[tuple[Any, Any], Change], file: str, rows: pa.Table) -> None:

@@ -1,0 +1,21 @@
+"""What ``report`` says of a job whose outputs keep true labels."""
+
+from knnvote.classify.judgement.job import JobAccuracy
+from knnvote.indexer.rungs import Interval
+
+from .table import print_text
+
+
+def print_accuracy(found: JobAccuracy) -> None:
+    """How good a job is, on stdout."""
+    print_text(f"{found.rows:,} rows with a true label: the best guess is right for {_show(found.accuracy)}")
+    share = found.accepted / found.rows
+    if found.accuracy_of_accepted is None:
+        print_text("none of them is accepted")
+    else:
+        of_accepted = _show(found.accuracy_of_accepted)
+        print_text(f"{found.accepted:,} of them ({share:.2%}) are accepted: the label is right for {of_accepted}")
+
+
+def _show(share: Interval) -> str:
+    return f"{share.value:.4f} (95% interval {share.low:.4f}-{share.high:.4f})"

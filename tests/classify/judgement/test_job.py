@@ -1,0 +1,115 @@
+"""How good a job is by the labels that its outputs keep, against a count row by row in plain Python."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import knnvote.classify.judgement.job
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.interval import share_interval
+from knnvote.classify.job.finished import FinishedJob
+from knnvote.classify.job.output import OutputOptions
+from knnvote.classify.job.run import run_job
+from knnvote.classify.job.work import JobOptions
+from knnvote.classify.judgement.job import judge_job
+from knnvote.classify.judgement.truth import TruthError
+from knnvote.classify.vote import Rule
+from knnvote.data.locations import locate
+from knnvote.data.tables import image_table, write_table
+from knnvote.indexer.build import index_arrays
+
+RNG = np.random.default_rng(6)
+LABELS = RNG.integers(0, 4, 500)
+IMAGES = np.clip(LABELS[:, None, None] * 50 + RNG.integers(-90, 90, (500, 4, 4)), 0, 255).astype(float)
+FILES = {"a.parquet": slice(200, 330), "below/b.parquet": slice(330, 500)}
+KINDS = {
+    "numbers": (LABELS, LABELS),
+    "floats": (LABELS, LABELS.astype(float)),  # as pandas holds integers with gaps
+    "text": (np.array(["ash", "béch", "elm", "oak"])[LABELS],) * 2,
+}
+
+
+def classify(labels, truth, **output):
+    """A job of two files with a bad image, a row without label and one of a label that is not stored."""
+    images = IMAGES.copy()
+    images[210, 0, 0] = np.nan
+    index_arrays(IMAGES[:200], labels[:200], Path("x.knn"), is_regression=labels.dtype.kind == "f")
+    for name, rows in FILES.items():
+        column = truth[rows].tolist()
+        column[7], column[9] = None, "new" if isinstance(column[9], str) else 9
+        table = image_table(images[rows]).append_column("label", pa.array(column))
+        write_table(table.append_column("n", pa.array(map(str, range(len(column))))), Path("in") / name)
+    limit = None if labels.dtype.kind == "f" else 0.7
+    options = JobOptions(output=OutputOptions(prefix="knn_", **output))
+    run_job(Classifier.open("x.knn", Rule(min_confidence=limit)), "in", "out", options)
+    return FinishedJob.open(locate("out"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_best_guesses_and_accepted_labels_are_counted(tmp_path, monkeypatch, invoke, kind):
+    monkeypatch.chdir(tmp_path)
+    found = judge_job(classify(*KINDS[kind]))
+    rows = [row for name in FILES for row in pq.read_table(Path("out") / name).to_pylist()]
+    rows = [row for row in rows if row["label"] is not None and row["knn_best"] is not None]
+    right = [row["knn_best"] == row["label"] for row in rows]
+    accepted = [hit for row, hit in zip(rows, right, strict=True) if row["knn_status"] == "ok"]
+    assert (found.rows, found.accuracy) == (297, share_interval(sum(right), 297))
+    assert 0 < len(accepted) < 297
+    assert found.accepted == len(accepted)
+    assert found.accuracy_of_accepted == share_interval(sum(accepted), len(accepted))
+    pairs = Counter((row["label"], row["knn_best"]) for row in rows)
+    assert {(pair.truth, pair.label): pair.images for pair in found.judgement.confusion} == pairs
+    by_class = {one.label: (one.images, round(one.accuracy.value * one.images)) for one in found.judgement.classes}
+    assert by_class == {
+        label: (sum(n for (true, _), n in pairs.items() if true == label), pairs[label, label])
+        for label in {row["label"] for row in rows}
+    }
+    assert found.judgement.classes[-1].accuracy.value == 0  # the label that is not stored, behind all others
+    done = invoke("report", "out")
+    assert done.code == 0, done.stderr
+    told, of_accepted = done.stdout.splitlines()
+    assert told.startswith(f"297 rows with a true label: the best guess is right for {sum(right) / 297:.4f} (95% ")
+    assert of_accepted.startswith(f"{len(accepted)} of them ({len(accepted) / 297:.2%}) are accepted: the label is ")
+    page = Path("report.html").read_text()
+    assert f"Of 297 rows with a true label the best guess is right for {sum(right) / 297:.2%}" in page
+    table = page.partition('<h2 id="confusions">')[2].partition("</table>")[0]
+    assert table.count('<th scope="row">') == len(found.judgement.commonest_confusions)
+
+
+def test_other_columns_are_no_true_labels(tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    classify(LABELS, np.array(["ash", "béch", "elm", "oak"])[LABELS])
+    done = invoke("report", "out")
+    told = "labels in column 'label' are string, and those to compare with are int64: name the right column with --"
+    assert (done.code, done.stdout) == (0, "")
+    assert f"note: no row is judged: out/a.parquet: {told}" in done.stderr
+    refused = invoke("report", "out", "--label-column", "label")
+    assert refused.code == 1
+    assert refused.stderr.startswith(f"error: out/a.parquet: {told}")
+    refused = invoke("report", "out", "--label-column", "truth")
+    assert "out/a.parquet keeps no column 'truth' of its input for --label-column; there are label, n" in refused.stderr
+    done = invoke("diff", "out", "out")
+    assert done.stdout.splitlines()[-1].startswith(
+        "note: no row is judged: out/a.parquet: labels in column 'label' are"
+    )
+    assert invoke("diff", "out", "out", "--label-column", "label").code == 1
+    monkeypatch.setattr(knnvote.classify.judgement.job, "_MOST_LABELS", 100)
+    index_arrays(IMAGES[:200], LABELS[:200].astype(str), Path("text.knn"))
+    run_job(Classifier.open("text.knn"), "in", "text")
+    with pytest.raises(TruthError, match="column 'n' holds over 100 values, so it is no label"):
+        judge_job(FinishedJob.open(locate("text")), "n")
+    assert judge_job(FinishedJob.open(locate("text"))).accuracy.value == 0
+
+
+def test_numbers_of_a_regression_and_outputs_without_labels_are_not_judged(tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    assert judge_job(classify(LABELS / 2, LABELS / 2)) is None
+    refused = invoke("report", "out", "--label-column", "label")
+    assert refused.code == 2
+    assert "out holds numbers of a regression, of which none is right or wrong: leave out --label-col" in refused.stderr
+    run_job(Classifier.open("x.knn"), "in", "narrow", JobOptions(output=OutputOptions(keep=("n",))))
+    assert judge_job(FinishedJob.open(locate("narrow"))) is None
