@@ -17,7 +17,10 @@ from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.report import report_job
 from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
+from knnvote.classify.judgement.diff import diff_jobs
+from knnvote.classify.judgement.job import judge_job
 from knnvote.classify.pages.comparison import write_comparison
+from knnvote.classify.pages.diff import write_diff
 from knnvote.classify.pages.job import write_job
 from knnvote.classify.pages.suspects import write_suspects
 from knnvote.classify.vote import Rule
@@ -31,7 +34,7 @@ CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 WIDTHS = {"phone": 390, "desktop": 1200}
 IMAGES = np.random.default_rng(5).integers(0, 256, (600, 10, 10), dtype=np.uint8)
 CODES = IMAGES[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
-PAGES = ("report", "suspects", "job")
+PAGES = ("report", "suspects", "job", "diff")
 _ALONE = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 
 pytestmark = pytest.mark.skipif(
@@ -40,7 +43,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def write_pages(folder, labels):
-    """The pages of a comparison in which labels differ, of suspects and of a job; what was compared."""
+    """The pages of a comparison in which labels differ, of suspects, of a job and of two; what was compared."""
     rough = IndexOptions(kind="factory", factory="IVF12,Flat")
     index_arrays(IMAGES[:500], labels[:500], folder / "exact.knn")
     index_arrays(IMAGES[:500], labels[:500], folder / "rough.knn", options=rough)
@@ -52,7 +55,10 @@ def write_pages(folder, labels):
     write_comparison(folder / "report.html", comparison, inputs, indexes, Rule())
     write_suspects(folder / "suspects.html", find_suspects(indexes[0]), indexes[0], 10)
     run_job(Classifier(indexes[0], Rule()), inputs, locate(str(folder / "out")), JobOptions())
-    write_job(folder / "job.html", report_job(FinishedJob.open(locate(str(folder / "out"))), indexes[0]), indexes[0])
+    run_job(Classifier(indexes[0], Rule(k=15)), inputs, locate(str(folder / "other")), JobOptions())
+    job, other = (FinishedJob.open(locate(str(folder / name))) for name in ("out", "other"))
+    write_job(folder / "job.html", report_job(job, indexes[0]), indexes[0], judge_job(job))
+    write_diff(folder / "diff.html", diff_jobs(job, other))
     return comparison
 
 
