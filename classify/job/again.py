@@ -88,7 +88,7 @@ def decided_again(
         pairs: Iterator[tuple[list[pa.Array], list[pa.Array]]] = (([], batch) for batch in answers)
     else:
         kept = ([batch[name] for name in columns] for batch in images.rows.batches(columns, _BATCH))
-        pairs = in_step(kept, answers)
+        pairs = in_step(kept, answers, (images.source, earlier))
     for of_input, batch in pairs:
         values = dict(zip(_names(added), batch, strict=True))
         decision = _decide(rule, values)

@@ -230,7 +230,7 @@ def read_answers(output: Location, prefix: str, *names: str, kept: str | None = 
 
 
 def in_step(
-    one: Iterator[list[pa.Array]], other: Iterator[list[pa.Array]]
+    one: Iterator[list[pa.Array]], other: Iterator[list[pa.Array]], names: tuple[Location, Location]
 ) -> Iterator[tuple[list[pa.Array], list[pa.Array]]]:
     """Columns of two files of as many rows, which come in batches of other sizes, in batches of the same.
 
@@ -245,7 +245,10 @@ def in_step(
                 held[place] = next(source, [])
         if not all(held):
             if any(held):
-                raise KnnvoteError("one output has more rows than the other: knnvote verify says which is not whole")
+                raise KnnvoteError(
+                    f"{names[0]} and {names[1]} do not hold as many rows: knnvote verify says what is not whole; "
+                    "remove that and run the job again"
+                )
             return
         n = min(len(columns[0]) for columns in held)
         yield tuple([column[:n] for column in columns] for columns in held)  # type: ignore[misc]  # two

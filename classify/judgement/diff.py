@@ -222,12 +222,12 @@ def _read(
 ) -> Iterator[_Rows]:
     """The rows of an output of both jobs, and their true labels where they are judged and an output keeps them."""
     keeper, column = _find_truth(first, second, name, label_column) if is_judged else (first, None)
-    answers = [
+    of_first, of_second = (
         read_answers(job.out / name, job.record.prefix, "prediction", "status", kept=column if job is keeper else None)
         for job in (first, second)
-    ]
+    )
     start = 0
-    for one, other in in_step(*answers):
+    for one, other in in_step(of_first, of_second, (first.out / name, second.out / name)):
         prediction = _of_one_type(one[0], other[0], first, second)
         truth = None
         if column is not None:

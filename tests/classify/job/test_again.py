@@ -16,7 +16,7 @@ import knnvote.data.reading
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.engine import LocalEngine
 from knnvote.classify.job.output import OutputOptions
-from knnvote.classify.job.receipt import read_receipt
+from knnvote.classify.job.receipt import KEY, read_receipt, seal
 from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
 from knnvote.classify.verification import verify_path
@@ -162,6 +162,35 @@ def test_what_is_damaged_or_of_another_input_is_made_anew(tmp_path):
     assert (summary.written, summary.decided) == (3, 1)
     classify(index, (0.8, 170.0), "anew")
     assert contents("out") == contents("anew")
+
+
+def no_numbers(table):
+    return table.set_column(table.schema.get_field_index("best"), "best", pa.array([["x"]] * len(table)))
+
+
+@pytest.mark.usefixtures("inputs")
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (no_numbers, "cannot read out/a.parquet: "),
+        (lambda table: table.drop_columns("margin"), "cannot read out/a.parquet: "),
+        (lambda table: table.slice(3), "in/a.parquet and out/a.parquet do not hold as many rows: "),
+    ],
+)
+def test_what_a_stranger_sealed_is_told(invoke, change, told):
+    classify(build("exact"), (None, None), "out")
+    path = Path("out/a.parquet")
+    receipt, table = read_receipt(locate(str(path))), pq.read_table(path)
+    with path.open("w+b") as stream:
+        changed, raw = change(table.replace_schema_metadata()), replace(receipt, seal="0" * 64).to_json()
+        with pq.ParquetWriter(stream, changed.schema) as writer:
+            writer.write_table(changed)
+            writer.add_key_value_metadata({KEY: raw})
+        seal(stream, raw)
+    done = invoke("classify", "exact.knn", "in", "--out", "out", "--min-confidence", "0.8")
+    assert (done.code, done.stderr.startswith(f"error: {told}")) == (1, True), done.stderr
+    path.unlink()
+    assert invoke("classify", "exact.knn", "in", "--out", "out", "--min-confidence", "0.8").code == 0
 
 
 class Broken(LocalEngine):

@@ -155,9 +155,10 @@ def test_batches_of_two_files_comein_step(one, other):
         for start, size in zip(np.cumsum([0, *sizes]), sizes, strict=False):
             yield [pa.array(range(start, start + size), pa.int64()), pa.array(["x"] * size, pa.string())]
 
-    pairs = list(in_step(batches(one), batches(other)))
+    names = (locate("a"), locate("b"))
+    pairs = list(in_step(batches(one), batches(other), names))
     assert [row for left, _ in pairs for row in left[0].to_pylist()] == list(range(sum(one)))
     assert all(left[0].equals(right[0]) for left, right in pairs)
     if one:
-        with pytest.raises(KnnvoteError, match="one output has more rows than the other"):
-            list(in_step(batches([*one, 1]), batches(other)))
+        with pytest.raises(KnnvoteError, match="a and b do not hold as many rows"):
+            list(in_step(batches([*one, 1]), batches(other), names))
