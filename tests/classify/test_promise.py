@@ -28,9 +28,10 @@ LABELS = (CHEAP, EXACT)  # for labels a cheap rung, for confidences exact search
 def cheap(tmp_path_factory, digits_folder):
     """An adaptive index folder of the digits, as if tuning had found a cheap rung to be good enough for labels."""
 
-    def tune(_index):
+    def tune(index):
         ladders = {"label": measured(LABELS), "confidence": measured((EXACT,))}
-        return Tuned(k=5, weights="uniform", target_agreement=0.9, tolerance=None, queries=1, **ladders)
+        tuned = Tuned(k=5, weights="uniform", target_agreement=0.9, tolerance=None, queries=1, **ladders)
+        return replace(index, manifest=replace(index.manifest, search=replace(index.manifest.search, tuned=tuned)))
 
     out = tmp_path_factory.mktemp("promise") / "digits.knn"
     index_files(str(digits_folder / "train.parquet"), out, options=IndexOptions(kind="adaptive"), tune=tune)
