@@ -17,7 +17,10 @@ from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.report import report_job
 from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
+from knnvote.classify.look.explain import gather
+from knnvote.classify.look.seen import explain_rows
 from knnvote.classify.pages.comparison import write_comparison
+from knnvote.classify.pages.explanation import write_explanations
 from knnvote.classify.pages.job import write_job
 from knnvote.classify.pages.suspects import write_suspects
 from knnvote.classify.vote import Rule
@@ -31,7 +34,7 @@ CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 WIDTHS = {"phone": 390, "desktop": 1200}
 IMAGES = np.random.default_rng(5).integers(0, 256, (600, 10, 10), dtype=np.uint8)
 CODES = IMAGES[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
-PAGES = ("report", "suspects", "job")
+PAGES = ("report", "suspects", "job", "explanation")
 _ALONE = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 
 pytestmark = pytest.mark.skipif(
@@ -52,7 +55,11 @@ def write_pages(folder, labels):
     write_comparison(folder / "report.html", comparison, inputs, indexes, Rule())
     write_suspects(folder / "suspects.html", find_suspects(indexes[0]), indexes[0], 10)
     run_job(Classifier(indexes[0], Rule()), inputs, locate(str(folder / "out")), JobOptions())
-    write_job(folder / "job.html", report_job(FinishedJob.open(locate(str(folder / "out"))), indexes[0]), indexes[0])
+    job = FinishedJob.open(locate(str(folder / "out")))
+    write_job(folder / "job.html", report_job(job, indexes[0]), indexes[0])
+    classifier = job.classifier(indexes[0])
+    explained = explain_rows(job, classifier, ["3", "4"])
+    write_explanations(folder / "explanation.html", gather(classifier, explained))
     return comparison
 
 

@@ -260,6 +260,7 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
     fixes = str(work / "fixes.csv")
     Path(fixes).write_text("".join(f"{row}\n" for row in ("id,fix", *(f"train.parquet#{row},3" for row in range(50)))))
     compared = ("compare", str(work / "older.parquet"), "--index", x, *one)
+    explained = ("explain", of_older, "7", "--index", x, *one)
     return [
         JobTask(name="classify", arguments=job),
         JobTask(name="classify-changed", arguments=job, before=work / "stale"),
@@ -278,6 +279,7 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
         FileTask(name="suspects", arguments=("suspects", x, *one), out=("--report",), file="suspects.html"),
         FileTask(name="list", arguments=("suspects", x, *one), out=("--csv",), file="list.csv", is_new=True),
         FileTask(name="compare", arguments=compared, out=("--report",), file="compare.html", varies=True),
+        FileTask(name="explain", arguments=explained, out=("--report",), file="explain.html"),
         FileTask(name="report", arguments=("report", of_older, "--index", x), file="report.html"),
     ]
 

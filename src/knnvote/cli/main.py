@@ -13,7 +13,7 @@ import click
 
 from knnvote.data.errors import KnnvoteError, OptionError
 
-from . import data, disk, evaluate, index, show
+from . import data, disk, evaluate, index, look, show
 from .classify import classify
 from .interruption import Interrupted, heed_signals, was_interrupted, words
 from .spelling import as_typed
@@ -69,6 +69,7 @@ for _command in (
     evaluate.choose_k,
     evaluate.choose_threshold,
     evaluate.suspects,
+    look.explain,
     show.show,
     show.map_space,
     show.report,

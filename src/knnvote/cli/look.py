@@ -1,0 +1,78 @@
+"""Commands that look at single answers: explain, review."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from knnvote.data.codecs.names import Background
+
+from .options import example, is_given, json_option, page_option, seen_options, threads_option, vote_options
+from .talk import end, row_progress
+
+_OF_INDEX = ("k", "weights", "ties", "grayscale", "background")  # which a job has settled
+
+
+@click.command(epilog=example("knnvote explain predictions 17 --index digits.knn"))
+@click.argument("place", metavar="OUT|INDEX")
+@click.argument("names", metavar="ROW|ID|IMAGE...", nargs=-1, required=True)
+@click.option("--index", "index_folder", metavar="INDEX", help="Of a job's OUT: the index that classified.")
+@click.option("--id-column", metavar="NAME", help="Column that OUT keeps ids in, by default id, __key__ or file.")
+@vote_options
+@seen_options
+@page_option("all of it, with pictures", has_figures=True)
+@threads_option
+@json_option
+def explain(  # noqa: PLR0917  # click passes options by name
+    place: str,
+    names: tuple[str, ...],
+    index_folder: str | None,
+    id_column: str | None,
+    grayscale: bool,
+    background: Background | None,
+    report: Path | None,
+    threads: int | None,
+    as_json: bool,
+    **rule: Any,
+) -> None:
+    """Tell why images were given their labels: rows of a job's OUT, or image files of an INDEX.
+
+    A row is FILE#ROW, an id that OUT keeps, or of a single file without ids a row number.
+    """
+    from knnvote.classify.classifier import Classifier
+    from knnvote.classify.job.finished import FinishedJob
+    from knnvote.classify.look.explain import MOST_LEFT_OUT, gather
+    from knnvote.classify.look.seen import explain_images, explain_rows
+    from knnvote.classify.vote import Rule
+    from knnvote.data.layout import ImageOptions
+    from knnvote.data.locations import locate
+    from knnvote.indexer.folder.open import open_index
+    from knnvote.indexer.manifest import is_index_folder
+
+    from .tables.explanation import print_explanations
+
+    if is_index_folder(locate(place)):
+        if index_folder is not None or id_column is not None:
+            raise click.UsageError(f"{place} is an index, whose images are files: leave out --index and --id-column")
+        classifier = Classifier.open(place, Rule(**rule))
+        shown = explain_images(classifier, names, ImageOptions(grayscale=grayscale, background=background))
+    else:
+        job = FinishedJob.open(locate(place))
+        if index_folder is None:
+            raise click.UsageError(
+                f"the rows of {place} are explained by the index that classified: give it as --index"
+            )
+        if given := [name for name in _OF_INDEX if is_given(name)]:
+            raise click.UsageError(f"the job {place} has settled --{given[0]}: leave it out")
+        classifier = job.classifier(open_index(index_folder))
+        shown = explain_rows(job, classifier, names, id_column)
+    total = min(classifier.index.n, MOST_LEFT_OUT)
+    with row_progress("leaving one out", total=total) as progress:
+        found = gather(classifier, shown, threads=threads, progress=progress)
+
+    def write(page: Path) -> None:
+        from knnvote.classify.pages.explanation import write_explanations
+
+        write_explanations(page, found)
+
+    end(found, file=report, write=write, as_json=as_json, print_table=print_explanations)
