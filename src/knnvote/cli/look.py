@@ -7,8 +7,18 @@ import click
 
 from knnvote.data.codecs.names import Background
 
-from .options import example, is_given, json_option, page_option, seen_options, threads_option, vote_options
-from .talk import end, row_progress
+from .options import (
+    POSITIVE,
+    example,
+    is_given,
+    json_option,
+    page_option,
+    parse_table,
+    seen_options,
+    threads_option,
+    vote_options,
+)
+from .talk import end, row_progress, talk_written
 
 _OF_INDEX = ("k", "weights", "ties", "grayscale", "background")  # which a job has settled
 
@@ -76,3 +86,48 @@ def explain(  # noqa: PLR0917  # click passes options by name
         write_explanations(page, found)
 
     end(found, file=report, write=write, as_json=as_json, print_table=print_explanations)
+
+
+@click.command(epilog=example("knnvote review predictions --index digits.knn --report review.html"))
+@click.argument("folder", metavar="OUT")
+@click.option("--top", type=POSITIVE, default=200, show_default=True, help="Rows to list, at most.")
+@click.option("--index", "index_folder", metavar="INDEX", help="The job's index: shows neighbours, finds near copies.")
+@click.option(
+    "--id-column", metavar="NAME", help="Column of ids that OUT keeps; by default the index's, else file#row."
+)
+@click.option(
+    "--out", metavar="FILE", default="review.csv", show_default=True, callback=parse_table, help="The CSV to fill in."
+)
+@click.option("--overwrite", is_flag=True, help="Replace a CSV that exists, and the labels that were filled in there.")
+@page_option("a card for each row, with its picture", has_figures=False)
+def review(  # noqa: PLR0917  # click passes options by name
+    folder: str,
+    top: int,
+    index_folder: str | None,
+    id_column: str | None,
+    out: Path,
+    overwrite: bool,
+    report: Path | None,
+) -> None:
+    """List the rows of a job whose look pays most, as a CSV whose column of labels is to be filled in."""
+    from knnvote.classify.job.finished import FinishedJob
+    from knnvote.classify.look.review import check_review, write_review
+    from knnvote.classify.look.review import review as review_job
+    from knnvote.data.locations import locate
+    from knnvote.indexer.folder.open import open_index
+
+    from .tables.review import print_review
+
+    check_review(out, overwrite=overwrite)
+    job = FinishedJob.open(locate(folder))
+    index = None if index_folder is None else open_index(index_folder)
+    classifier = None if index is None else job.classifier(index)
+    found = review_job(job, classifier, top=top, id_column=id_column, pixels=report is not None)
+    write_review(out, found)
+    talk_written(out)
+    if report is not None:
+        from knnvote.classify.pages.review import write_review_page
+
+        write_review_page(report, found, index, out)
+        talk_written(report)
+    print_review(found)

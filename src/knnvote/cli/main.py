@@ -70,6 +70,7 @@ for _command in (
     evaluate.choose_threshold,
     evaluate.suspects,
     look.explain,
+    look.review,
     show.show,
     show.map_space,
     show.report,

@@ -15,7 +15,8 @@ from .picture import half_blocks, shows_pictures
 from .table import add_row, new_table, print_line, print_table
 
 _BAR = 30  # characters of all votes
-_CELLS = (8, 28)  # characters of a picture's line, at least and at most
+_CELLS = (18, 28)  # characters of a picture's line, at least and at most
+_MOST_PICTURES = 12
 _GAP = 2
 
 
@@ -56,16 +57,19 @@ def _print_one(found: Explanations, one: Explanation) -> None:
 
 
 def _strip(found: Explanations, one: Explanation, width: int) -> Table:
-    """The image and those of its neighbours, the nearest first, as many as a line has room for."""
+    """The image and those of its neighbours, the nearest first, in lines with their labels below."""
     index, names = found.index, found.index.manifest.class_names
     low, high = index.manifest.range
     shades = min(0.0, low), high
     pictures: list[tuple[Any, str]] = [(one.pixels, "image")]
     for rank, neighbor in enumerate(one.neighbors, 1):
         pictures.append((index.picture(index.vectors[neighbor.row]), f"{rank}: {show_class(neighbor.label, names)}"))
-    fits = [picture for picture in pictures if picture[0] is not None][: (width + _GAP) // (_CELLS[0] + _GAP)]
-    cell = min(_CELLS[1], (width + _GAP) // len(fits) - _GAP)
+    fits = [picture for picture in pictures if picture[0] is not None][:_MOST_PICTURES]
+    in_line = min(len(fits), (width + _GAP) // (_CELLS[0] + _GAP))
+    cell = min(_CELLS[1], (width + _GAP) // in_line - _GAP)
     strip = Table.grid(padding=(0, _GAP, 0, 0))
-    strip.add_row(*(half_blocks(pixels, shades, cell) for pixels, _ in fits))
-    strip.add_row(*(Text(printable(told)[:cell]) for _, told in fits))
+    for first in range(0, len(fits), in_line):
+        line = fits[first : first + in_line]
+        strip.add_row(*(half_blocks(pixels, shades, cell) for pixels, _ in line))
+        strip.add_row(*(Text(printable(told)[:cell]) for _, told in line))
     return strip
