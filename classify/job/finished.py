@@ -109,18 +109,27 @@ class FinishedJob:
         except OptionError as error:  # of a rule that fits no job of this index
             raise damaged(self.out) from error
 
-    def answers(self, source: InputFile, rows: int | None) -> tuple[pa.Array, pa.Array]:
-        """Prediction and status of an input's first rows, or of all.
+    def output(self, source: InputFile) -> Location:
+        """The output that the job made of an input.
 
         Raises:
-            KnnvoteError: the job has no output of this input, or one of other content.
+            KnnvoteError: there is none, or one of other content.
         """
         output, receipt = self.out / source.relative, self._receipt(source.relative)
         if receipt is None:
             raise KnnvoteError(f"{output} is not what this job made of {source}: classify it into {self.out} first")
         if receipt.input != source.describe():
             raise KnnvoteError(f"{output} was made of another content than {source} has now: classify it again")
-        prediction, status = first_rows(read_answers(output, self.record.prefix, "prediction", "status"), rows)
+        return output
+
+    def answers(self, source: InputFile, rows: int | None) -> tuple[pa.Array, pa.Array]:
+        """Prediction and status of an input's first rows, or of all.
+
+        Raises:
+            KnnvoteError: as `output`.
+        """
+        answers = read_answers(self.output(source), self.record.prefix, "prediction", "status")
+        prediction, status = first_rows(answers, rows)
         return prediction, status
 
     def every_answer(self, *names: str) -> Iterator[pa.Table]:

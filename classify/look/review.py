@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, Answer, Neighbor, neighbors_of
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.finished import FinishedJob
+from knnvote.classify.job.rows import Place, kept_ids
 from knnvote.data.columns import check_text, read_column
 from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.errors import KnnvoteError, param
@@ -24,7 +25,6 @@ from knnvote.data.reading import DecodedRows, open_images
 from knnvote.indexer.labels import read_ids
 
 from .doubt import ANSWERS, KINDS, find_doubts
-from .rows import Place, kept_ids
 
 COLUMNS = ("id", "file", "row", "best", "second", "confidence", "margin", "distance", "why", "label")
 _SPARE = 4  # times the rows asked for: of each kind so many are looked at, as copies are left out

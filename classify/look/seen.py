@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from knnvote.classify.answer import Answer, answer_schema
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.finished import FinishedJob
+from knnvote.classify.job.rows import Place, find_rows, kept_ids
 from knnvote.data.columns import check_text
 from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, spelled_reasons
@@ -23,7 +24,6 @@ from knnvote.data.locations import locate
 from knnvote.data.reading import DecodedRows, decode_rows, open_images
 
 from .explain import Explanation
-from .rows import Place, find_rows, kept_ids
 
 _BATCH = 2048
 _SAME = ("prediction", "best", "second", "status")

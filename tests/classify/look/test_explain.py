@@ -15,8 +15,8 @@ from rich.console import Console
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.receipt import KEY
+from knnvote.classify.job.rows import Place, find_rows
 from knnvote.classify.look.explain import gather
-from knnvote.classify.look.rows import Place, find_rows
 from knnvote.classify.look.seen import explain_images, explain_rows
 from knnvote.classify.look.words import nearness, verdict
 from knnvote.classify.vote import Rule

@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from knnvote.classify.job.finished import FinishedJob
 from knnvote.data.columns import check_text, read_column
 from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.indexer.labels import read_ids
+
+from .finished import FinishedJob
 
 USUAL_IDS = ("id", "__key__", "file")  # names of columns that tell rows apart, the surest first
 _BATCH = 1 << 16
