@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from knnvote.classify.names import SORTS, STATUSES
-from knnvote.data.columns import check_text, read_column
+from knnvote.data.columns import is_number
 from knnvote.data.errors import ImageFileError, OptionError, check_one_of, param
 from knnvote.data.rows import RowFile
 from knnvote.data.text import describe_error
@@ -128,7 +128,7 @@ class FilteredFile:
                 is_met, met = self._met(wanted.ids, None if ids is None else batch[ids], first, len(batch))
                 mask &= is_met
             rows = np.flatnonzero(mask)
-            keys = np.zeros(len(rows)) if sort is None else _keys(batch[sort], rows, wanted)
+            keys = np.zeros(len(rows)) if sort is None else self._keys(wanted, batch[sort], rows)
             yield first + rows, keys, met
             first += len(batch)
 
@@ -144,9 +144,7 @@ class FilteredFile:
                 there = ", ".join(self.rows.schema.names)
                 raise ImageFileError(f"{self.rows.source} has no column {name!r} to choose rows by: there are {there}")
         for batch in self.rows.batches(columns, _BATCH):
-            for name in columns:
-                check_text(batch[name], name)
-            yield pa.table({name: read_column(batch, name) for name in columns})
+            yield pa.table({name: self.rows.checked(batch, name) for name in columns})
 
     def _tests(self, wanted: RowFilter) -> list[tuple[str, Callable[[pa.ChunkedArray], Any]]]:
         """Columns, each with what tells of its values whether a row may be meant."""
@@ -166,7 +164,7 @@ class FilteredFile:
             names = self.class_names or []
             of_name = [str(names.index(wanted.label))] if wanted.label in names else []
             labels = pa.array([wanted.label, *of_name])
-            tests.append((self.label, lambda column: pc.is_in(column.cast(pa.string()), value_set=labels)))
+            tests.append((self.label, partial(self._is_in, labels)))
         return tests
 
     def _compare(self, parts: re.Match[str], column: pa.ChunkedArray) -> Any:
@@ -183,6 +181,30 @@ class FilteredFile:
                 f"{self.rows.source} has {column.type} in column {parts['column']!r}, which {parts['value']!r} in "
                 f"{param('where')} is not to be compared with: {describe_error(error)}"
             ) from error
+
+    def _is_in(self, labels: pa.Array, column: pa.ChunkedArray) -> Any:
+        """Whether values are, as text, among some labels.
+
+        Raises:
+            ImageFileError: they cannot be written as text.
+        """
+        try:
+            return pc.is_in(column.cast(pa.string()), value_set=labels)
+        except pa.ArrowException as error:
+            raise ImageFileError(
+                f"{self.rows.source} has {column.type} in column {self.label!r}, and no labels"
+            ) from error
+
+    def _keys(self, wanted: RowFilter, column: pa.ChunkedArray, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(m,) of rows of a column: the smaller come first, and NaN, which stands for null, last.
+
+        Raises:
+            ImageFileError: it holds no numbers.
+        """
+        if not is_number(column.type):
+            raise ImageFileError(f"{self.rows.source} has {column.type} as {wanted.sort}, and no numbers")
+        values: NDArray[np.float64] = column.to_numpy()[rows].astype(np.float64)
+        return -values if wanted.sort == "distance" else values
 
     def _id_column(self, wanted: RowFilter) -> str | None:
         names = self.rows.schema.names
@@ -256,9 +278,3 @@ def _as_mask(holds: pa.ChunkedArray) -> NDArray[np.bool_]:
     """(n,) where it is true; what is unknown is not."""
     mask: NDArray[np.bool_] = pc.fill_null(holds, False).to_numpy()
     return mask
-
-
-def _keys(column: pa.ChunkedArray, rows: NDArray[np.int64], wanted: RowFilter) -> NDArray[np.float64]:
-    """(m,) of rows of a column: the smaller come first, and NaN, which stands for null, last."""
-    values: NDArray[np.float64] = column.to_numpy()[rows].astype(np.float64)
-    return -values if wanted.sort == "distance" else values

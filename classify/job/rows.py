@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from knnvote.data.columns import check_text, read_column
 from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.indexer.labels import read_ids
@@ -98,8 +97,7 @@ def _by_id(job: FinishedJob, wanted: Sequence[str], column: str) -> Iterator[tup
                 continue
             first = 0
             for batch in rows.batches([column], _BATCH):
-                check_text(batch.column(column), column)
-                ids = read_ids(job.out / file, read_column(batch, column), column)
+                ids = read_ids(job.out / file, rows.checked(batch, column), column)
                 for row in np.flatnonzero(pc.is_in(ids, value_set=values).to_numpy(zero_copy_only=False)).tolist():
                     yield ids[row].as_py(), Place(file, first + row)
                 first += len(ids)

@@ -17,7 +17,7 @@ from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
 
 CLOSE, UNSURE, FAR, BAD = range(4)
-KINDS = ("close votes", "abstained by the vote", "the rest, the farthest first", "bad images")
+KINDS = ("close votes", "abstained by the vote", "others, the farthest first", "bad images")
 ANSWERS = ("best", "second", "confidence", "distance", "margin", "status", "reason")
 
 

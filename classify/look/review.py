@@ -16,7 +16,6 @@ from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, Answer, Neighbor, neig
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.rows import Place, kept_ids
-from knnvote.data.columns import check_text, read_column
 from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.errors import KnnvoteError, param
 from knnvote.data.files import atomic_write
@@ -238,7 +237,6 @@ def _ids(job: FinishedJob, places: Sequence[Place], column: str | None) -> dict[
         rows = np.unique([place.row for place in places if place.file == file])
         with ParquetRows.open(job.out / file) as output:
             for numbers, table in output.take(rows, [column], _BATCH):
-                check_text(table[column], column)
-                texts = read_ids(job.out / file, read_column(table, column), column).to_pylist()
+                texts = read_ids(job.out / file, output.checked(table, column), column).to_pylist()
                 ids.update({Place(file, row): text for row, text in zip(numbers.tolist(), texts, strict=True) if text})
     return ids

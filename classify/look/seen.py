@@ -15,9 +15,8 @@ from knnvote.classify.answer import Answer, answer_schema
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.rows import Place, find_rows, kept_ids
-from knnvote.data.columns import check_text
 from knnvote.data.containers.parquet import ParquetRows
-from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, spelled_reasons
+from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, is_number, spelled_reasons
 from knnvote.data.inputs import InputFile, find_inputs
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.locations import locate
@@ -147,9 +146,8 @@ def _written(job: FinishedJob, file: str, rows: NDArray[np.int64], added: set[st
     with ParquetRows.open(job.out / file) as output:
         columns = [name for name in output.schema.names if name in compared or name not in added]
         for numbers, table in output.take(rows, columns, _BATCH):
-            for name in columns:
-                check_text(table[name], name)
-            found.update(zip(numbers.tolist(), table.to_pylist(), strict=True))
+            plain = pa.table({name: output.checked(table, name) for name in columns})
+            found.update(zip(numbers.tolist(), plain.to_pylist(), strict=True))
     if missing := [row for row in rows.tolist() if row not in found]:
         raise ImageFileError(f"{job.out / file} has no row {missing[0]}: run knnvote verify {job.out}")
     return found
@@ -168,7 +166,7 @@ def _check_same(job: FinishedJob, place: Place, answer: Answer, written: dict[st
             continue
         before, value = written[prefix + name], now[name]
         is_same = before == value
-        if name in _CLOSE and None not in (before, value):
+        if name in _CLOSE and is_number(before) and is_number(value):
             is_same = math.isclose(before, value, rel_tol=1e-6, abs_tol=1e-9)
         if not is_same:
             raise KnnvoteError(

@@ -1,7 +1,7 @@
 """Commands that look at single answers: explain, review."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,10 @@ from .options import (
     threads_option,
     vote_options,
 )
-from .talk import end, row_progress, talk_written
+from .talk import end, row_progress, talk, talk_written
+
+if TYPE_CHECKING:
+    from knnvote.classify.look.review import Review
 
 _OF_INDEX = ("k", "weights", "ties", "grayscale", "background")  # which a job has settled
 
@@ -45,10 +48,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
     as_json: bool,
     **rule: Any,
 ) -> None:
-    """Tell why images were given their labels: rows of a job's OUT, or image files of an INDEX.
-
-    A row is FILE#ROW, an id that OUT keeps, or of a single file without ids a row number.
-    """
+    """Tell why rows of a job's OUT, or images given to an INDEX, have their labels: the vote and the neighbours."""
     from knnvote.classify.classifier import Classifier
     from knnvote.classify.job.finished import FinishedJob
     from knnvote.classify.look.explain import MOST_LEFT_OUT, gather
@@ -116,18 +116,28 @@ def review(  # noqa: PLR0917  # click passes options by name
     from knnvote.data.locations import locate
     from knnvote.indexer.folder.open import open_index
 
-    from .tables.review import print_review
-
     check_review(out, overwrite=overwrite)
     job = FinishedJob.open(locate(folder))
     index = None if index_folder is None else open_index(index_folder)
     classifier = None if index is None else job.classifier(index)
     found = review_job(job, classifier, top=top, id_column=id_column, pixels=report is not None)
     write_review(out, found)
-    talk_written(out)
+    _talk_review(out, found)
     if report is not None:
         from knnvote.classify.pages.review import write_review_page
 
         write_review_page(report, found, index, out)
         talk_written(report)
-    print_review(found)
+
+
+def _talk_review(out: Path, found: "Review") -> None:
+    """Say what stands in the file, and what is left out of it."""
+    kinds = [f"{listed:,} of {rows:,} {kind}" for kind, listed, rows in found.kinds if rows]
+    talk(f"{out}: {len(found.rows):,} rows to look at{': ' if kinds else ''}{', '.join(kinds)}")
+    if found.copies:
+        talk(f"left out: {found.copies:,} that equal a listed row, or have its neighbours in the same order")
+    if found.unread:
+        talk(
+            f"note: {len(found.unread):,} inputs are gone or were changed, the first {found.unread[0]}: their rows are "
+            "listed without a look at their images"
+        )

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.finished import FinishedJob
@@ -20,6 +22,7 @@ from knnvote.classify.look.explain import gather
 from knnvote.classify.look.seen import explain_images, explain_rows
 from knnvote.classify.look.words import nearness, verdict
 from knnvote.classify.vote import Rule
+from knnvote.cli.tables.explanation import pictures_in_lines
 from knnvote.cli.tables.picture import half_blocks, shows_pictures
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.layout import ImageOptions
@@ -226,3 +229,19 @@ def test_pictures_of_a_terminal_are_the_pixels_two_a_character():
     for options in ({"width": 30}, {"color_system": None}, {"force_terminal": False}):
         given = {"force_terminal": True, "color_system": "truecolor", "width": 80, "file": wide.file, **options}
         assert not shows_pictures(Console(**given))
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_terminal_shows_the_image_and_its_neighbours_within_its_width(job, classifier, width):
+    (one,) = explain_rows(job, classifier, ["a.parquet#7"])
+    console = Console(
+        force_terminal=True, color_system="truecolor", width=width, file=io.TextIOWrapper(io.BytesIO(), "utf-8")
+    )
+    with console.capture() as captured:
+        console.print(pictures_in_lines(gather(classifier, [one]), one, width))
+    lines = Text.from_ansi(captured.get()).plain.split("\n")
+    assert max(map(len, lines)) <= width
+    labels = [f"{rank}: {neighbor.label}" for rank, neighbor in enumerate(one.neighbors, 1)]
+    assert re.findall(r"image|\d: \d", " ".join(lines)) == ["image", *labels]
+    side = 24 if width == 200 else 18  # of 6 pixels, enlarged by a whole number
+    assert sum(line.count("▀") for line in lines) == 5 * side * side // 2

@@ -1,6 +1,7 @@
 """Rows to look at, against their definition over all rows at once, and the files that are made of them."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -152,7 +153,13 @@ def test_a_shifted_copy_beside_the_same_stored_images_is_no_row_of_its_own(tmp_p
 def test_the_csv_has_what_adds_the_rows_and_an_empty_column_of_labels(invoke):
     done = invoke("review", "out", "--top", "30", "--index", "x.knn", "--report", "page.html")
     assert done.code == 0, done.stderr
-    assert done.stderr == "review.csv: written\npage.html: written\n"
+    assert done.stdout == ""
+    first, written = done.stderr.splitlines()
+    told = (
+        r"review\.csv: 30 rows to look at: 10 of \d+ close votes, 10 of \d+ abstained by the vote, 10 of \d+ others.*"
+    )
+    assert re.fullmatch(told + "0 of 2 bad images", first)
+    assert written == "page.html: written"
     with Path("review.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     names = ["id", "file", "row", "best", "second", "confidence", "margin", "distance", "why", "label"]
@@ -186,7 +193,8 @@ def test_rows_whose_input_is_gone_are_listed_and_told(invoke):
     Path("in/b.parquet").unlink()
     done = invoke("review", "out", "--out", "all.csv", "--top", "400", "--report", "page.html")
     assert done.code == 0, done.stderr
-    assert "1 files have inputs that are gone or were changed, the first b.parquet" in done.stdout
+    assert "left out: 2 that equal a listed row" in done.stderr
+    assert "note: 1 inputs are gone or were changed, the first b.parquet: their rows are listed" in done.stderr
     with Path("all.csv").open(newline="") as stream:
         files = [row["file"] for row in csv.DictReader(stream)]
     assert (files.count("a.parquet"), files.count("b.parquet")) == (198, 200)

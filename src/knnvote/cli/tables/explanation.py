@@ -37,7 +37,7 @@ def _print_one(found: Explanations, one: Explanation) -> None:
             print_line(line)
     console = Console(markup=False, emoji=False, highlight=False)
     if one.pixels is not None and shows_pictures(console):
-        console.print(_strip(found, one, console.width))
+        console.print(pictures_in_lines(found, one, console.width))
     if one.votes:
         table = new_table("", "label", "vote", "neighbours")
         table.columns[1].justify = "left"
@@ -56,7 +56,7 @@ def _print_one(found: Explanations, one: Explanation) -> None:
         print_line(nearness(found, one))
 
 
-def _strip(found: Explanations, one: Explanation, width: int) -> Table:
+def pictures_in_lines(found: Explanations, one: Explanation, width: int) -> Table:
     """The image and those of its neighbours, the nearest first, in lines with their labels below."""
     index, names = found.index, found.index.manifest.class_names
     low, high = index.manifest.range
@@ -67,9 +67,9 @@ def _strip(found: Explanations, one: Explanation, width: int) -> Table:
     fits = [picture for picture in pictures if picture[0] is not None][:_MOST_PICTURES]
     in_line = min(len(fits), (width + _GAP) // (_CELLS[0] + _GAP))
     cell = min(_CELLS[1], (width + _GAP) // in_line - _GAP)
-    strip = Table.grid(padding=(0, _GAP, 0, 0))
+    lines = Table.grid(padding=(0, _GAP, 0, 0))
     for first in range(0, len(fits), in_line):
         line = fits[first : first + in_line]
-        strip.add_row(*(half_blocks(pixels, shades, cell) for pixels, _ in line))
-        strip.add_row(*(Text(printable(told)[:cell]) for _, told in line))
-    return strip
+        lines.add_row(*(half_blocks(pixels, shades, cell) for pixels, _ in line))
+        lines.add_row(*(Text(printable(told)[:cell]) for _, told in line))
+    return lines
