@@ -64,7 +64,8 @@ def explain(  # noqa: PLR0917  # click passes options by name
     if is_index_folder(locate(place)):
         if index_folder is not None or id_column is not None:
             raise click.UsageError(f"{place} is an index, whose images are files: leave out --index and --id-column")
-        classifier = Classifier.open(place, Rule(**rule))
+        index = open_index(place)
+        classifier = Classifier(index, Rule.of(index, **rule))
         shown = explain_images(classifier, names, ImageOptions(grayscale=grayscale, background=background))
     else:
         job = FinishedJob.open(locate(place))

@@ -141,6 +141,15 @@ def test_a_picture_and_the_same_row_of_a_file_are_explained_alike(classifier):
         explain_images(classifier, ["in/below/b.parquet#60"], ImageOptions())
 
 
+def test_a_picture_is_answered_by_the_vote_that_the_index_was_made_for(work, invoke):
+    (work / "one.png").write_bytes(png(IMAGES[250]))
+    write_table(pa.table({"image": [png(image) for image in IMAGES[:200]], "label": LABELS[:200]}), Path("l.parquet"))
+    assert invoke("index", "l.parquet", "--out", "k3.knn", "--k", "3").code == 0
+    for arguments, k in ((), 3), (("--k", "7"), 7):
+        (image,) = json.loads(invoke("explain", "k3.knn", "one.png", "--json", *arguments).stdout)["images"]
+        assert len(image["neighbors"]) == sum(vote["neighbors"] for vote in image["votes"]) == k
+
+
 def test_how_near_the_nearest_is_is_told_beside_all_stored_images(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stored = np.array([[0.0], [1.0], [3.0], [7.0]])  # nearest others: 1, 1, 2, 4
