@@ -183,8 +183,8 @@ def _choose(inputs: Sequence[InputFile], selection: Selection) -> Chosen:
                     chosen.add(file, rows[is_meant], keys[is_meant], met)
     if missing := [name for name in selection.rows.ids if name not in chosen.met]:
         raise KnnvoteError(
-            f"no row of {', '.join(source.shown for source in inputs)} is {missing[0]!r}: give file and row, such as "
-            f"{inputs[0].relative}#0, an id, or {param('id_column')} for its column"
+            f"no row of {inputs[0]}{' and the other files' if inputs[1:] else ''} is {missing[0]!r}: give file and "
+            f"row, such as {inputs[0].relative}#0, an id, or {param('id_column')} for its column"
         )
     return chosen
 
