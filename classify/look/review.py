@@ -1,15 +1,13 @@
 """The rows of a job whose look pays most: near copies once, and written down for a person to label."""
 
-import csv
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, Answer, Neighbor, neighbors_of
@@ -17,15 +15,13 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.rows import Place, kept_ids
 from knnvote.data.containers.parquet import ParquetRows
-from knnvote.data.errors import KnnvoteError, param
-from knnvote.data.files import atomic_write
+from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import InputFile
 from knnvote.data.reading import DecodedRows, open_images
 from knnvote.indexer.labels import read_ids
 
 from .doubt import ANSWERS, KINDS, find_doubts
 
-COLUMNS = ("id", "file", "row", "best", "second", "confidence", "margin", "distance", "why", "label")
 _SPARE = 4  # times the rows asked for: of each kind so many are looked at, as copies are left out
 _BATCH = 2048
 
@@ -82,6 +78,7 @@ class Review:
         kinds: for each kind of doubt its name, the rows of it that are listed, and those that the job has.
         copies: rows left out, as one that is listed before stands for them.
         unread: outputs whose input is gone or was changed: their rows are listed without a look at their images.
+        class_names: names of integer labels, where the classifier was given and its index has them.
     """
 
     out: str
@@ -89,6 +86,24 @@ class Review:
     kinds: list[tuple[str, int, int]]
     copies: int
     unread: list[str]
+    class_names: list[str] | None
+
+    def to_table(self) -> pa.Table:
+        """The list to be filled in: labels by their names where classes have some, and none in ``label`` yet."""
+        columns: dict[str, Any] = {
+            "id": [row.id for row in self.rows],
+            "file": [row.place.file for row in self.rows],
+            "row": [row.place.row for row in self.rows],
+        }
+        for name in ("best", "second"):
+            columns[name] = [self._named(getattr(row, name)) for row in self.rows]
+        for name in ("confidence", "margin", "distance"):
+            columns[name] = [_rounded(getattr(row, name)) for row in self.rows]
+        return pa.table({**columns, "why": [row.why for row in self.rows], "label": pa.nulls(len(self.rows))})
+
+    def _named(self, label: Any) -> Any:
+        names = self.class_names or []
+        return names[label] if isinstance(label, int) and 0 <= label < len(names) else label
 
 
 @dataclass(frozen=True)
@@ -143,38 +158,8 @@ def review(
         kinds=[(name, listed[kind], doubts.rows[kind]) for kind, name in enumerate(KINDS)],
         copies=copies,
         unread=[file for file, source in inputs.items() if source is None],
+        class_names=None if classifier is None else classifier.index.manifest.class_names,
     )
-
-
-def check_review(path: Path, *, overwrite: bool) -> None:
-    """Refuse, before any work, to replace what may hold labels.
-
-    Raises:
-        KnnvoteError: a file is there, and is not to be replaced.
-    """
-    if path.exists() and not overwrite:
-        raise KnnvoteError(
-            f"{path} exists, and labels that were filled in there would be lost: give another {param('out')}, or "
-            f"{param('overwrite=True')}"
-        )
-
-
-def write_review(path: Path, found: Review) -> None:
-    """Write the rows as CSV, with an empty column for their labels.
-
-    Raises:
-        KnnvoteError: it cannot be written.
-    """
-    text = io.StringIO()
-    lines = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    lines.writeheader()
-    for row in found.rows:
-        values = {name: getattr(row, name) for name in ("id", "best", "second", "why")}
-        numbers = {name: getattr(row, name) for name in ("confidence", "margin", "distance")}
-        values |= {name: None if number is None else f"{number:.6g}" for name, number in numbers.items()}
-        lines.writerow({**values, "file": row.place.file, "row": row.place.row})
-    with atomic_write(path) as stream:
-        stream.write(text.getvalue().encode())
 
 
 def _look(
@@ -240,3 +225,8 @@ def _ids(job: FinishedJob, places: Sequence[Place], column: str | None) -> dict[
                 texts = read_ids(job.out / file, output.checked(table, column), column).to_pylist()
                 ids.update({Place(file, row): text for row, text in zip(numbers.tolist(), texts, strict=True) if text})
     return ids
+
+
+def _rounded(number: float | None) -> float | None:
+    """A number with the six digits that a person reads."""
+    return None if number is None else float(f"{number:.6g}")

@@ -279,7 +279,7 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
         FileTask(name="suspects", arguments=("suspects", x, *one), out=("--report",), file="suspects.html"),
         FileTask(name="list", arguments=("suspects", x, *one), out=("--csv",), file="list.csv", is_new=True),
         FileTask(name="compare", arguments=compared, out=("--report",), file="compare.html", varies=True),
-        FileTask(name="review", arguments=("review", of_older, "--index", x, "--overwrite"), file="review.csv"),
+        FileTask(name="review", arguments=("review", of_older, "--index", x), file="review.csv", is_new=True),
         FileTask(name="explain", arguments=explained, out=("--report",), file="explain.html"),
         FileTask(name="report", arguments=("report", of_older, "--index", x), file="report.html"),
     ]

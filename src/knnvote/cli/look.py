@@ -13,7 +13,7 @@ from .options import (
     is_given,
     json_option,
     page_option,
-    parse_table,
+    parse_list,
     seen_options,
     threads_option,
     vote_options,
@@ -97,9 +97,13 @@ def explain(  # noqa: PLR0917  # click passes options by name
     "--id-column", metavar="NAME", help="Column of ids that OUT keeps; by default the index's, else file#row."
 )
 @click.option(
-    "--out", metavar="FILE", default="review.csv", show_default=True, callback=parse_table, help="The CSV to fill in."
+    "--out",
+    metavar="FILE",
+    default="review.csv",
+    show_default=True,
+    callback=parse_list,
+    help="The CSV to fill in; a file that is there is not written over.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a CSV that exists, and the labels that were filled in there.")
 @page_option("a card for each row, with its picture", has_figures=False)
 def review(  # noqa: PLR0917  # click passes options by name
     folder: str,
@@ -107,22 +111,20 @@ def review(  # noqa: PLR0917  # click passes options by name
     index_folder: str | None,
     id_column: str | None,
     out: Path,
-    overwrite: bool,
     report: Path | None,
 ) -> None:
     """List the rows of a job whose look pays most, as a CSV whose column of labels is to be filled in."""
     from knnvote.classify.job.finished import FinishedJob
-    from knnvote.classify.look.review import check_review, write_review
     from knnvote.classify.look.review import review as review_job
     from knnvote.data.locations import locate
+    from knnvote.data.tables import write_csv
     from knnvote.indexer.folder.open import open_index
 
-    check_review(out, overwrite=overwrite)
     job = FinishedJob.open(locate(folder))
     index = None if index_folder is None else open_index(index_folder)
     classifier = None if index is None else job.classifier(index)
     found = review_job(job, classifier, top=top, id_column=id_column, pixels=report is not None)
-    write_review(out, found)
+    write_csv(found.to_table(), out)
     _talk_review(out, found)
     if report is not None:
         from knnvote.classify.pages.review import write_review_page

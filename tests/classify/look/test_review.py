@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,8 @@ def test_a_shifted_copy_beside_the_same_stored_images_is_no_row_of_its_own(tmp_p
     assert [row.place.row for row in review(job, None, top=5).rows] == [2, 1, 0]
     found = review(job, job.classifier(open_index("x.knn")), top=5)
     assert ([row.place.row for row in found.rows], found.copies) == ([2, 1], 1)
+    named = replace(found, class_names=["zero", "one"]).to_table()
+    assert named.select(["best", "second"]).to_pylist() == [{"best": "zero", "second": "one"}] * 2
 
 
 @pytest.mark.usefixtures("work")
@@ -176,10 +179,10 @@ def test_the_csv_has_what_adds_the_rows_and_an_empty_column_of_labels(invoke):
     assert page.count("<img") == 30 * 6
     first = Path("review.csv").read_bytes()
     again = invoke("review", "out", "--top", "30", "--index", "x.knn")
-    assert (again.code, Path("review.csv").read_bytes()) == (1, first)
-    assert "review.csv exists, and labels that were filled in there would be lost" in again.stderr
-    assert invoke("review", "out", "--top", "30", "--index", "x.knn", "--overwrite").code == 0
-    assert Path("review.csv").read_bytes() == first
+    assert (again.code, Path("review.csv").read_bytes()) == (2, first)
+    assert "review.csv exists, and may have been filled in: give a new name" in again.stderr
+    assert invoke("review", "out", "--top", "30", "--index", "x.knn", "--out", "again.csv").code == 0
+    assert Path("again.csv").read_bytes() == first
 
 
 def test_ids_are_those_of_a_column_and_file_and_row_where_it_has_none(job):
