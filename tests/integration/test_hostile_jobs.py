@@ -26,7 +26,7 @@ READERS = (
     ("show", "in", "--predictions", "out", "--out", "show.png"),
     ("show", "in", "--predictions", "out", "--out", "show.png", "--sort", "margin", "--class", "1"),
     ("explain", "out", "0.parquet#3", "--index", "x.knn", "--report", "explain.html"),
-    ("review", "out", "--index", "x.knn", "--overwrite", "--report", "review.html"),
+    ("review", "out", "--index", "x.knn", "--report", "review.html"),
     ("classify", "x.knn", "in", "--out", "out"),
 )
 

@@ -104,16 +104,6 @@ def main() -> None:
             "choose-k": ["choose-k", exact],
             "suspects": ["suspects", exact, "--report", page],
             "explain": ["explain", str(predictions), "7", "--index", adaptive, "--report", page],
-            "review": [
-                "review",
-                str(predictions),
-                "--index",
-                adaptive,
-                "--out",
-                str(out / "review.csv"),
-                "--report",
-                page,
-            ],
             "map": ["map", exact, "--out", str(out / "map.png")],
             "report": ["report", str(predictions), "--index", adaptive, "--out", page],
         }
