@@ -16,7 +16,7 @@ from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.rows import Place, kept_ids
 from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.errors import KnnvoteError
-from knnvote.data.inputs import InputFile
+from knnvote.data.input_file import InputFile
 from knnvote.data.reading import DecodedRows, open_images
 from knnvote.indexer.labels import read_ids
 
@@ -145,7 +145,7 @@ def review(
     first, copies = _first_of_copies([looked[place].like if place in looked else () for place, _ in candidates], top)
     chosen = [candidates[i] for i in first]
     looked = _look(job, inputs, [place for place, _ in chosen], classifier, keep=True) if pixels else looked
-    ids = _ids(job, [place for place, _ in chosen], column)
+    ids = _ids(job, inputs, [place for place, _ in chosen], column)
     rows = []
     for place, row in chosen:
         look = looked.get(place, _Look())
@@ -213,18 +213,29 @@ def _first_of_copies(likes: Sequence[tuple[object, ...]], most: int) -> tuple[li
     return first, copies
 
 
-def _ids(job: FinishedJob, places: Sequence[Place], column: str | None) -> dict[Place, str]:
-    """The ids of some rows: of a column, and ``file#row`` where that says none."""
+def _ids(
+    job: FinishedJob, inputs: Mapping[str, InputFile | None], places: Sequence[Place], column: str | None
+) -> dict[Place, str]:
+    """The ids of some rows: of a column, without one of that which the input itself has ids in; else ``file#row``."""
     ids = {place: str(place) for place in places}
-    if column is None:
-        return ids
     for file in dict.fromkeys(place.file for place in places):
         rows = np.unique([place.row for place in places if place.file == file])
+        named = column or _own_ids(inputs[file])
         with ParquetRows.open(job.out / file) as output:
-            for numbers, table in output.take(rows, [column], _BATCH):
-                texts = read_ids(job.out / file, output.checked(table, column), column).to_pylist()
+            if named is None or named not in output.schema.names:
+                continue
+            for numbers, table in output.take(rows, [named], _BATCH):
+                texts = read_ids(job.out / file, output.checked(table, named), named).to_pylist()
                 ids.update({Place(file, row): text for row, text in zip(numbers.tolist(), texts, strict=True) if text})
     return ids
+
+
+def _own_ids(source: InputFile | None) -> str | None:
+    """The column of ids that an input has by its nature, as a folder of images has paths."""
+    if source is None:
+        return None
+    with source.open_rows() as rows:
+        return rows.id_column
 
 
 def _rounded(number: float | None) -> float | None:

@@ -17,7 +17,8 @@ from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.rows import Place, find_rows, kept_ids
 from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, is_number, spelled_reasons
-from knnvote.data.inputs import InputFile, find_inputs
+from knnvote.data.input_file import InputFile
+from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.locations import locate
 from knnvote.data.reading import DecodedRows, decode_rows, open_images

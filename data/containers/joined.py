@@ -298,6 +298,8 @@ def _columns(rows: RowFile, label_column: str | None, id_column: str | None) -> 
             raise ImageFileError(f"{shown}: no column {name!r} for {param(option)}; there are {', '.join(names)}")
     labels = [label_column] if label_column else [name for name in names if is_usual_label(name) and name != id_column]
     keys = [id_column] if id_column else [name for name in names if name.lower() in _USUAL_IDS and name not in labels]
+    if len(keys) > 1 and "id" in keys:  # as in lists of knnvote's own, which tell files too
+        keys = ["id"]
     if len(names) == 2 and len(labels) == 1 and not keys:
         keys = [name for name in names if name not in labels]
     if len(names) == 2 and len(keys) == 1 and not labels:

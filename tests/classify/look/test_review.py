@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -224,3 +225,24 @@ def test_a_csv_of_another_name_is_refused(invoke):
     done = invoke("review", "out", "--out", "review.xlsx")
     assert done.code == 2
     assert "review.xlsx is no name of a CSV file: give one that ends in .csv" in done.stderr
+
+
+def test_a_filled_list_of_image_files_is_what_add_takes(tmp_path, invoke):
+    index_arrays(IMAGES[:100], LABELS[:100], tmp_path / "x.knn")
+    for row in range(100, 140):
+        path = tmp_path / "in" / ("low" if row % 2 else "high") / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(IMAGES[row]).save(path)
+    assert invoke("classify", "x.knn", "in", "--out", "out").code == 0
+    assert invoke("review", "out", "--top", "6").code == 0
+    with Path("review.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    named = {pq.read_table(Path("out") / row["file"])["file"][int(row["row"])].as_py() for row in rows}
+    assert {row["id"] for row in rows} == named
+    lines = Path("review.csv").read_text().splitlines()
+    Path("filled.csv").write_text("\n".join([*lines[:2], f'{lines[2]}"owl"', f'{lines[3]}"cat"', *lines[4:]]))
+    done = invoke("add", "x.knn", "in", "--labels", "filled.csv", "--skip-bad")
+    assert done.code == 0, done.stderr
+    index = open_index("x.knn")
+    added = dict(zip(index.ids[100:].to_pylist(), index.labels[100:].to_pylist(), strict=True))
+    assert added == {rows[1]["id"]: "owl", rows[2]["id"]: "cat"}
