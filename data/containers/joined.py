@@ -63,7 +63,7 @@ class LabelTable:
             ) from error
         if keys.null_count:
             raise ImageFileError(f"{shown}, column {key_column!r}: {keys.null_count:,} ids are missing: fill them in")
-        labels = found[label_column].combine_chunks()
+        labels = _without_blanks(found[label_column].combine_chunks())
         kept = _once(shown, keys, labels)
         keys, labels = keys.take(kept), labels.take(kept)
         by_name: dict[str, int] = {}
@@ -310,6 +310,13 @@ def _columns(rows: RowFile, label_column: str | None, id_column: str | None) -> 
             f"known: name them with {param('label_column')} and {param('id_column')}"
         )
     return keys[0], labels[0]
+
+
+def _without_blanks(labels: pa.Array) -> pa.Array:
+    """Labels (n,) with null for blank texts, as programs write what is not filled in."""
+    if not (pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type)):
+        return labels
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(labels), ""), pa.scalar(None, labels.type), labels)
 
 
 def _once(shown: str, keys: pa.Array, labels: pa.Array) -> pa.Array:

@@ -240,7 +240,8 @@ def test_a_filled_list_of_image_files_is_what_add_takes(tmp_path, invoke):
     named = {pq.read_table(Path("out") / row["file"])["file"][int(row["row"])].as_py() for row in rows}
     assert {row["id"] for row in rows} == named
     lines = Path("review.csv").read_text().splitlines()
-    Path("filled.csv").write_text("\n".join([*lines[:2], f'{lines[2]}"owl"', f'{lines[3]}"cat"', *lines[4:]]))
+    filled = [*lines[:2], f'{lines[2]}"owl"', f'{lines[3]}"cat"', f'{lines[4]}""', f'{lines[5]}" "', *lines[6:]]
+    Path("filled.csv").write_text("\n".join(filled))  # blank in all the ways in which programs write it
     done = invoke("add", "x.knn", "in", "--labels", "filled.csv", "--skip-bad")
     assert done.code == 0, done.stderr
     index = open_index("x.knn")
