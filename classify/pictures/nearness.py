@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BINS = 40
-_STORED, _NEAREST = "#88CCEE", "#CC6677"
+_STORED, _NEAREST = "#5B9BC8", "#CC6677"  # on which lines of black and of white are seen
 
 
 def draw_nearness(distances: NDArray[np.float64], neighbors: Sequence[float]) -> "Figure":
