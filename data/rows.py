@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from .columns import first_filled, has_filled, may_hold_images
+from .columns import check_text, first_filled, has_filled, may_hold_images
 from .errors import ImageFileError
 from .locations import Location, hash_stream, local_state
 
@@ -169,6 +169,19 @@ class RowFile(ABC):
                     "write the file again so"
                 )
         yield from self._batches(columns, batch_size)
+
+    def checked(self, rows: pa.RecordBatch | pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
+        """(n,) a column of some of its rows, a dictionary's as its values.
+
+        Raises:
+            ImageFileError: it holds text that is none.
+        """
+        column = rows.column(name)
+        try:
+            check_text(column, name)
+        except ImageFileError as error:
+            raise ImageFileError(f"{self.source}: {error.marked}") from error
+        return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
     def take(
         self, wanted: NDArray[np.int64], columns: Sequence[str], batch_size: int

@@ -15,6 +15,7 @@ from knnvote.data.columns import is_binary, is_number, is_string, is_usual_label
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.folders.partitions import READ_INT96, partition_keys
 from knnvote.data.input_file import InputFile
+from knnvote.data.locations import Location
 from knnvote.data.text import python_command
 from knnvote.data.vectors import Reasons
 
@@ -309,7 +310,7 @@ def show_class(label: Any, names: list[str] | None) -> str:
     return str(label) if name == str(label) else f"{label} ({name})"
 
 
-def read_ids(source: InputFile, ids: pa.Array, id_column: str) -> pa.Array:
+def read_ids(source: Location, ids: pa.Array, id_column: str) -> pa.Array:
     """Ids of a column of a file as strings.
 
     Raises:

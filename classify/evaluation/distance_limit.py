@@ -11,7 +11,7 @@ calibrating images, so that none is lost to the index; the rate is then not prov
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
@@ -56,6 +56,19 @@ class DistanceLimit:
         return self.with_copies >= _MANY_COPIES * self.images
 
 
+@dataclass(frozen=True, kw_only=True)
+class NearestDistances:
+    """How far stored images are from the nearest of the others, each left out in turn.
+
+    Attributes:
+        distances: (m,) float64 in the index's metric, in the order of the rows.
+        with_copies: how many of the m images have an exact copy among the others.
+    """
+
+    distances: NDArray[np.float64] = field(repr=False)
+    with_copies: int
+
+
 def distance_limit(
     index: Index,
     rule: Rule,
@@ -92,7 +105,33 @@ def distance_limit(
     """
     check_index(index)
     _check_false_alarms(index, false_alarms)
-    rows = sample_rows(index.n, MAX_IMAGES)
+    found = nearest_distances(index, rule, most=MAX_IMAGES, threads=threads, progress=progress)
+    return DistanceLimit(
+        limit=conformal_quantile(found.distances, false_alarms),
+        false_alarms=false_alarms,
+        images=len(found.distances),
+        with_copies=found.with_copies,
+    )
+
+
+def nearest_distances(
+    index: Index,
+    rule: Rule,
+    *,
+    most: int,
+    threads: int | None = None,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> NearestDistances:
+    """How far each stored image is from the nearest other, as the job's search finds it.
+
+    Args:
+        index: of two images at least.
+        rule: of the vote: its k may shape what an approximate index finds.
+        most: images that are left out; of more so many stand for all, drawn at random.
+        threads: of the search; the distances are the same for any number.
+        progress: called with the number of images after each block.
+    """
+    rows = sample_rows(index.n, most)
     promise = SEARCHERS[index.kind].far_by
     k = 1 if promise == "exact" else min(rule.k, index.n - 1)
     distances, with_copies = [], 0
@@ -101,8 +140,7 @@ def distance_limit(
         for part in leave_out(index, k, rows=rows, block=block, promise=promise, progress=progress):
             distances.append(part.D[:, 0])
             with_copies += part.count_copies(index)
-    limit = conformal_quantile(np.concatenate(distances), false_alarms)
-    return DistanceLimit(limit=limit, false_alarms=false_alarms, images=len(rows), with_copies=with_copies)
+    return NearestDistances(distances=np.concatenate(distances), with_copies=with_copies)
 
 
 def conformal_quantile(scores: NDArray[np.float64], alpha: float) -> float:

@@ -1,9 +1,10 @@
 """The outputs of a job that has run: whose they are, what was answered, and the classifier that answered."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 
 from knnvote.classify.classifier import Classifier
@@ -71,6 +72,11 @@ class FinishedJob:
             return None
         return receipt
 
+    def unchanged_input(self, name: str) -> InputFile | None:
+        """The input that an output was made from, if it is there as it was."""
+        source = self.record.input(name)
+        return source if source is not None and source.describe() == self.receipts[name].input else None
+
     def recognise(self, head: pa.Table, given: ImageOptions | None = None) -> Layout:
         """How an input whose first rows these are holds its images: as the job found it, where nothing else is given.
 
@@ -103,19 +109,49 @@ class FinishedJob:
         except OptionError as error:  # of a rule that fits no job of this index
             raise damaged(self.out) from error
 
-    def answers(self, source: InputFile, rows: int | None) -> tuple[pa.Array, pa.Array]:
-        """Prediction and status of an input's first rows, or of all.
+    def output(self, source: InputFile) -> Location:
+        """The output that the job made of an input.
 
         Raises:
-            KnnvoteError: the job has no output of this input, or one of other content.
+            KnnvoteError: there is none, or one of other content.
         """
         output, receipt = self.out / source.relative, self._receipt(source.relative)
         if receipt is None:
             raise KnnvoteError(f"{output} is not what this job made of {source}: classify it into {self.out} first")
         if receipt.input != source.describe():
             raise KnnvoteError(f"{output} was made of another content than {source} has now: classify it again")
-        prediction, status = first_rows(read_answers(output, self.record.prefix, "prediction", "status"), rows)
+        return output
+
+    def answers(self, source: InputFile, rows: int | None) -> tuple[pa.Array, pa.Array]:
+        """Prediction and status of an input's first rows, or of all.
+
+        Raises:
+            KnnvoteError: as `output`.
+        """
+        answers = read_answers(self.output(source), self.record.prefix, "prediction", "status")
+        prediction, status = first_rows(answers, rows)
         return prediction, status
+
+    def every_answer(self, *names: str) -> Iterator[pa.Table]:
+        """Columns that the job added to all its outputs, batch by batch, and the file and row of each.
+
+        Raises:
+            KnnvoteError: they cannot be read, or are not all of one type.
+        """
+        types = None
+        for file in self.receipts:
+            first = 0
+            for columns in read_answers(self.out / file, self.record.prefix, *names):
+                types = types or [column.type for column in columns]
+                if types != [column.type for column in columns]:
+                    raise KnnvoteError(
+                        f"{self.out / file} has answers of another type than the job's other files: "
+                        "remove it and run the job again"
+                    )
+                n = len(columns[0])
+                place = {"file": pa.repeat(file, n), "row": pa.array(np.arange(first, first + n))}
+                yield pa.table({**place, **dict(zip(names, columns, strict=True))})
+                first += n
 
 
 def first_rows(batches: Iterable[list[pa.Array]], rows: int | None) -> list[pa.Array]:

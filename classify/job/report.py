@@ -117,7 +117,8 @@ def _rows_to_look_at(job: FinishedJob) -> tuple[list[ReportedRow], list[Reported
     by_place = [("file", "ascending"), ("row", "ascending")]
     by_distance = ("distance", "descending")
     least_confident = farthest = None
-    for answers in _answers(job):
+    for every in job.every_answer("prediction", "confidence", "distance", "status"):
+        answers = every.filter(every["distance"].is_valid())
         in_doubt = answers.filter(pc.less(answers["confidence"], 1))
         least_confident = _first(least_confident, in_doubt, [("confidence", "ascending"), by_distance, *by_place])
         unlike = answers.filter(pc.greater(answers["distance"], 0))
@@ -132,30 +133,6 @@ def _first(before: pa.Table | None, more: pa.Table, order: list[tuple[str, str]]
     if not rows.num_rows:
         return rows  # PyArrow before 26 selects none of none with an error
     return rows.take(pc.select_k_unstable(rows, _SHOWN, order))  # no two rows are equal in all of an order
-
-
-def _answers(job: FinishedJob) -> Iterator[pa.Table]:
-    """Answers with neighbours, batch by batch, with file and row of each.
-
-    Raises:
-        KnnvoteError: they cannot be read, or are not all of one type.
-    """
-    names = ("prediction", "confidence", "distance", "status")
-    types = None
-    for file in job.receipts:
-        first = 0
-        for columns in read_answers(job.out / file, job.record.prefix, *names):
-            types = types or [column.type for column in columns]
-            if types != [column.type for column in columns]:
-                raise KnnvoteError(
-                    f"{job.out / file} has answers of another type than the job's other files: "
-                    "remove it and run the job again"
-                )
-            n = len(columns[0])
-            place = {"file": pa.repeat(file, n), "row": pa.array(np.arange(first, first + n))}
-            answers = pa.table({**place, **dict(zip(names, columns, strict=True))})
-            yield answers.filter(answers["distance"].is_valid())
-            first += n
 
 
 def _values(job: FinishedJob, name: str) -> Iterator[NDArray[np.float64]]:
@@ -188,12 +165,6 @@ def _spread(read: Callable[[], Iterator[NDArray[np.float64]]]) -> list[Bin]:
     ]
 
 
-def _unchanged_input(job: FinishedJob, name: str) -> InputFile | None:
-    """The input that an output was made from, if it is there as it was."""
-    source = job.record.input(name)
-    return source if source is not None and source.describe() == job.receipts[name].input else None
-
-
 def _look_at(
     rows: Sequence[ReportedRow], job: FinishedJob, classifier: Classifier | None
 ) -> tuple[dict[tuple[str, int], dict[str, Any]], list[str]]:
@@ -201,7 +172,7 @@ def _look_at(
     seen: dict[tuple[str, int], dict[str, Any]] = {}
     unread = []
     for name in sorted({row.file for row in rows}):
-        source = _unchanged_input(job, name)
+        source = job.unchanged_input(name)
         if source is None:
             unread.append(name)
             continue

@@ -1,7 +1,8 @@
 """Which images of input files are shown, with labels and predictions: only the pixels that are shown are kept."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,13 +15,15 @@ from knnvote.classify.answer import Answer
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.testset import read_true_labels
 from knnvote.data.columns import check_text, read_column
+from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError, param
 from knnvote.data.input_file import InputFile
 from knnvote.data.layout import ImageOptions, Layout, show_shape
 from knnvote.data.reading import DecodedRows, ImageFile
 from knnvote.data.recognition import recognise_images
-from knnvote.indexer.labels import find_label
+from knnvote.indexer.labels import class_names, find_label
 
+from .filter import Chosen, FilteredFile, RowFilter
 from .finished import FinishedJob, first_rows
 
 _BATCH = 2048
@@ -79,6 +82,7 @@ class Selection:
         count: images that are shown, at most.
         images: overrides of how they are recognised.
         label_column: their labels; by default the only column with a usual name.
+        rows: which are meant, and which of them come first.
         job: whose predictions are shown beside the labels.
         classifier: shows only images that the job gave a wrong label, with the neighbours that it finds.
     """
@@ -86,6 +90,7 @@ class Selection:
     count: int
     images: ImageOptions
     label_column: str | None = None
+    rows: RowFilter = field(default_factory=RowFilter)
     job: FinishedJob | None = None
     classifier: Classifier | None = None
 
@@ -97,15 +102,40 @@ class Selection:
         """
         return recognise_images(head, self.images) if self.job is None else self.job.recognise(head, self.images)
 
+    @contextmanager
+    def filtered(self, images: ImageFile, label: str | None, *, is_alone: bool) -> Iterator[FilteredFile]:
+        """A file of images as rows are chosen in it: by the job's output of it, or without one by its own columns.
+
+        Raises:
+            KnnvoteError: the job has no output of it, or one of other content.
+        """
+        source = images.source
+        names = None if label is None else class_names(images.schema, label)
+        if self.job is None:
+            yield FilteredFile(
+                rows=images.rows, name=source.relative, is_alone=is_alone, prefix="", label=label, class_names=names
+            )
+            return
+        prefix = self.job.record.prefix
+        with ParquetRows.open(self.job.output(source)) as rows:
+            yield FilteredFile(
+                rows=rows,
+                name=source.relative,
+                is_alone=is_alone,
+                prefix=prefix,
+                label=f"{prefix}best",
+                class_names=names,
+            )
+
 
 def select_images(inputs: Sequence[InputFile], selection: Selection) -> tuple[list[ShownImage], int]:
     """The first images that are to be shown, and how many there are in all.
 
-    Without a classifier no more rows are read than are shown, and these are counted.
+    Where every row is meant no more are read than are shown, and these are counted.
 
     Raises:
         ImageFileError: a file holds no images that are pictures, or no such label column.
-        KnnvoteError: the job's outputs are not those of the inputs.
+        KnnvoteError: the job's outputs are not those of the inputs, or an id is of no row.
         OptionError: the classifier's index has no classes.
     """
     if selection.classifier is not None and selection.classifier.index.is_regression:
@@ -113,26 +143,50 @@ def select_images(inputs: Sequence[InputFile], selection: Selection) -> tuple[li
             f"{selection.classifier.index.path} was built for regression, where no class is wrong: "
             f"leave out {param('classifier')}"
         )
-    shown: list[ShownImage] = []
-    total = 0
-    for source in inputs:
-        left = selection.count - len(shown)
-        if not left and selection.classifier is None:
+    selection.rows.check_job(selection.job is not None)
+    chosen = _choose(inputs, selection)
+    shown: dict[tuple[int, int], ShownImage] = {}
+    for file in dict.fromkeys(chosen.files.tolist()):
+        source, wanted = inputs[file], np.sort(chosen.rows[chosen.files == file])
+        with source.open_rows() as held:
+            images = ImageFile.recognised(source, held, selection.recognise)
+            rows = _read_rows(images, _label_column(images, selection), selection, int(wanted[-1]) + 1)
+            for decoded in images.take(wanted, batch_size=_BATCH):
+                for image in _show(source, decoded, rows, selection.classifier):
+                    shown[file, image.row] = image
+    places = zip(chosen.files.tolist(), chosen.rows.tolist(), strict=True)
+    return [shown[place] for place in places], chosen.total
+
+
+def _choose(inputs: Sequence[InputFile], selection: Selection) -> Chosen:
+    """The rows that are to be shown; files are read as far as it takes to know."""
+    chosen = Chosen(selection.rows, selection.count)
+    is_plain = selection.rows.takes_all and selection.classifier is None
+    for file, source in enumerate(inputs):
+        if is_plain and chosen.total == selection.count:
             break
         with source.open_rows() as held:
             if not held.num_rows:
                 continue
             images = ImageFile.recognised(source, held, selection.recognise)
             label = _label_column(images, selection)
-            rows = _read_rows(images, label, selection, None if selection.classifier else left)
-            if selection.classifier is None:
-                wanted = np.arange(min(left, images.num_rows))
-            else:
-                wanted = np.flatnonzero(rows.is_wrong)
-            total += len(wanted)
-            for decoded in images.take(wanted[:left], batch_size=_BATCH):
-                shown += _show(source, decoded, rows, selection.classifier)
-    return shown, total
+            if is_plain:
+                left = selection.count - chosen.total
+                chosen.add(file, np.arange(min(left, images.num_rows)))
+                continue
+            wrong = None
+            if selection.classifier is not None:
+                wrong = _read_rows(images, label, selection, None).is_wrong
+            with selection.filtered(images, label, is_alone=len(inputs) == 1) as filtered:
+                for rows, keys, met in filtered.meant(selection.rows):
+                    is_meant = np.ones(len(rows), np.bool_) if wrong is None else wrong[rows]
+                    chosen.add(file, rows[is_meant], keys[is_meant], met)
+    if missing := [name for name in selection.rows.ids if name not in chosen.met]:
+        raise KnnvoteError(
+            f"no row of {inputs[0]}{' and the other files' if inputs[1:] else ''} is {missing[0]!r}: give file and "
+            f"row, such as {inputs[0].relative}#0, an id, or {param('id_column')} for its column"
+        )
+    return chosen
 
 
 def _label_column(images: ImageFile, selection: Selection) -> str | None:

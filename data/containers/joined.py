@@ -63,7 +63,7 @@ class LabelTable:
             ) from error
         if keys.null_count:
             raise ImageFileError(f"{shown}, column {key_column!r}: {keys.null_count:,} ids are missing: fill them in")
-        labels = found[label_column].combine_chunks()
+        labels = _without_blanks(found[label_column].combine_chunks())
         kept = _once(shown, keys, labels)
         keys, labels = keys.take(kept), labels.take(kept)
         by_name: dict[str, int] = {}
@@ -298,6 +298,8 @@ def _columns(rows: RowFile, label_column: str | None, id_column: str | None) -> 
             raise ImageFileError(f"{shown}: no column {name!r} for {param(option)}; there are {', '.join(names)}")
     labels = [label_column] if label_column else [name for name in names if is_usual_label(name) and name != id_column]
     keys = [id_column] if id_column else [name for name in names if name.lower() in _USUAL_IDS and name not in labels]
+    if len(keys) > 1 and "id" in keys:  # as in lists of knnvote's own, which tell files too
+        keys = ["id"]
     if len(names) == 2 and len(labels) == 1 and not keys:
         keys = [name for name in names if name not in labels]
     if len(names) == 2 and len(keys) == 1 and not labels:
@@ -308,6 +310,13 @@ def _columns(rows: RowFile, label_column: str | None, id_column: str | None) -> 
             f"known: name them with {param('label_column')} and {param('id_column')}"
         )
     return keys[0], labels[0]
+
+
+def _without_blanks(labels: pa.Array) -> pa.Array:
+    """Labels (n,) with null for blank texts, as programs write what is not filled in."""
+    if not (pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type)):
+        return labels
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(labels), ""), pa.scalar(None, labels.type), labels)
 
 
 def _once(shown: str, keys: pa.Array, labels: pa.Array) -> pa.Array:

@@ -19,9 +19,14 @@ from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
 from knnvote.classify.judgement.diff import diff_jobs
 from knnvote.classify.judgement.job import judge_job
+from knnvote.classify.look.explain import gather
+from knnvote.classify.look.review import review
+from knnvote.classify.look.seen import explain_rows
 from knnvote.classify.pages.comparison import write_comparison
 from knnvote.classify.pages.diff import write_diff
+from knnvote.classify.pages.explanation import write_explanations
 from knnvote.classify.pages.job import write_job
+from knnvote.classify.pages.review import write_review_page
 from knnvote.classify.pages.suspects import write_suspects
 from knnvote.classify.vote import Rule
 from knnvote.data.inputs import find_inputs
@@ -34,7 +39,7 @@ CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 WIDTHS = {"phone": 390, "desktop": 1200}
 IMAGES = np.random.default_rng(5).integers(0, 256, (600, 10, 10), dtype=np.uint8)
 CODES = IMAGES[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
-PAGES = ("report", "suspects", "job", "diff")
+PAGES = ("report", "suspects", "job", "diff", "explanation", "review")
 _ALONE = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 
 pytestmark = pytest.mark.skipif(
@@ -59,6 +64,11 @@ def write_pages(folder, labels):
     job, other = (FinishedJob.open(locate(str(folder / name))) for name in ("out", "other"))
     write_job(folder / "job.html", report_job(job, indexes[0]), indexes[0], judge_job(job))
     write_diff(folder / "diff.html", diff_jobs(job, other))
+    classifier = job.classifier(indexes[0])
+    explained = explain_rows(job, classifier, ["3", "4"])
+    write_explanations(folder / "explanation.html", gather(classifier, explained))
+    found = review(job, classifier, top=20, pixels=True)
+    write_review_page(folder / "review.html", found, indexes[0], folder / "review.csv")
     return comparison
 
 

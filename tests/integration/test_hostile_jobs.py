@@ -24,6 +24,9 @@ READERS = (
     ("verify", "out"),
     ("report", "out", "--out", "report.html"),
     ("show", "in", "--predictions", "out", "--out", "show.png"),
+    ("show", "in", "--predictions", "out", "--out", "show.png", "--sort", "margin", "--class", "1"),
+    ("explain", "out", "0.parquet#3", "--index", "x.knn", "--report", "explain.html"),
+    ("review", "out", "--index", "x.knn", "--report", "review.html"),
     ("classify", "x.knn", "in", "--out", "out"),
 )
 
@@ -87,6 +90,8 @@ DAMAGES = {
     "distances as text": answers_as(distance=pa.array(["a"] * 35)),
     "distances without end": answers_as(distance=pa.array([float("inf")] * 35)),
     "distances as near as numbers are": answers_as(distance=pa.array((1 + np.spacing(1) * np.arange(35)).tolist())),
+    "best guesses as lists": answers_as(best=pa.array([[1]] * 35)),
+    "margins as text": answers_as(margin=pa.array(["a"] * 35)),
     "statuses that are no UTF-8": answers_as(status=LATIN),
     "reasons as numbers": answers_as(reason=pa.array(range(35))),
 }

@@ -103,6 +103,7 @@ def main() -> None:
             "compare --report": ["compare", str(test), "--index", adaptive, "--report", page],
             "choose-k": ["choose-k", exact],
             "suspects": ["suspects", exact, "--report", page],
+            "explain": ["explain", str(predictions), "7", "--index", adaptive, "--report", page],
             "map": ["map", exact, "--out", str(out / "map.png")],
             "report": ["report", str(predictions), "--index", adaptive, "--out", page],
         }

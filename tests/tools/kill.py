@@ -263,6 +263,7 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
     with_k = str(work / "with-k")
     succeed(run, ["classify", x, str(work / "older.parquet"), "--out", with_k, "--k", "15"])
     compared = ("compare", str(work / "older.parquet"), "--index", x, *one)
+    explained = ("explain", of_older, "7", "--index", x, *one)
     return [
         JobTask(name="classify", arguments=job),
         JobTask(name="classify-changed", arguments=job, before=work / "stale"),
@@ -284,6 +285,8 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
         FileTask(name="list", arguments=("suspects", x, *one), out=("--csv",), file="list.csv", is_new=True),
         FileTask(name="compare", arguments=compared, out=("--report",), file="compare.html", varies=True),
         FileTask(name="diff", arguments=("diff", of_older, with_k), out=("--report",), file="diff.html"),
+        FileTask(name="review", arguments=("review", of_older, "--index", x), file="review.csv", is_new=True),
+        FileTask(name="explain", arguments=explained, out=("--report",), file="explain.html"),
         FileTask(name="report", arguments=("report", of_older, "--index", x), file="report.html"),
     ]
 

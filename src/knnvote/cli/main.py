@@ -13,7 +13,7 @@ import click
 
 from knnvote.data.errors import KnnvoteError, OptionError
 
-from . import data, disk, evaluate, index, jobs, show
+from . import data, disk, evaluate, index, jobs, look, show
 from .classify import classify
 from .interruption import Interrupted, heed_signals, was_interrupted, words
 from .spelling import as_typed
@@ -70,6 +70,8 @@ for _command in (
     evaluate.choose_threshold,
     evaluate.suspects,
     jobs.diff,
+    look.explain,
+    look.review,
     show.show,
     show.map_space,
     show.report,

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from knnvote.classify.names import SORTS, STATUSES
 from knnvote.data.codecs.names import Background
 
 from .options import (
@@ -12,6 +13,7 @@ from .options import (
     image_options,
     images_argument,
     index_argument,
+    is_given,
     label_column_option,
     neighbor_options,
     parse_grid,
@@ -36,6 +38,16 @@ from .talk import talk, talk_note, talk_written
 @click.option("--predictions", metavar="DIR", help="A job's outputs for these images: each prediction above the truth.")
 @click.option("--errors", is_flag=True, help="Only wrong predictions, each in a row with its neighbours.")
 @click.option("--index", "index_folder", metavar="INDEX", help="The job's index, to find neighbours in for --errors.")
+@click.option("--id", "ids", metavar="ID", multiple=True, help="Only this row: FILE#ROW or an id; may be repeated.")
+@click.option("--id-column", metavar="NAME", help="Column of ids, by default id, __key__ or file.")
+@click.option(
+    "--where", metavar="COMPARISON", multiple=True, help="Only rows where it holds: 'margin < 0.2'; may be repeated."
+)
+@click.option("--class", "label", metavar="NAME", help="Only this class: the job's best guess, else the label.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only what the job gave this status.")
+@click.option("--sort", type=click.Choice(SORTS), help="The least confidence or margin first, or the farthest.")
+@click.option("--sample", type=click.IntRange(1, 400), metavar="N", help="So many of the rows, drawn at random.")
+@seed_option("Of --sample.")
 @image_options
 @seen_options
 @label_column_option
@@ -46,6 +58,14 @@ def show(  # noqa: PLR0917  # click passes options by name
     predictions: str | None,
     errors: bool,
     index_folder: str | None,
+    ids: tuple[str, ...],
+    id_column: str | None,
+    where: tuple[str, ...],
+    label: str | None,
+    status: str | None,
+    sort: str | None,
+    sample: int | None,
+    seed: int,
     image_column: str | None,
     shape: tuple[int, ...] | None,
     grayscale: bool,
@@ -54,6 +74,7 @@ def show(  # noqa: PLR0917  # click passes options by name
     out: Path,
 ) -> None:
     """Draw images with their labels, or those that a job got wrong beside their neighbours."""
+    from knnvote.classify.job.filter import RowFilter
     from knnvote.classify.job.finished import FinishedJob
     from knnvote.classify.job.selection import Selection, select_images
     from knnvote.classify.pictures.figures import save
@@ -67,22 +88,39 @@ def show(  # noqa: PLR0917  # click passes options by name
         raise click.UsageError("--errors needs the job's outputs and its index: give --predictions and --index")
     if index_folder is not None and not errors:
         raise click.UsageError("--index is for --errors alone: give both, or none")
-    rows, columns = check_grid(grid)
+    rows, columns = check_grid(_grid_of(sample) if sample and not is_given("grid") else grid)
     job = None if predictions is None else FinishedJob.open(locate(predictions))
     selection = Selection(
         count=rows if errors else rows * columns,
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
         label_column=label_column,
+        rows=RowFilter(
+            ids=ids,
+            id_column=id_column,
+            where=where,
+            label=label,
+            status=status,
+            sort=sort,
+            sample=sample,
+            seed=seed,
+        ),
         job=job,
         classifier=None if job is None or index_folder is None else job.classifier(open_index(index_folder)),
     )
     shown, total = select_images(find_inputs(images), selection)
-    if errors and not shown:
-        talk("no prediction is wrong: nothing is drawn")
+    if not shown and (errors or not selection.rows.takes_all):
+        talk(f"no {'prediction is wrong' if selection.rows.takes_all else 'row is as asked for'}: nothing is drawn")
         return
     save(draw_errors(shown) if errors else draw_grid(shown, columns), out)
-    more = f" of {total:,} wrong ones; a larger --grid shows more" if total > len(shown) else ""
+    more = f" of {total:,}{' wrong ones' if errors else ''}" if total > len(shown) else ""
+    more += "; a larger --grid shows more" if more and len(shown) < (sample or total) else ""
     talk(f"{out}: {len(shown):,} images{more}")
+
+
+def _grid_of(sample: int) -> tuple[int, int]:
+    """Rows and columns for so many images."""
+    columns = min(sample, 5 if sample <= 100 else 20)
+    return -(-sample // columns), columns
 
 
 @click.command("map", epilog=example("knnvote map digits.knn"))

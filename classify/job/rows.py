@@ -1,0 +1,117 @@
+"""Rows of a job's outputs by the names that people have for them: file and row, a row number, or a kept id."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from knnvote.data.containers.parquet import ParquetRows
+from knnvote.data.errors import KnnvoteError, OptionError, param
+from knnvote.indexer.labels import read_ids
+
+from .finished import FinishedJob
+
+USUAL_IDS = ("id", "__key__", "file")  # names of columns that tell rows apart, the surest first
+_BATCH = 1 << 16
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A row of a job's outputs: the file by its path relative to the folder, and the row in it, from 0."""
+
+    file: str
+    row: int
+
+    def __str__(self) -> str:
+        """As it is typed, and as the id of a stored image that has no other."""
+        return f"{self.file}#{self.row}"
+
+
+def find_rows(job: FinishedJob, names: Sequence[str], id_column: str | None = None) -> list[Place]:
+    """The rows that are meant, in the order of their names.
+
+    Args:
+        job: whose outputs they are of.
+        names: each ``FILE#ROW``, an id, or where the job has one output and no column of ids a row number.
+        id_column: an input's column that the job kept; by default the only one of a usual name, as `kept_ids` has it.
+
+    Raises:
+        KnnvoteError: a name is of no row, or of several.
+        OptionError: the column is in no output.
+    """
+    if not job.receipts:
+        raise KnnvoteError(f"{job.out} holds no finished output of its job: classify into it first")
+    column = kept_ids(job, id_column)
+    places = {name: _by_place(job, name, column) for name in names}
+    wanted = [name for name, place in places.items() if place is None]
+    found: dict[str, list[Place]] = {name: [] for name in wanted}
+    if wanted and column is not None:
+        for name, place in _by_id(job, wanted, column):
+            found[name].append(place)
+    for name, of_name in found.items():
+        if len(of_name) != 1:
+            raise _not_one(job, name, column, of_name)
+    return [places[name] or found[name][0] for name in names]
+
+
+def kept_ids(job: FinishedJob, asked: str | None, usual: Sequence[str | None] = USUAL_IDS) -> str | None:
+    """The column by which rows of the outputs are named: the one asked for, else the first usual one that was kept.
+
+    Raises:
+        OptionError: no output has the one that was asked for.
+    """
+    with ParquetRows.open(job.out / next(iter(job.receipts))) as rows:
+        names = rows.schema.names
+    if asked is not None and asked not in names:
+        raise OptionError(f"{job.out} keeps no column {asked!r} for {param('id_column')}: it has {', '.join(names)}")
+    return asked or next((name for name in usual if name is not None and name in names), None)
+
+
+def _by_place(job: FinishedJob, name: str, column: str | None) -> Place | None:
+    """The row that a name says by its file and row; None for what may be an id.
+
+    Raises:
+        KnnvoteError: the file has no such row.
+    """
+    file, mark, number = name.rpartition("#")
+    if file in job.left_out:
+        raise KnnvoteError(f"{job.out / file} is not of this job, or was changed: knnvote verify {job.out} says why")
+    if not mark and column is None and len(job.receipts) == 1:
+        file = next(iter(job.receipts))
+    if file not in job.receipts or not (number.isascii() and number.isdecimal()):
+        return None
+    rows = job.receipts[file].counts.rows
+    if int(number) >= rows:
+        raise KnnvoteError(f"{job.out / file} has {rows:,} rows, which count from 0, and no row {number}")
+    return Place(file, int(number))
+
+
+def _by_id(job: FinishedJob, wanted: Sequence[str], column: str) -> Iterator[tuple[str, Place]]:
+    """Every row whose id is wanted, with it: outputs are read batch by batch."""
+    values = pa.array(wanted, pa.string())
+    for file in job.receipts:
+        with ParquetRows.open(job.out / file) as rows:
+            if column not in rows.schema.names:
+                continue
+            first = 0
+            for batch in rows.batches([column], _BATCH):
+                ids = read_ids(job.out / file, rows.checked(batch, column), column)
+                for row in np.flatnonzero(pc.is_in(ids, value_set=values).to_numpy(zero_copy_only=False)).tolist():
+                    yield ids[row].as_py(), Place(file, first + row)
+                first += len(ids)
+
+
+def _not_one(job: FinishedJob, name: str, column: str | None, found: Sequence[Place]) -> KnnvoteError:
+    """That a name is of no row, or of several, with one that is."""
+    if found:
+        return KnnvoteError(
+            f"{name!r} in column {column!r} is the id of {len(found):,} rows of {job.out}: give one as "
+            f"{found[0]} or {found[1]}"
+        )
+    first = Place(next(iter(job.receipts)), 0)
+    why = f"has {name!r} in column {column!r}" if column else f"is {name!r}, and {job.out} keeps no column of ids"
+    return KnnvoteError(
+        f"no row of {job.out} {why}: give file and row, such as {first}, an id, or {param('id_column')} for its column"
+    )

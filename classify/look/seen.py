@@ -1,0 +1,176 @@
+"""Images as they are now, with their answers: rows of a job, seen to be answered as it wrote, and images of files."""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from knnvote.classify.answer import Answer, answer_schema
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.job.finished import FinishedJob
+from knnvote.classify.job.rows import Place, find_rows, kept_ids
+from knnvote.data.containers.parquet import ParquetRows
+from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, is_number, spelled_reasons
+from knnvote.data.input_file import InputFile
+from knnvote.data.inputs import find_inputs
+from knnvote.data.layout import ImageOptions, Layout
+from knnvote.data.locations import locate
+from knnvote.data.reading import DecodedRows, decode_rows, open_images
+
+from .explain import Explanation
+
+_BATCH = 2048
+_SAME = ("prediction", "best", "second", "status")
+_CLOSE = ("confidence", "distance", "margin")  # machines may round floats otherwise
+_ROW_OF_FILE = re.compile(r"(.+)#(\d+)", re.ASCII | re.DOTALL)
+
+
+def explain_rows(
+    job: FinishedJob, classifier: Classifier, names: Sequence[str], id_column: str | None = None
+) -> list[Explanation]:
+    """Rows of a job, asked again.
+
+    Args:
+        job: that answered them.
+        classifier: that it answered with, as ``job.classifier`` opens it.
+        names: of the rows, as `find_rows` takes them.
+        id_column: as there.
+
+    Raises:
+        KnnvoteError: a name is of no row, an input is gone or was changed, or the answer is another one now.
+    """
+    places = find_rows(job, names, id_column)
+    column = kept_ids(job, id_column)
+    added = _added(job, classifier)
+    found: dict[Place, Explanation] = {}
+    for file in sorted({place.file for place in places}):
+        rows = np.unique([place.row for place in places if place.file == file])
+        written = _written(job, file, rows, added)
+        for row, explanation in _see(_input(job, file), rows, classifier, job.recognise):
+            place = Place(file, row)
+            _check_same(job, place, explanation.answer, written[row])
+            kept = {name: value for name, value in written[row].items() if name not in added}
+            id_ = None if column is None or kept.get(column) is None else str(kept[column])
+            found[place] = replace(explanation, name=str(place), kept=kept, id=id_)
+    return [found[place] for place in places]
+
+
+def explain_images(classifier: Classifier, names: Sequence[str], options: ImageOptions) -> list[Explanation]:
+    """Images of files that are each one PNG, JPEG or the like, or of rows of Parquet files, named ``FILE#ROW``.
+
+    Args:
+        classifier: that answers them.
+        names: of the images.
+        options: what the user says of them.
+
+    Raises:
+        KnnvoteError: a file cannot be read, or holds no such row.
+    """
+    return [_explain_image(classifier, name, options) for name in names]
+
+
+def _explain_image(classifier: Classifier, name: str, options: ImageOptions) -> Explanation:
+    parts = _ROW_OF_FILE.fullmatch(name)
+    if parts is None or locate(name).is_file:
+        table = pa.table({"image": pa.array([locate(name).read()], pa.large_binary())})
+        # By no row at all: bytes are then taken for an encoded image of the index's shape, and one that is none is bad.
+        layout = classifier.recognise(table[:0], replace(options, image_column="image"))
+        (explanation,) = _explain(classifier, decode_rows(table, layout))
+        return replace(explanation, name=name)
+    inputs, row = find_inputs(parts[1]), int(parts[2])
+    if len(inputs) != 1:
+        raise KnnvoteError(f"{parts[1]} holds {len(inputs):,} files: give one, such as {inputs[0]}#{row}")
+    recognise = partial(classifier.recognise, options=options)
+    for _, explanation in _see(inputs[0], np.array([row]), classifier, recognise):
+        return replace(explanation, name=name)
+    raise KnnvoteError(f"{inputs[0]} has no row {row}: it has {inputs[0].count_rows():,}, which count from 0")
+
+
+def _see(
+    source: InputFile, rows: NDArray[np.int64], classifier: Classifier, recognise: Callable[[pa.Table], Layout]
+) -> Iterator[tuple[int, Explanation]]:
+    """Some rows of a file, ascending, each with its answer."""
+    with open_images(source, recognise) as images:
+        for decoded in images.take(rows, batch_size=_BATCH):
+            yield from zip(decoded.numbers.tolist(), _explain(classifier, decoded), strict=True)
+
+
+def _explain(classifier: Classifier, decoded: DecodedRows) -> list[Explanation]:
+    """Each of some rows by itself; their names are yet to be given."""
+    xq, bad = classifier.queries(decoded)
+    reasons = spelled_reasons(bad, as_recorded)
+    explanations = []
+    for place in range(len(xq)):
+        answer = classifier.answer(xq[place : place + 1], {0: reasons[place]} if place in bad else {})
+        explanations.append(Explanation(name="", answer=answer, pixels=decoded.picture(place)))
+    return explanations
+
+
+def _input(job: FinishedJob, file: str) -> InputFile:
+    """What an output was made from.
+
+    Raises:
+        KnnvoteError: it is gone, or was changed.
+    """
+    source = job.record.input(file)
+    if source is None:
+        raise KnnvoteError(
+            f"{job.record.inputs.get(file, file)} is gone, from which {job.out / file} was made, and without it no "
+            "row can be asked again: put it back"
+        )
+    if source.describe() != job.receipts[file].input:
+        raise KnnvoteError(f"{job.out / file} was made of another content than {source} has now: classify it again")
+    return source
+
+
+def _added(job: FinishedJob, classifier: Classifier) -> set[str]:
+    """The columns that a job added to those of its inputs."""
+    options = job.record.options
+    asked = {name: bool(options.get(name)) for name in ("neighbors", "probabilities")}
+    return {*answer_schema(classifier.index, prefix=job.record.prefix, **asked).names}
+
+
+def _written(job: FinishedJob, file: str, rows: NDArray[np.int64], added: set[str]) -> dict[int, dict[str, Any]]:
+    """By row what stands in an output: what was kept, and the answers that are compared.
+
+    Raises:
+        KnnvoteError: it cannot be read, or has no such row.
+    """
+    compared = {job.record.prefix + name for name in (*_SAME, *_CLOSE)}
+    found: dict[int, dict[str, Any]] = {}
+    with ParquetRows.open(job.out / file) as output:
+        columns = [name for name in output.schema.names if name in compared or name not in added]
+        for numbers, table in output.take(rows, columns, _BATCH):
+            plain = pa.table({name: output.checked(table, name) for name in columns})
+            found.update(zip(numbers.tolist(), plain.to_pylist(), strict=True))
+    if missing := [row for row in rows.tolist() if row not in found]:
+        raise ImageFileError(f"{job.out / file} has no row {missing[0]}: run knnvote verify {job.out}")
+    return found
+
+
+def _check_same(job: FinishedJob, place: Place, answer: Answer, written: dict[str, Any]) -> None:
+    """See that a row is answered now as the job wrote; jobs of before wrote fewer columns.
+
+    Raises:
+        KnnvoteError: it is not.
+    """
+    prefix = job.record.prefix
+    (now,) = answer.to_table(probabilities=bool(job.record.options.get("probabilities"))).to_pylist()
+    for name in (*_SAME, *_CLOSE):
+        if prefix + name not in written:
+            continue
+        before, value = written[prefix + name], now[name]
+        is_same = before == value
+        if name in _CLOSE and is_number(before) and is_number(value):
+            is_same = math.isclose(before, value, rel_tol=1e-6, abs_tol=1e-9)
+        if not is_same:
+            raise KnnvoteError(
+                f"{place} has {name} {value} now, and the job wrote {before}: this is another machine or version of "
+                f"knnvote, or the output was changed; knnvote verify {job.out} tells"
+            )

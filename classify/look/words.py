@@ -1,0 +1,62 @@
+"""What is said of an explained image, in the terminal and on a page alike."""
+
+from typing import Any
+
+from knnvote.classify.answer import BAD_IMAGE, OK
+from knnvote.data.layout import show_shape
+from knnvote.indexer.labels import show_class
+
+from .explain import Explanation, Explanations
+
+_LONGEST = 60  # characters of a kept value
+
+
+def verdict(one: Explanation, names: list[str] | None) -> str:
+    """The answer: the label or why there is none, the best guess, and what stands against it."""
+    if one.status == BAD_IMAGE:
+        return f"bad image: {one.reason}"
+    told = show_class(one.best, names)
+    if one.status != OK:
+        told = f"abstained: {one.reason}; the best guess is {told}"
+    answer = one.answer
+    if answer.index.is_regression:
+        return told
+    told += f", confidence {answer.confidence[0]:.4g}"
+    second = answer.second[0].as_py()
+    if second is None:
+        return f"{told}: all neighbours agree"
+    return f"{told}; second {show_class(second, names)}, margin {answer.margin[0]:.4g}"
+
+
+def advice(one: Explanation) -> str:
+    """What to do about an image that cannot be read; empty for others."""
+    if one.status != BAD_IMAGE:
+        return ""
+    index = one.answer.index
+    low, high = index.manifest.range
+    return (
+        f"what to do: put an image there as {index.path} stores them, {show_shape(index.shape)} from {low:g} to "
+        f"{high:g}; then classify again, which does anew the files that changed"
+    )
+
+
+def nearness(found: Explanations, one: Explanation) -> str:
+    """How near the nearest stored image is, beside how near stored images are to each other; empty for none."""
+    if not one.neighbors:
+        return ""
+    told = f"nearest at {one.neighbors[0].distance:.4g}"
+    if not len(found.distances):
+        return told
+    distance, stored = one.neighbors[0].distance, f"{len(found.distances):,} stored images"
+    farther, nearer = found.nearer_than(distance), found.farther_than(distance)
+    if nearer == 1:
+        return f"{told}: farther than any of {stored} is from its nearest other"
+    if nearer > farther:
+        return f"{told}: farther than {int(100 * nearer)}% of {stored} are from their nearest other"
+    return f"{told}: nearer than {int(100 * farther)}% of {stored} are to their nearest other"
+
+
+def kept_values(one: Explanation) -> list[tuple[str, str]]:
+    """The other columns of its row, each with its value, cut where it is long."""
+    told: list[tuple[str, Any]] = [(name, str(value)) for name, value in one.kept.items() if value is not None]
+    return [(name, text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…") for name, text in told]

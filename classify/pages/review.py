@@ -1,0 +1,56 @@
+"""The page of ``knnvote review``: a card for each row to look at, in the order of the file to fill in."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from knnvote.classify.look.review import Doubtful, Review
+from knnvote.indexer.index import Index
+from knnvote.indexer.labels import show_class
+
+from .page import write_page
+from .thumbnails import Thumbnail, thumbnail
+from .voters import Voter, show_voters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A row with its picture and those of its neighbours."""
+
+    row: Doubtful
+    picture: Thumbnail
+    voters: list[Voter]
+
+
+def write_review_page(path: Path, found: Review, index: Index | None, csv: Path) -> None:
+    """Write the page of what `review` found with pixels.
+
+    Args:
+        path: of the page.
+        found: the rows.
+        index: of the job, whose images the neighbours are; None where it was not given.
+        csv: the file to fill in.
+
+    Raises:
+        KnnvoteError: the page cannot be written.
+    """
+    held = [row.pixels for row in found.rows if row.pixels is not None]
+    low = min((float(np.min(pixels)) for pixels in held), default=0.0)
+    shades = min(0.0, low), max((float(np.max(pixels)) for pixels in held), default=0.0)
+    cards = []
+    for row in found.rows:
+        told = f"the image {row.place}"
+        picture = Thumbnail("", told) if row.pixels is None else thumbnail(row.pixels, shades, told)
+        voters = [] if index is None else show_voters(index, row.neighbors)
+        cards.append(Card(row=row, picture=picture, voters=voters))
+    write_page(
+        path,
+        "review.html.j2",
+        found=found,
+        cards=cards,
+        csv=csv,
+        has_pictures=bool(held) or not found.rows,
+        name=partial(show_class, names=None if index is None else index.manifest.class_names),
+    )

@@ -1,0 +1,146 @@
+"""Commands that look at single answers: explain, review."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from knnvote.data.codecs.names import Background
+
+from .options import (
+    POSITIVE,
+    example,
+    is_given,
+    json_option,
+    page_option,
+    parse_list,
+    seen_options,
+    threads_option,
+    vote_options,
+)
+from .talk import end, row_progress, talk, talk_written
+
+if TYPE_CHECKING:
+    from knnvote.classify.look.review import Review
+
+_OF_INDEX = ("k", "weights", "ties", "grayscale", "background")  # which a job has settled
+
+
+@click.command(epilog=example("knnvote explain predictions 17 --index digits.knn"))
+@click.argument("place", metavar="OUT|INDEX")
+@click.argument("names", metavar="ROW|ID|IMAGE...", nargs=-1, required=True)
+@click.option("--index", "index_folder", metavar="INDEX", help="Of a job's OUT: the index that classified.")
+@click.option("--id-column", metavar="NAME", help="Column that OUT keeps ids in, by default id, __key__ or file.")
+@vote_options
+@seen_options
+@page_option("all of it, with pictures", has_figures=True)
+@threads_option
+@json_option
+def explain(  # noqa: PLR0917  # click passes options by name
+    place: str,
+    names: tuple[str, ...],
+    index_folder: str | None,
+    id_column: str | None,
+    grayscale: bool,
+    background: Background | None,
+    report: Path | None,
+    threads: int | None,
+    as_json: bool,
+    **rule: Any,
+) -> None:
+    """Tell why rows of a job's OUT, or images given to an INDEX, have their labels: the vote and the neighbours."""
+    from knnvote.classify.classifier import Classifier
+    from knnvote.classify.job.finished import FinishedJob
+    from knnvote.classify.look.explain import MOST_LEFT_OUT, gather
+    from knnvote.classify.look.seen import explain_images, explain_rows
+    from knnvote.classify.vote import Rule
+    from knnvote.data.layout import ImageOptions
+    from knnvote.data.locations import locate
+    from knnvote.indexer.folder.open import open_index
+    from knnvote.indexer.manifest import is_index_folder
+
+    from .tables.explanation import print_explanations
+
+    if is_index_folder(locate(place)):
+        if index_folder is not None or id_column is not None:
+            raise click.UsageError(f"{place} is an index, whose images are files: leave out --index and --id-column")
+        index = open_index(place)
+        classifier = Classifier(index, Rule.of(index, **rule))
+        shown = explain_images(classifier, names, ImageOptions(grayscale=grayscale, background=background))
+    else:
+        job = FinishedJob.open(locate(place))
+        if index_folder is None:
+            raise click.UsageError(
+                f"the rows of {place} are explained by the index that classified: give it as --index"
+            )
+        if given := [name for name in _OF_INDEX if is_given(name)]:
+            raise click.UsageError(f"the job {place} has settled --{given[0]}: leave it out")
+        classifier = job.classifier(open_index(index_folder))
+        shown = explain_rows(job, classifier, names, id_column)
+    total = min(classifier.index.n, MOST_LEFT_OUT)
+    with row_progress("leaving one out", total=total) as progress:
+        found = gather(classifier, shown, threads=threads, progress=progress)
+
+    def write(page: Path) -> None:
+        from knnvote.classify.pages.explanation import write_explanations
+
+        write_explanations(page, found)
+
+    end(found, file=report, write=write, as_json=as_json, print_table=print_explanations)
+
+
+@click.command(epilog=example("knnvote review predictions --index digits.knn --report review.html"))
+@click.argument("folder", metavar="OUT")
+@click.option("--top", type=POSITIVE, default=200, show_default=True, help="Rows to list, at most.")
+@click.option("--index", "index_folder", metavar="INDEX", help="The job's index: shows neighbours, finds near copies.")
+@click.option(
+    "--id-column", metavar="NAME", help="Column of ids that OUT keeps; by default the index's, else file#row."
+)
+@click.option(
+    "--out",
+    metavar="FILE",
+    default="review.csv",
+    show_default=True,
+    callback=parse_list,
+    help="The CSV to fill in; a file that is there is not written over.",
+)
+@page_option("a card for each row, with its picture", has_figures=False)
+def review(  # noqa: PLR0917  # click passes options by name
+    folder: str,
+    top: int,
+    index_folder: str | None,
+    id_column: str | None,
+    out: Path,
+    report: Path | None,
+) -> None:
+    """List the rows of a job whose look pays most, as a CSV whose column of labels is to be filled in."""
+    from knnvote.classify.job.finished import FinishedJob
+    from knnvote.classify.look.review import review as review_job
+    from knnvote.data.locations import locate
+    from knnvote.data.tables import write_csv
+    from knnvote.indexer.folder.open import open_index
+
+    job = FinishedJob.open(locate(folder))
+    index = None if index_folder is None else open_index(index_folder)
+    classifier = None if index is None else job.classifier(index)
+    found = review_job(job, classifier, top=top, id_column=id_column, pixels=report is not None)
+    write_csv(found.to_table(), out)
+    _talk_review(out, found)
+    if report is not None:
+        from knnvote.classify.pages.review import write_review_page
+
+        write_review_page(report, found, index, out)
+        talk_written(report)
+
+
+def _talk_review(out: Path, found: "Review") -> None:
+    """Say what stands in the file, and what is left out of it."""
+    kinds = [f"{listed:,} of {rows:,} {kind}" for kind, listed, rows in found.kinds if rows]
+    talk(f"{out}: {len(found.rows):,} rows to look at{': ' if kinds else ''}{', '.join(kinds)}")
+    if found.copies:
+        talk(f"left out: {found.copies:,} that equal a listed row, or have its neighbours in the same order")
+    if found.unread:
+        talk(
+            f"note: {len(found.unread):,} inputs are gone or were changed, the first {found.unread[0]}: their rows are "
+            "listed without a look at their images"
+        )

@@ -1,0 +1,256 @@
+"""Why rows and images were answered so, against what the job wrote and what brute force finds."""
+
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.job.finished import FinishedJob
+from knnvote.classify.job.receipt import KEY
+from knnvote.classify.job.rows import Place, find_rows
+from knnvote.classify.look.explain import gather
+from knnvote.classify.look.seen import explain_images, explain_rows
+from knnvote.classify.look.words import nearness, verdict
+from knnvote.classify.vote import Rule
+from knnvote.cli.tables.explanation import pictures_in_lines
+from knnvote.cli.tables.picture import half_blocks, shows_pictures
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.layout import ImageOptions
+from knnvote.data.locations import locate
+from knnvote.data.tables import write_table
+from knnvote.indexer.build import index_arrays
+from knnvote.indexer.folder.open import open_index
+
+RNG = np.random.default_rng(3)
+IMAGES = RNG.integers(0, 256, (300, 6, 6), dtype=np.uint8)
+LABELS = IMAGES[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
+VECTORS = RNG.normal(size=(200, 20)).astype(np.float32)
+
+
+def png(pixels):
+    stream = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def work(tmp_path, invoke):
+    """Encoded pictures of two files, one of them broken, classified with abstentions; ids and a text are kept."""
+    index_arrays(IMAGES[:200], LABELS[:200], Path("x.knn"))
+    for name, rows in {"in/a.parquet": range(200, 240), "in/below/b.parquet": range(240, 300)}.items():
+        held = [b"broken" if row == 205 else png(IMAGES[row]) for row in rows]
+        columns = {"image": held, "id": [f"id-{row}" for row in rows], "said": ["x" * 80] * len(held)}
+        write_table(pa.table(columns), Path(name))
+    assert invoke("classify", "x.knn", "in", "--out", "out", "--min-confidence", "0.6", "--k", "4").code == 0
+    return tmp_path
+
+
+@pytest.fixture
+def job(work):  # noqa: ARG001  # which lies in the working folder
+    return FinishedJob.open(locate("out"))
+
+
+@pytest.fixture
+def classifier(job):
+    return job.classifier(open_index("x.knn"))
+
+
+def test_each_row_is_explained_by_what_brute_force_finds(job, classifier):
+    written = pq.read_table("out/a.parquet").to_pylist()
+    names = [f"a.parquet#{row}" for row in range(40)]
+    stored = IMAGES[:200].reshape(200, -1).astype(np.int64)
+    for row, one in enumerate(explain_rows(job, classifier, names)):
+        assert (one.name, one.id, one.status) == (names[row], f"id-{200 + row}", written[row]["status"])
+        if one.status == "bad_image":
+            assert (row, one.neighbors, one.votes, one.pixels) == (5, [], [], None)
+            continue
+        assert (one.pixels == IMAGES[200 + row]).all()
+        D = np.sqrt(((stored - IMAGES[200 + row].ravel()) ** 2).sum(axis=1))
+        order = np.lexsort([np.arange(200), D])[:4]
+        assert [(each.row, each.label) for each in one.neighbors] == [(i, LABELS[i]) for i in order]
+        assert [each.distance for each in one.neighbors] == pytest.approx(D[order])
+        counts = {vote.label: vote.neighbors for vote in one.votes}
+        assert counts == {label: (LABELS[order] == label).sum() for label in LABELS[order]}
+        assert (one.votes[0].label, one.votes[0].share) == (written[row]["best"], written[row]["confidence"])
+
+
+def test_rows_are_found_by_file_and_row_and_by_id_in_the_order_asked_for(job):
+    names = ["id-299", "a.parquet#3", "below/b.parquet#0", "id-200"]
+    places = [Place("below/b.parquet", 59), Place("a.parquet", 3), Place("below/b.parquet", 0), Place("a.parquet", 0)]
+    assert find_rows(job, names) == places
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("id-1", "no row of out has 'id-1' in column 'id': give file and row, such as a.parquet#0"),
+        ("3", "no row of out has '3' in column 'id'"),
+        ("a.parquet#40", "has 40 rows, which count from 0, and no row 40"),
+        ("c.parquet#4", "no row of out has 'c.parquet#4'"),
+    ],
+)
+def test_a_name_of_no_row_is_refused(job, name, told):
+    with pytest.raises(KnnvoteError, match=told):
+        find_rows(job, ["id-200", name])
+
+
+def test_an_id_of_several_rows_is_refused_by_naming_them(job):
+    with pytest.raises(KnnvoteError, match=r"the id of 100 rows of out: give one as a\.parquet#0 or a\.parquet#1"):
+        find_rows(job, ["x" * 80], "said")
+    with pytest.raises(KnnvoteError, match="out keeps no column 'none' for id_column: it has id, said, prediction"):
+        find_rows(job, ["1"], "none")
+
+
+def test_an_answer_that_is_another_one_now_is_refused(job, classifier):
+    """As of an output that was changed: its receipt alone is not all of it."""
+    path = Path("out/a.parquet")
+    table = pq.read_table(path)
+    changed = table.set_column(table.schema.names.index("best"), "best", pa.array([9] * 40, pa.int64()))
+    pq.write_table(changed.replace_schema_metadata({KEY: pq.read_metadata(path).metadata[KEY]}), path)
+    with pytest.raises(KnnvoteError, match=r"a.parquet#7 has best \d now, and the job wrote 9: .* knnvote verify out"):
+        explain_rows(job, classifier, ["a.parquet#7"])
+
+
+def test_an_input_that_is_gone_or_changed_is_refused(job, classifier):
+    shutil.copy("in/a.parquet", "in/below/b.parquet")
+    with pytest.raises(KnnvoteError, match=r"was made of another content than .* has now: classify it again"):
+        explain_rows(job, classifier, ["below/b.parquet#1"])
+    Path("in/a.parquet").unlink()
+    with pytest.raises(KnnvoteError, match=r"a\.parquet is gone, from which out/a\.parquet was made"):
+        explain_rows(job, classifier, ["a.parquet#1"])
+
+
+def test_a_picture_and_the_same_row_of_a_file_are_explained_alike(classifier):
+    Path("one.png").write_bytes(png(IMAGES[250]))
+    Path("text.png").write_text("no picture")
+    picture, row, bad = explain_images(classifier, ["one.png", "in/below/b.parquet#10", "text.png"], ImageOptions())
+    assert picture.neighbors == row.neighbors
+    assert (picture.pixels == row.pixels).all()
+    assert bad.status == "bad_image"
+    with pytest.raises(KnnvoteError, match=r"b\.parquet has no row 60: it has 60, which count from 0"):
+        explain_images(classifier, ["in/below/b.parquet#60"], ImageOptions())
+
+
+def test_a_picture_is_answered_by_the_vote_that_the_index_was_made_for(work, invoke):
+    (work / "one.png").write_bytes(png(IMAGES[250]))
+    write_table(pa.table({"image": [png(image) for image in IMAGES[:200]], "label": LABELS[:200]}), Path("l.parquet"))
+    assert invoke("index", "l.parquet", "--out", "k3.knn", "--k", "3").code == 0
+    for arguments, k in ((), 3), (("--k", "7"), 7):
+        (image,) = json.loads(invoke("explain", "k3.knn", "one.png", "--json", *arguments).stdout)["images"]
+        assert len(image["neighbors"]) == sum(vote["neighbors"] for vote in image["votes"]) == k
+
+
+def test_how_near_the_nearest_is_is_told_beside_all_stored_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stored = np.array([[0.0], [1.0], [3.0], [7.0]])  # nearest others: 1, 1, 2, 4
+    index_arrays(stored, ["a", "a", "b", "b"], Path("line.knn"))
+    classifier = Classifier.open("line.knn", Rule(k=1))
+    write_table(
+        pa.table({"image": pa.array([[v] for v in (7.0, 0.5, 4.5, 5.0, 90)], pa.list_(pa.float64(), 1))}),
+        Path("q.parquet"),
+    )
+    shown = explain_images(classifier, [f"q.parquet#{row}" for row in range(5)], ImageOptions())
+    found = gather(classifier, shown)
+    told = [nearness(found, one) for one in found.shown]
+    assert told == [
+        "nearest at 0: nearer than 100% of 4 stored images are to their nearest other",
+        "nearest at 0.5: nearer than 100% of 4 stored images are to their nearest other",
+        "nearest at 1.5: nearer than 50% of 4 stored images are to their nearest other",
+        "nearest at 2: farther than 50% of 4 stored images are from their nearest other",
+        "nearest at 83: farther than any of 4 stored images is from its nearest other",
+    ]
+    assert verdict(shown[0], None) == "b, confidence 1: all neighbours agree"
+
+
+def test_embeddings_and_regressions_are_explained_without_pictures(invoke):
+    index_arrays(VECTORS[:150], VECTORS[:150, 0], Path("v.knn"), is_regression=True)
+    held = pa.array(VECTORS[150:].tolist(), pa.list_(pa.float32()))
+    write_table(pa.table({"vector": held, "text": [f"text {row}" for row in range(50)]}), Path("v.parquet"))
+    assert invoke("classify", "v.knn", "v.parquet", "--out", "v").code == 0
+    done = invoke("explain", "v", "7", "--index", "v.knn", "--report", "v.html")
+    assert done.code == 0, done.stderr
+    best = pq.read_table("v/v.parquet")["best"][7].as_py()
+    assert done.stdout.startswith(f"v.parquet#7: {best:.6g}\nits row: text text 7\nrank ")
+    assert "There are no pictures" in Path("v.html").read_text()
+
+
+@pytest.mark.usefixtures("work")
+def test_the_command_tells_prints_json_and_writes_a_page(invoke):
+    done = invoke("explain", "out", "id-204", "a.parquet#5", "--index", "x.knn", "--report", "page.html")
+    assert done.code == 0, done.stderr
+    one, bad = done.stdout.split("\n\n")
+    row = pq.read_table("out/a.parquet").slice(4, 1).to_pylist()[0]
+    assert row["status"] == "abstained"
+    told = f"confidence below 0.6; the best guess is {row['best']}, confidence {row['confidence']:.4g}; second"
+    assert one.startswith(f"a.parquet#4: abstained: {told} {row['second']}, margin {row['margin']:.4g}\n")
+    assert f"said {'x' * 59}…" in one
+    assert bad.startswith("a.parquet#5: bad image: not PNG, JPEG")
+    assert "put an image there as x.knn stores them, 6 x 6 from 0 to 255" in bad
+    assert max(map(len, bad.split(" "))) < 80
+    page = Path("page.html").read_text()
+    assert page.count("<img") == 1 + 4
+    assert page.count("<svg") == 1
+    found = json.loads(invoke("explain", "out", "id-204", "--index", "x.knn", "--json").stdout)
+    assert found["images"][0]["id"] == "id-204"
+    assert {name: found["images"][0][name] for name in ("best", "confidence", "distance", "second", "margin")} == {
+        name: row[name] for name in ("best", "confidence", "distance", "second", "margin")
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("out", "id-204"), "the rows of out are explained by the index that classified: give it as --index"),
+        (("out", "id-204", "--index", "x.knn", "--k", "3"), "the job out has settled --k: leave it out"),
+        (("x.knn", "one.png", "--index", "x.knn"), "x.knn is an index, whose images are files"),
+    ],
+)
+@pytest.mark.usefixtures("work")
+def test_what_does_not_go_together_is_refused(invoke, arguments, told):
+    done = invoke("explain", *arguments)
+    assert (done.code, done.stdout) == (2, "")
+    assert told in done.stderr
+
+
+def test_pictures_of_a_terminal_are_the_pixels_two_a_character():
+    pixels = np.array([[0, 16], [8, 16], [16, 0]])
+    text = half_blocks(pixels, (0, 16), 5)
+    assert text.plain == "▀▀▀▀\n▀▀▀▀\n▀▀▀▀"  # enlarged twice, 4 x 6
+    styles = [str(span.style) for span in text.spans]
+    assert styles[:4] == ["#000000 on #000000"] * 2 + ["#ffffff on #ffffff"] * 2
+    assert styles[4:6] == ["#808080 on #808080"] * 2
+    odd = half_blocks(np.full((3, 40), 8), (0, 16), 20)
+    assert {len(line) for line in odd.plain.split("\n")} == {20}
+    wide = Console(
+        force_terminal=True, color_system="truecolor", width=80, file=io.TextIOWrapper(io.BytesIO(), "utf-8")
+    )
+    assert shows_pictures(wide)
+    for options in ({"width": 30}, {"color_system": None}, {"force_terminal": False}):
+        given = {"force_terminal": True, "color_system": "truecolor", "width": 80, "file": wide.file, **options}
+        assert not shows_pictures(Console(**given))
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_terminal_shows_the_image_and_its_neighbours_within_its_width(job, classifier, width):
+    (one,) = explain_rows(job, classifier, ["a.parquet#7"])
+    console = Console(
+        force_terminal=True, color_system="truecolor", width=width, file=io.TextIOWrapper(io.BytesIO(), "utf-8")
+    )
+    with console.capture() as captured:
+        console.print(pictures_in_lines(gather(classifier, [one]), one, width))
+    lines = Text.from_ansi(captured.get()).plain.split("\n")
+    assert max(map(len, lines)) <= width
+    labels = [f"{rank}: {neighbor.label}" for rank, neighbor in enumerate(one.neighbors, 1)]
+    assert re.findall(r"image|\d: \d", " ".join(lines)) == ["image", *labels]
+    side = 24 if width == 200 else 18  # of 6 pixels, enlarged by a whole number
+    assert sum(line.count("▀") for line in lines) == 5 * side * side // 2

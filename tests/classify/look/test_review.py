@@ -1,0 +1,249 @@
+"""Rows to look at, against their definition over all rows at once, and the files that are made of them."""
+
+import csv
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from knnvote.classify.job.finished import FinishedJob
+from knnvote.classify.look.doubt import Doubts, find_doubts
+from knnvote.classify.look.review import review
+from knnvote.classify.vote import Rule
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.locations import locate
+from knnvote.data.tables import write_table
+from knnvote.indexer.build import index_arrays
+from knnvote.indexer.folder.open import open_index
+
+RNG = np.random.default_rng(11)
+IMAGES = RNG.integers(0, 256, (700, 5, 5), dtype=np.uint8)
+LABELS = np.array(["cat", "dog", "hen", "owl"])[IMAGES[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64]
+KINDS = ("close", "unsure", "far", "bad")
+
+
+def made(rows, seed=0):
+    """Answers of made-up rows, with few distinct confidences and distances so that many are equal."""
+    rng = np.random.default_rng(seed)
+    status = rng.choice(["ok", "ok", "abstained", "bad_image"], rows)
+    is_bad = status == "bad_image"
+    best, second = (rng.choice(["a", "b", "c"], rows).astype(object) for _ in range(2))
+    confidence, distance = rng.integers(1, 6, rows) / 5, rng.integers(0, 5, rows) * 1.0
+    margin = np.where(confidence == 1, 1.0, rng.integers(0, 4, rows) / 5)
+    best[is_bad] = second[is_bad] = None
+    return pa.table(
+        {
+            "file": pa.repeat("f", rows),
+            "row": pa.array(np.arange(rows)),
+            "best": pa.array(best, pa.string()),
+            "second": pa.array(second, pa.string(), mask=confidence == 1),
+            "confidence": pa.array(confidence, mask=is_bad),
+            "distance": pa.array(distance, mask=is_bad),
+            "margin": pa.array(margin, mask=is_bad),
+            "status": pa.array(status),
+            "reason": pa.array(np.where(is_bad, rng.choice(["torn", "empty"], rows), None), pa.string()),
+        }
+    )
+
+
+def expected(answers, rule, most):
+    """Rows in the order in which they pay, of each kind as many as `most`, by plain Python over all of them."""
+    kinds = {kind: {} for kind in KINDS}
+    for row in answers.to_pylist():
+        if row["status"] == "bad_image":
+            kind, key, group = "bad", (), row["reason"]
+        else:
+            is_far = rule.max_distance is not None and row["distance"] > rule.max_distance
+            unsure = row["status"] == "abstained" and not is_far
+            kind = "unsure" if unsure else "close" if row["status"] == "ok" and row["margin"] < 1 else "far"
+            off = row["margin"] if rule.min_confidence is None else abs(row["confidence"] - rule.min_confidence)
+            key = (-row["distance"],) if kind == "far" else (off, row["margin"], -row["distance"])
+            group = row["best"], row["second"]
+        kinds[kind].setdefault(group, []).append((key, row["row"]))
+    of_kinds = {}
+    for kind, groups in kinds.items():
+        in_turns = [(turn, *one) for rows in groups.values() for turn, one in enumerate(sorted(rows))]
+        of_kinds[kind] = [row for _, _, row in sorted(in_turns)][:most]
+    *doubts, bad = (of_kinds[kind] for kind in KINDS)
+    longest = max(map(len, doubts))
+    return [rows[turn] for turn in range(longest) for rows in doubts if turn < len(rows)] + bad
+
+
+@pytest.mark.parametrize("rule", [Rule(), Rule(min_confidence=0.6), Rule(min_confidence=0.5, max_distance=2)])
+@pytest.mark.parametrize("batch", [1, 7, 150])
+def test_the_rows_are_those_of_the_definition_whatever_the_batches(rule, batch):
+    answers = made(150)
+    for most in (3, 25, 150):
+        doubts = Doubts(most)
+        for first in range(0, 150, batch):
+            doubts.add(answers.slice(first, batch), rule)
+            assert len(doubts.kept) <= 4 * most
+        assert [row["row"] for row in doubts.in_turn()] == expected(answers, rule, most)
+    assert sum(doubts.rows.values()) == 150
+    assert Doubts(3).in_turn() == []
+
+
+@pytest.fixture
+def work(tmp_path, invoke):
+    """A job of two files with ids, exact copies of a doubtful image, and a bad row."""
+    index_arrays(IMAGES[:300], LABELS[:300], Path("x.knn"))
+    write(Path("in/a.parquet"), range(300, 500))
+    write(Path("in/b.parquet"), range(500, 700))
+    assert invoke("classify", "x.knn", "in", "--out", "out", "--min-confidence", "0.5").code == 0
+    return tmp_path
+
+
+def write(path, rows):
+    held = [IMAGES[row].ravel().tolist() for row in rows]
+    held[10] = held[11] = held[12]
+    held[13] = held[13][:7]
+    ids = [f"id-{row}" for row in rows]
+    ids[4] = None
+    write_table(pa.table({"image": pa.array(held, pa.list_(pa.uint8())), "key": ids}), path)
+
+
+@pytest.fixture
+def job(work):  # noqa: ARG001  # in the working folder
+    return FinishedJob.open(locate("out"))
+
+
+def test_copies_are_listed_once_and_every_other_row_in_order(job):
+    every = [(row["file"], row["row"]) for row in find_doubts(job, 400).in_turn()]
+    assert len(every) == 400
+    found = review(job, None, top=400)
+    listed = [(row.place.file, row.place.row) for row in found.rows]
+    copies = [(file, row) for file, row in every if row in {10, 11, 12}]
+    left_out = [
+        copy for copy in copies if copy not in [next(c for c in copies if c[0] == f"{n}.parquet") for n in "ab"]
+    ]
+    assert listed == [place for place in every if place not in left_out]
+    assert (found.copies, found.unread) == (4, [])
+    assert [(listed, rows) for _, listed, rows in found.kinds][3] == (2, 2)
+    assert [row.place.row for row in found.rows[-2:]] == [13, 13]  # bad images are last, and no copies of each other
+
+
+def test_rows_with_the_same_neighbours_in_the_same_order_are_listed_once(job):
+    classifier = job.classifier(open_index("x.knn"))
+    found = review(job, classifier, top=400, pixels=True)
+    neighbours = [tuple(each.row for each in row.neighbors) for row in found.rows if row.neighbors]
+    assert len(set(neighbours)) == len(neighbours)
+    for row in found.rows[:20]:
+        assert (row.pixels == IMAGES[row.place.row + (300 if row.place.file == "a.parquet" else 500)]).all()
+        assert row.neighbors[0].distance == row.distance
+    again = review(job, classifier, top=7, pixels=True)
+    assert [row.place for row in again.rows] == [row.place for row in found.rows[:7]]
+
+
+def test_a_shifted_copy_beside_the_same_stored_images_is_no_row_of_its_own(tmp_path, invoke):
+    stored = np.array([[10, 0], [0, 200], [200, 0]], np.uint8)
+    index_arrays(stored, [0, 1, 0], tmp_path / "x.knn")
+    held = pa.array([[11, 1], [12, 1], [30, 190]], pa.list_(pa.uint8(), 2))
+    write_table(pa.table({"image": held}), tmp_path / "q.parquet")
+    assert invoke("classify", "x.knn", "q.parquet", "--out", "out", "--k", "3").code == 0
+    job = FinishedJob.open(locate("out"))
+    assert [row.place.row for row in review(job, None, top=5).rows] == [2, 1, 0]
+    found = review(job, job.classifier(open_index("x.knn")), top=5)
+    assert ([row.place.row for row in found.rows], found.copies) == ([2, 1], 1)
+    named = replace(found, class_names=["zero", "one"]).to_table()
+    assert named.select(["best", "second"]).to_pylist() == [{"best": "zero", "second": "one"}] * 2
+
+
+@pytest.mark.usefixtures("work")
+def test_the_csv_has_what_adds_the_rows_and_an_empty_column_of_labels(invoke):
+    done = invoke("review", "out", "--top", "30", "--index", "x.knn", "--report", "page.html")
+    assert done.code == 0, done.stderr
+    assert done.stdout == ""
+    first, written = done.stderr.splitlines()
+    told = (
+        r"review\.csv: 30 rows to look at: 10 of \d+ close votes, 10 of \d+ abstained by the vote, 10 of \d+ others.*"
+    )
+    assert re.fullmatch(told + "0 of 2 bad images", first)
+    assert written == "page.html: written"
+    with Path("review.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    names = ["id", "file", "row", "best", "second", "confidence", "margin", "distance", "why", "label"]
+    assert list(rows[0]) == names
+    assert len(rows) == 30
+    for row in rows:
+        answer = pq.read_table(Path("out") / row["file"]).slice(int(row["row"]), 1).to_pylist()[0]
+        assert (row["id"], row["label"]) == (f"{row['file']}#{row['row']}", "")
+        assert (row["best"], row["second"]) == (answer["best"] or "", answer["second"] or "")
+        assert float(row["distance"]) == pytest.approx(answer["distance"], rel=1e-5)
+        assert (answer["status"] == "abstained") == row["why"].startswith("abstained: confidence below 0.5")
+    page = Path("page.html").read_text()
+    assert page.count('<li id="row-') == 30
+    assert page.count("<img") == 30 * 6
+    first = Path("review.csv").read_bytes()
+    again = invoke("review", "out", "--top", "30", "--index", "x.knn")
+    assert (again.code, Path("review.csv").read_bytes()) == (2, first)
+    assert "review.csv exists, and may have been filled in: give a new name" in again.stderr
+    assert invoke("review", "out", "--top", "30", "--index", "x.knn", "--out", "again.csv").code == 0
+    assert Path("again.csv").read_bytes() == first
+
+
+def test_ids_are_those_of_a_column_and_file_and_row_where_it_has_none(job):
+    found = {str(row.place): row.id for row in review(job, None, top=400, id_column="key").rows}
+    assert found["a.parquet#7"] == "id-307"
+    assert found["b.parquet#4"] == "b.parquet#4"
+
+
+@pytest.mark.usefixtures("work")
+def test_rows_whose_input_is_gone_are_listed_and_told(invoke):
+    Path("in/b.parquet").unlink()
+    done = invoke("review", "out", "--out", "all.csv", "--top", "400", "--report", "page.html")
+    assert done.code == 0, done.stderr
+    assert "left out: 2 that equal a listed row" in done.stderr
+    assert "note: 1 inputs are gone or were changed, the first b.parquet: their rows are listed" in done.stderr
+    with Path("all.csv").open(newline="") as stream:
+        files = [row["file"] for row in csv.DictReader(stream)]
+    assert (files.count("a.parquet"), files.count("b.parquet")) == (198, 200)
+
+
+def test_a_regression_is_reviewed_by_distance_alone(tmp_path, invoke):
+    index_arrays(IMAGES[:50], IMAGES[:50, 0, 0], tmp_path / "x.knn", is_regression=True)
+    write(tmp_path / "q.parquet", range(50, 90))
+    assert invoke("classify", "x.knn", "q.parquet", "--out", "out").code == 0
+    found = review(FinishedJob.open(locate("out")), None, top=5)
+    distances = pq.read_table("out/q.parquet")["distance"].to_pylist()
+    assert [row.distance for row in found.rows] == sorted((d for d in distances if d is not None), reverse=True)[:5]
+
+
+def test_outputs_of_before_are_refused(job):
+    options = {name: value for name, value in job.record.options.items() if name != "columns"}
+    job.record.options.clear()
+    job.record.options.update(options)
+    with pytest.raises(KnnvoteError, match="written by an older version of knnvote, without best, second and margin"):
+        find_doubts(job, 5)
+
+
+def test_a_csv_of_another_name_is_refused(invoke):
+    done = invoke("review", "out", "--out", "review.xlsx")
+    assert done.code == 2
+    assert "review.xlsx is no name of a CSV file: give one that ends in .csv" in done.stderr
+
+
+def test_a_filled_list_of_image_files_is_what_add_takes(tmp_path, invoke):
+    index_arrays(IMAGES[:100], LABELS[:100], tmp_path / "x.knn")
+    for row in range(100, 140):
+        path = tmp_path / "in" / ("low" if row % 2 else "high") / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(IMAGES[row]).save(path)
+    assert invoke("classify", "x.knn", "in", "--out", "out").code == 0
+    assert invoke("review", "out", "--top", "6").code == 0
+    with Path("review.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    named = {pq.read_table(Path("out") / row["file"])["file"][int(row["row"])].as_py() for row in rows}
+    assert {row["id"] for row in rows} == named
+    lines = Path("review.csv").read_text().splitlines()
+    filled = [*lines[:2], f'{lines[2]}"owl"', f'{lines[3]}"cat"', f'{lines[4]}""', f'{lines[5]}" "', *lines[6:]]
+    Path("filled.csv").write_text("\n".join(filled))  # blank in all the ways in which programs write it
+    done = invoke("add", "x.knn", "in", "--labels", "filled.csv", "--skip-bad")
+    assert done.code == 0, done.stderr
+    index = open_index("x.knn")
+    added = dict(zip(index.ids[100:].to_pylist(), index.labels[100:].to_pylist(), strict=True))
+    assert added == {rows[1]["id"]: "owl", rows[2]["id"]: "cat"}
