@@ -86,7 +86,8 @@ def join_labels(
         inputs: files of images, folders of them, globs or URIs: one or several.
         labels: a Parquet, CSV or JSON lines file with a column of ids or paths, and one of labels.
         label_column: that of the labels, where not one of its two columns, or one with a usual name, must be it.
-        id_column: likewise that of the ids. Where the files of images have a column of this name, its values are ids.
+        id_column: likewise that of the ids, or that of the files of images whose values these are; where both have a
+            column of this name, it is both.
 
     Raises:
         KnnvoteError: no such column, an id that is missing or has two labels, or no input.

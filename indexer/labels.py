@@ -19,6 +19,7 @@ from knnvote.data.locations import Location
 from knnvote.data.text import python_command
 from knnvote.data.vectors import Reasons
 
+UNLABELLED = "no label"  # the reason of a row
 NO_LABEL = -1  # of classes that have names, by the convention of Hugging Face data sets
 
 
@@ -154,7 +155,7 @@ def told_as_text(source: InputFile, column: str, kind: pa.DataType) -> str:
 def unusable_labels(labels: pa.Array, names: Sequence[str] | None) -> Reasons:
     """Why labels (n,) cannot be stored, by row: there is none, it is infinite, or it is no number of a named class."""
     empty = labels.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
-    bad = dict.fromkeys(np.flatnonzero(empty).tolist(), "no label")
+    bad = dict.fromkeys(np.flatnonzero(empty).tolist(), UNLABELLED)
     if pt.is_floating(labels.type):
         infinite = ~np.isfinite(labels.to_numpy(zero_copy_only=False)) & ~empty
         bad |= dict.fromkeys(np.flatnonzero(infinite).tolist(), "infinite label")

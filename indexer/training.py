@@ -22,6 +22,7 @@ from knnvote.data.vectors import common_type, smallest_type
 
 from .doubts import doubt_ids, tell_of_floats, tell_of_new_classes, tell_of_sources, tell_of_vectors
 from .labels import (
+    UNLABELLED,
     check_same_kind,
     class_names,
     distinct_ids,
@@ -383,7 +384,7 @@ def _read_part(
         if (id_column := options.id_column or images.rows.id_column) is not None:
             ids = read_ids(source, images.column(rows, id_column), id_column).take(good)
         tables.append(provenance_table(labels, ids, source.relative, rows.numbers[good]))
-        skipped += len(bad)
+        skipped += sum(source.labels is None or reason != UNLABELLED for reason in bad.values())  # a table leaves out
         progress(len(block))
     return _Part(source.shown, vectors, tables, skipped, images.layout.shape, images.layout.name, label_column)
 

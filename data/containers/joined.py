@@ -30,6 +30,8 @@ class LabelTable:
         keys: (n,) strings, each once.
         labels: (n,) of any type.
         by_name: place of the key whose last part each name is; -1 where several have it.
+        rows_column: column of the rows whose values are keys; None for that of the key column's name, where rows have
+            one, or else what they are known by.
         taken: by place, the row that has the label, of those that were seen.
     """
 
@@ -39,6 +41,7 @@ class LabelTable:
     keys: pa.Array
     labels: pa.Array
     by_name: dict[str, int]
+    rows_column: str | None = None
     taken: dict[int, str] = field(default_factory=dict)
 
     @classmethod
@@ -48,8 +51,9 @@ class LabelTable:
         Raises:
             ImageFileError: its columns of keys and labels are not known, a key is missing, or has two labels.
         """
-        shown = rows.source.shown
-        key_column, label_column = _columns(rows, label_column, id_column)
+        shown, names = rows.source.shown, rows.schema.names
+        rows_column = None if id_column in names else id_column
+        key_column, label_column = _columns(rows, label_column, None if rows_column else id_column)
         found = pa.Table.from_batches(
             rows.batches([key_column, label_column], 1 << 16),
             pa.schema([rows.schema.field(key_column), rows.schema.field(label_column)]),
@@ -70,7 +74,7 @@ class LabelTable:
         for place, key in enumerate(keys.to_pylist()):
             name = PurePosixPath(key).name
             by_name[name] = -1 if name in by_name else place
-        return cls(shown, key_column, label_column, keys, labels, by_name)
+        return cls(shown, key_column, label_column, keys, labels, by_name, rows_column)
 
     def find(self, ids: pa.Array, *, are_paths: bool) -> pa.Array:
         """(n,) the labels of rows with some ids; null where there is none.
@@ -111,7 +115,8 @@ class LabelTable:
         unused = len(self.keys) - len(self.taken)
         if unused:
             first = next(key for place, key in enumerate(self.keys.to_pylist()) if place not in self.taken)
-            warn(f"{self.shown}: {unused:,} of {len(self.keys):,} labels are of no image, the first of {first!r}")
+            why = "" if self.taken else f"; {param('id_column')} names the column of the images' files that has such"
+            warn(f"{self.shown}: {unused:,} of {len(self.keys):,} labels are of no image, the first of {first!r}{why}")
 
 
 @dataclass(frozen=True)
@@ -257,8 +262,17 @@ class JoinedRows(LabelledRows):
 
     @property
     def id_column(self) -> str | None:
-        """The column of the table's ids where the rows have it, else that by which they are known."""
-        key = self.table.key_column
+        """The column whose values are the table's keys, else that by which the rows are known.
+
+        Raises:
+            ImageFileError: it was named, and is not there.
+        """
+        key = self.table.rows_column or self.table.key_column
+        if self.table.rows_column not in {None, *self.rows.schema.names}:
+            raise ImageFileError(
+                f"neither {self.source} nor {self.table.shown} has a column {key!r} for {param('id_column')}; the "
+                f"first has {', '.join(self.rows.schema.names)}"
+            )
         if key in self.rows.schema.names and not is_binary(self.rows.schema.field(key).type):
             return key
         return self.rows.id_column
@@ -268,9 +282,9 @@ class JoinedRows(LabelledRows):
         return [] if self.id_column is None else [self.id_column]
 
     def head(self) -> pa.Table:
-        """As `RowFile.head`; none of whose labels was found is told."""
+        """As `RowFile.head`; where a table of as many labels has none of the first rows, that is told."""
         joined = super().head()
-        if len(joined) and not self.table.taken:
+        if len(joined) and not self.table.taken and len(self.table.keys) >= self.num_rows:
             first, key = self._ids(joined, np.arange(1))[0].as_py(), self.table.keys[0].as_py()
             warn(
                 f"none of the first {len(joined)} rows of {self.source} has a label in {self.table.shown}, where keys "

@@ -96,6 +96,27 @@ def test_the_commands_take_them(invoke, here):
     assert here.is_dir()
 
 
+@pytest.mark.usefixtures("here")
+def test_a_table_of_few_ids_that_a_column_of_the_images_holds_adds_these_rows_alone(invoke):
+    """As a list of rows to look at is filled in."""
+    table = pq.read_table("rows.parquet")
+    pq.write_table(table.append_column("name", pa.array([f"n{i}" for i in range(30)])), "named.parquet")
+    csv("labels.csv", PATHS)
+    assert invoke("index", "in", "--labels", "labels.csv", "--out", "x.knn").code == 0
+    csv("few.csv", ["n3", "n29"], [2, 1])
+    done = invoke("add", "x.knn", "named.parquet", "--labels", "few.csv", "--id-column", "name", "--skip-bad")
+    assert (done.code, done.stderr.splitlines()[0]) == (0, "x.knn: 2 images added")
+    grown = open_index("x.knn")
+    assert dict(zip(grown.ids.to_pylist()[30:], grown.labels.to_pylist()[30:], strict=True)) == {"n3": 2, "n29": 1}
+    assert json.loads(invoke("inspect", "x.knn", "--json").stdout)["skipped"] == 0
+    with pytest.warns(
+        UserWarning, match="2 of 2 labels are of no image, the first of 'n3'; id_column names the column"
+    ):
+        invoke("add", "x.knn", "named.parquet", "--labels", "few.csv", "--skip-bad")
+    wrong = invoke("add", "x.knn", "named.parquet", "--labels", "few.csv", "--id-column", "nome", "--skip-bad")
+    assert wrong.stderr.startswith("error: neither named.parquet nor few.csv has a column 'nome' for --id-column")
+
+
 def test_the_table_counts_before_a_column_of_the_same_name(here):
     csv("labels.csv", PATHS, ["x"] * 30)
     index_files(join_labels("in", "labels.csv"), here / "x.knn")
@@ -106,10 +127,10 @@ def test_labels_of_no_image_are_told_and_so_is_a_table_of_other_ids(here):
     csv("labels.csv", [*PATHS, "gone.png", "lost.png"], [*LABELS, 1, 2])
     with pytest.warns(UserWarning, match=r"^labels\.csv: 2 of 32 labels are of no image, the first of 'gone\.png'$"):
         index_files(join_labels("in", "labels.csv"), here / "x.knn")
-    csv("others.csv", ["p1", "p2"])
+    csv("others.csv", [f"p{i}" for i in range(30)], [1] * 30)
     with (
         pytest.warns(
-            UserWarning, match=r"none of the first 15 rows of in/a has a label in others\.csv.*such as 'p1'.*'a/000"
+            UserWarning, match=r"none of the first 15 rows of in/a has a label in others\.csv.*such as 'p0'.*'a/000"
         ),
         pytest.raises(KnnvoteError, match=r"in/a/000\.png: no label"),
     ):
