@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import made_letters
 import matplotlib as mpl
 import numpy as np
 import PIL.Image
@@ -144,10 +145,31 @@ def run_page(page, shell):
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.name not in {"tutorial.md", "object-stores.md"}], ids=lambda page: page.name
+    "page",
+    [page for page in PAGES if page.name not in {"README.md", "tutorial.md", "object-stores.md"}],
+    ids=lambda page: page.name,
 )
 def test_every_block_says_and_gives_what_the_page_shows(page, shell):
     run_page(page, shell)
+
+
+def test_every_block_of_the_readme_says_what_it_shows_of_pictures_as_a_person_may_hold_them(tmp_path, shell):
+    """Where the page tells that a list was filled in, that is done."""
+    labels, wrong = made_letters.write_labelled(tmp_path / "letters", 3000)
+    truth = made_letters.write_pictures(tmp_path / "new", 1000)
+    knnvote = shell.programs["knnvote"]
+
+    def type_in(command, *arguments):
+        if command == "relabel":
+            made_letters.fill_in(tmp_path / "suspects.csv", "fix", labels, 250)
+        if command == "add":
+            made_letters.fill_in(tmp_path / "review.csv", "label", truth, 100)
+        return knnvote(command, *arguments)
+
+    shell.programs["knnvote"] = type_in
+    run_page(README, shell)
+    assert f"{len(labels):,} pictures in 36 folders" in README.read_text()
+    assert f"{len(wrong)} of them in a wrong one; `new/` holds {len(truth):,} others" in README.read_text()
 
 
 def test_every_block_of_the_tutorial_says_what_the_page_shows_and_draws_its_pictures(tmp_path, shell):

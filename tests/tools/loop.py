@@ -7,7 +7,6 @@ was wanted, or more than 0.7% of the labels are left wrong.
 """
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -42,18 +41,9 @@ class Trial:
         return done.stdout
 
     def fill_in(self, name, column, truth, rows):
-        """The person's part: a list with the true label of its first rows; how many of these had another."""
-        with (self.folder / name).open(newline="") as stream:
-            listed = list(csv.DictReader(stream))
-        found = 0
-        for row in listed[:rows]:
-            row[column] = truth[row["id"]]
-            found += row[column] != (row["label"] if column == "fix" else row["best"])
-        with (self.folder / name).open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, listed[0].keys())
-            writer.writeheader()
-            writer.writerows(listed)
-        print(f"looked at {min(rows, len(listed)):,} rows of {name}: {found:,} were wrong")
+        """The person's part."""
+        found = made_letters.fill_in(self.folder / name, column, truth, rows)
+        print(f"looked at {rows:,} rows of {name}: {found:,} were wrong")
 
     def accepted(self, out, truth):
         """The share of the rows that a job accepted, and the share of these that it got right."""

@@ -93,6 +93,33 @@ def write_new(folder, n, seed=1):
     return names, truth
 
 
+def write_pictures(folder, n, seed=1):
+    """PNG files of new pictures; the true class of each by its name."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    truth = {}
+    for number in range(n):
+        label = CLASSES[rng.integers(len(CLASSES))]
+        (folder / f"{number:04}.png").write_bytes(png(draw(label, rng)))
+        truth[f"{number:04}.png"] = label
+    return truth
+
+
+def fill_in(path, column, truth, rows):
+    """The person's part: a list with the true label of its first rows by id; how many of these had another."""
+    with path.open(newline="") as stream:
+        listed = list(csv.DictReader(stream))
+    found = 0
+    for row in listed[:rows]:
+        row[column] = truth[row["id"]]
+        found += row[column] != (row["label"] if column == "fix" else row["best"])
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, listed[0].keys())
+        writer.writeheader()
+        writer.writerows(listed)
+    return found
+
+
 def _another(label, rng):
     return CLASSES[(CLASSES.index(label) + rng.integers(1, len(CLASSES))) % len(CLASSES)]
 
