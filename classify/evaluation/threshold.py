@@ -66,11 +66,14 @@ class ClassCoverage:
         label: the class.
         answers: that name it, accepted or not.
         accepted: of these; None where no answer names it or none is accepted.
+        own_threshold: the least that is shown to reach the target for the class alone; None where none is, or no
+            target was given.
     """
 
     label: Any
     answers: int
     accepted: Coverage | None
+    own_threshold: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,8 +209,7 @@ def choose(judged: Judged, classes: Sequence[Any], target_accuracy: float | None
         classes: the labels, in class order.
         target_accuracy: as of `choose_threshold`.
     """
-    limits = np.unique(np.floor(np.round(judged.confidence * _HUNDREDTHS, 6)) / _HUNDREDTHS)
-    steps = cover(judged.confidence, judged.right, limits)
+    steps = cover(judged.confidence, judged.right, _limits(judged.confidence))
     chosen = None if target_accuracy is None else _last_to_pass(steps, target_accuracy)
     accepted = (chosen or steps[0]).threshold
     return Threshold(
@@ -217,8 +219,13 @@ def choose(judged: Judged, classes: Sequence[Any], target_accuracy: float | None
         with_copies=judged.with_copies,
         chosen=chosen,
         steps=steps,
-        classes=[_of_class(judged, code, label, accepted) for code, label in enumerate(classes)],
+        classes=[_of_class(judged, code, label, accepted, target_accuracy) for code, label in enumerate(classes)],
     )
+
+
+def _limits(confidence: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Confidences as they can be typed, rounded down."""
+    return np.unique(np.floor(np.round(confidence * _HUNDREDTHS, 6)) / _HUNDREDTHS)
 
 
 def _last_to_pass(steps: Sequence[Coverage], target_accuracy: float) -> Coverage | None:
@@ -242,10 +249,18 @@ def _in_turn(steps: Sequence[Coverage]) -> Iterator[Coverage]:
             yield step
 
 
-def _of_class(judged: Judged, code: int, label: Any, threshold: float) -> ClassCoverage:
+def _of_class(judged: Judged, code: int, label: Any, threshold: float, target_accuracy: float | None) -> ClassCoverage:
     named = judged.winner == code
-    found = cover(judged.confidence[named], judged.right[named], np.array([threshold])) if named.any() else []
-    return ClassCoverage(label=label, answers=int(named.sum()), accepted=found[0] if found else None)
+    confidence, right = judged.confidence[named], judged.right[named]
+    found = cover(confidence, right, np.array([threshold])) if named.any() else []
+    steps = cover(confidence, right, _limits(confidence)) if named.any() else []
+    own = None if target_accuracy is None else _last_to_pass(steps, target_accuracy)
+    return ClassCoverage(
+        label=label,
+        answers=int(named.sum()),
+        accepted=found[0] if found else None,
+        own_threshold=own.threshold if own else None,
+    )
 
 
 def _judge_left_out(classifier: Classifier, progress: Callable[[int], None]) -> Judged:

@@ -56,6 +56,7 @@ def test_the_least_threshold_stands_down_to_which_all_are_shown_to_reach_the_tar
                 break
     found = choose(judged(confidence, right), ["a"], target)
     assert (found.chosen and found.chosen.threshold) == expected
+    assert found.classes[0].own_threshold == expected  # all are of it
     if found.chosen is not None:
         assert found.chosen.images == (confidence >= expected).sum()
         assert found.classes[0].accepted == found.chosen

@@ -13,6 +13,7 @@ from .table import add_row, new_table, print_line, print_table
 
 _STEPS_SHOWN = 12
 _CLASSES_SHOWN = 12
+_LEVEL = 0.025  # of each test
 _FEW = 30  # answers, of which an accuracy says little
 
 
@@ -68,22 +69,30 @@ def _print_classes(found: Threshold, names: list[str] | None) -> None:
     title = f"answers at {threshold:g} by their class" + (", the least right first" if told[len(shown) :] else "")
     print_line("")
     print_line(title)
-    table = new_table("", "class", "answers", "accepted", "right", "95% interval", "", text=("",))
+    own = ("its own",) if any(of_class.own_threshold is not None for of_class in shown) else ()
+    table = new_table("", "class", "answers", "accepted", "right", "95% interval", *own, "", text=("",))
     for of_class in shown:
-        add_row(table, show_class(of_class.label, names), f"{of_class.answers:,}", *_of_class(of_class))
+        add_row(table, show_class(of_class.label, names), f"{of_class.answers:,}", *_of_class(of_class, bool(own)))
     print_table(table)
+    if found.target_accuracy is not None:
+        needed = math.ceil(math.log(_LEVEL) / math.log(found.target_accuracy))
+        print_line(
+            f"{'its own: for' if own else 'for'} a class alone a least confidence is chosen likewise, "
+            f"for which {found.target_accuracy:g} takes {needed:,} answers at least"
+        )
     if told[len(shown) :]:
         print_line(f"{len(told) - len(shown):,} more classes are not shown: --json has all")
 
 
-def _of_class(of_class: ClassCoverage) -> list[str]:
+def _of_class(of_class: ClassCoverage, has_own: bool) -> list[str]:
     accepted = of_class.accepted
     if accepted is None:
-        return ["0", "", "", ""]
-    accuracy = accepted.accuracy
+        return ["0"]
+    accuracy, own = accepted.accuracy, of_class.own_threshold
     return [
         f"{accepted.images:,}",
         f"{accuracy.value:.4f}",
         f"{accuracy.low:.4f}-{accuracy.high:.4f}",
+        *(["none" if own is None else f"{own:.2f}"] if has_own else []),
         "too few to tell" if accepted.images < _FEW else "",
     ]
