@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from knnvote.data.errors import KnnvoteError, as_recorded, spelled
 from knnvote.data.folders.splits import split_by_name
 from knnvote.data.input_file import InputFile
+from knnvote.data.inputs import count_rows
 from knnvote.data.layout import ImageOptions
+from knnvote.data.progress import stage
 from knnvote.data.reading import DecodedRows, ImageFile, open_images
 from knnvote.data.recognition import recognise_images
 from knnvote.data.vectors import Numbers, Reasons, convert_queries
@@ -150,15 +152,16 @@ def check_images(
         progress: told the rows of each batch.
     """
     found, failed = _Rows(), {}
-    for place, (source, column) in enumerate(zip(inputs, labels, strict=True)):
-        of_file = _Rows(codes=found.codes)
-        try:
-            with open_images(source, partial(recognise_images, options=options)) as images:
-                of_file.read(images, place, column, progress)
-        except KnnvoteError as error:
-            failed[place] = error.told(as_recorded)
-            continue
-        found.add(of_file)
+    with stage("checking", partial(count_rows, inputs), progress=progress) as advance:
+        for place, (source, column) in enumerate(zip(inputs, labels, strict=True)):
+            of_file = _Rows(codes=found.codes)
+            try:
+                with open_images(source, partial(recognise_images, options=options)) as images:
+                    of_file.read(images, place, column, advance)
+            except KnnvoteError as error:
+                failed[place] = error.told(as_recorded)
+                continue
+            found.add(of_file)
     return found.check(inputs, failed)
 
 

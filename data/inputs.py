@@ -3,7 +3,7 @@
 import itertools
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -33,6 +33,11 @@ _PARQUET, _TAR = ".parquet", ".tar"
 
 
 Inputs = str | Path | InputFile | Sequence[str | Path | InputFile]
+
+
+def count_rows(sources: Iterable[InputFile]) -> int:
+    """Rows of several files, as these say."""
+    return sum(source.count_rows() for source in sources)
 
 
 def find_inputs(arguments: Inputs) -> list[InputFile]:

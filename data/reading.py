@@ -13,6 +13,7 @@ from .errors import ImageFileError, OptionError, check, is_whole, param
 from .input_file import InputFile
 from .layout import Layout, Shape
 from .layouts.encoded import is_image_struct, refuse_paths
+from .progress import log
 from .rows import RowFile
 from .steps import Step
 from .vectors import Numbers, Reasons
@@ -134,6 +135,7 @@ class ImageFile:
                     refuse_paths(head, structs, source.shown)
                 raise
             refuse_paths(head, layout.columns, source.shown)
+        log.info("%s: %s rows, %s", source.shown, f"{rows.num_rows:,}", layout.describe())
         return cls(source=source, rows=rows, schema=head.schema, layout=layout)
 
     @property

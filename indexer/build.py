@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from knnvote.data.codecs.grey import GRAYSCALE_FORMULA
 from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole, param, warn
 from knnvote.data.files import hold_lock
-from knnvote.data.inputs import Inputs, find_inputs, refuse_splits
+from knnvote.data.inputs import Inputs, count_rows, find_inputs, refuse_splits
 from knnvote.data.locations import local_path, locate
+from knnvote.data.progress import stage
 from knnvote.data.tables import SupportsArrow, named_values
 
 from .faiss_index import Built, build_faiss, faiss_metric, held_vectors
@@ -111,9 +112,11 @@ def index_files(
     sources = find_inputs(inputs)
     refuse_splits(sources)
     with _claimed(local_path(out), overwrite=options.overwrite) as folder:
-        examples = read_training_set(
-            sources, training, metric=options.metric, seed=options.seed, progress=progress, tell=tell
-        )
+        rows = training.limit or training.sample or partial(count_rows, sources)
+        with stage("reading", rows, progress=progress) as advance:
+            examples = read_training_set(
+                sources, training, metric=options.metric, seed=options.seed, progress=advance, tell=tell
+            )
         build(examples, folder, options, tune, start=start)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.locations import describe_os_error
+from knnvote.data.progress import stage
 from knnvote.data.reading import rows_within_budget
 from knnvote.data.text import first_line
 
@@ -64,12 +65,14 @@ def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: MetricName, facto
         OptionError: FAISS does not know the metric, or cannot build the factory string for these vectors.
     """
     if kind not in ("exact", "adaptive"):
-        return _from_factory(x, faiss_metric(metric), factory)
+        with stage(f"building {factory or kind}"):
+            return _from_factory(x, faiss_metric(metric), factory)
     space = METRICS[metric] if kind == "exact" else faiss_metric(metric)
     if kind == "exact" and not isinstance(space, Euclidean):
         return Built(*_lossless_holder(x), ScanSettings())
     rows = np.random.default_rng(seed).permutation(len(x)) if kind == "exact" else training_rows(len(x), seed)
-    projection, pays = fit_codes(x, rows, space, seed)
+    with stage("finding axes"):
+        projection, pays = fit_codes(x, rows, space, seed)
     if kind == "exact" and not pays:
         return Built(*_lossless_holder(x), ScanSettings())
     by_codes = build_inverted_file(x, projection, rows, space, seed)

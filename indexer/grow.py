@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 from knnvote.data.errors import KnnvoteError, OptionError, param, warn
 from knnvote.data.files import hold_lock
 from knnvote.data.input_file import InputFile
-from knnvote.data.inputs import Inputs, find_inputs, refuse_splits
+from knnvote.data.inputs import Inputs, count_rows, find_inputs, refuse_splits
 from knnvote.data.locations import local_path
+from knnvote.data.progress import stage
 from knnvote.data.vectors import common_type, smallest_type
 
 from .build import IndexOptions, Tune, build, renew_labels
@@ -77,11 +79,11 @@ def add_files(
     start = time.perf_counter()
     sources = find_inputs(inputs)
     refuse_splits(sources)
-    with _claimed(local_path(path)) as index:
-        _check_tuning(index, tuning)
+    with _claimed(local_path(path), tuning) as index:
         options = _like_stored(index, training or TrainingOptions())
         stored = _training_set(index)
-        found = read_training_set(sources, options, metric=index.metric, stored=stored, progress=progress, tell=tell)
+        with stage("reading", partial(count_rows, sources), progress=progress) as advance:
+            found = read_training_set(sources, options, metric=index.metric, stored=stored, progress=advance, tell=tell)
         examples = replace(found, feature_names=stored.feature_names, estimator=stored.estimator, part=stored.part)
         _refuse_stored_ids(index, examples.provenance["id"].combine_chunks())
         _refuse_stored_files(index, stored, examples.sources[len(stored.sources) :], sources)
@@ -120,8 +122,7 @@ def remove_ids(
         1345
     """
     start = time.perf_counter()
-    with _claimed(local_path(path)) as index:
-        _check_tuning(index, tuning)
+    with _claimed(local_path(path), tuning) as index:
         ids = [ids] if isinstance(ids, str) else ids
         kept = _other_rows(index, pc.unique(ids if isinstance(ids, pa.ChunkedArray) else pa.array(ids, pa.string())))
         examples = _keep(index, kept)
@@ -162,8 +163,7 @@ def relabel_ids(
         1
     """
     start = time.perf_counter()
-    with _claimed(local_path(path)) as index:
-        _check_tuning(index, tuning)
+    with _claimed(local_path(path), tuning) as index:
         changed = change_labels(index, fixes_of(ids, labels), tell)
         count = int(pc.sum(pc.not_equal(changed, index.labels)).as_py())
         if count:
@@ -172,15 +172,18 @@ def relabel_ids(
 
 
 @contextmanager
-def _claimed(path: Path) -> Iterator[Index]:
+def _claimed(path: Path, tuning: Tuner | None) -> Iterator[Index]:
     """An index whose every byte was checked, held against other builds until its successor is committed."""
     read_manifest(path)  # before the lock is written into a folder that is no index
     with hold_lock(path / LOCK, f"another build is writing to {path}: wait for it, and run the same command again"):
         remove_leftovers(path)
-        problems = verify_folder(path)
+        with stage("checking the index"):
+            problems = verify_folder(path)
         if problems:  # a new generation would seal the damage
             raise KnnvoteError(f"{problems[0]}; nothing was changed: build the index again from its images")
-        yield open_index(path)
+        index = open_index(path)
+        _check_tuning(index, tuning)
+        yield index
 
 
 def _check_tuning(index: Index, tuning: Tuner | None) -> None:

@@ -18,7 +18,8 @@ PROSE = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`]+)`")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-_FOREIGN_OPTIONS = {"--check", "--cases", "--draws", "--help", "--version"}  # of other programs, or of every command
+# Of other programs, or of every command.
+_FOREIGN_OPTIONS = {"--check", "--cases", "--draws", "--help", "--quiet", "--verbose", "--version"}
 
 
 def prose(page):

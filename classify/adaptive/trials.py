@@ -5,7 +5,6 @@ some images again and again, a new one has copies in store. So an image with mor
 the other time with itself alone left out, and a ladder has to be right both times.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -18,6 +17,7 @@ from knnvote.classify.search.candidates import encode
 from knnvote.classify.search.ladder import agrees
 from knnvote.classify.search.search import exact_search
 from knnvote.classify.vote import Rule, mean_target, vote
+from knnvote.data.progress import Advance, stage
 from knnvote.indexer.codes.plain import least
 from knnvote.indexer.codes.steps import distances
 from knnvote.indexer.index import Index
@@ -128,17 +128,26 @@ def try_rungs(queries: Queries, firsts: Sequence[Rung], others: Sequence[Rung]) 
         sure=np.ones((len(rungs), len(queries.rows)), dtype=bool),
         right={answers: np.ones((len(rungs), len(queries.rows)), dtype=bool) for answers in ANSWERS},
     )
-    _try_group(queries, firsts, np.arange(len(queries.rows)), tried)
-    _try_group(queries, others, np.flatnonzero(~tried.sure.all(axis=0)), tried)
+    with stage("tuning", sum(rung.nprobe is not None for rung in rungs), "rungs") as advance:
+        _try_group(queries, firsts, np.arange(len(queries.rows)), tried, advance)
+        _try_group(queries, others, np.flatnonzero(~tried.sure.all(axis=0)), tried, advance)
     return tried
 
 
-def _try_group(queries: Queries, rungs: Sequence[Rung], asked: NDArray[np.int64], tried: Trials) -> None:
+def _try_group(
+    queries: Queries, rungs: Sequence[Rung], asked: NDArray[np.int64], tried: Trials, advance: Advance
+) -> None:
     """Fill in what rungs do with some queries."""
     nprobes = dict.fromkeys(rung.nprobe for rung in rungs if rung.nprobe is not None)
-    kinds = ((False, _FEW), (True, _FEW), (False, _MANY))
-    for nprobe, (is_alone, spare) in itertools.product(nprobes, kinds):
+    for nprobe in nprobes:
         group = [rung for rung in rungs if rung.nprobe == nprobe]
+        _try_nprobe(queries, nprobe, group, asked, tried)
+        advance(len(group))
+
+
+def _try_nprobe(queries: Queries, nprobe: int, group: list[Rung], asked: NDArray[np.int64], tried: Trials) -> None:
+    """Fill in what rungs of one nprobe do with some queries."""
+    for is_alone, spare in ((False, _FEW), (True, _FEW), (False, _MANY)):
         alike = asked[(queries.is_alone[asked] == is_alone) & (queries.spare[asked] == spare)]
         if not len(alike):
             continue

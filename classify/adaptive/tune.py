@@ -28,6 +28,7 @@ from knnvote.classify.interval import share_interval
 from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.vote import Rule, check_weights
 from knnvote.data.errors import check, check_one_of, is_number, is_whole, plain, warn
+from knnvote.data.progress import stage
 from knnvote.indexer.codes.components import COMPONENT, ROW, SETTLED
 from knnvote.indexer.codes.inverted_file import training_count, training_rows
 from knnvote.indexer.index import Index
@@ -154,7 +155,8 @@ class Tuning:
         if at_best is None or at_best.low < self.target_agreement:
             unreached = replace(_UNREACHED, shown=at_best)
             return found(queries=len(other_rows), label=unreached, confidence=unreached)
-        first, other = (ask(index, rows, self.rule, tolerance) for rows in (first_rows, other_rows))
+        with stage("exact search, each image left out"):
+            first, other = (ask(index, rows, self.rule, tolerance) for rows in (first_rows, other_rows))
         tried = try_rungs(first, [*firsts], [*middles, *lasts])
         most_risk = _HOPE * _ERROR * (1 - self.target_agreement) * len(first.rows)
         ladders = {answers: _to_test(tried, answers, [firsts, middles, lasts], most_risk) for answers in ANSWERS}

@@ -22,6 +22,7 @@ from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.layout import ImageOptions
+from knnvote.data.progress import stage
 from knnvote.data.reading import Part
 from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.index import Index, check_index
@@ -57,7 +58,6 @@ def compare(
     sample: int | None = None,
     algorithms: Sequence[Algorithm] = (),
     threads: int | None = None,
-    progress: Callable[[str], None] = lambda _step: None,
 ) -> Comparison:
     """Compare indexes on the same test images with exact search.
 
@@ -74,7 +74,6 @@ def compare(
         sample: of all files together take so many rows, drawn at random: the same ones each time.
         algorithms: searches of scikit-learn: ``brute``, ``kd_tree``, ``ball_tree``.
         threads: of the search; None for as many as there are processors.
-        progress: told the steps.
 
     Raises:
         KnnvoteError: no index, one that an input does not fit or that is smaller than k, or no image to compare on.
@@ -90,8 +89,8 @@ def compare(
     read = _reader(inputs, images or ImageOptions(), label_column, Part(limit=limit, sample=sample))
     with limit_threads(threads) as used:
         classifiers = [Classifier(index, rule) for index in indexes]
-        first, outcomes = _judge_indexes(classifiers, read, progress)
-        outcomes += _judge_algorithms(algorithms, classifiers[0], first, progress) if algorithms else []
+        first, outcomes = _judge_indexes(classifiers, read)
+        outcomes += _judge_algorithms(algorithms, classifiers[0], first) if algorithms else []
     return _comparison(indexes[0], rule, used, first, outcomes)
 
 
@@ -143,42 +142,39 @@ def _check_task(indexes: Sequence[Index]) -> None:
 
 
 def _judge_indexes(
-    classifiers: Sequence[Classifier], read: Callable[[Classifier], TestSet], progress: Callable[[str], None]
+    classifiers: Sequence[Classifier], read: Callable[[Classifier], TestSet]
 ) -> tuple[TestSet, list["_Outcome"]]:
     """The test images as the first index takes them, and what is found of each index on them."""
     outcomes: list[_Outcome] = []
     truths: dict[tuple[str, str], tuple[TestSet, Answer]] = {}
     for classifier in classifiers:
         index = classifier.index
-        progress(f"reading test images for {index.path}")
         tests = read(classifier)
         if classifier is classifiers[0]:
             first = tests
         shared = (index.manifest.data_sha256, index.metric)
         if shared not in truths or not np.array_equal(truths[shared][0].xq, tests.xq):
-            progress(f"exact search over {index.path}")
-            truths[shared] = (tests, exact_answer(classifier, tests.xq))
+            with stage(f"exact search, {index.path}"):
+                truths[shared] = (tests, exact_answer(classifier, tests.xq))
         if not np.array_equal(tests.rows, first.rows):
             odd = np.setxor1d(tests.rows, first.rows)
             raise KnnvoteError(
                 f"only one of {classifiers[0].index.path} and {index.path} reads row {odd[0]} of the test images, and "
                 f"{len(odd):,} rows are such: leave them out, or compare these indexes one by one"
             )
-        progress(f"searching {index.path}")
-        outcomes.append(_judge(_IndexSearch(classifier), tests, truths[shared][1]))
+        with stage(f"searching {index.path}"):
+            outcomes.append(_judge(_IndexSearch(classifier), tests, truths[shared][1]))
     return first, outcomes
 
 
-def _judge_algorithms(
-    algorithms: Sequence[Algorithm], classifier: Classifier, tests: TestSet, progress: Callable[[str], None]
-) -> list["_Outcome"]:
+def _judge_algorithms(algorithms: Sequence[Algorithm], classifier: Classifier, tests: TestSet) -> list["_Outcome"]:
     """What is found of searches of scikit-learn over an index's images, on a sample of the test images."""
     sample = tests.sample(max(_SLOW_QUERIES, _SLOW_DISTANCES // classifier.index.n))
     truth = exact_answer(classifier, sample.xq)
     outcomes: list[_Outcome] = []
     for algorithm in algorithms:
-        progress(f"searching by scikit-learn {algorithm}")
-        outcomes.append(_judge(SklearnSearch(classifier, algorithm), sample, truth))
+        with stage(f"searching by scikit-learn {algorithm}"):
+            outcomes.append(_judge(SklearnSearch(classifier, algorithm), sample, truth))
     return outcomes
 
 
@@ -263,7 +259,8 @@ def _report(search: _Search, tests: TestSet, answer: Answer, truth: Answer) -> I
     labels, exact_labels = answer.prediction.to_pylist(), truth.prediction.to_pylist()
     tolerance = answer_tolerance(index)
     different = [row for row, pair in enumerate(zip(labels, exact_labels, strict=True)) if not _agree(*pair, tolerance)]
-    speed = _measure_speed(search, tests.xq)
+    with stage("measuring speed"):
+        speed = _measure_speed(search, tests.xq)
     return IndexReport(
         path=search.path,
         kind=search.kind,

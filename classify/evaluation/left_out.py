@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from knnvote.classify.search.ladder import Promise
 from knnvote.classify.search.search import finds_equal, search
 from knnvote.data.errors import KnnvoteError, OptionError, param
+from knnvote.data.progress import stage
 from knnvote.indexer.codes.plain import Neighbors
 from knnvote.indexer.index import Index
 
@@ -59,10 +60,11 @@ def leave_out(
     """
     rows = np.arange(index.n) if rows is None else rows
     step = max(1, min(block or BLOCK, _BLOCK_NEIGHBORS // (k + 1)))
-    for start in range(0, len(rows), step):
-        part = rows[start : start + step]
-        yield LeftOut(part, *neighbors_left_out(index, part, k, promise))
-        progress(len(part))
+    with stage("leaving one out", len(rows), "images", progress) as advance:
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            yield LeftOut(part, *neighbors_left_out(index, part, k, promise))
+            advance(len(part))
 
 
 def neighbors_left_out(index: Index, rows: NDArray[np.int64], k: int, promise: Promise = "careful") -> Neighbors:

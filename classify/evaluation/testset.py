@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from knnvote.classify.classifier import Classifier
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, param, spelled_reasons
 from knnvote.data.input_file import InputFile
-from knnvote.data.inputs import folders_told, tell_unused_labels
+from knnvote.data.inputs import count_rows, folders_told, tell_unused_labels
 from knnvote.data.layout import ImageOptions
+from knnvote.data.progress import stage
 from knnvote.data.reading import ImageFile, Part, open_images
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import class_names, find_label, true_labels
@@ -64,25 +65,28 @@ def read_test_set(
     reasons: Counter[str] = Counter()
     before = 0
     chosen = None if part is None else part.of(inputs)
-    for place, source in enumerate(inputs):
-        with open_images(source, partial(classifier.recognise, options=options)) as images:
-            with folders_told(source, inputs):
-                label = _label_column(images, classifier.index, label_column)
-            columns = [label] if label else []
-            of_all = images.read(columns, batch_size=_BATCH)
-            for rows in of_all if chosen is None else images.take(chosen[place], columns, batch_size=_BATCH):
-                xq, bad = classifier.queries(rows)
-                good = np.setdiff1d(np.arange(len(xq)), list(bad))
-                blocks.append(xq[good])
-                numbers.append(before + rows.numbers[good])
-                if label is None:
-                    labels += [None] * len(good)
-                else:
-                    found = images.column(rows, label).take(good)
-                    index = classifier.index
-                    labels += read_true_labels(images, label, found, index.labels.type, index.manifest.class_names)
-                reasons.update(spelled_reasons(bad, as_recorded).values())
-        before += images.num_rows
+    rows_to_read = partial(count_rows, inputs) if chosen is None else sum(map(len, chosen))
+    with stage("reading test images", rows_to_read) as advance:
+        for place, source in enumerate(inputs):
+            with open_images(source, partial(classifier.recognise, options=options)) as images:
+                with folders_told(source, inputs):
+                    label = _label_column(images, classifier.index, label_column)
+                columns = [label] if label else []
+                of_all = images.read(columns, batch_size=_BATCH)
+                for rows in of_all if chosen is None else images.take(chosen[place], columns, batch_size=_BATCH):
+                    xq, bad = classifier.queries(rows)
+                    good = np.setdiff1d(np.arange(len(xq)), list(bad))
+                    blocks.append(xq[good])
+                    numbers.append(before + rows.numbers[good])
+                    if label is None:
+                        labels += [None] * len(good)
+                    else:
+                        found = images.column(rows, label).take(good)
+                        index = classifier.index
+                        labels += read_true_labels(images, label, found, index.labels.type, index.manifest.class_names)
+                    reasons.update(spelled_reasons(bad, as_recorded).values())
+                    advance(len(xq))
+            before += images.num_rows
     if chosen is None:
         tell_unused_labels(inputs)
     if not sum(map(len, blocks)):

@@ -22,6 +22,7 @@ from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import OptionError, check, is_number, param
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.layout import ImageOptions
+from knnvote.data.progress import stage
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.rungs import Acceptance
 from knnvote.indexer.threads import limit_threads
@@ -294,7 +295,8 @@ def _judge_tests(classifier: Classifier, tests: Inputs, images: ImageOptions, la
     labelled = [place for place, label in enumerate(found.truth) if label is not None]
     if not labelled:
         raise OptionError(f"no test image has a label: name their column with {param('label_column')}")
-    answer = classifier.answer(found.xq[labelled], {})
+    with stage("searching"):
+        answer = classifier.answer(found.xq[labelled], {})
     winner = np.array([places[label] for label in answer.best.to_pylist()], np.int32)
     truth = np.array([places.get(found.truth[place], -1) for place in labelled], np.int32)
     return Judged(confidence=answer.confidence, winner=winner, right=winner == truth, with_copies=0, left_out=False)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -16,8 +17,9 @@ from knnvote.classify.answer import answer_schema
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.scale import Scale
 from knnvote.data.errors import ImageFileError, as_recorded, check
-from knnvote.data.inputs import Inputs, find_inputs
+from knnvote.data.inputs import Inputs, count_rows, find_inputs
 from knnvote.data.locations import Location, locate
+from knnvote.data.progress import Advance, stage
 from knnvote.indexer.index import Index
 
 from .again import why_not_replace
@@ -26,7 +28,7 @@ from .folder import claimed, plan_outputs
 from .output import tell_of_case
 from .receipt import Counts
 from .record import end_records
-from .work import BATCH_SIZE, JobOptions, Outcome, Work
+from .work import BATCH_SIZE, JobOptions, Outcome, Task, Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +135,8 @@ def run_job(
     tasks, work = plan_outputs(sources, out), Work.of(classifier, options, out, threads=threads, batch_size=batch_size)
     why_not = why_not_replace(classifier, work, overwrite=overwrite)
     with claimed(out, work.made_from, sources, stored_images=classifier.stored_images, why_not=why_not):
-        at_work = (engine or LocalEngine(classifier)).run(work, tasks, progress)
-        outcomes = _follow(at_work, len(tasks), fail_fast=fail_fast, tell_done=tell_done)
+        at_work = partial((engine or LocalEngine(classifier)).run, work, tasks)
+        outcomes = _follow(at_work, tasks, fail_fast=fail_fast, progress=progress, tell_done=tell_done)
         end_records(out, _failed(outcomes), next((task.target for task in tasks if task.target.is_file), None))
     return _sum_up(classifier.index, outcomes, time.perf_counter() - start)
 
@@ -146,20 +148,26 @@ def _check_classifier(given: object) -> None:
 
 
 def _follow(
-    at_work: Generator[Outcome, None, None], files: int, *, fail_fast: bool, tell_done: Callable[[int, int], None]
+    at_work: Callable[[Advance], Generator[Outcome, None, None]],
+    tasks: Sequence[Task],
+    *,
+    fail_fast: bool,
+    progress: Advance,
+    tell_done: Callable[[int, int], None],
 ) -> list[Outcome]:
     """What became of each file, once all are done."""
     outcomes: list[Outcome] = []
     done = 0
-    tell_done(done, files)
-    with closing(at_work):
-        for outcome in at_work:
+    tell_done(done, len(tasks))
+    rows = partial(count_rows, [task.source for task in tasks])
+    with stage("classifying", rows, progress=progress) as advance, closing(at_work(advance)) as following:
+        for outcome in following:
             if outcome.failure is None:
                 done += 1
             elif fail_fast:
                 raise ImageFileError(outcome.failure)
             outcomes.append(outcome)
-            tell_done(done, files)
+            tell_done(done, len(tasks))
     return outcomes
 
 

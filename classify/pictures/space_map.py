@@ -12,6 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from knnvote.classify.search.search import check_k
 from knnvote.classify.vote import class_shares
 from knnvote.data.errors import KnnvoteError, OptionError, param
+from knnvote.data.progress import stage
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.names import Weights
@@ -73,16 +74,19 @@ def find_map(index: Index, *, k: int, weights: Weights, seed: int) -> SpaceMap:
     if index.d < 2 or (x == x[0]).all():
         raise KnnvoteError(f"{index.path} holds images that are all alike, or of one pixel: there is nothing to map")
     x /= np.abs(x).max()  # so that squares neither overflow nor vanish
-    fitted = PCA(2, svd_solver="randomized", random_state=seed).fit(x)
-    points = fitted.transform(x)
+    with stage("finding components"):
+        fitted = PCA(2, svd_solver="randomized", random_state=seed).fit(x)
+        points = fitted.transform(x)
     codes = index.class_codes[rows]
     extent = _extent(points)
     across, up = (np.linspace(extent[2 * axis], extent[2 * axis + 1], _SIDES[axis]) for axis in (0, 1))
     regions = np.empty(_SIDES[::-1], np.int32)
     neighbors = NearestNeighbors(n_neighbors=k).fit(points)
-    for line, y in enumerate(up):
-        D, I = neighbors.kneighbors(np.stack([across, np.full_like(across, y)], axis=1))
-        regions[line] = class_shares(codes[I], D, len(index.classes), weights).argmax(axis=1)
+    with stage("searching regions", len(up), "lines") as advance:
+        for line, y in enumerate(up):
+            D, I = neighbors.kneighbors(np.stack([across, np.full_like(across, y)], axis=1))
+            regions[line] = class_shares(codes[I], D, len(index.classes), weights).argmax(axis=1)
+            advance(1)
     return SpaceMap(
         points=points,
         codes=codes,

@@ -8,6 +8,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.data.progress import stage
 from knnvote.data.reading import rows_within_budget
 from knnvote.indexer.metric import Euclidean, Metric
 
@@ -122,12 +123,23 @@ def build_inverted_file(
         metric: their space.
         seed: of what is drawn at random.
     """
-    coded = join([projection.encode(metric.projectable(block)) for block in _blocks(x)])
-    centroids = _centroids(coded.codes, rows[: _CENTROID_FROM * _list_count(len(x))], seed)
-    list_of = nearest(centroids, coded.codes, 1)[:, 0]
+    coded = _code(x, projection, metric)
+    with stage("building lists"):
+        centroids = _centroids(coded.codes, rows[: _CENTROID_FROM * _list_count(len(x))], seed)
+        list_of = nearest(centroids, coded.codes, 1)[:, 0]
     order = np.argsort(list_of, kind="stable")
     ends = np.cumsum(np.bincount(list_of, minlength=centroids.n)).astype(np.int64)
     return InvertedFile(projection, pack(coded.take(order), order), centroids, ends)
+
+
+def _code(x: NDArray[np.generic], projection: Projection, metric: Metric) -> Coded:
+    """The codes of stored vectors x (n, d)."""
+    parts = []
+    with stage("coding", len(x), "images") as advance:
+        for block in _blocks(x):
+            parts.append(projection.encode(metric.projectable(block)))
+            advance(len(block))
+    return join(parts)
 
 
 def training_rows(n: int, seed: int) -> NDArray[np.int64]:

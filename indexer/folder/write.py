@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import atomic_write, make_folder, sync
 from knnvote.data.locations import describe_os_error, hash_stream
+from knnvote.data.progress import stage
 from knnvote.indexer.faiss_index import holds, write_faiss
 from knnvote.indexer.fields import wrong_fields
 from knnvote.indexer.index import PROVENANCE, Index, Timing
@@ -42,7 +43,8 @@ def write_folder(folder: Path, index: Index, timing: Timing) -> None:
     try:
         make_folder(folder)
         try:
-            _write_generation(folder, index, timing)
+            with stage("writing"):
+                _write_generation(folder, index, timing)
         except BaseException:
             remove_leftovers(folder)
             raise

@@ -1,13 +1,16 @@
 """How long commands take to end when they are interrupted, phase by phase: ``python tests/tools/interrupt.py``.
 
-Indexes and images are made, as large as MNIST, so that long calls of FAISS and NumPy are hit. Each line tells the
-signal, how long until the exit, its code, how many lines stderr had, and where in the code the signal came.
+Indexes and images are made, as large as MNIST, so that long calls of FAISS and NumPy are hit. Stderr is a terminal with
+a bar. Each line tells the signal, how long until the exit, its code, what the terminal shows last if that does not say
+so, and where in the code the signal came.
 """
 
 import argparse
 import os
+import pty
 import random
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -31,6 +34,7 @@ from knnvote.cli.main import main
 main()
 """
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_PATIENCE = 60.0  # seconds until the exit, at most
 
 
 def write_mnist_like(path: Path, n: int, seed: int) -> None:
@@ -44,10 +48,38 @@ def write_mnist_like(path: Path, n: int, seed: int) -> None:
     pq.write_table(pa.table({"image": column, "label": labels}), path)
 
 
-def start(arguments: list[str], place: Path) -> "subprocess.Popen[str]":
-    """The command, in a process that can tell where it is."""
+def start(arguments: list[str], place: Path) -> "tuple[subprocess.Popen[bytes], int]":
+    """The command, in a process that can tell where it is, and the terminal that it talks to."""
+    terminal, stderr = pty.openpty()
     command = [sys.executable, "-c", PRELUDE, str(place), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, env=environment)
+    os.close(stderr)
+    return job, terminal
+
+
+def read_until(terminal: int, moment: float) -> str:
+    """What a terminal is sent until a moment of the clock, or until nobody writes to it any more."""
+    sent = b""
+    while (left := moment - time.monotonic()) > 0:
+        try:
+            piece = os.read(terminal, 65536) if select.select([terminal], [], [], left)[0] else b""
+        except OSError:  # so a terminal tells that
+            break
+        sent += piece
+    return sent.decode()
+
+
+def shown(sent: str) -> list[str]:
+    """The lines that stay on a terminal: what a bar drew and cleared does not."""
+    kept = [re.split(r"\x1b\[2K", line)[-1] for line in sent.replace("\r\n\x1b[1A", "").split("\r\n")]
+    lines = [re.sub(r"\x1b\[[\d;?]*[a-zA-Z]|\r", "", line) for line in kept]
+    return [line for line in lines if line]
+
+
+def is_whole(sent: str) -> bool:
+    """Whether a terminal shows its cursor as before."""
+    return sent.rfind("\x1b[?25h") >= sent.rfind("\x1b[?25l")
 
 
 def where(told: str) -> str:
@@ -61,21 +93,25 @@ def where(told: str) -> str:
 
 def interrupt(arguments: list[str], moment: float, number: signal.Signals, place: Path) -> tuple[float, str] | None:
     """Interrupt a command at a moment: seconds until its exit, and a line on how it ended; None if it was too late."""
-    with start(arguments, place) as job:
-        try:
-            job.wait(moment)
-        except subprocess.TimeoutExpired:
-            job.send_signal(signal.SIGUSR1)
-            time.sleep(0.005)
-            job.send_signal(number)
-            sent = time.monotonic()
-            stderr = job.communicate()[1]
-            seconds = time.monotonic() - sent
-            lines = stderr.splitlines()
-            last = "" if len(lines) == 1 and lines[0].startswith("interrupted") else f" {lines[-3:]}"
-            ended = f"exit {job.returncode}, {len(lines)} lines{last}, at {where(place.read_text())}"
-            return seconds, ended
-    return None
+    begun = time.monotonic()
+    job, terminal = start(arguments, place)
+    with job:
+        sent = read_until(terminal, begun + moment)
+        was_at_work = time.monotonic() >= begun + moment
+        job.send_signal(signal.SIGUSR1)
+        time.sleep(0.005)
+        job.send_signal(number)
+        signalled = time.monotonic()
+        sent += read_until(terminal, signalled + _PATIENCE)
+        job.wait()
+        seconds = time.monotonic() - signalled
+        os.close(terminal)
+    if not was_at_work:
+        return None
+    lines = shown(sent)
+    last = "" if lines[-1].startswith("interrupted") else f" {lines[-3:]}"
+    cursor = "" if is_whole(sent) else ", without a cursor"
+    return seconds, f"exit {job.returncode}{last}{cursor}, at {where(place.read_text())}"
 
 
 def main() -> None:
@@ -110,6 +146,7 @@ def main() -> None:
         for name, arguments in commands.items():
             if given.command not in (None, name):
                 continue
+            shutil.rmtree(out, ignore_errors=True)
             begun = time.monotonic()
             kill.succeed(kill.run_command, arguments)
             length = time.monotonic() - begun

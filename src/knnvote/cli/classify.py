@@ -9,8 +9,10 @@ import click
 
 from knnvote.data.codecs.names import Background
 
+from .command import Command
 from .interruption import words
 from .options import (
+    complete_folder,
     dry_run_option,
     example,
     image_options,
@@ -23,7 +25,7 @@ from .options import (
     threads_option,
     vote_options,
 )
-from .talk import end, print_json, row_progress, talk, talk_no_promise
+from .talk import end, print_json, talk, talk_error, talk_no_promise
 
 if TYPE_CHECKING:
     from knnvote.classify.classifier import Classifier
@@ -34,41 +36,47 @@ if TYPE_CHECKING:
 _SOME_FAILED = 3  # the exit code
 
 
-@click.command(epilog=example("knnvote classify digits.knn digits/test.parquet --out predictions"))
+@click.command(cls=Command, epilog=example("knnvote classify digits.knn digits/test.parquet --out predictions"))
 @index_argument
 @images_argument
-@click.option("--out", required=True, help="The output folder, or its URI on an object store.")
+@click.option(
+    "--out",
+    metavar="FOLDER",
+    required=True,
+    shell_complete=complete_folder,
+    help="The output folder, or its URI.",
+)
 @vote_options
 @click.option(
     "--min-confidence",
     type=float,
-    help="Abstain where the winner's share of the vote is smaller; by default as the index was made for, else never.",
+    metavar="SHARE",
+    help="Abstain where the winner has less of the vote; by default as the index was made for, or never.",
 )
 @click.option(
     "--target-accuracy",
     type=float,
     metavar="SHARE",
-    help="Find the --min-confidence with which so many of the accepted are right, from stored images, each left out.",
+    help="Find the --min-confidence with which so many accepted are right, by stored images left out.",
 )
 @click.option(
     "--max-distance",
     metavar="NUMBER|auto",
     callback=parse_distance,
-    help="Abstain where the nearest neighbour is farther; auto finds the limit from the stored images.",
+    help="Abstain where the nearest neighbour is farther; auto finds the limit by stored images.",
 )
 @click.option(
     "--false-alarms",
     type=float,
+    metavar="SHARE",
     default=0.01,
     show_default=True,
     help="Share of images of the stored kind that --max-distance auto lets abstain.",
 )
 @click.option("--neighbors", is_flag=True, help="Add each voter's row, id, label and distance.")
 @click.option("--probabilities", is_flag=True, help="Add the share of each class.")
-@click.option(
-    "--keep", multiple=True, metavar="NAME", help="Keep only this input column (not the image); may be repeated."
-)
-@click.option("--prefix", default="", metavar="TEXT", help="Before the names of the columns that are added.")
+@click.option("--keep", multiple=True, metavar="NAME", help="Keep this input column alone; may be repeated.")
+@click.option("--prefix", default="", metavar="TEXT", help="Before the names of added columns.")
 @image_options
 @seen_options
 @click.option("--overwrite", is_flag=True, help="Replace the outputs of a job with another index or other options.")
@@ -80,7 +88,10 @@ _SOME_FAILED = 3  # the exit code
     help="Exit with 1 where more than this share of all rows are bad images; outputs are written all the same.",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(1, 2**20), help="Rows searched at a time; it never changes an answer."
+    "--batch-size",
+    type=click.IntRange(1, 2**20),
+    metavar="N",
+    help="Rows searched at a time; it never changes an answer.",
 )
 @dry_run_option
 @threads_option
@@ -132,19 +143,17 @@ def classify(  # noqa: PLR0917  # click passes options by name
         )
         end(found, file=None, write=lambda _page: None, as_json=as_json, print_table=print_dry_run)
         return
-    with row_progress("classifying", inputs) as progress:
-        summary = run_job(
-            classifier,
-            inputs,
-            folder,
-            options,
-            threads=threads,
-            batch_size=batch_size or BATCH_SIZE,
-            fail_fast=fail_fast,
-            overwrite=overwrite,
-            progress=progress,
-            tell_done=words.of_job,
-        )
+    summary = run_job(
+        classifier,
+        inputs,
+        folder,
+        options,
+        threads=threads,
+        batch_size=batch_size or BATCH_SIZE,
+        fail_fast=fail_fast,
+        overwrite=overwrite,
+        tell_done=words.of_job,
+    )
     _talk_summary(str(folder), summary, images)
     if as_json:
         print_json(summary.to_json())
@@ -182,13 +191,12 @@ def _classifier(
 
 def _accept(index: "Index", rule: "Rule", target_accuracy: float, threads: int | None) -> "Rule":
     """The rule with the least confidence that reaches a target."""
-    from knnvote.classify.evaluation.threshold import MAX_IMAGES, choose_threshold
+    from knnvote.classify.evaluation.threshold import choose_threshold
     from knnvote.data.errors import OptionError
 
     from .tables.inspection import acceptance_line
 
-    with row_progress("leaving one out", total=min(index.n, MAX_IMAGES)) as progress:
-        found = choose_threshold(index, rule, target_accuracy, threads=threads, progress=progress)
+    found = choose_threshold(index, rule, target_accuracy, threads=threads)
     if found.acceptance is None:
         raise OptionError(found.why_none)
     talk(acceptance_line(found.acceptance))
@@ -216,10 +224,9 @@ def _talk_acceptance(index: "Index", rule: "Rule", *, is_own: bool) -> None:
 
 def _limit_distance(index: "Index", rule: "Rule", false_alarms: float, threads: int | None) -> "Rule":
     """The rule with the distance that a share of images of the stored kind exceed."""
-    from knnvote.classify.evaluation.distance_limit import MAX_IMAGES, distance_limit
+    from knnvote.classify.evaluation.distance_limit import distance_limit
 
-    with row_progress("leaving one out", total=min(index.n, MAX_IMAGES)) as progress:
-        found = distance_limit(index, rule, false_alarms=false_alarms, threads=threads, progress=progress)
+    found = distance_limit(index, rule, false_alarms=false_alarms, threads=threads)
     talk(
         f"--max-distance is {found.limit}, which about {false_alarms:.4g} of images of the stored kind exceed: "
         f"from {found.images:,} stored images, each left out"
@@ -241,7 +248,7 @@ def _exit_code(summary: "Summary", most_bad: float | None) -> int:
 def _talk_summary(folder: str, summary: "Summary", images: Sequence[str]) -> None:
     """Say what a job of these inputs did."""
     for reason in summary.failed.values():
-        talk(f"failed: {reason}")
+        talk_error(f"failed: {reason}")
     if summary.bad_example is not None:
         talk(f"bad image, the first: {summary.bad_example}")
     if summary.unlike_stored is not None:
@@ -255,4 +262,5 @@ def _talk_summary(folder: str, summary: "Summary", images: Sequence[str]) -> Non
         f"{len(summary.failed):,} failed; {summary.seconds:.1f} s"
     )
     if summary.has_no_answer:
-        talk(f"error: no row got an answer; knnvote inspect {shlex.quote(images[0])} tells how its images are read")
+        told = f"knnvote inspect {shlex.quote(images[0])} tells how its images are read"
+        talk_error(f"error: no row got an answer; {told}")

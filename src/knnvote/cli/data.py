@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import example, parse_local
+from .command import Command
+from .options import complete_file, complete_folder, example, parse_local
 from .talk import talk, talk_note
 
 if TYPE_CHECKING:
     from knnvote.demo import DemoPaths
 
 
-@click.command(epilog=example("knnvote demo"))
-@click.argument("folder", callback=parse_local, default="knnvote-demo")
+@click.command(cls=Command, epilog=example("knnvote demo"))
+@click.argument("folder", callback=parse_local, default="knnvote-demo", shell_complete=complete_folder)
 def demo(folder: Path) -> None:
     """Walk the whole tour on scikit-learn's digits."""
     from knnvote.demo import run_demo
@@ -38,9 +39,9 @@ def tell_next(paths: "DemoPaths", say: Callable[[str], object], program: str) ->
     say(f"  {program} inspect {adaptive}")
 
 
-@click.command(epilog=example("knnvote sample digits digits"))
+@click.command(cls=Command, epilog=example("knnvote sample digits digits"))
 @click.argument("name", type=click.Choice(["digits"]))
-@click.argument("folder", callback=parse_local)
+@click.argument("folder", callback=parse_local, shell_complete=complete_folder)
 def sample(name: str, folder: Path) -> None:  # noqa: ARG001  # digits are the only sample there is
     """Write a sample data set to FOLDER as Parquet."""
     from knnvote.data.sample import write_digits
@@ -53,9 +54,15 @@ def _parse_sources(ctx: click.Context, param: click.Parameter, values: Sequence[
     return tuple(parse_local(ctx, param, value) for value in values)
 
 
-@click.command(epilog=example("knnvote convert images-idx3-ubyte.gz labels-idx1-ubyte.gz images.parquet"))
-@click.argument("sources", nargs=-1, required=True, callback=_parse_sources, metavar="SRC...")
-@click.argument("destination", metavar="DEST", callback=parse_local)
+@click.command(
+    cls=Command,
+    short_help="Convert IDX, CSV, JSON, NPY and NPZ files to Parquet.",
+    epilog=example("knnvote convert images-idx3-ubyte.gz labels-idx1-ubyte.gz images.parquet"),
+)
+@click.argument(
+    "sources", nargs=-1, required=True, callback=_parse_sources, metavar="SRC...", shell_complete=complete_file
+)
+@click.argument("destination", metavar="DEST", callback=parse_local, shell_complete=complete_file)
 @click.option("--images-key", metavar="NAME", help="Array of the images in an NPZ file that holds several.")
 @click.option("--labels-key", metavar="NAME", help="Array of the labels in an NPZ file that holds several.")
 @click.option(

@@ -4,15 +4,29 @@ import click
 
 from knnvote.data.codecs.names import Background
 
-from .options import example, image_options, is_given, json_option, label_column_option, seen_options
+from .command import Command
+from .options import (
+    complete_file,
+    complete_folder,
+    example,
+    image_options,
+    is_given,
+    json_option,
+    label_column_option,
+    seen_options,
+)
 from .spelling import as_typed
-from .talk import print_json, row_progress, talk
+from .talk import print_json, talk, talk_error
 
 _OF_IMAGES = ("quick", "image_column", "shape", "label_column", "grayscale", "background")
 
 
-@click.command(epilog=example("knnvote inspect digits/train.parquet digits/test.parquet"))
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.command(
+    cls=Command,
+    short_help="Show what an index or output holds, or check images.",
+    epilog=example("knnvote inspect digits/train.parquet digits/test.parquet"),
+)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=complete_file)
 @click.option("--quick", is_flag=True, help="Of images: look at the first rows of each file alone.")
 @image_options
 @label_column_option
@@ -37,10 +51,7 @@ def inspect(  # noqa: PLR0917  # click passes options by name
     if facts is None:
         inputs = find_inputs(paths)
         images = ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background)
-        with row_progress("checking", [] if quick else inputs) as progress:
-            facts = inspect_images(
-                paths, inputs, images=images, label_column=label_column, quick=quick, progress=progress
-            )
+        facts = inspect_images(paths, inputs, images=images, label_column=label_column, quick=quick)
     elif given := [as_typed(name) for name in _OF_IMAGES if is_given(name)]:
         raise click.UsageError(f"{', '.join(given)}: of files of images alone, and {paths[0]} is none")
     if as_json:
@@ -48,7 +59,7 @@ def inspect(  # noqa: PLR0917  # click passes options by name
     if facts["type"] == "images" and all("error" in file for file in facts["files"]):
         for file in facts["files"]:
             name, error = file["path"], file["error"]
-            talk(f"error: {error if name in error else f'{name}: {error}'}")
+            talk_error(f"error: {error if name in error else f'{name}: {error}'}")
         click.get_current_context().exit(1)
     if not as_json:
         from .tables.inspection import print_inspection
@@ -56,15 +67,19 @@ def inspect(  # noqa: PLR0917  # click passes options by name
         print_inspection(facts)
 
 
-@click.command(epilog=example("knnvote verify digits.knn"))
-@click.argument("path")
+@click.command(
+    cls=Command,
+    short_help="Check every byte of an index folder or of outputs.",
+    epilog=example("knnvote verify digits.knn"),
+)
+@click.argument("path", shell_complete=complete_folder)
 def verify(path: str) -> None:
     """Check every byte of an index folder, or of a job's outputs against receipts and inputs."""
     from knnvote.classify.verification import verify_path
 
     found = verify_path(path)
     for problem in found.problems:
-        talk(problem)
+        talk_error(problem)
     if found.gone:
         talk(f"note: {len(found.gone):,} inputs are gone and could not be compared, the first {found.gone[0]}")
     if found.problems:

@@ -1,6 +1,5 @@
 """Commands that judge an index: compare, choose-k, suspects."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +8,11 @@ import click
 
 from knnvote.data.codecs.names import Background
 
+from .command import Command
 from .options import (
     POSITIVE,
+    complete_file,
+    complete_folder,
     example,
     find_labelled,
     image_options,
@@ -28,19 +30,21 @@ from .options import (
     threads_option,
     vote_options,
 )
-from .talk import end, print_json, row_progress, talk, talk_no_promise, talk_note, talk_written
+from .talk import end, print_json, talk, talk_no_promise, talk_note, talk_written
 
 if TYPE_CHECKING:
     from knnvote.indexer.index import Index
 
 
-@click.command(epilog=example("knnvote compare digits/test.parquet --index digits.knn"))
+@click.command(cls=Command, epilog=example("knnvote compare digits/test.parquet --index digits.knn"))
 @images_argument
 @click.option(
     "--index",
     "index_folders",
+    metavar="INDEX",
     required=True,
     multiple=True,
+    shell_complete=complete_folder,
     help="An index folder to compare; may be repeated.",
 )
 @vote_options
@@ -98,10 +102,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
     }
     for index in indexes:
         talk_no_promise(index, rule)
-    tell = talk if sys.stderr.isatty() else lambda _step: None
-    comparison = compare_indexes(
-        inputs, indexes, rule, limit=limit, sample=sample, algorithms=algorithms, progress=tell, **of_images
-    )
+    comparison = compare_indexes(inputs, indexes, rule, limit=limit, sample=sample, algorithms=algorithms, **of_images)
 
     def write(page: Path) -> None:
         from knnvote.classify.pages.comparison import write_comparison
@@ -111,10 +112,17 @@ def compare(  # noqa: PLR0917  # click passes options by name
     end(comparison, file=report, write=write, as_json=as_json, print_table=print_comparison)
 
 
-@click.command(epilog=example("knnvote choose-k digits.knn"))
+@click.command(
+    cls=Command,
+    short_help="Measure the accuracy of every k and weighting.",
+    epilog=example("knnvote choose-k digits.knn"),
+)
 @index_argument
 @click.option(
-    "--max-k", type=POSITIVE, help="The most neighbours to try; by default 30, or all others of fewer images."
+    "--max-k",
+    type=POSITIVE,
+    metavar="N",
+    help="The most neighbours to try; by default 30, or all others of fewer images.",
 )
 @click.option(
     "--plot",
@@ -122,6 +130,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
     is_flag=False,
     flag_value="choose-k.png",
     callback=parse_plot,
+    shell_complete=complete_file,
     help="Draw them too, as PNG or SVG; to choose-k.png if no FILE is given.",
 )
 @threads_option
@@ -135,8 +144,7 @@ def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: i
 
     opened = open_index(index_folder)
     _talk_approximate(opened, "accuracies")
-    with row_progress("leaving one out", total=opened.n) as progress:
-        choice = choose(opened, max_k=max_k, threads=threads, progress=progress)
+    choice = choose(opened, max_k=max_k, threads=threads)
 
     def draw(picture: Path) -> None:
         from knnvote.classify.pictures.choice import draw_choice
@@ -147,26 +155,38 @@ def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: i
     end(choice, file=plot, write=draw, as_json=as_json, print_table=print_choice)
 
 
-@click.command(epilog=example("knnvote suspects digits.knn --csv suspects.csv"))
+@click.command(
+    cls=Command,
+    short_help="List images whose neighbours disagree with their label.",
+    epilog=example("knnvote suspects digits.knn --csv suspects.csv"),
+)
 @index_argument
 @click.option(
     "--k",
     type=POSITIVE,
+    metavar="N",
     help="Neighbours that vote; by default 20, or all others of fewer images. Classes of fewer than 10 need less.",
 )
 @click.option(
-    "--top", type=POSITIVE, default=20, show_default=True, help="Suspects in the table and the page; --json has all."
+    "--top",
+    type=POSITIVE,
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="Suspects in the table and the page; --json has all.",
 )
 @click.option(
     "--csv",
     metavar="FILE",
     callback=parse_list,
+    shell_complete=complete_file,
     help="Write all as a new CSV file, with an empty column fix to be filled in: knnvote relabel takes it.",
 )
 @click.option(
     "--reviewed",
     metavar="FILE",
     multiple=True,
+    shell_complete=complete_file,
     help="Leave out images by ids in FILE, of one with a column fix those that it is filled in for; may be repeated.",
 )
 @click.option(
@@ -199,8 +219,7 @@ def suspects(  # noqa: PLR0917  # click passes options by name
     seen = read_reviewed([*reviewed], id_column) if reviewed else ()
     opened = open_index(index_folder)
     _talk_approximate(opened, "neighbours")
-    with row_progress("leaving one out", total=opened.n) as progress:
-        found = find_suspects(opened, k=k, reviewed=seen, threads=threads, progress=progress, tell=talk_note)
+    found = find_suspects(opened, k=k, reviewed=seen, threads=threads, tell=talk_note)
     if csv is not None:
         write_csv(found.to_table(), csv)
         talk_written(csv)
@@ -221,9 +240,13 @@ def _talk_approximate(index: "Index", what: str) -> None:
         talk(f"note: the search of {index.path} is approximate, and so are {what}: an exact index gives exact ones")
 
 
-@click.command(epilog=example("knnvote choose-threshold digits.knn --target-accuracy 0.99"))
+@click.command(
+    cls=Command,
+    short_help="Tell what each --min-confidence accepts, and how well.",
+    epilog=example("knnvote choose-threshold digits.knn --target-accuracy 0.99"),
+)
 @index_argument
-@click.argument("tests", metavar="[IMAGES]...", nargs=-1)
+@click.argument("tests", metavar="[IMAGES]...", nargs=-1, shell_complete=complete_file)
 @click.option(
     "--target-accuracy", type=float, metavar="SHARE", help="Share of the accepted answers that is to be right."
 )
@@ -247,7 +270,6 @@ def choose_threshold(  # noqa: PLR0917  # click passes options by name
     **of_rule: Any,
 ) -> None:
     """Tell how many answers each --min-confidence accepts and how many are right, by stored images or by labelled."""
-    from knnvote.classify.evaluation.threshold import MAX_IMAGES
     from knnvote.classify.evaluation.threshold import choose_threshold as choose
     from knnvote.classify.vote import Rule
     from knnvote.data.layout import ImageOptions
@@ -257,17 +279,15 @@ def choose_threshold(  # noqa: PLR0917  # click passes options by name
 
     index = open_index(index_folder)
     rule = replace(Rule.of(index, **of_rule), min_confidence=None)
-    with row_progress("leaving one out", total=0 if tests else min(index.n, MAX_IMAGES)) as progress:
-        found = choose(
-            index,
-            rule,
-            target_accuracy,
-            tests=tests or None,
-            images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
-            label_column=label_column,
-            threads=threads,
-            progress=progress,
-        )
+    found = choose(
+        index,
+        rule,
+        target_accuracy,
+        tests=tests or None,
+        images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
+        label_column=label_column,
+        threads=threads,
+    )
     if as_json:
         print_json(found.to_json())
     else:

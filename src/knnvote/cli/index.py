@@ -8,8 +8,11 @@ import click
 from knnvote.data.codecs.names import Background
 from knnvote.indexer.names import KINDS, METRIC_NAMES, TASKS
 
+from .command import Command
 from .interruption import words
 from .options import (
+    complete_file,
+    complete_folder,
     dry_run_option,
     example,
     find_labelled,
@@ -29,12 +32,19 @@ from .options import (
     threads_option,
     ties_option,
 )
-from .talk import row_progress, talk, talk_note
+from .talk import talk, talk_note
 
 
-@click.command(epilog=example("knnvote index digits/train.parquet --out digits.knn"))
+@click.command(cls=Command, epilog=example("knnvote index digits/train.parquet --out digits.knn"))
 @images_argument
-@click.option("--out", required=True, callback=parse_local, help="The index folder to make.")
+@click.option(
+    "--out",
+    metavar="X.knn",
+    required=True,
+    callback=parse_local,
+    shell_complete=complete_folder,
+    help="The index folder to make.",
+)
 @click.option(
     "--kind",
     type=click.Choice([kind for kind in KINDS if kind != "factory"]),
@@ -62,6 +72,7 @@ from .talk import row_progress, talk, talk_note
 @click.option(
     "--target-agreement",
     type=float,
+    metavar="SHARE",
     default=0.999,
     show_default=True,
     help="Share of images that an adaptive index is tuned to give the label of exact search.",
@@ -135,8 +146,7 @@ def index(  # noqa: PLR0917  # click passes options by name
         print_dry_run(dry_index(inputs, out, training, index_options, tune, tell=talk_note))
         return
     words.of_index()
-    with row_progress("indexing", inputs, total=limit or sample) as progress:
-        index_files(inputs, out, training=training, options=index_options, tune=tune, progress=progress, tell=talk_note)
+    index_files(inputs, out, training=training, options=index_options, tune=tune, tell=talk_note)
     _talk_index(out)
     _talk_guessed(out)
 
@@ -166,7 +176,7 @@ def _talk_untuned(kind: str) -> None:
         talk(f"note: --target-agreement without effect: only adaptive indexes are tuned, and this one is {kind}")
 
 
-@click.command(epilog=example("knnvote add digits.knn digits/test.parquet"))
+@click.command(cls=Command, epilog=example("knnvote add digits.knn digits/test.parquet"))
 @local_index_argument
 @images_argument
 @image_column_option
@@ -202,24 +212,21 @@ def add(  # noqa: PLR0917  # click passes options by name
     )
     inputs = find_labelled(images, labels, label_column, id_column)
     words.of_index()
-    with row_progress("adding", inputs) as progress:
-        added = add_files(
-            index_folder,
-            inputs,
-            tuning=Tuning,
-            training=training,
-            threads=threads,
-            progress=progress,
-            tell=talk_note,
-        )
+    added = add_files(index_folder, inputs, tuning=Tuning, training=training, threads=threads, tell=talk_note)
     talk(f"{index_folder}: {added:,} images added")
     _talk_index(index_folder)
 
 
-@click.command(epilog=example("knnvote remove digits.knn test.parquet#0 test.parquet#1"))
+@click.command(cls=Command, epilog=example("knnvote remove digits.knn test.parquet#0 test.parquet#1"))
 @local_index_argument
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--ids", "id_file", metavar="FILE", help="A file of ids: Parquet, CSV, or text with one a line.")
+@click.option(
+    "--ids",
+    "id_file",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="A file of ids: Parquet, CSV, or text with one a line.",
+)
 @click.option("--id-column", metavar="NAME", help="Column of ids in FILE; its only one, or id, otherwise.")
 @threads_option
 def remove(
@@ -245,9 +252,13 @@ def remove(
     _talk_index(index_folder)
 
 
-@click.command(epilog=example("knnvote relabel digits.knn suspects.csv"))
+@click.command(
+    cls=Command,
+    short_help="Give images of an index folder other labels, by a file.",
+    epilog=example("knnvote relabel digits.knn suspects.csv"),
+)
 @local_index_argument
-@click.argument("fixes")
+@click.argument("fixes", shell_complete=complete_file)
 @click.option("--id-column", metavar="NAME", help="Column of ids in FIXES; id otherwise.")
 @click.option("--label-column", metavar="NAME", help="Column of labels in FIXES; fix or else label otherwise.")
 @threads_option

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 _PATIENCE = 1.5  # seconds from a signal to the end of the process
-_SHOW_CURSOR = b"\x1b[?25h"
+_CLEAR_LINE = b"\r\x1b[2K\x1b[?25h"  # of a bar, which hides the cursor too
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _has_come = threading.Event()
 
@@ -69,7 +69,7 @@ def heed_signals(end: Callable[[], NoReturn]) -> None:
             pass
         time.sleep(_PATIENCE)
         if sys.stderr.isatty():
-            os.write(sys.stderr.fileno(), _SHOW_CURSOR)
+            os.write(sys.stderr.fileno(), _CLEAR_LINE)
         end()
 
     threading.Thread(target=wait, daemon=True).start()

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
-from .options import example, json_option, label_column_option, page_option
+from .command import Command
+from .options import complete_folder, example, json_option, label_column_option, page_option
 from .talk import end
 
 
-@click.command(epilog=example("knnvote diff predictions others"))
-@click.argument("first", metavar="OUT1")
-@click.argument("second", metavar="OUT2")
+@click.command(cls=Command, epilog=example("knnvote diff predictions others"))
+@click.argument("first", metavar="OUT1", shell_complete=complete_folder)
+@click.argument("second", metavar="OUT2", shell_complete=complete_folder)
 @label_column_option
 @page_option("the changes, the most first", has_figures=False)
 @json_option

@@ -7,8 +7,10 @@ import click
 
 from knnvote.data.codecs.names import Background
 
+from .command import Command
 from .options import (
     POSITIVE,
+    complete_folder,
     example,
     is_given,
     json_option,
@@ -18,7 +20,7 @@ from .options import (
     threads_option,
     vote_options,
 )
-from .talk import end, row_progress, talk, talk_written
+from .talk import end, talk, talk_written
 
 if TYPE_CHECKING:
     from knnvote.classify.look.review import Review
@@ -26,10 +28,16 @@ if TYPE_CHECKING:
 _OF_INDEX = ("k", "weights", "ties", "grayscale", "background")  # which a job has settled
 
 
-@click.command(epilog=example("knnvote explain predictions 17 --index digits.knn"))
-@click.argument("place", metavar="OUT|INDEX")
+@click.command(cls=Command, epilog=example("knnvote explain predictions 17 --index digits.knn"))
+@click.argument("place", metavar="OUT|INDEX", shell_complete=complete_folder)
 @click.argument("names", metavar="ROW|ID|IMAGE...", nargs=-1, required=True)
-@click.option("--index", "index_folder", metavar="INDEX", help="Of a job's OUT: the index that classified.")
+@click.option(
+    "--index",
+    "index_folder",
+    metavar="INDEX",
+    shell_complete=complete_folder,
+    help="Of a job's OUT: the index that classified.",
+)
 @click.option("--id-column", metavar="NAME", help="Column that OUT keeps ids in, by default id, __key__ or file.")
 @vote_options
 @seen_options
@@ -51,7 +59,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
     """Tell why rows of a job's OUT, or images given to an INDEX, have their labels: the vote and the neighbours."""
     from knnvote.classify.classifier import Classifier
     from knnvote.classify.job.finished import FinishedJob
-    from knnvote.classify.look.explain import MOST_LEFT_OUT, gather
+    from knnvote.classify.look.explain import gather
     from knnvote.classify.look.seen import explain_images, explain_rows
     from knnvote.classify.vote import Rule
     from knnvote.data.layout import ImageOptions
@@ -77,9 +85,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
             raise click.UsageError(f"the job {place} has settled --{given[0]}: leave it out")
         classifier = job.classifier(open_index(index_folder))
         shown = explain_rows(job, classifier, names, id_column)
-    total = min(classifier.index.n, MOST_LEFT_OUT)
-    with row_progress("leaving one out", total=total) as progress:
-        found = gather(classifier, shown, threads=threads, progress=progress)
+    found = gather(classifier, shown, threads=threads)
 
     def write(page: Path) -> None:
         from knnvote.classify.pages.explanation import write_explanations
@@ -89,10 +95,20 @@ def explain(  # noqa: PLR0917  # click passes options by name
     end(found, file=report, write=write, as_json=as_json, print_table=print_explanations)
 
 
-@click.command(epilog=example("knnvote review predictions --index digits.knn --report review.html"))
-@click.argument("folder", metavar="OUT")
-@click.option("--top", type=POSITIVE, default=200, show_default=True, help="Rows to list, at most.")
-@click.option("--index", "index_folder", metavar="INDEX", help="The job's index: shows neighbours, finds near copies.")
+@click.command(
+    cls=Command,
+    short_help="List the rows of a job whose look pays most.",
+    epilog=example("knnvote review predictions --index digits.knn --report review.html"),
+)
+@click.argument("folder", metavar="OUT", shell_complete=complete_folder)
+@click.option("--top", type=POSITIVE, metavar="N", default=200, show_default=True, help="Rows to list, at most.")
+@click.option(
+    "--index",
+    "index_folder",
+    metavar="INDEX",
+    shell_complete=complete_folder,
+    help="The job's index: shows neighbours, finds near copies.",
+)
 @click.option(
     "--id-column", metavar="NAME", help="Column of ids that OUT keeps; by default the index's, else file#row."
 )
@@ -102,6 +118,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
     default="review.csv",
     show_default=True,
     callback=parse_list,
+    shell_complete=complete_file,
     help="The CSV to fill in; a file that is there is not written over.",
 )
 @page_option("a card for each row, with its picture", has_figures=False)

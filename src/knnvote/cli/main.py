@@ -15,9 +15,10 @@ from knnvote.data.errors import KnnvoteError, OptionError
 
 from . import data, disk, evaluate, index, jobs, look, show
 from .classify import classify
+from .command import Group
 from .interruption import Interrupted, heed_signals, was_interrupted, words
 from .spelling import as_typed
-from .talk import talk, talk_note
+from .talk import talk_error, talk_note
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
@@ -38,7 +39,7 @@ def _tell_version(context: click.Context, _option: click.Parameter, is_given: bo
         context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--version",
     is_flag=True,
@@ -52,33 +53,19 @@ def cli() -> None:
 
     \b
     Two steps, one folder between them:
-      labelled images --knnvote index--> index folder --knnvote classify--> predictions
+      labelled images --index--> index folder --classify--> predictions
     """  # noqa: D301  # click needs the real character
 
 
-for _command in (
-    data.demo,
-    data.sample,
-    data.convert,
-    index.index,
-    index.add,
-    index.remove,
-    index.relabel,
-    classify,
-    evaluate.compare,
-    evaluate.choose_k,
-    evaluate.choose_threshold,
-    evaluate.suspects,
-    jobs.diff,
-    look.explain,
-    look.review,
-    show.show,
-    show.map_space,
-    show.report,
-    disk.inspect,
-    disk.verify,
-):
-    cli.add_command(_command)
+for _title, _commands in {
+    "Get images": (data.demo, data.sample, data.convert),
+    "Build an index": (index.index, index.add, index.remove, index.relabel),
+    "Classify": (classify,),
+    "Judge": (evaluate.compare, evaluate.choose_k, evaluate.choose_threshold, evaluate.suspects, jobs.diff),
+    "Look": (look.explain, look.review, show.show, show.map_space, show.report),
+    "Check what is on disk": (disk.inspect, disk.verify),
+}.items():
+    cli.add_section(_title, _commands)
 
 
 class _WithoutPandas:
@@ -104,7 +91,7 @@ def _run() -> int:
     try:
         code = _call()
     except KnnvoteError as error:
-        talk(f"error: {error.told(as_typed)}")
+        talk_error(f"error: {error.told(as_typed)}")
         return 2 if isinstance(error, OptionError) else 1
     except click.ClickException as error:
         error.show()
@@ -114,7 +101,7 @@ def _run() -> int:
         return 1
     except OSError as error:
         sys.stdout = None  # what it still holds cannot be written either
-        talk(f"error: cannot write {error.filename or 'to stdout'}: {error.strerror}")
+        talk_error(f"error: cannot write {error.filename or 'to stdout'}: {error.strerror}")
         return 1
     except (Interrupted, KeyboardInterrupt, click.Abort):
         sys.stdout.flush()
@@ -132,5 +119,5 @@ def _call() -> Any:
 
 
 def _exit_interrupted() -> NoReturn:
-    talk(words.told)
+    talk_error(words.told)
     os._exit(_INTERRUPTED)

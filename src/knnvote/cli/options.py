@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 from knnvote.data.codecs.names import BACKGROUNDS
 from knnvote.data.errors import OptionError
 from knnvote.indexer.names import TIES, WEIGHTS, base_name
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -19,6 +22,22 @@ POSITIVE = click.IntRange(min=1)
 def example(text: str) -> str:
     """The end of a command's help: how it is called."""
     return f"\b\nExample:\n  {text}"
+
+
+def complete_file(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """What the shell itself knows of files and folders."""
+    return _completed_by_shell(incomplete, "file")
+
+
+def complete_folder(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """What the shell itself knows of folders."""
+    return _completed_by_shell(incomplete, "dir")
+
+
+def _completed_by_shell(incomplete: str, kind: str) -> "list[CompletionItem]":
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type=kind)]
 
 
 def is_given(name: str) -> bool:
@@ -170,13 +189,16 @@ def together(*decorators: Decorator[Any]) -> Decorator[Any]:
     return decorate
 
 
-images_argument = click.argument("images", nargs=-1, required=True)
-index_argument = click.argument("index_folder", metavar="INDEX")
-local_index_argument = click.argument("index_folder", metavar="INDEX", callback=parse_local)
+images_argument = click.argument("images", nargs=-1, required=True, shell_complete=complete_file)
+index_argument = click.argument("index_folder", metavar="INDEX", shell_complete=complete_folder)
+local_index_argument = click.argument(
+    "index_folder", metavar="INDEX", callback=parse_local, shell_complete=complete_folder
+)
 threads_option = click.option(
     "--threads",
     type=click.IntRange(1, 1024),  # libraries crash where the system gives them fewer threads than they ask for
-    help="Threads of the search; all processors by default.",
+    metavar="N",
+    help="Threads; all by default.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 image_column_option = click.option(
@@ -188,12 +210,12 @@ labels_option = click.option(
 )
 skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
 part_options = together(
-    click.option("--limit", type=POSITIVE, help="Take so many rows of all files together, the first."),
-    click.option("--sample", type=POSITIVE, help="Take so many rows of all files together, drawn at random."),
+    click.option("--limit", type=POSITIVE, metavar="N", help="Take so many rows of all files together, the first."),
+    click.option(
+        "--sample", type=POSITIVE, metavar="N", help="Take so many rows of all files together, drawn at random."
+    ),
 )
-dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Tell rows, seconds and bytes from the first rows; write nothing."
-)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Tell rows, seconds and bytes; write nothing.")
 seen_options = together(
     click.option("--grayscale", is_flag=True, help="Convert colour images to grey."),
     click.option("--background", type=click.Choice(BACKGROUNDS), help="What shows through transparent pixels."),
@@ -206,7 +228,9 @@ image_options = together(
 
 def seed_option(what: str) -> Decorator[Any]:
     """The seed of something random."""
-    return click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help=what)
+    return click.option(
+        "--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", default=0, show_default=True, help=what
+    )
 
 
 def neighbor_options(why: str = "", default_k: str = "") -> Decorator[Any]:
@@ -215,6 +239,7 @@ def neighbor_options(why: str = "", default_k: str = "") -> Decorator[Any]:
         click.option(
             "--k",
             type=POSITIVE,
+            metavar="N",
             default=None if default_k else 5,
             show_default=True,
             help=f"Neighbours that vote{why}{default_k}.",
@@ -233,7 +258,9 @@ _TIES = "Among equal votes the nearer class, or the first in class order as scik
 ties_option = click.option("--ties", type=click.Choice(TIES), default="nearest", show_default=True, help=_TIES)
 # What the index was made for stands where nothing is given.
 vote_options = together(
-    click.option("--k", type=POSITIVE, help="Neighbours that vote; by default as the index was made for, else 5."),
+    click.option(
+        "--k", type=POSITIVE, metavar="N", help="Neighbours that vote; by default as the index was made for, else 5."
+    ),
     click.option(
         "--weights", type=NameChoice(list(WEIGHTS)), help=f"{_either(WEIGHTS.values())}; by default likewise."
     ),
@@ -244,14 +271,22 @@ vote_options = together(
 def picture_option(default: str) -> Decorator[Any]:
     """Where a picture goes."""
     return click.option(
-        "--out", metavar="FILE", default=default, show_default=True, callback=parse_picture, help="A PNG or SVG."
+        "--out",
+        metavar="FILE",
+        default=default,
+        show_default=True,
+        callback=parse_picture,
+        shell_complete=complete_file,
+        help="A PNG or SVG.",
     )
 
 
 def page_option(what: str, *, has_figures: bool = True) -> Decorator[Any]:
     """Where a page goes."""
     callback = partial(parse_page, has_figures=has_figures)
-    return click.option("--report", metavar="FILE", callback=callback, help=f"Write a page too: {what}.")
+    return click.option(
+        "--report", metavar="FILE", callback=callback, shell_complete=complete_file, help=f"Write a page too: {what}."
+    )
 
 
 def find_labelled(images: Sequence[str], labels: str | None, label_column: str | None, id_column: str | None) -> Any:

@@ -8,7 +8,10 @@ import click
 from knnvote.classify.names import SORTS, STATUSES
 from knnvote.data.codecs.names import Background
 
+from .command import Command
 from .options import (
+    complete_file,
+    complete_folder,
     example,
     image_options,
     images_argument,
@@ -25,7 +28,11 @@ from .options import (
 from .talk import talk, talk_note, talk_written
 
 
-@click.command(epilog=example("knnvote show digits/test.parquet"))
+@click.command(
+    cls=Command,
+    short_help="Draw images with their labels, or what a job got wrong.",
+    epilog=example("knnvote show digits/test.parquet"),
+)
 @images_argument
 @click.option(
     "--grid",
@@ -35,9 +42,20 @@ from .talk import talk, talk_note, talk_written
     callback=parse_grid,
     help="Rows and columns; of --errors the rows alone count: an image and its neighbours fill a row.",
 )
-@click.option("--predictions", metavar="DIR", help="A job's outputs for these images: each prediction above the truth.")
+@click.option(
+    "--predictions",
+    metavar="DIR",
+    shell_complete=complete_folder,
+    help="A job's outputs for these images: each prediction above the truth.",
+)
 @click.option("--errors", is_flag=True, help="Only wrong predictions, each in a row with its neighbours.")
-@click.option("--index", "index_folder", metavar="INDEX", help="The job's index, to find neighbours in for --errors.")
+@click.option(
+    "--index",
+    "index_folder",
+    metavar="INDEX",
+    shell_complete=complete_folder,
+    help="The job's index, to find neighbours in for --errors.",
+)
 @click.option("--id", "ids", metavar="ID", multiple=True, help="Only this row: FILE#ROW or an id; may be repeated.")
 @click.option("--id-column", metavar="NAME", help="Column of ids, by default id, __key__ or file.")
 @click.option(
@@ -123,7 +141,12 @@ def _grid_of(sample: int) -> tuple[int, int]:
     return -(-sample // columns), columns
 
 
-@click.command("map", epilog=example("knnvote map digits.knn"))
+@click.command(
+    "map",
+    cls=Command,
+    short_help="Draw stored images and regions of classes on two axes.",
+    epilog=example("knnvote map digits.knn"),
+)
 @index_argument
 @neighbor_options(" for a region", default_k="; by default 15, or all images of fewer")
 @seed_option("Of the images drawn.")
@@ -138,11 +161,29 @@ def map_space(index_folder: str, k: int | None, weights: Any, seed: int, out: Pa
     talk_written(out)
 
 
-@click.command(epilog=example("knnvote report predictions"))
-@click.argument("folder", metavar="OUT")
-@click.option("--index", "index_folder", metavar="INDEX", help="The job's index: shows the neighbours that voted.")
+@click.command(
+    cls=Command,
+    short_help="Write a page of a finished job: what to look at.",
+    epilog=example("knnvote report predictions"),
+)
+@click.argument("folder", metavar="OUT", shell_complete=complete_folder)
+@click.option(
+    "--index",
+    "index_folder",
+    metavar="INDEX",
+    shell_complete=complete_folder,
+    help="The job's index: shows the neighbours that voted.",
+)
 @label_column_option
-@click.option("--out", metavar="FILE", default="report.html", show_default=True, callback=parse_page, help="The page.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    default="report.html",
+    show_default=True,
+    callback=parse_page,
+    shell_complete=complete_file,
+    help="The page.",
+)
 def report(folder: str, index_folder: str | None, label_column: str | None, out: Path) -> None:
     """Write a page of a finished job: how good its answers are, how they spread, and the rows to look at."""
     from knnvote.classify.job.finished import FinishedJob

@@ -1,16 +1,20 @@
 """What a command says: talk and progress on stderr, what it found on stdout as JSON or a table."""
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
 from knnvote.data.errors import spelled
+from knnvote.data.progress import log, watched_by
 from knnvote.data.text import printable
 
+from .log_lines import ProgressLines
 from .spelling import as_typed
 
 if TYPE_CHECKING:
@@ -28,8 +32,48 @@ class HasJson(Protocol):
 Found = TypeVar("Found", bound=HasJson)
 
 
+@dataclass
+class _Loudness:
+    """How much is said."""
+
+    is_quiet: bool = False
+
+
+_loudness = _Loudness()
+
+
+class _TalkHandler(logging.Handler):
+    """Says what the library logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one."""
+        talk(record.getMessage())
+
+
+@contextmanager
+def loud(*, is_quiet: bool, is_verbose: bool) -> Iterator[None]:
+    """Say nothing but errors, or what the library logs too."""
+    _loudness.is_quiet = is_quiet
+    handler, level = _TalkHandler(), log.level
+    if is_verbose:
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _loudness.is_quiet = False
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
 def talk(message: str) -> None:
-    """Say something to who runs the command, on stderr."""
+    """Say something to who runs the command, on stderr, unless only errors are wanted."""
+    if not _loudness.is_quiet:
+        talk_error(message)
+
+
+def talk_error(message: str) -> None:
+    """Say what went wrong, on stderr."""
     click.echo("\n".join(map(printable, message.split("\n"))), err=True)
 
 
@@ -72,16 +116,18 @@ def end(
 
 
 @contextmanager
-def row_progress(label: str, inputs: Any = (), *, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """A progress bar where a person is looking; `total` rows, or those of the inputs."""
-    if not sys.stderr.isatty():
-        yield lambda _rows: None
-        return
-    from .bar import row_bar
+def watch_progress() -> Iterator[None]:
+    """Have the stages of a command shown: by a bar where a person is looking, else by a line now and then."""
+    if _loudness.is_quiet:
+        yield
+    elif sys.stderr.isatty():
+        from .bar import ProgressBar
 
-    rows = sum(source.count_rows() for source in inputs) if total is None else total
-    with row_bar(label, rows) as advance:
-        yield advance
+        with closing(ProgressBar()) as bar, watched_by(bar):
+            yield
+    else:
+        with watched_by(ProgressLines(talk)):
+            yield
 
 
 def talk_no_promise(index: "Index", rule: "Rule") -> None:
