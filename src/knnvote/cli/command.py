@@ -18,7 +18,8 @@ _SECTIONS = {
     "Accept": ("min_confidence", "target_accuracy", "max_distance", "false_alarms"),
     "Images": (
         *("image_column", "shape", "label_column", "id_column", "images_key", "labels_key", "grayscale", "background"),
-        *("skip_bad", "limit", "sample", "quick", "id_file", "reviewed"),
+        *("skip_bad", "limit", "sample", "quick", "id_file", "reviewed", "labels"),
+        *("errors", "predictions", "ids", "where", "label", "status", "sort"),
     ),
 }
 _LEFT_WIDTH = 30  # columns of a terminal, for options at most

@@ -9,7 +9,11 @@ from .options import complete_folder, example, json_option, label_column_option,
 from .talk import end
 
 
-@click.command(cls=Command, epilog=example("knnvote diff predictions others"))
+@click.command(
+    cls=Command,
+    short_help="Compare the answers of two jobs over the same inputs.",
+    epilog=example("knnvote diff predictions others"),
+)
 @click.argument("first", metavar="OUT1", shell_complete=complete_folder)
 @click.argument("second", metavar="OUT2", shell_complete=complete_folder)
 @label_column_option

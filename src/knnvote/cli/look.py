@@ -10,6 +10,7 @@ from knnvote.data.codecs.names import Background
 from .command import Command
 from .options import (
     POSITIVE,
+    complete_file,
     complete_folder,
     example,
     is_given,
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 _OF_INDEX = ("k", "weights", "ties", "grayscale", "background")  # which a job has settled
 
 
-@click.command(cls=Command, epilog=example("knnvote explain predictions 17 --index digits.knn"))
+@click.command(
+    cls=Command,
+    short_help="Tell why rows or images are given their labels.",
+    epilog=example("knnvote explain predictions 17 --index digits.knn"),
+)
 @click.argument("place", metavar="OUT|INDEX", shell_complete=complete_folder)
 @click.argument("names", metavar="ROW|ID|IMAGE...", nargs=-1, required=True)
 @click.option(

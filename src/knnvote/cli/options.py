@@ -206,7 +206,10 @@ image_column_option = click.option(
 )
 label_column_option = click.option("--label-column", metavar="NAME", help="Column of the labels.")
 labels_option = click.option(
-    "--labels", metavar="FILE", help="A table of the labels, by ids or paths: CSV, Parquet or JSON lines."
+    "--labels",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="A table of the labels, by ids or paths: CSV, Parquet or JSON lines.",
 )
 skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
 part_options = together(
