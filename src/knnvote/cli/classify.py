@@ -238,7 +238,9 @@ def _limit_distance(index: "Index", rule: "Rule", false_alarms: float, threads: 
 def _exit_code(summary: "Summary", most_bad: float | None) -> int:
     """What a job's end says to programs, with a word on what the summary does not tell."""
     if most_bad is not None and summary.bad_share > most_bad:
-        talk(f"error: {summary.bad_share:.4g} of the rows are bad images, more than --fail-if-bad {most_bad:g} allows")
+        talk_error(
+            f"error: {summary.bad_share:.4g} of the rows are bad images, more than --fail-if-bad {most_bad:g} allows"
+        )
         return 1
     if summary.has_no_answer or (summary.failed and not summary.written + summary.skipped):
         return 1
