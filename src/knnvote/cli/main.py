@@ -49,7 +49,7 @@ def _tell_version(context: click.Context, _option: click.Parameter, is_given: bo
     help="Show the version and the kernel, and exit.",
 )
 def cli() -> None:
-    """Classify images in Parquet files by their nearest labelled neighbours.
+    """Classify images by their nearest labelled neighbours.
 
     \b
     Two steps, one folder between them:
