@@ -63,7 +63,7 @@ class Classifier:
         """Check the rule against the index."""
         check_index(self.index)
         if self.rule is _OF_INDEX:
-            object.__setattr__(self, "rule", Rule.of(self.index))
+            object.__setattr__(self, "rule", _own_rule(self.index))
         check_k(self.index, self.rule.k)
         check_one_of("promise", self.promise, PROMISES)
         if self.index.is_regression and self.rule.min_confidence is not None:
@@ -80,7 +80,7 @@ class Classifier:
             KnnvoteError: it is no index folder, of a newer format, or damaged.
         """
         index = open_index(path)
-        return cls(index, rule or Rule.of(index))
+        return cls(index, rule or _own_rule(index))
 
     def __call__(self, images: NDArray[Any] | SupportsArrow | bytes | list[bytes]) -> Answer:
         """Classify images.
@@ -234,3 +234,14 @@ class Classifier:
             confidence,
             margin,
         )
+
+
+def _own_rule(index: Index) -> Rule:
+    """The one that an index was made for.
+
+    Raises:
+        OptionError: it accepts answers from a confidence on that there is not.
+    """
+    rule = Rule.of(index)
+    rule.refuse_unreached(index)
+    return rule

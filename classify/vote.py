@@ -94,6 +94,21 @@ class Rule:
             return rule
         return replace(rule, min_confidence=acceptance.min_confidence)
 
+    def refuse_unreached(self, index: Index) -> None:
+        """Refuse to accept all answers of an index that was made to accept some, of which too few are right.
+
+        Raises:
+            OptionError: naming what can be given.
+        """
+        acceptance = index.vote.acceptance
+        is_unsaid = self.min_confidence is None and self.is_vote_of(index)
+        if acceptance is not None and acceptance.min_confidence is None and is_unsaid:
+            raise OptionError(
+                f"{index.path} was made for accuracy {acceptance.target_accuracy:g} of accepted answers, which no "
+                f"confidence is shown to reach: give {param('min_confidence')} 0 to accept all, or another; "
+                "knnvote choose-threshold tells what each accepts"
+            )
+
     def is_vote_of(self, index: Index) -> bool:
         """Whether k, weights and ties are those that an index was made for."""
         vote = index.vote

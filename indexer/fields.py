@@ -149,7 +149,7 @@ _are_answers = _record_with(
 )
 _is_acceptance = _record_of(
     target_accuracy=_is_share,
-    min_confidence=_is_share,
+    min_confidence=lambda value: value is None or _is_share(value),
     coverage=_is_share,
     accuracy=_is_interval,
     images=_is_count,

@@ -199,14 +199,14 @@ class Acceptance:
 
     Attributes:
         target_accuracy: that the lower end of the interval of accuracy had to reach.
-        min_confidence: that was chosen.
-        coverage: share of the answers that it accepts.
+        min_confidence: that was chosen; None where none was shown to reach the target.
+        coverage: share of the answers that it accepts, or that the one does which reaches most.
         accuracy: of these.
         images: stored ones, each left out, whose answers were judged.
     """
 
     target_accuracy: float
-    min_confidence: float
+    min_confidence: float | None
     coverage: float
     accuracy: Interval
     images: int

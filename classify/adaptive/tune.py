@@ -27,7 +27,7 @@ from knnvote.classify.evaluation.threshold import check_target_accuracy, choose_
 from knnvote.classify.interval import share_interval
 from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.vote import Rule, check_weights
-from knnvote.data.errors import check, check_one_of, is_number, is_whole, plain, warn
+from knnvote.data.errors import check, check_one_of, is_number, is_whole, param, plain, warn
 from knnvote.data.progress import stage
 from knnvote.indexer.codes.components import COMPONENT, ROW, SETTLED
 from knnvote.indexer.codes.inverted_file import training_count, training_rows
@@ -127,8 +127,8 @@ class Tuning:
         if self.target_accuracy is not None:
             found = choose_threshold(index, self.rule, self.target_accuracy)
             acceptance = found.acceptance
-            if acceptance is None:
-                warn(f"{found.why_none}; the index accepts all answers")
+            if found.chosen is None:
+                warn(f"{found.why_none}; until then classify asks for {param('min_confidence')}")
         vote = VoteDefaults(k=self.k, weights=self.weights, ties=self.ties, acceptance=acceptance)
         return None if vote == index.vote else vote
 

@@ -6,6 +6,7 @@ labels went wrong at random it is so everywhere: such images serve as the anchor
 and Chuang, Journal of Artificial Intelligence Research 70, 2021) has a threshold of each class, for classes differ in
 how well they are told apart. Confident learning itself counts all images whose neighbours give another label at least
 the votes that it has on average among its own: these miss some wrong labels, and are right ones where classes overlap.
+So are some here where they overlap everywhere, or are so small that the surest votes of a class are not sure.
 docs/how-it-works.md has both beside made label errors.
 """
 
@@ -23,7 +24,7 @@ _MOST_AGREED = 0.3  # of the images that a class wins
 
 @dataclass(frozen=True, kw_only=True)
 class LabelErrors:
-    """How many labels of an index are likely wrong, if labels went wrong at random.
+    """How many labels of an index are likely wrong, if labels went wrong at random and classes do not overlap.
 
     Attributes:
         value: wrong labels.
@@ -43,10 +44,10 @@ class LabelErrors:
         """In a sentence, of so many images."""
         of_head = ""
         if self.first and self.hold is not None:
-            of_head = f"; the first {self.first:,} suspects likely hold {self.hold:,.0f} of them"
+            of_head = f"; the first {self.first:,} suspects would hold {self.hold:,.0f} of them"
         return (
-            f"about {self.value:,.0f} ({self.low:,.0f} to {self.high:,.0f}) of the {images:,} labels are likely wrong, "
-            f"if labels went wrong at random{of_head}"
+            f"the surest votes are contradicted as if about {self.value:,.0f} ({self.low:,.0f} to {self.high:,.0f}) of "
+            f"the {images:,} labels were wrong at random; where classes overlap, fewer are{of_head}"
         )
 
 

@@ -5,7 +5,8 @@ Thresholds are tested from the surest down, each accepting a twentieth of the an
 the sequence is fixed by confidences alone, each test at level 0.025, a threshold whose accuracy is below the target is
 chosen with probability 0.05 at most, however many are tried (fixed-sequence testing, as of Angelopoulos, Bates, Candes,
 Jordan and Lei 2021, Learn then Test). What accepts too few answers to show the target even if all were right is passed
-over. Answers are taken as independent, and new images as drawn like these.
+over. Answers are taken as independent, and new images as drawn like these. Stored images are asked by the most careful
+search of an index: of an approximate one the answers of a job agree with these as often as was measured.
 """
 
 import math
@@ -111,23 +112,28 @@ class Threshold:
         return self.with_copies >= _MANY_COPIES * self.images
 
     @property
+    def best_within_reach(self) -> Coverage:
+        """What reaches the highest target."""
+        return _last_to_pass(self.steps, self.within_reach) or self.steps[-1]
+
+    @property
     def acceptance(self) -> Acceptance | None:
-        """What an index keeps of it."""
-        if self.target_accuracy is None or self.chosen is None:
+        """What an index keeps of it; None without a target."""
+        if self.target_accuracy is None:
             return None
+        best = self.chosen or self.best_within_reach
         return Acceptance(
             target_accuracy=self.target_accuracy,
-            min_confidence=self.chosen.threshold,
-            coverage=self.chosen.coverage,
-            accuracy=self.chosen.accuracy,
+            min_confidence=None if self.chosen is None else self.chosen.threshold,
+            coverage=best.coverage,
+            accuracy=best.accuracy,
             images=self.images,
         )
 
     @property
     def why_none(self) -> str:
         """What to be told, and done, where no threshold is shown to reach the target."""
-        within_reach = self.within_reach
-        best = _last_to_pass(self.steps, within_reach) or self.steps[-1]
+        within_reach, best = self.within_reach, self.best_within_reach
         return (
             f"{param('target_accuracy')} {self.target_accuracy:g} is not reached: of the {self.images:,} images the "
             f"{best.images:,} with confidence {best.threshold:g} or more are {best.accuracy.value:.4f} right, of "

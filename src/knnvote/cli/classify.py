@@ -197,18 +197,19 @@ def _accept(index: "Index", rule: "Rule", target_accuracy: float, threads: int |
     from .tables.inspection import acceptance_line
 
     found = choose_threshold(index, rule, target_accuracy, threads=threads)
-    if found.acceptance is None:
+    if found.acceptance is None or found.chosen is None:
         raise OptionError(found.why_none)
     talk(acceptance_line(found.acceptance))
     if found.has_many_copies:
         talk(f"note: {found.with_copies:,} of them have an exact copy stored, which flatters the accuracy")
-    return replace(rule, min_confidence=found.acceptance.min_confidence)
+    return replace(rule, min_confidence=found.chosen.threshold)
 
 
 def _talk_acceptance(index: "Index", rule: "Rule", *, is_own: bool) -> None:
     """Say what of an index's own threshold stands where none was given."""
+    rule.refuse_unreached(index)
     acceptance = index.vote.acceptance
-    if acceptance is None or not is_own:
+    if acceptance is None or acceptance.min_confidence is None or not is_own:
         return
     if rule.is_vote_of(index):
         talk(

@@ -206,7 +206,10 @@ def test_the_command_prints_the_first_suspects_and_how_many_there_are(invoke, ex
     losing = found.losing_the_vote
     assert notes == [
         f"{losing} of the 1,347 images ({losing / 1347:.2%}) are suspect: their neighbours say another label",
-        "about 0 (0 to 6) of the 1,347 labels are likely wrong, if labels went wrong at random",
+        (
+            "the surest votes are contradicted as if about 0 (0 to 6) of the 1,347 labels were wrong at random; where "
+            "classes overlap, fewer are"
+        ),
         f"{len(found.suspects) - 2} more are not shown: --top shows more, --csv and --json list all",
     ]
 
@@ -361,7 +364,7 @@ def test_where_only_equal_images_are_in_the_head_of_the_list_nothing_is_told_of_
     labels[5] = 1  # an equal image of another label
     found = find_suspects(made(tmp_path, x, labels.tolist()))
     assert (found.with_equal, found.label_errors.first, found.label_errors.hold) == (2, 1, None)
-    assert found.told()[-1].endswith("of the 120 labels are likely wrong, if labels went wrong at random")
+    assert found.told()[-1].endswith("of the 120 labels were wrong at random; where classes overlap, fewer are")
 
 
 # Cases, lists and what was reviewed

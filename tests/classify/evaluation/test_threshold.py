@@ -222,14 +222,33 @@ def test_of_an_index_that_grows_the_threshold_is_found_anew(folder, tmp_path, in
     assert after.acceptance.accuracy.low >= 0.8
 
 
-def test_a_target_that_an_index_does_not_reach_is_told_and_all_is_accepted(folder, invoke, tmp_path):
-    with pytest.warns(
-        UserWarning, match="target_accuracy 0.9999 is not reached: of the 600 images .*accepts all"
-    ) as told:
-        done = invoke("index", folder / "new.parquet", "--out", "x.knn", "--target-accuracy", 0.9999)
+def test_an_index_that_does_not_reach_its_target_accepts_nothing_unless_told_and_tries_again_as_it_grows(
+    folder, invoke, tmp_path
+):
+    with pytest.warns(UserWarning, match="target_accuracy 0.985 is not reached: of the 600 images .*asks for") as told:
+        done = invoke("index", folder / "new.parquet", "--out", "x.knn", "--target-accuracy", 0.985)
     assert done.code == 0
-    assert spelled(told[0].message.marked, as_typed).startswith("--target-accuracy 0.9999 is not reached")
-    assert open_index(tmp_path / "x.knn").vote.acceptance is None
+    assert spelled(told[0].message.marked, as_typed).startswith("--target-accuracy 0.985 is not reached")
+    assert "accepts no answer unless told: 0.985 was wanted" in done.stderr
+    kept = open_index(tmp_path / "x.knn").vote.acceptance
+    assert (kept.min_confidence, kept.target_accuracy) == (None, 0.985)
+    given = ("classify", "x.knn", folder / "new.parquet", "--out", "out")
+    refused = invoke(*given)
+    assert refused.code == 2
+    assert refused.stderr.endswith(
+        "give --min-confidence 0 to accept all, or another; knnvote choose-threshold tells what each accepts\n"
+    )
+    with pytest.raises(OptionError, match="which no confidence is shown to reach: give min_confidence 0"):
+        Classifier.open(tmp_path / "x.knn")
+    assert invoke(*given, "--min-confidence", 0).code == 0
+    assert invoke("choose-threshold", "x.knn").code == 0
+    assert invoke("compare", folder / "new.parquet", "--index", "x.knn").code == 0
+    assert "accepts no answer" in invoke("inspect", "x.knn").stdout
+    easy = np.repeat(np.eye(5, 24) * 200, 400, axis=0) + np.random.default_rng(0).integers(0, 9, (2000, 24))
+    write_table(image_table(easy.astype(np.uint8), np.repeat(np.arange(5), 400)), tmp_path / "easy.parquet")
+    assert invoke("add", "x.knn", "easy.parquet").code == 0
+    assert open_index(tmp_path / "x.knn").vote.acceptance.min_confidence is not None
+    assert invoke(*given, "--overwrite").code == 0
 
 
 def test_a_vote_without_a_threshold_is_kept_when_an_index_grows_or_is_not_tuned(folder, tmp_path):

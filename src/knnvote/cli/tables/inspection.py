@@ -100,6 +100,12 @@ def vote_lines(vote: VoteDefaults | None) -> list[str]:
 def acceptance_line(found: Acceptance) -> str:
     """What a threshold accepts, in words."""
     accuracy = found.accuracy
+    if found.min_confidence is None:
+        return (
+            f"accepts no answer unless told: {found.target_accuracy:g} was wanted, and of the surest "
+            f"{found.coverage:.1%} of {found.images:,} stored images {accuracy.value:.4f} are right, of a 95% interval "
+            f"from {accuracy.low:.4f}"
+        )
     return (
         f"accepts answers with confidence {found.min_confidence:g} or more: {found.coverage:.1%} of "
         f"{found.images:,} stored images, each left out, of which {accuracy.value:.4f} are right "
