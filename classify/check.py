@@ -103,7 +103,7 @@ class Check:
     def to_json(self) -> dict[str, Any]:
         """The entry ``check`` of ``inspect`` as JSON."""
         unlabelled, first = self.unlabelled
-        places = self.bad.first()
+        met = self.bad.first()
         return {
             "rows": self.rows,
             "images": self.readable,
@@ -115,7 +115,7 @@ class Check:
             "labels_look_like_ids": self.look_like_ids,
             "unlabelled": {"rows": unlabelled, "first": _told(first)},
             "bad": [
-                {"reason": reason, "rows": rows, "first": _told(places[reason])}
+                {"reason": reason, "rows": rows, "first": _told(met[reason][0]), "first_reason": met[reason][1]}
                 for reason, rows in self.bad.most_common().items()
             ],
             "copies": {"rows": self.copies.rows, "first": _told_pair(self.copies.first)},

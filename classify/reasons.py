@@ -25,13 +25,14 @@ class ReasonCounts:
         """Nothing is counted yet."""
         self._rows: Counter[tuple[str, ...]] = Counter()
         self._numbers: dict[tuple[str, ...], list[str]] = {}
-        self._first: dict[tuple[str, ...], Place] = {}
+        self._first: dict[tuple[str, ...], tuple[Place, str]] = {}
 
     def add(self, reason: str, rows: int = 1, first: Place | None = None) -> None:
         """Count a reason, and where it is met first if that is to be known."""
-        self._add(tuple(_NUMBER.split(reason)), _NUMBER.findall(reason), rows, first)
+        met = None if first is None else (first, reason)
+        self._add(tuple(_NUMBER.split(reason)), _NUMBER.findall(reason), rows, met)
 
-    def _add(self, words: tuple[str, ...], numbers: list[str], rows: int, first: Place | None) -> None:
+    def _add(self, words: tuple[str, ...], numbers: list[str], rows: int, first: tuple[Place, str] | None) -> None:
         self._rows[words] += rows
         known = self._numbers.setdefault(words, numbers)
         self._numbers[words] = [old if old == new else "N" for old, new in zip(known, numbers, strict=True)]
@@ -51,11 +52,11 @@ class ReasonCounts:
             told[self._told(words)] += rows
         return dict(told.most_common())
 
-    def first(self) -> dict[str, Place]:
-        """Where each reason was met first."""
-        found: dict[str, Place] = {}
-        for words, place in self._first.items():
-            found.setdefault(self._told(words), place)
+    def first(self) -> dict[str, tuple[Place, str]]:
+        """Where each reason was met first, and the reason there."""
+        found: dict[str, tuple[Place, str]] = {}
+        for words, met in self._first.items():
+            found.setdefault(self._told(words), met)
         return found
 
     def _told(self, words: tuple[str, ...]) -> str:

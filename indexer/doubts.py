@@ -10,7 +10,7 @@ from knnvote.data.errors import KnnvoteError, param
 from knnvote.data.reading import ImageFile
 from knnvote.data.vectors import Numbers, all_equal, scales_told
 
-from .labels import is_usual_name, show_class
+from .labels import is_usual_name, like_known, show_class
 from .manifest import Source, copies_told
 from .metric import METRICS
 from .names import MetricName
@@ -101,6 +101,10 @@ def tell_of_new_classes(stored: pa.ChunkedArray, added: pa.ChunkedArray, names: 
     found = pc.unique(added)
     new = sorted(found.filter(pc.invert(pc.is_in(found, value_set=pc.unique(stored)))).to_pylist())
     if new:
-        shown = ", ".join(repr(label) if names is None else show_class(label, names) for label in new[:_LISTED])
+        known = pc.unique(stored).to_pylist()
+        shown = ", ".join(
+            f"{label!r}{like_known(label, known)}" if names is None else show_class(label, names)
+            for label in new[:_LISTED]
+        )
         more = ", ..." if len(new) > _LISTED else ""
         tell(f"{len(new):,} new class{'es' if len(new) > 1 else ''}: {shown}{more}")

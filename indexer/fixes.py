@@ -17,7 +17,7 @@ from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, find_inputs
 
 from .index import Index
-from .labels import common_label_type, read_ids, show_class, true_labels
+from .labels import common_label_type, like_known, read_ids, show_class, true_labels
 
 FIX = "fix"  # a column to be filled in by who looks: the right label, be it the present one
 _LABEL = "label"
@@ -315,6 +315,7 @@ def _tell_classes(index: Index, labels: pa.Array, tell: Callable[[str], None]) -
     before, after = set(index.manifest.classes), set(labels.unique().to_pylist())
     for told, some in (("new classes of {}", after - before), ("classes of which {} has no image now", before - after)):
         if some:
-            shown = [show_class(label, index.manifest.class_names) for label in sorted(some)]
+            names, known = index.manifest.class_names, sorted(before - some)
+            shown = [f"{show_class(label, names)}{like_known(label, known)}" for label in sorted(some)]
             more = f" and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else ""
             tell(f"{told.format(index.path)}: {', '.join(shown[:_SHOWN])}{more}")

@@ -1,6 +1,8 @@
 """Labels and ids: which column holds them, what types they may have, and how they are stored."""
 
+import difflib
 import json
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from knnvote.data.locations import Location
 from knnvote.data.text import python_command
 from knnvote.data.vectors import Reasons
 
+_NEAR = 0.85  # of two names, by which one may be mistyped for the other
 UNLABELLED = "no label"  # the reason of a row
 NO_LABEL = -1  # of classes that have names, by the convention of Hugging Face data sets
 
@@ -74,6 +77,17 @@ def refuse_beside_folders(found: str, relative: str) -> None:
 def is_usual_name(column: str | None) -> bool:
     """Whether a column's name is one that labels usually have."""
     return column is not None and is_usual_label(column)
+
+
+def like_known(label: Any, known: Sequence[Any]) -> str:
+    """Which class one may be mistyped for that an index has not, to stand behind it; nothing where none is like it."""
+    if not isinstance(label, str):
+        return ""
+    digits = re.findall(r"\d", label)  # names that differ in numbers are counted, not mistyped
+    alike = [text for text in known if isinstance(text, str) and re.findall(r"\d", text) == digits]
+    by_case = {text.casefold(): text for text in alike}
+    near = difflib.get_close_matches(label.casefold(), by_case, n=1, cutoff=_NEAR)
+    return f" (like {by_case[near[0]]!r})" if near else ""
 
 
 def find_label(schema: pa.Schema, image_columns: Sequence[str], preferred: str | None) -> str | None:

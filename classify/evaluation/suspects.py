@@ -164,7 +164,7 @@ def find_suspects(
 
     Args:
         index: an opened index of classes, of any kind.
-        k: neighbours that vote; by default `DEFAULT_K`, or n - 1 where that is less.
+        k: neighbours that vote; by default `DEFAULT_K`, or half of the mean number of images of a class if less.
         reviewed: ids, one or several, of images whose label a person has confirmed: they are no suspects.
         threads: of the search.
         progress: called with the number of rows after each block.
@@ -254,7 +254,8 @@ def _check_k(index: Index, k: int | None) -> int:
         raise KnnvoteError(
             f"{index.path} was built for regression, whose labels no vote contradicts: give an index of classes"
         )
-    return check_left_out(index, "k", k, DEFAULT_K)
+    # All others of few images would outvote each: of equal classes its own is the smallest when it is left out.
+    return check_left_out(index, "k", k, min(DEFAULT_K, max(1, index.n // (2 * len(index.classes)))))
 
 
 def _count_votes(index: Index, part: LeftOut) -> _Votes:

@@ -40,6 +40,8 @@ class FinishedJob:
             KnnvoteError: it is not the output folder of a job.
         """
         record = read_job_record(out)
+        if record is None and not (out.is_folder or out.is_file):
+            raise KnnvoteError(f"{out} does not exist: give what classify had as {param('out')}")
         if record is None:
             raise KnnvoteError(
                 f"{out} is not the output folder of a job, which has an {ENDED}: "

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from knnvote.data.errors import ImageFileError, KnnvoteError
-from knnvote.indexer.labels import class_names, find_label, label_array, recognise_label
+from knnvote.indexer.labels import class_names, find_label, label_array, like_known, recognise_label
 
 IMAGE = pa.binary()
 
@@ -182,3 +182,18 @@ def test_regression_takes_numbers_as_float64(given):
 def test_labels_that_cannot_be_used_are_refused_with_the_way_out(given, is_regression, message):
     with pytest.raises(KnnvoteError, match=message):
         label_array(given, is_regression=is_regression)
+
+
+@pytest.mark.parametrize(
+    ("label", "known", "told"),
+    [
+        ("declined_card_paymnet", ["declined_card_payment", "top_up"], " (like 'declined_card_payment')"),
+        ("b", ["A", "B"], " (like 'B')"),
+        ("digit 8", ["digit 7"], ""),
+        ("Q", ["O"], ""),
+        (8, [7], ""),
+        ("owl", [1, 2], ""),
+    ],
+)
+def test_a_new_class_that_may_be_mistyped_is_told_with_the_one_it_is_like(label, known, told):
+    assert like_known(label, known) == told

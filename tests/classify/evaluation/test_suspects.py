@@ -470,3 +470,13 @@ def test_a_list_is_never_written_over_another(invoke):
         assert f"{name} {told}" in done.stderr
     assert Path("list.csv").read_text() == "id,fix\narray#2,1\n"
     assert invoke("suspects", "i.knn", "--csv", "list2.csv").code == 0
+
+
+def test_of_few_images_so_few_vote_by_default_that_their_own_class_is_no_smaller(tmp_path):
+    """All others would outvote each: of equal classes its own is the smallest when it is left out."""
+    x = np.repeat([[0.0, 0.0], [9.0, 9.0]], 8, axis=0) + np.random.default_rng(0).random((16, 2))
+    y = np.repeat([0, 1], 8)
+    y[3] = 1
+    index_arrays(x, y, tmp_path / "x.knn")
+    found = find_suspects(open_index(tmp_path / "x.knn"))
+    assert (found.k, [suspect.id for suspect in found.suspects]) == (4, ["array#3"])

@@ -79,7 +79,7 @@ def _bad_rows(bad: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """The reasons of bad rows, the commonest first."""
     if not bad:
         return [("bad rows", "none")]
-    told = [f"{entry['rows']:,}, the first {_place(entry['first'])}: {entry['reason']}" for entry in bad[:_ALL]]
+    told = [f"{entry['rows']:,}, the first {_place(entry['first'])}: {entry['first_reason']}" for entry in bad[:_ALL]]
     more = [f"... {len(bad):,} reasons in all"] if len(bad) > _ALL else []
     return [("bad rows" if i == 0 else "", line) for i, line in enumerate(told + more)]
 
