@@ -104,7 +104,7 @@ class FinishedJob:
             raise KnnvoteError(
                 f"{self.out} was made with another index than {index.path}: its fingerprint is "
                 f"{self.record.index[:12]}..., and that of the index {index.fingerprint[:12]}...; "
-                f"give {param('index')} the one that classified"
+                f"give {param('index')} the one that classified, or classify again with {param('overwrite=True')}"
             )
         try:
             return Classifier(index, self.record.rule, promise=self.record.promise)

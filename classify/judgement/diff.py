@@ -101,7 +101,9 @@ class JobDiff:
         rows: that were compared.
         labels: rows with another label, by the two, the most first.
         statuses: rows with another status.
-        judged: the first job and the second, None where no row has a true label.
+        stored: rows with a true label that equal a stored image of either index: these answer for themselves, and are
+            not judged.
+        judged: the first job and the second, None where no other row has a true label.
         note: why labels that the outputs keep are not the true ones, with parameters marked; None where they may be.
     """
 
@@ -114,6 +116,7 @@ class JobDiff:
     rows: int
     labels: list[Change]
     statuses: list[Change]
+    stored: int
     judged: tuple[Judged, Judged] | None
     note: str | None
 
@@ -146,6 +149,7 @@ class JobDiff:
             "labels": [asdict(change) for change in self.labels],
             "statuses": [asdict(change) for change in self.statuses],
             "note": None if self.note is None else spelled(self.note, as_recorded),
+            "stored": self.stored,
             "truth": None
             if self.judged is None or accuracies is None
             else {
@@ -156,6 +160,9 @@ class JobDiff:
                 "p": accuracies.p,
             },
         }
+
+
+_NAMES = ("prediction", "status", "distance")
 
 
 def diff_jobs(first: FinishedJob, second: FinishedJob, *, label_column: str | None = None) -> JobDiff:
@@ -195,6 +202,7 @@ def diff_jobs(first: FinishedJob, second: FinishedJob, *, label_column: str | No
         rows=found.rows,
         labels=_most_first(found.labels),
         statuses=_most_first(found.statuses),
+        stored=found.stored,
         judged=found.judged if found.judged[0].labelled else None,
         note=note,
     )
@@ -208,12 +216,14 @@ class _Rows:
         start: number of the first of them.
         prediction: null where there is none.
         status: of each row.
+        equal: whether a stored image of either index is equal.
         truth: true labels, None where there is none.
     """
 
     start: int
     prediction: tuple[pa.Array, pa.Array]
     status: tuple[pa.Array, pa.Array]
+    equal: NDArray[np.bool_]
     truth: list[Any] | None
 
 
@@ -223,7 +233,7 @@ def _read(
     """The rows of an output of both jobs, and their true labels where they are judged and an output keeps them."""
     keeper, column = _find_truth(first, second, name, label_column) if is_judged else (first, None)
     of_first, of_second = (
-        read_answers(job.out / name, job.record.prefix, "prediction", "status", kept=column if job is keeper else None)
+        read_answers(job.out / name, job.record.prefix, *_NAMES, kept=column if job is keeper else None)
         for job in (first, second)
     )
     start = 0
@@ -231,9 +241,11 @@ def _read(
         prediction = _of_one_type(one[0], other[0], first, second)
         truth = None
         if column is not None:
-            labels = (one if keeper is first else other)[2]
+            labels = (one if keeper is first else other)[len(_NAMES)]
             truth = read_truth(keeper.out / name, column, labels, prediction[0].type)
-        yield _Rows(start=start, prediction=prediction, status=(one[1], other[1]), truth=truth)
+        distances = (column[2].fill_null(1).to_numpy(zero_copy_only=False) for column in (one, other))
+        equal = np.logical_or(*(distance == 0 for distance in distances))
+        yield _Rows(start=start, prediction=prediction, status=(one[1], other[1]), equal=equal, truth=truth)
         start += len(one[0])
 
 
@@ -275,6 +287,7 @@ class _Tally:
         self.rows = 0
         self.labels: dict[tuple[Any, Any], Change] = {}
         self.statuses: dict[tuple[Any, Any], Change] = {}
+        self.stored = 0
         self.judged = (Judged(), Judged())
 
     def add(self, file: str, rows: _Rows) -> None:
@@ -302,10 +315,12 @@ class _Tally:
         if rows.truth is None:
             return none, none
         is_labelled = np.array([true is not None for true in rows.truth], np.bool_)
+        self.stored += int((is_labelled & rows.equal).sum())
+        is_labelled &= ~rows.equal
         found = []
         for judged, prediction, status in zip(self.judged, rows.prediction, rows.status, strict=True):
             pairs = zip(rows.truth, prediction.to_pylist(), strict=True)
-            right = np.array([true is not None and true == label for true, label in pairs], np.bool_)
+            right = is_labelled & np.array([true == label for true, label in pairs], np.bool_)
             judged.labelled += int(is_labelled.sum())
             judged.answered += int((is_labelled & pc.equal(status, OK).to_numpy(zero_copy_only=False)).sum())
             judged.right += int(right.sum())

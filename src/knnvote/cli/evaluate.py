@@ -165,7 +165,7 @@ def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: i
     "--k",
     type=POSITIVE,
     metavar="N",
-    help="Neighbours that vote; by default 20, or all others of fewer images. Classes of fewer than 10 need less.",
+    help="Neighbours that vote; by default 20, or half of the mean number of images of a class.",
 )
 @click.option(
     "--top",

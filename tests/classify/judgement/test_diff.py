@@ -162,3 +162,23 @@ def test_batches_of_two_files_comein_step(one, other):
     if one:
         with pytest.raises(KnnvoteError, match="a and b do not hold as many rows"):
             list(in_step(batches([*one, 1]), batches(other), names))
+
+
+def test_rows_that_equal_what_an_index_stores_answer_for_themselves_and_are_not_judged(tmp_path, monkeypatch, invoke):
+    """As after those that were looked at are added, with true labels or, here, with wrong ones."""
+    monkeypatch.chdir(tmp_path)
+    index_arrays(IMAGES[:200], LABELS[:200], Path("before.knn"))
+    grown = np.append(LABELS[:200], (LABELS[200:230] + 1) % 4)
+    index_arrays(IMAGES[:230], grown, Path("after.knn"))
+    write_table(image_table(IMAGES[200:], LABELS[200:]), Path("new.parquet"))
+    for name in ("before", "after"):
+        run_job(Classifier.open(f"{name}.knn", Rule(weights="distance")), "new.parquet", name)
+    diff = diff_jobs(*(FinishedJob.open(locate(name)) for name in ("before", "after")))
+    assert diff.stored == 30
+    assert [judged.labelled for judged in diff.judged] == [270, 270]
+    for name, judged in zip(("before", "after"), diff.judged, strict=True):
+        rows = pq.read_table(f"{name}/new.parquet").to_pylist()[30:]
+        assert judged.right == sum(row["prediction"] == row["label"] for row in rows)
+    assert diff.changed >= 20
+    told = invoke("diff", "before", "after").stdout
+    assert "30 rows equal an image that either index stores: they answer for themselves, and are not judged" in told

@@ -25,6 +25,11 @@ def print_diff(diff: JobDiff) -> None:
     _print_changes("label before", diff.labels, is_judged=diff.judged is not None)
     _print_changes("status before", diff.statuses, is_judged=diff.judged is not None)
     _print_judged(diff)
+    if diff.stored:
+        print_text(
+            f"{diff.stored:,} rows equal an image that either index stores: they answer for themselves, and are not "
+            "judged"
+        )
     if diff.note is not None:
         print_text(f"note: no row is judged: {spelled(diff.note, as_typed)}")
 
