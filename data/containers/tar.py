@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from knnvote.data.errors import ImageFileError, warn
 from knnvote.data.locations import Location
 from knnvote.data.rows import HEAD_ROWS, RowFile
-from knnvote.data.text import describe_error
+from knnvote.data.text import describe_error, whole_characters
 
 from .images import ENCODED, FILE_BYTES, IMAGE, IMAGE_ENDINGS, places_within
 
@@ -32,6 +32,11 @@ _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 BUFFER = 4 << 20
 _BLOCK = 512
+# What tarfile and PyArrow's streams raise of headers that lie; tarfile has errors of its own for some lies alone.
+_DAMAGE = (
+    *(tarfile.TarError, pa.ArrowException, ValueError, LookupError, EOFError),
+    *(MemoryError, OverflowError, RecursionError, SystemError),
+)
 _PACKED = {b"\x1f\x8b": "gzip -dc", b"BZh": "bzip2 -dc", b"\xfd7zXZ": "xz -dc", b"\x28\xb5\x2f\xfd": "zstd -dc"}
 
 
@@ -70,10 +75,10 @@ class TarRows(RowFile):
         Raises:
             ImageFileError: it is no tar file, is packed, or holds samples that cannot be told apart.
         """
-        with source.open() as stream, _told_by_name(source):
+        with source.open() as stream, source.errors_told(), _told_by_name(source):
             # Each read of an object is a request.
             samples = _samples(source, stream if source.is_local else io.BufferedReader(stream, BUFFER))
-            yield cls(source, tuple(sample.image for sample in samples), _columns(source, samples))
+        yield cls(source, tuple(sample.image for sample in samples), _columns(source, samples))
 
     @property
     def schema(self) -> pa.Schema:
@@ -148,7 +153,7 @@ def _one_piece(column: pa.ChunkedArray) -> pa.Array:
 def _told_by_name(source: Location) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, UnicodeDecodeError, EOFError, MemoryError, OverflowError, RecursionError) as error:
+    except _DAMAGE as error:
         with source.open() as stream:
             head = stream.read(6)
         unpack = next((command for magic, command in _PACKED.items() if head.startswith(magic)), None)
@@ -167,6 +172,10 @@ def _samples(source: Location, stream: Any) -> list[_Sample]:
         reader = _Reader(source, archive)
         while (member := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # else it holds them all
+            if member.size < 0 or archive.offset <= member.offset:  # which would be read for ever
+                raise ImageFileError(
+                    f"{source}: member {member.name} has a damaged header, which leads back: get or write it again"
+                )
             reader.see(member)
         _check_end(source, stream, archive.offset)
     if reader.left_out:
@@ -281,4 +290,9 @@ def _object(source: Location, sample: _Sample) -> dict[str, Any]:
         raise ImageFileError(
             f"{source}: {sample.key}.json is no JSON ({describe_error(error)}): mend or leave it out"
         ) from error
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {
+        whole_characters(name): whole_characters(value) if isinstance(value, str) else value
+        for name, value in found.items()
+    }
