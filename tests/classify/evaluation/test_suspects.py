@@ -470,3 +470,21 @@ def test_a_list_is_never_written_over_another(invoke):
         assert f"{name} {told}" in done.stderr
     assert Path("list.csv").read_text() == "id,fix\narray#2,1\n"
     assert invoke("suspects", "i.knn", "--csv", "list2.csv").code == 0
+
+
+def test_a_list_that_was_made_while_suspects_were_sought_stays(invoke, monkeypatch):
+    index_arrays(np.arange(6, dtype=np.uint8)[:, None], [0, 0, 0, 1, 1, 1], Path("i.knn"))
+    theirs = "id,fix\narray#2,1\n"
+
+    def made_meanwhile(*args, **named):
+        Path("list.csv").write_text(theirs)
+        return find_suspects(*args, **named)
+
+    monkeypatch.setattr("knnvote.classify.evaluation.suspects.find_suspects", made_meanwhile)
+    done = invoke("suspects", "i.knn", "--csv", "list.csv")
+    assert (done.code, done.stdout) == (1, "")
+    assert done.stderr == "error: list.csv was made by something else meanwhile, and stays: give a new name\n"
+    assert Path("list.csv").read_text() == theirs
+    assert {path.name for path in Path().iterdir()} == {"i.knn", "list.csv"}
+    Path("link.csv").symlink_to("nowhere.csv")
+    assert "link.csv exists" in invoke("suspects", "i.knn", "--csv", "link.csv").stderr
