@@ -27,6 +27,14 @@ _NAME = re.compile(r"((?:.*/)?[^.]+)\.([^/]*)", re.DOTALL)  # the key, and what 
 _IMAGES = frozenset(ending[1:] for ending in IMAGE_ENDINGS)
 _TEXTS = frozenset({"cls", "txt", "json"})
 _TEXT_BYTES = 1 << 20
+# Before Python 3.11.10 and 3.12.6 tarfile may take time by the square of an extended header's length.
+_EXTENDED_BYTES = 1 << 16
+_EXTENDED = frozenset(
+    {
+        *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+        *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    }
+)
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 # Files with the other endings are packed, which is told.
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -166,9 +174,25 @@ def _told_by_name(source: Location) -> Iterator[None]:
         raise ImageFileError(f"cannot read {source} as a tar file: {reason}") from error
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose extended headers, for long names and the like, are short."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """As `TarInfo.frombuf`.
+
+        Raises:
+            tarfile.TarError: it is no header, or an extended one that is long.
+        """
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _EXTENDED and header.size > _EXTENDED_BYTES:
+            raise tarfile.ReadError(f"an extended header has {header.size:,} bytes of at most {_EXTENDED_BYTES:,}")
+        return header
+
+
 def _samples(source: Location, stream: Any) -> list[_Sample]:
     """All samples, in the order of the file."""
-    with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="strict") as archive:
+    with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Member, encoding="utf-8", errors="strict") as archive:
         reader = _Reader(source, archive)
         while (member := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # else it holds them all

@@ -215,6 +215,10 @@ HOSTILE = {
     "a folder": (header("b", -512, b"5"), LEADS_BACK.format("b")),
     "pax": (pax(size=-5) + header("b.txt", 0), LEADS_BACK.format("b.txt")),
     "pax of less": (header("pax", -512, b"x"), UNREADABLE.format("Negative size .*")),
+    "pax of much": (
+        header("pax", 1 << 21, b"x") + b"1" * (1 << 21) + header("b.txt", 0),  # which would take hours
+        UNREADABLE.format("an extended header has 2,097,152 bytes of at most 65,536"),
+    ),
     "old sparse": (header("b.xyz", -512, b"S", b"ustar  \0"), LEADS_BACK.format("b.xyz")),
     "cut sparse": (header("b.xyz", 0, b"S", b"ustar  \0", bytes(217) + b"\1"), UNREADABLE.format("index out .*")),
     "sparse 1.0": (pax(**SPARSE) + header("b.png", 512) + b"x" * 512, UNREADABLE.format("not enough values .*")),
