@@ -1,5 +1,6 @@
 """Writing files so that they appear whole or not at all, and locks."""
 
+import errno
 import fcntl
 import hashlib
 import mmap
@@ -23,7 +24,7 @@ _UNFINISHED = re.compile(r"\..+\.\d+\.tmp", re.DOTALL)
 
 
 @contextmanager
-def atomic_write(target: Path | Location, *, scratch: Path | None = None) -> Iterator[BinaryIO]:
+def atomic_write(target: Path | Location, *, scratch: Path | None = None, is_new: bool = False) -> Iterator[BinaryIO]:
     """Write target so that it appears whole or not at all.
 
     On a disk it is written beside, synced, renamed, and its folder synced; on an object store it is written to a
@@ -32,18 +33,19 @@ def atomic_write(target: Path | Location, *, scratch: Path | None = None) -> Ite
     Args:
         target: the file to make or replace; its folder is made if need be.
         scratch: a folder on the same file system for the unfinished file, where the target's own must stay clean.
+        is_new: on a disk, refuse a target that is there when it would get its name, whoever made it meanwhile.
 
     Yields:
         A file open for writing and reading.
 
     Raises:
-        KnnvoteError: it cannot be written (disk full, no permission); an older target stays as it was.
+        KnnvoteError: it cannot be written (disk full, no permission), or is not new; an older target stays as it was.
     """
     if isinstance(target, Location) and not target.is_local:
         writing, disk = _put(target), f" in {tempfile.gettempdir()}"
     else:
         path = Path(target.path) if isinstance(target, Location) else target
-        writing, disk = _renamed(path, scratch or path.parent), ""
+        writing, disk = _renamed(path, scratch or path.parent, is_new=is_new), ""
     try:
         with writing as stream:
             yield stream
@@ -58,7 +60,7 @@ def is_unfinished(name: str) -> bool:
 
 
 @contextmanager
-def _renamed(target: Path, scratch: Path) -> Iterator[BinaryIO]:
+def _renamed(target: Path, scratch: Path, *, is_new: bool) -> Iterator[BinaryIO]:
     name = os.fsencode(target.name)
     if len(name) > _LONG:  # it has no room for more
         name = hashlib.sha256(name).hexdigest().encode()
@@ -71,11 +73,28 @@ def _renamed(target: Path, scratch: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         make_folder(target.parent)
-        unfinished.replace(target)
+        if is_new:
+            _rename_to_new(unfinished, target)
+        else:
+            unfinished.replace(target)
         sync(target.parent)
     finally:
         with suppress(OSError):  # it may never have been made, nor its folder
             unfinished.unlink()
+
+
+def _rename_to_new(unfinished: Path, target: Path) -> None:
+    """Name a file as a target that is not there, in one step where the file system has links."""
+    try:
+        try:
+            target.hardlink_to(unfinished)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP):  # of FAT and its kin
+                raise
+            target.open("x").close()
+            unfinished.replace(target)
+    except FileExistsError as error:
+        raise KnnvoteError(f"{target} was made by something else meanwhile, and stays: give a new name") from error
 
 
 @contextmanager

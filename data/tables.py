@@ -132,13 +132,13 @@ def write_table(table: pa.Table, path: Path) -> None:
         pq.write_table(table, stream, compression="zstd", use_dictionary=plain, row_group_size=_ROW_GROUP)
 
 
-def write_csv(table: pa.Table, path: Path) -> None:
-    """Write a table as CSV, whole or not at all, with nothing where a value is null.
+def write_new_csv(table: pa.Table, path: Path) -> None:
+    """Write a table as CSV, whole or not at all and never over another, with nothing where a value is null.
 
     Raises:
-        KnnvoteError: it cannot be written.
+        KnnvoteError: it cannot be written, or the path holds something by then.
     """
-    with atomic_write(path) as stream:
+    with atomic_write(path, is_new=True) as stream:
         csv.write_csv(table, stream)
 
 

@@ -8,6 +8,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def whole_characters(text: str) -> str:
+    """Text with a question mark for each half of a character, which JSON may escape and no file takes."""
+    return text.encode(errors="replace").decode()
+
+
 def first_line(text: str) -> str:
     """The first line of a text, which may be empty."""
     return (text.splitlines() or [""])[0]

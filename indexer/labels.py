@@ -18,7 +18,7 @@ from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.folders.partitions import READ_INT96, partition_keys
 from knnvote.data.input_file import InputFile
 from knnvote.data.locations import Location
-from knnvote.data.text import python_command
+from knnvote.data.text import python_command, whole_characters
 from knnvote.data.vectors import Reasons
 
 _NEAR = 0.85  # of two names, by which one may be mistyped for the other
@@ -107,10 +107,7 @@ def class_names(schema: pa.Schema, label_column: str) -> list[str] | None:
         names = described["info"]["features"][label_column]["names"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    if not isinstance(names, list):
-        return None
-    # JSON may escape half a character, which no file takes.
-    return [str(name).encode(errors="replace").decode() for name in names]
+    return [whole_characters(str(name)) for name in names] if isinstance(names, list) else None
 
 
 def same_names(source: str, names: list[str] | None, found: list[str] | None) -> list[str] | None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from knnvote.data.errors import ImageFileError, warn
 from knnvote.data.locations import Location
 from knnvote.data.rows import HEAD_ROWS, RowFile
-from knnvote.data.text import describe_error
+from knnvote.data.text import describe_error, whole_characters
 
 from .images import ENCODED, FILE_BYTES, IMAGE, IMAGE_ENDINGS, places_within
 
@@ -27,11 +27,24 @@ _NAME = re.compile(r"((?:.*/)?[^.]+)\.([^/]*)", re.DOTALL)  # the key, and what 
 _IMAGES = frozenset(ending[1:] for ending in IMAGE_ENDINGS)
 _TEXTS = frozenset({"cls", "txt", "json"})
 _TEXT_BYTES = 1 << 20
+# Before Python 3.11.10 and 3.12.6 tarfile may take time by the square of an extended header's length.
+_EXTENDED_BYTES = 1 << 16
+_EXTENDED = frozenset(
+    {
+        *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+        *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    }
+)
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 # Files with the other endings are packed, which is told.
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 BUFFER = 4 << 20
 _BLOCK = 512
+# What tarfile and PyArrow's streams raise of headers that lie; tarfile has errors of its own for some lies alone.
+_DAMAGE = (
+    *(tarfile.TarError, pa.ArrowException, ValueError, LookupError, EOFError),
+    *(MemoryError, OverflowError, RecursionError, SystemError),
+)
 _PACKED = {b"\x1f\x8b": "gzip -dc", b"BZh": "bzip2 -dc", b"\xfd7zXZ": "xz -dc", b"\x28\xb5\x2f\xfd": "zstd -dc"}
 
 
@@ -70,10 +83,10 @@ class TarRows(RowFile):
         Raises:
             ImageFileError: it is no tar file, is packed, or holds samples that cannot be told apart.
         """
-        with source.open() as stream, _told_by_name(source):
+        with source.open() as stream, source.errors_told(), _told_by_name(source):
             # Each read of an object is a request.
             samples = _samples(source, stream if source.is_local else io.BufferedReader(stream, BUFFER))
-            yield cls(source, tuple(sample.image for sample in samples), _columns(source, samples))
+        yield cls(source, tuple(sample.image for sample in samples), _columns(source, samples))
 
     @property
     def schema(self) -> pa.Schema:
@@ -148,7 +161,7 @@ def _one_piece(column: pa.ChunkedArray) -> pa.Array:
 def _told_by_name(source: Location) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, UnicodeDecodeError, EOFError, MemoryError, OverflowError, RecursionError) as error:
+    except _DAMAGE as error:
         with source.open() as stream:
             head = stream.read(6)
         unpack = next((command for magic, command in _PACKED.items() if head.startswith(magic)), None)
@@ -161,12 +174,32 @@ def _told_by_name(source: Location) -> Iterator[None]:
         raise ImageFileError(f"cannot read {source} as a tar file: {reason}") from error
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose extended headers, for long names and the like, are short."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """As `TarInfo.frombuf`.
+
+        Raises:
+            tarfile.TarError: it is no header, or an extended one that is long.
+        """
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _EXTENDED and header.size > _EXTENDED_BYTES:
+            raise tarfile.ReadError(f"an extended header has {header.size:,} bytes of at most {_EXTENDED_BYTES:,}")
+        return header
+
+
 def _samples(source: Location, stream: Any) -> list[_Sample]:
     """All samples, in the order of the file."""
-    with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="strict") as archive:
+    with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Member, encoding="utf-8", errors="strict") as archive:
         reader = _Reader(source, archive)
         while (member := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # else it holds them all
+            if member.size < 0 or archive.offset <= member.offset:  # which would be read for ever
+                raise ImageFileError(
+                    f"{source}: member {member.name} has a damaged header, which leads back: get or write it again"
+                )
             reader.see(member)
         _check_end(source, stream, archive.offset)
     if reader.left_out:
@@ -281,4 +314,9 @@ def _object(source: Location, sample: _Sample) -> dict[str, Any]:
         raise ImageFileError(
             f"{source}: {sample.key}.json is no JSON ({describe_error(error)}): mend or leave it out"
         ) from error
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {
+        whole_characters(name): whole_characters(value) if isinstance(value, str) else value
+        for name, value in found.items()
+    }

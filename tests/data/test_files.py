@@ -117,6 +117,32 @@ def test_a_written_file_is_on_the_disk_before_it_has_its_name_and_its_folder_aft
     assert steps == ["sync", "rename", "sync"]
 
 
+@pytest.mark.parametrize("error", [None, errno.EPERM, errno.EIO])
+def test_a_new_file_is_never_put_over_one_that_was_made_meanwhile(tmp_path, monkeypatch, error):
+    """On file systems without links (EPERM) too."""
+
+    def fail(*_args):
+        raise OSError(error, os.strerror(error))
+
+    def write(target, meanwhile):
+        with atomic_write(target, is_new=True) as stream:
+            stream.write(b"new")
+            if meanwhile:
+                target.write_bytes(b"theirs")
+
+    if error is not None:
+        monkeypatch.setattr(Path, "hardlink_to", fail)
+    if error == errno.EIO:
+        with pytest.raises(KnnvoteError, match=r"^cannot write .*/x: Input/output error; mend that"):
+            write(tmp_path / "x", meanwhile=False)
+        assert list(tmp_path.iterdir()) == []
+        return
+    write(tmp_path / "x", meanwhile=False)
+    with pytest.raises(KnnvoteError, match=r"/y was made by something else meanwhile, and stays: give a new name$"):
+        write(tmp_path / "y", meanwhile=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"x": b"new", "y": b"theirs"}
+
+
 def test_a_second_holder_of_a_lock_is_refused_until_the_first_is_done(tmp_path):
     def hold():
         with hold_lock(tmp_path / "jobs" / "lock", "in use: wait"):

@@ -1,5 +1,6 @@
 """Tar files of WebDataset: which members are a row, what becomes a column, and what is refused."""
 
+import errno
 import gzip
 import io
 import json
@@ -182,6 +183,85 @@ def test_what_is_cut_short_or_holds_more_than_one_is_refused_and_told(here):
     Path("y.tar").write_bytes(whole[: 4 * 512])
     with pytest.warns(UserWarning, match="has no end mark"):
         assert len(rows_of("y.tar")) == 1
+    assert here.is_dir()
+
+
+def header(name, size, kind=b"0", version=b"ustar\x0000", rest=b""):
+    """A header of a member, in base 256 where its size is negative."""
+    told = size.to_bytes(12, "big", signed=True) if size < 0 else b"%011o\0" % size
+    numbers = b"0000644\0" + b"0000000\0" * 2 + told + b"00000000000\0"
+    block = (name.encode().ljust(100, b"\0") + numbers + b" " * 8 + kind + bytes(100) + version + rest).ljust(
+        512, b"\0"
+    )
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def pax(**records):
+    """An extended header of the member that follows."""
+    content = b""
+    for name, value in records.items():
+        record = f" {name.replace('__', '.')}={value}\n".encode()
+        content += b"%d" % (len(record) + 2) + record
+    assert len(content) < 512
+    return header("pax", len(content), b"x") + content.ljust(512, b"\0")
+
+
+SPARSE = {"GNU__sparse__major": 1, "GNU__sparse__minor": 0}
+LEADS_BACK = r"^x\.tar: member {} has a damaged header, which leads back: get or write it again$"
+UNREADABLE = r"^cannot read x\.tar as a tar file: {}; get or write it again$"
+HOSTILE = {
+    "for ever": (header("b.xyz", -512), LEADS_BACK.format("b.xyz")),
+    "before the file": (header("b.xyz", -1024), LEADS_BACK.format("b.xyz")),
+    "a folder": (header("b", -512, b"5"), LEADS_BACK.format("b")),
+    "pax": (pax(size=-5) + header("b.txt", 0), LEADS_BACK.format("b.txt")),
+    "pax of less": (header("pax", -512, b"x"), UNREADABLE.format("Negative size .*")),
+    "pax of much": (
+        header("pax", 1 << 21, b"x") + b"1" * (1 << 21) + header("b.txt", 0),  # which would take hours
+        UNREADABLE.format("an extended header has 2,097,152 bytes of at most 65,536"),
+    ),
+    "old sparse": (header("b.xyz", -512, b"S", b"ustar  \0"), LEADS_BACK.format("b.xyz")),
+    "cut sparse": (header("b.xyz", 0, b"S", b"ustar  \0", bytes(217) + b"\1"), UNREADABLE.format("index out .*")),
+    "sparse 1.0": (pax(**SPARSE) + header("b.png", 512) + b"x" * 512, UNREADABLE.format("not enough values .*")),
+}
+
+
+@pytest.mark.parametrize(("member", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_headers_that_lie_are_told_as_an_error_of_their_file(here, member, message):
+    for before in (b"", header("a.png", 0)):
+        Path("x.tar").write_bytes(before + member)
+        with pytest.raises(ImageFileError, match=message):
+            rows_of("x.tar")
+    assert here.is_dir()
+
+
+def test_a_file_whose_headers_lie_fails_alone(invoke):
+    write_tar("in/a.tar", shard(0, 6))
+    assert invoke("index", "in", "--out", "x.knn").code == 0
+    for number, (member, _) in enumerate(HOSTILE.values()):
+        Path(f"in/b{number}.tar").write_bytes(header("a.png", 0) + member)
+    write_tar("in/c.tar", shard(6, 12))
+    done = invoke("classify", "x.knn", "in", "--out", "out")
+    assert done.code == 3
+    assert sorted(path.name for path in Path("out").glob("[!.]*.parquet")) == ["a.parquet", "c.parquet"]
+    assert all(f"b{number}.tar" in done.stderr for number in range(len(HOSTILE)))
+    assert "Traceback" not in done.stderr
+
+
+def test_a_disk_that_fails_is_told_as_an_error_of_the_file(here, monkeypatch):
+    write_tar("x.tar", shard(0, 2))
+
+    def fail(*_args, **_named):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("tarfile.TarFile.next", fail)
+    with pytest.raises(ImageFileError, match=r"^cannot read x\.tar: Input/output error$"):
+        rows_of("x.tar")
+    assert here.is_dir()
+
+
+def test_half_a_character_in_json_is_a_question_mark(here):
+    write_tar("x.tar", [("a.png", png()), ("a.json", rb'{"label": "\ud800", "\udfffb": "a", "n": 1}')])
+    assert rows_of("x.tar") == [{"image": png(), "__key__": "a", "label": "?", "?b": "a", "n": 1}]
     assert here.is_dir()
 
 

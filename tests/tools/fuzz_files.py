@@ -97,22 +97,23 @@ def _serve(seed: int, share: range, index: Path, scratch: Path, writer: int) -> 
             what, file = hostile_files.case(seed, number)
             results.write(pickle.dumps((what, None)))
             signal.alarm(_SECONDS)
-            outcome, detail = run_case(file, classifier, scratch / str(os.getpid()))
+            outcome, detail = run_case(what, file, classifier, scratch / str(os.getpid()))
             signal.alarm(0)
             results.write(pickle.dumps((what, Outcome(number, what, outcome, detail))))
     os._exit(0)
 
 
-def run_case(file: bytes, classifier: Classifier, folder: Path) -> tuple[str, str]:
+def run_case(what: str, file: bytes, classifier: Classifier, folder: Path) -> tuple[str, str]:
     """The outcome and detail of a file that is classified, indexed, inspected and compared."""
     folder.mkdir()
-    (folder / "x.parquet").write_bytes(file)
+    path = folder / ("x.tar" if what == "tar" else "x.parquet")
+    path.write_bytes(file)
     before = _reset_peak()
     steps = {"classify": _classify, "index": _index, "inspect": _inspect, "compare": _compare}
     told, failures = 0, []
     for name, step in steps.items():
         try:
-            told += step(folder, classifier)
+            told += step(path, classifier)
         except KnnvoteError as error:
             told += 1
             if not str(error).isprintable():
@@ -128,22 +129,22 @@ def run_case(file: bytes, classifier: Classifier, folder: Path) -> tuple[str, st
     return failures[0] if failures else ("told" if told else "ok", "")
 
 
-def _classify(folder: Path, classifier: Classifier) -> bool:
-    summary = run_job(classifier, find_inputs([str(folder / "x.parquet")]), folder / "out", JobOptions(), threads=1)
+def _classify(path: Path, classifier: Classifier) -> bool:
+    summary = run_job(classifier, find_inputs([str(path)]), path.parent / "out", JobOptions(), threads=1)
     return bool(summary.failed)
 
 
-def _index(folder: Path, _: Classifier) -> bool:
-    read_training_set(find_inputs([str(folder / "x.parquet")]), TrainingOptions(skip_bad=True))
+def _index(path: Path, _: Classifier) -> bool:
+    read_training_set(find_inputs([str(path)]), TrainingOptions(skip_bad=True))
     return False
 
 
-def _inspect(folder: Path, _: Classifier) -> bool:
-    return "error" in inspect_path(str(folder / "x.parquet"))["files"][0]
+def _inspect(path: Path, _: Classifier) -> bool:
+    return "error" in inspect_path(str(path))["files"][0]
 
 
-def _compare(folder: Path, classifier: Classifier) -> bool:
-    read_test_set(find_inputs([str(folder / "x.parquet")]), classifier, ImageOptions(grayscale=True), None)
+def _compare(path: Path, classifier: Classifier) -> bool:
+    read_test_set(find_inputs([str(path)]), classifier, ImageOptions(grayscale=True), None)
     return False
 
 
@@ -183,7 +184,7 @@ def _main() -> int:
             what, file = hostile_files.case(options.seed, options.only)
             if options.keep:
                 options.keep.write_bytes(file)
-            print(what, *run_case(file, Classifier.open(index), Path(scratch) / "case"))
+            print(what, *run_case(what, file, Classifier.open(index), Path(scratch) / "case"))
             return 0
         counts: Counter[str] = Counter()
         for outcome in fuzz(options.seed, range(options.first, options.first + options.cases), index, Path(scratch)):

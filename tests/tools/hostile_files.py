@@ -1,8 +1,9 @@
-"""Parquet files and images as an enemy, or a failing disk, would make them: each follows from a seed and a number."""
+"""Parquet files, tar shards and images as an enemy, or a failing disk, makes them: each from a seed and a number."""
 
 import io
 import json
 import struct
+import tarfile
 import zlib
 from collections.abc import Callable
 from decimal import Decimal
@@ -26,7 +27,9 @@ _EXTREMES = [0, 1, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1,
 def case(seed: int, number: int) -> tuple[str, bytes]:
     """What the case is, in a word or two, and the file."""
     rng = np.random.default_rng([seed, number])
-    kind = rng.choice(["bytes", "footer", "integers", "content", "image"], p=[0.27, 0.32, 0.18, 0.06, 0.17])
+    kind = rng.choice(["bytes", "footer", "integers", "content", "image", "tar"], p=[0.24, 0.29, 0.16, 0.06, 0.15, 0.1])
+    if kind == "tar":
+        return "tar", _hostile_tar(rng)
     if kind == "content":
         name = str(rng.choice(list(CONTENTS)))
         return f"content {name}", _written(CONTENTS[name](rng), rng)
@@ -36,6 +39,46 @@ def case(seed: int, number: int) -> tuple[str, bytes]:
     name = str(rng.choice(list(_layouts())))
     file = _corpus_file(name, int(rng.integers(6)))
     return f"{kind} {name}", {"bytes": _mutate, "footer": _mutate_footer, "integers": _lie}[kind](file, rng)
+
+
+def _hostile_tar(rng: np.random.Generator) -> bytes:
+    """A shard with damage in some blocks, most in the sizes of headers, whose checksums are told anew."""
+    file = _tar(int(rng.choice([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])))
+    for _ in range(rng.integers(1, 4)):
+        at = 512 * int(rng.integers(len(file) // 512))
+        block = file[at : at + 512]
+        size = int(rng.choice([-1, 1])) * int(rng.choice([0, 1, 511, 512, 1024, 4096, 2**31, 2**62]))
+        damaged = {
+            "size": block[:124] + size.to_bytes(12, "big", signed=True) + block[136:],
+            "negative": block[:124] + (-abs(size)).to_bytes(12, "big", signed=True) + block[136:],
+            "type": block[:156] + bytes([rng.choice(list(b"0157xgLKSV"))]) + block[157:],
+            "sparse": block[:156] + b"S" + block[157:345] + rng.bytes(167),
+            "text": block.replace(b"size", b"path").replace(b'"a"', rb'"\ud800"').replace(b"=0", b"=-512"),
+            "bytes": _mutate(block, rng),
+        }[str(rng.choice(["size", "negative", "type", "sparse", "text", "bytes"]))]
+        if block[257:262] == b"ustar":
+            damaged = damaged[:148] + b" " * 8 + damaged[156:]
+            damaged = damaged[:148] + b"%06o\0 " % sum(damaged) + damaged[156:]
+        file = file[:at] + damaged + file[at + 512 :]
+    return file
+
+
+@cache
+def _tar(kind: int) -> bytes:
+    """Images, classes and JSON, with extended headers and the maps of sparse members where the kind has them."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=kind) as archive:
+        for row in range(6):
+            image = imagecodecs.png_encode(np.full((SIDE, SIDE), row, np.uint8))
+            for ending, content in (("png", image), ("cls", b"%d" % row), ("json", b'{"a": "a", "n": 1.5}')):
+                member = tarfile.TarInfo(f"{'folder/' * (1 + row // 2 * 9)}{row}.{ending}")
+                member.size = len(content)
+                if row % 2:
+                    member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "comment": "size=0"}
+                if row % 3 == 0:
+                    member.pax_headers = {"size": str(len(content)), "GNU.sparse.size": "0"}
+                archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
 
 
 # Files in every layout.

@@ -208,7 +208,7 @@ def suspects(  # noqa: PLR0917  # click passes options by name
 ) -> None:
     """List stored images whose neighbours disagree with their label."""
     from knnvote.classify.evaluation.suspects import find_suspects
-    from knnvote.data.tables import write_csv
+    from knnvote.data.tables import write_new_csv
     from knnvote.indexer.fixes import read_reviewed
     from knnvote.indexer.folder.open import open_index
 
@@ -221,7 +221,7 @@ def suspects(  # noqa: PLR0917  # click passes options by name
     _talk_approximate(opened, "neighbours")
     found = find_suspects(opened, k=k, reviewed=seen, threads=threads, tell=talk_note)
     if csv is not None:
-        write_csv(found.to_table(), csv)
+        write_new_csv(found.to_table(), csv)
         talk_written(csv)
 
     def write(page: Path) -> None:

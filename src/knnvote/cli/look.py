@@ -139,14 +139,14 @@ def review(  # noqa: PLR0917  # click passes options by name
     from knnvote.classify.job.finished import FinishedJob
     from knnvote.classify.look.review import review as review_job
     from knnvote.data.locations import locate
-    from knnvote.data.tables import write_csv
+    from knnvote.data.tables import write_new_csv
     from knnvote.indexer.folder.open import open_index
 
     job = FinishedJob.open(locate(folder))
     index = None if index_folder is None else open_index(index_folder)
     classifier = None if index is None else job.classifier(index)
     found = review_job(job, classifier, top=top, id_column=id_column, pixels=report is not None)
-    write_csv(found.to_table(), out)
+    write_new_csv(found.to_table(), out)
     _talk_review(out, found)
     if report is not None:
         from knnvote.classify.pages.review import write_review_page

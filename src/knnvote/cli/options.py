@@ -146,7 +146,7 @@ def parse_list(ctx: click.Context, param: click.Parameter, value: str | None) ->
     path = _parse_output(ctx, param, value)
     if path.suffix != ".csv":
         raise click.BadParameter(f"{path} is no name of a CSV file: give one that ends in .csv")
-    if path.exists():
+    if path.exists() or path.is_symlink():
         raise click.BadParameter(f"{path} exists, and may have been filled in: give a new name")
     return path
 

@@ -480,3 +480,21 @@ def test_of_few_images_so_few_vote_by_default_that_their_own_class_is_no_smaller
     index_arrays(x, y, tmp_path / "x.knn")
     found = find_suspects(open_index(tmp_path / "x.knn"))
     assert (found.k, [suspect.id for suspect in found.suspects]) == (4, ["array#3"])
+
+
+def test_a_list_that_was_made_while_suspects_were_sought_stays(invoke, monkeypatch):
+    index_arrays(np.arange(6, dtype=np.uint8)[:, None], [0, 0, 0, 1, 1, 1], Path("i.knn"))
+    theirs = "id,fix\narray#2,1\n"
+
+    def made_meanwhile(*args, **named):
+        Path("list.csv").write_text(theirs)
+        return find_suspects(*args, **named)
+
+    monkeypatch.setattr("knnvote.classify.evaluation.suspects.find_suspects", made_meanwhile)
+    done = invoke("suspects", "i.knn", "--csv", "list.csv")
+    assert (done.code, done.stdout) == (1, "")
+    assert done.stderr == "error: list.csv was made by something else meanwhile, and stays: give a new name\n"
+    assert Path("list.csv").read_text() == theirs
+    assert {path.name for path in Path().iterdir()} == {"i.knn", "list.csv"}
+    Path("link.csv").symlink_to("nowhere.csv")
+    assert "link.csv exists" in invoke("suspects", "i.knn", "--csv", "link.csv").stderr

@@ -227,6 +227,19 @@ def test_a_csv_of_another_name_is_refused(invoke):
     assert "review.xlsx is no name of a CSV file: give one that ends in .csv" in done.stderr
 
 
+@pytest.mark.usefixtures("work")
+def test_a_list_that_was_made_during_the_review_stays(invoke, monkeypatch):
+    def made_meanwhile(*args, **named):
+        Path("review.csv").write_text("theirs")
+        return review(*args, **named)
+
+    monkeypatch.setattr("knnvote.classify.look.review.review", made_meanwhile)
+    done = invoke("review", "out", "--report", "page.html")
+    told = "error: review.csv was made by something else meanwhile, and stays: give a new name\n"
+    assert (done.code, done.stderr.endswith(told), Path("page.html").exists()) == (1, True, False)
+    assert Path("review.csv").read_text() == "theirs"
+
+
 def test_a_filled_list_of_image_files_is_what_add_takes(tmp_path, invoke):
     index_arrays(IMAGES[:100], LABELS[:100], tmp_path / "x.knn")
     for row in range(100, 140):
