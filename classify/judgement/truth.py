@@ -15,7 +15,7 @@ class TruthError(ImageFileError):
     """What stands in a column cannot be the true labels of a job's rows."""
 
 
-_ADDED = (
+ADDED = (  # columns of an output
     *("prediction", "confidence", "distance", "best", "second", "margin", "status", "reason"),
     *("neighbors", "rung", "probabilities"),
 )
@@ -32,7 +32,7 @@ def truth_column(output: Location, prefix: str, named: str | None) -> str | None
             schema = pq.read_schema(stream)
     except (pa.ArrowException, OSError) as error:
         raise ImageFileError(f"cannot read {output}: {describe_error(error)}") from error
-    added = [prefix + name for name in _ADDED]
+    added = [prefix + name for name in ADDED]
     kept = [name for name in schema.names if name not in added]
     if named is not None and named not in kept:
         raise ImageFileError(

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, Answer, Neighbor, neig
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.rows import Place, kept_ids
+from knnvote.classify.judgement.truth import ADDED
+from knnvote.data.columns import is_string
 from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.input_file import InputFile
@@ -22,6 +24,7 @@ from knnvote.indexer.labels import read_ids
 
 from .doubt import ANSWERS, KINDS, find_doubts
 
+LIST_COLUMNS = ("id", "file", "row", "best", "second", "confidence", "margin", "distance", "why", "label")
 _SPARE = 4  # times the rows asked for: of each kind so many are looked at, as copies are left out
 _BATCH = 2048
 
@@ -40,6 +43,7 @@ class Doubtful:
         distance: to the nearest stored image; None for bad images.
         status: ``ok``, ``abstained`` or ``bad_image``.
         reason: why not ok.
+        texts: what columns of text have of it that the job kept, beside its id.
         pixels: (height, width) where they were asked for and can be read.
         neighbors: that voted, where the classifier is given.
     """
@@ -53,6 +57,7 @@ class Doubtful:
     distance: float | None
     status: str
     reason: str | None
+    texts: Mapping[str, str]
     pixels: NDArray[Any] | None = None
     neighbors: Sequence[Neighbor] = ()
 
@@ -99,6 +104,8 @@ class Review:
             columns[name] = [self._named(getattr(row, name)) for row in self.rows]
         for name in ("confidence", "margin", "distance"):
             columns[name] = [_rounded(getattr(row, name)) for row in self.rows]
+        for name in dict.fromkeys(name for row in self.rows for name in row.texts):
+            columns[name] = [row.texts.get(name) for row in self.rows]
         return pa.table({**columns, "why": [row.why for row in self.rows], "label": pa.nulls(len(self.rows))})
 
     def _named(self, label: Any) -> Any:
@@ -145,12 +152,13 @@ def review(
     first, copies = _first_of_copies([looked[place].like if place in looked else () for place, _ in candidates], top)
     chosen = [candidates[i] for i in first]
     looked = _look(job, inputs, [place for place, _ in chosen], classifier, keep=True) if pixels else looked
-    ids = _ids(job, inputs, [place for place, _ in chosen], column)
+    ids, texts = _kept(job, inputs, [place for place, _ in chosen], column)
     rows = []
     for place, row in chosen:
         look = looked.get(place, _Look())
         answer = {name: row[name] for name in ANSWERS}
-        rows.append(Doubtful(place=place, id=ids[place], **answer, pixels=look.pixels, neighbors=look.neighbors))
+        named = Doubtful(place=place, id=ids[place], texts=texts[place], **answer)
+        rows.append(replace(named, pixels=look.pixels, neighbors=look.neighbors))
     listed = Counter(row["kind"] for _, row in chosen)
     return Review(
         out=job.out.shown,
@@ -213,21 +221,33 @@ def _first_of_copies(likes: Sequence[tuple[object, ...]], most: int) -> tuple[li
     return first, copies
 
 
-def _ids(
+def _kept(
     job: FinishedJob, inputs: Mapping[str, InputFile | None], places: Sequence[Place], column: str | None
-) -> dict[Place, str]:
-    """The ids of some rows: of a column, without one of that which the input itself has ids in; else ``file#row``."""
+) -> tuple[dict[Place, str], dict[Place, dict[str, str]]]:
+    """Of some rows the ids, of a column or of that which the input itself has ids in, else ``file#row``; and texts."""
     ids = {place: str(place) for place in places}
+    texts: dict[Place, dict[str, str]] = {place: {} for place in places}
     for file in dict.fromkeys(place.file for place in places):
         rows = np.unique([place.row for place in places if place.file == file])
         named = column or _own_ids(inputs[file])
         with ParquetRows.open(job.out / file) as output:
-            if named is None or named not in output.schema.names:
-                continue
-            for numbers, table in output.take(rows, [named], _BATCH):
-                texts = read_ids(job.out / file, output.checked(table, named), named).to_pylist()
-                ids.update({Place(file, row): text for row, text in zip(numbers.tolist(), texts, strict=True) if text})
-    return ids
+            named = named if named in output.schema.names else None
+            columns = _text_columns(output.schema, job.record.prefix, named)
+            for numbers, table in output.take(rows, [*columns, *([named] if named else [])], _BATCH):
+                of_rows = [Place(file, row) for row in numbers.tolist()]
+                if named:
+                    found = read_ids(job.out / file, output.checked(table, named), named).to_pylist()
+                    ids.update({place: text for place, text in zip(of_rows, found, strict=True) if text})
+                for name in columns:
+                    for place, text in zip(of_rows, output.checked(table, name).to_pylist(), strict=True):
+                        texts[place] |= {} if text is None else {name: text}
+    return ids, texts
+
+
+def _text_columns(schema: pa.Schema, prefix: str, id_column: str | None) -> list[str]:
+    """The kept columns of text: what a person reads of rows that are no pictures."""
+    others = {*LIST_COLUMNS, *(prefix + name for name in ADDED), id_column}
+    return [field.name for field in schema if is_string(field.type) and field.name not in others]
 
 
 def _own_ids(source: InputFile | None) -> str | None:

@@ -166,17 +166,18 @@ def test_the_csv_has_what_adds_the_rows_and_an_empty_column_of_labels(invoke):
     assert written == "page.html: written"
     with Path("review.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    names = ["id", "file", "row", "best", "second", "confidence", "margin", "distance", "why", "label"]
-    assert list(rows[0]) == names
+    names = ["id", "file", "row", "best", "second", "confidence", "margin", "distance", "key", "why", "label"]
+    assert list(rows[0]) == names  # and what the job kept that is text
     assert len(rows) == 30
     for row in rows:
         answer = pq.read_table(Path("out") / row["file"]).slice(int(row["row"]), 1).to_pylist()[0]
-        assert (row["id"], row["label"]) == (f"{row['file']}#{row['row']}", "")
+        assert (row["id"], row["key"], row["label"]) == (f"{row['file']}#{row['row']}", answer["key"] or "", "")
         assert (row["best"], row["second"]) == (answer["best"] or "", answer["second"] or "")
         assert float(row["distance"]) == pytest.approx(answer["distance"], rel=1e-5)
         assert (answer["status"] == "abstained") == row["why"].startswith("abstained: confidence below 0.5")
     page = Path("page.html").read_text()
     assert page.count('<li id="row-') == 30
+    assert all(f"key: {row['key']}" in page for row in rows if row["key"])
     assert page.count("<img") == 30 * 6
     first = Path("review.csv").read_bytes()
     again = invoke("review", "out", "--top", "30", "--index", "x.knn")
