@@ -9,6 +9,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import compare
@@ -133,39 +134,51 @@ def test_page_fits_is_readable_and_asks_for_nothing(browser, page, name, width, 
     assert [url for url in urls if url != path.as_uri() and not url.startswith("data:")] == []
 
 
-def test_a_click_on_a_flip_shows_both_neighbour_lists(browser, page):
+def test_a_flip_shows_both_neighbour_lists_at_once(browser, page):
     path, comparison = page
     show(browser, path, WIDTHS["phone"])
-    flips = browser.find_elements(By.CSS_SELECTOR, "details.flip")
+    flips = browser.find_elements(By.CSS_SELECTOR, "li.flip")
     assert len(flips) == len(comparison.indexes[1].flips)
     first, told = flips[0], comparison.indexes[1].flips[0]
     voters = first.find_elements(By.CSS_SELECTOR, "ul.voters li")
-    assert len(voters) == 10
-    assert not any(voter.is_displayed() for voter in voters)
-    summary = first.find_element(By.TAG_NAME, "summary")
-    assert f"row {told.row}: {told.label}, exact search says {told.exact}, true label {told.truth}" in summary.text
-    summary.click()
-    assert all(voter.is_displayed() for voter in voters)
+    assert [voter.is_displayed() for voter in voters] == [True] * 10
+    assert f"row {told.row}: {told.label}, exact search says {told.exact}, true label {told.truth}" in first.text
     drawn = first.find_elements(By.TAG_NAME, "img")
     assert len(drawn) == 11
     assert all(browser.execute_script("return arguments[0].naturalWidth", image) == 10 for image in drawn)
-    summary.click()
-    assert not any(voter.is_displayed() for voter in voters)
 
 
-def test_a_click_on_a_suspect_shows_its_neighbours(browser, page):
-    show(browser, page[0].with_name("suspects.html"), WIDTHS["phone"])
-    first, *others = browser.find_elements(By.CSS_SELECTOR, "details.suspect")
-    assert len(others) == 9
-    first.find_element(By.TAG_NAME, "summary").click()
-    assert [voter.is_displayed() for voter in first.find_elements(By.TAG_NAME, "li")] == [True] * 20
-    assert not any(voter.is_displayed() for voter in others[0].find_elements(By.TAG_NAME, "li"))
+def test_a_list_is_filtered_by_what_is_typed_and_by_kind(browser, page):
+    path, comparison = page
+    show(browser, path, WIDTHS["desktop"])
+    flips = browser.find_elements(By.CSS_SELECTOR, "li.flip")
+    form = browser.find_element(By.CSS_SELECTOR, "form.filter")
+    wanted = f"row {comparison.indexes[1].flips[0].row}:"
+    form.find_element(By.TAG_NAME, "input").send_keys(wanted)
+    assert [flip.is_displayed() for flip in flips] == [wanted in flip.get_attribute("textContent") for flip in flips]
+    assert form.find_element(By.TAG_NAME, "output").text == f"1 of {len(flips)} shown"
+    form.find_element(By.TAG_NAME, "input").clear()
+    worse = [flip for flip in flips if flip.get_attribute("data-kind") == "for the worse"]
+    assert 0 < len(worse) < len(flips)
+    Select(form.find_element(By.TAG_NAME, "select")).select_by_visible_text("for the worse")
+    assert [flip for flip in flips if flip.is_displayed()] == worse
+
+
+def test_a_table_is_sorted_by_a_click_on_a_head(browser, page):
+    show(browser, page[0], WIDTHS["desktop"])
+    table = browser.find_element(By.CSS_SELECTOR, "table.classes")
+    head = table.find_elements(By.CSS_SELECTOR, "thead th")[2]
+    for order, is_down in (("descending", True), ("ascending", False)):
+        head.find_element(By.TAG_NAME, "button").click()
+        images = [int(row.text) for row in table.find_elements(By.CSS_SELECTOR, "tbody td:nth-child(3)")]
+        assert images == sorted(images, reverse=is_down)
+        assert head.get_attribute("aria-sort") == order
 
 
 def test_what_a_row_says_stands_beside_its_picture(browser, page):
     show(browser, page[0].parent / "long" / "suspects.html", WIDTHS["phone"])
-    for summary in browser.find_elements(By.TAG_NAME, "summary"):
-        picture, text = (summary.find_element(By.TAG_NAME, tag).rect for tag in ("img", "span"))
+    for card in browser.find_elements(By.CSS_SELECTOR, "li.suspect .answer"):
+        picture, text = (card.find_element(By.TAG_NAME, tag).rect for tag in ("img", "div"))
         assert text["height"] > picture["height"]
         assert text["x"] >= picture["x"] + picture["width"]
 

@@ -6,7 +6,7 @@ import click
 
 from .command import Command
 from .options import complete_folder, example, json_option, label_column_option, page_option
-from .talk import end
+from .talk import end, typed
 
 
 @click.command(
@@ -33,6 +33,6 @@ def diff(first: str, second: str, label_column: str | None, report: Path | None,
     def write(page: Path) -> None:
         from knnvote.classify.pages.diff import write_diff
 
-        write_diff(page, found)
+        write_diff(page, found, typed())
 
     end(found, file=report, write=write, as_json=as_json, print_table=print_diff)

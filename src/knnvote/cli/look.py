@@ -21,7 +21,7 @@ from .options import (
     threads_option,
     vote_options,
 )
-from .talk import end, talk, talk_written
+from .talk import end, talk, talk_written, typed
 
 if TYPE_CHECKING:
     from knnvote.classify.look.review import Review
@@ -95,7 +95,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
     def write(page: Path) -> None:
         from knnvote.classify.pages.explanation import write_explanations
 
-        write_explanations(page, found)
+        write_explanations(page, found, typed())
 
     end(found, file=report, write=write, as_json=as_json, print_table=print_explanations)
 
@@ -151,7 +151,7 @@ def review(  # noqa: PLR0917  # click passes options by name
     if report is not None:
         from knnvote.classify.pages.review import write_review_page
 
-        write_review_page(report, found, index, out)
+        write_review_page(report, found, index, out, typed())
         talk_written(report)
 
 

@@ -25,7 +25,7 @@ from .options import (
     seed_option,
     seen_options,
 )
-from .talk import talk, talk_note, talk_written
+from .talk import talk, talk_note, talk_written, typed
 
 
 @click.command(
@@ -204,7 +204,7 @@ def report(folder: str, index_folder: str | None, label_column: str | None, out:
         if label_column is not None:
             raise
         talk_note(f"no row is judged: {error.marked}")
-    write_job(out, found, index, accuracy)
+    write_job(out, found, index, accuracy, typed())
     talk_written(out)
     if accuracy is not None:
         print_accuracy(accuracy)
