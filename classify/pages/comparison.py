@@ -28,7 +28,7 @@ from knnvote.indexer.threads import limit_threads
 from .charts import Axis, share_axis
 from .confused import ConfusedPair, show_confused
 from .facts import index_facts
-from .page import Tile, inline_svg, write_page
+from .page import Frame, Tile, inline_svg, write_page
 from .thumbnails import Thumbnail, index_thumbnail
 from .voters import Voter, show_voters
 
@@ -112,9 +112,9 @@ def write_comparison(
     label_column: str | None = None,
     threads: int | None = None,
     part: Part | None = None,
-    command: str = "",
+    frame: Frame | None = None,
 ) -> None:
-    """Write the page of what `compare` found with the same arguments, by the command that is given.
+    """Write the page of what `compare` found with the same arguments, in the frame that is given.
 
     Raises:
         KnnvoteError: an input cannot be read any more, or the page cannot be written.
@@ -130,7 +130,7 @@ def write_comparison(
         path,
         "comparison.html.j2",
         title=f"How good {_joined([report.path for report in comparison.indexes])} {_are(comparison)}",
-        command=command,
+        frame=frame,
         tiles=_tiles(comparison, shown[0].name),
         made=[*map(index_facts, indexes), ("test images", ", ".join(source.shown for source in inputs))],
         comparison=comparison,

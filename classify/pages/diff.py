@@ -8,10 +8,10 @@ from knnvote.data.errors import as_recorded, spelled
 from knnvote.indexer.labels import show_class
 
 from .charts import share_axis
-from .page import Tile, write_page
+from .page import Frame, Tile, write_page
 
 
-def write_diff(path: Path, diff: JobDiff, command: str = "") -> None:
+def write_diff(path: Path, diff: JobDiff, frame: Frame | None = None) -> None:
     """Write the page of what `diff_jobs` found.
 
     Raises:
@@ -21,7 +21,7 @@ def write_diff(path: Path, diff: JobDiff, command: str = "") -> None:
         path,
         "diff.html.j2",
         title=f"{diff.first} and {diff.second}",
-        command=command,
+        frame=frame,
         tiles=_tiles(diff),
         made=[("before", diff.first), ("now", diff.second)],
         accuracy_axis=None if diff.judged is None else share_axis(judged.accuracy for judged in diff.judged),

@@ -11,7 +11,7 @@ from knnvote.indexer.labels import show_class
 
 from .charts import Histogram, bin_values, draw_histogram
 from .facts import index_facts
-from .page import Tile, write_page
+from .page import Frame, Tile, write_page
 from .thumbnails import Thumbnail, thumbnail
 from .voters import Voter, show_voters
 
@@ -32,7 +32,7 @@ class ShownExplanation:
     figure: Histogram | None
 
 
-def write_explanations(path: Path, found: Explanations, command: str = "") -> None:
+def write_explanations(path: Path, found: Explanations, frame: Frame | None = None) -> None:
     """Write the page of some explanations.
 
     Raises:
@@ -43,7 +43,7 @@ def write_explanations(path: Path, found: Explanations, command: str = "") -> No
         path,
         "explanation.html.j2",
         title=_title(found),
-        command=command,
+        frame=frame,
         tiles=_tiles(found),
         made=[index_facts(found.index)],
         index=found.index,

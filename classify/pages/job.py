@@ -15,7 +15,7 @@ from knnvote.indexer.rungs import Interval
 
 from .charts import Histogram, draw_histogram, share_axis
 from .facts import index_facts
-from .page import Tile, write_page
+from .page import Frame, Tile, write_page
 from .thumbnails import Thumbnail, thumbnail
 from .voters import Voter, show_voters
 
@@ -32,7 +32,7 @@ class ShownRow:
 
 
 def write_job(
-    path: Path, report: JobReport, index: Index | None, accuracy: JobAccuracy | None = None, command: str = ""
+    path: Path, report: JobReport, index: Index | None, accuracy: JobAccuracy | None = None, frame: Frame | None = None
 ) -> None:
     """Write the page of what `report_job` found, and of what `judge_job` did where there are true labels.
 
@@ -45,7 +45,7 @@ def write_job(
         path,
         "job.html.j2",
         title=f"Report of {report.facts['path']}",
-        command=command,
+        frame=frame,
         tiles=_tiles(report, accuracy),
         made=_made(report, index),
         confidence=_histogram(report.confidence, report.rule.min_confidence, "least confidence", least=1.0),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from knnvote.classify.names import Ink
 from knnvote.classify.pictures.figures import INK, check_plot_extra, missing_characters
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.files import atomic_write
@@ -45,6 +46,19 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """What a page is told beside what was found.
+
+    Attributes:
+        command: that writes it again; empty where that is not known.
+        ink: what the greatest values of its pictures are.
+    """
+
+    command: str = ""
+    ink: Ink = "light"
+
+
+@dataclass(frozen=True)
 class Link:
     """Another page of the folder, by its address relative to this one; that itself has none."""
 
@@ -73,19 +87,20 @@ def check_page(path: Path, *, has_figures: bool) -> None:
         raise KnnvoteError("pages need Jinja2, which is not installed: pip install 'knnvote[plot]'") from error
 
 
-def write_page(path: Path, template: str, *, title: str, command: str = "", **content: Any) -> None:
+def write_page(path: Path, template: str, *, title: str, frame: Frame | None = None, **content: Any) -> None:
     """Write a page, whole or not at all; an older one is replaced.
 
     Args:
         path: of the page.
         template: name of a file in ``classify/pages/templates``.
         title: of the page, by which others of its folder name it.
-        command: that writes the page again, where it is known.
+        frame: what it is told beside what was found.
         content: what it shows; text is escaped.
 
     Raises:
         KnnvoteError: it cannot be written.
     """
+    frame = frame or Frame()
     script = (files("knnvote.classify.pages") / "templates" / "page.js").read_text()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = (
@@ -93,7 +108,8 @@ def write_page(path: Path, template: str, *, title: str, command: str = "", **co
         .get_template(template)
         .render(
             title=title,
-            command=command,
+            command=frame.command,
+            ink=frame.ink,
             links=_links(path, title),
             version=version("knnvote"),
             script=script,

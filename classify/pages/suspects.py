@@ -9,7 +9,7 @@ from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
 from .facts import index_facts
-from .page import Tile, write_page
+from .page import Frame, Tile, write_page
 from .thumbnails import Thumbnail, index_thumbnail
 from .voters import Voter, show_voters
 
@@ -24,7 +24,7 @@ class ShownSuspect:
     equal: list[Voter]
 
 
-def write_suspects(path: Path, found: Suspects, index: Index, top: int, command: str = "") -> None:
+def write_suspects(path: Path, found: Suspects, index: Index, top: int, frame: Frame | None = None) -> None:
     """Write the page of the first suspects that `find_suspects` found in an index.
 
     Raises:
@@ -44,7 +44,7 @@ def write_suspects(path: Path, found: Suspects, index: Index, top: int, command:
         path,
         "suspects.html.j2",
         title=f"Suspects of {index.path}",
-        command=command,
+        frame=frame,
         tiles=_tiles(found),
         made=[index_facts(index)],
         index=index,

@@ -21,6 +21,7 @@ from .options import (
     json_option,
     label_column_option,
     labels_option,
+    page_frame,
     page_option,
     parse_algorithms,
     parse_list,
@@ -30,7 +31,7 @@ from .options import (
     threads_option,
     vote_options,
 )
-from .talk import end, print_json, talk, talk_no_promise, talk_note, talk_written, typed
+from .talk import end, print_json, talk, talk_no_promise, talk_note, talk_written
 
 if TYPE_CHECKING:
     from knnvote.indexer.index import Index
@@ -109,7 +110,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
         from knnvote.data.reading import Part
 
         part = Part(limit=limit, sample=sample)
-        write_comparison(page, comparison, inputs, indexes, rule, part=part, command=typed(), **of_images)
+        write_comparison(page, comparison, inputs, indexes, rule, part=part, frame=page_frame(), **of_images)
 
     end(comparison, file=report, write=write, as_json=as_json, print_table=print_comparison)
 
@@ -229,7 +230,7 @@ def suspects(  # noqa: PLR0917  # click passes options by name
     def write(page: Path) -> None:
         from knnvote.classify.pages.suspects import write_suspects
 
-        write_suspects(page, found, opened, top, typed())
+        write_suspects(page, found, opened, top, page_frame())
 
     end(found, file=report, write=write, as_json=as_json, print_table=lambda found: print_suspects(found, top))
 

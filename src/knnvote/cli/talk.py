@@ -1,7 +1,6 @@
 """What a command says: talk and progress on stderr, what it found on stdout as JSON or a table."""
 
 import logging
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -81,11 +80,6 @@ def talk_error(message: str) -> None:
 def talk_note(note: str) -> None:
     """Say what is to be known of what was done, its parameters as they are typed."""
     talk(f"note: {spelled(note, as_typed)}")
-
-
-def typed() -> str:
-    """The command as it was typed, for a page to tell how it is written again."""
-    return shlex.join(["knnvote", *sys.argv[1:]])
 
 
 def talk_written(path: Path) -> None:

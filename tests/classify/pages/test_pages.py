@@ -2,9 +2,11 @@
 
 import base64
 import builtins
+import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.metadata import version
 
 import imagecodecs
 import numpy as np
@@ -304,3 +306,78 @@ def test_a_picture_within_a_page_is_black_where_the_file_is_0():
     kind, data = thumbnail(pixels, (0, 16), "digit").source.split(",")
     assert kind == "data:image/png;base64"
     np.testing.assert_array_equal(imagecodecs.png_decode(base64.b64decode(data)), [[0, 128], [255, 255]])
+
+
+def test_a_large_picture_is_made_smaller():
+    pixels = np.kron(np.array([[0, 200], [255, 40]], np.uint8), np.ones((150, 100), np.uint8))
+    grey = imagecodecs.png_decode(base64.b64decode(thumbnail(pixels, (0, 255), "x").source.split(",")[1]))
+    assert grey.shape == (96, 64)
+    assert grey[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [0, 200, 255, 40]
+
+
+def test_a_page_of_200_cards_with_large_pictures_is_small(tmp_path):
+    noise = RNG.integers(0, 256, (210, 128, 128), dtype=np.uint8)
+    index_arrays(noise, np.arange(210) % 5, tmp_path / "x.knn")
+    index = open_index(tmp_path / "x.knn")
+    found = find_suspects(index, k=5)
+    assert len(found.cases) > 150
+    write_suspects(tmp_path / "page.html", found, index, 200)
+    assert (tmp_path / "page.html").stat().st_size < 5e6
+
+
+def test_pages_of_one_folder_link_each_other(tmp_path):
+    index_arrays(IMAGES[:100], CODES[:100], tmp_path / "<&>.knn")
+    index = open_index(tmp_path / "<&>.knn")
+    found = find_suspects(index, k=4)
+    first, second = tmp_path / "a.html", tmp_path / "b #1?.html"
+    (tmp_path / "other.html").write_text("<title>not ours</title>")
+    write_suspects(first, found, index, 1)
+    assert 'class="links"' not in first.read_text()
+    write_suspects(second, found, index, 1)
+    write_suspects(first, found, index, 1)
+    for page, other in ((first, "./b%20%231%3F.html"), (second, "./a.html")):
+        (links,) = re.findall(r'<nav class="links".*?</nav>', page.read_text(), re.DOTALL)
+        assert re.findall(r'href="([^"]*)"', links) == [other]
+        assert links.count("Suspects of ") == 2
+        assert "<&>" not in links
+        assert links.count('aria-current="page"') == 1
+    assert not re.search(r'(href|src)="(/|file:|https?:)', first.read_text())
+
+
+def test_a_page_tells_what_it_was_made_from_and_how(tmp_path, invoke):
+    index_arrays(IMAGES[:100], CODES[:100], tmp_path / "x.knn")
+    assert invoke("suspects", "x.knn", "--k", 4, "--ink", "dark", "--report", "a b.html").code == 0
+    page = (tmp_path / "a b.html").read_text()
+    assert "<code>knnvote suspects x.knn --k 4 --ink dark --report &#39;a b.html&#39;</code>" in page
+    digest = open_index(tmp_path / "x.knn").manifest.data_sha256
+    assert f"<dd>x.knn: 100 images, exact, l2, data {digest[:12]}</dd>" in page
+    assert f"<dd>knnvote {version('knnvote')}</dd>" in page
+    assert '<body class="dark-ink">' in page
+    assert invoke("suspects", "x.knn", "--k", 4, "--report", "a b.html").code == 0
+    assert '<body class="dark-ink">' not in (tmp_path / "a b.html").read_text()
+    done = invoke("suspects", "x.knn", "--ink", "dark")
+    assert (done.code, done.stdout) == (2, "")
+    assert "--ink is of the page: give one with --report" in done.stderr
+
+
+def test_the_script_of_a_page_is_the_one_that_it_allows(tmp_path):
+    page, _ = make(tmp_path, IMAGES, CODES)
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    (allowed,) = re.findall(r"script-src 'sha256-([^']*)'", page)
+    assert base64.b64decode(allowed) == hashlib.sha256(script.encode()).digest()
+
+
+def test_a_confusion_has_images_that_are_confused(tmp_path):
+    page, comparison = make(tmp_path, IMAGES, CODES)
+    ((pair, _), *_) = comparison.indexes[0].judgement.commonest_confusions
+    answer = Classifier(open_index(tmp_path / "rough.knn"), Rule())(IMAGES[200:])
+    rows = [
+        row
+        for row, (label, true) in enumerate(zip(answer.prediction.to_pylist(), CODES[200:], strict=True))
+        if (true, label) == (pair.truth, pair.label)
+    ]
+    assert len(rows) == pair.images
+    head = f'<li><strong>{pair.truth}</strong> taken for <strong class="worse">{pair.label}</strong>: '
+    (card,) = re.findall(rf"{re.escape(head)}.*?</ul>", page, re.DOTALL)
+    assert [int(row) for row in re.findall(r"row (\d+), like", card)] == rows[:4]
+    assert card.count("<img ") == 2 * len(rows[:4])

@@ -76,6 +76,16 @@ def test_the_grid_holds_the_pixels_and_labels_of_the_file(digits_folder):
     assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 5)
 
 
+def test_ink_on_paper_is_dark(digits_folder, tmp_path, invoke):
+    shown, _ = selected(digits_folder / "test.parquet")
+    assert {axes.images[0].get_cmap().name for axes in draw_grid(shown, 5, ink="dark").axes} == {"gray_r"}
+    for ink in ("light", "dark"):
+        asked = ("show", digits_folder / "test.parquet", "--grid", "1x1", "--ink", ink, "--out", f"{ink}.png")
+        assert invoke(*asked).code == 0
+    light, dark = (imagecodecs.imread(tmp_path / f"{ink}.png")[..., :3].astype(int) for ink in ("light", "dark"))
+    assert dark.mean() > light.mean()  # of a digit most pixels are 0
+
+
 def test_images_without_labels_are_named_by_their_rows_through_all_files(tmp_path):
     images = np.arange(3 * 12, dtype=np.uint8).reshape(3, 4, 3)
     for name in "ab":
@@ -206,6 +216,7 @@ def test_errors_show_the_voters_of_the_job_and_who_outvoted_the_truth(digits_fol
             assert axes.get_title() == f"{cross}{voter['label']}\n{voter['distance']:.4g}"
             np.testing.assert_array_equal(axes.images[0].get_array().ravel(), index.vectors[voter["row"]])
             assert (axes.spines["top"].get_linewidth() > 1) == bool(cross)
+    assert {axes.images[0].get_cmap().name for axes in draw_errors(shown, ink="dark").axes} == {"gray_r"}
 
 
 def test_more_errors_than_rows_of_the_grid_are_told(digits_folder, exact_index, job, wrong, invoke):
