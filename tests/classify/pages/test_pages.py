@@ -102,7 +102,7 @@ def test_labels_cannot_speak_as_the_page(tmp_path):
 
 def without_figures(page):
     """A page without the cells that draw what others say."""
-    return re.sub(r'<td class="plot">.*?</td>', "", page)
+    return re.sub(r'<td class="plot[^>]*>.*?</td>', "", page)
 
 
 def test_every_flip_and_every_judgement_is_there(tmp_path):
