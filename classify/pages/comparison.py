@@ -1,7 +1,7 @@
 """The page of ``knnvote compare``: what approximate search costs, in words, figures and pictures."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,28 +10,33 @@ import numpy as np
 
 from knnvote.classify.answer import neighbors_of
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.evaluation.accuracy import Judgement
+from knnvote.classify.evaluation.accuracy import ClassAccuracy, Judgement
 from knnvote.classify.evaluation.compare import exact_answer
 from knnvote.classify.evaluation.comparison import Comparison, Flip, IndexReport
-from knnvote.classify.evaluation.testset import read_test_set
+from knnvote.classify.evaluation.testset import TestSet, read_test_set
 from knnvote.classify.pictures.agreement import draw_agreement
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, as_recorded, spelled
 from knnvote.data.input_file import InputFile
 from knnvote.data.layout import ImageOptions
+from knnvote.data.reading import Part
 from knnvote.data.text import show_bytes, show_duration, show_speed
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.threads import limit_threads
 
-from .page import inline_svg, write_page
+from .charts import Axis, share_axis
+from .confused import ConfusedPair, show_confused
+from .facts import index_facts
+from .page import Frame, Tile, inline_svg, write_page
 from .thumbnails import Thumbnail, index_thumbnail
 from .voters import Voter, show_voters
 
 _VERDICTS = ("for the worse", "for the better", "wrong either way")
-_MOST_FLIPS = 500  # of one index are shown: a page of more is none that a browser opens gladly
+_MOST_FLIPS = 100  # of one index are shown: a page of more is none that a browser opens gladly
 _MOST_CLASSES = 60  # of a matrix: no screen shows more
 _MOST_CONFUSIONS = 20
+_MOST_TILES = 3  # of indexes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +75,14 @@ class ShownReport:
         report: the figures.
         flips: labels that differ, as far as they are shown.
         matrix: of true labels by predicted ones; None without labels and where it is too large to be shown.
+        confused: the commonest confusions, with pictures where images are some.
         name: how a label is shown.
     """
 
     report: IndexReport
     flips: list[ShownFlip]
     matrix: "Matrix | None"
+    confused: list[ConfusedPair]
     name: Callable[[Any], str]
 
 
@@ -85,6 +92,13 @@ class Matrix:
 
     labels: list[Any]
     counts: list[list[int]]
+
+    def shade(self, row: int, column: int) -> float:
+        """How dark a count is drawn, from 0 to 1: rightly predicted ones among their class, wrong ones among such."""
+        if row == column:
+            return self.counts[row][column] / sum(self.counts[row])
+        most = max(n for i, counts in enumerate(self.counts) for j, n in enumerate(counts) if i != j)
+        return self.counts[row][column] / most
 
 
 def write_comparison(
@@ -97,8 +111,10 @@ def write_comparison(
     images: ImageOptions | None = None,
     label_column: str | None = None,
     threads: int | None = None,
+    part: Part | None = None,
+    frame: Frame | None = None,
 ) -> None:
-    """Write the page of what `compare` found with the same arguments.
+    """Write the page of what `compare` found with the same arguments, in the frame that is given.
 
     Raises:
         KnnvoteError: an input cannot be read any more, or the page cannot be written.
@@ -107,19 +123,16 @@ def write_comparison(
     with limit_threads(threads):
         for place, report in enumerate(comparison.indexes):
             is_own = place < len(indexes)  # searches of scikit-learn follow, over the images of the first index
-            index = indexes[place] if is_own else indexes[0]
-            flips = report.flips[:_MOST_FLIPS] if is_own else []
-            shown.append(
-                ShownReport(
-                    report=report,
-                    flips=_show_flips(flips, inputs, Classifier(index, rule), images or ImageOptions(), label_column),
-                    matrix=_matrix(report.judgement, index),
-                    name=partial(show_class, names=index.manifest.class_names),
-                )
-            )
+            classifier = Classifier(indexes[place] if is_own else indexes[0], rule)
+            read = partial(read_test_set, inputs, classifier, images or ImageOptions(), label_column, part)
+            shown.append(_show(report, classifier, read) if is_own else _show_figures(report, classifier))
     write_page(
         path,
         "comparison.html.j2",
+        title=f"How good {_joined([report.path for report in comparison.indexes])} {_are(comparison)}",
+        frame=frame,
+        tiles=_tiles(comparison, shown[0].name),
+        made=[*map(index_facts, indexes), ("test images", ", ".join(source.shown for source in inputs))],
         comparison=comparison,
         rule=rule,
         files=[source.shown for source in inputs],
@@ -127,6 +140,8 @@ def write_comparison(
         notes=[spelled(note, as_recorded) for note in comparison.notes],
         chart=inline_svg(draw_agreement(comparison.indexes)),
         shown=shown,
+        axes=_axes(comparison),
+        classes=_class_rows(comparison.indexes),
         has_pictures=all(index.has_pictures for index in indexes),
         show_bytes=show_bytes,
         show_speed=show_speed,
@@ -134,6 +149,91 @@ def write_comparison(
         most_flips=_MOST_FLIPS,
         most_confusions=_MOST_CONFUSIONS,
     )
+
+
+def _joined(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _are(comparison: Comparison) -> str:
+    return "is" if len(comparison.indexes) == 1 else "are"
+
+
+def _tiles(comparison: Comparison, name: Callable[[Any], str]) -> list[Tile]:
+    """How good each index is, what is hardest for the first, and what the others cost."""
+    reports = comparison.indexes[:_MOST_TILES]
+    tiles = [tile for report in reports if (tile := _accuracy_tile(report)) is not None]
+    judgement = reports[0].judgement
+    if judgement is not None and judgement.worst_classes:
+        worst = judgement.worst_classes[0]
+        note = f"{worst.accuracy.value:.2%} of its {worst.images:,} images are right"
+        tiles.append(Tile("hardest class", name(worst.label), note))
+        pair, _ = judgement.commonest_confusions[0]
+        times = f"{pair.images:,} {'time' if pair.images == 1 else 'times'}"
+        tiles.append(
+            Tile("commonest confusion", f"{name(pair.truth)} → {name(pair.label)}", f"{times}, true → predicted")
+        )
+    for report in reports:
+        if report.kind != "exact":
+            low = f"at least {report.agreement.low:.2%} with 95% probability"
+            tiles.append(Tile(f"same label as exact search, {report.path}", f"{report.agreement.value:.2%}", low))
+    fastest = max(comparison.indexes, key=lambda report: report.images_per_second)
+    note = f"a second, {fastest.path}; a million in {show_duration(fastest.hours_per_million * 3600)}"
+    return [*tiles, Tile("images, the fastest", f"{fastest.images_per_second:,.0f}", note)]
+
+
+def _accuracy_tile(report: IndexReport) -> Tile | None:
+    interval = report.accuracy_interval
+    if interval is not None:
+        return Tile(
+            f"accuracy, {report.path}",
+            f"{interval.value:.2%}",
+            f"95% interval {interval.low:.2%} to {interval.high:.2%}",
+        )
+    if report.mean_absolute_error is None:
+        return None
+    r2 = "" if report.accuracy is None else f"R² {report.accuracy:.4f}"
+    return Tile(f"mean absolute error, {report.path}", f"{report.mean_absolute_error:.4g}", r2)
+
+
+def _axes(comparison: Comparison) -> dict[str, Axis]:
+    """The axis of each figure, the same for all indexes."""
+    reports = comparison.indexes
+    judgements = [report.judgement for report in reports if report.judgement is not None]
+    return {
+        "accuracy": share_axis(report.accuracy_interval for report in reports if report.accuracy_interval),
+        "agreement": share_axis(report.agreement for report in reports),
+        "classes": share_axis(row.accuracy for judged in judgements for row in judged.classes),
+        "coverage": share_axis(row.accuracy for report in reports for row in report.coverage),
+        "confidence": share_axis(band.accuracy for judged in judgements for band in judged.confidence),
+    }
+
+
+def _class_rows(reports: Iterable[IndexReport]) -> list[tuple[Any, list[ClassAccuracy | None]]]:
+    """For each true label how well each index with true labels does."""
+    judged = [report.judgement for report in reports if report.judgement is not None]
+    of_each = [{row.label: row for row in judgement.classes} for judgement in judged]
+    labels = dict.fromkeys(label for of_labels in of_each for label in of_labels)
+    return [(label, [of_labels.get(label) for of_labels in of_each]) for label in labels]
+
+
+def _show(report: IndexReport, classifier: Classifier, read: Callable[[], TestSet]) -> ShownReport:
+    """How an index does, with pictures of the images that tell most."""
+    figures, flips = _show_figures(report, classifier), report.flips[:_MOST_FLIPS]
+    has_confused = report.judgement is not None and report.judgement.commonest_confusions
+    if not flips and not (has_confused and classifier.index.has_pictures):
+        return figures
+    tests = read()
+    confused = []
+    if report.judgement is not None and classifier.index.has_pictures:
+        confused = show_confused(report.judgement, tests, classifier)
+    return replace(figures, flips=_show_flips(flips, tests, classifier), confused=confused)
+
+
+def _show_figures(report: IndexReport, classifier: Classifier) -> ShownReport:
+    index = classifier.index
+    name = partial(show_class, names=index.manifest.class_names)
+    return ShownReport(report=report, flips=[], matrix=_matrix(report.judgement, index), confused=[], name=name)
 
 
 def _matrix(judgement: Judgement | None, index: Index) -> Matrix | None:
@@ -198,13 +298,7 @@ def _verdict(flip: Flip) -> str:
     return _VERDICTS[1] if flip.label == flip.truth else _VERDICTS[2]
 
 
-def _show_flips(
-    flips: Sequence[Flip],
-    inputs: Sequence[InputFile],
-    classifier: Classifier,
-    images: ImageOptions,
-    label_column: str | None,
-) -> list[ShownFlip]:
+def _show_flips(flips: Sequence[Flip], tests: TestSet, classifier: Classifier) -> list[ShownFlip]:
     """Ask again for what differed: the answers are the same, and only they need their neighbours kept.
 
     Raises:
@@ -212,7 +306,6 @@ def _show_flips(
     """
     if not flips:
         return []
-    tests = read_test_set(inputs, classifier, images, label_column)
     xq = tests.xq[np.isin(tests.rows, [flip.row for flip in flips])]
     answer, exact = classifier.answer(xq, {}), exact_answer(classifier, xq)
     labels = [(flip.label, flip.exact) for flip in flips]

@@ -7,10 +7,11 @@ from knnvote.classify.judgement.diff import JobDiff
 from knnvote.data.errors import as_recorded, spelled
 from knnvote.indexer.labels import show_class
 
-from .page import write_page
+from .charts import share_axis
+from .page import Frame, Tile, write_page
 
 
-def write_diff(path: Path, diff: JobDiff) -> None:
+def write_diff(path: Path, diff: JobDiff, frame: Frame | None = None) -> None:
     """Write the page of what `diff_jobs` found.
 
     Raises:
@@ -19,8 +20,32 @@ def write_diff(path: Path, diff: JobDiff) -> None:
     write_page(
         path,
         "diff.html.j2",
+        title=f"{diff.first} and {diff.second}",
+        frame=frame,
+        tiles=_tiles(diff),
+        made=[("before", diff.first), ("now", diff.second)],
+        accuracy_axis=None if diff.judged is None else share_axis(judged.accuracy for judged in diff.judged),
         diff=diff,
         differences=[spelled(words, as_recorded) for words in diff.differences],
         note=None if diff.note is None else spelled(diff.note, as_recorded),
         name=partial(show_class, names=None),
     )
+
+
+def _tiles(diff: JobDiff) -> list[Tile]:
+    """Whether the second job is better, and how many rows changed."""
+    share = f"{diff.changed / diff.rows:.2%} of {diff.rows:,}" if diff.rows else ""
+    tiles = [Tile("rows with another answer", f"{diff.changed:,}", share)]
+    accuracies = diff.accuracies
+    if diff.judged is None or accuracies is None:
+        return tiles
+    before, now = (judged.accuracy.value for judged in diff.judged)
+    told = "more than chance" if accuracies.is_more_than_chance else "no more than chance would give"
+    tone = ("good" if now > before else "bad") if accuracies.is_more_than_chance else ""
+    return [
+        Tile("right of all, now", f"{now:.2%}", f"{100 * (now - before):+.2f} points: {told}", tone),
+        Tile("right of all, before", f"{before:.2%}"),
+        Tile("better", f"{accuracies.only_name:,}", f"rows that only {diff.second} has right"),
+        Tile("worse", f"{accuracies.only_other:,}", f"rows that only {diff.first} has right"),
+        *tiles,
+    ]

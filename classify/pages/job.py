@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from knnvote.classify.job.report import JobReport, ReportedRow
+from knnvote.classify.job.report import Bin, JobReport, ReportedRow
 from knnvote.classify.judgement.job import JobAccuracy
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
+from knnvote.indexer.rungs import Interval
 
-from .page import write_page
+from .charts import Histogram, draw_histogram, share_axis
+from .facts import index_facts
+from .page import Frame, Tile, write_page
 from .thumbnails import Thumbnail, thumbnail
 from .voters import Voter, show_voters
 
@@ -28,7 +31,9 @@ class ShownRow:
     voters: list[Voter]
 
 
-def write_job(path: Path, report: JobReport, index: Index | None, accuracy: JobAccuracy | None = None) -> None:
+def write_job(
+    path: Path, report: JobReport, index: Index | None, accuracy: JobAccuracy | None = None, frame: Frame | None = None
+) -> None:
     """Write the page of what `report_job` found, and of what `judge_job` did where there are true labels.
 
     Raises:
@@ -39,6 +44,13 @@ def write_job(path: Path, report: JobReport, index: Index | None, accuracy: JobA
     write_page(
         path,
         "job.html.j2",
+        title=f"Report of {report.facts['path']}",
+        frame=frame,
+        tiles=_tiles(report, accuracy),
+        made=_made(report, index),
+        confidence=_histogram(report.confidence, report.rule.min_confidence, "least confidence", least=1.0),
+        distance=_histogram(report.distance, report.rule.max_distance, "farthest distance"),
+        classes_axis=None if accuracy is None else share_axis(row.accuracy for row in accuracy.judgement.classes),
         report=report,
         accuracy=accuracy,
         confusions=[] if accuracy is None else accuracy.judgement.commonest_confusions[:_CONFUSIONS],
@@ -49,6 +61,40 @@ def write_job(path: Path, report: JobReport, index: Index | None, accuracy: JobA
         farthest=_show(report.farthest, index),
         name=partial(show_class, names=names),
     )
+
+
+def _tiles(report: JobReport, accuracy: JobAccuracy | None) -> list[Tile]:
+    """How many rows have a label, how good they are where that is known, and what has none."""
+    facts = report.facts
+    rows = max(facts["rows"], 1)
+    tiles = [Tile("labelled", f"{facts['ok'] / rows:.1%}", f"{facts['ok']:,} of {facts['rows']:,} rows")]
+    if accuracy is not None:
+        if accuracy.accuracy_of_accepted is not None:
+            tiles.append(_accuracy_tile("right of the labelled", accuracy.accuracy_of_accepted))
+        tiles.append(_accuracy_tile("right of all, by the best guess", accuracy.accuracy))
+    tiles.append(Tile("abstained", f"{facts['abstained']:,}", f"{facts['abstained'] / rows:.1%} of the rows"))
+    tone = "bad" if facts["bad_image"] else ""
+    tiles.append(Tile("bad images", f"{facts['bad_image']:,}", f"{facts['bad_image'] / rows:.1%} of the rows", tone))
+    if facts["files"] < facts["inputs"]:
+        missing = facts["inputs"] - facts["files"]
+        tiles.append(Tile("inputs without an output", f"{missing:,}", f"of {facts['inputs']:,}", "bad"))
+    return tiles
+
+
+def _accuracy_tile(what: str, interval: Interval) -> Tile:
+    return Tile(what, f"{interval.value:.2%}", f"95% interval {interval.low:.2%} to {interval.high:.2%}")
+
+
+def _made(report: JobReport, index: Index | None) -> list[tuple[str, str]]:
+    facts = report.facts
+    job = ("job", f"{facts['path']}: {facts['rows']:,} rows")
+    return [job, ("index", f"fingerprint {facts['index'][:12]}") if index is None else index_facts(index)]
+
+
+def _histogram(bins: Sequence[Bin], limit: float | None, what: str, *, least: float = 0.0) -> Histogram | None:
+    """The rows by a value, with the job's threshold among them; None where no row has a value."""
+    marks = [] if limit is None else [(limit, f"{what} {limit:g}")]
+    return draw_histogram([(each.low, each.high, each.rows) for each in bins], marks, least=least) if bins else None
 
 
 def rule_sentence(report: JobReport) -> str:

@@ -1,17 +1,69 @@
-"""HTML pages from templates: one file each, without scripts, and nothing in it leads a browser elsewhere."""
+"""HTML pages from templates: one file each, of one family, and nothing in it leads a browser out of its folder."""
 
+import base64
+import hashlib
+import html
 import io
+import re
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from knnvote.classify.names import Ink
 from knnvote.classify.pictures.figures import INK, check_plot_extra, missing_characters
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.files import atomic_write
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from matplotlib.figure import Figure
 
 _BLACK = "#000000"  # of axes and their numbers, unless told
+_OURS = re.compile(r'<meta name="knnvote-page" content="([^"]*)">')  # in the head of every page
+_HEAD = 1024  # bytes, in which that stands, whatever the title
+_MOST_LINKS = 20  # to other pages
+_CONTENTS = re.compile(r'<h2 id="([^"]+)">(.*?)</h2>', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One of the few numbers that the first screen shows.
+
+    Attributes:
+        what: it is.
+        value: as it is shown.
+        note: what else is to be known of it.
+        tone: ``good`` or ``bad`` where it is one of them.
+    """
+
+    what: str
+    value: str
+    note: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a page is told beside what was found.
+
+    Attributes:
+        command: that writes it again; empty where that is not known.
+        ink: what the greatest values of its pictures are.
+    """
+
+    command: str = ""
+    ink: Ink = "light"
+
+
+@dataclass(frozen=True)
+class Link:
+    """Another page of the folder, by its address relative to this one; that itself has none."""
+
+    title: str
+    address: str
 
 
 def check_page(path: Path, *, has_figures: bool) -> None:
@@ -35,18 +87,43 @@ def check_page(path: Path, *, has_figures: bool) -> None:
         raise KnnvoteError("pages need Jinja2, which is not installed: pip install 'knnvote[plot]'") from error
 
 
-def write_page(path: Path, template: str, **content: Any) -> None:
+def write_page(path: Path, template: str, *, title: str, frame: Frame | None = None, **content: Any) -> None:
     """Write a page, whole or not at all; an older one is replaced.
 
     Args:
         path: of the page.
         template: name of a file in ``classify/pages/templates``.
+        title: of the page, by which others of its folder name it.
+        frame: what it is told beside what was found.
         content: what it shows; text is escaped.
 
     Raises:
         KnnvoteError: it cannot be written.
     """
+    frame = frame or Frame()
+    script = (files("knnvote.classify.pages") / "templates" / "page.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    text = (
+        _environment()
+        .get_template(template)
+        .render(
+            title=title,
+            command=frame.command,
+            ink=frame.ink,
+            links=_links(path, title),
+            version=version("knnvote"),
+            script=script,
+            script_digest=digest,
+            **content,
+        )
+    )
+    with atomic_write(path) as stream:
+        stream.write(text.encode())
+
+
+def _environment() -> "Environment":
     import jinja2
+    import markupsafe
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("knnvote.classify.pages"),
@@ -55,9 +132,36 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    text = environment.get_template(template).render(**content)
-    with atomic_write(path) as stream:
-        stream.write(text.encode())
+    environment.filters["contents"] = _contents
+    environment.filters["breakable"] = lambda text: markupsafe.Markup("<wbr>#").join(text.split("#"))
+    return environment
+
+
+def _contents(body: str) -> list[tuple[str, str]]:
+    """Address and title, as text, of each section of a page."""
+    plain = ((place, re.sub(r"<[^>]*>", "", title)) for place, title in _CONTENTS.findall(body))
+    return [(html.unescape(place), html.unescape(title)) for place, title in plain]
+
+
+def _links(path: Path, title: str) -> list[Link]:
+    """This page and those of knnvote that lie beside it, by their names; none where it is alone."""
+    found = [(path.name, Link(title, ""))]
+    for other in sorted(path.parent.glob("*.html")):
+        of_other = None if other.name == path.name else _title_of(other)
+        if of_other is not None and len(found) <= _MOST_LINKS:
+            found.append((other.name, Link(of_other, "./" + quote(other.name))))
+    return [link for _, link in sorted(found, key=lambda named: named[0])] if len(found) > 1 else []
+
+
+def _title_of(path: Path) -> str | None:
+    """The title of a page of knnvote; None of any other file, and of one that cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD).decode(errors="replace")
+    except OSError:
+        return None
+    found = _OURS.search(head)
+    return html.unescape(found[1]) if found else None
 
 
 def inline_svg(figure: "Figure") -> str:

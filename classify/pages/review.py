@@ -10,7 +10,8 @@ from knnvote.classify.look.review import Doubtful, Review
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
-from .page import write_page
+from .facts import index_facts
+from .page import Frame, Tile, write_page
 from .thumbnails import Thumbnail, thumbnail
 from .voters import Voter, show_voters
 
@@ -24,7 +25,7 @@ class Card:
     voters: list[Voter]
 
 
-def write_review_page(path: Path, found: Review, index: Index | None, csv: Path) -> None:
+def write_review_page(path: Path, found: Review, index: Index | None, csv: Path, frame: Frame | None = None) -> None:
     """Write the page of what `review` found with pixels.
 
     Args:
@@ -32,6 +33,7 @@ def write_review_page(path: Path, found: Review, index: Index | None, csv: Path)
         found: the rows.
         index: of the job, whose images the neighbours are; None where it was not given.
         csv: the file to fill in.
+        frame: what else the page is told.
 
     Raises:
         KnnvoteError: the page cannot be written.
@@ -48,6 +50,13 @@ def write_review_page(path: Path, found: Review, index: Index | None, csv: Path)
     write_page(
         path,
         "review.html.j2",
+        title=f"{len(cards):,} rows of {found.out} to look at",
+        frame=frame,
+        tiles=[
+            Tile("rows to look at", f"{len(cards):,}", f"of {sum(rows for *_, rows in found.kinds):,} in the job"),
+            *(Tile(kind, f"{listed:,}", f"of {rows:,} in the job") for kind, listed, rows in found.kinds if rows),
+        ],
+        made=[("job", found.out), *([] if index is None else [index_facts(index)])],
         found=found,
         cards=cards,
         csv=csv,

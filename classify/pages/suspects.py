@@ -8,7 +8,8 @@ from knnvote.classify.evaluation.suspects import Suspect, Suspects
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
-from .page import write_page
+from .facts import index_facts
+from .page import Frame, Tile, write_page
 from .thumbnails import Thumbnail, index_thumbnail
 from .voters import Voter, show_voters
 
@@ -23,7 +24,7 @@ class ShownSuspect:
     equal: list[Voter]
 
 
-def write_suspects(path: Path, found: Suspects, index: Index, top: int) -> None:
+def write_suspects(path: Path, found: Suspects, index: Index, top: int, frame: Frame | None = None) -> None:
     """Write the page of the first suspects that `find_suspects` found in an index.
 
     Raises:
@@ -39,4 +40,33 @@ def write_suspects(path: Path, found: Suspects, index: Index, top: int) -> None:
         )
         for suspect in found.cases[:top]
     ]
-    write_page(path, "suspects.html.j2", index=index, found=found, shown=shown, name=name)
+    write_page(
+        path,
+        "suspects.html.j2",
+        title=f"Suspects of {index.path}",
+        frame=frame,
+        tiles=_tiles(found),
+        made=[index_facts(index)],
+        index=index,
+        found=found,
+        shown=shown,
+        name=name,
+    )
+
+
+def _tiles(found: Suspects) -> list[Tile]:
+    """How many labels are likely wrong, how many are suspect, and how far the list has to be read."""
+    tiles, errors = [], found.label_errors
+    if errors is not None:
+        share = f"{errors.low:,.0f} to {errors.high:,.0f} of {found.images:,}, if labels went wrong at random"
+        tiles.append(Tile("labels likely wrong", f"{errors.value:,.0f}", share))
+    loses = f"{found.losing_the_vote / found.images:.2%}: their neighbours say another label"
+    tiles.append(Tile("suspects", f"{found.losing_the_vote:,}", loses))
+    if errors is not None and errors.first and errors.hold is not None:
+        held = f"likely hold {errors.hold:,.0f} of the wrong labels"
+        tiles.append(Tile("look at the first", f"{errors.first:,}", held))
+    if found.with_equal:
+        tiles.append(Tile("contradicted by an equal image", f"{found.with_equal:,}", "of each pair one is wrong"))
+    if found.reviewed:
+        tiles.append(Tile("reviewed", f"{found.reviewed:,}", "are left out"))
+    return tiles

@@ -7,8 +7,11 @@ from typing import Any
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from knnvote.indexer.index import Index
+
+SIDE, SMALL = 96, 48  # pixels of a side, at most, of what a card is of and of what stands beside it
 
 
 @dataclass(frozen=True)
@@ -24,24 +27,30 @@ class Thumbnail:
     told: str
 
 
-def thumbnail(pixels: NDArray[np.generic], shades: tuple[float, float], told: str) -> Thumbnail:
-    """An image (height, width) in grey, as any viewer shows it.
+def thumbnail(pixels: NDArray[np.generic], shades: tuple[float, float], told: str, side: int = SIDE) -> Thumbnail:
+    """An image (height, width) in grey, as any viewer shows it, and smaller where it is large.
 
     Args:
         pixels: of the image.
         shades: the values of black and white; pixels beyond are cut off there.
         told: what it shows.
+        side: pixels of height and width, at most, so that a page of many stays one that a browser opens gladly.
     """
     low, high = shades
     share = (pixels.astype(np.float64) - low) / ((high - low) or 1.0)
-    png: Any = imagecodecs.png_encode(np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8))
+    grey = np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8)
+    if max(grey.shape) > side:
+        small = Image.fromarray(grey)
+        small.thumbnail((side, side), Image.Resampling.BOX, reducing_gap=None)
+        grey = np.asarray(small)
+    png: Any = imagecodecs.png_encode(np.ascontiguousarray(grey))
     return Thumbnail("data:image/png;base64," + base64.b64encode(png).decode(), told)
 
 
-def index_thumbnail(index: Index, vector: NDArray[np.generic], told: str) -> Thumbnail:
+def index_thumbnail(index: Index, vector: NDArray[np.generic], told: str, side: int = SIDE) -> Thumbnail:
     """One vector (d,) as an index takes it, from 0, or the least stored pixel if that is less, to the greatest."""
     picture = index.picture(vector)
     if picture is None:
         return Thumbnail("", told)
     low, high = index.manifest.range
-    return thumbnail(picture, (min(0.0, low), high), told)
+    return thumbnail(picture, (min(0.0, low), high), told, side)

@@ -7,7 +7,7 @@ from knnvote.classify.answer import Neighbor
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
-from .thumbnails import Thumbnail, index_thumbnail
+from .thumbnails import SMALL, Thumbnail, index_thumbnail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ def show_voters(index: Index, neighbors: Sequence[Neighbor]) -> list[Voter]:
         Voter(
             neighbor=neighbor,
             picture=index_thumbnail(
-                index, index.vectors[neighbor.row], f"a stored {show_class(neighbor.label, names)}"
+                index, index.vectors[neighbor.row], f"a stored {show_class(neighbor.label, names)}", SMALL
             ),
         )
         for neighbor in neighbors

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE
 from knnvote.classify.job.selection import ShownImage
+from knnvote.classify.names import Ink
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, OptionError, param
 
@@ -41,7 +42,7 @@ def check_grid(grid: Sequence[int]) -> tuple[int, int]:
     return grid[0], grid[1]
 
 
-def draw_grid(images: Sequence[ShownImage], columns: int) -> "Figure":
+def draw_grid(images: Sequence[ShownImage], columns: int, *, ink: Ink = "light") -> "Figure":
     """Images in rows of so many, each below its label, or below prediction and truth where a job answered.
 
     Raises:
@@ -54,13 +55,13 @@ def draw_grid(images: Sequence[ShownImage], columns: int) -> "Figure":
     figure, cells = _cells(-(-len(images) // columns), columns, images[0].pixels, titles)
     shades = _range(image.pixels for image in images)
     for axes, image, title in zip(cells, images, titles, strict=False):
-        _draw(axes, image.pixels, shades, title, is_marked=image.is_wrong)
+        _draw(axes, image.pixels, shades, title, is_marked=image.is_wrong, ink=ink)
     for axes in cells[len(images) :]:
         axes.remove()
     return figure
 
 
-def draw_errors(images: Sequence[ShownImage]) -> "Figure":
+def draw_errors(images: Sequence[ShownImage], *, ink: Ink = "light") -> "Figure":
     """A row for each image with an answer: itself, then the nearest of its voters, with label and distance."""
     rule = images[0].answer.rule if images[0].answer else Rule()
     shown = min(rule.k, _MOST_VOTERS)
@@ -70,7 +71,7 @@ def draw_errors(images: Sequence[ShownImage]) -> "Figure":
     figure, all_axes = _cells(len(images), shown + 1, images[0].pixels, [title for _, title, _ in cells])
     shades = _range(pixels for pixels, _, _ in cells)
     for axes, (pixels, title, is_marked) in zip(all_axes, cells, strict=True):
-        _draw(axes, pixels, shades, title, is_marked=is_marked)
+        _draw(axes, pixels, shades, title, is_marked=is_marked, ink=ink)
     nearest = f"the nearest {shown} of {rule.k} neighbours" if shown < rule.k else f"its {shown} nearest neighbours"
     figure.suptitle(
         f"Left, an image with a wrong prediction; right, {nearest}\nwith label and distance; "
@@ -125,9 +126,12 @@ def _range(pictures: Iterable[NDArray[Any] | None]) -> tuple[float, float]:
 
 
 def _draw(
-    axes: "Axes", pixels: NDArray[Any] | None, shades: tuple[float, float], title: str, *, is_marked: bool
+    axes: "Axes", pixels: NDArray[Any] | None, shades: tuple[float, float], title: str, *, is_marked: bool, ink: Ink
 ) -> None:
-    """One image in grey as any viewer shows it, white where its pixels are greatest; a marked one in a thick frame."""
+    """One image in grey as any viewer shows it, white where its pixels are greatest, or as dark ink on paper.
+
+    A marked one is in a thick frame.
+    """
     axes.set_title(title, fontsize=9, color=WRONG if is_marked else INK, parse_math=False)
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
@@ -136,4 +140,6 @@ def _draw(
         axes.set_aspect(1)
         axes.text(0.5, 0.5, "?", transform=axes.transAxes, ha="center", va="center", fontsize=16, color=INK)
     else:
-        axes.imshow(pixels, cmap="gray", interpolation="nearest", vmin=shades[0], vmax=shades[1])
+        axes.imshow(
+            pixels, cmap="gray" if ink == "light" else "gray_r", interpolation="nearest", vmin=shades[0], vmax=shades[1]
+        )

@@ -29,7 +29,8 @@ _FITTED_VALUES = 1 << 25  # numbers of them, 256 MiB as float64, that axes and r
 _DRAWN = 1_500  # more hide the regions
 _SIDES = (480, 360)  # points that are asked for their region
 _TINT = 0.3
-_MOST_NAMED = 30
+_MOST_NAMED = 60
+_IN_COLUMN = 30  # names of the legend
 _LONGEST_NAME = 12  # characters within the map
 _ASPECT = 0.6  # width of a character, in heights
 _LEAST_ROOM = 4  # points from the middle of a name up or down to the border of its region
@@ -52,6 +53,14 @@ class SpaceMap:
     shares: NDArray[np.float64]
     extent: tuple[float, float, float, float]
     regions: NDArray[np.int32]
+
+    @property
+    def own(self) -> float:
+        """The share of the images that lie in a region of their own class: how much of the classes two axes tell."""
+        left, right, bottom, top = self.extent
+        sides, low = np.array(_SIDES), np.array([left, bottom])
+        across, up = np.rint((self.points - low) / (np.array([right, top]) - low) * (sides - 1)).astype(np.int64).T
+        return float((self.regions[up, across] == self.codes).mean())
 
 
 def find_map(index: Index, *, k: int, weights: Weights, seed: int) -> SpaceMap:
@@ -127,11 +136,12 @@ def draw_map(index: Index, *, k: int | None = None, weights: Weights = "uniform"
         fontsize=11,
         color=INK,
     )
+    own = f"{found.own:.0%} of the images lie in a region of their own class here."
     of_all = "" if len(found.points) == index.n else f" of {index.n:,}, drawn at random"
     shown = "all shown" if len(drawn) == len(found.points) else f"{len(drawn):,} of them shown"
     told = (
         f"Axes and regions from {len(found.points):,} images{of_all}; {shown} as points. "
-        f"Classification itself uses all {index.d:,} dimensions.\n"
+        f"Classification itself uses all {index.d:,} dimensions.\n{own} "
     )
     caption = figure.supxlabel(f"{told} ", fontsize=8, color=INK)
     with missing_characters():  # which are told of when the picture is saved
@@ -189,7 +199,9 @@ def _draw_points(axes: "Axes", points: NDArray[np.float64], codes: NDArray[np.in
         options: dict[str, Any] = {"color": colour, "marker": marker, "s": 12, "linewidths": 0.3, "edgecolors": INK}
         axes.scatter(of_class[:, 0], of_class[:, 1], label=str(code), **options)
     if len(names) <= _MOST_NAMED:
-        legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9, markerscale=1.5)
+        columns = -(-len(names) // _IN_COLUMN)
+        place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+        legend = axes.legend(**place, frameon=False, fontsize=9, markerscale=1.5, ncols=columns, columnspacing=1)
         for text, code in zip(legend.get_texts(), np.unique(codes).tolist(), strict=True):
             text.set_parse_math(False)
             text.set_text(plain(names[code]))

@@ -9,6 +9,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import compare
@@ -40,6 +41,7 @@ WIDTHS = {"phone": 390, "desktop": 1200}
 IMAGES = np.random.default_rng(5).integers(0, 256, (600, 10, 10), dtype=np.uint8)
 CODES = IMAGES[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
 PAGES = ("report", "suspects", "job", "diff", "explanation", "review")
+_PAPER = 718  # of A4 without margins of 1 cm
 _ALONE = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 
 pytestmark = pytest.mark.skipif(
@@ -111,6 +113,36 @@ def show(browser, path, width, scheme="light"):
     browser.get(path.as_uri())
 
 
+# Text whose colour differs too little from what is behind it, by WCAG 2.2 (AA), but that of matplotlib's figures.
+_PALE = """
+const read = (text) => text.match(/[0-9.]+/g).map(Number);
+const over = ([r, g, b, a = 1], back) => [r, g, b].map((part, i) => part * a + back[i] * (1 - a));
+const behind = (element) => {
+  if (!element) return [255, 255, 255];
+  const colour = read(getComputedStyle(element).backgroundColor);
+  return (colour[3] ?? 1) === 1 ? colour : over(colour, behind(element.parentElement));
+};
+const light = (colour) => {
+  const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  const [r, g, b] = colour.map((part) => linear(part / 255));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+};
+const hasText = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+return [...document.querySelectorAll("body *:not(script)")].filter(hasText).filter((element) => {
+  const paper = behind(element), ink = over(read(getComputedStyle(element).color), paper);
+  const [a, b] = [light(ink), light(paper)];
+  return !element.closest("svg") && Math.max(a, b) / Math.min(a, b) < 4.5;
+}).map((element) => element.outerHTML.slice(0, 120));
+"""
+# Ticks of an axis that are seen and meet the one before.
+_MEETING = """
+const boxes = (axis) =>
+  [...axis.querySelectorAll("span")].map((tick) => tick.getBoundingClientRect()).filter((box) => box.width);
+return [...document.querySelectorAll(".axis, .values")].flatMap((axis) =>
+  boxes(axis).filter((box, i, all) => i && box.left < all[i - 1].right + 2).map(() => axis.outerHTML));
+"""
+
+
 def ink_and_paper(browser):
     """Mean brightness of the colours of text and page."""
     script = "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
@@ -126,6 +158,8 @@ def test_page_fits_is_readable_and_asks_for_nothing(browser, page, name, width, 
     ink, paper = ink_and_paper(browser)
     assert ink - paper > 150 if scheme == "dark" else paper - ink > 150
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script(_PALE) == []
+    assert browser.execute_script(_MEETING) == []
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
@@ -133,39 +167,51 @@ def test_page_fits_is_readable_and_asks_for_nothing(browser, page, name, width, 
     assert [url for url in urls if url != path.as_uri() and not url.startswith("data:")] == []
 
 
-def test_a_click_on_a_flip_shows_both_neighbour_lists(browser, page):
+def test_a_flip_shows_both_neighbour_lists_at_once(browser, page):
     path, comparison = page
     show(browser, path, WIDTHS["phone"])
-    flips = browser.find_elements(By.CSS_SELECTOR, "details.flip")
+    flips = browser.find_elements(By.CSS_SELECTOR, "li.flip")
     assert len(flips) == len(comparison.indexes[1].flips)
     first, told = flips[0], comparison.indexes[1].flips[0]
     voters = first.find_elements(By.CSS_SELECTOR, "ul.voters li")
-    assert len(voters) == 10
-    assert not any(voter.is_displayed() for voter in voters)
-    summary = first.find_element(By.TAG_NAME, "summary")
-    assert f"row {told.row}: {told.label}, exact search says {told.exact}, true label {told.truth}" in summary.text
-    summary.click()
-    assert all(voter.is_displayed() for voter in voters)
+    assert [voter.is_displayed() for voter in voters] == [True] * 10
+    assert f"row {told.row}: {told.label}, exact search says {told.exact}, true label {told.truth}" in first.text
     drawn = first.find_elements(By.TAG_NAME, "img")
     assert len(drawn) == 11
     assert all(browser.execute_script("return arguments[0].naturalWidth", image) == 10 for image in drawn)
-    summary.click()
-    assert not any(voter.is_displayed() for voter in voters)
 
 
-def test_a_click_on_a_suspect_shows_its_neighbours(browser, page):
-    show(browser, page[0].with_name("suspects.html"), WIDTHS["phone"])
-    first, *others = browser.find_elements(By.CSS_SELECTOR, "details.suspect")
-    assert len(others) == 9
-    first.find_element(By.TAG_NAME, "summary").click()
-    assert [voter.is_displayed() for voter in first.find_elements(By.TAG_NAME, "li")] == [True] * 20
-    assert not any(voter.is_displayed() for voter in others[0].find_elements(By.TAG_NAME, "li"))
+def test_a_list_is_filtered_by_what_is_typed_and_by_kind(browser, page):
+    path, comparison = page
+    show(browser, path, WIDTHS["desktop"])
+    flips = browser.find_elements(By.CSS_SELECTOR, "li.flip")
+    form = browser.find_element(By.CSS_SELECTOR, "form.filter")
+    wanted = f"row {comparison.indexes[1].flips[0].row}:"
+    form.find_element(By.TAG_NAME, "input").send_keys(wanted)
+    assert [flip.is_displayed() for flip in flips] == [wanted in flip.get_attribute("textContent") for flip in flips]
+    assert form.find_element(By.TAG_NAME, "output").text == f"1 of {len(flips)} shown"
+    form.find_element(By.TAG_NAME, "input").clear()
+    worse = [flip for flip in flips if flip.get_attribute("data-kind") == "for the worse"]
+    assert 0 < len(worse) < len(flips)
+    Select(form.find_element(By.TAG_NAME, "select")).select_by_visible_text("for the worse")
+    assert [flip for flip in flips if flip.is_displayed()] == worse
+
+
+def test_a_table_is_sorted_by_a_click_on_a_head(browser, page):
+    show(browser, page[0], WIDTHS["desktop"])
+    table = browser.find_element(By.CSS_SELECTOR, "table.classes")
+    head = table.find_elements(By.CSS_SELECTOR, "thead th")[2]
+    for order, is_down in (("descending", True), ("ascending", False)):
+        head.find_element(By.TAG_NAME, "button").click()
+        images = [int(row.text) for row in table.find_elements(By.CSS_SELECTOR, "tbody td:nth-child(3)")]
+        assert images == sorted(images, reverse=is_down)
+        assert head.get_attribute("aria-sort") == order
 
 
 def test_what_a_row_says_stands_beside_its_picture(browser, page):
     show(browser, page[0].parent / "long" / "suspects.html", WIDTHS["phone"])
-    for summary in browser.find_elements(By.TAG_NAME, "summary"):
-        picture, text = (summary.find_element(By.TAG_NAME, tag).rect for tag in ("img", "span"))
+    for card in browser.find_elements(By.CSS_SELECTOR, "li.suspect .answer"):
+        picture, text = (card.find_element(By.TAG_NAME, tag).rect for tag in ("img", "div"))
         assert text["height"] > picture["height"]
         assert text["x"] >= picture["x"] + picture["width"]
 
@@ -179,6 +225,48 @@ def test_names_in_tables_are_broken_only_where_they_are_long(browser, page, fold
     assert max(name["width"] for name in names) < 250
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_in_order_for_who_hears_it(browser, page, name):
+    show(browser, page[0].with_name(f"{name}.html"), WIDTHS["desktop"])
+    levels = [int(heading.tag_name[1]) for heading in browser.find_elements(By.CSS_SELECTOR, "h1, h2, h3, h4")]
+    assert levels.count(1) == 1
+    assert levels[0] == 1
+    assert max(np.diff(levels)) == 1  # no level is left out
+    assert browser.find_elements(By.CSS_SELECTOR, "th:not([scope]), img:not([alt]), img[alt='']") == []
+    assert browser.find_elements(By.CSS_SELECTOR, "[role=region]:not([aria-label]):not([aria-labelledby])") == []
+    drawn = browser.find_elements(By.CSS_SELECTOR, ".bar, .track, .columns")
+    assert not any(element.text for element in drawn)  # no text is over what is drawn
+    ids = [element.get_attribute("id") for element in browser.find_elements(By.CSS_SELECTOR, "[id]")]
+    assert len(ids) == len({*ids})
+    told = browser.find_elements(By.CSS_SELECTOR, "[aria-labelledby]")
+    assert {element.get_attribute("aria-labelledby") for element in told} <= {*ids}
+    assert {
+        link.get_attribute("href").split("#")[1] for link in browser.find_elements(By.CSS_SELECTOR, ".contents a")
+    } <= {*ids}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_printed_page_has_all_but_what_is_clicked(browser, page, name):
+    show(browser, page[0].with_name(f"{name}.html"), _PAPER)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= _PAPER
+    assert not any(found.is_displayed() for found in browser.find_elements(By.CSS_SELECTOR, "nav, form, details"))
+    assert all(found.is_displayed() for found in browser.find_elements(By.CSS_SELECTOR, "img, figure"))
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_a_page_leads_to_the_others_of_its_folder(browser, page):
+    path = page[0]
+    show(browser, path.with_name("review.html"), WIDTHS["phone"])  # which was written last
+    links = browser.find_elements(By.CSS_SELECTOR, "nav.links a")
+    assert {link.get_attribute("href") for link in links} == {
+        path.with_name(f"{name}.html").as_uri() for name in PAGES if name != "review"
+    }
+    links[0].click()
+    assert browser.find_element(By.TAG_NAME, "h1").is_displayed()
+    assert browser.current_url.endswith("/diff.html")
+
+
 def test_who_does_not_see_is_told_what_pictures_show(browser, page):
     path, comparison = page
     show(browser, path, WIDTHS["desktop"])
@@ -186,6 +274,3 @@ def test_who_does_not_see_is_told_what_pictures_show(browser, page):
     chart = browser.find_element(By.CSS_SELECTOR, "figure[role=img]")
     assert f"agreement {comparison.indexes[1].agreement.value:.4f}" in chart.get_attribute("aria-label")
     assert browser.find_element(By.TAG_NAME, "html").get_attribute("lang") == "en"
-    levels = [int(heading.tag_name[1]) for heading in browser.find_elements(By.CSS_SELECTOR, "h1, h2, h3, h4")]
-    assert levels[0] == 1
-    assert max(np.diff(levels)) == 1  # no level is left out

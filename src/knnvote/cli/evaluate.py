@@ -21,6 +21,7 @@ from .options import (
     json_option,
     label_column_option,
     labels_option,
+    page_frame,
     page_option,
     parse_algorithms,
     parse_list,
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
     callback=parse_algorithms,
     help="Searches of scikit-learn too, over the images of the first --index: some of brute,kd_tree,ball_tree.",
 )
-@page_option("figures, plots, and the first 500 flips of each index")
+@page_option("figures, plots, and the first 100 flips of each index")
 @json_option
 def compare(  # noqa: PLR0917  # click passes options by name
     images: tuple[str, ...],
@@ -106,8 +107,10 @@ def compare(  # noqa: PLR0917  # click passes options by name
 
     def write(page: Path) -> None:
         from knnvote.classify.pages.comparison import write_comparison
+        from knnvote.data.reading import Part
 
-        write_comparison(page, comparison, inputs, indexes, rule, **of_images)
+        part = Part(limit=limit, sample=sample)
+        write_comparison(page, comparison, inputs, indexes, rule, part=part, frame=page_frame(), **of_images)
 
     end(comparison, file=report, write=write, as_json=as_json, print_table=print_comparison)
 
@@ -227,7 +230,7 @@ def suspects(  # noqa: PLR0917  # click passes options by name
     def write(page: Path) -> None:
         from knnvote.classify.pages.suspects import write_suspects
 
-        write_suspects(page, found, opened, top)
+        write_suspects(page, found, opened, top, page_frame())
 
     end(found, file=report, write=write, as_json=as_json, print_table=lambda found: print_suspects(found, top))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from .command import Command
-from .options import complete_folder, example, json_option, label_column_option, page_option
+from .options import complete_folder, example, json_option, label_column_option, page_frame, page_option
 from .talk import end
 
 
@@ -17,7 +17,7 @@ from .talk import end
 @click.argument("first", metavar="OUT1", shell_complete=complete_folder)
 @click.argument("second", metavar="OUT2", shell_complete=complete_folder)
 @label_column_option
-@page_option("the changes, the most first", has_figures=False)
+@page_option("the changes, the most first", has_figures=False, has_pictures=False)
 @json_option
 def diff(first: str, second: str, label_column: str | None, report: Path | None, as_json: bool) -> None:
     """Compare the answers of two jobs over the same inputs: which rows changed, and for better or worse."""
@@ -33,6 +33,6 @@ def diff(first: str, second: str, label_column: str | None, report: Path | None,
     def write(page: Path) -> None:
         from knnvote.classify.pages.diff import write_diff
 
-        write_diff(page, found)
+        write_diff(page, found, page_frame())
 
     end(found, file=report, write=write, as_json=as_json, print_table=print_diff)

@@ -15,6 +15,7 @@ from .options import (
     example,
     is_given,
     json_option,
+    page_frame,
     page_option,
     parse_list,
     seen_options,
@@ -46,7 +47,7 @@ _OF_INDEX = ("k", "weights", "ties", "grayscale", "background")  # which a job h
 @click.option("--id-column", metavar="NAME", help="Column that OUT keeps ids in, by default id, __key__ or file.")
 @vote_options
 @seen_options
-@page_option("all of it, with pictures", has_figures=True)
+@page_option("all of it, with pictures", has_figures=False)
 @threads_option
 @json_option
 def explain(  # noqa: PLR0917  # click passes options by name
@@ -95,7 +96,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
     def write(page: Path) -> None:
         from knnvote.classify.pages.explanation import write_explanations
 
-        write_explanations(page, found)
+        write_explanations(page, found, page_frame())
 
     end(found, file=report, write=write, as_json=as_json, print_table=print_explanations)
 
@@ -151,7 +152,7 @@ def review(  # noqa: PLR0917  # click passes options by name
     if report is not None:
         from knnvote.classify.pages.review import write_review_page
 
-        write_review_page(report, found, index, out)
+        write_review_page(report, found, index, out, page_frame())
         talk_written(report)
 
 

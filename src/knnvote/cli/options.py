@@ -1,12 +1,15 @@
 """Options and arguments that commands share, and how their text is read."""
 
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 
+from knnvote.classify.names import INKS, Ink
 from knnvote.data.codecs.names import BACKGROUNDS
 from knnvote.data.errors import OptionError
 from knnvote.indexer.names import TIES, WEIGHTS, base_name
@@ -14,6 +17,9 @@ from knnvote.indexer.names import TIES, WEIGHTS, base_name
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from knnvote.classify.pages.page import Frame
+
+_INK = "knnvote.ink"  # in the context of a command
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
 POSITIVE = click.IntRange(min=1)
@@ -284,12 +290,40 @@ def picture_option(default: str) -> Decorator[Any]:
     )
 
 
-def page_option(what: str, *, has_figures: bool = True) -> Decorator[Any]:
-    """Where a page goes."""
+def page_option(what: str, *, has_figures: bool = True, has_pictures: bool = True) -> Decorator[Any]:
+    """Where a page goes and, if it has pictures, the ink of them, which `page_frame` knows."""
     callback = partial(parse_page, has_figures=has_figures)
-    return click.option(
+    option = click.option(
         "--report", metavar="FILE", callback=callback, shell_complete=complete_file, help=f"Write a page too: {what}."
     )
+    return (lambda command: option(ink_option(_with_page_alone(command)))) if has_pictures else option
+
+
+def ink_option(command: Command) -> Command:
+    """What a picture's great values are drawn as."""
+    told = "Draw the greatest values light, so that 0 is black as in any viewer, or dark, as ink on paper."
+    return click.option("--ink", type=click.Choice(INKS), default=INKS[0], show_default=True, help=told)(command)
+
+
+def _with_page_alone(command: Command) -> Command:
+    """A command that refuses an ink without a page, and leaves it to `page_frame`."""
+
+    @wraps(command)
+    def run(*, ink: Ink, report: Path | None, **options: Any) -> Any:
+        if report is None and is_given("ink"):
+            raise click.UsageError("--ink is of the page: give one with --report")
+        click.get_current_context().meta[_INK] = ink
+        return command(report=report, **options)
+
+    return cast("Command", run)
+
+
+def page_frame(ink: Ink | None = None) -> "Frame":
+    """What a page is told of the command that writes it."""
+    from knnvote.classify.pages.page import Frame
+
+    of_page: Ink = ink or click.get_current_context().meta.get(_INK, INKS[0])
+    return Frame(command=shlex.join(["knnvote", *sys.argv[1:]]), ink=of_page)
 
 
 def find_labelled(images: Sequence[str], labels: str | None, label_column: str | None, id_column: str | None) -> Any:

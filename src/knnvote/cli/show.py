@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from knnvote.classify.names import SORTS, STATUSES
+from knnvote.classify.names import SORTS, STATUSES, Ink
 from knnvote.data.codecs.names import Background
 
 from .command import Command
@@ -16,9 +16,11 @@ from .options import (
     image_options,
     images_argument,
     index_argument,
+    ink_option,
     is_given,
     label_column_option,
     neighbor_options,
+    page_frame,
     parse_grid,
     parse_page,
     picture_option,
@@ -69,6 +71,7 @@ from .talk import talk, talk_note, talk_written
 @image_options
 @seen_options
 @label_column_option
+@ink_option
 @picture_option("show.png")
 def show(  # noqa: PLR0917  # click passes options by name
     images: tuple[str, ...],
@@ -89,6 +92,7 @@ def show(  # noqa: PLR0917  # click passes options by name
     grayscale: bool,
     background: Background | None,
     label_column: str | None,
+    ink: Ink,
     out: Path,
 ) -> None:
     """Draw images with their labels, or those that a job got wrong beside their neighbours."""
@@ -129,7 +133,7 @@ def show(  # noqa: PLR0917  # click passes options by name
     if not shown and (errors or not selection.rows.takes_all):
         talk(f"no {'prediction is wrong' if selection.rows.takes_all else 'row is as asked for'}: nothing is drawn")
         return
-    save(draw_errors(shown) if errors else draw_grid(shown, columns), out)
+    save(draw_errors(shown, ink=ink) if errors else draw_grid(shown, columns, ink=ink), out)
     more = f" of {total:,}{' wrong ones' if errors else ''}" if total > len(shown) else ""
     more += "; a larger --grid shows more" if more and len(shown) < (sample or total) else ""
     talk(f"{out}: {len(shown):,} images{more}")
@@ -184,7 +188,8 @@ def map_space(index_folder: str, k: int | None, weights: Any, seed: int, out: Pa
     shell_complete=complete_file,
     help="The page.",
 )
-def report(folder: str, index_folder: str | None, label_column: str | None, out: Path) -> None:
+@ink_option
+def report(folder: str, index_folder: str | None, label_column: str | None, out: Path, ink: Ink) -> None:
     """Write a page of a finished job: how good its answers are, how they spread, and the rows to look at."""
     from knnvote.classify.job.finished import FinishedJob
     from knnvote.classify.job.report import report_job
@@ -204,7 +209,7 @@ def report(folder: str, index_folder: str | None, label_column: str | None, out:
         if label_column is not None:
             raise
         talk_note(f"no row is judged: {error.marked}")
-    write_job(out, found, index, accuracy)
+    write_job(out, found, index, accuracy, page_frame(ink))
     talk_written(out)
     if accuracy is not None:
         print_accuracy(accuracy)

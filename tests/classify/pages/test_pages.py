@@ -2,9 +2,11 @@
 
 import base64
 import builtins
+import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.metadata import version
 
 import imagecodecs
 import numpy as np
@@ -62,7 +64,7 @@ def test_images_that_changed_since_they_were_compared_are_told(tmp_path):
 class Tags(HTMLParser):
     """Names of all tags, and those that are left open or closed unopened."""
 
-    VOID = frozenset({"meta", "link", "img", "br"})
+    VOID = frozenset({"meta", "link", "img", "br", "wbr", "input"})
 
     def __init__(self):
         super().__init__()
@@ -93,18 +95,24 @@ def test_labels_cannot_speak_as_the_page(tmp_path):
     assert comparison.indexes[0].flips
     tags = read_tags(page)
     assert (tags.open, tags.wrong) == ([], [])
-    assert "script" not in tags.names
+    assert tags.names.count("script") == 1  # the page's own, by which its tables are sorted
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert set(re.findall(r'<img src="(data:|[^"]*)', page)) == {"data:"}
 
 
+def without_figures(page):
+    """A page without the cells that draw what others say."""
+    return re.sub(r'<td class="plot[^>]*>.*?</td>', "", page)
+
+
 def test_every_flip_and_every_judgement_is_there(tmp_path):
     page, comparison = make(tmp_path, IMAGES, CODES)
-    report = comparison.indexes[0]
+    report, page = comparison.indexes[0], without_figures(page)
     assert "There are no pictures" not in page
     assert f"<td>{show_bytes(report.bytes)}</td>" in page
-    assert page.count('<details class="flip">') == len(report.flips)
-    assert page.count("<img ") == len(report.flips) * 11
+    cards = re.findall(r'<li class="flip".*?</ul>\s*</li>', page, re.DOTALL)
+    assert len(cards) == len(report.flips)
+    assert {card.count("<img ") for card in cards} == {11}
     for band in report.judgement.confidence:
         assert f'<th scope="row">{band.low:.2f}</th><td>{band.images}</td><td>{band.accuracy.value:.4f}</td>' in page
     for row in report.coverage:
@@ -130,8 +138,8 @@ def test_classes_have_their_names_in_every_table(tmp_path):
 def test_same_comparison_gives_the_same_bytes(tmp_path):
     page, comparison = make(tmp_path, IMAGES, CODES)
     inputs, indexes = find_inputs([str(tmp_path / "test.parquet")]), [open_index(tmp_path / "rough.knn")]
-    write_comparison(tmp_path / "again.html", comparison, inputs, indexes, Rule())
-    assert (tmp_path / "again.html").read_text() == page
+    write_comparison(tmp_path / "page.html", comparison, inputs, indexes, Rule())
+    assert (tmp_path / "page.html").read_text() == page
 
 
 def test_vectors_that_are_no_pictures_have_none(tmp_path):
@@ -186,7 +194,7 @@ def test_numbers_have_no_better_or_worse(tmp_path):
     )
     write_comparison(tmp_path / "page.html", comparison, inputs, indexes, Rule())
     page = (tmp_path / "page.html").read_text()
-    assert page.count('<details class="flip">') == len(report.flips)
+    assert page.count('<li class="flip"') == len(report.flips)
     assert not re.search("for the (worse|better)|wrong either way|accuracy", page)
     assert f"R² {report.accuracy:.4f}, a mean absolute error of {report.mean_absolute_error:.4g}." in page
     assert '<th scope="col">R²</th>' in page
@@ -223,12 +231,12 @@ def test_suspects_have_their_pictures_neighbours_and_equal_images(tmp_path):
     page = (tmp_path / "page.html").read_text()
     tags = read_tags(page)
     assert (tags.open, tags.wrong) == ([], [])
-    assert page.count('<details class="suspect">') == 3
+    assert page.count('<li class="suspect"') == 3
     assert page.count("<img ") == sum(1 + 4 + len(suspect.equal) for suspect in found.cases[:3])
     assert [suspect.label for suspect in found.suspects].count("<other>") == 1  # and it has no card of its own
     pair = found.cases[0]
     assert page.count(f"its equal, <bdi>{pair.equal[0].id}</bdi>, is <bdi>&lt;") == 1
-    assert f"<bdi>{pair.id}</bdi> is stored as <strong>&lt;" in page
+    assert re.search(rf"<bdi>{pair.id}</bdi></h3>.*?stored as <strong>&lt;", page, re.DOTALL)
     assert {pair.label, pair.equal[0].label} == {f"<{CODES[0]}>", "<other>"}
     assert {"array#0", "array#100"} == {pair.id, pair.equal[0].id}
     assert f"The first 3 of {len(found.cases)} are shown" in page
@@ -250,7 +258,7 @@ def test_suspects_command_writes_the_page_and_the_table(tmp_path, invoke):
     done = invoke("suspects", tmp_path / "x.knn", "--top", "2", "--report", tmp_path / "s.html")
     assert (done.code, done.stderr) == (0, f"{tmp_path / 's.html'}: written\n")
     assert "neighbours say" in done.stdout
-    assert (tmp_path / "s.html").read_text().count('<details class="suspect">') == 2
+    assert (tmp_path / "s.html").read_text().count('<li class="suspect"') == 2
 
 
 @pytest.fixture
@@ -298,3 +306,78 @@ def test_a_picture_within_a_page_is_black_where_the_file_is_0():
     kind, data = thumbnail(pixels, (0, 16), "digit").source.split(",")
     assert kind == "data:image/png;base64"
     np.testing.assert_array_equal(imagecodecs.png_decode(base64.b64decode(data)), [[0, 128], [255, 255]])
+
+
+def test_a_large_picture_is_made_smaller():
+    pixels = np.kron(np.array([[0, 200], [255, 40]], np.uint8), np.ones((150, 100), np.uint8))
+    grey = imagecodecs.png_decode(base64.b64decode(thumbnail(pixels, (0, 255), "x").source.split(",")[1]))
+    assert grey.shape == (96, 64)
+    assert grey[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [0, 200, 255, 40]
+
+
+def test_a_page_of_200_cards_with_large_pictures_is_small(tmp_path):
+    noise = RNG.integers(0, 256, (210, 128, 128), dtype=np.uint8)
+    index_arrays(noise, np.arange(210) % 5, tmp_path / "x.knn")
+    index = open_index(tmp_path / "x.knn")
+    found = find_suspects(index, k=5)
+    assert len(found.cases) > 150
+    write_suspects(tmp_path / "page.html", found, index, 200)
+    assert (tmp_path / "page.html").stat().st_size < 5e6
+
+
+def test_pages_of_one_folder_link_each_other(tmp_path):
+    index_arrays(IMAGES[:100], CODES[:100], tmp_path / "<&>.knn")
+    index = open_index(tmp_path / "<&>.knn")
+    found = find_suspects(index, k=4)
+    first, second = tmp_path / "a.html", tmp_path / "b #1?.html"
+    (tmp_path / "other.html").write_text("<title>not ours</title>")
+    write_suspects(first, found, index, 1)
+    assert 'class="links"' not in first.read_text()
+    write_suspects(second, found, index, 1)
+    write_suspects(first, found, index, 1)
+    for page, other in ((first, "./b%20%231%3F.html"), (second, "./a.html")):
+        (links,) = re.findall(r'<nav class="links".*?</nav>', page.read_text(), re.DOTALL)
+        assert re.findall(r'href="([^"]*)"', links) == [other]
+        assert links.count("Suspects of ") == 2
+        assert "<&>" not in links
+        assert links.count('aria-current="page"') == 1
+    assert not re.search(r'(href|src)="(/|file:|https?:)', first.read_text())
+
+
+def test_a_page_tells_what_it_was_made_from_and_how(tmp_path, invoke):
+    index_arrays(IMAGES[:100], CODES[:100], tmp_path / "x.knn")
+    assert invoke("suspects", "x.knn", "--k", 4, "--ink", "dark", "--report", "a b.html").code == 0
+    page = (tmp_path / "a b.html").read_text()
+    assert "<code>knnvote suspects x.knn --k 4 --ink dark --report &#39;a b.html&#39;</code>" in page
+    digest = open_index(tmp_path / "x.knn").manifest.data_sha256
+    assert f"<dd>x.knn: 100 images, exact, l2, data {digest[:12]}</dd>" in page
+    assert f"<dd>knnvote {version('knnvote')}</dd>" in page
+    assert '<body class="dark-ink">' in page
+    assert invoke("suspects", "x.knn", "--k", 4, "--report", "a b.html").code == 0
+    assert '<body class="dark-ink">' not in (tmp_path / "a b.html").read_text()
+    done = invoke("suspects", "x.knn", "--ink", "dark")
+    assert (done.code, done.stdout) == (2, "")
+    assert "--ink is of the page: give one with --report" in done.stderr
+
+
+def test_the_script_of_a_page_is_the_one_that_it_allows(tmp_path):
+    page, _ = make(tmp_path, IMAGES, CODES)
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    (allowed,) = re.findall(r"script-src 'sha256-([^']*)'", page)
+    assert base64.b64decode(allowed) == hashlib.sha256(script.encode()).digest()
+
+
+def test_a_confusion_has_images_that_are_confused(tmp_path):
+    page, comparison = make(tmp_path, IMAGES, CODES)
+    ((pair, _), *_) = comparison.indexes[0].judgement.commonest_confusions
+    answer = Classifier(open_index(tmp_path / "rough.knn"), Rule())(IMAGES[200:])
+    rows = [
+        row
+        for row, (label, true) in enumerate(zip(answer.prediction.to_pylist(), CODES[200:], strict=True))
+        if (true, label) == (pair.truth, pair.label)
+    ]
+    assert len(rows) == pair.images
+    head = f'<li><strong>{pair.truth}</strong> taken for <strong class="worse">{pair.label}</strong>: '
+    (card,) = re.findall(rf"{re.escape(head)}.*?</ul>", page, re.DOTALL)
+    assert [int(row) for row in re.findall(r"row (\d+), like", card)] == rows[:4]
+    assert card.count("<img ") == 2 * len(rows[:4])

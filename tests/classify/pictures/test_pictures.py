@@ -76,6 +76,16 @@ def test_the_grid_holds_the_pixels_and_labels_of_the_file(digits_folder):
     assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 5)
 
 
+def test_ink_on_paper_is_dark(digits_folder, tmp_path, invoke):
+    shown, _ = selected(digits_folder / "test.parquet")
+    assert {axes.images[0].get_cmap().name for axes in draw_grid(shown, 5, ink="dark").axes} == {"gray_r"}
+    for ink in ("light", "dark"):
+        asked = ("show", digits_folder / "test.parquet", "--grid", "1x1", "--ink", ink, "--out", f"{ink}.png")
+        assert invoke(*asked).code == 0
+    light, dark = (imagecodecs.imread(tmp_path / f"{ink}.png")[..., :3].astype(int) for ink in ("light", "dark"))
+    assert dark.mean() > light.mean()  # of a digit most pixels are 0
+
+
 def test_images_without_labels_are_named_by_their_rows_through_all_files(tmp_path):
     images = np.arange(3 * 12, dtype=np.uint8).reshape(3, 4, 3)
     for name in "ab":
@@ -206,6 +216,7 @@ def test_errors_show_the_voters_of_the_job_and_who_outvoted_the_truth(digits_fol
             assert axes.get_title() == f"{cross}{voter['label']}\n{voter['distance']:.4g}"
             np.testing.assert_array_equal(axes.images[0].get_array().ravel(), index.vectors[voter["row"]])
             assert (axes.spines["top"].get_linewidth() > 1) == bool(cross)
+    assert {axes.images[0].get_cmap().name for axes in draw_errors(shown, ink="dark").axes} == {"gray_r"}
 
 
 def test_more_errors_than_rows_of_the_grid_are_told(digits_folder, exact_index, job, wrong, invoke):
@@ -325,6 +336,26 @@ def test_the_regions_are_the_votes_of_neighbours_in_the_plane(exact_index):
     assert (found.points < (right, top)).all()
 
 
+def test_the_map_says_how_much_of_the_classes_it_shows(tmp_path):
+    rng = np.random.default_rng(0)
+    codes = np.arange(360) % 36
+    middles = rng.normal(size=(36, 2)) * 20
+    told = {}
+    for name, noise in (("apart", 0.1), ("mixed", 500.0)):
+        images = np.zeros((360, 1, 8), np.float32)
+        images[:, 0, :2] = middles[codes] + rng.normal(size=(360, 2)) * noise
+        index_arrays(images, [f"class {code}" for code in codes], tmp_path / f"{name}.knn")
+        figure = draw_map(open_index(tmp_path / f"{name}.knn"), k=5)
+        told[name] = int(
+            re.search(r"(\d+)% of the images lie in a region of their own class", figure.get_supxlabel())[1]
+        )
+        legend = figure.axes[0].get_legend()
+        assert len(legend.get_texts()) == 36
+        assert legend.get_window_extent().y1 < figure.bbox.y1
+    assert told["apart"] > 90
+    assert told["mixed"] < 50
+
+
 def test_regression_has_no_map(tmp_path, invoke):
     images = np.random.default_rng(0).integers(0, 255, (20, 4, 4), np.uint8)
     index_arrays(images, np.arange(20) / 2, tmp_path / "x.knn", is_regression=True)
@@ -347,7 +378,7 @@ def test_hundreds_of_classes_of_any_name_are_mapped(tmp_path):
     figure = draw_map(open_index(tmp_path / "x.knn"), k=3, weights="distance")
     save(figure, tmp_path / "x.png")
     named = len(figure.axes[0].texts)
-    assert 0 < named <= 30
+    assert 0 < named <= 60
     assert f"{named} of 200 classes, those with room for it, are named" in figure.get_supxlabel()
 
 
