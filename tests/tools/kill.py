@@ -341,7 +341,7 @@ def strace(arguments: Sequence[str], log: Path, options: Sequence[str]) -> int:
 
 
 def unsynced(calls: Sequence[Call]) -> list[str]:
-    """Changes that a power cut could undo: what was not synced before its rename, or its folder after it was made."""
+    """Changes that a power cut could undo: what was not synced before it is named, or its folder after it was made."""
 
     def is_synced(path: Path, among: Sequence[Call]) -> bool:
         return any(call.name in SYNCS and f"<{path}>" in call.text for call in among)
@@ -349,7 +349,7 @@ def unsynced(calls: Sequence[Call]) -> list[str]:
     found = []
     for i, call in enumerate(calls):
         paths = [Path(path) for path in re.findall(r'"([^"]*)"', call.text)]
-        if not re.match("rename|mkdir", call.name) or not call.text.endswith("= 0"):
+        if not re.match("rename|link|mkdir", call.name) or not call.text.endswith("= 0"):
             continue
         if len(paths) == 2 and not is_synced(paths[0], calls[:i]):
             found.append(f"{paths[1]} has its name before it is synced")
