@@ -27,7 +27,7 @@
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
 #define VISIBLE extern "C" __attribute__((visibility("default")))
-#define EXPORT(name) VISIBLE void JOIN(name, VARIANT)
+#define EXPORT(name) VISIBLE int JOIN(name, VARIANT)  // which is 0 where memory is too little, and nothing is done
 
 namespace {
 
@@ -415,6 +415,7 @@ EXPORT(distances)(const void *xq, const double *squares, long nq, const void *x,
             D[i * m + j] = row < 0 ? INFINITY : vectors.distance(q, vectors.at(row));
         }
     }
+    return 1;
 }
 
 namespace {
@@ -460,6 +461,7 @@ EXPORT(nearest)(const uint8_t *first, long p, long n, const int8_t *codes, long 
     long width = p / 4 * WORDS;
     int32_t *room_of_words = (int32_t *)malloc(Q * width * 4), begin[Q];
     const int32_t *words[Q];
+    if (!room_of_words) return 0;
     for (long i = 0; i < nq;) {
         int together = !lists && i + Q <= nq ? Q : 1;
         Least<int32_t> least[Q];
@@ -482,6 +484,7 @@ EXPORT(nearest)(const uint8_t *first, long p, long n, const int8_t *codes, long 
         i += together;
     }
     free(room_of_words);
+    return 1;
 }
 
 namespace {
@@ -558,6 +561,8 @@ EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const do
     Found<double> *found = (Found<double> *)room;
     Distance lowest = lowest_for(metric, type);
     float *floats = lowest ? (float *)malloc(nq * d * 4 + 4) : nullptr;
+    auto release = [&] { free(words), free(scans), free(waiting), free(floats); };
+    if (!words || !scans || !waiting || (lowest && !floats)) return release(), 0;
     for (long i = 0; i < nq; i++) {
         prepare(codes + i * p, p, words + i * width);
         scans[i] = {words + i * width,      beginning(codes + i * p, p), nextafterf(float(2 * rest[i]), INFINITY), 0, 0,
@@ -629,7 +634,8 @@ EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const do
             I[i * k + j] = j < least.held ? least.found[j].row : -1;
         }
     }
-    free(words), free(scans), free(waiting), free(floats);
+    release();
+    return 1;
 }
 
 #if defined(__AVX2__)

@@ -108,6 +108,11 @@ def _functions(library: Any, name: str) -> Kernel:
     functions = []
     for function, arguments in _ARGUMENTS.items():
         found = getattr(library, f"{function}_{name}")
-        found.argtypes, found.restype = arguments, None
+        found.argtypes, found.errcheck = arguments, _check_memory
         functions.append(found)
     return Kernel(name, *functions)
+
+
+def _check_memory(was_enough: int, *_call: Any) -> None:
+    if not was_enough:
+        raise MemoryError("the kernel of the search found no memory for its queries")
