@@ -21,6 +21,7 @@ from .labels import common_label_type, like_known, read_ids, show_class, true_la
 
 FIX = "fix"  # a column to be filled in by who looks: the right label, be it the present one
 _LABEL = "label"
+_TO_FILL_IN = ((FIX,), ("why", _LABEL))  # columns that tell lists to be filled in, the last of which is to be
 _BATCH = 1 << 16
 _SHOWN = 5  # classes in a message
 
@@ -38,9 +39,11 @@ def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedAr
     """
 
     def choose(names: Sequence[str]) -> None:
-        if FIX in names and id_column is None:
+        told = _told_to_fill_in(names)
+        if told and id_column is None:
+            columns = f"{'a column' if len(told) == 1 else 'columns'} {' and '.join(map(repr, told))}"
             raise ImageFileError(
-                f"it has a column {FIX!r}, as lists to be filled in have, of which few rows may be meant: "
+                f"it has {columns}, as lists to be filled in have, of which few rows may be meant: "
                 f"give a file of these, or name its column of ids with {param('id_column')} if all rows are meant"
             )
 
@@ -49,7 +52,7 @@ def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedAr
 
 
 def read_reviewed(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArray:
-    """Ids, as strings, of what a person has looked at: all of a file but rows whose column ``fix`` is there and empty.
+    """Ids, as strings, of what a person has looked at: all of a file but, of a list to be filled in, rows that are not.
 
     Args:
         inputs: as of `read_id_column`.
@@ -60,10 +63,15 @@ def read_reviewed(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArr
     """
     chunks = []
     for source in find_inputs(inputs):
-        for table in _read(source, id_column, lambda names: FIX if FIX in names else None):
+        for table in _read(source, id_column, lambda names: next(reversed(_told_to_fill_in(names)), None)):
             seen = table.filter(table["value"].is_valid()) if "value" in table.column_names else table
             chunks += seen["id"].chunks
     return pa.chunked_array(chunks, pa.string())
+
+
+def _told_to_fill_in(names: Sequence[str]) -> tuple[str, ...]:
+    """The columns that tell that a file of some columns is a list to be filled in, if it is."""
+    return next((told for told in _TO_FILL_IN if {*told} <= {*names}), ())
 
 
 def read_fixes(inputs: Inputs, *, id_column: str | None = None, label_column: str | None = None) -> pa.Table:
