@@ -327,26 +327,33 @@ def _columns(rows: RowFile, label_column: str | None, id_column: str | None) -> 
 
 
 def _without_blanks(labels: pa.Array) -> pa.Array:
-    """Labels (n,) with null for blank texts, as programs write what is not filled in."""
+    """Labels (n,) with null for blank texts and NaN, as programs write what is not filled in."""
+    if pa.types.is_floating(labels.type):
+        return pc.if_else(pc.is_nan(labels), pa.scalar(None, labels.type), labels)
     if not (pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type)):
         return labels
     return pc.if_else(pc.equal(pc.utf8_trim_whitespace(labels), ""), pa.scalar(None, labels.type), labels)
 
 
 def _once(shown: str, keys: pa.Array, labels: pa.Array) -> pa.Array:
-    """The places of the first of each key.
+    """The places of each key: of the first that has a label, or else of the first.
 
     Raises:
         ImageFileError: one has two labels.
     """
+    places, values = np.arange(len(keys)), labels.to_pylist()
+    has_label = labels.is_valid().to_numpy(zero_copy_only=False)
     first: dict[str, int] = {}
-    values = labels.to_pylist()
-    for place, key in enumerate(keys.to_pylist()):
+    texts = keys.to_pylist()
+    for place in places[has_label].tolist():
+        key = texts[place]
         before = first.setdefault(key, place)
         if values[before] != values[place]:
             raise ImageFileError(
                 f"{shown}: {key!r} has two labels, {values[before]} and {values[place]}: leave in the right one"
             )
-    if len(first) < len(keys):
-        warn(f"{shown}: {len(keys) - len(first):,} of {len(keys):,} rows repeat a key with the same label")
-    return pa.array(list(first.values()), pa.int64())
+    if repeated := int(has_label.sum()) - len(first):
+        warn(f"{shown}: {repeated:,} of {len(keys):,} rows repeat a key with the same label")
+    for place in places[~has_label].tolist():
+        first.setdefault(texts[place], place)
+    return pa.array(sorted(first.values()), pa.int64())

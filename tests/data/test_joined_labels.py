@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from knnvote import compare, index_files, join_labels, open_index
+from knnvote import TrainingOptions, compare, index_files, join_labels, open_index
 from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.inputs import find_inputs, tell_unused_labels
 from knnvote.data.tables import image_table, write_table
@@ -160,6 +160,30 @@ def test_rows_that_repeat_a_key_with_its_label_are_told(here):
         inputs = join_labels("in", "labels.csv")
     index_files(inputs, here / "x.knn")
     assert stored("x.knn") == dict(zip(PATHS, LABELS, strict=True))
+
+
+@pytest.mark.parametrize(
+    "labels", [pa.array([None, 1, 2, None, 1, 0]), pa.array([np.nan, 1, 2, None, 1, 0]), ["", "x", "y", " ", "x", "z"]]
+)
+def test_a_blank_row_is_no_second_label_of_its_key(here, labels):
+    keys = ["rows.parquet#4", "rows.parquet#4", "rows.parquet#2", "rows.parquet#3", "rows.parquet#4", "rows.parquet#3"]
+    pq.write_table(
+        pa.table(
+            {
+                "id": [*keys, "rows.parquet#2"],
+                "label": pa.concat_arrays([pa.array(labels), pa.array(labels).slice(0, 1)]),
+            }
+        ),
+        "labels.parquet",
+    )
+    with pytest.warns(UserWarning, match="labels.parquet: 1 of 7 rows repeat a key with the same label"):
+        inputs = join_labels("rows.parquet", "labels.parquet")
+    index_files(inputs, here / "x.knn", training=TrainingOptions(skip_bad=True), tell=print)
+    filled = pa.array(labels).to_pylist()
+    assert stored("x.knn") == {"rows.parquet#2": filled[2], "rows.parquet#3": filled[5], "rows.parquet#4": filled[1]}
+    pq.write_table(pa.table({"id": ["a", "a", "a"], "label": pa.array(labels).take([0, 1, 2])}), "labels.parquet")
+    with pytest.raises(ImageFileError, match=r"'a' has two labels, [1x].* and [2y].*: leave in the right one"):
+        join_labels("rows.parquet", "labels.parquet")
 
 
 def test_the_name_of_two_files_is_no_key(here):
