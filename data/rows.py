@@ -36,7 +36,7 @@ class RowSource(Location):
     """
 
     inner: str = field(default="", kw_only=True)
-    told: tuple[tuple[str, int | str], ...] = field(default=(), kw_only=True)
+    told: tuple[tuple[str, int | float | str], ...] = field(default=(), kw_only=True)
     only: str | None = field(default=None, kw_only=True)
     beside: Location | None = field(default=None, kw_only=True)
 
@@ -182,6 +182,10 @@ class RowFile(ABC):
         except ImageFileError as error:
             raise ImageFileError(f"{self.source}: {error.marked}") from error
         return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+    def cells(self, _column: str) -> pa.Array | None:
+        """(n,) a column as people wrote it, in strings; None where the file itself has types."""
+        return None
 
     def take(
         self, wanted: NDArray[np.int64], columns: Sequence[str], batch_size: int

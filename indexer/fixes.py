@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,18 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from knnvote.data.columns import check_text, is_string
+from knnvote.data.containers.joined import LabelTable
 from knnvote.data.convert.ids import USUAL_NAME, holds_text, read_text_columns
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, find_inputs
 
 from .index import Index
-from .labels import common_label_type, like_known, read_ids, show_class, true_labels
+from .labels import common_label_type, kind_of_labels, like_known, read_ids, show_class, true_labels
 
 FIX = "fix"  # a column to be filled in by who looks: the right label, be it the present one
 _LABEL = "label"
+_TO_FILL_IN = ((FIX,), ("why", _LABEL))  # columns that tell lists to be filled in, the last of which is to be
 _BATCH = 1 << 16
 _SHOWN = 5  # classes in a message
 
@@ -38,9 +41,11 @@ def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedAr
     """
 
     def choose(names: Sequence[str]) -> None:
-        if FIX in names and id_column is None:
+        told = _told_to_fill_in(names)
+        if told and id_column is None:
+            columns = f"{'a column' if len(told) == 1 else 'columns'} {' and '.join(map(repr, told))}"
             raise ImageFileError(
-                f"it has a column {FIX!r}, as lists to be filled in have, of which few rows may be meant: "
+                f"it has {columns}, as lists to be filled in have, of which few rows may be meant: "
                 f"give a file of these, or name its column of ids with {param('id_column')} if all rows are meant"
             )
 
@@ -49,7 +54,7 @@ def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedAr
 
 
 def read_reviewed(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArray:
-    """Ids, as strings, of what a person has looked at: all of a file but rows whose column ``fix`` is there and empty.
+    """Ids, as strings, of what a person has looked at: all of a file but, of a list to be filled in, rows that are not.
 
     Args:
         inputs: as of `read_id_column`.
@@ -60,10 +65,15 @@ def read_reviewed(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArr
     """
     chunks = []
     for source in find_inputs(inputs):
-        for table in _read(source, id_column, lambda names: FIX if FIX in names else None):
+        for table in _read(source, id_column, lambda names: next(reversed(_told_to_fill_in(names)), None)):
             seen = table.filter(table["value"].is_valid()) if "value" in table.column_names else table
             chunks += seen["id"].chunks
     return pa.chunked_array(chunks, pa.string())
+
+
+def _told_to_fill_in(names: Sequence[str]) -> tuple[str, ...]:
+    """The columns that tell that a file of some columns is a list to be filled in, if it is."""
+    return next((told for told in _TO_FILL_IN if {*told} <= {*names}), ())
 
 
 def read_fixes(inputs: Inputs, *, id_column: str | None = None, label_column: str | None = None) -> pa.Table:
@@ -218,27 +228,78 @@ def _refuse_unlike(index: Index, fixes: pa.Table) -> None:
 def _like_stored(index: Index, given: pa.Array) -> pa.Array:
     """Labels (m,) in the type of the stored ones, or in a wider one that new classes need."""
     like, names = index.labels.type, index.manifest.class_names
-    if is_string(given.type) and (names is not None or not is_string(like)):
-        coded, texts = given.dictionary_encode(), LabelTexts(index)
-        read = [texts.read(text) for text in coded.dictionary.to_pylist()]
-        values = [read[place] for place in coded.indices.to_pylist()]
-    else:
-        try:
-            values = true_labels(given, like)
-        except KnnvoteError as error:
-            raise KnnvoteError(
-                f"the labels to give to images of {index.path} are {error.marked}; nothing was changed: "
-                "give labels of the kind that is stored"
-            ) from error
+    if is_string(given.type):
+        return LabelTexts(index).read_all(given)
+    try:
+        values = true_labels(given, like)
+    except KnnvoteError as error:
+        raise KnnvoteError(
+            f"the labels to give to images of {index.path} are {error.marked}; nothing was changed: "
+            "give labels of the kind that is stored"
+        ) from error
     outside = next((value for value in values if names is not None and not 0 <= value < len(names)), None)
     if outside is not None:
         raise no_class(index, outside)
+    return _typed(index, values)
+
+
+def _typed(index: Index, values: list[Any]) -> pa.Array:
+    """Labels (m,) in the type of the stored ones, or in a wider one that new classes need."""
+    like = index.labels.type
     for kind in (like, common_label_type([like, pa.int64()]) or like):
         try:
             return pa.array(values, kind)
         except (OverflowError, pa.ArrowInvalid):
             continue
     raise KnnvoteError(f"a label does not fit the {like} of {index.path}; nothing was changed: give smaller numbers")
+
+
+def read_as_stored(index: Index, inputs: Sequence[InputFile], label_column: str | None) -> list[InputFile]:
+    """Inputs whose labels, where people wrote them, in a table of text or as names of folders, are read as fixes are.
+
+    Labels that are of the kind of the stored ones already are left as they are, and so are those to which a file gives
+    a type.
+
+    Args:
+        index: an opened one.
+        inputs: of labelled images.
+        label_column: the one that is named; what folders say of others is no label.
+
+    Raises:
+        KnnvoteError: a label is none of the index.
+    """
+    texts, like = LabelTexts(index), index.labels.type
+
+    def read(shown: str, written: pa.Array) -> pa.Array:
+        written, bare = written.cast(pa.string()), pc.utf8_trim_whitespace(written.cast(pa.string()))
+        if is_string(like):  # whose classes may have spaces around them
+            bare = pc.if_else(pc.is_in(written, value_set=index.labels.unique().cast(pa.string())), written, bare)
+        try:
+            return texts.read_all(bare)
+        except KnnvoteError as error:
+            raise KnnvoteError(f"{shown}: {error.marked}") from error
+
+    def of_table(table: LabelTable) -> LabelTable:
+        is_like = kind_of_labels(table.labels.type) == kind_of_labels(like) and not is_string(like)
+        return table if is_like or table.texts is None else replace(table, labels=read(table.shown, table.texts))
+
+    def of_folder(source: InputFile, name: str, value: Any) -> Any:
+        if label_column not in {None, name} or kind_of_labels(pa.scalar(value).type) == kind_of_labels(like):
+            return value
+        try:
+            return read(source.shown, pa.array([str(value)]))[0].as_py()
+        except KnnvoteError:
+            if source.is_image_folder:
+                raise
+            return value  # for a file's own column counts before its folder's; where it has none, that is refused
+
+    tables = {table: of_table(table) for source in inputs if (table := source.labels) is not None}
+    return [
+        replace(source, told=tuple((name, of_folder(source, name, value)) for name, value in source.told))
+        if source.labels is None
+        else replace(source, labels=tables[source.labels])
+        for source in inputs
+    ]
 
 
 class LabelTexts:
@@ -276,6 +337,17 @@ class LabelTexts:
         if not found:
             raise no_class(self._index, text)
         return found.pop()
+
+    def read_all(self, texts: pa.Array) -> pa.Array:
+        """The labels (m,) that texts (m,) say, in the type of the stored ones or a wider one; null where a text is.
+
+        Raises:
+            KnnvoteError: as of `read`, or a number is too large.
+        """
+        coded = texts.dictionary_encode()
+        read = [self.read(text) for text in coded.dictionary.to_pylist()]
+        places = coded.indices.to_pylist()
+        return _typed(self._index, [None if place is None else read[place] for place in places])
 
     def _write(self, label: Any) -> str:
         name = self._names[label] if self._names else None

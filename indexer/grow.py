@@ -27,7 +27,7 @@ from knnvote.data.progress import stage
 from knnvote.data.vectors import common_type, smallest_type
 
 from .build import IndexOptions, Tune, build, renew_labels
-from .fixes import change_labels, fixes_of
+from .fixes import change_labels, fixes_of, read_as_stored
 from .folder.generations import LOCK, remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
@@ -66,8 +66,7 @@ def add_files(
         How many images were added.
 
     Raises:
-        KnnvoteError: a file does not fit, ids of its images are stored already, or the index was tuned and no tuning is
-            given; nothing is changed.
+        KnnvoteError: a file or label does not fit, ids are stored already, or tuning is needed; nothing is changed.
 
     Example:
         >>> from knnvote import add_files, open_index
@@ -81,6 +80,7 @@ def add_files(
     refuse_splits(sources)
     with _claimed(local_path(path), tuning) as index:
         options = _like_stored(index, training or TrainingOptions())
+        sources = read_as_stored(index, sources, options.label_column)
         stored = _training_set(index)
         with stage("reading", partial(count_rows, sources), progress=progress) as advance:
             found = read_training_set(sources, options, metric=index.metric, stored=stored, progress=advance, tell=tell)

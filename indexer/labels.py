@@ -260,7 +260,7 @@ def true_labels(
     column = _plain(column)
     if known is not None and is_string(column.type):
         return _by_name(column.to_pylist(), known)
-    if _kind(column.type) != _kind(like):
+    if kind_of_labels(column.type) != kind_of_labels(like):
         raise KnnvoteError(f"{column.type}, and those to compare with are {like}")
     values = _numbers_or_text(column, like)
     if names is not None:
@@ -293,7 +293,7 @@ def _numbers_or_text(column: pa.Array, like: pa.DataType) -> list[Any]:
     return [None if value is None else int(value) for value in values]
 
 
-def _kind(type_: pa.DataType) -> str:
+def kind_of_labels(type_: pa.DataType) -> str:
     """Labels of one kind can be equal, whatever their width."""
     if pt.is_integer(type_) or pt.is_floating(type_):
         return "number"

@@ -6,14 +6,17 @@ import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+import pyarrow as pa
 from pyarrow import fs as pafs
 
 from knnvote.data.convert.arrays import read_headers
 from knnvote.data.convert.convert import convert
+from knnvote.data.convert.ids import read_cells
 from knnvote.data.errors import ImageFileError, KnnvoteError, spelled, warn
 from knnvote.data.locations import Location, hash_stream, local_state
 from knnvote.data.rows import RowSource
@@ -28,8 +31,15 @@ _ENDING = re.compile(rf"({_TEXT}|\.(npy|npz))?(\.gz)?$", re.IGNORECASE)
 _made: dict[tuple[object, ...], Path] = {}
 
 
+@dataclass(frozen=True)
 class ConvertedRows(ParquetRows):
-    """A file of IDX, NPY, NPZ, CSV or JSON lines as the Parquet file that `convert` makes of it."""
+    """A file of IDX, NPY, NPZ, CSV or JSON lines as the Parquet file that `convert` makes of it.
+
+    Attributes:
+        origin: the file itself.
+    """
+
+    origin: Path = field(kw_only=True)
 
     @classmethod
     @contextmanager
@@ -41,7 +51,7 @@ class ConvertedRows(ParquetRows):
         """
         made = Location(pafs.LocalFileSystem(), str(_convert(source)), source.shown)
         with ParquetRows.open(made) as rows:
-            yield cls(rows.source, rows.file)
+            yield cls(rows.source, rows.file, origin=Path(source.path))
 
     @classmethod
     def mark(cls, source: RowSource) -> dict[str, Any]:
@@ -62,6 +72,10 @@ class ConvertedRows(ParquetRows):
             return super().state(source)
         with source.errors_told():
             return (*super().state(source), *local_state(Path(source.beside.path).stat()))
+
+    def cells(self, column: str) -> pa.Array | None:
+        """As `RowFile.cells`, of CSV."""
+        return read_cells(self.origin, self.schema.names.index(column))
 
 
 def is_convertible(name: str) -> bool:

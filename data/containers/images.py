@@ -62,7 +62,7 @@ class ImageRows(RowFile):
 
     files: tuple[_Listed, ...]
     paths: tuple[str, ...]
-    told: tuple[tuple[str, int | str], ...]
+    told: tuple[tuple[str, int | float | str], ...]
 
     @classmethod
     @contextmanager
@@ -105,7 +105,7 @@ class ImageRows(RowFile):
     @property
     def schema(self) -> pa.Schema:
         """Bytes, path, and what names of folders tell."""
-        told = [(name, pa.string() if isinstance(value, str) else pa.int64()) for name, value in self.told]
+        told = [(name, pa.scalar(value).type) for name, value in self.told]
         return pa.schema([(IMAGE, pa.binary()), (FILE, pa.string()), *told], ENCODED)
 
     @property

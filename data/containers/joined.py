@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from knnvote.data.columns import is_binary, is_usual_label
+from knnvote.data.columns import is_binary, is_string, is_usual_label
 from knnvote.data.errors import ImageFileError, param, warn
 from knnvote.data.rows import RowFile, RowSource
 
@@ -29,6 +29,7 @@ class LabelTable:
         label_column: its column of labels.
         keys: (n,) strings, each once.
         labels: (n,) of any type.
+        texts: (n,) the same as people wrote them, in strings; None where the file itself has types.
         by_name: place of the key whose last part each name is; -1 where several have it.
         rows_column: column of the rows whose values are keys; None for that of the key column's name, where rows have
             one, or else what they are known by.
@@ -40,6 +41,7 @@ class LabelTable:
     label_column: str
     keys: pa.Array
     labels: pa.Array
+    texts: pa.Array | None
     by_name: dict[str, int]
     rows_column: str | None = None
     taken: dict[int, str] = field(default_factory=dict)
@@ -69,12 +71,16 @@ class LabelTable:
             raise ImageFileError(f"{shown}, column {key_column!r}: {keys.null_count:,} ids are missing: fill them in")
         labels = _without_blanks(found[label_column].combine_chunks())
         kept = _once(shown, keys, labels)
-        keys, labels = keys.take(kept), labels.take(kept)
+        keys, labels, texts = keys.take(kept), labels.take(kept), rows.cells(label_column)
+        if texts is not None:
+            texts = _without_blanks(texts.take(kept))
+        elif is_string(labels.type) or pa.types.is_null(labels.type):
+            texts = labels.cast(pa.string())
         by_name: dict[str, int] = {}
         for place, key in enumerate(keys.to_pylist()):
             name = PurePosixPath(key).name
             by_name[name] = -1 if name in by_name else place
-        return cls(shown, key_column, label_column, keys, labels, by_name, rows_column)
+        return cls(shown, key_column, label_column, keys, labels, texts, by_name, rows_column)
 
     def find(self, ids: pa.Array, *, are_paths: bool) -> pa.Array:
         """(n,) the labels of rows with some ids; null where there is none.
@@ -227,12 +233,12 @@ class FolderLabelRows(LabelledRows):
     """
 
     name: str
-    value: int | str
+    value: int | float | str
 
     @property
     def label(self) -> pa.Field:
         """Of one value."""
-        return pa.field(self.name, pa.string() if isinstance(self.value, str) else pa.int64())
+        return pa.field(self.name, pa.scalar(self.value).type)
 
     @property
     def of_folders(self) -> tuple[str, ...]:
@@ -327,26 +333,35 @@ def _columns(rows: RowFile, label_column: str | None, id_column: str | None) -> 
 
 
 def _without_blanks(labels: pa.Array) -> pa.Array:
-    """Labels (n,) with null for blank texts, as programs write what is not filled in."""
-    if not (pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type)):
+    """Labels (n,) with null for blank texts and NaN, as programs write what is not filled in."""
+    if pa.types.is_dictionary(labels.type):
+        labels = labels.cast(labels.type.value_type)
+    if pa.types.is_floating(labels.type):
+        return pc.if_else(pc.is_nan(labels), pa.scalar(None, labels.type), labels)
+    if not is_string(labels.type):
         return labels
     return pc.if_else(pc.equal(pc.utf8_trim_whitespace(labels), ""), pa.scalar(None, labels.type), labels)
 
 
 def _once(shown: str, keys: pa.Array, labels: pa.Array) -> pa.Array:
-    """The places of the first of each key.
+    """The places of each key: of the first that has a label, or else of the first.
 
     Raises:
         ImageFileError: one has two labels.
     """
+    places, values = np.arange(len(keys)), labels.to_pylist()
+    has_label = labels.is_valid().to_numpy(zero_copy_only=False)
     first: dict[str, int] = {}
-    values = labels.to_pylist()
-    for place, key in enumerate(keys.to_pylist()):
+    texts = keys.to_pylist()
+    for place in places[has_label].tolist():
+        key = texts[place]
         before = first.setdefault(key, place)
         if values[before] != values[place]:
             raise ImageFileError(
                 f"{shown}: {key!r} has two labels, {values[before]} and {values[place]}: leave in the right one"
             )
-    if len(first) < len(keys):
-        warn(f"{shown}: {len(keys) - len(first):,} of {len(keys):,} rows repeat a key with the same label")
-    return pa.array(list(first.values()), pa.int64())
+    if repeated := int(has_label.sum()) - len(first):
+        warn(f"{shown}: {repeated:,} of {len(keys):,} rows repeat a key with the same label")
+    for place in places[~has_label].tolist():
+        first.setdefault(texts[place], place)
+    return pa.array(sorted(first.values()), pa.int64())

@@ -11,7 +11,7 @@ from .arrays import IDX_MAGIC, NPY_MAGIC, ZIP_MAGIC, StoredArray, choose_table, 
 from .delimited import convert_delimited
 from .json_lines import convert_json
 from .labels_file import read_labels
-from .source import FORMATS, Tell, open_source, reading
+from .source import FORMATS, Tell, first_character, open_source, reading
 
 _HEAD = 512
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -79,8 +79,7 @@ def _find_arrays(sources: Sequence[Path], texts: Sequence[Path]) -> list[StoredA
 
 
 def _convert_text(source: Path, destination: Path, label_column: int | None, tell: Tell) -> int:
-    with reading(source), open_source(source) as stream:
-        begin = stream.read(_HEAD).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    begin = first_character(source)
     if begin in {b"{", b"["} and label_column is not None:
         raise OptionError(
             f"{source} is JSON, whose columns have names: convert it without {param('label_column')}, and name the "

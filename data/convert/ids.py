@@ -10,7 +10,8 @@ import pyarrow as pa
 from knnvote.data.errors import ImageFileError, param
 
 from .dialect import read_dialect
-from .source import open_source, reading
+from .source import first_character, open_source, reading
+from .survey import TextRows
 
 USUAL_NAME = "id"
 
@@ -52,6 +53,17 @@ def read_text_columns(path: Path, id_column: str | None) -> pa.Table:
     if bad:
         raise ImageFileError(f"{path}: {bad:,} rows have no id, or not as many columns: leave those rows out")
     return pa.table([pa.array((row[i] for row in rows), pa.string()) for i in range(len(names))], names)
+
+
+def read_cells(path: Path, place: int) -> pa.Array | None:
+    """The cells (n,) of a column of CSV, by its place from 0, as they stand in the rows that `convert` takes.
+
+    None of a file that is no text, or JSON, which has types of its own.
+    """
+    if not holds_text(path) or first_character(path) in {b"{", b"["}:
+        return None
+    rows = TextRows(path, read_dialect(path)).batches()
+    return pa.chunked_array([batch.column(place) for _, batch in rows], pa.string()).combine_chunks()
 
 
 def _read_rows(path: Path) -> list[list[str]]:

@@ -1,5 +1,6 @@
 """A file to convert: opened, unpacked, read no further than need be, and what is wrong with it told in one line."""
 
+import codecs
 import csv
 import gzip
 import tokenize
@@ -15,6 +16,7 @@ from knnvote.data.locations import describe_os_error
 from knnvote.data.text import describe_error
 
 FORMATS = "an IDX, NPZ, NPY, CSV or JSON lines file"
+_HEAD = 512
 _GZIP_MAGIC = b"\x1f\x8b"
 # A block of text becomes a row group: large enough that 784 columns are worth one, small enough for any machine.
 BLOCK = 16 << 20
@@ -68,6 +70,12 @@ def open_source(path: Path) -> Iterator[Stream]:
             return
         with gzip.open(raw) as unpacked:
             yield unpacked
+
+
+def first_character(path: Path) -> bytes:
+    """The first of a text file that says something: JSON begins with { or [."""
+    with reading(path), open_source(path) as stream:
+        return stream.read(_HEAD).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
 
 
 def read_at_most(stream: Stream, size: int) -> bytearray:

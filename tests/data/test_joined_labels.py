@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from knnvote import compare, index_files, join_labels, open_index
+from knnvote import TrainingOptions, compare, index_files, join_labels, open_index
 from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.inputs import find_inputs, tell_unused_labels
 from knnvote.data.tables import image_table, write_table
@@ -162,6 +162,30 @@ def test_rows_that_repeat_a_key_with_its_label_are_told(here):
     assert stored("x.knn") == dict(zip(PATHS, LABELS, strict=True))
 
 
+@pytest.mark.parametrize(
+    "labels", [pa.array([None, 1, 2, None, 1, 0]), pa.array([np.nan, 1, 2, None, 1, 0]), ["", "x", "y", " ", "x", "z"]]
+)
+def test_a_blank_row_is_no_second_label_of_its_key(here, labels):
+    keys = ["rows.parquet#4", "rows.parquet#4", "rows.parquet#2", "rows.parquet#3", "rows.parquet#4", "rows.parquet#3"]
+    pq.write_table(
+        pa.table(
+            {
+                "id": [*keys, "rows.parquet#2"],
+                "label": pa.concat_arrays([pa.array(labels), pa.array(labels).slice(0, 1)]),
+            }
+        ),
+        "labels.parquet",
+    )
+    with pytest.warns(UserWarning, match="labels.parquet: 1 of 7 rows repeat a key with the same label"):
+        inputs = join_labels("rows.parquet", "labels.parquet")
+    index_files(inputs, here / "x.knn", training=TrainingOptions(skip_bad=True), tell=print)
+    filled = pa.array(labels).to_pylist()
+    assert stored("x.knn") == {"rows.parquet#2": filled[2], "rows.parquet#3": filled[5], "rows.parquet#4": filled[1]}
+    pq.write_table(pa.table({"id": ["a", "a", "a"], "label": pa.array(labels).take([0, 1, 2])}), "labels.parquet")
+    with pytest.raises(ImageFileError, match=r"'a' has two labels, [1x].* and [2y].*: leave in the right one"):
+        join_labels("rows.parquet", "labels.parquet")
+
+
 def test_the_name_of_two_files_is_no_key(here):
     Path("in/b/000.png").write_bytes(png(0))
     csv("labels.csv", [Path(path).name for path in PATHS])
@@ -198,3 +222,183 @@ def test_a_table_that_lies_beside_images_without_class_folders_is_told_and_taken
     assert (done.code, done.stderr.endswith("--labels flat/metadata.csv takes them\n")) == (1, True)
     assert invoke("index", "flat", "--labels", "flat/metadata.csv", "--out", "x.knn").code == 0
     assert stored("x.knn") == {f"{i}.png": i % 3 for i in range(6)}
+
+
+# Labels as people write them, to an index that is there
+
+NAMES = json.dumps({"info": {"features": {"label": {"names": ["six", "7", "eight"], "_type": "ClassLabel"}}}})
+CLASSES = {
+    "text": ["7", "8", "A", "true", " x"],
+    "code": ["07", "7", "8.0", "8", "A"],
+    "int": pa.array([7, 8, 9, 10, 11], pa.int8()),
+    "named": [0, 1, 2, 2, 2],
+    "bool": [True, False, True, True, True],
+    "number": [1.5, 2, 3, 4, 5],
+}
+
+
+@pytest.fixture
+def of(here, invoke):
+    """Makes an index x.knn of five images of labels of a kind; the others of the folder `new` are to be added."""
+
+    def make(kind):
+        labels = pa.array(CLASSES[kind])
+        table = image_table(PIXELS[:5]).append_column("label", labels)
+        if kind == "named":
+            table = table.replace_schema_metadata({"huggingface": NAMES})
+        write_table(table, here / "old.parquet")
+        task = "regression" if kind == "number" else "classification"
+        done = invoke("index", "old.parquet", "--out", "x.knn", "--task", task)
+        assert done.code == 0, done.stderr
+        (here / "new").mkdir()
+        for i in range(5, 9):
+            (here / "new" / f"{i}.png").write_bytes(png(i))
+
+    return make
+
+
+def classed(here, names):
+    for i, name in enumerate(names, 5):
+        (here / "classes" / name).mkdir(parents=True)
+        (here / "classes" / name / f"{i}.png").write_bytes(png(i))
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "labels"),
+    [
+        ("text", ["7", "", "8", '""'], ["7", "8"]),
+        ("text", ["true", "", "true", ""], ["true", "true"]),
+        ("text", [" 7", "", "A ", " x"], ["7", "A", " x"]),
+        ("code", ["8.0", "7", "", ""], ["8.0", "7"]),
+        ("code", ["07", "7", "", ""], ["07", "7"]),
+        ("int", ["7", "", "8.0", ""], [7, 8]),
+        ("named", ["eight", "", '"six"', ""], [2, 0]),
+        ("named", ["eight", "0", "", "7"], [2, 0, 1]),
+        ("named", ["2", "", "1", ""], [2, 1]),
+        ("bool", ["true", "", "false", ""], [True, False]),
+        ("bool", ["True", "False", "1", "0"], [True, False, True, False]),
+        ("number", ["1", "", "2", ""], [1.0, 2.0]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:numbers written with a point are all whole")
+def test_add_reads_labels_that_people_wrote_as_relabel_does(of, invoke, here, kind, written, labels):
+    of(kind)
+    csv("filled.csv", [f"{i}.png" for i in range(5, 9)], written)
+    done = invoke("add", "x.knn", "new", "--labels", "filled.csv", "--skip-bad")
+    assert (done.code, "new class" in done.stderr) == (0, False), done.stderr
+    assert open_index("x.knn").labels[5:].to_pylist() == labels
+    if " x" not in written:  # of which relabel drops the space
+        csv("fixes.csv", [f"old.parquet#{i}" for i in range(4)], written)
+        assert invoke("relabel", "x.knn", "fixes.csv").code == 0
+        places = [i for i, text in enumerate(written) if text.strip('" ')]
+        assert open_index("x.knn").labels.take(pa.array(places)).to_pylist() == labels
+    assert here.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "message"),
+    [
+        ("int", ["seven", "8"], "the label 'seven' cannot be one of x.knn; nothing was changed: give a whole number"),
+        ("named", ["nine", "six"], "the label 'nine' cannot be one of x.knn; nothing was changed: give one of its 3 "),
+        (
+            "bool",
+            ["true", "maybe"],
+            "the label 'maybe' cannot be one of x.knn; nothing was changed: give true or false",
+        ),
+        ("number", ["much", "1"], "the label 'much' cannot be one of x.knn; nothing was changed: give a number"),
+    ],
+)
+def test_labels_that_an_index_cannot_have_are_refused_by_the_file_or_folder_that_says_them(
+    of, invoke, here, kind, written, message
+):
+    of(kind)
+    csv("filled.csv", ["5.png", "6.png"], written)
+    before = stored("x.knn")
+    done = invoke("add", "x.knn", "new", "--labels", "filled.csv", "--skip-bad")
+    assert (done.code, done.stderr.startswith(f"error: filled.csv: {message}")) == (1, True), done.stderr
+    classed(here, written)
+    done = invoke("add", "x.knn", "classes")
+    bad = next(text for text in written if repr(text) in message)
+    assert (done.code, done.stderr.startswith(f"error: classes/{bad}: {message}")) == (1, True), done.stderr
+    assert stored("x.knn") == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "folders", "labels"),
+    [
+        ("text", ["7", "8"], ["7", "8"]),
+        ("text", ["label=7", "label=8"], ["7", "8"]),
+        ("text", ["7", "new"], ["7", "new"]),
+        ("int", ["7", "8"], [7, 8]),
+        ("named", ["eight", "six"], [2, 0]),
+        ("named", ["0", "2"], [0, 2]),
+        ("bool", ["false", "true"], [False, True]),
+        ("number", ["1.5", "3"], [1.5, 3.0]),
+    ],
+)
+def test_add_reads_names_of_folders_likewise(of, invoke, here, kind, folders, labels):
+    of(kind)
+    classed(here, folders)
+    done = invoke("add", "x.knn", "classes")
+    assert (done.code, "1 new class: 'new'" in done.stderr) == (0, "new" in folders), done.stderr
+    index = open_index("x.knn")
+    found = dict(zip(index.ids.to_pylist(), index.labels.to_pylist(), strict=True))
+    assert [found[f"{folder}/{i}.png"] for i, folder in enumerate(folders, 5)] == labels
+
+
+def test_a_column_of_the_file_counts_before_the_name_of_its_folder(of, invoke, here):
+    of("int")
+    (here / "parts" / "label=cat").mkdir(parents=True)
+    write_table(image_table(PIXELS[10:12], np.array([7, 8])), here / "parts" / "label=cat" / "a.parquet")
+    assert invoke("add", "x.knn", "parts").code == 0
+    assert open_index("x.knn").labels[5:].to_pylist() == [7, 8]
+    write_table(image_table(PIXELS[12:14]), here / "parts" / "label=cat" / "a.parquet")
+    done = invoke("add", "x.knn", "parts")
+    assert (done.code, "a.parquet, column 'label': labels are string, and int64" in done.stderr) == (1, True)
+
+
+def test_the_folders_of_parquet_files_are_read_likewise_and_their_own_columns_as_they_are(of, invoke, here):
+    of("text")
+    (here / "parts" / "label=8").mkdir(parents=True)
+    write_table(image_table(PIXELS[10:12]), here / "parts" / "label=8" / "a.parquet")
+    assert invoke("add", "x.knn", "parts").code == 0
+    assert open_index("x.knn").labels[5:].to_pylist() == ["8", "8"]
+    write_table(image_table(PIXELS[12:14], np.array([7, 8])), here / "typed.parquet")
+    done = invoke("add", "x.knn", "typed.parquet")
+    assert (done.code, "labels are int64, and string in what comes before it" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "labels"),
+    [
+        ("text", pa.array(["7", None, " "]), ["7"]),
+        ("named", pa.array(["eight", "six", None]).dictionary_encode(), [2, 0]),
+        ("bool", pa.array(["true", None, "False"]), [True, False]),
+        ("int", pa.array(["7", " 8", ""]), [7, 8]),
+        ("text", pa.array([7, 8, None]), "labels are int64, and string in what comes before it"),
+        ("int", pa.array([True, None, None]), "labels are bool, and int8 in what comes before it"),
+        ("text", pa.nulls(3), "no labelled image in 1 file(s)"),
+        ("int", pa.nulls(3), "no labelled image in 1 file(s)"),
+    ],
+)
+def test_text_of_a_parquet_table_is_read_likewise_and_other_types_are_taken_as_they_are(
+    of, invoke, kind, given, labels
+):
+    of(kind)
+    pq.write_table(pa.table({"id": ["5.png", "6.png", "7.png"], "label": given}), "filled.parquet")
+    done = invoke("add", "x.knn", "new", "--labels", "filled.parquet", "--skip-bad")
+    if isinstance(labels, str):
+        assert (done.code, labels in done.stderr) == (1, True), done.stderr
+    else:
+        assert done.code == 0, done.stderr
+        assert open_index("x.knn").labels[5:].to_pylist() == labels
+
+
+def test_json_lines_have_types_of_their_own(of, invoke):
+    of("text")
+    Path("filled.jsonl").write_text('{"id": "5.png", "label": 7}\n{"id": "6.png", "label": 8}\n')
+    done = invoke("add", "x.knn", "new", "--labels", "filled.jsonl", "--skip-bad")
+    assert (done.code, "labels are int64, and string in what comes before it" in done.stderr) == (1, True)
+    Path("filled.jsonl").write_text('{"id": "5.png", "label": "7"}\n{"id": "6.png", "label": null}\n')
+    assert invoke("add", "x.knn", "new", "--labels", "filled.jsonl", "--skip-bad").code == 0
+    assert open_index("x.knn").labels[5:].to_pylist() == ["7"]

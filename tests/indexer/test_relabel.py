@@ -284,12 +284,19 @@ def test_files_that_say_no_label_are_refused_and_changed_as_told_are_taken(small
         assert open_index(small).labels[0].as_py() == "b"
 
 
-def test_a_list_to_be_filled_in_is_no_list_of_what_to_remove(small, invoke):
-    Path("list.csv").write_text("id,label,fix\narray#0,a,\narray#1,a,b\n")
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("id,label,fix\narray#0,a,\narray#1,a,b\n", "a column 'fix'"),
+        ("id,why,label\narray#0,close vote,\narray#1,close vote,b\n", "columns 'why' and 'label'"),
+    ],
+)
+def test_a_list_to_be_filled_in_is_no_list_of_what_to_remove(small, invoke, text, columns):
+    Path("list.csv").write_text(text)
     done = invoke("remove", "x.knn", "--ids", "list.csv")
     assert (done.code, done.stdout) == (1, "")
     assert done.stderr == (
-        "error: list.csv: it has a column 'fix', as lists to be filled in have, of which few rows may be meant: "
+        f"error: list.csv: it has {columns}, as lists to be filled in have, of which few rows may be meant: "
         "give a file of these, or name its column of ids with --id-column if all rows are meant\n"
     )
     assert open_index(small).n == 6
@@ -317,9 +324,15 @@ def test_gaps_in_numbers_are_no_labels(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "seen"),
-    [("id,fix\na,1\nb,\nc, \nd,x\n", ["a", "d"]), ("id,label\na,\nb,1\n", ["a", "b"]), ("a\nb\n", ["a", "b"])],
+    [
+        ("id,fix\na,1\nb,\nc, \nd,x\n", ["a", "d"]),
+        ("id,why,label\na,close vote,1\nb,close vote,\nc,abstained, \n", ["a"]),
+        ("id,label,fix,why\na,1,,blurred\nb,1,2,\n", ["b"]),
+        ("id,label\na,\nb,1\n", ["a", "b"]),
+        ("a\nb\n", ["a", "b"]),
+    ],
 )
-def test_what_was_reviewed_is_a_row_whose_fix_is_filled_in_or_of_a_file_without_fixes(tmp_path, text, seen):
+def test_what_was_reviewed_is_a_row_that_is_filled_in_or_of_a_file_of_which_none_is_to_be(tmp_path, text, seen):
     (tmp_path / "a.csv").write_text(text)
     pq.write_table(pa.table({"id": ["p", "q"], "fix": pa.array([3, None])}), tmp_path / "b.parquet")
     assert read_reviewed([tmp_path / "a.csv", tmp_path / "b.parquet"]).to_pylist() == [*seen, "p"]

@@ -190,7 +190,7 @@ def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: i
     metavar="FILE",
     multiple=True,
     shell_complete=complete_file,
-    help="Leave out images by ids in FILE, of one with a column fix those that it is filled in for; may be repeated.",
+    help="Leave out images by ids in FILE, of a list to be filled in those that are; may be repeated.",
 )
 @click.option(
     "--id-column", metavar="NAME", help="Column of ids in a FILE of --reviewed; its only one, or id, otherwise."

@@ -19,6 +19,7 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import locate
 from knnvote.data.tables import write_table
 from knnvote.indexer.build import index_arrays
+from knnvote.indexer.fixes import read_reviewed
 from knnvote.indexer.folder.open import open_index
 
 RNG = np.random.default_rng(11)
@@ -261,3 +262,8 @@ def test_a_filled_list_of_image_files_is_what_add_takes(tmp_path, invoke):
     index = open_index("x.knn")
     added = dict(zip(index.ids[100:].to_pylist(), index.labels[100:].to_pylist(), strict=True))
     assert added == {rows[1]["id"]: "owl", rows[2]["id"]: "cat"}
+    refused = invoke("remove", "x.knn", "--ids", "filled.csv")
+    assert (refused.code, "filled.csv: it has columns 'why' and 'label', as lists to be" in refused.stderr) == (1, True)
+    assert open_index("x.knn").n == 102
+    assert read_reviewed("filled.csv").to_pylist() == [rows[1]["id"], rows[2]["id"]]
+    assert invoke("suspects", "x.knn", "--k", "3", "--reviewed", "filled.csv").stderr == ""
