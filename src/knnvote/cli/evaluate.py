@@ -110,7 +110,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
         from knnvote.data.reading import Part
 
         part = Part(limit=limit, sample=sample)
-        write_comparison(page, comparison, inputs, indexes, rule, part=part, frame=page_frame(), **of_images)
+        write_comparison(page, comparison, inputs, indexes, rule, part=part, frame=page_frame(page), **of_images)
 
     end(comparison, file=report, write=write, as_json=as_json, print_table=print_comparison)
 
@@ -230,7 +230,7 @@ def suspects(  # noqa: PLR0917  # click passes options by name
     def write(page: Path) -> None:
         from knnvote.classify.pages.suspects import write_suspects
 
-        write_suspects(page, found, opened, top, page_frame())
+        write_suspects(page, found, opened, top, page_frame(page))
 
     end(found, file=report, write=write, as_json=as_json, print_table=lambda found: print_suspects(found, top))
 

@@ -96,7 +96,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
     def write(page: Path) -> None:
         from knnvote.classify.pages.explanation import write_explanations
 
-        write_explanations(page, found, page_frame())
+        write_explanations(page, found, page_frame(page))
 
     end(found, file=report, write=write, as_json=as_json, print_table=print_explanations)
 
@@ -152,7 +152,7 @@ def review(  # noqa: PLR0917  # click passes options by name
     if report is not None:
         from knnvote.classify.pages.review import write_review_page
 
-        write_review_page(report, found, index, out, page_frame())
+        write_review_page(report, found, index, out, page_frame(report))
         talk_written(report)
 
 

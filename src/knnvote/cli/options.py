@@ -318,12 +318,23 @@ def _with_page_alone(command: Command) -> Command:
     return cast("Command", run)
 
 
-def page_frame(ink: Ink | None = None) -> "Frame":
-    """What a page is told of the command that writes it."""
+def page_frame(page: Path, ink: Ink | None = None) -> "Frame":
+    """What a page is told of the command that writes it, which names it without its folder: it is the same in any."""
     from knnvote.classify.pages.page import Frame
 
     of_page: Ink = ink or click.get_current_context().meta.get(_INK, INKS[0])
-    return Frame(command=shlex.join(["knnvote", *sys.argv[1:]]), ink=of_page)
+    words = [f"{option}{equals}{_without_folder(value, page)}" for option, equals, value in map(_split, sys.argv[1:])]
+    return Frame(command=shlex.join(["knnvote", *words]), ink=of_page)
+
+
+def _split(word: str) -> tuple[str, str, str]:
+    """A word of a command line as option, equals sign and value; one that is no such pair as the value alone."""
+    option, equals, value = word.partition("=")
+    return (option, equals, value) if equals and option.startswith("--") else ("", "", word)
+
+
+def _without_folder(value: str, page: Path) -> str:
+    return page.name if Path(value) == page else value
 
 
 def find_labelled(images: Sequence[str], labels: str | None, label_column: str | None, id_column: str | None) -> Any:

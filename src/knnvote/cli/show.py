@@ -209,7 +209,7 @@ def report(folder: str, index_folder: str | None, label_column: str | None, out:
         if label_column is not None:
             raise
         talk_note(f"no row is judged: {error.marked}")
-    write_job(out, found, index, accuracy, page_frame(ink))
+    write_job(out, found, index, accuracy, page_frame(out, ink))
     talk_written(out)
     if accuracy is not None:
         print_accuracy(accuracy)

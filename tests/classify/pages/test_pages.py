@@ -353,8 +353,14 @@ def test_a_page_tells_what_it_was_made_from_and_how(tmp_path, invoke):
     assert f"<dd>x.knn: 100 images, exact, l2, data {digest[:12]}</dd>" in page
     assert f"<dd>knnvote {version('knnvote')}</dd>" in page
     assert '<body class="dark-ink">' in page
-    assert invoke("suspects", "x.knn", "--k", 4, "--report", "a b.html").code == 0
-    assert '<body class="dark-ink">' not in (tmp_path / "a b.html").read_text()
+    plain = []
+    for folder, given in (("one", ("--report", tmp_path / "one" / "a b.html")), ("two", ("--report=two/a b.html",))):
+        (tmp_path / folder).mkdir()
+        assert invoke("suspects", "x.knn", "--k", 4, *given).code == 0
+        plain.append((tmp_path / folder / "a b.html").read_text())
+    assert "<code>knnvote suspects x.knn --k 4 --report &#39;a b.html&#39;</code>" in plain[0]
+    assert "<code>knnvote suspects x.knn --k 4 &#39;--report=a b.html&#39;</code>" in plain[1]
+    assert '<body class="dark-ink">' not in plain[0]
     done = invoke("suspects", "x.knn", "--ink", "dark")
     assert (done.code, done.stdout) == (2, "")
     assert "--ink is of the page: give one with --report" in done.stderr
