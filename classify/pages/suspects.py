@@ -59,11 +59,11 @@ def _tiles(found: Suspects) -> list[Tile]:
     tiles, errors = [], found.label_errors
     if errors is not None:
         share = f"{errors.low:,.0f} to {errors.high:,.0f} of {found.images:,}, if labels went wrong at random"
-        tiles.append(Tile("labels likely wrong", f"{errors.value:,.0f}", share))
+        tiles.append(Tile("labels wrong, if at random", f"{errors.value:,.0f}", share))
     loses = f"{found.losing_the_vote / found.images:.2%}: their neighbours say another label"
     tiles.append(Tile("suspects", f"{found.losing_the_vote:,}", loses))
     if errors is not None and errors.first and errors.hold is not None:
-        held = f"likely hold {errors.hold:,.0f} of the wrong labels"
+        held = f"would hold {errors.hold:,.0f} of these"
         tiles.append(Tile("look at the first", f"{errors.first:,}", held))
     if found.with_equal:
         tiles.append(Tile("contradicted by an equal image", f"{found.with_equal:,}", "of each pair one is wrong"))
