@@ -257,6 +257,8 @@ def _talk_approximate(index: "Index", what: str) -> None:
 @image_options
 @seen_options
 @label_column_option
+@labels_option
+@click.option("--id-column", metavar="NAME", help="Column of ids, of --labels or of IMAGES.")
 @threads_option
 @json_option
 def choose_threshold(  # noqa: PLR0917  # click passes options by name
@@ -268,6 +270,8 @@ def choose_threshold(  # noqa: PLR0917  # click passes options by name
     grayscale: bool,
     background: Background | None,
     label_column: str | None,
+    labels: str | None,
+    id_column: str | None,
     threads: int | None,
     as_json: bool,
     **of_rule: Any,
@@ -280,15 +284,19 @@ def choose_threshold(  # noqa: PLR0917  # click passes options by name
 
     from .tables.thresholds import print_threshold
 
+    if labels is not None and not tests:
+        raise click.UsageError("--labels is of labelled images: give IMAGES too")
+    if id_column is not None and labels is None:
+        raise click.UsageError("--id-column is of a table of labels: give one with --labels")
     index = open_index(index_folder)
     rule = replace(Rule.of(index, **of_rule), min_confidence=None)
     found = choose(
         index,
         rule,
         target_accuracy,
-        tests=tests or None,
+        tests=find_labelled(tests, labels, label_column, id_column) if tests else None,
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
-        label_column=label_column,
+        label_column=None if labels else label_column,
         threads=threads,
     )
     if as_json:

@@ -138,6 +138,16 @@ def test_labelled_images_are_judged_as_compare_judges_them(index, folder):
         choose_threshold(index, tests=folder / "unlabelled.parquet")
 
 
+def test_labels_of_test_images_may_be_in_a_table_of_their_own(folder, invoke, tmp_path):
+    lines = [f"unlabelled.parquet#{row},{label}" for row, label in enumerate(TRUE_OF_NEW)]
+    (tmp_path / "truth.csv").write_text("\n".join(["id,label", *lines]))
+    tables = ("choose-threshold", folder / "x.knn", folder / "unlabelled.parquet", "--labels", "truth.csv", "--json")
+    in_file = invoke("choose-threshold", folder / "x.knn", folder / "new.parquet", "--json")
+    assert json.loads(invoke(*tables).stdout) == json.loads(in_file.stdout)
+    for wrong in (("--labels", "truth.csv"), (folder / "new.parquet", "--id-column", "id")):
+        assert invoke("choose-threshold", folder / "x.knn", *wrong).code == 2
+
+
 def test_a_target_that_is_not_reached_is_refused_with_one_that_is(folder, invoke):
     given = ("classify", folder / "x.knn", folder / "new.parquet", "--out", "out", "--target-accuracy")
     done = invoke(*given, 0.999)
