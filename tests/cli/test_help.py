@@ -72,7 +72,7 @@ def test_every_path_is_completed_by_the_shell(name):
     context = click.Context(command)
     kinds = {"FILE": "file", "INDEX": "dir", "OUT": "dir", "X.knn": "dir", "FOLDER": "dir", "DIR": "dir"}
     for param in command.params:
-        shown = param.make_metavar(context)
+        shown = param.metavar or param.human_readable_name
         expected = "file" if re.search(r"IMAGES|FIXES|PATH|SRC|DEST|FILE", shown) else kinds.get(shown.strip("[]"))
         if expected and shown != "PATH":
             (completed,) = param.shell_complete(context, "dig")

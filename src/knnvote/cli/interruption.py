@@ -68,8 +68,9 @@ def heed_signals(end: Callable[[], NoReturn]) -> None:
         while os.read(woken, 1)[0] not in _SIGNALS:
             pass
         time.sleep(_PATIENCE)
-        if sys.stderr.isatty():
-            os.write(sys.stderr.fileno(), _CLEAR_LINE)
+        terminal = sys.__stderr__  # for which a bar may stand
+        if terminal is not None and terminal.isatty():
+            os.write(terminal.fileno(), _CLEAR_LINE)
         end()
 
     threading.Thread(target=wait, daemon=True).start()
