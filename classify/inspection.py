@@ -7,7 +7,6 @@ import pyarrow as pa
 
 from knnvote.data.errors import ImageFileError, as_recorded
 from knnvote.data.input_file import InputFile
-from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import locate
 from knnvote.data.recognition import recognise_images
@@ -20,15 +19,6 @@ from .check import check_images
 from .job.finished import FinishedJob
 from .job.record import read_job_record
 from .job.sums import sum_up
-
-
-def inspect_path(path: str) -> dict[str, Any]:
-    """Facts about a path, with ``type`` saying which of the three it is: ``index``, ``job`` or ``images``.
-
-    Raises:
-        KnnvoteError: it does not exist, or is none of the three.
-    """
-    return inspect_made(path) or inspect_images([path], find_inputs([path]), quick=True)
 
 
 def inspect_made(path: str) -> dict[str, Any] | None:

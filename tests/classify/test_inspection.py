@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from knnvote.classify import inspection
-from knnvote.classify.inspection import inspect_path
+from knnvote.classify.inspection import inspect_images, inspect_made
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.sample import digits
@@ -66,7 +66,7 @@ def test_a_file_that_does_not_fit_is_told_of_beside_those_that_do(tmp_path):
     write_table(image_table(IMAGES), tmp_path / "a.parquet")
     (tmp_path / "b.parquet").write_text("no Parquet")
     pq.write_table(pa.table({"x": ["no image"]}), tmp_path / "c.parquet")
-    good, broken, other = inspect_path(str(tmp_path))["files"]
+    good, broken, other = inspect_images([str(tmp_path)], find_inputs([str(tmp_path)]), quick=True)["files"]
     assert (good["rows"], good["label_column"]) == (40, None)
     assert "as Parquet" in broken["error"]
     assert "no image column" in other["error"]
@@ -80,7 +80,7 @@ def test_what_does_not_exist_is_named(invoke):
 
 def test_a_job_is_counted(invoke, tmp_path, exact_index, digits_folder):
     assert invoke("classify", exact_index, digits_folder / "test.parquet", "--out", "out").code == 0
-    facts = inspect_path(str(tmp_path / "out"))
+    facts = inspect_made(str(tmp_path / "out"))
     assert (facts["type"], facts["files"], facts["rows"], facts["ok"]) == ("job", 1, 450, 450)
     shown = invoke("inspect", "out")
     assert shown.code == 0
@@ -91,7 +91,7 @@ def test_a_damaged_record_of_a_job_is_told(tmp_path):
     (tmp_path / "out" / "_knnvote").mkdir(parents=True)
     (tmp_path / "out" / "_knnvote" / "job.json").write_text("{")
     with pytest.raises(KnnvoteError, match=r"job\.json is damaged: remove it"):
-        inspect_path(str(tmp_path / "out"))
+        inspect_made(str(tmp_path / "out"))
 
 
 def test_class_names_stand_beside_their_numbers(invoke, tmp_path):
@@ -192,5 +192,5 @@ def test_a_file_that_changes_while_it_is_looked_at_is_told_of(tmp_path, monkeypa
         return recognise(head, options)
 
     monkeypatch.setattr(inspection, "recognise_images", and_grow)
-    (file,) = inspect_path(str(path))["files"]
+    (file,) = inspect_images([str(path)], find_inputs([str(path)]), quick=True)["files"]
     assert file["error"].startswith(f"{path} changed while it was read: ")

@@ -9,7 +9,7 @@ import pytest
 from records import write_record
 
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.inspection import inspect_path
+from knnvote.classify.inspection import inspect_made
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.receipt import Counts
 from knnvote.classify.job.run import run_job
@@ -146,7 +146,7 @@ def test_a_folder_that_is_neither_is_told(tmp_path):
 
 
 def test_an_inspection_sums_up_labels_and_reasons(job):
-    facts = inspect_path(str(job))
+    facts = inspect_made(str(job))
     tables = [pq.read_table(file) for file in sorted(job.rglob("*.parquet"))]
     statuses = [status for table in tables for status in table["knn_status"].to_pylist()]
     predictions = [label for table in tables for label in table["knn_prediction"].to_pylist() if label is not None]
@@ -173,7 +173,7 @@ def test_a_regression_has_no_labels_to_count(tmp_path):
     index_arrays(IMAGES, np.linspace(0, 1, 30), tmp_path / "r.knn", is_regression=True)
     write_table(image_table(IMAGES), tmp_path / "a.parquet")
     run_job(Classifier.open(tmp_path / "r.knn"), find_inputs([str(tmp_path / "a.parquet")]), tmp_path / "o", OPTIONS)
-    assert inspect_path(str(tmp_path / "o"))["labels"] == {}
+    assert inspect_made(str(tmp_path / "o"))["labels"] == {}
     assert verify_path(str(tmp_path / "o")).problems == []
 
 
@@ -186,4 +186,4 @@ def test_a_damaged_record_is_told(job):
 def test_a_damaged_record_of_failures_is_told(job):
     write_record(job, b'["a"]', "failures.json")
     with pytest.raises(KnnvoteError, match=r"out/\.knnvote\.parquet is damaged"):
-        inspect_path(str(job))
+        inspect_made(str(job))

@@ -23,7 +23,7 @@ import numpy as np
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.testset import read_test_set
-from knnvote.classify.inspection import inspect_path
+from knnvote.classify.inspection import inspect_images
 from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
 from knnvote.data.errors import KnnvoteError
@@ -140,7 +140,7 @@ def _index(path: Path, _: Classifier) -> bool:
 
 
 def _inspect(path: Path, _: Classifier) -> bool:
-    return "error" in inspect_path(str(path))["files"][0]
+    return "error" in inspect_images([str(path)], find_inputs([str(path)]), quick=True)["files"][0]
 
 
 def _compare(path: Path, classifier: Classifier) -> bool:

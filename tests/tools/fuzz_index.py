@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.inspection import inspect_path
+from knnvote.classify.inspection import inspect_made
 from knnvote.classify.search.search import exact_search
 from knnvote.classify.vote import Rule
 from knnvote.cli.tables.inspection import print_inspection
@@ -341,7 +341,9 @@ def _verify(folder: Path) -> None:
 
 
 def _inspect(folder: Path) -> None:
-    facts = inspect_path(str(folder))
+    facts = inspect_made(str(folder))
+    if facts is None:
+        raise KnnvoteError("it is no index folder")
     json.dumps(facts, ensure_ascii=False)
     with redirect_stdout(io.StringIO()):
         print_inspection(facts)
