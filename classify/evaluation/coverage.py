@@ -64,4 +64,9 @@ def few_thresholds(confidence: NDArray[np.float64]) -> NDArray[np.float64]:
     if len(values) > _FEW:
         rejected = np.cumsum(images) - images
         values = values[np.searchsorted(rejected, np.linspace(0, rejected[-1], _FEW))]
-    return np.unique(np.floor(np.round(values * _STEPS, 6)) / _STEPS)
+    return as_typed(values)
+
+
+def as_typed(confidence: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Confidences in hundredths, which can be typed, rounded down: each once, ascending."""
+    return np.unique(np.floor(np.round(confidence * _STEPS, 6)) / _STEPS)

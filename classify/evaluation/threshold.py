@@ -28,14 +28,13 @@ from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.rungs import Acceptance
 from knnvote.indexer.threads import limit_threads
 
-from .coverage import Coverage, cover
+from .coverage import Coverage, as_typed, cover
 from .left_out import leave_out
 from .sampling import sample_rows
 from .testset import read_test_set
 
 MAX_IMAGES = 10_000  # left out: the interval of an accuracy of 0.99 is then 0.004 wide
 _MANY_COPIES = 0.05  # of the images
-_HUNDREDTHS = 100  # of a threshold, which can be typed
 _STEP = 0.05  # of the answers
 _FAILURES = 2
 _BLOCK = 2048
@@ -216,7 +215,7 @@ def choose(judged: Judged, classes: Sequence[Any], target_accuracy: float | None
         classes: the labels, in class order.
         target_accuracy: as of `choose_threshold`.
     """
-    steps = cover(judged.confidence, judged.right, _limits(judged.confidence))
+    steps = cover(judged.confidence, judged.right, as_typed(judged.confidence))
     chosen = None if target_accuracy is None else _last_to_pass(steps, target_accuracy)
     accepted = (chosen or steps[0]).threshold
     return Threshold(
@@ -228,11 +227,6 @@ def choose(judged: Judged, classes: Sequence[Any], target_accuracy: float | None
         steps=steps,
         classes=[_of_class(judged, code, label, accepted, target_accuracy) for code, label in enumerate(classes)],
     )
-
-
-def _limits(confidence: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Confidences as they can be typed, rounded down."""
-    return np.unique(np.floor(np.round(confidence * _HUNDREDTHS, 6)) / _HUNDREDTHS)
 
 
 def _last_to_pass(steps: Sequence[Coverage], target_accuracy: float) -> Coverage | None:
@@ -260,7 +254,7 @@ def _of_class(judged: Judged, code: int, label: Any, threshold: float, target_ac
     named = judged.winner == code
     confidence, right = judged.confidence[named], judged.right[named]
     found = cover(confidence, right, np.array([threshold])) if named.any() else []
-    steps = cover(confidence, right, _limits(confidence)) if named.any() else []
+    steps = cover(confidence, right, as_typed(confidence)) if named.any() else []
     own = None if target_accuracy is None else _last_to_pass(steps, target_accuracy)
     return ClassCoverage(
         label=label,
