@@ -352,9 +352,9 @@ def parts_of(inputs: Sequence[InputFile]) -> tuple[list[str], NDArray[np.int64]]
     Returns:
         The names of the parts, and (files,) to which each file belongs.
     """
-    splits = split_by_name(source.relative for source in inputs)
+    splits = split_by_name(source.without_classes for source in inputs)
     if len({*splits.values()}) > 1:
-        of_files = [splits.get(source.relative, _OTHERS) for source in inputs]
+        of_files = [splits.get(source.without_classes, _OTHERS) for source in inputs]
         names = list(dict.fromkeys([*splits.values(), *of_files]))
     else:
         of_files = [source.found_by or source.shown for source in inputs]

@@ -16,6 +16,7 @@ from .containers.parquet import ParquetRows
 from .containers.tar import TAR_ENDINGS, TarRows
 from .errors import ImageFileError, KnnvoteError
 from .folders.globs import is_glob
+from .folders.splits import is_split
 from .locations import locate
 from .rows import RowFile, RowSource
 
@@ -82,6 +83,15 @@ class InputFile(RowSource):
         if self.beside is not None:
             return f"{super().address}{_AND}{self.beside.address}"
         return super().address if self.only is None or self.is_local else f"{super().address}/{quote(self.only)}"
+
+    @property
+    def without_classes(self) -> str:
+        """`relative` less the names that tell labels, of which one may be a split's: what is left may tell a split."""
+        *above, last = PurePosixPath(self.relative).parts
+        if self.is_image_folder and self.told and is_split(PurePosixPath(self.inner).name):
+            last = ""
+        keys = tuple(f"{name}=" for name, _ in self.told)
+        return "/".join(part for part in (*above, last) if not part.startswith(keys))
 
     @property
     def base(self) -> str:

@@ -17,17 +17,17 @@ from .containers.converted import array_lengths, converted_name, is_convertible
 from .containers.images import ImageRows, is_image_name
 from .containers.joined import LabelTable
 from .containers.tar import TarRows
-from .errors import ImageFileError, KnnvoteError, param, warn
+from .errors import ImageFileError, KnnvoteError, warn
 from .folders.classes import class_columns, partition_label
 from .folders.globs import is_glob, matches
 from .folders.left_out import folders_of_knnvote, tell_beside, tell_like_parquet, tell_unfinished
+from .folders.named import classes_told, renamed, tables_told, tell_split_classes
 from .folders.partitions import partitions_told
 from .folders.splits import splits_of
 from .folders.tables import refuse_revisions, refuse_table
 from .input_file import CONTAINERS, InputFile
 from .locations import Location, describe_os_error, expand_home, is_uri, locate, relative_path
 
-_TABLES = ("metadata.csv", "metadata.jsonl", "labels.csv")
 _FEW = 20  # image files by themselves, as which a shell gives those of a folder
 _PARQUET, _TAR = ".parquet", ".tar"
 
@@ -311,6 +311,8 @@ def _relative(location: Location, base: str | None, named: Location | None = Non
 def refuse_splits(inputs: Sequence[InputFile]) -> None:
     """Refuse files of several splits that one folder or glob gave: an index of all leaves none to test it on.
 
+    Folders that are called as splits, and are classes beside others, are told.
+
     Raises:
         KnnvoteError: naming the splits, and how to give one or all.
     """
@@ -319,14 +321,16 @@ def refuse_splits(inputs: Sequence[InputFile]) -> None:
         if source.found_by is not None:
             by_argument[source.found_by].append(source)
     for argument, files in by_argument.items():
-        splits = splits_of(source.relative for source in files)
+        folders = [source for source in files if source.is_image_folder]
+        tell_split_classes(argument, [folder for folder in folders if folder.told])
+        splits = splits_of(source.without_classes for source in files)
         if len(splits) > 1:
-            base = files[0].base
+            base, other = files[0].base, renamed(folders)
             globs = {split: " ".join(shlex.quote(base + glob) for glob in found) for split, found in splits.items()}
             raise KnnvoteError(
                 f"{argument} holds several splits, {' and '.join(splits)}, and test images that are stored would vote "
                 f"for themselves: give {globs.get('train') or min(globs.values())}, or each by itself to store all: "
-                f"{' '.join(globs.values())}"
+                f"{' '.join(globs.values())}{other and f'; {other}'}"
             )
 
 
@@ -352,22 +356,6 @@ def distinctly_named(inputs: Sequence[InputFile], taken: Set[str], *, has_ids: b
     return named
 
 
-def _classes_told(source: InputFile) -> str:
-    """Why the name of a folder of images is no label, and what to do."""
-    if source.shown == source.found_by:
-        return f"to have the names of folders for labels give the folder above them, such as {source.above}"
-    return (
-        f"the names of folders are labels where all that hold images lie equally deep below {source.found_by}, "
-        "and here they do not: give one whose folders do"
-    )
-
-
-def _tables_told(source: InputFile) -> str:
-    """A table in a folder of images, as Hugging Face's ``imagefolder`` has it, that may hold the labels."""
-    found = [source / name for name in _TABLES if (source / name).is_file]
-    return f"; {found[0]} may hold labels: {param('labels')} {found[0]} takes them" if found else ""
-
-
 @contextmanager
 def folders_told(source: InputFile, inputs: Sequence[InputFile]) -> Iterator[None]:
     """Where a label column is not found, tell what makes one of the names of folders, if these may be labels."""
@@ -375,12 +363,14 @@ def folders_told(source: InputFile, inputs: Sequence[InputFile]) -> Iterator[Non
         yield
     except ImageFileError as error:
         if source.is_image_folder and not source.told:
-            raise ImageFileError(f"{error.marked}; {_classes_told(source)}{_tables_told(source)}") from error
+            raise ImageFileError(
+                f"{error.marked}; {classes_told(source, source.found_by)}{tables_told(source)}"
+            ) from error
         beside = [other.inner for other in inputs if other.shown == source.base + other.inner]
-        told = partitions_told(source.base.rstrip("/") or ".", beside)
-        if told is None or source.found_by is None or source.is_image_folder:
+        keys = partitions_told(source.base.rstrip("/") or ".", beside)
+        if keys is None or source.found_by is None or source.is_image_folder:
             raise
-        raise ImageFileError(f"{error.marked}; {told}") from error
+        raise ImageFileError(f"{error.marked}; {keys}") from error
 
 
 def _input(

@@ -11,7 +11,7 @@ from .splits import is_split
 
 Told = tuple[tuple[str, int | str], ...]
 
-_LABEL = "label"
+LABEL = "label"
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")  # what int64 holds whatever the digits; 07 and 7 are two names
 
@@ -36,7 +36,7 @@ def class_columns(folders: Collection[str]) -> dict[str, Told]:
     keys = {name.partition("=")[0] if "=" in name else None for name in names.values()}
     key = next(iter(keys)) if len(keys) == 1 else None
     values = {folder: name if key is None else unquote(name.partition("=")[2]) for folder, name in names.items()}
-    return _columns(key or _LABEL, values)
+    return _columns(key or LABEL, values)
 
 
 def partition_label(files: Collection[str]) -> dict[str, Told]:

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from PIL import Image
 from pyarrow import fs as pafs
 
 from knnvote.data.containers import images as container
-from knnvote.data.errors import ImageFileError, KnnvoteError
+from knnvote.data.errors import ImageFileError, KnnvoteError, Note
 from knnvote.data.folders.classes import class_columns
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import find_inputs, refuse_splits
@@ -164,6 +166,60 @@ def test_splits_are_refused_together_and_what_is_told_works(invoke):
     assert (stored["n"], stored["classes"]) == (24, [3, 7, 10])
     assert invoke("classify", "x.knn", "in", "--out", "out").code == 0
     assert Path("out/test/3.parquet").is_file()
+
+
+def run_shell(line):
+    subprocess.run(line, shell=True, check=True)  # noqa: S602  # as a person types what a message tells
+
+
+@pytest.mark.parametrize(
+    ("classes", "note"),
+    [
+        (("train", "bus", "car"), ""),
+        (("train", "car", "test"), "in: test, train are classes, as car is beside them; .* such as in/test"),
+        (("dev", "te", "en"), "in: dev, te are classes, as en is"),
+    ],
+)
+@pytest.mark.filterwarnings("default::knnvote.data.errors.Note")
+def test_classes_that_are_called_as_splits_are_classes_beside_others(invoke, classes, note):
+    put_classes(classes=classes)
+    with pytest.warns(Note, match=note) if note else nullcontext():
+        assert invoke("index", "in", "--out", "x.knn").code == 0
+    assert json.loads(invoke("inspect", "x.knn", "--json").stdout)["classes"] == sorted(classes)
+    assert json.loads(invoke("inspect", "in", "--json").stdout)["check"]["parts"] == ["in"]
+
+
+@pytest.mark.filterwarnings("ignore::knnvote.data.errors.Note")
+def test_classes_that_are_called_as_splits_in_folders_of_splits_are_no_splits(invoke):
+    for split in ("train", "test"):
+        put_classes(f"in/{split}", classes=("train", "test", "car"))
+    assert "several splits, test and train" in invoke("index", "in", "--out", "x.knn").stderr
+    assert invoke("index", "in/train*", "--out", "x.knn").code == 0
+    assert json.loads(invoke("inspect", "x.knn", "--json").stdout)["classes"] == ["car", "test", "train"]
+    check = json.loads(invoke("inspect", "in", "--json").stdout)["check"]
+    assert (check["parts"], check["shared"][0]["rows"]) == (["train", "test"], 24)
+
+
+@pytest.mark.parametrize("classes", [("dev", "te", "tr"), ("train", "test", "te")])
+def test_folders_all_called_as_splits_are_refused_with_names_by_which_they_are_classes(invoke, classes):
+    put_classes(classes=classes)
+    for folder in ("in", "in/tr*"):
+        done = invoke("index", folder, "--out", "x.knn")
+        assert (done.code, "where they are classes and no splits" in done.stderr) == (1, True)
+    told = invoke("index", "in", "--out", "x.knn").stderr.partition("call their folders so: ")[2].partition(",")[0]
+    for name in classes:
+        run_shell(told.replace(min(classes), name))
+    assert sorted(path.name for path in Path("in").iterdir()) == sorted(f"label={name}" for name in classes)
+    assert invoke("index", "in", "--out", "x.knn").code == 0
+    assert json.loads(invoke("inspect", "x.knn", "--json").stdout)["classes"] == sorted(classes)
+
+
+def test_parquet_files_whose_folders_tell_a_class_that_is_called_as_a_split_are_of_no_split(invoke):
+    for label in ("train", "test"):
+        Path(f"in/label={label}").mkdir(parents=True)
+        pq.write_table(pa.table({"image": [*map(encoded, PIXELS[:4])]}), f"in/label={label}/0.parquet")
+    assert invoke("index", "in", "--out", "x.knn").code == 0
+    assert json.loads(invoke("inspect", "x.knn", "--json").stdout)["classes"] == ["test", "train"]
 
 
 def test_bad_images_are_told_by_the_names_of_their_files(invoke):
