@@ -66,7 +66,7 @@ class InputFile(RowSource):
             location.shown,
             relative,
             0,
-            inner=relative,
+            inner=_inner_of(relative, location.path),
             only=only,
             beside=locate(beside) if beside else None,
             container=ImageRows if kind == pafs.FileType.Directory else None,
@@ -136,6 +136,11 @@ class InputFile(RowSource):
         return None if self.labels is None else self.labels.label_column
 
     @property
+    def names_rows(self) -> bool:
+        """Ids of its rows begin with, or are, `inner`."""
+        return self._container in {ImageRows, TarRows}
+
+    @property
     def is_image_folder(self) -> bool:
         """It is a folder whose image files are its rows."""
         return self.container is ImageRows
@@ -192,3 +197,9 @@ class InputFile(RowSource):
             raise
         except KnnvoteError as error:
             raise ImageFileError(error.marked) from error
+
+
+def _inner_of(relative: str, path: str) -> str:
+    """What `InputFile.inner` is of what something is made of, whose path relative to the argument is known."""
+    ending = PurePosixPath(path).suffix
+    return relative.removesuffix(".parquet") + ending if ending.lower() in TAR_ENDINGS else relative

@@ -338,7 +338,7 @@ def distinctly_named(inputs: Sequence[InputFile], taken: Set[str], *, has_ids: b
     """Inputs whose relative paths tell them apart, and from others; where they do not, the path as given stands.
 
     Others count only where ids are not file#row: a file of a stored one's name stays so, and ids tell if it was added.
-    So do the paths of images that are ids, but where two inputs would give the same.
+    So do the paths of images, and of tar files, in ids, but where two inputs would give the same.
 
     Args:
         inputs: all that are read at once.
@@ -346,7 +346,7 @@ def distinctly_named(inputs: Sequence[InputFile], taken: Set[str], *, has_ids: b
         has_ids: a column of ids was named.
     """
     times = Counter(source.relative for source in inputs)
-    inner = Counter(source.inner for source in inputs if source.is_image_folder)
+    inner = Counter(source.inner for source in inputs if source.names_rows)
     named = []
     for source in inputs:
         is_other = source.relative in taken and (has_ids or source.is_image_folder)

@@ -93,6 +93,11 @@ class RowFile(ABC):
         return None
 
     @property
+    def id_prefix(self) -> str:
+        """What stands before a value of that column in an id, where rows of other files may have the same."""
+        return ""
+
+    @property
     def of_folders(self) -> tuple[str, ...]:
         """Columns that are not in the file, but in the names of its folders, where other readers find them too."""
         return ()

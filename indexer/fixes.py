@@ -19,7 +19,7 @@ from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, find_inputs
 
 from .index import Index
-from .labels import common_label_type, kind_of_labels, like_known, read_ids, show_class, true_labels
+from .labels import common_label_type, ids_as_stored, kind_of_labels, like_known, read_ids, show_class, true_labels
 
 FIX = "fix"  # a column to be filled in by who looks: the right label, be it the present one
 _LABEL = "label"
@@ -190,7 +190,7 @@ def change_labels(index: Index, fixes: pa.Table, tell: Callable[[str], None]) ->
     fixes = fixes.filter(fixes["label"].is_valid())
     if not len(fixes):
         return index.labels
-    ids = fixes["id"].combine_chunks()
+    ids = ids_as_stored(fixes["id"].combine_chunks(), index.ids)
     labels = _like_stored(index, fixes["label"].combine_chunks())
     _refuse_unknown(index, ids)
     _refuse_unlike(index, pa.table({"id": ids, "label": labels}))

@@ -32,6 +32,7 @@ from .folder.generations import LOCK, remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
 from .index import PROVENANCE, Index
+from .labels import ids_as_stored
 from .manifest import Source, read_manifest
 from .training import TrainingOptions, TrainingSet, read_training_set
 
@@ -266,6 +267,7 @@ def _other_rows(index: Index, ids: pa.Array) -> NDArray[np.bool_]:
     """(n,) whether a stored image stays when those of some distinct ids go."""
     if not len(ids):
         raise KnnvoteError(f"no id is given of an image to remove from {index.path}: give one at least")
+    ids = ids_as_stored(ids, index.ids)
     unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=index.ids)))
     if len(unknown):
         raise KnnvoteError(

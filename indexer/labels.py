@@ -14,6 +14,8 @@ import pyarrow.types as pt
 from numpy.typing import NDArray
 
 from knnvote.data.columns import is_binary, is_number, is_string, is_usual_label
+from knnvote.data.containers.joined import with_prefix
+from knnvote.data.containers.tar import TAR_KEY
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.folders.partitions import READ_INT96, partition_keys
 from knnvote.data.input_file import InputFile
@@ -322,14 +324,14 @@ def show_class(label: Any, names: list[str] | None) -> str:
     return str(label) if name == str(label) else f"{label} ({name})"
 
 
-def read_ids(source: Location, ids: pa.Array, id_column: str) -> pa.Array:
-    """Ids of a column of a file as strings.
+def read_ids(source: Location, ids: pa.Array, id_column: str, prefix: str = "") -> pa.Array:
+    """Ids of a column of a file as strings, behind a prefix.
 
     Raises:
         KnnvoteError: they cannot be written so.
     """
     try:
-        return ids.cast(pa.string())
+        return with_prefix(prefix, ids.cast(pa.string()))
     except pa.ArrowException as error:
         raise KnnvoteError(
             f"{source.shown}, column {id_column!r}: ids of type {ids.type} cannot be written as text: "
@@ -348,7 +350,7 @@ def provenance_table(labels: pa.Array, ids: pa.Array | None, file: str, rows: ND
 
 
 def distinct_ids(provenance: pa.Table, first: int) -> pa.Table:
-    """The same, where rows from the first on whose ids are alike, as keys in shards may be, have ``file#id``."""
+    """The same, where rows from the first on whose ids are alike, as names of files may be, have ``file#id``."""
     new = provenance["id"].slice(first)
     counts = new.value_counts()
     alike = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
@@ -358,3 +360,24 @@ def distinct_ids(provenance: pa.Table, first: int) -> pa.Table:
     ids = pc.if_else(pc.is_in(new, value_set=alike), named, new)
     every = pa.chunked_array([*provenance["id"].slice(0, first).chunks, *ids.chunks], pa.string()).combine_chunks()
     return provenance.set_column(provenance.schema.get_field_index("id"), "id", every)
+
+
+def ids_as_stored(ids: pa.Array, stored: pa.Array) -> pa.Array:
+    """Ids (m,), where a key of a tar file, which only one of the stored (n,) ids ends with, stands for that.
+
+    Raises:
+        KnnvoteError: several stored images have the key.
+    """
+    is_stored = pc.is_in(ids, value_set=stored)
+    of_shards = stored.filter(pc.match_substring(stored, TAR_KEY))
+    keys = pc.replace_substring_regex(of_shards, f"^.*?{re.escape(TAR_KEY)}", "")
+    given = pc.is_in(keys, value_set=ids.filter(pc.invert(is_stored)))
+    counts = keys.filter(given).value_counts()
+    several = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if len(several):
+        one, other = of_shards.filter(pc.equal(keys, several[0])).to_pylist()[:2]
+        raise KnnvoteError(
+            f"{len(several):,} of the ids are keys of several stored images, the first, {several[0].as_py()!r}, of "
+            f"{one} and {other}; nothing was changed: give these"
+        )
+    return pc.if_else(is_stored, ids, pc.coalesce(of_shards.take(pc.index_in(ids, value_set=keys)), ids))

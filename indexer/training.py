@@ -355,8 +355,7 @@ def _read_part(
     metric: MetricName,
     progress: Callable[[int], None],
 ) -> _Part:
-    vectors, tables, skipped = [], [], 0
-    source = images.source
+    vectors, tables, skipped, source = [], [], 0, images.source
     columns = _other_columns(images, label_column, options)
     of_all = images.read(columns, batch_size=_BATCH)
     for rows in of_all if wanted is None else images.take(wanted, columns, batch_size=_BATCH):
@@ -382,7 +381,8 @@ def _read_part(
             raise KnnvoteError(f"{source.shown}, column {label_column!r}: {told}") from error
         ids = None
         if (id_column := options.id_column or images.rows.id_column) is not None:
-            ids = read_ids(source, images.column(rows, id_column), id_column).take(good)
+            prefix = "" if options.id_column else images.rows.id_prefix
+            ids = read_ids(source, images.column(rows, id_column), id_column, prefix).take(good)
         tables.append(provenance_table(labels, ids, source.relative, rows.numbers[good]))
         skipped += sum(source.labels is None or reason != UNLABELLED for reason in bad.values())  # a table leaves out
         progress(len(block))

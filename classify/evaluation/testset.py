@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from knnvote.classify.classifier import Classifier
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, param, spelled_reasons
 from knnvote.data.input_file import InputFile
-from knnvote.data.inputs import count_rows, folders_told, tell_unused_labels
+from knnvote.data.inputs import count_rows, distinctly_named, folders_told, tell_unused_labels
 from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
 from knnvote.data.reading import ImageFile, Part, open_images
@@ -64,6 +64,7 @@ def read_test_set(
     numbers: list[NDArray[np.int64]] = []
     reasons: Counter[str] = Counter()
     before = 0
+    inputs = distinctly_named(inputs, set(), has_ids=False)
     chosen = None if part is None else part.of(inputs)
     rows_to_read = partial(count_rows, inputs) if chosen is None else sum(map(len, chosen))
     with stage("reading test images", rows_to_read) as advance:

@@ -18,7 +18,7 @@ from knnvote.data.rows import RowFile
 from knnvote.data.text import describe_error
 from knnvote.indexer.labels import read_ids
 
-from .rows import USUAL_IDS
+from .rows import USUAL_IDS, wanted_in
 
 _COMPARISON = re.compile(r"\s*(?P<column>.+?)\s*(?P<sign><=|>=|!=|==|=|<|>)\s*(?P<value>.*?)\s*", re.DOTALL)
 _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
@@ -225,9 +225,10 @@ class FilteredFile:
                 met.add(name)
         if ids is not None:
             texts = read_ids(self.rows.source, ids, "")
-            is_met = pc.is_in(texts, value_set=pa.array(wanted, pa.string()))
+            names = wanted_in(self.name, wanted)
+            is_met = pc.is_in(texts, value_set=pa.array(names, pa.string()))
             mask |= _as_mask(is_met)
-            met.update(texts.filter(is_met).to_pylist())
+            met.update(name for text in texts.filter(is_met).to_pylist() for name in names[text])
         return mask, met
 
 

@@ -1,5 +1,6 @@
 """Rows of a job's outputs by the names that people have for them: file and row, a row number, or a kept id."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from knnvote.data.containers.parquet import ParquetRows
+from knnvote.data.containers.tar import TAR_KEY
 from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.indexer.labels import read_ids
 
@@ -69,6 +71,19 @@ def kept_ids(job: FinishedJob, asked: str | None, usual: Sequence[str | None] = 
     return asked or next((name for name in usual if name is not None and name in names), None)
 
 
+def wanted_in(file: str, names: Sequence[str]) -> dict[str, list[str]]:
+    """Names of rows, by what a column of ids says of them in one file: a key of a tar file may stand behind its name.
+
+    Args:
+        file: that is made of one of images, relative to the folder of outputs.
+        names: that are wanted.
+    """
+    shard, found = file.removesuffix(".parquet") + TAR_KEY, defaultdict[str, list[str]](list)
+    for name in names:
+        found[name.removeprefix(shard)].append(name)
+    return found
+
+
 def _by_place(job: FinishedJob, name: str, column: str | None) -> Place | None:
     """The row that a name says by its file and row; None for what may be an id.
 
@@ -90,16 +105,16 @@ def _by_place(job: FinishedJob, name: str, column: str | None) -> Place | None:
 
 def _by_id(job: FinishedJob, wanted: Sequence[str], column: str) -> Iterator[tuple[str, Place]]:
     """Every row whose id is wanted, with it: outputs are read batch by batch."""
-    values = pa.array(wanted, pa.string())
     for file in job.receipts:
         with ParquetRows.open(job.out / file) as rows:
             if column not in rows.schema.names:
                 continue
-            first = 0
+            first, names = 0, wanted_in(file, wanted)
+            values = pa.array(names, pa.string())
             for batch in rows.batches([column], _BATCH):
                 ids = read_ids(job.out / file, rows.checked(batch, column), column)
                 for row in np.flatnonzero(pc.is_in(ids, value_set=values).to_numpy(zero_copy_only=False)).tolist():
-                    yield ids[row].as_py(), Place(file, first + row)
+                    yield from ((name, Place(file, first + row)) for name in names[ids[row].as_py()])
                 first += len(ids)
 
 

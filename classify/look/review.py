@@ -229,14 +229,14 @@ def _kept(
     texts: dict[Place, dict[str, str]] = {place: {} for place in places}
     for file in dict.fromkeys(place.file for place in places):
         rows = np.unique([place.row for place in places if place.file == file])
-        named = column or _own_ids(inputs[file])
+        named, prefix = (column, "") if column else _own_ids(inputs[file])
         with ParquetRows.open(job.out / file) as output:
             named = named if named in output.schema.names else None
             columns = _text_columns(output.schema, job.record.prefix, named)
             for numbers, table in output.take(rows, [*columns, *([named] if named else [])], _BATCH):
                 of_rows = [Place(file, row) for row in numbers.tolist()]
                 if named:
-                    found = read_ids(job.out / file, output.checked(table, named), named).to_pylist()
+                    found = read_ids(job.out / file, output.checked(table, named), named, prefix).to_pylist()
                     ids.update({place: text for place, text in zip(of_rows, found, strict=True) if text})
                 for name in columns:
                     for place, text in zip(of_rows, output.checked(table, name).to_pylist(), strict=True):
@@ -250,12 +250,12 @@ def _text_columns(schema: pa.Schema, prefix: str, id_column: str | None) -> list
     return [field.name for field in schema if is_string(field.type) and field.name not in others]
 
 
-def _own_ids(source: InputFile | None) -> str | None:
-    """The column of ids that an input has by its nature, as a folder of images has paths."""
+def _own_ids(source: InputFile | None) -> tuple[str | None, str]:
+    """The column of ids that an input has by its nature, as a folder of images has paths, and what stands before."""
     if source is None:
-        return None
+        return None, ""
     with source.open_rows() as rows:
-        return rows.id_column
+        return rows.id_column, rows.id_prefix
 
 
 def _rounded(number: float | None) -> float | None:

@@ -82,39 +82,46 @@ class LabelTable:
             by_name[name] = -1 if name in by_name else place
         return cls(shown, key_column, label_column, keys, labels, texts, by_name, rows_column)
 
-    def find(self, ids: pa.Array, *, are_paths: bool) -> pa.Array:
+    def find(self, ids: pa.Array, *, are_paths: bool, prefix: str = "") -> pa.Array:
         """(n,) the labels of rows with some ids; null where there is none.
 
         Args:
             ids: (n,) strings.
             are_paths: the last parts of ids may be keys, or those of keys be ids.
+            prefix: of ids, without which they may be keys too.
 
         Raises:
-            ImageFileError: the name of a file is that of two rows.
+            ImageFileError: the name of a file, or what follows the prefix, is that of two rows.
         """
-        places = pc.index_in(ids, value_set=self.keys).to_pylist()
         texts = ids.to_pylist()
-        for row, (place, text) in enumerate(zip(places, texts, strict=True)):
+        bare = pa.array([None if text is None else text.removeprefix(prefix) for text in texts], pa.string())
+        whole, parts = (pc.index_in(of, value_set=self.keys).to_pylist() for of in (ids, bare))
+        places: list[int | None] = []
+        for text, name, place, part in zip(texts, bare.to_pylist(), whole, parts, strict=True):
+            found = place
             if place is None and are_paths and text is not None:
-                place = self._by_name(text)  # noqa: PLW2901
-                places[row] = place
-            if place is not None:
-                self.taken.setdefault(place, text)
+                found = self._named(name) if part is None else part
+                self._refuse_second(found, text, name if prefix else PurePosixPath(name).name)
+            if found is not None:
+                self.taken.setdefault(found, text)
+            places.append(found)
         return self.labels.take(pa.array(places, pa.int64()))
 
-    def _by_name(self, path: str) -> int | None:
+    def _named(self, path: str) -> int | None:
         """The place of the key that has the name of a file."""
-        name = PurePosixPath(path).name
-        place = self.by_name.get(name, -1)
+        place = self.by_name.get(PurePosixPath(path).name, -1)
         if place < 0 or ("/" in path and "/" in self.keys[place].as_py()):  # two paths that differ
             return None
-        other = self.taken.get(place, path)
-        if other != path:
+        return place
+
+    def _refuse_second(self, place: int | None, row: str, name: str) -> None:
+        """Refuse a key that is only a part of the id of a row, and of another row's too."""
+        other = row if place is None else self.taken.get(place, row)
+        if other != row:
             raise ImageFileError(
-                f"{self.shown}: {name} is the name of several files, {other} and {path}: give paths in column "
+                f"{self.shown}: {name} is the name of several rows, {other} and {row}: give these in column "
                 f"{self.key_column!r}"
             )
-        return place
 
     def tell_unused(self) -> None:
         """Tell of labels that no row has."""
@@ -158,6 +165,11 @@ class LabelledRows(RowFile, ABC):
     def id_column(self) -> str | None:
         """As the rows have it."""
         return self.rows.id_column
+
+    @property
+    def id_prefix(self) -> str:
+        """As the rows have it."""
+        return self.rows.id_prefix
 
     @property
     def schema(self) -> pa.Schema:
@@ -284,6 +296,11 @@ class JoinedRows(LabelledRows):
         return self.rows.id_column
 
     @property
+    def id_prefix(self) -> str:
+        """That of the rows, if they are known by their own column."""
+        return self.rows.id_prefix if self.id_column == self.rows.id_column else ""
+
+    @property
     def _known_by(self) -> list[str]:
         return [] if self.id_column is None else [self.id_column]
 
@@ -299,7 +316,8 @@ class JoinedRows(LabelledRows):
         return joined
 
     def _labels(self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
-        return self.table.find(self._ids(held, numbers), are_paths=self.id_column == self.rows.id_column)
+        is_own = self.id_column == self.rows.id_column
+        return self.table.find(self._ids(held, numbers), are_paths=is_own, prefix=self.id_prefix)
 
     def _ids(self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
         """(n,) of rows, as strings."""
@@ -307,7 +325,13 @@ class JoinedRows(LabelledRows):
         if own is None or held is None:
             return pa.array([f"{self.relative}#{number}" for number in numbers.tolist()], pa.string())
         column = held.column(own).cast(pa.string())
-        return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        return with_prefix(self.id_prefix, column)
+
+
+def with_prefix(prefix: str, values: pa.Array) -> pa.Array:
+    """Strings (n,) behind a prefix; null stays null."""
+    return pc.binary_join_element_wise(prefix, values, "") if prefix else values
 
 
 def _columns(rows: RowFile, label_column: str | None, id_column: str | None) -> tuple[str, str]:

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import ImageFileError, warn
 from knnvote.data.locations import Location
-from knnvote.data.rows import HEAD_ROWS, RowFile
+from knnvote.data.rows import HEAD_ROWS, RowFile, RowSource
 from knnvote.data.text import describe_error, whole_characters
 
 from .images import ENCODED, FILE_BYTES, IMAGE, IMAGE_ENDINGS, places_within
 
 KEY, LABEL = "__key__", "label"
+TAR_KEY = ".tar#"  # between file and key in an id
 _NAME = re.compile(r"((?:.*/)?[^.]+)\.([^/]*)", re.DOTALL)  # the key, and what follows the first dot of the file's name
 _IMAGES = frozenset(ending[1:] for ending in IMAGE_ENDINGS)
 _TEXTS = frozenset({"cls", "txt", "json"})
@@ -70,14 +71,16 @@ class TarRows(RowFile):
     Attributes:
         images: where the image of each sample begins and its bytes; none for a sample without one.
         others: (n rows) the other columns.
+        prefix: of ids: keys may begin anew in each shard.
     """
 
     images: tuple[tuple[int, int] | None, ...]
     others: pa.Table
+    prefix: str
 
     @classmethod
     @contextmanager
-    def open(cls, source: Location) -> Iterator[Self]:
+    def open(cls, source: RowSource) -> Iterator[Self]:
         """Read what each member is and the texts; images are read with their rows.
 
         Raises:
@@ -86,7 +89,8 @@ class TarRows(RowFile):
         with source.open() as stream, source.errors_told(), _told_by_name(source):
             # Each read of an object is a request.
             samples = _samples(source, stream if source.is_local else io.BufferedReader(stream, BUFFER))
-        yield cls(source, tuple(sample.image for sample in samples), _columns(source, samples))
+        images, others = tuple(sample.image for sample in samples), _columns(source, samples)
+        yield cls(source, images, others, f"{source.inner}#")
 
     @property
     def schema(self) -> pa.Schema:
@@ -97,6 +101,11 @@ class TarRows(RowFile):
     def id_column(self) -> str:
         """The key."""
         return KEY
+
+    @property
+    def id_prefix(self) -> str:
+        """The file."""
+        return self.prefix
 
     @property
     def num_rows(self) -> int:

@@ -61,7 +61,7 @@ def stored(index):
         ("in", [Path(path).name for path in PATHS], PATHS, "image,y"),
         ("rows.parquet", [f"rows.parquet#{i}" for i in range(30)], None, "id,klass"),
         ("own.parquet", [f"k{i:03d}" for i in range(30)], None, "key,label"),
-        ("shard.tar", [f"s{i:03d}" for i in range(30)], None, "anything,label"),
+        ("shard.tar", [f"s{i:03d}" for i in range(30)], [f"shard.tar#s{i:03d}" for i in range(30)], "anything,label"),
     ],
 )
 def test_rows_have_the_labels_of_their_ids_paths_or_names(here, images, keys, ids, header):
@@ -190,7 +190,7 @@ def test_the_name_of_two_files_is_no_key(here):
     Path("in/b/000.png").write_bytes(png(0))
     csv("labels.csv", [Path(path).name for path in PATHS])
     with pytest.raises(
-        ImageFileError, match=r"000\.png is the name of several files, a/000\.png and b/000\.png: give paths"
+        ImageFileError, match=r"000\.png is the name of several rows, a/000\.png and b/000\.png: give these"
     ):
         index_files(join_labels("in", "labels.csv"), here / "x.knn")
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from knnvote import open_index
 from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.inputs import find_inputs
 
@@ -63,7 +64,7 @@ def test_shards_give_the_index_and_the_answers_of_a_parquet_file_of_the_same_byt
         {
             "image": [png(p) for p in PIXELS],
             "label": [i % 3 for i in range(12)],
-            "key": [f"s/{i:04d}" for i in range(12)],
+            "key": [f"a-0{i // 7}.tar#s/{i:04d}" for i in range(12)],
         }
     )
     pq.write_table(table, "same.parquet")
@@ -77,7 +78,7 @@ def test_shards_give_the_index_and_the_answers_of_a_parquet_file_of_the_same_byt
         columns = ["label", "prediction", "confidence", "distance", "neighbors"]
         answers.append(pa.concat_tables(pq.read_table(file, columns=columns) for file in files).to_pylist())
     assert answers[0] == answers[1] == answers[2]
-    assert answers[0][3]["neighbors"][0]["id"] == "s/0003"
+    assert answers[0][3]["neighbors"][0]["id"] == "a-00.tar#s/0003"
     assert sorted(path.name for path in Path("x.knn-in.out").glob("[!.]*")) == ["a-00.parquet", "a-01.parquet"]
     assert invoke("remove", "x.knn", "s/0003").code == 0
     assert invoke("verify", "x.knn-in.out").code == 0
@@ -126,12 +127,76 @@ def test_classes_are_numbers_where_all_are_whole_and_labels_of_json_are_taken(in
     assert json.loads(invoke("inspect", "z.knn", "--json").stdout)["classes"] == ["abc"]
 
 
-def test_keys_that_are_alike_in_two_shards_have_the_file_in_their_ids(invoke):
+def stored_ids(index):
+    return open_index(index).ids.to_pylist()
+
+
+def test_ids_have_the_shard_before_the_key_and_keys_stand_for_them_where_one_image_has_it(invoke):
     for name in "ab":
         write_tar(f"in/{name}.tar", shard(0, 3, prefix=""))
     write_tar("in/c.tar", shard(5, 6, prefix=""))
     assert invoke("index", "in", "--out", "x.knn").code == 0
-    assert invoke("remove", "x.knn", "a.parquet#0001", "b.parquet#0001", "0005").code == 0
+    assert stored_ids("x.knn") == [*(f"{name}.tar#000{i}" for name in "ab" for i in range(3)), "c.tar#0005"]
+    told = "'0001', of a.tar#0001 and b.tar#0001; nothing was changed: give these\n"
+    assert invoke("remove", "x.knn", "0001", "0005").stderr.endswith(told)
+    Path("fixes.csv").write_text("id,label\n0002,1\n")
+    assert "'0002', of a.tar#0002 and b.tar#0002" in invoke("relabel", "x.knn", "fixes.csv").stderr
+    Path("fixes.csv").write_text("id,label\nb.tar#0002,1\n0005,1\n")
+    assert invoke("relabel", "x.knn", "fixes.csv").code == 0
+    assert open_index("x.knn").labels.to_pylist() == [0, 1, 2, 0, 1, 1, 1]
+    assert invoke("remove", "x.knn", "a.tar#0001", "b.tar#0001", "0005").code == 0
+    assert stored_ids("x.knn") == ["a.tar#0000", "a.tar#0002", "b.tar#0000", "b.tar#0002"]
+
+
+def test_a_shard_whose_keys_begin_anew_is_added_and_one_that_is_stored_is_not(invoke):
+    write_tar("a/0.tar", shard(0, 3, prefix=""))
+    write_tar(
+        "b/1.tar", [(name, png(PIXELS[9]) if name.endswith("png") else b"1") for name, _ in shard(0, 3, prefix="")]
+    )
+    assert invoke("index", "a", "--out", "x.knn").code == 0
+    assert invoke("add", "x.knn", "b/1.tar").code == 0
+    assert stored_ids("x.knn") == [f"{n}.tar#000{i}" for n in (0, 1) for i in range(3)]
+    assert "stores 3 of the 3 ids already, the first '0.tar#0000'" in invoke("add", "x.knn", "a/0.tar").stderr
+    write_tar("b/0.tar", shard(4, 6, prefix=""))
+    assert invoke("index", "a/0.tar", "b/0.tar", "--out", "y.knn").code == 0
+    assert stored_ids("y.knn")[-2:] == ["b/0.tar#0004", "b/0.tar#0005"]
+
+
+def test_tables_of_labels_are_joined_by_keys_that_one_row_has(invoke):
+    for name in "ab":
+        write_tar(f"in/{name}.tar", [pair for pair in shard(0, 3, prefix="") if pair[0].endswith("png")])
+    Path("keys.csv").write_text("key,label\n0000,x\n0001,y\n0002,y\n")
+    assert invoke("index", "in/a.tar", "--labels", "keys.csv", "--out", "x.knn").code == 0
+    assert open_index("x.knn").labels.to_pylist() == ["x", "y", "y"]
+    told = "0000 is the name of several rows, a.tar#0000 and b.tar#0000: give these in column 'key'\n"
+    assert invoke("index", "in", "--labels", "keys.csv", "--out", "y.knn").stderr.endswith(told)
+    Path("ids.csv").write_text("key,label\na.tar#0000,x\n0001,y\na.tar#0002,y\nb.tar#0000,z\n")
+    assert "0001 is the name of several rows" in invoke("index", "in", "--labels", "ids.csv", "--out", "y.knn").stderr
+    Path("ids.csv").write_text("key,label\na.tar#0000,x\na.tar#0001,y\na.tar#0002,y\nb.tar#0000,z\n")
+    assert invoke("index", "in", "--labels", "ids.csv", "--skip-bad", "--out", "y.knn").code == 0
+    assert open_index("y.knn").labels.to_pylist() == ["x", "y", "y", "z"]
+
+
+def test_a_row_of_a_shard_is_reviewed_explained_and_shown_by_the_id_that_it_is_added_with(invoke):
+    for place, name in enumerate("abc"):
+        members = shard(3 * place, 3 * place + 3, prefix="")
+        write_tar(f"{name}/{name}.tar", [(f"{i // 2}.{end[-3:]}", content) for i, (end, content) in enumerate(members)])
+    assert invoke("index", "a", "--out", "x.knn").code == 0
+    assert invoke("classify", "x.knn", "b/b.tar", "c/c.tar", "--out", "out", "--k", "1").code == 0
+    assert invoke("review", "out", "--index", "x.knn").code == 0
+    lines = Path("review.csv").read_text().splitlines()
+    ids = [line.split(",")[0].strip('"') for line in lines[1:]]
+    assert {*ids} <= {f"{name}.tar#{i}" for name in "bc" for i in range(3)}
+    assert len(ids) > 1  # of rows with the same neighbours the first
+    for name in ids:
+        assert invoke("explain", "out", name, "--index", "x.knn").stdout.startswith(name.replace("tar", "parquet"))
+    assert "1 images" in invoke("show", "b", "--id", "b.tar#1").stderr
+    assert invoke("show", "b", "--id", "c.tar#1").code == 1
+    Path("review.csv").write_text("\n".join([lines[0], *(f"{line}{i % 3}" for i, line in enumerate(lines[1:]))]))
+    assert invoke("add", "x.knn", "b", "c", "--labels", "review.csv", "--skip-bad").code == 0
+    grown = open_index("x.knn")
+    told = dict(zip(grown.ids.to_pylist(), grown.labels.to_pylist(), strict=True))
+    assert {name: told[name] for name in ids} == {name: i % 3 for i, name in enumerate(ids)}
 
 
 def test_hostile_members_are_rows_at_most_and_leave_nothing_on_the_disk(here):
