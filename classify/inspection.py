@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from knnvote.data.errors import ImageFileError, as_recorded
 from knnvote.data.input_file import InputFile
+from knnvote.data.inputs import distinctly_named, tell_unused_labels
 from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import locate
 from knnvote.data.recognition import recognise_images
@@ -66,7 +67,7 @@ def inspect_images(
         quick: look at the first rows alone; else all are read and checked.
         progress: told the rows of each batch.
     """
-    options = images or ImageOptions()
+    options, inputs = images or ImageOptions(), distinctly_named(inputs, set(), has_ids=False)
     files = [{"path": source.shown, **_inspect_file(source, options, label_column)} for source in inputs]
     facts: dict[str, Any] = {"type": "images", "path": " ".join(locate(path).shown for path in paths), "files": files}
     read = [place for place, file in enumerate(files) if "error" not in file]
@@ -74,6 +75,7 @@ def inspect_images(
         return {**facts, "check": None}
     labels = [files[place]["label_column"] for place in read]
     check = check_images([inputs[place] for place in read], labels, options, progress=progress)
+    tell_unused_labels(inputs)
     for place, error in check.failed.items():
         files[read[place]]["error"] = error
     return {**facts, "check": check.to_json()}
@@ -85,7 +87,7 @@ def _inspect_file(source: InputFile, options: ImageOptions, label_column: str | 
             head = rows.telling_head()
             layout = recognise_images(head, options)
             own = (*layout.columns, *((rows.id_column,) if rows.id_column else ()))
-            label, why_none = _label_column(head.schema, own, source, label_column)
+            label, why_none = _label_column(head.schema, own, source, label_column or source.joined_label)
             facts = {"rows": rows.num_rows, "images": layout.describe(), "label_column": label}
             return facts if why_none is None else {**facts, "no_label": why_none}
     except ImageFileError as error:

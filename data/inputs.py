@@ -104,12 +104,23 @@ def join_labels(
         >>> pq.write_table(pa.table({"id": ids, "label": [row % 2 for row in range(1347)]}), "labels.parquet")
         >>> index_files(join_labels("digits/train.parquet", "labels.parquet"), "joined.knn")
     """
+    table = read_label_table(labels, label_column=label_column, id_column=id_column)
+    return [replace(found, labels=table) for found in find_inputs(inputs)]
+
+
+def read_label_table(
+    labels: str | Path, *, label_column: str | None = None, id_column: str | None = None
+) -> LabelTable:
+    """A table of labels, as `join_labels` takes it.
+
+    Raises:
+        KnnvoteError: as of `join_labels`.
+    """
     (source, *others) = find_inputs(str(labels))
     if others:
         raise KnnvoteError(f"{labels} is {len(others) + 1} files, and labels are read of one: give one of them")
     with source.open_rows() as rows:
-        table = LabelTable.read(rows, label_column, id_column)
-    return [replace(found, labels=table) for found in find_inputs(inputs)]
+        return LabelTable.read(rows, label_column, id_column)
 
 
 def tell_unused_labels(inputs: Sequence[InputFile]) -> None:

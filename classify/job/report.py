@@ -104,8 +104,8 @@ def report_job(job: FinishedJob, index: Index | None) -> JobReport:
     return JobReport(
         facts={"path": job.out.shown, **sum_up(job)},
         rule=job.record.rule,
-        confidence=_spread(lambda: _values(job, "confidence")),
-        distance=_spread(lambda: _values(job, "distance")),
+        confidence=spread(lambda: _values(job, "confidence")),
+        distance=spread(lambda: _values(job, "distance")),
         least_confident=[replace(row, **seen.get((row.file, row.row), {})) for row in least_confident],
         farthest=[replace(row, **seen.get((row.file, row.row), {})) for row in farthest],
         unread=unread,
@@ -143,7 +143,7 @@ def _values(job: FinishedJob, name: str) -> Iterator[NDArray[np.float64]]:
             yield values[np.isfinite(values)]
 
 
-def _spread(read: Callable[[], Iterator[NDArray[np.float64]]]) -> list[Bin]:
+def spread(read: Callable[[], Iterator[NDArray[np.float64]]]) -> list[Bin]:
     """Count values that are read batch by batch: each of few by itself, of many in bins of equal width."""
     counts: Counter[float] = Counter()
     low, high = math.inf, -math.inf

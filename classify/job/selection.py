@@ -197,7 +197,7 @@ def _label_column(images: ImageFile, selection: Selection) -> str | None:
             f"{source} holds {show_shape(layout.shape)} a row in column {layout.name!r}, and what is shown are "
             f"pictures of height x width: give {param('shape')} if they are some"
         )
-    asked = selection.label_column
+    asked = selection.label_column or source.joined_label
     if asked is None and selection.classifier is not None:  # as compare takes it
         of_index = selection.classifier.index.manifest.label_column
         asked = of_index if of_index in images.schema.names else None

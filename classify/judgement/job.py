@@ -1,10 +1,12 @@
 """How good a job's answers are, by the true labels that its outputs keep."""
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,11 +15,13 @@ from knnvote.classify.evaluation.accuracy import Judgement, judge_counts
 from knnvote.classify.interval import share_interval
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.output import read_answers
-from knnvote.data.errors import OptionError, param
+from knnvote.data.containers.joined import LabelTable
+from knnvote.data.errors import param
 from knnvote.data.locations import Location
 from knnvote.indexer.rungs import Interval
 
-from .truth import TruthError, read_truth, truth_column
+from .numbers import JobErrors, Numbers, judge_numbers
+from .truth import TruthError, id_column, join_table, read_truth, truth_column
 
 _MOST_LABELS = 10_000
 
@@ -41,36 +45,71 @@ class JobAccuracy:
     judgement: Judgement
 
 
-def judge_job(job: FinishedJob, label_column: str | None = None) -> JobAccuracy | None:
-    """Judge a job's rows; None where none has a true label, or they are numbers of a regression.
+def judge_job(
+    job: FinishedJob, label_column: str | None = None, table: LabelTable | None = None
+) -> JobAccuracy | JobErrors | None:
+    """Judge a job's rows; None where none has a true label.
 
     Args:
         job: whose outputs are read, batch by batch.
         label_column: of the true labels that they keep; by default the only one with a usual name.
+        table: of the true labels, by ids of rows, in place of a column.
 
     Raises:
         ImageFileError: an output does not keep that column, or what stands there cannot be compared.
-        OptionError: a column is named for numbers of a regression.
     """
+    read = partial(_read, job, label_column, table)
+    kind = next((row.best.type for row in read()), None)
+    if kind is not None and pa.types.is_floating(kind):
+        found: JobAccuracy | JobErrors | None = judge_numbers(lambda: map(_numbers, read()))
+    else:
+        accepted, withheld = Counter[tuple[Any, Any]](), Counter[tuple[Any, Any]]()
+        for rows in read():
+            _count(rows.truth, rows.best, rows.status, accepted, withheld)
+            _check_few(accepted.keys() | withheld.keys(), rows.column, rows.output)
+        found = _judge(accepted, withheld)
+    if table is not None:
+        table.tell_unused()
+    return found
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows of an output: the best guess, its status, and the true labels of a column."""
+
+    output: Location
+    column: str
+    best: pa.Array
+    status: pa.Array
+    truth: list[Any]
+
+
+def _read(job: FinishedJob, label_column: str | None, table: LabelTable | None) -> Iterator[_Rows]:
+    """All rows of outputs that have true labels, batch by batch."""
     guess = "best" if "columns" in job.record.options else "prediction"  # jobs of before had no other
-    accepted, withheld = Counter[tuple[Any, Any]](), Counter[tuple[Any, Any]]()
+    prefix = job.record.prefix
     for name in job.receipts:
         output = job.out / name
-        column = truth_column(output, job.record.prefix, label_column)
-        if column is None:
+        column = truth_column(output, prefix, label_column) if table is None else id_column(output, table)
+        if column is None and table is None:
             continue
-        for best, status, labels in read_answers(output, job.record.prefix, guess, "status", kept=column):
-            if pa.types.is_floating(best.type):
-                if label_column is not None:
-                    raise OptionError(
-                        f"{job.out} holds numbers of a regression, of which none is right or wrong: leave out "
-                        f"{param('label_column')}"
-                    )
-                return None
-            truth = read_truth(output, column, labels, best.type)
-            _count(truth, best, status, accepted, withheld)
-            _check_few(accepted.keys() | withheld.keys(), column, output)
-    return _judge(accepted, withheld)
+        label = column or "" if table is None else table.label_column
+        batches = read_answers(output, prefix, guess, "status", kept=column)
+        if table is not None:
+            batches = join_table(output, name, table, column, batches)
+        for best, status, labels in batches:
+            yield _Rows(output, label, best, status, read_truth(output, label, labels, best.type))
+
+
+def _numbers(rows: _Rows) -> Numbers:
+    """Those of rows that have both a true number and an answer."""
+    is_known = np.array([true is not None for true in rows.truth], np.bool_) & rows.best.is_valid().to_numpy(
+        zero_copy_only=False
+    )
+    truth = np.array([np.nan if true is None else true for true in rows.truth], np.float64)
+    found = rows.best.to_numpy(zero_copy_only=False).astype(np.float64)
+    is_ok = pc.equal(rows.status, OK).to_numpy(zero_copy_only=False)
+    return truth[is_known], found[is_known], is_ok[is_known]
 
 
 def _count(

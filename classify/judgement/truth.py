@@ -1,14 +1,18 @@
 """True labels that the outputs of a job keep of its inputs, by which its answers are judged."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from knnvote.classify.job.rows import USUAL_IDS
+from knnvote.data.containers.joined import LabelTable
+from knnvote.data.containers.tar import KEY, TAR_KEY
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.locations import Location
 from knnvote.data.text import describe_error
-from knnvote.indexer.labels import find_label, true_labels
+from knnvote.indexer.labels import find_label, read_ids, true_labels
 
 
 class TruthError(ImageFileError):
@@ -27,11 +31,7 @@ def truth_column(output: Location, prefix: str, named: str | None) -> str | None
     Raises:
         ImageFileError: it does not keep the one that is named, or cannot be read.
     """
-    try:
-        with output.open() as stream:
-            schema = pq.read_schema(stream)
-    except (pa.ArrowException, OSError) as error:
-        raise ImageFileError(f"cannot read {output}: {describe_error(error)}") from error
+    schema = _schema(output)
     added = [prefix + name for name in ADDED]
     kept = [name for name in schema.names if name not in added]
     if named is not None and named not in kept:
@@ -40,6 +40,49 @@ def truth_column(output: Location, prefix: str, named: str | None) -> str | None
             f"there are {', '.join(kept) or 'none'}"
         )
     return named or find_label(schema, added, None)
+
+
+def join_table(
+    output: Location, name: str, table: LabelTable, column: str | None, batches: Iterable[list[pa.Array]]
+) -> Iterator[list[pa.Array]]:
+    """Batches of an output's columns with the labels that a table has of their rows in place of the last, of ids.
+
+    Args:
+        output: of a job.
+        name: its path relative to the folder of outputs.
+        table: of the labels.
+        column: of ids; None where these are ``file#row``, and there is no such column in batches.
+        batches: all rows, in order.
+
+    Raises:
+        KnnvoteError: ids are no text, or two rows have one key of the table.
+    """
+    first, shard = 0, name.removesuffix(".parquet") + TAR_KEY if column == KEY else ""
+    for columns in batches:
+        n, kept = len(columns[0]), columns
+        if column is None:
+            ids = pa.array([f"{name}#{first + row}" for row in range(n)], pa.string())
+        else:
+            *kept, values = columns
+            ids = read_ids(output, values, column, shard)
+        first += n
+        yield [*kept, table.find(ids, are_paths=column in USUAL_IDS, prefix=shard)]
+
+
+def id_column(output: Location, table: LabelTable) -> str | None:
+    """The column of ids that an output keeps: what the table says, else the first usual one; None where there is none.
+
+    Raises:
+        ImageFileError: it does not keep the one that is named, or cannot be read.
+    """
+    names = _schema(output).names
+    if table.rows_column not in {None, *names}:
+        raise ImageFileError(
+            f"neither {output} nor {table.shown} has a column {table.rows_column!r} for {param('id_column')}; the "
+            f"first has {', '.join(names)}"
+        )
+    own = table.rows_column or table.key_column
+    return own if own in names else next((name for name in USUAL_IDS if name in names), None)
 
 
 def read_truth(output: Location, column: str, labels: pa.Array, like: pa.DataType) -> list[Any]:
@@ -55,3 +98,11 @@ def read_truth(output: Location, column: str, labels: pa.Array, like: pa.DataTyp
             f"{output}: labels in column {column!r} are {error.marked}: "
             f"name the right column with {param('label_column')}"
         ) from error
+
+
+def _schema(output: Location) -> pa.Schema:
+    try:
+        with output.open() as stream:
+            return pq.read_schema(stream)
+    except (pa.ArrowException, OSError) as error:
+        raise ImageFileError(f"cannot read {output}: {describe_error(error)}") from error

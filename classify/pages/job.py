@@ -9,6 +9,7 @@ import numpy as np
 
 from knnvote.classify.job.report import Bin, JobReport, ReportedRow
 from knnvote.classify.judgement.job import JobAccuracy
+from knnvote.classify.judgement.numbers import JobErrors
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.rungs import Interval
@@ -32,7 +33,11 @@ class ShownRow:
 
 
 def write_job(
-    path: Path, report: JobReport, index: Index | None, accuracy: JobAccuracy | None = None, frame: Frame | None = None
+    path: Path,
+    report: JobReport,
+    index: Index | None,
+    judged: JobAccuracy | JobErrors | None = None,
+    frame: Frame | None = None,
 ) -> None:
     """Write the page of what `report_job` found, and of what `judge_job` did where there are true labels.
 
@@ -41,18 +46,22 @@ def write_job(
     """
     rows = [*report.least_confident, *report.farthest]
     names = None if index is None else index.manifest.class_names
+    accuracy = judged if isinstance(judged, JobAccuracy) else None
+    errors = judged if isinstance(judged, JobErrors) else None
     write_page(
         path,
         "job.html.j2",
         title=f"Report of {report.facts['path']}",
         frame=frame,
-        tiles=_tiles(report, accuracy),
+        tiles=_tiles(report, accuracy, errors),
         made=_made(report, index),
         confidence=_histogram(report.confidence, report.rule.min_confidence, "least confidence", least=1.0),
         distance=_histogram(report.distance, report.rule.max_distance, "farthest distance"),
         classes_axis=None if accuracy is None else share_axis(row.accuracy for row in accuracy.judgement.classes),
         report=report,
         accuracy=accuracy,
+        errors=errors,
+        error_spread=None if errors is None else _histogram(errors.spread, None, ""),
         confusions=[] if accuracy is None else accuracy.judgement.commonest_confusions[:_CONFUSIONS],
         facts=report.facts,
         rule=rule_sentence(report),
@@ -63,7 +72,7 @@ def write_job(
     )
 
 
-def _tiles(report: JobReport, accuracy: JobAccuracy | None) -> list[Tile]:
+def _tiles(report: JobReport, accuracy: JobAccuracy | None, errors: JobErrors | None) -> list[Tile]:
     """How many rows have a label, how good they are where that is known, and what has none."""
     facts = report.facts
     rows = max(facts["rows"], 1)
@@ -72,6 +81,9 @@ def _tiles(report: JobReport, accuracy: JobAccuracy | None) -> list[Tile]:
         if accuracy.accuracy_of_accepted is not None:
             tiles.append(_accuracy_tile("right of the labelled", accuracy.accuracy_of_accepted))
         tiles.append(_accuracy_tile("right of all, by the best guess", accuracy.accuracy))
+    if errors is not None:
+        r2 = "" if errors.r2 is None else f"R² {errors.r2:.4f}"
+        tiles.append(Tile("mean absolute error", f"{errors.mean_absolute_error:.4g}", r2))
     tiles.append(Tile("abstained", f"{facts['abstained']:,}", f"{facts['abstained'] / rows:.1%} of the rows"))
     tone = "bad" if facts["bad_image"] else ""
     tiles.append(Tile("bad images", f"{facts['bad_image']:,}", f"{facts['bad_image'] / rows:.1%} of the rows", tone))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -402,3 +403,61 @@ def test_json_lines_have_types_of_their_own(of, invoke):
     Path("filled.jsonl").write_text('{"id": "5.png", "label": "7"}\n{"id": "6.png", "label": null}\n')
     assert invoke("add", "x.knn", "new", "--labels", "filled.jsonl", "--skip-bad").code == 0
     assert open_index("x.knn").labels[5:].to_pylist() == ["7"]
+
+
+IMAGES = ["in", "rows.parquet", "shard.tar"]
+KEYS = {
+    "in": PATHS,
+    "rows.parquet": [f"rows.parquet#{i}" for i in range(30)],
+    "shard.tar": [f"s{i:03d}" for i in range(30)],
+}
+
+
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.usefixtures("here")
+def test_inspect_show_and_report_take_a_table_as_index_does(invoke, images):
+    csv("labels.csv", KEYS[images][:28])
+    facts = json.loads(invoke("inspect", images, "--labels", "labels.csv", "--json").stdout)
+    assert {of["label"]: of["rows"] for of in facts["check"]["classes"]} == {0: 10, 1: 9, 2: 9}
+    assert facts["check"]["unlabelled"]["rows"] == 2
+    assert {file["label_column"] for file in facts["files"]} == {"label"}
+    assert "3 images" in invoke("show", images, "--labels", "labels.csv", "--class", "1", "--grid", "1x3").stderr
+    shown = invoke("show", images, "--labels", "labels.csv", "--where", "label = 1", "--grid", "1x2")
+    assert "2 images of 9" in shown.stderr
+    assert invoke("index", images, "--labels", "labels.csv", "--skip-bad", "--out", "x.knn").code == 0
+    assert invoke("classify", "x.knn", images, "--out", "out", "--k", "1").code == 0
+    done = invoke("report", "out", "--labels", "labels.csv")
+    assert (done.code, done.stdout.splitlines()[0].split(" (")[0]) == (
+        0,
+        "28 rows with a true label: the best guess is right for 1.0000",
+    )
+    csv("wrong.csv", KEYS[images], [0] * 30)
+    assert "right for 0.3" in invoke("report", "out", "--labels", "wrong.csv").stdout
+    assert ", wrong ones" not in invoke("show", images, "--labels", "wrong.csv").stderr
+    errors = ["--predictions", "out", "--errors", "--index", "x.knn", "--labels", "wrong.csv"]
+    wrong = sum(
+        of != 0 for file in Path("out").rglob("[!.]*.parquet") for of in pq.read_table(file)["best"].to_pylist()
+    )
+    assert f"2 images of {wrong} wrong ones" in invoke("show", images, *errors).stderr
+
+
+@pytest.mark.usefixtures("here")
+def test_ids_of_two_shards_are_told_apart_by_report_and_columns_are_named(invoke):
+    shutil.copy("shard.tar", "other.tar")
+    csv("labels.csv", KEYS["shard.tar"])
+    assert invoke("index", "shard.tar", "--labels", "labels.csv", "--out", "x.knn").code == 0
+    assert invoke("classify", "x.knn", "shard.tar", "other.tar", "--out", "out", "--k", "1").code == 0
+    refused = invoke("report", "out", "--labels", "labels.csv")
+    assert "s000 is the name of several rows, other.tar#s000 and shard.tar#s000" in refused.stderr
+    csv("ids.csv", [f"other.tar#{key}" for key in KEYS["shard.tar"]], header="name,truth")
+    done = invoke("report", "out", "--labels", "ids.csv", "--id-column", "name", "--label-column", "truth")
+    assert done.stdout.startswith("30 rows with a true label: the best guess is right for 1.0000 (")
+    refused = invoke("report", "out", "--labels", "ids.csv", "--id-column", "nome", "--label-column", "truth")
+    assert "neither out/other.parquet nor ids.csv has a column 'nome' for --id-column" in refused.stderr
+    csv("none.csv", ["a", "b"])
+    with pytest.warns(UserWarning, match="2 of 2 labels are of no image"):
+        assert invoke("report", "out", "--labels", "none.csv").stdout == ""
+    for command in (["inspect", "shard.tar"], ["report", "out"]):
+        done = invoke(*command, "--id-column", "name")
+        assert (done.code, "give one with --labels" in done.stderr) == (2, True)
+    assert "--labels: of files of images alone" in invoke("inspect", "x.knn", "--labels", "ids.csv").stderr

@@ -6,19 +6,23 @@ from knnvote.data.codecs.names import Background
 
 from .command import Command
 from .options import (
+    check_table_ids,
     complete_file,
     complete_folder,
     example,
+    find_labelled,
     image_options,
     is_given,
     json_option,
     label_column_option,
+    labels_option,
     seen_options,
+    table_ids_option,
 )
 from .spelling import as_typed
 from .talk import print_json, talk, talk_error
 
-_OF_IMAGES = ("quick", "image_column", "shape", "label_column", "grayscale", "background")
+_OF_IMAGES = ("quick", "image_column", "shape", "label_column", "labels", "id_column", "grayscale", "background")
 
 
 @click.command(
@@ -30,6 +34,8 @@ _OF_IMAGES = ("quick", "image_column", "shape", "label_column", "grayscale", "ba
 @click.option("--quick", is_flag=True, help="Of images: look at the first rows of each file alone.")
 @image_options
 @label_column_option
+@labels_option
+@table_ids_option
 @seen_options
 @json_option
 def inspect(  # noqa: PLR0917  # click passes options by name
@@ -38,20 +44,23 @@ def inspect(  # noqa: PLR0917  # click passes options by name
     image_column: str | None,
     shape: tuple[int, ...] | None,
     label_column: str | None,
+    labels: str | None,
+    id_column: str | None,
     grayscale: bool,
     background: Background | None,
     as_json: bool,
 ) -> None:
     """Show what an index or a job's output holds, or check images before any work."""
     from knnvote.classify.inspection import inspect_images, inspect_made
-    from knnvote.data.inputs import find_inputs
     from knnvote.data.layout import ImageOptions
 
+    check_table_ids(labels, id_column)
     facts = inspect_made(paths[0]) if len(paths) == 1 else None
     if facts is None:
-        inputs = find_inputs(paths)
+        inputs = find_labelled(paths, labels, label_column, id_column)
         images = ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background)
-        facts = inspect_images(paths, inputs, images=images, label_column=label_column, quick=quick)
+        column = None if labels else label_column
+        facts = inspect_images(paths, inputs, images=images, label_column=column, quick=quick)
     elif given := [as_typed(name) for name in _OF_IMAGES if is_given(name)]:
         raise click.UsageError(f"{', '.join(given)}: of files of images alone, and {paths[0]} is none")
     if as_json:

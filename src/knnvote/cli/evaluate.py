@@ -11,6 +11,7 @@ from knnvote.data.codecs.names import Background
 from .command import Command
 from .options import (
     POSITIVE,
+    check_table_ids,
     complete_file,
     complete_folder,
     example,
@@ -28,6 +29,7 @@ from .options import (
     parse_plot,
     part_options,
     seen_options,
+    table_ids_option,
     threads_option,
     vote_options,
 )
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 @seen_options
 @click.option("--label-column", metavar="NAME", help="Column of the true labels.")
 @labels_option
-@click.option("--id-column", metavar="NAME", help="Column of ids in the table of labels.")
+@table_ids_option
 @part_options
 @threads_option
 @click.option(
@@ -91,8 +93,7 @@ def compare(  # noqa: PLR0917  # click passes options by name
 
     from .tables.comparison import print_comparison
 
-    if id_column is not None and labels is None:
-        raise click.UsageError("--id-column is of a table of labels: give one with --labels")
+    check_table_ids(labels, id_column)
     inputs = find_labelled(images, labels, label_column, id_column)
     indexes = [open_index(folder) for folder in index_folders]
     rule = Rule.of(*indexes, **options)
@@ -286,8 +287,7 @@ def choose_threshold(  # noqa: PLR0917  # click passes options by name
 
     if labels is not None and not tests:
         raise click.UsageError("--labels is of labelled images: give IMAGES too")
-    if id_column is not None and labels is None:
-        raise click.UsageError("--id-column is of a table of labels: give one with --labels")
+    check_table_ids(labels, id_column)
     index = open_index(index_folder)
     rule = replace(Rule.of(index, **of_rule), min_confidence=None)
     found = choose(

@@ -217,6 +217,7 @@ labels_option = click.option(
     shell_complete=complete_file,
     help="A table of the labels, by ids or paths: CSV, Parquet or JSON lines.",
 )
+table_ids_option = click.option("--id-column", metavar="NAME", help="Column of ids in the table of labels.")
 skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
 part_options = together(
     click.option("--limit", type=POSITIVE, metavar="N", help="Take so many rows of all files together, the first."),
@@ -344,3 +345,9 @@ def find_labelled(images: Sequence[str], labels: str | None, label_column: str |
     if labels is None:
         return find_inputs(images)
     return join_labels(images, labels, label_column=label_column, id_column=id_column)
+
+
+def check_table_ids(labels: str | None, id_column: str | None) -> None:
+    """Refuse a column of a table of labels that is not given."""
+    if id_column is not None and labels is None:
+        raise click.UsageError("--id-column is of a table of labels: give one with --labels")

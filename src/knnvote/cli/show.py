@@ -10,15 +10,18 @@ from knnvote.data.codecs.names import Background
 
 from .command import Command
 from .options import (
+    check_table_ids,
     complete_file,
     complete_folder,
     example,
+    find_labelled,
     image_options,
     images_argument,
     index_argument,
     ink_option,
     is_given,
     label_column_option,
+    labels_option,
     neighbor_options,
     page_frame,
     parse_grid,
@@ -26,6 +29,7 @@ from .options import (
     picture_option,
     seed_option,
     seen_options,
+    table_ids_option,
 )
 from .talk import talk, talk_note, talk_written
 
@@ -59,7 +63,7 @@ from .talk import talk, talk_note, talk_written
     help="The job's index, to find neighbours in for --errors.",
 )
 @click.option("--id", "ids", metavar="ID", multiple=True, help="Only this row: FILE#ROW or an id; may be repeated.")
-@click.option("--id-column", metavar="NAME", help="Column of ids, by default id, __key__ or file.")
+@click.option("--id-column", metavar="NAME", help="Column of ids, by default id, __key__ or file; or of --labels.")
 @click.option(
     "--where", metavar="COMPARISON", multiple=True, help="Only rows where it holds: 'margin < 0.2'; may be repeated."
 )
@@ -71,6 +75,7 @@ from .talk import talk, talk_note, talk_written
 @image_options
 @seen_options
 @label_column_option
+@labels_option
 @ink_option
 @picture_option("show.png")
 def show(  # noqa: PLR0917  # click passes options by name
@@ -92,6 +97,7 @@ def show(  # noqa: PLR0917  # click passes options by name
     grayscale: bool,
     background: Background | None,
     label_column: str | None,
+    labels: str | None,
     ink: Ink,
     out: Path,
 ) -> None:
@@ -101,7 +107,6 @@ def show(  # noqa: PLR0917  # click passes options by name
     from knnvote.classify.job.selection import Selection, select_images
     from knnvote.classify.pictures.figures import save
     from knnvote.classify.pictures.grid import check_grid, draw_errors, draw_grid
-    from knnvote.data.inputs import find_inputs
     from knnvote.data.layout import ImageOptions
     from knnvote.data.locations import locate
     from knnvote.indexer.folder.open import open_index
@@ -115,10 +120,10 @@ def show(  # noqa: PLR0917  # click passes options by name
     selection = Selection(
         count=rows if errors else rows * columns,
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
-        label_column=label_column,
+        label_column=None if labels else label_column,
         rows=RowFilter(
             ids=ids,
-            id_column=id_column,
+            id_column=None if labels else id_column,
             where=where,
             label=label,
             status=status,
@@ -129,7 +134,7 @@ def show(  # noqa: PLR0917  # click passes options by name
         job=job,
         classifier=None if job is None or index_folder is None else job.classifier(open_index(index_folder)),
     )
-    shown, total = select_images(find_inputs(images), selection)
+    shown, total = select_images(find_labelled(images, labels, label_column, id_column), selection)
     if not shown and (errors or not selection.rows.takes_all):
         talk(f"no {'prediction is wrong' if selection.rows.takes_all else 'row is as asked for'}: nothing is drawn")
         return
@@ -179,6 +184,8 @@ def map_space(index_folder: str, k: int | None, weights: Any, seed: int, out: Pa
     help="The job's index: shows the neighbours that voted.",
 )
 @label_column_option
+@labels_option
+@table_ids_option
 @click.option(
     "--out",
     metavar="FILE",
@@ -189,27 +196,43 @@ def map_space(index_folder: str, k: int | None, weights: Any, seed: int, out: Pa
     help="The page.",
 )
 @ink_option
-def report(folder: str, index_folder: str | None, label_column: str | None, out: Path, ink: Ink) -> None:
+def report(  # noqa: PLR0917  # click passes options by name
+    folder: str,
+    index_folder: str | None,
+    label_column: str | None,
+    labels: str | None,
+    id_column: str | None,
+    out: Path,
+    ink: Ink,
+) -> None:
     """Write a page of a finished job: how good its answers are, how they spread, and the rows to look at."""
     from knnvote.classify.job.finished import FinishedJob
     from knnvote.classify.job.report import report_job
     from knnvote.classify.judgement.job import judge_job
+    from knnvote.classify.judgement.numbers import JobErrors
     from knnvote.classify.judgement.truth import TruthError
     from knnvote.classify.pages.job import write_job
+    from knnvote.data.inputs import read_label_table
     from knnvote.data.locations import locate
     from knnvote.indexer.folder.open import open_index
 
-    from .tables.accuracy import print_accuracy
+    from .tables.accuracy import print_accuracy, print_errors
 
+    check_table_ids(labels, id_column)
+    table = None
+    if labels is not None:
+        table = read_label_table(labels, label_column=label_column, id_column=id_column)
     index, job = None if index_folder is None else open_index(index_folder), FinishedJob.open(locate(folder))
     found, accuracy = report_job(job, index), None
     try:
-        accuracy = judge_job(job, label_column)
+        accuracy = judge_job(job, label_column, table)
     except TruthError as error:
-        if label_column is not None:
+        if label_column is not None or labels is not None:
             raise
         talk_note(f"no row is judged: {error.marked}")
     write_job(out, found, index, accuracy, page_frame(out, ink))
     talk_written(out)
-    if accuracy is not None:
+    if isinstance(accuracy, JobErrors):
+        print_errors(accuracy)
+    elif accuracy is not None:
         print_accuracy(accuracy)

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.metrics import mean_absolute_error, r2_score
 
 import knnvote.classify.judgement.job
 from knnvote.classify.classifier import Classifier
@@ -16,6 +17,7 @@ from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
 from knnvote.classify.judgement.job import judge_job
+from knnvote.classify.judgement.numbers import judge_numbers
 from knnvote.classify.judgement.truth import TruthError
 from knnvote.classify.vote import Rule
 from knnvote.data.locations import locate
@@ -105,11 +107,54 @@ def test_other_columns_are_no_true_labels(tmp_path, monkeypatch, invoke):
     assert judge_job(FinishedJob.open(locate("text"))).accuracy.value == 0
 
 
-def test_numbers_of_a_regression_and_outputs_without_labels_are_not_judged(tmp_path, monkeypatch, invoke):
+def test_errors_of_numbers_far_from_zero_keep_their_digits():
+    truth = RNG.normal(1e9, 1, 300)
+    best = truth + RNG.normal(0, 0.5, 300)
+    parts = [
+        (truth[part], best[part], np.ones(len(truth[part]), np.bool_)) for part in np.array_split(np.arange(300), 7)
+    ]
+    found = judge_numbers(lambda: iter([parts[0], tuple(of[:0] for of in parts[0]), *parts[1:]]))
+    assert found.r2 == pytest.approx(r2_score(truth, best), rel=1e-6)
+    assert found.mean_absolute_error == pytest.approx(mean_absolute_error(truth, best), rel=1e-12)
+    assert judge_numbers(lambda: iter([])) is None
+    few = np.full(3, 2.5), np.array([2.5, 3.5, 0.5]), np.array([True, True, False])
+    constant = judge_numbers(lambda: iter([few]))
+    assert (constant.mean_absolute_error, constant.mean_absolute_error_of_accepted, constant.r2) == (1, 0.5, None)
+
+
+def test_numbers_of_a_regression_are_judged_by_how_far_they_are(tmp_path, monkeypatch, invoke):
     monkeypatch.chdir(tmp_path)
-    assert judge_job(classify(LABELS / 2, LABELS / 2)) is None
-    refused = invoke("report", "out", "--label-column", "label")
-    assert refused.code == 2
-    assert "out holds numbers of a regression, of which none is right or wrong: leave out --label-col" in refused.stderr
+    found = judge_job(classify(LABELS / 2, LABELS / 2))
+    rows = [row for name in FILES for row in pq.read_table(Path("out") / name).to_pylist()]
+    pairs = [(row["label"], row["knn_best"]) for row in rows]
+    truth, best = np.array([pair for pair in pairs if None not in pair]).T
+    assert found.rows == found.accepted == len(truth) == 297
+    assert found.mean_absolute_error == pytest.approx(mean_absolute_error(truth, best), rel=1e-12)
+    assert found.r2 == pytest.approx(r2_score(truth, best), rel=1e-6)
+    assert sum(one.rows for one in found.spread) == 297
+    assert (found.spread[0].low, found.spread[-1].high) == (min(best - truth), max(best - truth))
+    for options in ([], ["--label-column", "label"]):
+        done = invoke("report", "out", *options)
+        told = f"297 rows with a true number: R² {found.r2:.4f}, mean absolute error {found.mean_absolute_error:.4g}\n"
+        assert (done.code, done.stdout) == (0, told)
+    page = Path("report.html").read_text()
+    assert f"the mean absolute error is {found.mean_absolute_error:.4g}, and R² {found.r2:.4f}." in page
+    assert page.partition('<h2 id="errors">')[2].partition("</figure>")[0].count("<tr>") > 2
+
+
+def test_a_regression_that_abstains_is_judged_of_what_it_accepts_too(tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    classify(LABELS / 2, LABELS / 2)
+    half = float(np.nanmedian(pq.read_table("out/a.parquet")["knn_distance"].to_numpy()))
+    run_job(Classifier.open("x.knn", Rule(max_distance=half)), "in", "near")
+    found = judge_job(FinishedJob.open(locate("near")))
+    assert 0 < found.accepted < found.rows == 297
+    told = f"{found.accepted} of them ({found.accepted / 297:.2%}) are accepted: mean absolute error "
+    assert told in invoke("report", "near").stdout
+
+
+def test_outputs_without_labels_are_not_judged(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    classify(LABELS, LABELS)
     run_job(Classifier.open("x.knn"), "in", "narrow", JobOptions(output=OutputOptions(keep=("n",))))
     assert judge_job(FinishedJob.open(locate("narrow"))) is None

@@ -1,6 +1,7 @@
 """What ``report`` says of a job whose outputs keep true labels."""
 
 from knnvote.classify.judgement.job import JobAccuracy
+from knnvote.classify.judgement.numbers import JobErrors
 from knnvote.indexer.rungs import Interval
 
 from .table import print_text
@@ -15,6 +16,16 @@ def print_accuracy(found: JobAccuracy) -> None:
     else:
         of_accepted = _show(found.accuracy_of_accepted)
         print_text(f"{found.accepted:,} of them ({share:.2%}) are accepted: the label is right for {of_accepted}")
+
+
+def print_errors(found: JobErrors) -> None:
+    """How good the numbers of a regression are, on stdout."""
+    r2 = "" if found.r2 is None else f"R² {found.r2:.4f}, "
+    print_text(f"{found.rows:,} rows with a true number: {r2}mean absolute error {found.mean_absolute_error:.4g}")
+    if found.accepted < found.rows:
+        share, error = found.accepted / found.rows, found.mean_absolute_error_of_accepted
+        of_accepted = "" if error is None else f": mean absolute error {error:.4g}"
+        print_text(f"{found.accepted:,} of them ({share:.2%}) are accepted{of_accepted}")
 
 
 def _show(share: Interval) -> str:
