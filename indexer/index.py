@@ -7,8 +7,10 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from knnvote.data.containers.images import is_image_name
 from knnvote.data.errors import KnnvoteError, check
 from knnvote.data.steps import Step, parse_step
 
@@ -216,6 +218,20 @@ class Index:
     def provenance(self, *columns: str) -> pa.Table:
         """Some of the columns label, id, file and row of each vector."""
         return self.rows.select(columns) if isinstance(self.rows, pa.Table) else self.rows.read([*columns])
+
+    def places(self, rows: NDArray[np.int64]) -> pa.Table:
+        """Where stored images (m,) came from: columns file and row, from 0, of which an image file has one.
+
+        What was read is stored by the name of what is made of it; ids of files of images and of tar files tell it.
+        """
+        held = self.provenance("id", "file", "row").take(pa.array(rows)).combine_chunks()
+        if self.manifest.id_column is not None:
+            return held.select(["file", "row"])
+        ids = held["id"].combine_chunks()
+        is_image = pa.array([is_image_name(name) for name in ids.to_pylist()], pa.bool_())
+        shard = pc.struct_field(pc.extract_regex(ids, r"^(?P<file>.*?\.tar)#"), "file")
+        file = pc.coalesce(shard, pc.if_else(is_image, ids, held["file"].combine_chunks()))
+        return pa.table({"file": file, "row": pc.if_else(is_image, 0, held["row"].combine_chunks())})
 
 
 def _restored(values: dict[str, Any]) -> Index:

@@ -25,7 +25,7 @@ from knnvote.classify.answer import Neighbor, neighbors_of
 from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import KnnvoteError, warn
 from knnvote.indexer.fixes import FIX, LabelTexts
-from knnvote.indexer.index import PROVENANCE, Index, check_index
+from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.threads import limit_threads
 
 from .equal_images import Equal, equal_images
@@ -311,10 +311,10 @@ class _Described(Sequence[Suspect]):
         _, firsts, cases = np.unique(self._cases(), return_index=True, return_inverse=True)
         votes = self.votes.take(np.argsort(firsts[cases], kind="stable"))
         texts = pa.array(LabelTexts(self.of).written)
-        places = self.of.provenance(*PROVENANCE).take(votes.rows)
+        places = self.of.places(votes.rows)
         return pa.table(
             {
-                "id": places["id"],
+                "id": self.of.ids.take(pa.array(votes.rows)),
                 "label": texts.take(self.of.class_codes[votes.rows]),
                 "suggested": texts.take(votes.winner),
                 FIX: pa.nulls(len(votes.rows), pa.string()),
@@ -339,7 +339,7 @@ class _Described(Sequence[Suspect]):
 
 
 def _describe(index: Index, votes: _Votes, equal: dict[int, Equal]) -> list[Suspect]:
-    places = index.provenance("file", "row").take(votes.rows).to_pydict()
+    places = index.places(votes.rows).to_pydict()
     says = index.classes.take(votes.winner).to_pylist()
     suspects = []
     for i, row in enumerate(votes.rows.tolist()):

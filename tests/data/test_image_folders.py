@@ -1,5 +1,6 @@
 """Image files as they lie in folders: what is taken, as which rows, and that a changed folder is a changed input."""
 
+import csv
 import io
 import json
 import os
@@ -86,6 +87,24 @@ def test_class_folders_give_the_index_and_the_answers_of_a_parquet_file_of_the_s
     done = invoke("compare", "same.parquet", "--index", "x.knn", "--index", "y.knn", "--json")
     assert len({report["accuracy"] for report in json.loads(done.stdout)["indexes"]}) == 1
     assert invoke("verify", "a").code == 0
+
+
+def test_suspects_tell_the_path_of_each_image_and_not_what_a_job_makes_of_its_folder(invoke):
+    made = put_classes()
+    put("alone.png")
+    as_parquet(made, "same.parquet")
+    for images in (["in"], ["same.parquet", "--id-column", "file"], ["same.parquet"]):
+        assert invoke("index", *images, "--out", "x.knn", "--overwrite").code == 0
+        done = invoke("suspects", "x.knn", "--csv", "s.csv", "--report", "s.html", "--k", "2", "--json")
+        found = {(row["id"], row["file"], row["row"]) for row in csv.DictReader(Path("s.csv").read_text().splitlines())}
+        assert {(one["id"], one["file"], str(one["file_row"])) for one in json.loads(done.stdout)["suspects"]} == found
+        assert len(found) > 5
+        if images == ["in"]:
+            assert found <= {(name, name, "0") for name in made}
+            assert " of 3.parquet" not in Path("s.html").read_text()
+        else:
+            assert {file for _, file, _ in found} == {"same.parquet"}
+        Path("s.csv").unlink()
 
 
 def test_ids_are_paths_by_which_images_are_removed_and_added_again(invoke):

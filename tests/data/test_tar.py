@@ -148,6 +148,14 @@ def test_ids_have_the_shard_before_the_key_and_keys_stand_for_them_where_one_ima
     assert stored_ids("x.knn") == ["a.tar#0000", "a.tar#0002", "b.tar#0000", "b.tar#0002"]
 
 
+def test_where_a_stored_image_came_from_is_its_shard_and_its_row_there(invoke):
+    write_tar("in/a.tar", shard(0, 3))
+    write_tar("in/b.tar", shard(3, 5))
+    assert invoke("index", "in", "--out", "x.knn").code == 0
+    places = open_index("x.knn").places(np.array([4, 0, 2]))
+    assert places.to_pydict() == {"file": ["b.tar", "a.tar", "a.tar"], "row": [1, 0, 2]}
+
+
 def test_a_shard_whose_keys_begin_anew_is_added_and_one_that_is_stored_is_not(invoke):
     write_tar("a/0.tar", shard(0, 3, prefix=""))
     write_tar(
