@@ -173,6 +173,39 @@ def test_why_there_are_no_labels_is_told(tmp_path, invoke):
     assert refused.stderr.startswith("error: a.parquet: no column 'nix' for --label-column; there are image")
 
 
+@pytest.mark.parametrize("ids", [[f"k{row}" for row in range(20)], [*range(1000, 1020)]])
+def test_a_column_of_another_value_in_each_row_is_no_label_and_one_that_repeats_is(tmp_path, invoke, ids):
+    images = IMAGES[:20].reshape(20, -1).tolist()
+    pq.write_table(pa.table({"image": images, "key": ids}), tmp_path / "ids.parquet")
+    pq.write_table(pa.table({"image": images, "kind": [*ids[:19], ids[0]]}), tmp_path / "kinds.parquet")
+    pq.write_table(pa.table({"image": images, "age": np.arange(20) / 7}), tmp_path / "ages.parquet")
+    told = "column 'key' holds another value in each row, as ids do; --label-column names it if it is the label's"
+    assert f"classes   none: {told}" in invoke("inspect", "ids.parquet").stdout
+    assert json.loads(invoke("inspect", "ids.parquet", "--json", "--quick").stdout)["files"][0]["no_label"] == told
+    assert "20 classes" in invoke("inspect", "ids.parquet", "--label-column", "key").stdout
+    assert "19 classes" in invoke("inspect", "kinds.parquet").stdout
+    assert "numbers from 0 to 2.71429" in invoke("inspect", "ages.parquet").stdout
+
+
+def test_what_is_guessed_beside_files_with_labels_or_of_two_kinds_is_no_label(tmp_path, invoke):
+    images = IMAGES[:20].reshape(20, -1).tolist()
+    write(tmp_path / "a.parquet", IMAGES[:30].reshape(30, -1).tolist(), LABELS[:30])
+    for name, column, values in (
+        ("b", "kind", [row % 2 for row in range(20)]),
+        ("c", "kind", ["xy"[row % 2] for row in range(20)]),
+    ):
+        pq.write_table(pa.table({"image": images, column: values}), tmp_path / f"{name}.parquet")
+    beside = json.loads(invoke("inspect", "a.parquet", "b.parquet", "--json").stdout)
+    assert [file["label_column"] for file in beside["files"]] == ["label", None]
+    assert beside["files"][1]["no_label"].startswith("no column 'label', which holds the labels of a.parquet; --label")
+    assert beside["check"]["unlabelled"] == {"rows": 20, "first": {"file": "b.parquet", "row": 0}}
+    unlike = json.loads(invoke("inspect", "b.parquet", "c.parquet", "--json").stdout)
+    assert [file["label_column"] for file in unlike["files"]] == [None, None]
+    told = "column 'kind' holds number in one file and string in another, as no labels do; --label-column names it"
+    assert unlike["files"][0]["no_label"].startswith(told)
+    assert json.loads(invoke("inspect", "b.parquet", "--json").stdout)["files"][0]["label_column"] == "kind"
+
+
 def test_arguments_are_compared_where_no_names_tell_splits(tmp_path):
     one = write(tmp_path / "one.parquet", IMAGES[:30].reshape(30, -1).tolist(), LABELS[:30])
     other = write(tmp_path / "other.parquet", IMAGES[20:].reshape(40, -1).tolist(), LABELS[20:])

@@ -1,8 +1,10 @@
 """What inspect and verify tell of a path, to people and to programs."""
 
+import gzip
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -194,3 +196,14 @@ def test_a_file_that_changes_while_it_is_looked_at_is_told_of(tmp_path, monkeypa
     monkeypatch.setattr(inspection, "recognise_images", and_grow)
     (file,) = inspect_images([str(path)], find_inputs([str(path)]), quick=True)["files"]
     assert file["error"].startswith(f"{path} changed while it was read: ")
+
+
+def test_quick_tells_which_files_it_reads_as_a_whole_all_the_same(tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    rows = "\n".join(["label,pixel0,pixel1,pixel2,pixel3", *(f"{row % 3},{row},1,2,3" for row in range(30))])
+    Path("a.csv.gz").write_bytes(gzip.compress(rows.encode()))
+    Path("b.csv").write_text(rows)
+    with pytest.warns(UserWarning, match=r"^a\.csv\.gz and 1 more: no Parquet, and so converted as a whole, and quick"):
+        assert json.loads(invoke("inspect", "a.csv.gz", "b.csv", "--quick", "--json").stdout)["files"][1]["rows"] == 30
+    assert invoke("convert", "a.csv.gz", "a.parquet").code == 0
+    assert invoke("inspect", "a.parquet", "--quick").stderr == invoke("inspect", "b.csv").stderr == ""

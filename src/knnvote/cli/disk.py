@@ -31,7 +31,11 @@ _OF_IMAGES = ("quick", "image_column", "shape", "label_column", "labels", "id_co
     epilog=example("knnvote inspect digits/train.parquet digits/test.parquet"),
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=complete_file)
-@click.option("--quick", is_flag=True, help="Of images: look at the first rows of each file alone.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Of images: look at the first rows of each file alone, but at all of CSV.",
+)
 @image_options
 @label_column_option
 @labels_option
