@@ -11,7 +11,8 @@ from pyarrow import fs as pafs
 
 from .containers.converted import ConvertedRows, is_convertible
 from .containers.images import IMAGE_ENDINGS, ImageRows
-from .containers.joined import FolderLabelRows, JoinedRows, LabelTable
+from .containers.joined import FolderLabelRows, JoinedRows
+from .containers.label_table import LabelTable
 from .containers.parquet import ParquetRows
 from .containers.tar import TAR_ENDINGS, TarRows
 from .errors import ImageFileError, KnnvoteError

@@ -15,7 +15,7 @@ from pyarrow import fs as pafs
 
 from .containers.converted import array_lengths, converted_name, is_convertible
 from .containers.images import ImageRows, is_image_name
-from .containers.joined import LabelTable
+from .containers.label_table import LabelTable
 from .containers.tar import TarRows
 from .errors import ImageFileError, KnnvoteError, warn
 from .folders.classes import class_columns, partition_label

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from knnvote.data.columns import check_text, is_string
-from knnvote.data.containers.joined import LabelTable
+from knnvote.data.containers.label_table import LabelTable
 from knnvote.data.convert.ids import USUAL_NAME, holds_text, read_text_columns
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.input_file import InputFile

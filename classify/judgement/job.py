@@ -15,7 +15,7 @@ from knnvote.classify.evaluation.accuracy import Judgement, judge_counts
 from knnvote.classify.interval import share_interval
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.output import read_answers
-from knnvote.data.containers.joined import LabelTable
+from knnvote.data.containers.label_table import LabelTable
 from knnvote.data.errors import param
 from knnvote.data.locations import Location
 from knnvote.indexer.rungs import Interval

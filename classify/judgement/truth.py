@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from knnvote.classify.job.rows import USUAL_IDS
-from knnvote.data.containers.joined import LabelTable
+from knnvote.data.containers.label_table import LabelTable
 from knnvote.data.containers.tar import KEY, TAR_KEY
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.locations import Location

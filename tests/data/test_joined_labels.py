@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -461,3 +462,33 @@ def test_ids_of_two_shards_are_told_apart_by_report_and_columns_are_named(invoke
         done = invoke(*command, "--id-column", "name")
         assert (done.code, "give one with --labels" in done.stderr) == (2, True)
     assert "--labels: of files of images alone" in invoke("inspect", "x.knn", "--labels", "ids.csv").stderr
+
+
+@pytest.mark.parametrize(
+    ("images", "header", "options"),
+    [
+        ("in", "a/000.png,cat", []),
+        ("in", "a/000.png,y", []),
+        ("in", "000.png,cat,more", ["--id-column", "000.png", "--label-column", "cat"]),
+        ("own.parquet", "k000,y", ["--id-column", "key"]),
+        ("shard.tar", "s000,class", []),
+        ("shard.tar", "shard.tar#s000,class", []),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_a_table_whose_first_line_is_of_an_image_is_refused_with_what_names_its_columns(
+    invoke, images, header, options
+):
+    keys = KEYS.get(images, [f"k{i:03d}" for i in range(30)])
+    more = ",some" * (header.count(",") - 1)
+    lines = [header, *(f"{key},{'cat' if i % 2 else 'dog'}{more}" for i, key in enumerate(keys[1:]))]
+    Path("bare.csv").write_text("\n".join(lines) + "\n")
+    done = invoke("index", images, "--labels", "bare.csv", *options, "--out", "x.knn")
+    assert done.code == 1
+    first = header.split(",")[0]
+    assert f"error: bare.csv has no header: its first line, {header}, is of an image, {first}:" in done.stderr
+    run = done.stderr.partition("above it, as ")[2].removesuffix(" does\n")
+    subprocess.run(run, shell=True, check=True)  # noqa: S602  # as a person types what a message tells
+    own = options if images == "own.parquet" else []
+    assert invoke("index", images, "--labels", "bare.named.csv", *own, "--out", "x.knn").code == 0
+    assert len(open_index("x.knn").ids) == 30
