@@ -12,6 +12,7 @@ from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import distinctly_named, tell_unused_labels
 from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import locate
+from knnvote.data.reading import told_of_sizes
 from knnvote.data.recognition import recognise_images
 from knnvote.data.rows import RowFile
 from knnvote.indexer.codes.library import kernel_name
@@ -100,7 +101,8 @@ def _inspect_file(
     try:
         with source.open_rows() as rows:
             head = rows.telling_head()
-            layout = recognise_images(head, options)
+            with told_of_sizes(source, head):
+                layout = recognise_images(head, options)
             own = (*layout.columns, *((rows.id_column,) if rows.id_column else ()))
             label, why_none = _label_column(head.schema, own, source, named)
             is_guess = label is not None and named is None and not is_usual_name(label)

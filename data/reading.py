@@ -9,15 +9,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from .columns import check_text
+from .containers.images import FILE, IMAGE
 from .errors import ImageFileError, OptionError, check, is_whole, param
+from .folders.globs import is_glob
 from .input_file import InputFile
 from .layout import Layout, Shape
 from .layouts.encoded import is_image_struct, refuse_paths
+from .layouts.sizes import resize_command, sizes_told
 from .progress import log
 from .rows import RowFile
 from .steps import Step
 from .vectors import Numbers, Reasons
 
+_NAMES = 1 << 16  # of files, at a time
 _BUDGET = 1 << 24  # pixels of a batch: as float64, the widest form they pass through, 128 MiB
 
 
@@ -126,7 +130,7 @@ class ImageFile:
     def recognised(cls, source: InputFile, rows: RowFile, recognise: Callable[[pa.Table], Layout]) -> "ImageFile":
         """An open file of rows as one of images; as `open_images`."""
         head = rows.telling_head()
-        with source.content_told():
+        with source.content_told(), told_of_sizes(source, head):
             try:
                 layout = recognise(head)
             except ImageFileError:
@@ -137,6 +141,15 @@ class ImageFile:
             refuse_paths(head, layout.columns, source.shown)
         log.info("%s: %s rows, %s", source.shown, f"{rows.num_rows:,}", layout.describe())
         return cls(source=source, rows=rows, schema=head.schema, layout=layout)
+
+    def how_to_mend(self, reason: str) -> str:
+        """What makes images of one size of all in the folder of one that is bad for another; else nothing."""
+        folder = _folder_of(self.source)
+        if folder is None or len(self.layout.shape) != 2 or not reason.startswith("image is "):
+            return ""
+        names = [name for batch in self.rows.batches([FILE], _NAMES) for name in batch[FILE].to_pylist()]
+        command = resize_command(folder, names, self.layout.shape, grey=self.layout.grayscale)
+        return f", as {command} does of all, in the folder resized"
 
     @property
     def no_labels(self) -> tuple[str, ...]:
@@ -192,6 +205,34 @@ class ImageFile:
         )
         for numbers, table in self.rows.take(wanted, names, size):
             yield decode_rows(table, self.layout, numbers)
+
+
+def _folder_of(source: InputFile) -> str | None:
+    """The folder that was named and gave a folder of images, or that itself; None of what is none of this machine."""
+    if not source.is_image_folder or not source.is_local:
+        return None
+    named = source.found_by
+    return source.shown if named is None or is_glob(named) else named
+
+
+@contextmanager
+def told_of_sizes(source: InputFile, head: pa.Table) -> Iterator[None]:
+    """Where images cannot be recognised, tell also that they are of several sizes, so that all is told at once.
+
+    Args:
+        source: of files of images, alone or in a tar file; of others nothing is told.
+        head: its first rows.
+    """
+    try:
+        yield
+    except ImageFileError as error:
+        told = None
+        if source.names_rows:
+            names = head[FILE].to_pylist() if FILE in head.schema.names else []
+            told = sizes_told(head[IMAGE].to_pylist(), names, _folder_of(source))
+        if told is None:
+            raise
+        raise ImageFileError(f"{error.marked}; {told}") from error
 
 
 @contextmanager

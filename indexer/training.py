@@ -367,7 +367,7 @@ def _read_part(
             row = min(bad)
             raise KnnvoteError(
                 f"{images.rows.row_name(int(rows.numbers[row]))}: {bad[row]}; "
-                f"mend it, or pass {param('skip_bad=True')} to leave such rows out"
+                f"mend it{images.how_to_mend(bad[row])}, or pass {param('skip_bad=True')} to leave such rows out"
             )
         good = np.setdiff1d(np.arange(len(block)), list(bad))
         try:

@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -239,6 +241,37 @@ def test_parquet_files_whose_folders_tell_a_class_that_is_called_as_a_split_are_
         pq.write_table(pa.table({"image": [*map(encoded, PIXELS[:4])]}), f"in/label={label}/0.parquet")
     assert invoke("index", "in", "--out", "x.knn").code == 0
     assert json.loads(invoke("inspect", "x.knn", "--json").stdout)["classes"] == ["test", "train"]
+
+
+@pytest.mark.parametrize("is_grey", [True, False])
+def test_of_colour_images_of_unlike_sizes_all_that_is_wrong_is_told_at_once_and_what_is_told_works(invoke, is_grey):
+    for i in range(12):
+        pixels = PIXELS[i] if i % 3 else PIXELS[i][:4, :4]
+        put(
+            f"in/{'ab'[i % 2]}/{i}.png", encoded(pixels if is_grey else np.stack([pixels, pixels // 2, pixels], axis=2))
+        )
+    refused = invoke("index", "in", "--out", "x.knn").stderr
+    looked = invoke("inspect", "in").stderr
+    if not is_grey:
+        for told in (refused, looked):
+            assert "colour image (RGB, 4 x 4): pass --grayscale to convert it" in told
+            assert (
+                "images are of 2 sizes, such as 6 x 5 and 4 x 4, and only those of one are stored: --skip-bad" in told
+            )
+        assert invoke("index", "in", "--out", "x.knn", "--grayscale", "--skip-bad").code == 0
+    commands = [refused] if is_grey else [refused, invoke("index", "in", "--out", "y.knn", "--grayscale").stderr]
+    for told in commands:
+        run_shell(re.search(r"python -c \"[^\"]+\"", told)[0].replace("python", sys.executable, 1))
+        assert invoke("index", "resized", "--out", "z.knn", "--overwrite").code == 0
+        stored = json.loads(invoke("inspect", "z.knn", "--json").stdout)
+        assert (stored["n"], stored["classes"], stored["skipped"]) == (12, ["a", "b"], 0)
+        shutil.rmtree("resized")
+
+
+def test_colour_images_of_one_size_are_told_of_colour_alone(invoke):
+    put("in/a/0.png", encoded(np.stack([PIXELS[0], PIXELS[1], PIXELS[2]], axis=2)))
+    done = invoke("index", "in", "--out", "x.knn")
+    assert (done.code, "pass --grayscale" in done.stderr, "sizes" in done.stderr) == (1, True, False)
 
 
 def test_bad_images_are_told_by_the_names_of_their_files(invoke):
