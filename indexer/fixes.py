@@ -41,7 +41,7 @@ def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedAr
     """
 
     def choose(names: Sequence[str]) -> None:
-        told = _told_to_fill_in(names)
+        told = told_to_fill_in(names)
         if told and id_column is None:
             columns = f"{'a column' if len(told) == 1 else 'columns'} {' and '.join(map(repr, told))}"
             raise ImageFileError(
@@ -65,13 +65,13 @@ def read_reviewed(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArr
     """
     chunks = []
     for source in find_inputs(inputs):
-        for table in _read(source, id_column, lambda names: next(reversed(_told_to_fill_in(names)), None)):
+        for table in _read(source, id_column, lambda names: next(reversed(told_to_fill_in(names)), None)):
             seen = table.filter(table["value"].is_valid()) if "value" in table.column_names else table
             chunks += seen["id"].chunks
     return pa.chunked_array(chunks, pa.string())
 
 
-def _told_to_fill_in(names: Sequence[str]) -> tuple[str, ...]:
+def told_to_fill_in(names: Sequence[str]) -> tuple[str, ...]:
     """The columns that tell that a file of some columns is a list to be filled in, if it is."""
     return next((told for told in _TO_FILL_IN if {*told} <= {*names}), ())
 

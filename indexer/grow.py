@@ -27,7 +27,7 @@ from knnvote.data.progress import stage
 from knnvote.data.vectors import common_type, smallest_type
 
 from .build import IndexOptions, Tune, build, renew_labels
-from .fixes import change_labels, fixes_of, read_as_stored
+from .fixes import change_labels, fixes_of, read_as_stored, told_to_fill_in
 from .folder.generations import LOCK, remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
@@ -37,6 +37,7 @@ from .manifest import Source, read_manifest
 from .training import TrainingOptions, TrainingSet, read_training_set
 
 Tuner = Callable[..., Tune]  # called with k, weights, ties and targets: `knnvote.Tuning`
+_MANY = 10  # the part of all images that new ones have to be, at least, to be many: one in so many
 _BLOCK = 4096
 
 
@@ -86,8 +87,8 @@ def add_files(
         with stage("reading", partial(count_rows, sources), progress=progress) as advance:
             found = read_training_set(sources, options, metric=index.metric, stored=stored, progress=advance, tell=tell)
         examples = replace(found, feature_names=stored.feature_names, estimator=stored.estimator, part=stored.part)
-        _refuse_stored_ids(index, examples.provenance["id"].combine_chunks())
-        _refuse_stored_files(index, stored, examples.sources[len(stored.sources) :], sources)
+        _refuse_stored(index, stored, examples, sources)
+        _tell_of_review(index, sources, len(examples.vectors) - index.n, tell)
         _build_again(index, examples, tuning, threads, start=start)
         return len(examples.vectors) - index.n
 
@@ -236,6 +237,24 @@ def _training_set(index: Index) -> TrainingSet:
         estimator=manifest.estimator,
         part=manifest.part,
     )
+
+
+def _tell_of_review(index: Index, inputs: Sequence[InputFile], added: int, tell: Callable[[str], None]) -> None:
+    """Tell that new images that are many of all were chosen for being doubtful: all are no fair sample then."""
+    tables = {source.labels for source in inputs if source.labels is not None}
+    lists = [table.shown for table in tables if told_to_fill_in(table.header)]
+    if lists and not index.is_regression and _MANY * added >= index.n + added:
+        tell(
+            f"rows of {lists[0]} were listed for being doubtful, and are {added / (index.n + added):.0%} of the images "
+            "now: what stored images, each left out, show of accuracy and thresholds is of harder ones than most to "
+            "come; labelled images drawn at random show it better, as knnvote choose-threshold takes them"
+        )
+
+
+def _refuse_stored(index: Index, stored: TrainingSet, examples: TrainingSet, inputs: Sequence[InputFile]) -> None:
+    """Refuse new images that are stored already, by their ids or their files."""
+    _refuse_stored_ids(index, examples.provenance["id"].combine_chunks())
+    _refuse_stored_files(index, stored, examples.sources[len(stored.sources) :], inputs)
 
 
 def _refuse_stored_ids(index: Index, ids: pa.Array) -> None:

@@ -267,3 +267,20 @@ def test_a_filled_list_of_image_files_is_what_add_takes(tmp_path, invoke):
     assert open_index("x.knn").n == 102
     assert read_reviewed("filled.csv").to_pylist() == [rows[1]["id"], rows[2]["id"]]
     assert invoke("suspects", "x.knn", "--k", "3", "--reviewed", "filled.csv").stderr == ""
+
+
+@pytest.mark.parametrize(("stored", "is_told"), [(600, False), (300, True)])
+def test_where_many_stored_images_come_from_a_review_it_is_told_what_they_show(
+    tmp_path, monkeypatch, invoke, stored, is_told
+):
+    monkeypatch.chdir(tmp_path)
+    index_arrays(IMAGES[:stored], LABELS[:stored], Path("x.knn"))
+    write_table(pa.table({"image": IMAGES[600:].reshape(100, -1).tolist()}), Path("new.parquet"))
+    assert invoke("classify", "x.knn", "new.parquet", "--out", "out").code == 0
+    assert invoke("review", "out", "--index", "x.knn", "--top", "50").code == 0
+    head, *lines = Path("review.csv").read_text().splitlines()
+    Path("review.csv").write_text("\n".join([head, *(f'{line}"cat"' for line in lines)]))
+    told = "rows of review.csv were listed for being doubtful, and are 14% of the images now: what stored images, each"
+    done = invoke("add", "x.knn", "new.parquet", "--labels", "review.csv", "--skip-bad")
+    assert (done.code, f"note: {told}" in done.stderr) == (0, is_told)
+    assert open_index("x.knn").n == stored + 50
