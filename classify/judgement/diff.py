@@ -95,6 +95,7 @@ class JobDiff:
         first: folder of the one job.
         second: of the other.
         differences: what the two were made from otherwise, with parameters marked.
+        kept: a sentence, with parameters marked, for each job before one of the two of whose answers that keeps some.
         files: outputs that were compared.
         only_one: outputs that one of the jobs alone has.
         other_input: outputs that the jobs made of inputs of other content.
@@ -110,6 +111,7 @@ class JobDiff:
     first: str
     second: str
     differences: list[str]
+    kept: list[str]
     files: int
     only_one: list[str]
     other_input: list[str]
@@ -141,6 +143,7 @@ class JobDiff:
             "first": self.first,
             "second": self.second,
             "differences": [spelled(words, as_recorded) for words in self.differences],
+            "kept": [spelled(words, as_recorded) for words in self.kept],
             "files": self.files,
             "only_one": self.only_one,
             "other_input": self.other_input,
@@ -196,6 +199,7 @@ def diff_jobs(first: FinishedJob, second: FinishedJob, *, label_column: str | No
         first=first.out.shown,
         second=second.out.shown,
         differences=first.record.differences(second.record.made_from),
+        kept=[f"{job.out.shown}: {words}" for job in (first, second) for words in job.kept_told],
         files=len(same),
         only_one=sorted(first.receipts.keys() ^ second.receipts.keys()),
         other_input=[name for name in files if name not in same],

@@ -16,7 +16,7 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.rows import Place, find_rows, kept_ids
 from knnvote.data.containers.parquet import ParquetRows
-from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, is_number, spelled_reasons
+from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, is_number, param, spelled_reasons
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions, Layout
@@ -169,6 +169,12 @@ def _check_same(job: FinishedJob, place: Place, answer: Answer, written: dict[st
         is_same = before == value
         if name in _CLOSE and is_number(before) and is_number(value):
             is_same = math.isclose(before, value, rel_tol=1e-6, abs_tol=1e-9)
+        if not is_same and job.kept:
+            raise KnnvoteError(
+                f"{place} has {name} {value} now, and the answer {before} may be one that was kept of an earlier job: "
+                f"{job.kept_told[0]}; knnvote explain with that index and {job.record.inputs[place.file]}#{place.row} "
+                f"tells why, or classify all again with {param('overwrite=True')}"
+            )
         if not is_same:
             raise KnnvoteError(
                 f"{place} has {name} {value} now, and the job wrote {before}: this is another machine or version of "

@@ -25,7 +25,7 @@ from .options import (
     threads_option,
     vote_options,
 )
-from .talk import end, print_json, talk, talk_error, talk_no_promise
+from .talk import end, print_json, talk, talk_error, talk_no_promise, talk_note
 
 if TYPE_CHECKING:
     from knnvote.classify.classifier import Classifier
@@ -79,6 +79,11 @@ _SOME_FAILED = 3  # the exit code
 @click.option("--prefix", default="", metavar="TEXT", help="Before the names of added columns.")
 @image_options
 @seen_options
+@click.option(
+    "--only",
+    type=click.Choice(["abstained"]),
+    help="Classify anew only the rows of OUT that abstained; the others keep their answers.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the outputs of a job with another index or other options.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first file that fails.")
 @click.option(
@@ -108,6 +113,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     shape: tuple[int, ...] | None,
     grayscale: bool,
     background: Background | None,
+    only: "Literal['abstained'] | None",
     overwrite: bool,
     fail_fast: bool,
     fail_if_bad: float | None,
@@ -130,6 +136,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     options = JobOptions(
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
         output=OutputOptions(neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix),
+        only=only,
     )
     talk_no_promise(classifier.index, classifier.rule)
     if dry_run:
@@ -155,6 +162,11 @@ def classify(  # noqa: PLR0917  # click passes options by name
         tell_done=words.of_job,
     )
     _talk_summary(str(folder), summary, images)
+    if only is not None:
+        from knnvote.classify.job.finished import FinishedJob
+
+        for told in FinishedJob.open(folder).kept_told:
+            talk_note(told)
     if as_json:
         print_json(summary.to_json())
     click.get_current_context().exit(_exit_code(summary, fail_if_bad))

@@ -22,7 +22,7 @@ from .options import (
     threads_option,
     vote_options,
 )
-from .talk import end, talk, talk_written
+from .talk import end, talk, talk_note, talk_written
 
 if TYPE_CHECKING:
     from knnvote.classify.look.review import Review
@@ -90,6 +90,8 @@ def explain(  # noqa: PLR0917  # click passes options by name
         if given := [name for name in _OF_INDEX if is_given(name)]:
             raise click.UsageError(f"the job {place} has settled --{given[0]}: leave it out")
         classifier = job.classifier(open_index(index_folder))
+        for words in job.kept_told:
+            talk_note(words)
         shown = explain_rows(job, classifier, names, id_column)
     found = gather(classifier, shown, threads=threads)
 

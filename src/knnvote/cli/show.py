@@ -203,6 +203,8 @@ def report(folder: str, index_folder: str | None, label_column: str | None, out:
 
     index, job = None if index_folder is None else open_index(index_folder), FinishedJob.open(locate(folder))
     found, accuracy = report_job(job, index), None
+    for words in job.kept_told:
+        talk_note(words)
     try:
         accuracy = judge_job(job, label_column)
     except TruthError as error:

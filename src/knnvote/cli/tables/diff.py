@@ -17,6 +17,8 @@ def print_diff(diff: JobDiff) -> None:
     made = "; ".join(spelled(words, as_typed) for words in diff.differences)
     first, second = short_name(diff.first), short_name(diff.second)
     print_text(f"{first} and then {second}: {made or 'the same index and options'}")
+    for words in diff.kept:
+        print_text(f"note: {spelled(words, as_typed)}")
     share = diff.changed / diff.rows if diff.rows else 0
     print_text(f"{diff.changed:,} of {diff.rows:,} rows have another answer ({share:.2%})")
     for names, why in ((diff.only_one, "one alone has them"), (diff.other_input, "their inputs had other contents")):
