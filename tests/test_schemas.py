@@ -75,7 +75,8 @@ def jobs(tmp_path, monkeypatch, invoke):
     images[150, 0, 0] = np.nan
     index_arrays(IMAGES[:100], LABELS[:100], Path("x.knn"))
     for name, rows in (("a", slice(100, 200)), ("b", slice(200, 300))):
-        write_table(image_table(images[rows], LABELS[rows]), Path(f"in/{name}.parquet"))
+        table = image_table(images[rows], LABELS[rows])
+        write_table(table.append_column("id", pa.array(range(len(table)))), Path(f"in/{name}.parquet"))
     Path("in/broken.parquet").write_bytes(b"PAR1")
     ran = [
         invoke("classify", "x.knn", "in", "--out", "one", "--k", "1", "--json"),

@@ -85,6 +85,12 @@ class JobRecord:
         return prefix
 
     @property
+    def id_column(self) -> str | None:
+        """The column that names rows, if the job was told one."""
+        name = self.options.get("id_column")
+        return name if isinstance(name, str) else None
+
+    @property
     def made_from(self) -> dict[str, Any]:
         """The part of every receipt of the job that all its files share."""
         return {"index": self.index, "options": self.options}

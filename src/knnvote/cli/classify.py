@@ -76,6 +76,7 @@ _SOME_FAILED = 3  # the exit code
 @click.option("--neighbors", is_flag=True, help="Add each voter's row, id, label and distance.")
 @click.option("--probabilities", is_flag=True, help="Add the share of each class.")
 @click.option("--keep", multiple=True, metavar="NAME", help="Keep this input column alone; may be repeated.")
+@click.option("--id-column", metavar="NAME", help="The input column that names rows, which is kept always.")
 @click.option("--prefix", default="", metavar="TEXT", help="Before the names of added columns.")
 @image_options
 @seen_options
@@ -109,6 +110,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     probabilities: bool,
     keep: tuple[str, ...],
     prefix: str,
+    id_column: str | None,
     image_column: str | None,
     shape: tuple[int, ...] | None,
     grayscale: bool,
@@ -135,7 +137,9 @@ def classify(  # noqa: PLR0917  # click passes options by name
     classifier = _classifier(index_folder, threads, **of_rule)
     options = JobOptions(
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
-        output=OutputOptions(neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix),
+        output=OutputOptions(
+            neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix, id_column=id_column
+        ),
         only=only,
     )
     talk_no_promise(classifier.index, classifier.rule)

@@ -44,7 +44,9 @@ _OF_INDEX = ("k", "weights", "ties", "grayscale", "background")  # which a job h
     shell_complete=complete_folder,
     help="Of a job's OUT: the index that classified.",
 )
-@click.option("--id-column", metavar="NAME", help="Column that OUT keeps ids in, by default id, __key__ or file.")
+@click.option(
+    "--id-column", metavar="NAME", help="Column of ids in OUT; by default that of classify, id, __key__ or file."
+)
 @vote_options
 @seen_options
 @page_option("all of it, with pictures", has_figures=False)
@@ -117,9 +119,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
     shell_complete=complete_folder,
     help="The job's index: shows neighbours, finds near copies.",
 )
-@click.option(
-    "--id-column", metavar="NAME", help="Column of ids that OUT keeps; by default the index's, else file#row."
-)
+@click.option("--id-column", metavar="NAME", help="Column of ids in OUT; by default that of classify or of the index.")
 @click.option(
     "--out",
     metavar="FILE",

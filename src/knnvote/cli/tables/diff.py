@@ -45,9 +45,8 @@ def _print_changes(header: str, changes: Sequence[Change], *, is_judged: bool) -
     table.columns[1].justify = table.columns[-1].justify = "left"
     for change in changes[:_SHOWN]:
         counts = (change.rows, change.better, change.worse)[: 1 + len(judged)]
-        first = f"{change.first[0].file}#{change.first[0].row}"
         labels = (Name(show_class(value, None)) for value in (change.before, change.now))
-        add_row(table, *labels, *(f"{count:,}" for count in counts), Name(first))
+        add_row(table, *labels, *(f"{count:,}" for count in counts), Name(change.shown_first[0]))
     print_table(table)
     if len(changes) > _SHOWN:
         print_line(f"and {len(changes) - _SHOWN:,} more: --json lists all")
