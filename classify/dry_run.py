@@ -24,7 +24,7 @@ from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import TrainingOptions, TrainingSet, read_training_set
 
 from .classifier import Classifier
-from .job.again import follows, why_not_replace
+from .job.again import check_only, follows, why_not_replace
 from .job.folder import plan_outputs, refuse_taken
 from .job.work import JobOptions, Task, Work
 from .job.worker import decoded_queries, plan_columns, receipt_of
@@ -157,20 +157,22 @@ def dry_job(
     sources = find_inputs(inputs)
     tasks = plan_outputs(sources, out)
     work = Work.of(classifier, options, out, threads=threads, batch_size=batch_size)
+    check_only(classifier, work, tasks, overwrite=overwrite)
     refuse_taken(out, work.made_from, sources, why_not_replace(classifier, work, overwrite=overwrite))
     classifier = replace(classifier, promise=options.output.promise)
     left, decided = _to_search(classifier, work, tasks)
     reading, answering, failed = _Clock(), _Clock(), []
     written = 0
     with limit_threads(threads):
-        for task in left:
+        for task, _ in left:
             if len(reading.spans) > _BATCHES:
                 break
             try:
                 written += _measure_file(classifier, task, work, reading, answering)
             except ImageFileError as error:
                 failed.append(error.told(as_recorded))
-    rows = sum(task.source.count_rows() for task in left)
+    rows = sum(searched for _, searched in left)
+    written_rows = sum(task.source.count_rows() for task, _ in left)
     return DryRun(
         out=str(out),
         files=len(left),
@@ -179,20 +181,24 @@ def dry_job(
         rows=rows,
         measured=reading.rows,
         steps={"read": reading.seconds_of(rows), "search": answering.seconds_of(rows)},
-        bytes=round(written * rows / max(1, reading.rows)),
+        bytes=round(written * written_rows / max(1, reading.rows)),
         failed=failed,
     )
 
 
-def _to_search(classifier: Classifier, work: Work, tasks: list[Task]) -> tuple[list[Task], int]:
-    """The files that have to be searched, and how many outputs follow from those that are there."""
-    left, decided = [], 0
+def _to_search(classifier: Classifier, work: Work, tasks: list[Task]) -> tuple[list[tuple[Task, int]], int]:
+    """The files of which rows have to be searched, with how many, and how many outputs follow from earlier ones."""
+    left: list[tuple[Task, int]] = []
+    decided = 0
     for task in tasks:
         receipt = receipt_of(task)
         if receipt is None or receipt.made_from != work.made_from:
-            does_follow = receipt is not None and follows(classifier, work.made_from, task.target, receipt)
-            decided += does_follow
-            left += [] if does_follow else [task]
+            if receipt is None or not follows(classifier, work, task.target, receipt):
+                left.append((task, task.source.count_rows()))
+            elif work.options.only is not None:
+                left.append((task, receipt.counts.abstained))
+            else:
+                decided += 1
     return left, decided
 
 

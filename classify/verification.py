@@ -11,6 +11,7 @@ from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.manifest import MANIFEST, is_index_folder
 
 from .answer import ABSTAINED, BAD_IMAGE, OK
+from .job.finished import FinishedJob
 from .job.folder import output_files
 from .job.output import count_values, read_answers
 from .job.receipt import Counts, is_sealed, read_receipt
@@ -26,12 +27,14 @@ class Verification:
         summary: what was found to be right, in a few words.
         problems: one line for each thing that is wrong, none if all is well.
         gone: inputs of a job that are no longer there to be compared.
+        kept: a sentence, with parameters marked, for each earlier job of whose answers this one keeps some.
     """
 
     shown: str
     summary: str
     problems: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
 
 
 def verify_path(path: str) -> Verification:
@@ -70,6 +73,8 @@ def _verify_job(out: Location, record: JobRecord) -> Verification:
                 )
         except KnnvoteError as error:
             found.problems.append(error.told(as_recorded))
+    if not found.problems:
+        found.kept.extend(FinishedJob(out=out, record=record).kept_told)
     return found
 
 

@@ -75,7 +75,8 @@ def jobs(tmp_path, monkeypatch, invoke):
     images[150, 0, 0] = np.nan
     index_arrays(IMAGES[:100], LABELS[:100], Path("x.knn"))
     for name, rows in (("a", slice(100, 200)), ("b", slice(200, 300))):
-        write_table(image_table(images[rows], LABELS[rows]), Path(f"in/{name}.parquet"))
+        table = image_table(images[rows], LABELS[rows])
+        write_table(table.append_column("id", pa.array(range(len(table)))), Path(f"in/{name}.parquet"))
     Path("in/broken.parquet").write_bytes(b"PAR1")
     ran = [
         invoke("classify", "x.knn", "in", "--out", "one", "--k", "1", "--json"),
@@ -90,6 +91,8 @@ def test_the_json_of_classify_and_of_a_job_that_is_inspected_is_as_told(jobs, in
     assert seen == told
     again = invoke("classify", "x.knn", "in", "--out", "other", "--min-confidence", "0.9", "--json")
     assert check(json.loads(again.stdout), "What `classify` prints")[0] == told
+    only = ("--min-confidence", "0.9", "--k", "3", "--only", "abstained")
+    assert invoke("classify", "x.knn", "in", "--out", "other", *only).code == 3
     Path("other/stray.parquet").write_bytes(b"PAR1")
     seen, told = check(json.loads(invoke("inspect", "other", "--json").stdout), "What `inspect` prints of a job")
     assert seen == told
@@ -101,6 +104,8 @@ def test_the_json_of_diff_is_as_told(invoke):
     for out, options in (("one", ("--k", "1")), ("other", ("--min-confidence", "0.7"))):
         write_table(image_table(IMAGES[: 20 + len(out)]), Path("in/c.parquet"))
         assert invoke("classify", "x.knn", "in", "--out", out, *options).code == 3
+    only = ("--min-confidence", "0.7", "--only", "abstained", "--k", "3")
+    assert invoke("classify", "x.knn", "in", "--out", "other", *only).code == 3
     Path("other/b.parquet").unlink()
     seen, told = check(json.loads(invoke("diff", "one", "other", "--json").stdout), "What `diff` prints")
     assert seen == told

@@ -1,33 +1,40 @@
-"""A job again with other options: what follows from the outputs that are there, and why the rest must be done anew."""
+"""A job again with other options: what follows from the outputs that are there, and why the rest must be done anew.
+
+Or what of it is wanted anew: a job that is told to answer only the rows that abstained keeps the others as they stand.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from knnvote.classify.answer import BAD_IMAGE
+from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, answer_schema
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.decision import Decision, decide
 from knnvote.classify.vote import Rule
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.locations import Location
 from knnvote.data.reading import ImageFile
 from knnvote.data.text import describe_error
 
-from .output import in_step
-from .receipt import Receipt, is_sealed
-from .work import Work
+from .output import in_step, read_answers
+from .receipt import Kept, Receipt, is_sealed, read_receipt
+from .record import differences
+from .work import Task, Work
 
 _LIMITS = ("min_confidence", "max_distance")
 # What another value of an option changes; of those that are not here, the columns of the outputs.
 _CHANGES = {
     **dict.fromkeys(("k", "weights", "ties"), "with other votes any row may be answered otherwise"),
     **dict.fromkeys(("image_column", "shape", "grayscale", "background"), "any image may be read otherwise"),
+    "only": "of its answers some are of earlier jobs",
 }
+_OF_ONLY = {*(field.name for field in fields(Rule)), "only"}  # what may be otherwise where answers are kept
 _BATCH = 16_384
 
 
@@ -54,13 +61,161 @@ def why_all_anew(classifier: Classifier, made_from: dict[str, Any], earlier: dic
 
 def why_not_replace(classifier: Classifier, work: Work, *, overwrite: bool) -> Callable[[dict[str, Any]], str | None]:
     """What tells, of what all receipts of an earlier job share, why a job may not replace its outputs."""
-    asked = replace(classifier, promise=work.options.output.promise)
-    return (lambda _earlier: None) if overwrite else partial(why_all_anew, asked, work.made_from)
+    if overwrite:
+        return lambda _earlier: None
+    if work.options.only is not None:
+        return partial(_why_none_kept, work.made_from)
+    return partial(why_all_anew, replace(classifier, promise=work.options.output.promise), work.made_from)
 
 
-def follows(classifier: Classifier, made_from: dict[str, Any], output: Location, receipt: Receipt) -> bool:
-    """Whether a job's answers follow from an output that another one made of the same input, whose receipt it is."""
-    return why_all_anew(classifier, made_from, receipt.made_from) is None and is_sealed(output, receipt)
+def follows(classifier: Classifier, work: Work, output: Location, receipt: Receipt) -> bool:
+    """Whether a job's answers, or those that it keeps, follow from an output that another one made of the same input.
+
+    Args:
+        classifier: the job's, with what its outputs ask of the search.
+        work: the job.
+        output: that the other job made.
+        receipt: of that.
+    """
+    return why_not_replace(classifier, work, overwrite=False)(receipt.made_from) is None and is_sealed(output, receipt)
+
+
+def _why_none_kept(made_from: dict[str, Any], earlier: dict[str, Any]) -> str | None:
+    """Why no answer of an earlier job can be kept beside those of a job; None where they can."""
+    options, before = made_from["options"], earlier["options"]
+    for name in {**options, **before}:
+        if options.get(name) != before.get(name) and name not in _OF_ONLY:
+            why = _CHANGES.get(name, "the answers that it keeps have other columns")
+            return f"{why}, so leave out {param('only')}"
+    return None
+
+
+def check_only(classifier: Classifier, work: Work, tasks: Sequence[Task], *, overwrite: bool) -> None:
+    """Refuse to answer only some rows of outputs that are not there, or that have other columns.
+
+    Raises:
+        OptionError: all are to be made anew.
+        KnnvoteError: there are none, or they have other columns.
+    """
+    only = work.options.only
+    if only is None:
+        return
+    if overwrite:
+        raise OptionError(f"{param('only')} keeps answers, and {param('overwrite=True')} makes all anew: give one")
+    receipts = ((task.target, read_receipt(task.target)) for task in tasks)
+    output, receipt = next(((target, found) for target, found in receipts if found is not None), (work.out, None))
+    if receipt is None:
+        raise KnnvoteError(
+            f"{work.out} holds no answers of these inputs, of which some could be kept: leave out {param('only')}"
+        )
+    if _why_none_kept(work.made_from, receipt.made_from) is not None:
+        return  # which is told of the whole folder
+    with output.open() as stream:
+        before = pq.read_schema(stream)
+    added = answer_schema(classifier.index, **work.options.output.of_answers)
+    if before.names[-len(added) :] == added.names and before.types[-len(added) :] == added.types:
+        return
+    types = dict(zip(before.names, before.types, strict=True))
+    name = next((field.name for field in added if types.get(field.name) != field.type), before.names[-1])
+    raise KnnvoteError(
+        f"{output} holds {_described(before, name)}, and {classifier.index.path} gives {_described(added, name)}: "
+        f"leave out {param('only')}, and pass {param('overwrite=True')} to make all outputs anew"
+    )
+
+
+def _described(schema: pa.Schema, name: str) -> str:
+    """A column with its type, of a struct only how much it holds."""
+    if name not in schema.names:
+        return f"no {name}"
+    kind = schema.field(name).type
+    return f"{name} of {f'{kind.num_fields:,} classes' if pa.types.is_struct(kind) else f'type {kind}'}"
+
+
+def kept_from(earlier: Receipt, made_from: dict[str, Any]) -> tuple[Kept, ...]:
+    """Of the rows that a job keeps of an output, those that it would not itself have answered so, by earlier job."""
+    jobs = [*earlier.kept]
+    own = earlier.counts.ok - sum(job.rows for job in jobs)
+    jobs.append(Kept(earlier.index, _without_only(earlier.options), own))
+    now = {**made_from, "options": _without_only(made_from["options"])}
+    return tuple(job for job in join_kept(jobs) if job.rows and job.made_from != now)
+
+
+def join_kept(jobs: Sequence[Kept]) -> list[Kept]:
+    """Rows kept of the same job together, in the order of their first."""
+    found: list[Kept] = []
+    for job in jobs:
+        place = next((place for place, other in enumerate(found) if other.made_from == job.made_from), None)
+        if place is None:
+            found.append(job)
+        else:
+            found[place] = replace(job, rows=job.rows + found[place].rows)
+    return found
+
+
+def tell_kept(jobs: Sequence[Kept], made_from: dict[str, Any], ok: int) -> list[str]:
+    """A sentence, with parameters marked, for each earlier job of whose answers a job keeps some.
+
+    Args:
+        jobs: those.
+        made_from: what all receipts of the job share.
+        ok: answers of the job, with those.
+    """
+    now = {**made_from, "options": _without_only(made_from["options"])}
+    return [
+        f"{job.rows:,} of {ok:,} answers are kept of an earlier job: {'; '.join(differences(job.made_from, now))}"
+        for job in jobs
+    ]
+
+
+def _without_only(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "only"}
+
+
+def abstained_rows(output: Location, prefix: str) -> NDArray[np.int64]:
+    """The rows of an output that abstained, ascending."""
+    found, first = [np.empty(0, np.int64)], 0
+    for (status,) in read_answers(output, prefix, "status"):
+        found.append(first + np.flatnonzero(status.to_numpy(zero_copy_only=False) == ABSTAINED))
+        first += len(status)
+    return np.concatenate(found)
+
+
+def with_kept(
+    images: ImageFile, columns: Sequence[str], earlier: Location, added: pa.Schema, fresh: Iterator[pa.Table]
+) -> Iterator[tuple[list[pa.Array], NDArray[np.object_], NDArray[np.object_]]]:
+    """The rows of an output as they stand, but for those that abstained.
+
+    Args:
+        images: the input, open.
+        columns: of it that go on.
+        earlier: the output that was made of it.
+        added: the columns that follow.
+        fresh: those columns of the rows that abstained, some rows at a time.
+
+    Yields:
+        All columns of some rows, their status, and the reasons.
+
+    Raises:
+        KnnvoteError: the output cannot be read, or has changed.
+    """
+    held = added.empty_table()
+    status, reason = (_names(added).index(name) for name in ("status", "reason"))
+    for of_input, batch in _beside_input(images, columns, earlier, added):
+        wanted = np.flatnonzero(batch[status].to_numpy(zero_copy_only=False) == ABSTAINED)
+        while len(held) < len(wanted):
+            more = next(fresh, None)
+            if more is None:
+                raise KnnvoteError(f"{earlier} was changed while it was read: run the job again")
+            held = pa.concat_tables([held, more])
+        now, held = held[: len(wanted)], held[len(wanted) :]
+        places = np.arange(len(batch[status]))
+        places[wanted] = len(places) + np.arange(len(wanted))
+        answers = [
+            pa.concat_arrays([before, *column.chunks]).take(pa.array(places))
+            for before, column in zip(batch, now.columns, strict=True)
+        ]
+        told = (answers[place].to_numpy(zero_copy_only=False) for place in (status, reason))
+        yield [*of_input, *answers], *told
 
 
 def decided_again(
@@ -83,13 +238,7 @@ def decided_again(
     Raises:
         KnnvoteError: the output cannot be read.
     """
-    answers = _read_added(earlier, added)
-    if not columns:
-        pairs: Iterator[tuple[list[pa.Array], list[pa.Array]]] = (([], batch) for batch in answers)
-    else:
-        kept = ([batch[name] for name in columns] for batch in images.rows.batches(columns, _BATCH))
-        pairs = in_step(kept, answers, (images.source, earlier))
-    for of_input, batch in pairs:
+    for of_input, batch in _beside_input(images, columns, earlier, added):
         values = dict(zip(_names(added), batch, strict=True))
         decision = _decide(rule, values)
         values |= {
@@ -98,6 +247,17 @@ def decided_again(
             "reason": pa.array(decision.reason, pa.string()),
         }
         yield [*of_input, *values.values()], decision
+
+
+def _beside_input(
+    images: ImageFile, columns: Sequence[str], earlier: Location, added: pa.Schema
+) -> Iterator[tuple[list[pa.Array], list[pa.Array]]]:
+    """Some rows at a time, the columns of an input that go on, and what an output added to them."""
+    answers = _read_added(earlier, added)
+    if not columns:
+        return (([], batch) for batch in answers)
+    kept = ([batch[name] for name in columns] for batch in images.rows.batches(columns, _BATCH))
+    return in_step(kept, answers, (images.source, earlier))
 
 
 def _names(added: pa.Schema) -> list[str]:

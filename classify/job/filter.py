@@ -96,6 +96,7 @@ class FilteredFile:
         prefix: of the columns that a job added.
         label: the column that has a row's class; None where there is none.
         class_names: of its integers, where these have names.
+        own_ids: the column of ids that its job was told; None for the first of a usual name.
     """
 
     rows: RowFile
@@ -104,6 +105,7 @@ class FilteredFile:
     prefix: str
     label: str | None
     class_names: list[str] | None
+    own_ids: str | None = None
 
     def meant(self, wanted: RowFilter) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], set[str]]]:
         """Rows that are meant, batch by batch.
@@ -210,7 +212,7 @@ class FilteredFile:
         names = self.rows.schema.names
         if not wanted.ids:
             return None
-        return wanted.id_column or next((name for name in USUAL_IDS if name in names), None)
+        return wanted.id_column or next((name for name in (self.own_ids, *USUAL_IDS) if name in names), None)
 
     def _met(
         self, wanted: Sequence[str], ids: pa.ChunkedArray | None, first: int, n: int

@@ -14,9 +14,10 @@ from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.locations import Location
 from knnvote.indexer.index import Index
 
+from .again import join_kept, tell_kept
 from .folder import output_files
 from .output import read_answers
-from .receipt import Receipt, read_receipt
+from .receipt import Kept, Receipt, read_receipt
 from .record import ENDED, JobRecord, damaged, read_job_record
 
 
@@ -62,6 +63,17 @@ class FinishedJob:
     def left_out(self) -> list[str]:
         """The other files of the folder, which are of another job, damaged or foreign: verify says which."""
         return [name for name, receipt in self._files.items() if receipt is None]
+
+    @property
+    def kept(self) -> list[Kept]:
+        """Of the rows that are ok, those that earlier jobs had answered and this one kept, by job."""
+        return join_kept([kept for receipt in self.receipts.values() for kept in receipt.kept])
+
+    @property
+    def kept_told(self) -> list[str]:
+        """A sentence for each of these jobs, with parameters marked."""
+        ok = sum(receipt.counts.ok for receipt in self.receipts.values())
+        return tell_kept(self.kept, self.record.made_from, ok)
 
     @cached_property
     def _files(self) -> dict[str, Receipt | None]:

@@ -29,6 +29,7 @@ class OutputOptions:
         probabilities: add the share of each class.
         keep: only these of the input's columns; None for all.
         prefix: before the name of each column that knnvote adds.
+        id_column: of the input's columns the one that names its rows, which is kept whatever `keep` names.
 
     Example:
         >>> import pyarrow.parquet as pq
@@ -43,6 +44,7 @@ class OutputOptions:
     probabilities: bool = False
     keep: tuple[str, ...] | None = None
     prefix: str = ""
+    id_column: str | None = None
 
     @property
     def promise(self) -> Promise:
@@ -77,13 +79,15 @@ def kept_columns(
     """
     of_images = frozenset(image_columns)
     others = [name for name in schema.names if name not in of_images]
+    ids = () if options.id_column is None else (options.id_column,)
+    wanted = [*((name, "keep") for name in options.keep or ()), *((name, "id_column") for name in ids)]
+    for name, option in wanted:
+        if name not in others:
+            raise ImageFileError(
+                f"no column {name!r} for {param(option)}; beside the image there are {', '.join(others) or 'none'}"
+            )
     if options.keep is not None:
-        for name in options.keep:
-            if name not in others:
-                raise ImageFileError(
-                    f"no column {name!r} for {param('keep')}; beside the image there are {', '.join(others) or 'none'}"
-                )
-        others = [name for name in others if name in options.keep]
+        others = [name for name in others if name in (*options.keep, *ids)]
     times = Counter(schema.names)
     repeated = sorted(name for name in {*image_columns, *others} if times[name] > 1)
     if repeated:

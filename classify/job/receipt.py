@@ -37,6 +37,26 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Rows of an output that an earlier job had answered.
+
+    Attributes:
+        index: fingerprint of that job's index.
+        options: everything else that shaped its answers.
+        rows: how many.
+    """
+
+    index: str
+    options: dict[str, Any]
+    rows: int
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """As of a receipt."""
+        return {"index": self.index, "options": self.options}
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What an output file was made from, and what it holds.
 
@@ -45,6 +65,7 @@ class Receipt:
         options: everything that shapes the answer.
         input: path relative to the argument that named it, size in bytes, SHA-256 or the tag of its store.
         counts: rows by status.
+        kept: of the rows that are ok, those that earlier jobs had answered, by job.
         seal: SHA-256 of the whole file as it was with zeros in the seal's own place; the last entry, so that the place
             is known.
     """
@@ -53,6 +74,7 @@ class Receipt:
     options: dict[str, Any]
     input: dict[str, Any]
     counts: Counts
+    kept: tuple[Kept, ...] = ()
     seal: str = _UNSEALED
 
     @property
@@ -62,7 +84,10 @@ class Receipt:
 
     def to_json(self) -> bytes:
         """As the value of KEY in a file's metadata."""
-        return json.dumps({**vars(self), "counts": vars(self.counts)}, ensure_ascii=False).encode()
+        content = {**vars(self), "counts": vars(self.counts), "kept": [vars(kept) for kept in self.kept]}
+        if not self.kept:  # which few outputs have
+            del content["kept"]
+        return json.dumps(content, ensure_ascii=False).encode()
 
 
 def read_receipt(output: Location) -> Receipt | None:
@@ -76,11 +101,13 @@ def read_receipt(output: Location) -> Receipt | None:
     with output.open() as stream:
         try:
             record = json.loads(_raw_receipt(stream))
+            counts = _to_counts(record["counts"])
             receipt = Receipt(
                 index=str(record["index"]),
                 options=dict(record["options"]),
                 input=dict(record["input"]),
-                counts=_to_counts(record["counts"]),
+                counts=counts,
+                kept=_to_kept(record.get("kept", []), counts.ok),
                 seal=str(record["seal"]),
             )
         except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -92,6 +119,13 @@ def _to_counts(rows: dict[str, Any]) -> Counts:
     if not all(type(number) is int and 0 <= number < _MOST_ROWS for number in rows.values()):
         raise ValueError
     return Counts(**rows)
+
+
+def _to_kept(jobs: list[dict[str, Any]], most: int) -> tuple[Kept, ...]:
+    kept = tuple(Kept(str(job["index"]), dict(job["options"]), job["rows"]) for job in jobs)
+    if not all(type(job.rows) is int and job.rows > 0 for job in kept) or sum(job.rows for job in kept) > most:
+        raise ValueError
+    return kept
 
 
 def seal(stream: BinaryIO, unsealed: bytes) -> None:

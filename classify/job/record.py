@@ -85,28 +85,40 @@ class JobRecord:
         return prefix
 
     @property
+    def id_column(self) -> str | None:
+        """The column that names rows, if the job was told one."""
+        name = self.options.get("id_column")
+        return name if isinstance(name, str) else None
+
+    @property
     def made_from(self) -> dict[str, Any]:
         """The part of every receipt of the job that all its files share."""
         return {"index": self.index, "options": self.options}
 
     def differences(self, made_from: dict[str, Any]) -> list[str]:
         """What another job's `made_from` has otherwise, in words for people."""
-        found = []
-        if self.index != made_from["index"]:
-            found.append(f"the index was {self.index[:12]}... and is {made_from['index'][:12]}...")
-        for name in {**self.options, **made_from["options"]}:
-            before, value = self.options.get(name), made_from["options"].get(name)
-            if name == "columns" and before != value:
-                found.append("another version of knnvote wrote it, with other columns")
-            elif before != value:
-                found.append(f"{param(name)} was {_shown(before)} and is {_shown(value)}")
-        return found
+        return differences(self.made_from, made_from)
 
     def input(self, name: str) -> InputFile | None:
         """The input of an output's relative path, if it is known and still there."""
         if name not in self.inputs:
             return None
         return InputFile.again(self.inputs[name], name)
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What of what one job was made from another has otherwise, in words for people."""
+    found = []
+    if before["index"] != now["index"]:
+        found.append(f"the index was {before['index'][:12]}... and is {now['index'][:12]}...")
+    options, others = before["options"], now["options"]
+    for name in {**options, **others}:
+        value, other = options.get(name), others.get(name)
+        if name == "columns" and value != other:
+            found.append("another version of knnvote wrote it, with other columns")
+        elif value != other:
+            found.append(f"{param(name)} was {_shown(value)} and is {_shown(other)}")
+    return found
 
 
 def _shown(value: Any) -> str:

@@ -74,6 +74,7 @@ class JobReport:
         least_confident: rows whose winner has the smallest share of the vote, below 1; the smallest first, and of equal
             ones the farther first.
         farthest: rows that are least like anything stored, the farthest first; none that equals something.
+        kept: a sentence, with parameters marked, for each earlier job of whose answers this one keeps some.
         unread: outputs whose input is gone or was changed, so that their rows have no picture.
     """
 
@@ -83,6 +84,7 @@ class JobReport:
     distance: list[Bin]
     least_confident: list[ReportedRow]
     farthest: list[ReportedRow]
+    kept: list[str]
     unread: list[str]
 
 
@@ -108,6 +110,7 @@ def report_job(job: FinishedJob, index: Index | None) -> JobReport:
         distance=spread(lambda: _values(job, "distance")),
         least_confident=[replace(row, **seen.get((row.file, row.row), {})) for row in least_confident],
         farthest=[replace(row, **seen.get((row.file, row.row), {})) for row in farthest],
+        kept=job.kept_told,
         unread=unread,
     )
 

@@ -59,7 +59,7 @@ def find_rows(job: FinishedJob, names: Sequence[str], id_column: str | None = No
 
 
 def kept_ids(job: FinishedJob, asked: str | None, usual: Sequence[str | None] = USUAL_IDS) -> str | None:
-    """The column by which rows of the outputs are named: the one asked for, else the first usual one that was kept.
+    """The column by which rows of the outputs are named: that asked for, the job's own, or the first usual one kept.
 
     Raises:
         OptionError: no output has the one that was asked for.
@@ -68,7 +68,26 @@ def kept_ids(job: FinishedJob, asked: str | None, usual: Sequence[str | None] = 
         names = rows.schema.names
     if asked is not None and asked not in names:
         raise OptionError(f"{job.out} keeps no column {asked!r} for {param('id_column')}: it has {', '.join(names)}")
-    return asked or next((name for name in usual if name is not None and name in names), None)
+    of_job = (job.record.id_column, *usual)
+    return asked or next((name for name in of_job if name is not None and name in names), None)
+
+
+def read_kept_ids(job: FinishedJob, places: Sequence[Place], column: str | None) -> dict[Place, str]:
+    """The ids of some rows as a column has them; none of a row that has none.
+
+    Raises:
+        KnnvoteError: they cannot be read.
+    """
+    found: dict[Place, str] = {}
+    for file in dict.fromkeys(place.file for place in places):
+        rows = np.unique([place.row for place in places if place.file == file])
+        with ParquetRows.open(job.out / file) as output:
+            if column is None or column not in output.schema.names:
+                continue
+            for numbers, table in output.take(rows, [column], _BATCH):
+                ids = read_ids(job.out / file, output.checked(table, column), column).to_pylist()
+                found |= {Place(file, row): text for row, text in zip(numbers.tolist(), ids, strict=True) if text}
+    return found
 
 
 def wanted_in(file: str, names: Sequence[str]) -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ from knnvote.data.locations import Location, locate
 from knnvote.data.progress import Advance, stage
 from knnvote.indexer.index import Index
 
-from .again import why_not_replace
+from .again import check_only, why_not_replace
 from .engine import Engine, LocalEngine
 from .folder import claimed, plan_outputs
 from .output import tell_of_case
@@ -128,11 +128,11 @@ def run_job(
         >>> summary.written, summary.counts.rows
         (2, 1797)
     """
-    start = time.perf_counter()
     _check_classifier(classifier)
-    sources, out, options = find_inputs(inputs), locate(out), options or JobOptions()
+    start, sources, out, options = time.perf_counter(), find_inputs(inputs), locate(out), options or JobOptions()
     tell_of_case(answer_schema(classifier.index, **options.output.of_answers))  # which refuses what does not fit
     tasks, work = plan_outputs(sources, out), Work.of(classifier, options, out, threads=threads, batch_size=batch_size)
+    check_only(classifier, work, tasks, overwrite=overwrite)
     why_not = why_not_replace(classifier, work, overwrite=overwrite)
     with claimed(out, work.made_from, sources, stored_images=classifier.stored_images, why_not=why_not):
         at_work = partial((engine or LocalEngine(classifier)).run, work, tasks)

@@ -125,6 +125,7 @@ class Selection:
                 prefix=prefix,
                 label=f"{prefix}best",
                 class_names=names,
+                own_ids=self.job.record.id_column,
             )
 
 

@@ -31,6 +31,7 @@ def sum_up(job: FinishedJob) -> dict[str, Any]:
         "files": len(job.receipts),
         "inputs": len(record.inputs.keys() | job.receipts.keys()),
         "left_out": job.left_out,
+        "kept": [vars(kept) for kept in job.kept],
         **asdict(counts),
         "labels": dict(sorted(labels.items(), key=lambda pair: (isinstance(pair[0], str), pair[0]))),
         "abstained_because": reasons[ABSTAINED].most_common(),

@@ -3,11 +3,12 @@
 import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.scale import Scale
 from knnvote.classify.vote import Rule
+from knnvote.data.errors import check_one_of
 from knnvote.data.input_file import InputFile
 from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import Location
@@ -26,6 +27,10 @@ class JobOptions:
     Attributes:
         images: overrides of how images are recognised.
         output: what output files hold.
+        only: ``abstained`` to answer in outputs that are there the rows that abstained alone, and keep all others.
+
+    Raises:
+        OptionError: `only` is something else.
 
     Example:
         >>> from knnvote import Classifier, JobOptions, OutputOptions, run_job
@@ -36,6 +41,12 @@ class JobOptions:
 
     images: ImageOptions = field(default_factory=ImageOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
+    only: Literal["abstained"] | None = None
+
+    def __post_init__(self) -> None:
+        """Check what was given."""
+        if self.only is not None:
+            check_one_of("only", self.only, ("abstained",))
 
 
 @dataclass(frozen=True)
@@ -98,8 +109,11 @@ class Work:
         """The part of every receipt that all files of the job share; as JSON gives it back."""
         columns = {"columns": COLUMNS}
         shaping = {**columns, **asdict(self.rule), **asdict(self.options.images), **asdict(self.options.output)}
-        if shaping["background"] is None:  # which jobs of before had no word for: they go on
-            del shaping["background"]
+        for name in ("background", "id_column"):  # which jobs of before had no word for: they go on
+            if shaping[name] is None:
+                del shaping[name]
+        if self.options.only is not None:  # and this
+            shaping["only"] = self.options.only
         record: dict[str, Any] = json.loads(json.dumps({"index": self.fingerprint, "options": shaping}))
         return record
 

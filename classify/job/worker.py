@@ -23,11 +23,11 @@ from knnvote.data.locations import Location
 from knnvote.data.reading import DecodedRows, ImageFile, open_images
 from knnvote.data.rows import RowFile, schema_metadata_without_images
 
-from .again import decided_again, follows
+from .again import abstained_rows, decided_again, follows, kept_from, with_kept
 from .folder import Claim
 from .output import ROW_GROUP, in_one_piece, kept_columns, row_groups, rows_in_group
 from .pipeline import Stages, map_ahead, open_stages, prefetch
-from .receipt import KEY, Counts, Receipt, read_receipt, seal
+from .receipt import KEY, Counts, Kept, Receipt, read_receipt, seal
 from .record import RECORDS
 from .work import JobOptions, Outcome, Task, Work
 
@@ -76,42 +76,45 @@ class Worker:
             if receipt is not None and receipt.made_from == self.work.made_from:
                 progress(receipt.counts.rows)
                 return Outcome(source=source.shown, counts=receipt.counts, was_done=True)
-            does_follow = receipt is not None and follows(self.classifier, self.work.made_from, task.target, receipt)
-            earlier = task.target if does_follow else None
+            does_follow = receipt is not None and follows(self.classifier, self.work, task.target, receipt)
+            earlier = receipt if does_follow else None
             self._write_file(task, seen, earlier)
         except ImageFileError as error:  # of the input alone: other files may go well
             return Outcome(source=source.shown, bad_example=seen.bad_example, failure=error.marked)
         return Outcome(
             source=source.shown,
             counts=seen.counts,
-            was_decided=earlier is not None,
+            was_decided=earlier is not None and self.work.options.only is None,
             bad_example=seen.bad_example,
             scale=seen.scale,
         )
 
-    def _write_file(self, task: Task, seen: "_Seen", earlier: Location | None) -> None:
+    def _write_file(self, task: Task, seen: "_Seen", earlier: Receipt | None) -> None:
         out = self.work.out
         scratch = Path(out.path) / RECORDS if out.is_local else None
         recognise = partial(self.classifier.recognise, options=self.work.options.images)
         with atomic_write(task.target, scratch=scratch) as stream:
             with open_images(task.source, recognise) as images:
-                receipt = self._write_answers(images, task.source.describe(), stream, seen, earlier)
+                receipt = self._write_answers(images, task, stream, seen, earlier)
             seal(stream, receipt)
             self.claim.check()
 
     def _write_answers(
-        self, images: ImageFile, described: dict[str, Any], stream: BinaryIO, seen: "_Seen", earlier: Location | None
+        self, images: ImageFile, task: Task, stream: BinaryIO, seen: "_Seen", earlier: Receipt | None
     ) -> bytes:
         """Write the answers to a file's rows, and its receipt, which is not sealed yet; returns that."""
-        options = self.work.options
+        options, described = self.work.options, task.source.describe()
         columns, schema = plan_columns(self.classifier, images, options)
         k, classes = self.classifier.rule.k, len(self.classifier.index.classes)
         kept_rows = images.rows.rows_to_hold(columns, ROW_GROUP)
         rows = rows_in_group(kept_rows, options.output, k=k, classes=classes)
+        kept: tuple[Kept, ...] = ()
         if earlier is None:
             arrays = self._searched(images, columns, rows, seen)
+        elif options.only is None:
+            arrays = self._decided(images, columns, task.target, seen)
         else:
-            arrays = self._decided(images, columns, earlier, seen)
+            arrays, kept = self._kept(images, columns, task.target, seen), kept_from(earlier, self.work.made_from)
         tables = (pa.Table.from_arrays(batch, schema=schema) for batch in arrays)
         try:
             with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
@@ -119,7 +122,7 @@ class Worker:
                     with images.source.content_told():
                         joined = in_one_piece(group)
                     writer.write_table(joined)
-                receipt = Receipt(**self.work.made_from, input=described, counts=seen.counts).to_json()
+                receipt = Receipt(**self.work.made_from, input=described, counts=seen.counts, kept=kept).to_json()
                 writer.add_key_value_metadata({KEY: receipt})
         except Exception:
             self.stages.drain()
@@ -146,6 +149,29 @@ class Worker:
             kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
             yield [*kept, *answer.to_table(**self.work.options.output.of_answers).columns]
             seen.progress(batch.num_rows)
+
+    def _kept(
+        self, images: ImageFile, columns: Sequence[str], earlier: Location, seen: "_Seen"
+    ) -> Iterator[list[pa.Array]]:
+        """The same of an earlier output whose rows that abstained alone are searched."""
+        of_answers = self.work.options.output.of_answers
+        wanted = abstained_rows(earlier, self.work.options.output.prefix)
+
+        def answered() -> Iterator[pa.Table]:
+            # Read in this thread, as the other columns are: no container is read by two at once.
+            queries = map(
+                partial(decoded_queries, self.classifier), images.take(wanted, batch_size=self.work.batch_size)
+            )
+            answers = map_ahead(partial(_answer, self.classifier), queries, self.stages.searching, self.stages.searches)
+            for _, answer, scale in answers:
+                seen.scale += scale
+                yield answer.to_table(**of_answers)
+
+        added = answer_schema(self.classifier.index, **of_answers)
+        for arrays, status, reason in with_kept(images, columns, earlier, added, answered()):
+            seen.add(status, reason, images.rows)
+            yield arrays
+            seen.progress(len(status))
 
     def _decided(
         self, images: ImageFile, columns: Sequence[str], earlier: Location, seen: "_Seen"

@@ -15,6 +15,7 @@ from knnvote.classify.evaluation.mcnemar import Difference, difference
 from knnvote.classify.interval import share_interval
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.output import in_step, read_answers
+from knnvote.classify.job.rows import Place, kept_ids, read_kept_ids
 from knnvote.data.errors import KnnvoteError, as_recorded, spelled
 from knnvote.indexer.labels import common_label_type
 from knnvote.indexer.rungs import Interval
@@ -22,14 +23,6 @@ from knnvote.indexer.rungs import Interval
 from .truth import TruthError, read_truth, truth_column
 
 _FIRST = 3  # rows of each change
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """A row, from 0, of an output file, by its path relative to the folder."""
-
-    file: str
-    row: int
 
 
 @dataclass(kw_only=True)
@@ -43,6 +36,7 @@ class Change:
         better: of these, rows that only the second job answers rightly.
         worse: rows that only the first does.
         first: the first of the rows.
+        ids: of these, as a job kept them; none where neither did.
     """
 
     before: Any
@@ -51,6 +45,12 @@ class Change:
     better: int = 0
     worse: int = 0
     first: list[Place] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+
+    @property
+    def shown_first(self) -> list[str]:
+        """The first of the rows, each by its id if there is one."""
+        return self.ids or [str(place) for place in self.first]
 
 
 @dataclass(kw_only=True)
@@ -95,6 +95,7 @@ class JobDiff:
         first: folder of the one job.
         second: of the other.
         differences: what the two were made from otherwise, with parameters marked.
+        kept: a sentence, with parameters marked, for each job before one of the two of whose answers that keeps some.
         files: outputs that were compared.
         only_one: outputs that one of the jobs alone has.
         other_input: outputs that the jobs made of inputs of other content.
@@ -110,6 +111,7 @@ class JobDiff:
     first: str
     second: str
     differences: list[str]
+    kept: list[str]
     files: int
     only_one: list[str]
     other_input: list[str]
@@ -141,6 +143,7 @@ class JobDiff:
             "first": self.first,
             "second": self.second,
             "differences": [spelled(words, as_recorded) for words in self.differences],
+            "kept": [spelled(words, as_recorded) for words in self.kept],
             "files": self.files,
             "only_one": self.only_one,
             "other_input": self.other_input,
@@ -192,10 +195,13 @@ def diff_jobs(first: FinishedJob, second: FinishedJob, *, label_column: str | No
             raise
         note = error.marked
         found = _count_all(same, partial(_read, first, second, is_judged=False))
+    for job in sorted((first, second), key=lambda job: job.record.id_column is not None):  # the last one's ids stay
+        found.name_first(job)
     return JobDiff(
         first=first.out.shown,
         second=second.out.shown,
         differences=first.record.differences(second.record.made_from),
+        kept=[f"{job.out.shown}: {words}" for job in (first, second) for words in job.kept_told],
         files=len(same),
         only_one=sorted(first.receipts.keys() ^ second.receipts.keys()),
         other_input=[name for name in files if name not in same],
@@ -309,6 +315,14 @@ class _Tally:
             table = pa.table({"before": values[0], "now": values[1], **columns}).filter(differ)
             _count(changes, file, table)
 
+    def name_first(self, job: FinishedJob) -> None:
+        """Give the first rows of each change the ids that a job kept, where all of them have one."""
+        changes = [*self.labels.values(), *self.statuses.values()]
+        ids = read_kept_ids(job, [place for change in changes for place in change.first], kept_ids(job, None))
+        for change in changes:
+            if all(place in ids for place in change.first):
+                change.ids = [ids[place] for place in change.first]
+
     def _judge(self, rows: _Rows) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """(n,) which rows the first job and the second answer rightly."""
         none = np.zeros(len(rows.status[0]), np.bool_)
@@ -346,7 +360,7 @@ def _count(changes: dict[tuple[Any, Any], Change], file: str, rows: pa.Table) ->
         change.rows += len(group["row_list"])
         change.better += group["better_sum"]
         change.worse += group["worse_sum"]
-        change.first += [Place(file=file, row=row) for row in group["row_list"][: _FIRST - len(change.first)]]
+        change.first += [Place(file, row) for row in group["row_list"][: _FIRST - len(change.first)]]
 
 
 def _most_first(changes: dict[tuple[Any, Any], Change]) -> list[Change]:

@@ -15,10 +15,12 @@ from knnvote.classify.answer import Answer, answer_schema
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.rows import Place, find_rows, kept_ids
+from knnvote.data.containers.converted import is_convertible
 from knnvote.data.containers.parquet import ParquetRows
-from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, is_number, spelled_reasons
+from knnvote.data.containers.tar import TAR_ENDINGS
+from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, is_number, param, spelled_reasons
 from knnvote.data.input_file import InputFile
-from knnvote.data.inputs import find_inputs
+from knnvote.data.inputs import count_rows, find_inputs
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.locations import locate
 from knnvote.data.reading import DecodedRows, decode_rows, open_images
@@ -62,7 +64,7 @@ def explain_rows(
 
 
 def explain_images(classifier: Classifier, names: Sequence[str], options: ImageOptions) -> list[Explanation]:
-    """Images of files that are each one PNG, JPEG or the like, or of rows of Parquet files, named ``FILE#ROW``.
+    """Images of files that are each one PNG, JPEG or the like, or of rows of other files, named ``FILE#ROW``.
 
     Args:
         classifier: that answers them.
@@ -70,26 +72,44 @@ def explain_images(classifier: Classifier, names: Sequence[str], options: ImageO
         options: what the user says of them.
 
     Raises:
-        KnnvoteError: a file cannot be read, or holds no such row.
+        KnnvoteError: a file cannot be read, holds no such row, or several of which none is named.
     """
     return [_explain_image(classifier, name, options) for name in names]
 
 
 def _explain_image(classifier: Classifier, name: str, options: ImageOptions) -> Explanation:
-    parts = _ROW_OF_FILE.fullmatch(name)
-    if parts is None or locate(name).is_file:
-        table = pa.table({"image": pa.array([locate(name).read()], pa.large_binary())})
+    file, row = _meant(name)
+    if row is None:
+        table = pa.table({"image": pa.array([locate(file).read()], pa.large_binary())})
         # By no row at all: bytes are then taken for an encoded image of the index's shape, and one that is none is bad.
         layout = classifier.recognise(table[:0], replace(options, image_column="image"))
         (explanation,) = _explain(classifier, decode_rows(table, layout))
         return replace(explanation, name=name)
-    inputs, row = find_inputs(parts[1]), int(parts[2])
+    inputs = find_inputs(file)
     if len(inputs) != 1:
-        raise KnnvoteError(f"{parts[1]} holds {len(inputs):,} files: give one, such as {inputs[0]}#{row}")
+        raise KnnvoteError(f"{file} holds {len(inputs):,} files: give one, such as {inputs[0]}#{row}")
     recognise = partial(classifier.recognise, options=options)
     for _, explanation in _see(inputs[0], np.array([row]), classifier, recognise):
         return replace(explanation, name=name)
     raise KnnvoteError(f"{inputs[0]} has no row {row}: it has {inputs[0].count_rows():,}, which count from 0")
+
+
+def _meant(name: str) -> tuple[str, int | None]:
+    """The file that is named, and the row of it; None for a file that is one image.
+
+    Raises:
+        KnnvoteError: it holds several rows, of which none is named.
+    """
+    parts, place = _ROW_OF_FILE.fullmatch(name), locate(name)
+    if parts is not None and not place.is_file:
+        return parts[1], int(parts[2])
+    path = place.path.lower()
+    if place.is_file and not (is_convertible(path) or path.endswith((".parquet", *TAR_ENDINGS))):
+        return name, None
+    inputs = find_inputs(name)
+    if (rows := count_rows(inputs)) > 1:
+        raise KnnvoteError(f"{name} holds {rows:,} rows: give the one to explain, such as {inputs[0]}#0")
+    return name, 0
 
 
 def _see(
@@ -169,6 +189,12 @@ def _check_same(job: FinishedJob, place: Place, answer: Answer, written: dict[st
         is_same = before == value
         if name in _CLOSE and is_number(before) and is_number(value):
             is_same = math.isclose(before, value, rel_tol=1e-6, abs_tol=1e-9)
+        if not is_same and job.kept:
+            raise KnnvoteError(
+                f"{place} has {name} {value} now, and the answer {before} may be one that was kept of an earlier job: "
+                f"{job.kept_told[0]}; knnvote explain with that index and {job.record.inputs[place.file]}#{place.row} "
+                f"tells why, or classify all again with {param('overwrite=True')}"
+            )
         if not is_same:
             raise KnnvoteError(
                 f"{place} has {name} {value} now, and the job wrote {before}: this is another machine or version of "

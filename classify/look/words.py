@@ -40,6 +40,18 @@ def advice(one: Explanation) -> str:
     )
 
 
+def outvoted(one: Explanation, names: list[str] | None) -> str:
+    """That stored images equal to it have another label than the vote gave; empty where none has."""
+    equal = [neighbor.label for neighbor in one.neighbors if neighbor.distance == 0]
+    if not one.votes or not equal or one.best in equal:
+        return ""
+    is_one, is_same = len(equal) == 1, one.answer.index.metric != "cosine"  # by which brighter is the same too
+    kind = f"exact {'copy' if is_one else 'copies'}" if is_same else f"image{'' if is_one else 's'} at distance 0"
+    stored = f"an {kind} is" if is_one else f"{len(equal)} {kind} are"
+    labels = " and ".join(show_class(label, names) for label in dict.fromkeys(equal))
+    return f"{stored} stored, labelled {labels}; the vote of {one.answer.rule.k} says {show_class(one.best, names)}"
+
+
 def nearness(found: Explanations, one: Explanation) -> str:
     """How near the nearest stored image is, beside how near stored images are to each other; empty for none."""
     if not one.neighbors:

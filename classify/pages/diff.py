@@ -27,6 +27,7 @@ def write_diff(path: Path, diff: JobDiff, frame: Frame | None = None) -> None:
         accuracy_axis=None if diff.judged is None else share_axis(judged.accuracy for judged in diff.judged),
         diff=diff,
         differences=[spelled(words, as_recorded) for words in diff.differences],
+        kept=[spelled(words, as_recorded) for words in diff.kept],
         note=None if diff.note is None else spelled(diff.note, as_recorded),
         name=partial(show_class, names=None),
     )

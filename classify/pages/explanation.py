@@ -6,7 +6,7 @@ from pathlib import Path
 
 from knnvote.classify.answer import OK
 from knnvote.classify.look.explain import Explanation, Explanations
-from knnvote.classify.look.words import advice, kept_values, nearness, verdict
+from knnvote.classify.look.words import advice, kept_values, nearness, outvoted, verdict
 from knnvote.indexer.labels import show_class
 
 from .charts import Histogram, bin_values, draw_histogram
@@ -25,6 +25,7 @@ class ShownExplanation:
     one: Explanation
     verdict: str
     advice: str
+    outvoted: str
     nearness: str
     kept: list[tuple[str, str]]
     picture: Thumbnail
@@ -93,6 +94,7 @@ def _show(found: Explanations, one: Explanation) -> ShownExplanation:
         one=one,
         verdict=verdict(one, index.manifest.class_names),
         advice=advice(one),
+        outvoted=outvoted(one, index.manifest.class_names),
         nearness=nearness(found, one),
         kept=kept_values(one),
         picture=Thumbnail("", told) if one.pixels is None else thumbnail(one.pixels, (min(0.0, low), high), told),

@@ -10,6 +10,7 @@ import numpy as np
 from knnvote.classify.job.report import Bin, JobReport, ReportedRow
 from knnvote.classify.judgement.job import JobAccuracy
 from knnvote.classify.judgement.numbers import JobErrors
+from knnvote.data.errors import as_recorded, spelled
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.rungs import Interval
@@ -59,6 +60,7 @@ def write_job(
         distance=_histogram(report.distance, report.rule.max_distance, "farthest distance"),
         classes_axis=None if accuracy is None else share_axis(row.accuracy for row in accuracy.judgement.classes),
         report=report,
+        kept=[spelled(words, as_recorded) for words in report.kept],
         accuracy=accuracy,
         errors=errors,
         error_spread=None if errors is None else _histogram(errors.spread, None, ""),
@@ -87,6 +89,9 @@ def _tiles(report: JobReport, accuracy: JobAccuracy | None, errors: JobErrors | 
     tiles.append(Tile("abstained", f"{facts['abstained']:,}", f"{facts['abstained'] / rows:.1%} of the rows"))
     tone = "bad" if facts["bad_image"] else ""
     tiles.append(Tile("bad images", f"{facts['bad_image']:,}", f"{facts['bad_image'] / rows:.1%} of the rows", tone))
+    if facts["kept"]:
+        kept = sum(job["rows"] for job in facts["kept"])
+        tiles.append(Tile("kept of earlier jobs", f"{kept:,}", f"of {facts['ok']:,} labels"))
     if facts["files"] < facts["inputs"]:
         missing = facts["inputs"] - facts["files"]
         tiles.append(Tile("inputs without an output", f"{missing:,}", f"of {facts['inputs']:,}", "bad"))

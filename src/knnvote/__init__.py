@@ -4,7 +4,8 @@ What people import is here, and is imported when it is first used. The rest may 
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # as type checkers take the name; typing takes longer to import than all else here
 
 if TYPE_CHECKING:
     from knnvote.classify.adaptive.tune import Tuning
@@ -94,7 +95,7 @@ _MODULES = {
 
 if not TYPE_CHECKING:  # a type checker has the names from above, and would believe in any other too
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         """Import a name of the face from its module when it is first used (PEP 562)."""
         if name not in _MODULES:
             raise AttributeError(f"module 'knnvote' has no attribute {name!r}")

@@ -1,18 +1,30 @@
 """Tables hold in a narrow terminal: numbers are whole, names give way in their middle, then columns are left out."""
 
 import io
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rich.console
 
+from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import compare
+from knnvote.classify.evaluation.suspects import find_suspects
+from knnvote.classify.evaluation.threshold import choose_threshold
+from knnvote.classify.look.explain import gather
+from knnvote.classify.look.seen import explain_images
 from knnvote.cli.tables import table as tables
 from knnvote.cli.tables.comparison import print_comparison
+from knnvote.cli.tables.evaluation import print_suspects
+from knnvote.cli.tables.explanation import print_explanations
 from knnvote.cli.tables.table import Name, add_row, new_table, print_table, shorten
+from knnvote.cli.tables.thresholds import print_threshold
+from knnvote.data.layout import ImageOptions
 from knnvote.data.tables import image_table, write_table
-from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.indexer.build import IndexOptions, index_arrays, index_files
 from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.training import TrainingOptions
 
 CLASSES = [f"{name} of which the name is much longer than a terminal leaves room for" for name in ("ant", "bee", "cat")]
 
@@ -114,3 +126,32 @@ def test_a_comparison_at_80_columns_says_how_good_first_and_loses_no_number(term
     assert f"{second.images_per_second:,.0f} /s" in told[places[5] + 2]
     (difference,) = comparison.differences
     assert f"is right on {difference.only_name} image" in " ".join(told)
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_no_name_of_a_class_is_broken_over_lines(terminal, tmp_path, monkeypatch, width):
+    rows = [f"customers/2026/question-{row:06d}-as-it-was-asked.txt" for row in range(120)]
+    images = np.random.default_rng(1).integers(0, 256, (120, 6, 6), dtype=np.uint8)
+    labels = np.array(CLASSES)[np.arange(120) % 3]
+    monkeypatch.chdir(tmp_path)
+    table = image_table(images, labels).append_column("id", [rows])
+    write_table(table, Path("in.parquet"))
+    index_files("in.parquet", "x.knn", training=TrainingOptions(id_column="id"))
+    classifier = Classifier.open("x.knn")
+    shown = explain_images(classifier, ["in.parquet#3"], ImageOptions())
+    index, rule = classifier.index, classifier.rule
+    explained, threshold = gather(classifier, shown), choose_threshold(index, rule)
+    for print_all, found, header, n in (
+        (print_explanations, explained, "label", len(shown[0].votes)),
+        (print_explanations, explained, "rank", rule.k),
+        (partial(print_suspects, top=4), find_suspects(index), "rank", 4),
+        (partial(print_threshold, names=None), threshold, "class", len(CLASSES)),
+    ):
+        stream = terminal(width)
+        print_all(found)
+        told = [line.rstrip() for line in lines(stream)]
+        stream.truncate(0)
+        first = next(place for place, line in enumerate(told) if line.startswith(f"{header} ")) + 1
+        assert [bool(cells[0]) for cells in (line.split(" ") for line in told[first : first + n])] == [True] * n
+        assert all("..." in line for line in told[first : first + n])  # each has a line of its own
+        assert not told[first + n].startswith(" ")

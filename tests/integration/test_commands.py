@@ -158,6 +158,48 @@ cli.main()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "module", ["knnvote.cli", "click.core", "knnvote.cli.main", "logging", "knnvote.data.errors", "numpy", "pyarrow"]
+)
+def test_a_command_that_is_interrupted_while_it_is_imported_ends_as_quietly(work, module, number):
+    code = f"""
+import os, runpy, sys
+
+class Signal:
+    def find_spec(self, name, _path, _target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), {int(number)})
+
+sys.modules.pop("logging", None)
+sys.meta_path.insert(0, Signal())
+sys.argv = ["knnvote", "inspect", "x.knn"]
+runpy.run_module("knnvote", run_name="__main__", alter_sys=True)
+"""
+    done = finish([sys.executable, "-c", code], work)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_so_does_one_that_is_interrupted_before_its_first_step_and_while_it_tells_an_error(work):
+    code = """
+import os, signal, sys
+from knnvote.__main__ import main
+from knnvote.cli import main as cli
+
+def interrupted(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+
+setattr(cli, sys.argv[1], interrupted)
+sys.argv = ["knnvote", "inspect", "none.knn"]
+main()
+"""
+    for step in ("_call", "talk_error"):
+        done = finish([sys.executable, "-c", code, step], work)
+        assert (done.returncode, done.stdout) == (130, ""), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_job_says_so_exits_with_130_and_is_completed_by_the_same_command(
     work, tmp_path, run_apart, number
 ):

@@ -25,7 +25,7 @@ from .options import (
     threads_option,
     vote_options,
 )
-from .talk import end, print_json, talk, talk_error, talk_no_promise
+from .talk import end, print_json, talk, talk_error, talk_no_promise, talk_note
 
 if TYPE_CHECKING:
     from knnvote.classify.classifier import Classifier
@@ -76,9 +76,15 @@ _SOME_FAILED = 3  # the exit code
 @click.option("--neighbors", is_flag=True, help="Add each voter's row, id, label and distance.")
 @click.option("--probabilities", is_flag=True, help="Add the share of each class.")
 @click.option("--keep", multiple=True, metavar="NAME", help="Keep this input column alone; may be repeated.")
+@click.option("--id-column", metavar="NAME", help="The input column that names rows, which is kept always.")
 @click.option("--prefix", default="", metavar="TEXT", help="Before the names of added columns.")
 @image_options
 @seen_options
+@click.option(
+    "--only",
+    type=click.Choice(["abstained"]),
+    help="Classify anew only the rows of OUT that abstained; the others keep their answers.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the outputs of a job with another index or other options.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first file that fails.")
 @click.option(
@@ -104,10 +110,12 @@ def classify(  # noqa: PLR0917  # click passes options by name
     probabilities: bool,
     keep: tuple[str, ...],
     prefix: str,
+    id_column: str | None,
     image_column: str | None,
     shape: tuple[int, ...] | None,
     grayscale: bool,
     background: Background | None,
+    only: "Literal['abstained'] | None",
     overwrite: bool,
     fail_fast: bool,
     fail_if_bad: float | None,
@@ -129,7 +137,10 @@ def classify(  # noqa: PLR0917  # click passes options by name
     classifier = _classifier(index_folder, threads, **of_rule)
     options = JobOptions(
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
-        output=OutputOptions(neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix),
+        output=OutputOptions(
+            neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix, id_column=id_column
+        ),
+        only=only,
     )
     talk_no_promise(classifier.index, classifier.rule)
     if dry_run:
@@ -155,6 +166,11 @@ def classify(  # noqa: PLR0917  # click passes options by name
         tell_done=words.of_job,
     )
     _talk_summary(str(folder), summary, images)
+    if only is not None:
+        from knnvote.classify.job.finished import FinishedJob
+
+        for told in FinishedJob.open(folder).kept_told:
+            talk_note(told)
     if as_json:
         print_json(summary.to_json())
     click.get_current_context().exit(_exit_code(summary, fail_if_bad))

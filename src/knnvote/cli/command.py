@@ -11,7 +11,7 @@ from .talk import loud, talk, watch_progress
 _SECTIONS = {
     "Output": (
         *("out", "neighbors", "probabilities", "keep", "prefix", "top", "csv", "plot", "report", "as_json"),
-        "overwrite",
+        *("only", "overwrite"),
     ),
     "Search": ("kind", "factory", "metric", "task", "index_folders", "algorithms", "target_agreement"),
     "Vote": ("k", "max_k", "weights", "ties"),

@@ -20,7 +20,7 @@ from .options import (
     table_ids_option,
 )
 from .spelling import as_typed
-from .talk import print_json, talk, talk_error
+from .talk import print_json, talk, talk_error, talk_note
 
 _OF_IMAGES = ("quick", "image_column", "shape", "label_column", "labels", "id_column", "grayscale", "background")
 
@@ -95,6 +95,8 @@ def verify(path: str) -> None:
         talk_error(problem)
     if found.gone:
         talk(f"note: {len(found.gone):,} inputs are gone and could not be compared, the first {found.gone[0]}")
+    for words in found.kept:
+        talk_note(words)
     if found.problems:
         click.get_current_context().exit(1)
     talk(f"{found.shown}: {found.summary}")

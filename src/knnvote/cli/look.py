@@ -22,7 +22,7 @@ from .options import (
     threads_option,
     vote_options,
 )
-from .talk import end, talk, talk_written
+from .talk import end, talk, talk_note, talk_written
 
 if TYPE_CHECKING:
     from knnvote.classify.look.review import Review
@@ -44,7 +44,9 @@ _OF_INDEX = ("k", "weights", "ties", "grayscale", "background")  # which a job h
     shell_complete=complete_folder,
     help="Of a job's OUT: the index that classified.",
 )
-@click.option("--id-column", metavar="NAME", help="Column that OUT keeps ids in, by default id, __key__ or file.")
+@click.option(
+    "--id-column", metavar="NAME", help="Column of ids in OUT; by default that of classify, id, __key__ or file."
+)
 @vote_options
 @seen_options
 @page_option("all of it, with pictures", has_figures=False)
@@ -90,6 +92,8 @@ def explain(  # noqa: PLR0917  # click passes options by name
         if given := [name for name in _OF_INDEX if is_given(name)]:
             raise click.UsageError(f"the job {place} has settled --{given[0]}: leave it out")
         classifier = job.classifier(open_index(index_folder))
+        for words in job.kept_told:
+            talk_note(words)
         shown = explain_rows(job, classifier, names, id_column)
     found = gather(classifier, shown, threads=threads)
 
@@ -115,9 +119,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
     shell_complete=complete_folder,
     help="The job's index: shows neighbours, finds near copies.",
 )
-@click.option(
-    "--id-column", metavar="NAME", help="Column of ids that OUT keeps; by default the index's, else file#row."
-)
+@click.option("--id-column", metavar="NAME", help="Column of ids in OUT; by default that of classify or of the index.")
 @click.option(
     "--out",
     metavar="FILE",

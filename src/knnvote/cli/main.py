@@ -83,8 +83,12 @@ def main() -> None:
     if sys.stdout is not None:  # names in letters that a terminal does not have are written as Python escapes them
         cast("TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
     warnings.showwarning = lambda message, *_rest, **_named: talk_note(getattr(message, "marked", str(message)))
-    heed_signals(_exit_interrupted)
-    sys.exit(_run())
+    try:
+        heed_signals(_exit_interrupted)
+        code = _run()
+    except Interrupted:  # before anything was done, or while an error was told
+        _exit_interrupted()
+    sys.exit(code)
 
 
 def _run() -> int:

@@ -224,6 +224,8 @@ def report(  # noqa: PLR0917  # click passes options by name
         table = read_label_table(labels, label_column=label_column, id_column=id_column)
     index, job = None if index_folder is None else open_index(index_folder), FinishedJob.open(locate(folder))
     found, accuracy = report_job(job, index), None
+    for words in job.kept_told:
+        talk_note(words)
     try:
         accuracy = judge_job(job, label_column, table)
     except TruthError as error:

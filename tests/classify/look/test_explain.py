@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from knnvote.classify.job.receipt import KEY
 from knnvote.classify.job.rows import Place, find_rows
 from knnvote.classify.look.explain import gather
 from knnvote.classify.look.seen import explain_images, explain_rows
-from knnvote.classify.look.words import nearness, verdict
+from knnvote.classify.look.words import nearness, outvoted, verdict
 from knnvote.classify.vote import Rule
 from knnvote.cli.tables.explanation import pictures_in_lines
 from knnvote.cli.tables.picture import half_blocks, shows_pictures
@@ -28,7 +29,7 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import locate
 from knnvote.data.tables import write_table
-from knnvote.indexer.build import index_arrays
+from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
 
 RNG = np.random.default_rng(3)
@@ -139,6 +140,58 @@ def test_a_picture_and_the_same_row_of_a_file_are_explained_alike(classifier):
     assert bad.status == "bad_image"
     with pytest.raises(KnnvoteError, match=r"b\.parquet has no row 60: it has 60, which count from 0"):
         explain_images(classifier, ["in/below/b.parquet#60"], ImageOptions())
+
+
+def test_a_file_of_rows_is_explained_by_one_that_is_named_or_its_only_one(classifier, invoke):
+    pq.write_table(pq.read_table("in/a.parquet")[7:8], "one.parquet")
+    with tarfile.open("some.tar", "w") as tar:
+        for row in (250, 251):
+            info, data = tarfile.TarInfo(f"{row}.png"), png(IMAGES[row])
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    only, row = explain_images(classifier, ["one.parquet", "in/a.parquet#7"], ImageOptions())
+    assert (only.name, only.neighbors) == ("one.parquet", row.neighbors)
+    for name, n, first in (
+        ("in/a.parquet", 40, "in/a.parquet"),
+        ("some.tar", 2, "some.tar"),
+        ("in", 100, "in/a.parquet"),
+    ):
+        done = invoke("explain", "x.knn", name)
+        told = f"error: {name} holds {n} rows: give the one to explain, such as {first}#0\n"
+        assert (done.code, done.stderr) == (1, told)
+        assert invoke("explain", "x.knn", f"{first}#0").code == 0
+    pq.write_table(pq.read_table("in/a.parquet")[:0], "none.parquet")
+    Path("broken.parquet").write_bytes(b"PAR1")
+    for name, told in (
+        ("none.parquet", "has no row 0: it has 0"),
+        ("broken.parquet", "cannot read"),
+        ("gone", "exist"),
+    ):
+        assert told in invoke("explain", "x.knn", name).stderr
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "told"),
+    [
+        ("l2", [7, 1, 1, 1, 1], "an exact copy is stored, labelled 7; the vote of 5 says 1"),
+        ("l2", [1, 1, 1, 1, 1], ""),
+        ("l2", ["b", "c", "a", "a", "a"], "2 exact copies are stored, labelled b and c; the vote of 5 says a"),
+        ("cosine", [7, 1, 1, 1, 1], "an image at distance 0 is stored, labelled 7; the vote of 5 says 1"),
+        ("l2", [0.5, 1.5, 1.5, 1.5, 1.5], ""),
+    ],
+)
+def test_that_an_exact_copy_is_outvoted_is_told(tmp_path, monkeypatch, invoke, metric, labels, told):
+    monkeypatch.chdir(tmp_path)
+    copies = 2 if labels[0] == "b" else 1
+    stored = np.array([[4.0, 0.0]] * copies + [[4.0, x] for x in range(1, 6 - copies)])
+    is_regression = isinstance(labels[0], float)
+    index_arrays(stored, labels, Path("x.knn"), options=IndexOptions(metric=metric), is_regression=is_regression)
+    write_table(pa.table({"image": pa.array([[4.0, 0.0], [4.0, 0.5]], pa.list_(pa.float64(), 2))}), Path("q.parquet"))
+    shown = explain_images(Classifier.open("x.knn", Rule(k=5)), ["q.parquet#0", "q.parquet#1"], ImageOptions())
+    assert [outvoted(one, None) for one in shown] == [told, ""]
+    done = invoke("explain", "x.knn", "q.parquet#0", "--k", "5", "--report", "page.html")
+    assert done.code == 0
+    assert (told in done.stdout, told[1:] in Path("page.html").read_text()) == (True, True)
 
 
 def test_a_picture_is_answered_by_the_vote_that_the_index_was_made_for(work, invoke):

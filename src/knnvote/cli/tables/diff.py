@@ -17,6 +17,8 @@ def print_diff(diff: JobDiff) -> None:
     made = "; ".join(spelled(words, as_typed) for words in diff.differences)
     first, second = short_name(diff.first), short_name(diff.second)
     print_text(f"{first} and then {second}: {made or 'the same index and options'}")
+    for words in diff.kept:
+        print_text(f"note: {spelled(words, as_typed)}")
     share = diff.changed / diff.rows if diff.rows else 0
     print_text(f"{diff.changed:,} of {diff.rows:,} rows have another answer ({share:.2%})")
     for names, why in ((diff.only_one, "one alone has them"), (diff.other_input, "their inputs had other contents")):
@@ -43,9 +45,8 @@ def _print_changes(header: str, changes: Sequence[Change], *, is_judged: bool) -
     table.columns[1].justify = table.columns[-1].justify = "left"
     for change in changes[:_SHOWN]:
         counts = (change.rows, change.better, change.worse)[: 1 + len(judged)]
-        first = f"{change.first[0].file}#{change.first[0].row}"
         labels = (Name(show_class(value, None)) for value in (change.before, change.now))
-        add_row(table, *labels, *(f"{count:,}" for count in counts), Name(first))
+        add_row(table, *labels, *(f"{count:,}" for count in counts), Name(change.shown_first[0]))
     print_table(table)
     if len(changes) > _SHOWN:
         print_line(f"and {len(changes) - _SHOWN:,} more: --json lists all")

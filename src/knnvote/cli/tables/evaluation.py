@@ -4,7 +4,7 @@ from knnvote.classify.evaluation.choose_k import Choice, Score
 from knnvote.classify.evaluation.suspects import Suspect, Suspects
 from knnvote.indexer.labels import show_class
 
-from .table import add_row, new_table, print_line, print_table
+from .table import Name, add_row, new_table, print_line, print_table
 
 _SUSPECT_TEXT = ("id", "label", "neighbours say", "equal image")
 
@@ -58,13 +58,13 @@ def print_suspects(found: Suspects, top: int) -> None:
         print_line(f"{len(cases) - len(shown):,} more are not shown: --top shows more, --csv and --json list all")
 
 
-def _suspect_row(suspect: Suspect, names: list[str] | None) -> list[str]:
+def _suspect_row(suspect: Suspect, names: list[str] | None) -> list[str | Name]:
     return [
-        suspect.id,
-        show_class(suspect.label, names),
+        Name(suspect.id),
+        Name(show_class(suspect.label, names)),
         f"{suspect.against:.0%}",
-        show_class(suspect.neighbors_say, names),
+        Name(show_class(suspect.neighbors_say, names)),
         f"{suspect.share:.0%}",
         f"{suspect.neighbors[0].distance:.4g}",
-        ", ".join(f"{equal.id}: {show_class(equal.label, names)}" for equal in suspect.equal),
+        Name(", ".join(f"{equal.id}: {show_class(equal.label, names)}" for equal in suspect.equal)),
     ]

@@ -7,12 +7,12 @@ from rich.table import Table
 from rich.text import Text
 
 from knnvote.classify.look.explain import Explanation, Explanations
-from knnvote.classify.look.words import advice, kept_values, nearness, verdict
+from knnvote.classify.look.words import advice, kept_values, nearness, outvoted, verdict
 from knnvote.data.text import printable
 from knnvote.indexer.labels import show_class
 
 from .picture import half_blocks, shows_pictures
-from .table import add_row, new_table, print_line, print_table
+from .table import Name, add_row, new_table, print_line, print_table
 
 _BAR = 30  # characters of all votes
 _CELLS = (18, 28)  # characters of a picture's line, at least and at most
@@ -32,7 +32,7 @@ def _print_one(found: Explanations, one: Explanation) -> None:
     names = found.index.manifest.class_names
     print_line(f"{one.name}: {verdict(one, names)}")
     kept = ", ".join(f"{name} {text}" for name, text in kept_values(one))
-    for line in (advice(one), kept and f"its row: {kept}"):
+    for line in (advice(one), outvoted(one, names), kept and f"its row: {kept}"):
         if line:
             print_line(line)
     console = Console(markup=False, emoji=False, highlight=False)
@@ -44,14 +44,14 @@ def _print_one(found: Explanations, one: Explanation) -> None:
         for vote in one.votes:
             bar = "█" if console.encoding.startswith("utf") else "#"
             drawn = f"{bar * round(_BAR * vote.share)} {vote.share:.0%}"
-            add_row(table, show_class(vote.label, names), drawn, str(vote.neighbors))
+            add_row(table, Name(show_class(vote.label, names)), drawn, str(vote.neighbors))
         print_table(table)
     if one.neighbors:
-        table = new_table("", "rank", "id", "label", "distance")
+        table = new_table("", "rank", "id", "label", "distance", text=("id", "label"))
         digits = len(str(len(one.neighbors)))
         for rank, neighbor in enumerate(one.neighbors, 1):
-            label = show_class(neighbor.label, names)
-            add_row(table, f"{rank:{digits}}", neighbor.id, label, f"{neighbor.distance:.4g}")
+            label = Name(show_class(neighbor.label, names))
+            add_row(table, f"{rank:{digits}}", Name(neighbor.id), label, f"{neighbor.distance:.4g}")
         print_table(table)
         print_line(nearness(found, one))
 

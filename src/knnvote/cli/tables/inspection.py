@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from knnvote.cli.spelling import as_typed
+from knnvote.data.errors import spelled
 from knnvote.data.text import show_bytes
 from knnvote.indexer.codes.library import describe_kernel
 from knnvote.indexer.labels import show_class
@@ -171,9 +173,18 @@ def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         *_tally_rows("bad images", facts["bad_because"]),
         ("index", facts["index"]),
         ("options", ", ".join(f"{name} {value}" for name, value in options.items())),
+        *(("kept", words) for words in _kept(facts)),
         *([("left out", _left_out(facts["left_out"]))] if facts["left_out"] else []),
         *((f"failed: {path}", reason) for path, reason in facts["failures"].items()),
     ]
+
+
+def _kept(facts: dict[str, Any]) -> list[str]:
+    """What a job keeps of earlier ones, a sentence for each."""
+    from knnvote.classify.job.again import tell_kept
+    from knnvote.classify.job.receipt import Kept
+
+    return [spelled(words, as_typed) for words in tell_kept([Kept(**job) for job in facts["kept"]], facts, facts["ok"])]
 
 
 def _left_out(names: list[str]) -> str:

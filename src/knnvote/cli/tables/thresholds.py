@@ -9,7 +9,7 @@ from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.indexer.labels import show_class
 
-from .table import add_row, new_table, print_line, print_table
+from .table import Name, add_row, new_table, print_line, print_table
 
 _STEPS_SHOWN = 12
 _CLASSES_SHOWN = 12
@@ -72,7 +72,8 @@ def _print_classes(found: Threshold, names: list[str] | None) -> None:
     own = ("its own",) if any(of_class.own_threshold is not None for of_class in shown) else ()
     table = new_table("", "class", "answers", "accepted", "right", "95% interval", *own, "", text=("",))
     for of_class in shown:
-        add_row(table, show_class(of_class.label, names), f"{of_class.answers:,}", *_of_class(of_class, bool(own)))
+        name = Name(show_class(of_class.label, names))
+        add_row(table, name, f"{of_class.answers:,}", *_of_class(of_class, bool(own)))
     print_table(table)
     if found.target_accuracy is not None:
         needed = math.ceil(math.log(_LEVEL) / math.log(found.target_accuracy))
