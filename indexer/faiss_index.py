@@ -46,7 +46,7 @@ class Built:
     """What stored vectors are searched by.
 
     Attributes:
-        index: of FAISS; None where it cannot hold the vectors, and proposes none.
+        index: of FAISS; None where it proposes no candidates, and codes are searched or it cannot hold the vectors.
         factory: its FAISS factory string; "" without an index.
         search: settings of its search.
         inverted_file: codes of the vectors, with which a search need not look at every one.
@@ -78,7 +78,7 @@ def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: MetricName, facto
     by_codes = build_inverted_file(x, projection, rows, space, seed)
     careful = Rung(nprobe=min(by_codes.nlist, max(_CAREFUL, by_codes.nlist // 8)), candidates_per_neighbor=8)
     exact, adaptive = ScanSettings(projection.grid), AdaptiveSettings(projection.grid, careful)
-    return Built(*_lossless_holder(x), exact if kind == "exact" else adaptive, by_codes)
+    return Built(None, "", exact if kind == "exact" else adaptive, by_codes)
 
 
 def faiss_metric(name: MetricName) -> FaissMetric:

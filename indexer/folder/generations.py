@@ -16,7 +16,7 @@ from knnvote.indexer.sealed import read_sealed
 LOCK = "lock"
 _ABSURD = 1 << 62  # no build has counted so far: such a file is a stray, and the manifest has no room for twice as much
 _ROLES = "|".join(("index", "vectors", *CODES, "bounds", "labels", "timing"))  # bounds: of a format before
-_NAME = re.compile(rf"({_ROLES})-(\d{{1,4000}})\.(faiss|npy|parquet|json)")
+_NAME = re.compile(rf"({_ROLES})-(\d{{1,4000}})\.(faiss|raw|npy|parquet|json)")
 _UNFINISHED_NAME = re.compile(rf"\.(manifest|({_ROLES})-\d+)\.[a-z]+\.\d+\.tmp")
 
 

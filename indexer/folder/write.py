@@ -22,11 +22,14 @@ from knnvote.data.progress import stage
 from knnvote.indexer.faiss_index import holds, write_faiss
 from knnvote.indexer.fields import wrong_fields
 from knnvote.indexer.index import PROVENANCE, Index, Timing
-from knnvote.indexer.manifest import MANIFEST, StoredFile, read_manifest
+from knnvote.indexer.manifest import FORMAT, MANIFEST, StoredFile, read_manifest
 from knnvote.indexer.sealed import seal, write_sealed
 
 from .generations import next_generation, remove_leftovers, remove_others, timing_name
 from .known import describe_files, remember
+
+
+_BLOCK = 16_384  # vectors written at a time
 
 
 def write_folder(folder: Path, index: Index, timing: Timing) -> None:
@@ -56,14 +59,16 @@ def write_folder(folder: Path, index: Index, timing: Timing) -> None:
 def _write_generation(folder: Path, index: Index, timing: Timing) -> None:
     generation = next_generation(folder)
     files: dict[str, Path] = {}
-    if index.faiss_index is not None:
+    if index.inverted_file is None and index.faiss_index is not None:
         files["index"] = folder / f"index-{generation}.faiss"
         write_faiss(index.faiss_index, files["index"])
         sync(files["index"])
-    if not holds(index.faiss_index, index.vectors):
+    if index.inverted_file is None and not holds(index.faiss_index, index.vectors):
         files["vectors"] = folder / f"vectors-{generation}.npy"
         _write_array(files["vectors"], index.vectors)
     if index.inverted_file is not None:
+        files["vectors"] = folder / f"vectors-{generation}.raw"
+        _write_raw(files["vectors"], index.vectors)
         for role, array in index.inverted_file.to_arrays().items():
             files[role] = folder / f"{role}-{generation}.npy"
             _write_array(files[role], array)
@@ -73,7 +78,8 @@ def _write_generation(folder: Path, index: Index, timing: Timing) -> None:
     timing_file = folder / timing_name(generation)
     write_sealed(timing_file, timing.to_json())
     stored = {role: describe_file(path) for role, path in files.items()}
-    record = replace(index.manifest, generation=generation, files=stored).to_json()
+    factory = "" if index.inverted_file is not None else index.manifest.factory  # an older folder has one beside codes
+    record = replace(index.manifest, generation=generation, files=stored, factory=factory, format=FORMAT).to_json()
     if wrong := wrong_fields(json.loads(seal(record))):  # what could not be read back must not take the old one's place
         raise KnnvoteError(f"cannot write {folder}: its manifest would have unusable {', '.join(wrong)}")
     write_sealed(folder / MANIFEST, record)
@@ -82,11 +88,11 @@ def _write_generation(folder: Path, index: Index, timing: Timing) -> None:
 
 def bytes_to_write(index: Index) -> int:
     """Bytes of the files that hold an index in memory, but its manifest; nothing is written."""
-    size = 0 if index.faiss_index is None else int(faiss.serialize_index(index.faiss_index).nbytes)
-    if not holds(index.faiss_index, index.vectors):
-        size += index.vectors.nbytes
     if index.inverted_file is not None:
-        size += sum(array.nbytes for array in index.inverted_file.to_arrays().values())
+        size = index.vectors.nbytes + sum(array.nbytes for array in index.inverted_file.to_arrays().values())
+    else:
+        size = 0 if index.faiss_index is None else int(faiss.serialize_index(index.faiss_index).nbytes)
+        size += 0 if holds(index.faiss_index, index.vectors) else index.vectors.nbytes
     labels = pa.BufferOutputStream()
     pq.write_table(index.provenance(*PROVENANCE), labels, compression="zstd")
     return size + int(labels.tell())
@@ -95,6 +101,13 @@ def bytes_to_write(index: Index) -> int:
 def _write_array(path: Path, array: NDArray[Any]) -> None:
     with atomic_write(path) as stream:
         np.save(stream, array, allow_pickle=False)
+
+
+def _write_raw(path: Path, vectors: NDArray[Any]) -> None:
+    """Vectors (n, d) row after row, and nothing else."""
+    with atomic_write(path) as stream:
+        for start in range(0, len(vectors), _BLOCK):
+            stream.write(np.ascontiguousarray(vectors[start : start + _BLOCK]).data)
 
 
 def describe_file(path: Path) -> StoredFile:
