@@ -103,7 +103,9 @@ def load_index(path: Path, manifest: Manifest, address: str = "") -> OpenedIndex
     names = {role: path / stored.name for role, stored in manifest.files.items()}
     try:
         faiss_index = read_faiss(names["index"]) if "index" in names else None
-        vectors = held_vectors(faiss_index, dtype) if "vectors" not in names else _map_vectors(names["vectors"], manifest)
+        vectors = (
+            held_vectors(faiss_index, dtype) if "vectors" not in names else _map_vectors(names["vectors"], manifest)
+        )
         inverted_file = _map_codes(names, manifest) if "codes" in names else None
         rows = pq.ParquetFile(names["labels"])
         labels = rows.read(["label"])["label"].combine_chunks()

@@ -28,7 +28,6 @@ from knnvote.indexer.sealed import seal, write_sealed
 from .generations import next_generation, remove_leftovers, remove_others, timing_name
 from .known import describe_files, remember
 
-
 _BLOCK = 16_384  # vectors written at a time
 
 
