@@ -197,7 +197,8 @@ def test_whole_numbers_held_as_floats_are_classes_and_that_is_told(tmp_path):
     found = read_training_set(find_inputs([str(tmp_path)]), TrainingOptions(), tell=notes.append)
     assert found.provenance["label"].to_pylist() == 2 * LABELS.tolist()
     assert found.provenance["label"].type == pa.int64()
-    (note,) = notes
+    note, copies = notes
+    assert "1 of 2 files hold the same bytes as another" in copies
     assert spelled(note, str).endswith(
         "a.parquet: labels in column 'label' are double, and all are whole: they are classes; "
         "to average them, give is_regression=True"
