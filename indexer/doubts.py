@@ -1,7 +1,9 @@
 """What of labelled images could have been meant otherwise: told, or refused where it was guessed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -76,12 +78,16 @@ def tell_of_sources(new: Sequence[Source], tell: Tell) -> None:
 
 
 def tell_of_vectors(
-    by_file: Mapping[str, Sequence[Numbers]], joined: Numbers, image_column: str | None, metric: MetricName, tell: Tell
+    by_file: Mapping[str, tuple[Numbers, np.dtype[Any]]],
+    joined: Numbers,
+    image_column: str | None,
+    metric: MetricName,
+    tell: Tell,
 ) -> None:
     """Tell of images of two scales, and of images that are all equal.
 
     Args:
-        by_file: vectors (m, d) of each file, in pieces.
+        by_file: vectors (m, d) of each file, and the type that they alone need.
         joined: (n, d) all of them.
         image_column: where the first file holds its images.
         metric: of the index.

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from knnvote.data.codecs.names import BACKGROUNDS
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.steps import parse_step
@@ -24,8 +26,13 @@ _LABEL_TYPES: dict[str, type] = {
     "double": float,
 }
 CODES = ("axes", "codes", "lists", "ends")  # roles of the files of an inverted file, which has all or none
-_SUFFIXES = {"index": "faiss", "vectors": "npy", **dict.fromkeys(CODES, "npy"), "labels": "parquet"}
+_SUFFIXES = {"index": "faiss", "vectors": "(?:raw|npy)", **dict.fromkeys(CODES, "npy"), "labels": "parquet"}
 _MOST = 2**63
+
+
+def is_raw(name: str) -> bool:
+    """Whether a file of this name holds vectors row after row and nothing else, as beside codes it does."""
+    return name.endswith(".raw")
 
 
 def wrong_fields(manifest: dict[str, Any]) -> list[str]:
@@ -267,7 +274,7 @@ def _files_fit(manifest: dict[str, Any]) -> bool:
     """Labels and vectors are there, what the kind searches by, and all have room for what they are to hold."""
     files, has_codes = manifest["files"], manifest["kind"] == "adaptive" or "grid" in manifest["search"]
     needs_index = manifest["kind"] in ("hnsw", "factory")
-    values = manifest["n"] * manifest["d"]
+    values, item = manifest["n"] * manifest["d"], np.dtype(manifest["dtype"]).itemsize
     holder = files.get("vectors") or files.get("index")
     return (
         "labels" in files
@@ -275,6 +282,7 @@ def _files_fit(manifest: dict[str, Any]) -> bool:
         and all((role in files) == has_codes for role in CODES)
         and holder is not None
         and holder["size"] >= values
+        and (not is_raw(holder["name"]) or (has_codes and holder["size"] == values * item))
     )
 
 

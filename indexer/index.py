@@ -44,7 +44,7 @@ class Index:
     Attributes:
         path: the folder, or what messages call it.
         manifest: everything that is known of it.
-        faiss_index: that holds the vectors or is searched, mapped if it was opened; None where FAISS cannot hold them.
+        faiss_index: that is searched or holds the vectors, mapped if it was opened; None where codes are searched.
         vectors: (n, d) the stored vectors in their own type, mapped if they were opened.
         labels: (n,) Arrow array of labels in their own type.
         rows: columns label, id, file and row of each vector, as a table or as a Parquet file that is read when asked.

@@ -17,7 +17,9 @@ from .names import Kind, MetricName
 from .rungs import Rung, Tuned, VoteDefaults
 from .sealed import read_sealed
 
-FORMAT = 2  # an entry more or less is another format; 1 had other bounds, and is read where an index has none
+# An entry or a kind of file more or less is another format: 3 has vectors in a raw file beside codes, which 2 has not,
+# and is read; 1 had other bounds, and is read where an index has none.
+FORMAT = 3
 MANIFEST = "manifest.json"
 
 

@@ -78,7 +78,7 @@ def test_an_index_of_before_grows(invoke):
     succeed(invoke, "relabel", "exact.knn", "fixes.csv")
     assert open_index("exact.knn").labels[3:5].to_pylist() == [9, 9]
     index = json.loads(succeed(invoke, "inspect", "exact.knn", "--json").stdout)
-    assert (index["n"], index["format"]) == (150 + 49 - 1, 2)
+    assert (index["n"], index["format"]) == (150 + 49 - 1, 3)
     succeed(invoke, "verify", "exact.knn")
 
 

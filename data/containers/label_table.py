@@ -1,5 +1,6 @@
 """A table of labels by ids or paths, which rows of other files are given."""
 
+import hashlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,14 @@ class LabelTable:
     header: tuple[str, ...] = ()
     rows_column: str | None = None
     taken: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what it says of rows."""
+        digest = hashlib.sha256(repr((self.shown, self.label_column, self.rows_column)).encode())
+        batch = pa.RecordBatch.from_arrays([self.keys, self.labels], ["keys", "labels"])
+        digest.update(batch.serialize())
+        return digest.hexdigest()
 
     @classmethod
     def read(cls, rows: RowFile, label_column: str | None, id_column: str | None) -> "LabelTable":

@@ -72,20 +72,30 @@ class Table:
         return values
 
 
-def pack(coded: Coded, rows: NDArray[np.int64]) -> Table:
-    """A table of vectors in this order, each with its row."""
-    n, p = coded.codes.shape
+def record_type(p: int) -> np.dtype[np.void]:
+    """What a table holds of a vector of p components, but for its row."""
+    return np.dtype([("codes", "i1", (p,)), ("norm", "<i4"), ("rest", "<f4"), ("rounding", "<f4")])
+
+
+def records(coded: Coded) -> NDArray[np.void]:
+    """Codes (n,) of vectors with their bounds, rounded to the safe side, as a table holds them."""
+    found = np.empty(len(coded.codes), record_type(coded.codes.shape[1]))
+    rounding = (coded.rounding * (1 + DELTA)).clip(max=MOST_ROUNDING)
+    found["codes"], found["rest"] = coded.codes, coded.rest
+    found["norm"] = np.floor(coded.norm).clip(max=MOST_NORM)
+    found["rounding"] = np.nextafter(rounding.astype(np.float32), np.float32(np.inf))
+    return found
+
+
+def pack(stored: NDArray[np.void], rows: NDArray[np.int64]) -> Table:
+    """A table of vectors by their records (n,) in this order, each with its row."""
+    n, p = len(stored), stored.dtype["codes"].shape[0]
     tiles = np.zeros(-(-n // TILE), dtype=tile_type(p))
     codes = np.full((len(tiles) * TILE, p), 128, dtype=np.uint8)
-    codes[:n] = coded.codes.astype(np.int16) + 128
+    codes[:n] = stored["codes"].astype(np.int16) + 128
     tiles["codes"] = codes.reshape(len(tiles), TILE, p // _WORD, _WORD).transpose(0, 2, 1, 3)
-    rounding = (coded.rounding * (1 + DELTA)).clip(max=MOST_ROUNDING)
-    rounding = np.nextafter(rounding.astype(np.float32), np.float32(np.inf))
-    norm = np.floor(coded.norm).clip(max=MOST_NORM)
     for name, values, empty in (
-        ("norm", norm, MOST_NORM),
-        ("rest", coded.rest, 0),
-        ("rounding", rounding, 0),
+        *((name, stored[name], empty) for name, empty in (("norm", MOST_NORM), ("rest", 0), ("rounding", 0))),
         ("row", rows, -1),
     ):
         whole = np.full(len(tiles) * TILE, empty, dtype=tiles.dtype[name].base)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import Location, locate
+from knnvote.indexer.building.work import WORK
 from knnvote.indexer.fields import CODES, is_number
 from knnvote.indexer.index import Timing
 from knnvote.indexer.manifest import is_index_folder, read_manifest
@@ -16,7 +17,7 @@ from knnvote.indexer.sealed import read_sealed
 LOCK = "lock"
 _ABSURD = 1 << 62  # no build has counted so far: such a file is a stray, and the manifest has no room for twice as much
 _ROLES = "|".join(("index", "vectors", *CODES, "bounds", "labels", "timing"))  # bounds: of a format before
-_NAME = re.compile(rf"({_ROLES})-(\d{{1,4000}})\.(faiss|npy|parquet|json)")
+_NAME = re.compile(rf"({_ROLES})-(\d{{1,4000}})\.(faiss|raw|npy|parquet|json)")
 _UNFINISHED_NAME = re.compile(rf"\.(manifest|({_ROLES})-\d+)\.[a-z]+\.\d+\.tmp")
 
 
@@ -49,7 +50,7 @@ def read_timing(path: Path | Location, generation: int) -> Timing:
 
 def is_leftover(name: str) -> bool:
     """Whether a file of this name is one that a writer of index folders made, finished or not."""
-    return bool(_NAME.fullmatch(name) or _UNFINISHED_NAME.fullmatch(name) or name == LOCK)
+    return bool(_NAME.fullmatch(name) or _UNFINISHED_NAME.fullmatch(name) or name in {LOCK, WORK})
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -63,7 +64,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_others(folder: Path, kept: set[str]) -> None:
-    """Remove files of other generations: replaced ones, and what interrupted writers left."""
+    """Remove files of other generations: replaced ones, and what interrupted writers left but for their work."""
     for file in folder.iterdir():
-        if is_leftover(file.name) and file.name not in {*kept, LOCK}:
+        if is_leftover(file.name) and file.name not in {*kept, LOCK, WORK}:
             file.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from knnvote.data.text import describe_error
 from knnvote.indexer.codes.inverted_file import InvertedFile
 from knnvote.indexer.codes.library import kernel
 from knnvote.indexer.faiss_index import held_vectors, read_faiss
-from knnvote.indexer.fields import CODES
+from knnvote.indexer.fields import CODES, is_raw
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import Manifest, read_manifest
 
@@ -103,7 +103,9 @@ def load_index(path: Path, manifest: Manifest, address: str = "") -> OpenedIndex
     names = {role: path / stored.name for role, stored in manifest.files.items()}
     try:
         faiss_index = read_faiss(names["index"]) if "index" in names else None
-        vectors = _map_array(names["vectors"]) if "vectors" in names else held_vectors(faiss_index, dtype)
+        vectors = (
+            held_vectors(faiss_index, dtype) if "vectors" not in names else _map_vectors(names["vectors"], manifest)
+        )
         inverted_file = _map_codes(names, manifest) if "codes" in names else None
         rows = pq.ParquetFile(names["labels"])
         labels = rows.read(["label"])["label"].combine_chunks()
@@ -123,6 +125,17 @@ def _map_codes(names: dict[str, Path], manifest: Manifest) -> InvertedFile:
     """
     grid = manifest.search.to_json()["grid"]
     return InvertedFile.from_arrays({role: _map_array(names[role]) for role in CODES}, grid, manifest.n, manifest.d)
+
+
+def _map_vectors(path: Path, manifest: Manifest) -> NDArray[Any]:
+    """Stored vectors (n, d) mapped: of a raw file by what the manifest says of them.
+
+    Raises:
+        ValueError: there are not so many.
+    """
+    if not is_raw(path.name):
+        return _map_array(path)
+    return np.memmap(path, np.dtype(manifest.dtype), "r", shape=(manifest.n, manifest.d)).view(np.ndarray)
 
 
 def _map_array(path: Path) -> NDArray[Any]:

@@ -5,6 +5,7 @@ is the one step that commits; what an interrupted writer left is removed by the 
 """
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,23 +20,28 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import atomic_write, make_folder, sync
 from knnvote.data.locations import describe_os_error, hash_stream
 from knnvote.data.progress import stage
+from knnvote.indexer.building.work import WORK, Work
 from knnvote.indexer.faiss_index import holds, write_faiss
 from knnvote.indexer.fields import wrong_fields
 from knnvote.indexer.index import PROVENANCE, Index, Timing
-from knnvote.indexer.manifest import MANIFEST, StoredFile, read_manifest
+from knnvote.indexer.manifest import FORMAT, MANIFEST, StoredFile, read_manifest
 from knnvote.indexer.sealed import seal, write_sealed
 
 from .generations import next_generation, remove_leftovers, remove_others, timing_name
 from .known import describe_files, remember
 
+_BLOCK = 16_384  # vectors written at a time
+_ROW_GROUP = 1 << 20  # rows of the labels' file
 
-def write_folder(folder: Path, index: Index, timing: Timing) -> None:
+
+def write_folder(folder: Path, index: Index, timing: Timing, work: Work | None = None) -> None:
     """Write an index as a new generation of the folder, and commit it.
 
     Args:
         folder: made if need be; its lock the caller holds.
-        index: in memory.
+        index: in memory, or in files of its work.
         timing: of its build. Seconds are kept apart, because the same input gives the same bytes of all the rest.
+        work: of its build, whose files become the index's where they are what that needs.
 
     Raises:
         KnnvoteError: it cannot be written; what the folder held before is untouched.
@@ -44,7 +50,7 @@ def write_folder(folder: Path, index: Index, timing: Timing) -> None:
         make_folder(folder)
         try:
             with stage("writing"):
-                _write_generation(folder, index, timing)
+                _write_generation(folder, index, timing, work or Work())
         except BaseException:
             remove_leftovers(folder)
             raise
@@ -53,48 +59,68 @@ def write_folder(folder: Path, index: Index, timing: Timing) -> None:
         raise KnnvoteError(f"cannot write {folder}: {describe_os_error(error)}") from error
 
 
-def _write_generation(folder: Path, index: Index, timing: Timing) -> None:
+def _write_generation(folder: Path, index: Index, timing: Timing, work: Work) -> None:
     generation = next_generation(folder)
     files: dict[str, Path] = {}
-    if index.faiss_index is not None:
+    if index.inverted_file is None and index.faiss_index is not None:
         files["index"] = folder / f"index-{generation}.faiss"
         write_faiss(index.faiss_index, files["index"])
         sync(files["index"])
-    if not holds(index.faiss_index, index.vectors):
+    if index.inverted_file is None and not holds(index.faiss_index, index.vectors):
         files["vectors"] = folder / f"vectors-{generation}.npy"
         _write_array(files["vectors"], index.vectors)
     if index.inverted_file is not None:
+        files["vectors"] = folder / f"vectors-{generation}.raw"
+        if not work.give(index.vectors, files["vectors"]):
+            _write_raw(files["vectors"], index.vectors)
         for role, array in index.inverted_file.to_arrays().items():
             files[role] = folder / f"{role}-{generation}.npy"
-            _write_array(files[role], array)
+            if not work.give(array, files[role]):
+                _write_array(files[role], array)
     files["labels"] = folder / f"labels-{generation}.parquet"
     with atomic_write(files["labels"]) as stream:
-        pq.write_table(index.provenance(*PROVENANCE), stream, compression="zstd")
+        _write_rows(index.provenance(*PROVENANCE), stream)
     timing_file = folder / timing_name(generation)
     write_sealed(timing_file, timing.to_json())
     stored = {role: describe_file(path) for role, path in files.items()}
-    record = replace(index.manifest, generation=generation, files=stored).to_json()
+    factory = "" if index.inverted_file is not None else index.manifest.factory  # an older folder has one beside codes
+    record = replace(index.manifest, generation=generation, files=stored, factory=factory, format=FORMAT).to_json()
     if wrong := wrong_fields(json.loads(seal(record))):  # what could not be read back must not take the old one's place
         raise KnnvoteError(f"cannot write {folder}: its manifest would have unusable {', '.join(wrong)}")
     write_sealed(folder / MANIFEST, record)
     remove_others(folder, {*(path.name for path in files.values()), timing_file.name})
+    shutil.rmtree(folder / WORK, ignore_errors=True)  # of this build, or of an unfinished one before it
 
 
 def bytes_to_write(index: Index) -> int:
     """Bytes of the files that hold an index in memory, but its manifest; nothing is written."""
-    size = 0 if index.faiss_index is None else int(faiss.serialize_index(index.faiss_index).nbytes)
-    if not holds(index.faiss_index, index.vectors):
-        size += index.vectors.nbytes
     if index.inverted_file is not None:
-        size += sum(array.nbytes for array in index.inverted_file.to_arrays().values())
+        size = index.vectors.nbytes + sum(array.nbytes for array in index.inverted_file.to_arrays().values())
+    else:
+        size = 0 if index.faiss_index is None else int(faiss.serialize_index(index.faiss_index).nbytes)
+        size += 0 if holds(index.faiss_index, index.vectors) else index.vectors.nbytes
     labels = pa.BufferOutputStream()
-    pq.write_table(index.provenance(*PROVENANCE), labels, compression="zstd")
+    _write_rows(index.provenance(*PROVENANCE), labels)
     return size + int(labels.tell())
+
+
+def _write_rows(rows: pa.Table, sink: Any) -> None:
+    """A table in row groups, each in memory by itself."""
+    with pq.ParquetWriter(sink, rows.schema, compression="zstd") as writer:
+        for start in range(0, len(rows), _ROW_GROUP):
+            writer.write_table(rows.slice(start, _ROW_GROUP).combine_chunks(), row_group_size=_ROW_GROUP)
 
 
 def _write_array(path: Path, array: NDArray[Any]) -> None:
     with atomic_write(path) as stream:
         np.save(stream, array, allow_pickle=False)
+
+
+def _write_raw(path: Path, vectors: NDArray[Any]) -> None:
+    """Vectors (n, d) row after row, and nothing else."""
+    with atomic_write(path) as stream:
+        for start in range(0, len(vectors), _BLOCK):
+            stream.write(np.ascontiguousarray(vectors[start : start + _BLOCK]).data)
 
 
 def describe_file(path: Path) -> StoredFile:

@@ -87,7 +87,7 @@ def run_demo(folder: Path, say: Say) -> DemoPaths:
         options = IndexOptions(kind=kind, overwrite=True)
         index_files(train, paths.index(kind), options=options, tune=Tuning())
         manifest = open_index(paths.index(kind)).manifest
-        say(f"  {paths.index(kind)}: {kind}, FAISS {manifest.factory}, {manifest.n:,} images, checksummed")
+        say(f"  {paths.index(kind)}: {kind}, metric {manifest.metric}, {manifest.n:,} images, checksummed")
     say("\n3. Classify the test file, a Parquet file in and one out")
     for kind in _KINDS:
         summary = _classify(paths, kind)

@@ -27,12 +27,12 @@ def test_an_index_is_shown_readably(invoke, exact_index):
     shown = invoke("inspect", exact_index)
     assert (shown.code, shown.stderr) == (0, "")
     for words in (
-        "exact, FAISS SQ8_direct, metric l2",
+        "exact, FAISS not used, metric l2",
         "1,347 of 8 x 8, uint8 from 0 to 16, 0 bad rows left out",
         "int64, classification: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
         "train.parquet",
         "image image, label label",
-        "index-1.faiss, axes-1.npy",
+        "vectors-1.raw, axes-1.npy",
         read_manifest(exact_index).fingerprint,
     ):
         assert words in shown.stdout
@@ -146,13 +146,13 @@ def test_verify_ends_with_0_for_a_whole_index_and_1_for_a_changed_byte(invoke, t
     assert (whole.code, whole.stdout) == (0, "")
     assert whole.stderr == f"{exact_index}: every byte is as it was written\n"
     shutil.copytree(exact_index, tmp_path / "x.knn")
-    file = tmp_path / "x.knn" / "index-1.faiss"
+    file = tmp_path / "x.knn" / "vectors-1.raw"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
     changed = invoke("verify", "x.knn")
     assert (changed.code, changed.stdout) == (1, "")
-    assert changed.stderr == "x.knn/index-1.faiss was changed: its SHA-256 differs from the manifest's\n"
+    assert changed.stderr == "x.knn/vectors-1.raw was changed: its SHA-256 differs from the manifest's\n"
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "timing-1.json", "labels-1.parquet"])

@@ -439,12 +439,12 @@ def test_ids_that_cannot_be_removed_are_refused_and_nothing_is_changed(grown, id
 
 
 def test_a_damaged_index_is_refused_and_its_damage_never_sealed(grown, tmp_path):
-    file = grown / "index-1.faiss"
+    file = grown / "vectors-1.raw"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
     for change in (lambda: add(grown, tmp_path / "new.parquet"), lambda: remove(grown, ["old.parquet#0"])):
-        with pytest.raises(KnnvoteError, match=r"index-1\.faiss was changed: .*; nothing was changed: build the index"):
+        with pytest.raises(KnnvoteError, match=r"vectors-1\.raw was changed: .*; nothing was changed: build the index"):
             change()
     assert read_manifest(grown).generation == 1
 

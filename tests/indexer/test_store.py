@@ -33,8 +33,8 @@ from knnvote.indexer.sealed import seal
 IMAGES, LABELS = (array[:60] for array in digits())
 FLOATS = IMAGES / 7  # which float32 does not hold
 REPLACING = IndexOptions(overwrite=True)
-ARRAYS = [f"{role}-1.npy" for role in ("axes", "codes", "ends", "lists", "vectors")]
-STORED = sorted([*ARRAYS, "labels-1.parquet"])
+ARRAYS = [f"{role}-1.npy" for role in ("axes", "codes", "ends", "lists")]
+STORED = sorted([*ARRAYS, "labels-1.parquet", "vectors-1.raw"])
 
 
 @pytest.fixture
@@ -222,14 +222,14 @@ def test_damage_that_keeps_the_size_is_found_on_opening(folder, name):
 
 def test_swapped_files_do_not_pass_for_the_index(folder, tmp_path):
     index_arrays(FLOATS[:, :4], LABELS, tmp_path / "y.knn", options=IndexOptions(kind="adaptive"))
-    shutil.copy(tmp_path / "y.knn" / "vectors-1.npy", folder / "vectors-1.npy")
+    shutil.copy(tmp_path / "y.knn" / "vectors-1.raw", folder / "vectors-1.raw")
     assert len(verify_folder(folder)) == 1
 
     def adopt(manifest):
-        manifest["files"]["vectors"] = asdict(describe_file(folder / "vectors-1.npy"))
+        manifest["files"]["vectors"] = asdict(describe_file(folder / "vectors-1.raw"))
 
     edit_manifest(folder, adopt)
-    with pytest.raises(KnnvoteError, match="does not hold the vectors that its manifest describes"):
+    with pytest.raises(KnnvoteError, match=r"manifest\.json is not one that knnvote writes: .* unusable are files;"):
         open_index(folder)
 
 
@@ -237,19 +237,19 @@ def test_every_file_is_of_a_plain_format_and_none_a_pickle(pristine):
     for name in ARRAYS:
         assert not np.load(pristine / name, allow_pickle=False).dtype.hasobject
     assert (pristine / "labels-1.parquet").read_bytes().startswith(b"PAR1")
-    vectors = np.load(pristine / "vectors-1.npy", allow_pickle=False)
+    vectors = np.memmap(pristine / "vectors-1.raw", np.float64, "r", shape=(60, 64))
     assert np.array_equal(vectors, FLOATS.reshape(60, 64))
     for name in (MANIFEST, "timing-1.json"):
         assert isinstance(json.loads((pristine / name).read_bytes()), dict)
     assert len(list(pristine.iterdir())) == len(STORED) + 2
 
 
-def test_a_pickle_in_place_of_the_vectors_is_not_loaded(folder):
-    with (folder / "vectors-1.npy").open("wb") as stream:
+def test_a_pickle_in_place_of_the_codes_is_not_loaded(folder):
+    with (folder / "codes-1.npy").open("wb") as stream:
         np.save(stream, np.array([{"x": 1}] * 5000, dtype=object), allow_pickle=True)
 
     def adopt(manifest):
-        manifest["files"]["vectors"] = asdict(describe_file(folder / "vectors-1.npy"))
+        manifest["files"]["codes"] = asdict(describe_file(folder / "codes-1.npy"))
 
     edit_manifest(folder, adopt)
     with pytest.raises(KnnvoteError, match="its files cannot be read"):
@@ -275,12 +275,12 @@ def test_an_index_of_a_newer_format_says_upgrade(folder):
 
     edit_manifest(folder, renew)
     for call in (open_index, verify_folder):
-        with pytest.raises(KnnvoteError, match=r"has index format 3, and this knnvote reads up to 2: upgrade with pip"):
+        with pytest.raises(KnnvoteError, match=r"has index format 4, and this knnvote reads up to 3: upgrade with pip"):
             call(folder)
 
 
 @pytest.mark.parametrize(
-    "name", ["../x.npy", "/etc/passwd", "sub/vectors-1.npy", "..", "", ".", "a\0b", "vectors-1.npy\n"]
+    "name", ["../x.npy", "/etc/passwd", "sub/vectors-1.raw", "..", "", ".", "a\0b", "vectors-1.raw\n"]
 )
 def test_a_manifest_that_names_anything_outside_the_folder_is_refused(folder, name):
     (folder.parent / "x.npy").write_bytes(b"secret")
@@ -524,7 +524,7 @@ def test_a_build_that_outgrows_its_disk_leaves_the_old_index(folder, limit):
         "  print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"cannot write {folder}/index-2.faiss: ")
+    assert done.stdout.startswith(f"cannot write {folder}/vectors-2.raw: ")
     after = state(folder)
     assert {file: after[file] for file in before} == before
     assert verify_folder(folder) == []
@@ -562,3 +562,17 @@ def test_files_of_the_users_own_in_an_index_folder_are_left_alone(folder):
     index_arrays(IMAGES, LABELS, folder, options=REPLACING)
     assert {name: (folder / name).read_text() for name in own} == dict.fromkeys(own, "mine")
     assert open_index(folder).n == 60
+
+
+@pytest.mark.parametrize("change", [1, -1])
+def test_vectors_of_more_or_fewer_bytes_than_the_manifest_counts_are_refused(folder, change):
+    file = folder / "vectors-1.raw"
+    content = file.read_bytes()
+    file.write_bytes(content + b"\0" if change > 0 else content[:change])
+
+    def adopt(manifest):
+        manifest["files"]["vectors"] = asdict(describe_file(file))
+
+    edit_manifest(folder, adopt)
+    with pytest.raises(KnnvoteError, match=r"manifest\.json is not one that knnvote writes: .* unusable are files;"):
+        open_index(folder)
