@@ -234,7 +234,7 @@ def build_in_memory(
     held = held_vectors(built.index, x.dtype)
     if held is not None and np.array_equal(held, x):
         index = replace(index, vectors=held)  # in memory once
-    return index, _timing(start, read, untuned)
+    return index, timing_since(start, read, untuned)
 
 
 def renew_labels(index: Index, labels: pa.Array, tune: Tune, threads: int | None, *, start: float) -> None:
@@ -255,19 +255,25 @@ def renew_labels(index: Index, labels: pa.Array, tune: Tune, threads: int | None
     manifest = replace(
         index.manifest,
         **_of_labels(rows["label"], is_regression=index.is_regression),
-        data_sha256=_data_sha256(index.vectors, rows),
-        vote=None,
+        data_sha256=data_sha256(index.vectors, rows),
     )
-    if isinstance(manifest.search, AdaptiveSettings):
-        manifest = replace(manifest, search=replace(manifest.search, tuned=None))
+    manifest = unmeasured(manifest)
     renewed = Index(index.path, manifest, index.faiss_index, index.vectors, labels, rows, index.inverted_file)
     untuned = time.perf_counter()
     with limit_threads(threads):
         renewed = tune(renewed)
-    write_folder(index.path, renewed, _timing(start, read, untuned))
+    write_folder(index.path, renewed, timing_since(start, read, untuned))
 
 
-def _timing(start: float, read: float, untuned: float) -> Timing:
+def unmeasured(manifest: Manifest) -> Manifest:
+    """Of an index whose answers are to be measured now: nothing that is known of them."""
+    if isinstance(manifest.search, AdaptiveSettings):
+        manifest = replace(manifest, search=replace(manifest.search, tuned=None))
+    growth = None if manifest.growth is None else manifest.growth.measured_now()
+    return replace(manifest, vote=None, growth=growth)
+
+
+def timing_since(start: float, read: float, untuned: float) -> Timing:
     """What a build that ends now took, by the moments when it began, had read all, and began to tune."""
     end = time.perf_counter()
     read_seconds, build_seconds, tune_seconds = (round(span, 3) for span in (read - start, end - read, end - untuned))
@@ -291,30 +297,37 @@ def _manifest(examples: TrainingSet, options: IndexOptions, built: Built) -> Man
         kind=options.kind,
         factory=built.factory,
         metric=options.metric,
-        n=x.shape[0],
         d=x.shape[1],
-        shape=examples.shape,
         dtype=str(x.dtype),
         range=(x.min().item(), x.max().item()),
-        step=str(examples.step),
-        grayscale=GRAYSCALE_FORMULA if examples.grayscale else None,
-        background=examples.background,
-        is_regression=examples.is_regression,
-        **_of_labels(examples.provenance["label"], is_regression=examples.is_regression),
-        class_names=examples.class_names,
-        image_column=examples.image_column,
-        label_column=examples.label_column,
-        id_column=examples.id_column,
-        sources=examples.sources,
-        skipped=examples.skipped,
         search=built.search,
         seed=options.seed,
-        data_sha256=_data_sha256(x, examples.provenance),
-        versions=_library_versions(),
-        feature_names=examples.feature_names,
-        estimator=examples.estimator,
-        part=examples.part,
+        data_sha256=data_sha256(x, examples.provenance),
+        versions=library_versions(),
+        **of_examples(examples),
     )
+
+
+def of_examples(examples: TrainingSet) -> dict[str, Any]:
+    """What a manifest says of a training set but for its vectors, and whatever is built of them."""
+    return {
+        "n": len(examples.provenance),
+        "shape": examples.shape,
+        "step": str(examples.step),
+        "grayscale": GRAYSCALE_FORMULA if examples.grayscale else None,
+        "background": examples.background,
+        "is_regression": examples.is_regression,
+        **_of_labels(examples.provenance["label"], is_regression=examples.is_regression),
+        "class_names": examples.class_names,
+        "image_column": examples.image_column,
+        "label_column": examples.label_column,
+        "id_column": examples.id_column,
+        "sources": examples.sources,
+        "skipped": examples.skipped,
+        "feature_names": examples.feature_names,
+        "estimator": examples.estimator,
+        "part": examples.part,
+    }
 
 
 def _of_labels(labels: pa.ChunkedArray, *, is_regression: bool) -> dict[str, Any]:
@@ -323,7 +336,7 @@ def _of_labels(labels: pa.ChunkedArray, *, is_regression: bool) -> dict[str, Any
     return {"classes": classes, "label_type": str(labels.type)}
 
 
-def _data_sha256(vectors: NDArray[np.generic], provenance: pa.Table) -> str:
+def data_sha256(vectors: NDArray[np.generic], provenance: pa.Table) -> str:
     """What is stored, whatever the kind of index: indexes that share it can share exact results."""
     digest = hashlib.sha256(repr((vectors.dtype.str, vectors.shape)).encode())
     digest.update(np.ascontiguousarray(vectors).data)
@@ -335,7 +348,7 @@ def _data_sha256(vectors: NDArray[np.generic], provenance: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def _library_versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Versions of knnvote and of the libraries that shape its answers."""
     return {name: installed_version(name) for name in ("knnvote", "faiss-cpu", "numpy", "pyarrow", "imagecodecs")}
 

@@ -1,8 +1,9 @@
-"""An index folder that grows, shrinks or is mended: as `knnvote index` builds it from the images that it then stores.
+"""An index folder that grows, shrinks or is mended: exact answers are those of an index built of what it then stores.
 
-FAISS cannot remove from every index, and one that was added to would answer otherwise than one built at once. So the
-folder is that of an index built afresh from the same rows in the same order, committed as a generation of its own.
-Labels alone change without a build, for what makes a search fast depends on none; what tuning promises is of labels.
+An index with codes is not built again: images come into its lists, and go from them, until `compact` builds it afresh
+from the rows that it has, in their order. Others, that FAISS searches or that are scanned plainly, are built afresh by
+each change: FAISS cannot remove from every index, and one that was added to would answer otherwise than one built at
+once. Labels alone change without either: what makes a search fast depends on none, what tuning promises is of labels.
 """
 
 import time
@@ -31,12 +32,15 @@ from .fixes import change_labels, fixes_of, read_as_stored
 from .folder.generations import LOCK, remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
+from .growth.change import Work, append, grown, leave_out
+from .growth.files import stored_blocks
+from .growth.told import has_promise
 from .index import PROVENANCE, Index
 from .manifest import Source, read_manifest
+from .rungs import Growth
 from .training import TrainingOptions, TrainingSet, read_training_set
 
 Tuner = Callable[..., Tune]  # called with k, weights, ties and targets: `knnvote.Tuning`
-_BLOCK = 4096
 
 
 def add_files(
@@ -55,10 +59,10 @@ def add_files(
         path: the index folder.
         inputs: Parquet files of images and labels like those stored, folders of them, globs or URIs: one or several.
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
-            target; others need none.
+            target, when a fifth of the images on which it was has come or gone; else there is no need of one.
         training: what the user says of the new images. Task, grayscale, background and id column are the index's;
             grayscale and a background that it has not become its own, as if all had been stored with them.
-        threads: that build it; None for as many as there are processors.
+        threads: that work; None for as many as there are processors.
         progress: told the rows of each batch.
         tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
 
@@ -66,7 +70,8 @@ def add_files(
         How many images were added.
 
     Raises:
-        KnnvoteError: a file or label does not fit, ids are stored already, or tuning is needed; nothing is changed.
+        KnnvoteError: a file or label does not fit, ids are stored already, or tuning is due and none is given; nothing
+            is changed.
 
     Example:
         >>> from knnvote import add_files, open_index
@@ -78,7 +83,10 @@ def add_files(
     start = time.perf_counter()
     sources = find_inputs(inputs)
     refuse_splits(sources)
-    with _claimed(local_path(path), tuning) as index:
+    digests: dict[str, Any] = {}
+    with _claimed(local_path(path), digests) as index:
+        if index.inverted_file is None:
+            _check_tuning(index, tuning)
         options = _like_stored(index, training or TrainingOptions())
         sources = read_as_stored(index, sources, options.label_column)
         stored = _training_set(index)
@@ -87,8 +95,14 @@ def add_files(
         examples = replace(found, feature_names=stored.feature_names, estimator=stored.estimator, part=stored.part)
         _refuse_stored_ids(index, examples.provenance["id"].combine_chunks())
         _refuse_stored_files(index, stored, examples.sources[len(stored.sources) :], sources)
-        _build_again(index, examples, tuning, threads, start=start)
-        return len(examples.vectors) - index.n
+        added = len(examples.vectors)
+        if index.inverted_file is None:
+            vectors = np.concatenate([index.vectors, examples.vectors], dtype=examples.vectors.dtype)
+            _build_again(index, replace(examples, vectors=vectors), tuning, threads, start=start)
+        else:
+            tune = _if_due(index, grown(index, added=added), tuning)
+            append(index, examples, digests.get("vectors"), Work(tune=tune, threads=threads, start=start))
+        return added
 
 
 def remove_ids(
@@ -104,15 +118,15 @@ def remove_ids(
         path: the index folder.
         ids: strings, one or several.
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
-            target; others need none.
-        threads: that build it; None for as many as there are processors.
+            target, when a fifth of the images on which it was has come or gone; else there is no need of one.
+        threads: that work; None for as many as there are processors.
 
     Returns:
         How many images were removed.
 
     Raises:
-        KnnvoteError: an id is not stored, no image would be left, or the index was tuned and no tuning is given;
-            nothing is changed.
+        KnnvoteError: an id is not stored, no image would be left, or tuning is due and none is given; nothing is
+            changed.
 
     Example:
         >>> from knnvote import open_index, remove_ids
@@ -122,12 +136,55 @@ def remove_ids(
         1345
     """
     start = time.perf_counter()
-    with _claimed(local_path(path), tuning) as index:
+    with _claimed(local_path(path)) as index:
         ids = [ids] if isinstance(ids, str) else ids
         kept = _other_rows(index, pc.unique(ids if isinstance(ids, pa.ChunkedArray) else pa.array(ids, pa.string())))
-        examples = _keep(index, kept)
-        _build_again(index, examples, tuning, threads, start=start)
-        return index.n - len(examples.vectors)
+        removed = int((~kept).sum())
+        if index.inverted_file is None:
+            _check_tuning(index, tuning)
+            examples = _keep(index, kept)
+            vectors = index.vectors[kept].astype(examples.vectors.dtype, copy=False)
+            _build_again(index, replace(examples, vectors=vectors), tuning, threads, start=start)
+        else:
+            tune = _if_due(index, grown(index, removed=removed), tuning)
+            leave_out(index, kept, _keep(index, kept), Work(tune=tune, threads=threads, start=start))
+        return removed
+
+
+def compact(path: Path | str, *, tuning: Tuner | None = None, threads: int | None = None) -> int:
+    """Build an index afresh from the images that it stores, where images came or went since it was built.
+
+    Its bytes are then those of an index built of these images in this order, and what it promises is measured on them.
+
+    Args:
+        path: the index folder.
+        tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
+            target; others need none.
+        threads: that build it; None for as many as there are processors.
+
+    Returns:
+        How many images came or went since it was built. Where none did, nothing is written.
+
+    Raises:
+        KnnvoteError: it cannot be built or written, or it was tuned and no tuning is given; nothing is changed.
+
+    Example:
+        >>> from knnvote import add_files, compact
+        >>> add_files("digits.knn", "digits/test.parquet")
+        450
+        >>> compact("digits.knn"), compact("digits.knn")
+        (450, 0)
+    """
+    start = time.perf_counter()
+    with _claimed(local_path(path)) as index:
+        growth = index.manifest.growth
+        if growth is None:
+            return 0
+        _check_tuning(index, tuning)
+        stored = _training_set(index)
+        whole = replace(stored, provenance=stored.provenance.combine_chunks())
+        _build_again(index, whole, tuning, threads, start=start)
+        return growth.added + growth.removed
 
 
 def relabel_ids(
@@ -163,7 +220,8 @@ def relabel_ids(
         1
     """
     start = time.perf_counter()
-    with _claimed(local_path(path), tuning) as index:
+    with _claimed(local_path(path)) as index:
+        _check_tuning(index, tuning)
         changed = change_labels(index, fixes_of(ids, labels), tell)
         count = int(pc.sum(pc.not_equal(changed, index.labels)).as_py())
         if count:
@@ -172,24 +230,33 @@ def relabel_ids(
 
 
 @contextmanager
-def _claimed(path: Path, tuning: Tuner | None) -> Iterator[Index]:
-    """An index whose every byte was checked, held against other builds until its successor is committed."""
+def _claimed(path: Path, digests: dict[str, Any] | None = None) -> Iterator[Index]:
+    """An index whose every byte was checked, held against other builds until its successor is committed.
+
+    `digests` are filled as `verify_folder` has it.
+    """
     read_manifest(path)  # before the lock is written into a folder that is no index
     with hold_lock(path / LOCK, f"another build is writing to {path}: wait for it, and run the same command again"):
         remove_leftovers(path)
         with stage("checking the index"):
-            problems = verify_folder(path)
+            problems = verify_folder(path, digests)
         if problems:  # a new generation would seal the damage
             raise KnnvoteError(f"{problems[0]}; nothing was changed: build the index again from its images")
-        index = open_index(path)
-        _check_tuning(index, tuning)
-        yield index
+        yield open_index(path)
 
 
 def _check_tuning(index: Index, tuning: Tuner | None) -> None:
     """Refuse, before any work, to leave an index without the promise that it had."""
-    if tuning is None and (index.tuned is not None or index.vote.acceptance is not None):
+    if tuning is None and has_promise(index.manifest):
         raise KnnvoteError(f"{index.path} was tuned, and has to be tuned again: pass tuning=knnvote.Tuning")
+
+
+def _if_due(index: Index, growth: Growth, tuning: Tuner | None) -> Tune | None:
+    """What measures the promise of an index that will have changed so much; None where that is not due."""
+    if not (growth.is_due and has_promise(index.manifest)):
+        return None
+    _check_tuning(index, tuning)
+    return _as_before(index, tuning)
 
 
 def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
@@ -239,8 +306,8 @@ def _training_set(index: Index) -> TrainingSet:
 
 def _refuse_stored_ids(index: Index, ids: pa.Array) -> None:
     """Refuse ids of new images, those from the n-th, that are among the ids before."""
-    new = ids[index.n :]
-    again = new.filter(pc.is_in(new, value_set=ids[: index.n]))
+    new, stored = ids[index.n :], ids[: index.n]
+    again = new.filter(pc.is_in(new, value_set=stored.filter(pc.is_in(stored, value_set=new))))  # of many stored few
     if len(again):
         raise KnnvoteError(
             f"{index.path} stores {len(again):,} of the {len(new):,} ids already, the first {again[0].as_py()!r}; "
@@ -282,17 +349,19 @@ def _other_rows(index: Index, ids: pa.Array) -> NDArray[np.bool_]:
 
 
 def _keep(index: Index, kept: NDArray[np.bool_]) -> TrainingSet:
-    """Some of the stored images, in the type that they and the files they are from need; other files are forgotten."""
+    """Some of the stored images; files that none of them is from are forgotten.
+
+    Its vectors are (0, d), of the type that those which stay and the files they are from need.
+    """
     stored = _training_set(index)
     provenance = stored.provenance.filter(pa.array(kept)).combine_chunks()
     sources = _with_rows(stored.sources, provenance)
-    vectors = stored.vectors[kept]
+    blocks = (block for block in stored_blocks(index, kept) if len(block))
     if len(provenance["file"].unique()) == len({source.path for source in sources}):  # none are from arrays
-        types = [np.dtype(source.dtype) for source in sources if source.dtype is not None]
-        vectors = vectors.astype(np.result_type(*types), copy=False)
-    blocks = range(0, len(vectors), _BLOCK)
-    dtype = common_type(smallest_type(vectors[start : start + _BLOCK]) for start in blocks)
-    return replace(stored, vectors=vectors.astype(dtype, copy=False), provenance=provenance, sources=sources)
+        needed = np.result_type(*(np.dtype(source.dtype) for source in sources if source.dtype is not None))
+        blocks = (block.astype(needed, copy=False) for block in blocks)
+    dtype = common_type(smallest_type(block) for block in blocks)
+    return replace(stored, vectors=np.empty((0, index.d), dtype), provenance=provenance, sources=sources)
 
 
 def _with_rows(sources: Sequence[Source], provenance: pa.Table) -> tuple[Source, ...]:

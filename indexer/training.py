@@ -151,7 +151,8 @@ def read_training_set(
         inputs: Parquet files; all must hold images of one shape.
         options: overrides and checks.
         metric: rows that have no place in its space are bad.
-        stored: what an index holds; the files must fit it, and the result is of its rows and then theirs.
+        stored: what an index holds; the files must fit it, and the result is of its rows and then theirs, but that its
+            vectors are theirs alone, in the type that holds both.
         seed: of a sample.
         progress: told the rows of each batch.
         tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
@@ -188,13 +189,16 @@ def read_training_set(
 
 
 def _joined(parts: Sequence[_Part], options: TrainingOptions, stored: TrainingSet | None) -> TrainingSet:
-    """All parts as one, in types that hold all without loss; new ids are distinct but for those of a named column."""
+    """All parts as one, in types that hold all without loss; new ids are distinct but for those of a named column.
+
+    Of stored images, which may be more than memory holds, the vectors are left out.
+    """
     first = 0 if stored is None else len(stored.vectors)
     tables = [table for part in parts for table in part.provenance]
     blocks = [block for part in parts for block in part.vectors]
     provenance = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
     return TrainingSet(
-        vectors=np.concatenate(blocks, dtype=common_type(blocks)),
+        vectors=np.concatenate(blocks if stored is None else blocks[1:], dtype=common_type(blocks)),
         provenance=provenance if options.id_column else distinct_ids(provenance, first),
         shape=parts[0].shape,
         image_column=parts[0].image_column or parts[-1].image_column,
@@ -224,7 +228,7 @@ def _tell(
             labels = found.provenance["label"]
             tell_of_new_classes(labels[:before], labels[before:], found.class_names, tell)
     tell_of_sources(found.sources[len(known) :], tell)
-    tell_of_vectors({part.name: part.vectors for part in parts}, found.vectors, found.image_column, metric, tell)
+    tell_of_vectors({part.name: part.vectors for part in parts}, found.image_column, metric, tell)
 
 
 def _as_part(stored: TrainingSet) -> _Part:

@@ -30,7 +30,7 @@ from knnvote.classify.vote import Rule, check_weights
 from knnvote.data.errors import check, check_one_of, is_number, is_whole, param, plain, warn
 from knnvote.data.progress import stage
 from knnvote.indexer.codes.components import COMPONENT, ROW, SETTLED
-from knnvote.indexer.codes.inverted_file import training_count, training_rows
+from knnvote.indexer.codes.inverted_file import training_count
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import AdaptiveSettings
 from knnvote.indexer.metric import METRICS, Euclidean
@@ -197,7 +197,7 @@ def _draw(index: Index, target: float) -> tuple[NDArray[np.int64], NDArray[np.in
     None that the index was fitted to: its lists lie so that these are found more easily than a new image is.
     """
     seed = index.manifest.seed
-    unseen = np.setdiff1d(np.arange(index.n), training_rows(index.n, seed))
+    unseen = np.setdiff1d(np.arange(index.n), index.fitted_rows)
     rows = np.random.default_rng([seed, 1]).permutation(unseen)
     first, tested = _split(len(rows), target)
     return rows[:first], rows[first : first + tested]
