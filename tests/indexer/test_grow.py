@@ -1,6 +1,7 @@
 """Indexes that grow and shrink: what they answer, what they keep, what they refuse, and what a kill leaves."""
 
 import io
+import os
 import shutil
 import signal
 import subprocess
@@ -490,16 +491,23 @@ def test_a_change_is_refused_while_another_build_is_at_work(grown, tmp_path):
 # Commits
 
 
-@pytest.mark.parametrize("kind", ["exact", "hnsw"])
-@pytest.mark.parametrize("change", ["add", "remove"])
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        *(("exact", "add"), ("exact", "add another type"), ("exact", "remove"), ("exact", "compact")),
+        *(("hnsw", "add another type"), ("hnsw", "remove")),
+    ],
+)
 def test_at_every_moment_the_folder_is_the_old_whole_or_the_new_whole(tmp_path, monkeypatch, kind, change):
     """Each step on disk is preceded by a copy of the folder: what a kill at that moment would leave."""
     monkeypatch.setattr(
         "knnvote.indexer.folder.open.is_known", lambda *_: True
     )  # to try every copy apart would take long
     folder, copies = tmp_path / "x", []
-    new = write(tmp_path / "new.parquet", IMAGES[NEW] / 7, LABELS[NEW])
+    new = write(tmp_path / "new.parquet", IMAGES[NEW] if change == "add" else IMAGES[NEW] / 7, LABELS[NEW])
     index_files(inputs(write(tmp_path / "old.parquet")), folder, options=options(kind))
+    if change == "compact":
+        remove(folder, ["old.parquet#0"])
     old = open_index(folder).fingerprint
 
     def copying(step):
@@ -513,11 +521,15 @@ def test_at_every_moment_the_folder_is_the_old_whole_or_the_new_whole(tmp_path, 
     with monkeypatch.context() as patched:
         for step in ("replace", "unlink"):
             patched.setattr(Path, step, copying(getattr(Path, step)))
-        add(folder, new) if change == "add" else remove(folder, ["old.parquet#0"])
+        for step in ("fsync", "ftruncate") if change == "add" else ():
+            patched.setattr(os, step, copying(getattr(os, step)))
+        changes = {"remove": lambda: remove(folder, ["old.parquet#0"]), "compact": lambda: compact(folder)}
+        changes.get(change, lambda: add(folder, new))()
     assert len(state(folder)) == len(read_manifest(folder).files) + 2
     fingerprints = [open_index(copy).fingerprint for copy in copies]
     assert all(verify_folder(copy) == [] for copy in copies)
     assert list(dict.fromkeys(fingerprints)) == [old, open_index(folder).fingerprint]
+    assert (copies[-1] / "vectors-1.raw").exists() == ((kind, change) == ("exact", "add"))
     for copy in (copies[fingerprints.count(old) - 1], copies[-1]):  # the next run clears away what is left
         remove(copy, ["old.parquet#1"])
         assert len(state(copy)) == len(read_manifest(copy).files) + 2
