@@ -34,7 +34,7 @@ def task(forks, tmp_path_factory):
     [
         *(("classify", 10, 1), ("classify-changed", 10, 4), ("classify-again", 10, 3), ("index", 10, 4)),
         *(("index-overwrite", 10, 4), ("show", 4, 3), ("report", 4, 3)),
-        *(("relabel", 10, 5), ("list", 4, 3)),
+        *(("relabel", 10, 5), ("add", 20, 5), ("list", 4, 3)),
     ],
 )
 def test_whatever_change_a_command_is_killed_at_nothing_is_lost_and_the_next_run_completes_it(
