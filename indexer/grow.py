@@ -25,7 +25,6 @@ from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, count_rows, find_inputs, refuse_splits
 from knnvote.data.locations import local_path
 from knnvote.data.progress import stage
-from knnvote.data.vectors import common_type, smallest_type
 
 from .build import IndexOptions, Tune, build, renew_labels
 from .fixes import change_labels, fixes_of, read_as_stored
@@ -33,9 +32,9 @@ from .folder.generations import LOCK, remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
 from .growth.change import Work, append, grown, leave_out
-from .growth.files import stored_blocks
+from .growth.stored import keep, training_set, with_rows
 from .growth.told import has_promise
-from .index import PROVENANCE, Index
+from .index import Index
 from .manifest import Source, read_manifest
 from .rungs import Growth
 from .training import TrainingOptions, TrainingSet, read_training_set
@@ -61,7 +60,7 @@ def add_files(
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
             target, when a fifth of the images on which it was has come or gone; else there is no need of one.
         training: what the user says of the new images. Task, grayscale, background and id column are the index's;
-            grayscale and a background that it has not become its own, as if all had been stored with them.
+            grayscale and a background that it has not become its own.
         threads: that work; None for as many as there are processors.
         progress: told the rows of each batch.
         tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
@@ -70,8 +69,7 @@ def add_files(
         How many images were added.
 
     Raises:
-        KnnvoteError: a file or label does not fit, ids are stored already, or tuning is due and none is given; nothing
-            is changed.
+        KnnvoteError: a file or label does not fit, ids are stored, or tuning is due and none given; nothing is changed.
 
     Example:
         >>> from knnvote import add_files, open_index
@@ -80,29 +78,20 @@ def add_files(
         >>> open_index("digits.knn").n
         1797
     """
-    start = time.perf_counter()
-    sources = find_inputs(inputs)
+    start, sources = time.perf_counter(), find_inputs(inputs)
     refuse_splits(sources)
-    digests: dict[str, Any] = {}
-    with _claimed(local_path(path), digests) as index:
+    with _claimed(local_path(path)) as (index, digests):
         if index.inverted_file is None:
             _check_tuning(index, tuning)
-        options = _like_stored(index, training or TrainingOptions())
-        sources = read_as_stored(index, sources, options.label_column)
-        stored = _training_set(index)
-        with stage("reading", partial(count_rows, sources), progress=progress) as advance:
-            found = read_training_set(sources, options, metric=index.metric, stored=stored, progress=advance, tell=tell)
-        examples = replace(found, feature_names=stored.feature_names, estimator=stored.estimator, part=stored.part)
-        _refuse_stored_ids(index, examples.provenance["id"].combine_chunks())
-        _refuse_stored_files(index, stored, examples.sources[len(stored.sources) :], sources)
-        added = len(examples.vectors)
+        examples = _read_more(index, sources, training, progress, tell)
+        added = examples.vectors
         if index.inverted_file is None:
-            vectors = np.concatenate([index.vectors, examples.vectors], dtype=examples.vectors.dtype)
-            _build_again(index, replace(examples, vectors=vectors), tuning, threads, start=start)
+            whole = np.concatenate([index.vectors, added], dtype=added.dtype)
+            _build_again(index, replace(examples, vectors=whole), tuning, threads, start=start)
         else:
-            tune = _if_due(index, grown(index, added=added), tuning)
-            append(index, examples, digests.get("vectors"), Work(tune=tune, threads=threads, start=start))
-        return added
+            work = _work(index, grown(index, added=len(added)), tuning, threads, start=start)
+            append(index, examples, digests.get("vectors"), work)
+        return len(added)
 
 
 def remove_ids(
@@ -136,18 +125,18 @@ def remove_ids(
         1345
     """
     start = time.perf_counter()
-    with _claimed(local_path(path)) as index:
+    with _claimed(local_path(path)) as (index, _):
         ids = [ids] if isinstance(ids, str) else ids
         kept = _other_rows(index, pc.unique(ids if isinstance(ids, pa.ChunkedArray) else pa.array(ids, pa.string())))
         removed = int((~kept).sum())
         if index.inverted_file is None:
             _check_tuning(index, tuning)
-            examples = _keep(index, kept)
+            examples = keep(index, kept)
             vectors = index.vectors[kept].astype(examples.vectors.dtype, copy=False)
             _build_again(index, replace(examples, vectors=vectors), tuning, threads, start=start)
         else:
-            tune = _if_due(index, grown(index, removed=removed), tuning)
-            leave_out(index, kept, _keep(index, kept), Work(tune=tune, threads=threads, start=start))
+            work = _work(index, grown(index, removed=removed), tuning, threads, start=start)
+            leave_out(index, kept, keep(index, kept), work)
         return removed
 
 
@@ -176,12 +165,12 @@ def compact(path: Path | str, *, tuning: Tuner | None = None, threads: int | Non
         (450, 0)
     """
     start = time.perf_counter()
-    with _claimed(local_path(path)) as index:
+    with _claimed(local_path(path)) as (index, _):
         growth = index.manifest.growth
         if growth is None:
             return 0
         _check_tuning(index, tuning)
-        stored = _training_set(index)
+        stored = training_set(index)
         whole = replace(stored, provenance=stored.provenance.combine_chunks())
         _build_again(index, whole, tuning, threads, start=start)
         return growth.added + growth.removed
@@ -220,7 +209,7 @@ def relabel_ids(
         1
     """
     start = time.perf_counter()
-    with _claimed(local_path(path)) as index:
+    with _claimed(local_path(path)) as (index, _):
         _check_tuning(index, tuning)
         changed = change_labels(index, fixes_of(ids, labels), tell)
         count = int(pc.sum(pc.not_equal(changed, index.labels)).as_py())
@@ -230,11 +219,12 @@ def relabel_ids(
 
 
 @contextmanager
-def _claimed(path: Path, digests: dict[str, Any] | None = None) -> Iterator[Index]:
+def _claimed(path: Path) -> Iterator[tuple[Index, dict[str, Any]]]:
     """An index whose every byte was checked, held against other builds until its successor is committed.
 
-    `digests` are filled as `verify_folder` has it.
+    And hashlib's of each of its files by its role.
     """
+    digests: dict[str, Any] = {}
     read_manifest(path)  # before the lock is written into a folder that is no index
     with hold_lock(path / LOCK, f"another build is writing to {path}: wait for it, and run the same command again"):
         remove_leftovers(path)
@@ -242,7 +232,7 @@ def _claimed(path: Path, digests: dict[str, Any] | None = None) -> Iterator[Inde
             problems = verify_folder(path, digests)
         if problems:  # a new generation would seal the damage
             raise KnnvoteError(f"{problems[0]}; nothing was changed: build the index again from its images")
-        yield open_index(path)
+        yield open_index(path), digests
 
 
 def _check_tuning(index: Index, tuning: Tuner | None) -> None:
@@ -251,12 +241,29 @@ def _check_tuning(index: Index, tuning: Tuner | None) -> None:
         raise KnnvoteError(f"{index.path} was tuned, and has to be tuned again: pass tuning=knnvote.Tuning")
 
 
-def _if_due(index: Index, growth: Growth, tuning: Tuner | None) -> Tune | None:
-    """What measures the promise of an index that will have changed so much; None where that is not due."""
+def _work(index: Index, growth: Growth, tuning: Tuner | None, threads: int | None, *, start: float) -> Work:
+    """How an index is changed that will have changed so much: its promise is measured again where that is due."""
     if not (growth.is_due and has_promise(index.manifest)):
-        return None
+        return Work(tune=None, threads=threads, start=start)
     _check_tuning(index, tuning)
-    return _as_before(index, tuning)
+    return Work(tune=_as_before(index, tuning), threads=threads, start=start)
+
+
+def _read_more(
+    index: Index,
+    sources: Sequence[InputFile],
+    training: TrainingOptions | None,
+    progress: Callable[[int], None],
+    tell: Callable[[str], None],
+) -> TrainingSet:
+    """What an index is to store with the images of some files, but of vectors (m, d) those of the files alone."""
+    options = _like_stored(index, training or TrainingOptions())
+    sources, stored = read_as_stored(index, sources, options.label_column), training_set(index)
+    with stage("reading", partial(count_rows, sources), progress=progress) as advance:
+        found = read_training_set(sources, options, metric=index.metric, stored=stored, progress=advance, tell=tell)
+    _refuse_stored_ids(index, found.provenance["id"].combine_chunks())
+    _refuse_stored_files(index, stored, found.sources[len(stored.sources) :], sources)
+    return replace(found, feature_names=stored.feature_names, estimator=stored.estimator, part=stored.part)
 
 
 def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
@@ -281,29 +288,6 @@ def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
     )
 
 
-def _training_set(index: Index) -> TrainingSet:
-    """What an index stores, its vectors still mapped."""
-    manifest = index.manifest
-    return TrainingSet(
-        vectors=index.vectors,
-        provenance=index.provenance(*PROVENANCE),
-        shape=index.shape,
-        step=index.step,
-        image_column=manifest.image_column,
-        label_column=manifest.label_column,
-        id_column=manifest.id_column,
-        class_names=manifest.class_names,
-        is_regression=index.is_regression,
-        grayscale=manifest.grayscale is not None,
-        background=manifest.background,
-        sources=manifest.sources,
-        skipped=manifest.skipped,
-        feature_names=manifest.feature_names,
-        estimator=manifest.estimator,
-        part=manifest.part,
-    )
-
-
 def _refuse_stored_ids(index: Index, ids: pa.Array) -> None:
     """Refuse ids of new images, those from the n-th, that are among the ids before."""
     new, stored = ids[index.n :], ids[: index.n]
@@ -320,7 +304,7 @@ def _refuse_stored_files(index: Index, stored: TrainingSet, new: Sequence[Source
     """Refuse a file that is stored under another path, which gives its images other ids."""
     if any(source.labels is not None for source in inputs):
         return  # tables may each tell the labels of other rows of one file
-    paths = {source.mark: source.path for source in _with_rows(stored.sources, stored.provenance)}
+    paths = {source.mark: source.path for source in with_rows(stored.sources, stored.provenance)}
     for source in new:
         if source.mark in paths:
             raise KnnvoteError(
@@ -346,28 +330,6 @@ def _other_rows(index: Index, ids: pa.Array) -> NDArray[np.bool_]:
             "delete the folder instead"
         )
     return kept
-
-
-def _keep(index: Index, kept: NDArray[np.bool_]) -> TrainingSet:
-    """Some of the stored images; files that none of them is from are forgotten.
-
-    Its vectors are (0, d), of the type that those which stay and the files they are from need.
-    """
-    stored = _training_set(index)
-    provenance = stored.provenance.filter(pa.array(kept)).combine_chunks()
-    sources = _with_rows(stored.sources, provenance)
-    blocks = (block for block in stored_blocks(index, kept) if len(block))
-    if len(provenance["file"].unique()) == len({source.path for source in sources}):  # none are from arrays
-        needed = np.result_type(*(np.dtype(source.dtype) for source in sources if source.dtype is not None))
-        blocks = (block.astype(needed, copy=False) for block in blocks)
-    dtype = common_type(smallest_type(block) for block in blocks)
-    return replace(stored, vectors=np.empty((0, index.d), dtype), provenance=provenance, sources=sources)
-
-
-def _with_rows(sources: Sequence[Source], provenance: pa.Table) -> tuple[Source, ...]:
-    """The sources of which any row is stored."""
-    files = set(provenance["file"].unique().to_pylist())
-    return tuple(source for source in sources if source.path in files)
 
 
 def _build_again(

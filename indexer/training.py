@@ -151,8 +151,7 @@ def read_training_set(
         inputs: Parquet files; all must hold images of one shape.
         options: overrides and checks.
         metric: rows that have no place in its space are bad.
-        stored: what an index holds; the files must fit it, and the result is of its rows and then theirs, but that its
-            vectors are theirs alone, in the type that holds both.
+        stored: what an index holds; the files must fit it. The result is of its rows and theirs, but of their vectors.
         seed: of a sample.
         progress: told the rows of each batch.
         tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
@@ -189,10 +188,7 @@ def read_training_set(
 
 
 def _joined(parts: Sequence[_Part], options: TrainingOptions, stored: TrainingSet | None) -> TrainingSet:
-    """All parts as one, in types that hold all without loss; new ids are distinct but for those of a named column.
-
-    Of stored images, which may be more than memory holds, the vectors are left out.
-    """
+    """All parts as one, in types that hold all without loss; new ids are distinct but for those of a named column."""
     first = 0 if stored is None else len(stored.vectors)
     tables = [table for part in parts for table in part.provenance]
     blocks = [block for part in parts for block in part.vectors]
