@@ -6,7 +6,8 @@ is measured again when many images came or went since.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -19,6 +20,7 @@ from knnvote.data.progress import stage
 from knnvote.indexer.build import Tune, data_sha256, library_versions, of_examples, timing_since, unmeasured
 from knnvote.indexer.codes.change import Changed, with_added, without
 from knnvote.indexer.codes.inverted_file import code
+from knnvote.indexer.folder.known import describe_files, remember
 from knnvote.indexer.folder.open import load_index, map_vectors
 from knnvote.indexer.folder.write import commit, describe_file, new_generation, write_labels
 from knnvote.indexer.index import Index
@@ -147,11 +149,12 @@ def leave_out(index: Index, kept: NDArray[np.bool_], examples: TrainingSet, work
 def _commit(index: Index, following: _Next, work: Work, read: float) -> None:
     """Write what an index is to be as a new generation of its folder, measure it where that is due, and commit it."""
     folder = index.path
-    with new_generation(folder) as generation:
+    with _known_to_stay(index), new_generation(folder) as generation:
         with stage("writing"):
             codes = write_codes(index, generation, following.changed, following.fitted)
             labels = describe_file(write_labels(folder, generation, following.rows))
             vectors = following.write_vectors(generation)
+            remember(folder, describe_files(folder, index.manifest))  # who opens it meanwhile need not try it
             files = {"vectors": vectors, **codes, "labels": labels}
             manifest = replace(following.manifest, generation=generation, files=files)
             stored = data_sha256(map_vectors(folder / vectors.name, manifest), following.rows)
@@ -159,3 +162,13 @@ def _commit(index: Index, following: _Next, work: Work, read: float) -> None:
         if work.tune is not None:
             manifest = work.tune(load_index(folder, unmeasured(manifest))).manifest
         commit(folder, manifest, timing_since(work.start, read, untuned))
+
+
+@contextmanager
+def _known_to_stay(index: Index) -> Iterator[None]:
+    """Have an index that was checked stay known if its successor fails, though its file of vectors was written to."""
+    try:
+        yield
+    except BaseException:
+        remember(index.path, describe_files(index.path, index.manifest))
+        raise

@@ -1,7 +1,7 @@
 """Indexes with codes that grow and shrink without a build: what they answer, what they promise, what they write."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import brute_force
@@ -219,6 +219,55 @@ def test_a_folder_of_the_format_before_that_has_codes_grows_into_one_of_this(tmp
     assert (index.manifest.format, index.manifest.factory, "index" in index.manifest.files) == (3, "", False)
     assert np.array_equal(index.vectors, MADE.x)
     assert verify_folder(at) == []
+
+
+def test_who_opens_an_index_while_it_grows_need_not_try_it_apart(promising, tmp_path, monkeypatch):
+    """Though the file of its vectors changes: what it names of that was checked, and stays."""
+    shutil.copytree(promising, tmp_path, dirs_exist_ok=True)
+    at, opened = tmp_path / "x", []
+    remove_ids(at, "x.parquet#0")  # which was copied, and is known now
+
+    def open_it(_index):
+        monkeypatch.setattr("knnvote.indexer.folder.verify.run_apart", None)
+        opened.append(open_index(at).n)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        add_files(at, [str(tmp_path / "few.parquet"), str(tmp_path / "one.parquet")], tuning=lambda **_: open_it)
+    assert (opened, open_index(at).n) == ([3999], 3999)
+
+
+ABSURD = [
+    {"built": 0},
+    {"built": 699},
+    {"added": -1},
+    {"removed": 1.0},
+    {"measured": 0},
+    {"changed": True},
+    {"more": 1},
+]
+
+
+@pytest.mark.parametrize("entries", ABSURD, ids=str)
+def test_an_absurd_growth_is_refused_by_its_name(tmp_path, entries):
+    at = build(tmp_path, MADE.x, MADE.y)
+    remove_ids(at, "x.parquet#0")
+    record = read_manifest(at).to_json()
+    (at / MANIFEST).write_bytes(seal({**record, "growth": record["growth"] | entries}))
+    with pytest.raises(KnnvoteError, match="missing or unusable are growth;"):
+        open_index(at)
+
+
+@pytest.mark.parametrize("rows", [[-1], [699], [0.5], [[1]]], ids=str)
+def test_rows_that_it_cannot_have_been_fitted_to_are_refused(tmp_path, rows):
+    at = build(tmp_path, MADE.x, MADE.y, kind="adaptive")
+    remove_ids(at, "x.parquet#0")
+    np.save(at / "fitted-2.npy", rows)
+    record = read_manifest(at).to_json()
+    record["files"]["fitted"] = asdict(describe_file(at / "fitted-2.npy"))
+    (at / MANIFEST).write_bytes(seal(record))
+    with pytest.raises(KnnvoteError, match=r"it was fitted to rows that it has not|its codes do not fit its vectors"):
+        open_index(at)
 
 
 # What it was fitted to
