@@ -26,7 +26,7 @@ from .table import new_table, print_table
 D = 64
 STORED = 20_000
 _BLOCK = 100_000
-_COMMAND = "from knnvote.cli.main import main; main()"
+COMMAND = "from knnvote.cli.main import main; main()"
 _FOOTER = "import sys, pyarrow.parquet as pq; pq.ParquetFile(sys.argv[1])"
 # A small process between, whose only child is the command: a fork of this one would count as the command's peak.
 _MEASURE = (
@@ -64,7 +64,7 @@ def main(rows: int, longest: int) -> None:
         for number, load in enumerate(loads):
             _write(file, load)
             start = time.perf_counter()
-            peak, told = _measure(_COMMAND, "classify", folder / "x.knn", file, "--out", f"{out}-{number}", "--json")
+            peak, told = _measure(COMMAND, "classify", folder / "x.knn", file, "--out", f"{out}-{number}", "--json")
             seconds = time.perf_counter() - start
             footer, _ = _measure(_FOOTER, file)
             rows_out = pq.read_metadata(f"{out}-{number}/in.parquet").num_rows

@@ -1,6 +1,7 @@
 """Vectors of numbers: from one type to another without loss, rows of them that cannot be used, and their scale."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,23 +52,44 @@ def smallest_type(vectors: Numbers) -> Numbers:
     return single if np.array_equal(single.astype(vectors.dtype), vectors) else vectors.astype(np.float64, copy=False)
 
 
-def common_type(blocks: Iterable[Numbers]) -> np.dtype[Any]:
-    """The type that holds several results of `smallest_type`, one at least, without loss, however they are split.
+@dataclass
+class CommonType:
+    """The type that holds several results of `smallest_type` without loss, however they are split.
 
     Bytes that int8 holds too join it; other unsigned numbers and negative ones are floats together.
+
+    Attributes:
+        names: of the types of the results.
+        fit_int8: whether the unsigned ones among them fit int8.
     """
-    dtypes: set[np.dtype[Any]] = set()
-    fit_int8 = True
+
+    names: set[str] = field(default_factory=set)
+    fit_int8: bool = True
+
+    def add(self, block: Numbers) -> None:
+        """Take one more."""
+        self.names.add(block.dtype.name)
+        self.fit_int8 = self.fit_int8 and bool(block.dtype.kind != "u" or block.max(initial=0) <= _INT8.max)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of one result at least."""
+        dtypes = {np.dtype(name) for name in self.names}
+        if np.dtype(np.int8) in dtypes and not self.fit_int8:
+            dtypes.add(np.dtype(np.float32))
+        if any(dtype.kind == "f" for dtype in dtypes):
+            dtypes.discard(np.dtype(np.int8))  # every float holds it, and beside unsigned numbers it stands for more
+        elif np.dtype(np.int8) in dtypes:
+            return np.dtype(np.int8)
+        return np.result_type(*dtypes)
+
+
+def common_type(blocks: Iterable[Numbers]) -> np.dtype[Any]:
+    """The `CommonType` of several results of `smallest_type`, one at least."""
+    common = CommonType()
     for block in blocks:
-        dtypes.add(block.dtype)
-        fit_int8 = fit_int8 and (block.dtype.kind != "u" or block.max(initial=0) <= _INT8.max)
-    if np.dtype(np.int8) in dtypes and not fit_int8:
-        dtypes.add(np.dtype(np.float32))
-    if any(dtype.kind == "f" for dtype in dtypes):
-        dtypes.discard(np.dtype(np.int8))  # every float holds it, and beside unsigned numbers it stands for more
-    elif np.dtype(np.int8) in dtypes:
-        return np.dtype(np.int8)
-    return np.result_type(*dtypes)
+        common.add(block)
+    return common.dtype
 
 
 def convert_queries(vectors: Numbers, stored: np.dtype[Any]) -> tuple[Numbers, Reasons]:
@@ -173,26 +195,22 @@ def all_equal(pieces: Sequence[Numbers]) -> bool:
     )
 
 
-def scales_told(sources: Mapping[str, Sequence[Numbers]]) -> str | None:
+def scales_told(sources: Mapping[str, tuple[Numbers, np.dtype[Any]]]) -> str | None:
     """What is to be told where vectors of one source are of another scale than those of the largest.
 
     Args:
-        sources: by name the vectors of each, in pieces (m, d) as `smallest_type` has them.
+        sources: by name the vectors (m, d) of each, in whatever type, and the type that they alone need.
 
     Returns:
         A line for people with both ranges; None where there is nothing to tell.
     """
-    pieces = {name: [piece for piece in found if len(piece)] for name, found in sources.items()}
-    pieces = {name: found for name, found in pieces.items() if found}
-    largest = max(pieces, key=lambda name: sum(map(len, pieces[name])))
-    most = _sample(np.concatenate([_sample(piece) for piece in pieces[largest]]))
-    for name, found in pieces.items():
-        some = _sample(np.concatenate([_sample(piece) for piece in found]))
+    found = {name: vectors for name, (vectors, _) in sources.items() if len(vectors)}
+    largest = max(found, key=lambda name: len(found[name]))
+    most = _sample(found[largest]).astype(sources[largest][1])
+    for name, vectors in found.items():
+        some = _sample(vectors).astype(sources[name][1])
         if name != largest and _are_unlike(some, most):
-            (low, high), (least, greatest) = (
-                (min(piece.min() for piece in pieces[one]), max(piece.max() for piece in pieces[one]))
-                for one in (name, largest)
-            )
+            (low, high), (least, greatest) = ((found[one].min(), found[one].max()) for one in (name, largest))
             return (
                 f"images of {name} range from {low:g} to {high:g}, and those of {largest} from {least:g} to "
                 f"{greatest:g}: they are stored as they are, for nothing is rescaled; store images of one scale alone"

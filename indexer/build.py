@@ -1,13 +1,11 @@
 """Labelled images to an index folder."""
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +13,25 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from knnvote.data.codecs.grey import GRAYSCALE_FORMULA
 from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole, param, warn
 from knnvote.data.files import hold_lock
+from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, count_rows, find_inputs, refuse_splits
 from knnvote.data.locations import local_path, locate
 from knnvote.data.progress import stage
 from knnvote.data.tables import SupportsArrow, named_values
 
-from .faiss_index import Built, build_faiss, faiss_metric, held_vectors
+from .building.arrays import training_set_from_arrays
+from .building.work import WORK, Work
+from .faiss_index import build_faiss, faiss_metric, held_vectors
+from .folder.facts import data_sha256, describe, library_versions, of_labels, unmeasured
 from .folder.generations import LOCK, is_leftover
 from .folder.write import write_folder
 from .index import PROVENANCE, Index, Timing
-from .manifest import AdaptiveSettings, Manifest, is_index_folder
+from .manifest import FORMAT, is_index_folder
 from .names import KINDS, METRIC_NAMES, Kind, MetricName
-from .threads import limit_threads
-from .training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
+from .threads import available_processors, limit_threads
+from .training import TrainingOptions, TrainingSet, read_training_set
 
 MAX_SEED = 2**31 - 1  # what FAISS takes
 Tune = Callable[[Index], Index]  # called with an index that is not yet on disk; gives it with what was found of it
@@ -111,13 +112,16 @@ def index_files(
     start = time.perf_counter()
     sources = find_inputs(inputs)
     refuse_splits(sources)
-    with _claimed(local_path(out), overwrite=options.overwrite) as folder:
+    with (
+        _claimed(local_path(out), overwrite=options.overwrite) as folder,
+        _work(folder, sources, training, options, tell) as work,
+    ):
         rows = training.limit or training.sample or partial(count_rows, sources)
         with stage("reading", rows, progress=progress) as advance:
             examples = read_training_set(
-                sources, training, metric=options.metric, seed=options.seed, progress=advance, tell=tell
+                sources, training, metric=options.metric, seed=options.seed, work=work, progress=advance, tell=tell
             )
-        build(examples, folder, options, tune, start=start)
+        build(examples, folder, options, tune, start=start, work=work)
 
 
 def index_arrays(
@@ -186,7 +190,34 @@ def check_destination(out: Path, *, overwrite: bool) -> None:
         raise KnnvoteError(f"{out} exists and is not an index folder: give a new path, such as {out}.knn")
 
 
-def build(examples: TrainingSet, out: Path, options: IndexOptions, tune: Tune | None, *, start: float) -> None:
+def _work(
+    folder: Path,
+    sources: Sequence[InputFile],
+    training: TrainingOptions,
+    options: IndexOptions,
+    tell: Callable[[str], None],
+) -> AbstractContextManager[Work]:
+    """What a build of files is kept in, with what a killed one of the same made."""
+    made_from = {
+        "inputs": [[source.address, source.relative, *map(str, source.state())] for source in sources],
+        "labels": [None if source.labels is None else source.labels.fingerprint for source in sources],
+        "training": repr(training),
+        "options": repr(replace(options, threads=options.threads or available_processors(), overwrite=False)),
+        "format": FORMAT,
+        "versions": library_versions(),
+    }
+    return Work.taken_up(folder / WORK, made_from, tell)
+
+
+def build(
+    examples: TrainingSet,
+    out: Path,
+    options: IndexOptions,
+    tune: Tune | None,
+    *,
+    start: float,
+    work: Work | None = None,
+) -> None:
     """Build the index of a training set and commit it at `out`, whose lock the caller holds.
 
     Args:
@@ -195,17 +226,26 @@ def build(examples: TrainingSet, out: Path, options: IndexOptions, tune: Tune | 
         options: what kind of index to build.
         tune: finds what is known of the index's answers.
         start: `time.perf_counter()` when the reading of examples began.
+        work: where it is kept slice by slice, with what a killed build of the same made; None for memory alone.
 
     Raises:
         KnnvoteError: it cannot be built or written; what is at `out` is not changed.
     """
-    write_folder(out, *build_in_memory(examples, out, options, tune, start=start))
+    work = work or Work()
+    index, timing = build_in_memory(examples, out, options, tune, start=start, work=work)
+    write_folder(out, index, timing, work)
 
 
 def build_in_memory(
-    examples: TrainingSet, path: Path, options: IndexOptions, tune: Tune | None, *, start: float
+    examples: TrainingSet,
+    path: Path,
+    options: IndexOptions,
+    tune: Tune | None,
+    *,
+    start: float,
+    work: Work | None = None,
 ) -> tuple[Index, Timing]:
-    """Build the index of a training set; nothing is written.
+    """Build the index of a training set; nothing is written but its work.
 
     Args:
         examples: what to store.
@@ -213,6 +253,7 @@ def build_in_memory(
         options: what kind of index to build.
         tune: finds what is known of the index's answers.
         start: `time.perf_counter()` when the reading of examples began.
+        work: as `build` has it.
 
     Returns:
         The index, and what its build took.
@@ -223,9 +264,11 @@ def build_in_memory(
     read = time.perf_counter()
     x = examples.vectors
     with limit_threads(options.threads):
-        built = build_faiss(x, kind=options.kind, metric=options.metric, factory=options.factory, seed=options.seed)
+        built = build_faiss(
+            x, kind=options.kind, metric=options.metric, factory=options.factory, seed=options.seed, work=work
+        )
     labels = examples.provenance["label"].combine_chunks()
-    manifest = _manifest(examples, options, built)
+    manifest = describe(examples, labels, built, kind=options.kind, metric=options.metric, seed=options.seed)
     index = Index(path, manifest, built.index, x, labels, examples.provenance, built.inverted_file)
     untuned = time.perf_counter()
     if tune is not None:
@@ -254,23 +297,16 @@ def renew_labels(index: Index, labels: pa.Array, tune: Tune, threads: int | None
     rows = index.provenance(*PROVENANCE).set_column(0, "label", labels)
     manifest = replace(
         index.manifest,
-        **_of_labels(rows["label"], is_regression=index.is_regression),
-        data_sha256=data_sha256(index.vectors, rows),
+        **of_labels(labels, is_regression=index.is_regression),
+        data_sha256=data_sha256(index.vectors, labels),
     )
-    manifest = unmeasured(manifest)
-    renewed = Index(index.path, manifest, index.faiss_index, index.vectors, labels, rows, index.inverted_file)
+    renewed = Index(
+        index.path, unmeasured(manifest), index.faiss_index, index.vectors, labels, rows, index.inverted_file
+    )
     untuned = time.perf_counter()
     with limit_threads(threads):
         renewed = tune(renewed)
     write_folder(index.path, renewed, timing_since(start, read, untuned))
-
-
-def unmeasured(manifest: Manifest) -> Manifest:
-    """Of an index whose answers are to be measured now: nothing that is known of them."""
-    if isinstance(manifest.search, AdaptiveSettings):
-        manifest = replace(manifest, search=replace(manifest.search, tuned=None))
-    growth = None if manifest.growth is None else manifest.growth.measured_now()
-    return replace(manifest, vote=None, growth=growth)
 
 
 def timing_since(start: float, read: float, untuned: float) -> Timing:
@@ -288,75 +324,3 @@ def write_index(index: Index, timing: Timing, out: Path, *, overwrite: bool = Fa
     """
     with _claimed(out, overwrite=overwrite):
         write_folder(out, index, timing)
-
-
-def _manifest(examples: TrainingSet, options: IndexOptions, built: Built) -> Manifest:
-    """Everything that is known of an index that is not yet tuned."""
-    x = examples.vectors
-    return Manifest(
-        kind=options.kind,
-        factory=built.factory,
-        metric=options.metric,
-        d=x.shape[1],
-        dtype=str(x.dtype),
-        range=(x.min().item(), x.max().item()),
-        search=built.search,
-        seed=options.seed,
-        data_sha256=data_sha256(x, examples.provenance),
-        versions=library_versions(),
-        **of_examples(examples),
-    )
-
-
-def of_examples(examples: TrainingSet) -> dict[str, Any]:
-    """What a manifest says of a training set but for its vectors, and whatever is built of them."""
-    return {
-        "n": len(examples.provenance),
-        "shape": examples.shape,
-        "step": str(examples.step),
-        "grayscale": GRAYSCALE_FORMULA if examples.grayscale else None,
-        "background": examples.background,
-        "is_regression": examples.is_regression,
-        **_of_labels(examples.provenance["label"], is_regression=examples.is_regression),
-        "class_names": examples.class_names,
-        "image_column": examples.image_column,
-        "label_column": examples.label_column,
-        "id_column": examples.id_column,
-        "sources": examples.sources,
-        "skipped": examples.skipped,
-        "feature_names": examples.feature_names,
-        "estimator": examples.estimator,
-        "part": examples.part,
-    }
-
-
-def _of_labels(labels: pa.ChunkedArray, *, is_regression: bool) -> dict[str, Any]:
-    """What a manifest says of labels (n,)."""
-    classes = () if is_regression else tuple(sorted(labels.unique().to_pylist()))
-    return {"classes": classes, "label_type": str(labels.type)}
-
-
-def data_sha256(vectors: NDArray[np.generic], provenance: pa.Table) -> str:
-    """What is stored, whatever the kind of index: indexes that share it can share exact results."""
-    digest = hashlib.sha256(repr((vectors.dtype.str, vectors.shape)).encode())
-    digest.update(np.ascontiguousarray(vectors).data)
-    sink = pa.BufferOutputStream()
-    labels = provenance.select(["label"])
-    with pa.ipc.new_stream(sink, labels.schema) as writer:
-        writer.write_table(labels)
-    digest.update(sink.getvalue())
-    return digest.hexdigest()
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of knnvote and of the libraries that shape its answers."""
-    return {name: installed_version(name) for name in ("knnvote", "faiss-cpu", "numpy", "pyarrow", "imagecodecs")}
-
-
-@cache
-def installed_version(name: str) -> str:
-    """Of a library; "unknown" where it is not said. Asked once: to read it takes as long as to build a small index."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"

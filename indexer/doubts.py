@@ -1,7 +1,9 @@
 """What of labelled images could have been meant otherwise: told, or refused where it was guessed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -76,19 +78,22 @@ def tell_of_sources(new: Sequence[Source], tell: Tell) -> None:
 
 
 def tell_of_vectors(
-    by_file: Mapping[str, Sequence[Numbers]], image_column: str | None, metric: MetricName, tell: Tell
+    by_file: Mapping[str, tuple[Numbers, np.dtype[Any]]],
+    image_column: str | None,
+    metric: MetricName,
+    tell: Tell,
 ) -> None:
     """Tell of images of two scales, and of images that are all equal.
 
     Args:
-        by_file: vectors (m, d) of each file, in pieces.
+        by_file: vectors (m, d) of each file, and the type that they alone need.
         image_column: where the first file holds its images.
         metric: of the index.
         tell: told of them.
     """
     if METRICS[metric].keeps_values and (note := scales_told(by_file)):
         tell(note)
-    pieces = [piece for found in by_file.values() for piece in found]
+    pieces = [vectors for vectors, _ in by_file.values()]
     if all_equal(pieces):
         tell(
             f"all {sum(map(len, pieces)):,} images are equal, so no distance tells one from another: see that column "

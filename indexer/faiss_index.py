@@ -20,9 +20,11 @@ from knnvote.data.reading import rows_within_budget
 from knnvote.data.text import first_line
 
 from .apart import run_apart
+from .building.work import Work
 from .codes.inverted_file import InvertedFile, build_inverted_file, fit_codes, training_rows
+from .codes.projection import Projection
 from .manifest import AdaptiveSettings, ProposingSettings, ScanSettings, SearchSettings
-from .metric import METRICS, Euclidean, FaissMetric
+from .metric import METRICS, Euclidean, FaissMetric, Metric
 from .names import Kind, MetricName
 from .rungs import Rung
 from .threads import limit_threads
@@ -58,12 +60,29 @@ class Built:
     inverted_file: InvertedFile | None = None
 
 
-def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: MetricName, factory: str | None, seed: int) -> Built:
-    """Build the FAISS index of a kind over stored vectors x (n, d).
+def build_faiss(
+    x: NDArray[np.generic],
+    *,
+    kind: Kind,
+    metric: MetricName,
+    factory: str | None,
+    seed: int,
+    work: Work | None = None,
+) -> Built:
+    """Build the FAISS index of a kind over stored vectors x (n, d), or what else they are searched by.
+
+    Args:
+        x: stored vectors, which may be mapped.
+        kind: of the index.
+        metric: of its search.
+        factory: string of FAISS, of the kind ``factory``.
+        seed: of everything random.
+        work: where codes are kept slice by slice, with what a killed build of the same made; None for memory alone.
 
     Raises:
         OptionError: FAISS does not know the metric, or cannot build the factory string for these vectors.
     """
+    work = work or Work()
     if kind not in ("exact", "adaptive"):
         with stage(f"building {factory or kind}"):
             return _from_factory(x, faiss_metric(metric), factory)
@@ -71,14 +90,28 @@ def build_faiss(x: NDArray[np.generic], *, kind: Kind, metric: MetricName, facto
     if kind == "exact" and not isinstance(space, Euclidean):
         return Built(*_lossless_holder(x), ScanSettings())
     rows = np.random.default_rng(seed).permutation(len(x)) if kind == "exact" else training_rows(len(x), seed)
-    with stage("finding axes"):
-        projection, pays = fit_codes(x, rows, space, seed)
+    projection, pays = _fit(x, rows, space, seed, work)
     if kind == "exact" and not pays:
         return Built(*_lossless_holder(x), ScanSettings())
-    by_codes = build_inverted_file(x, projection, rows, space, seed)
+    by_codes = build_inverted_file(x, projection, rows, space, seed, work=work)
     careful = Rung(nprobe=min(by_codes.nlist, max(_CAREFUL, by_codes.nlist // 8)), candidates_per_neighbor=8)
     exact, adaptive = ScanSettings(projection.grid), AdaptiveSettings(projection.grid, careful)
     return Built(None, "", exact if kind == "exact" else adaptive, by_codes)
+
+
+def _fit(
+    x: NDArray[np.generic], rows: NDArray[np.int64], space: Metric, seed: int, work: Work
+) -> tuple[Projection, bool]:
+    """What `fit_codes` gives, unless it was kept."""
+
+    def fit() -> dict[str, NDArray[Any]]:
+        projection, pays = fit_codes(x, rows, space, seed)
+        said = {"grid": np.array(projection.grid), "pays": np.array(pays)}
+        return {"centre": projection.centre, "axes": projection.axes, **said}
+
+    with stage("finding axes"):
+        made = work.once("axes", fit)
+    return Projection(centre=made["centre"], grid=float(made["grid"]), axes=made["axes"]), bool(made["pays"])
 
 
 def faiss_metric(name: MetricName) -> FaissMetric:

@@ -31,7 +31,7 @@ from .fixes import change_labels, fixes_of, read_as_stored
 from .folder.generations import LOCK, remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
-from .growth.change import Work, append, grown, leave_out
+from .growth.change import Manner, append, grown, leave_out
 from .growth.stored import keep, training_set, with_rows
 from .growth.told import has_promise
 from .index import Index
@@ -89,8 +89,8 @@ def add_files(
             whole = np.concatenate([index.vectors, added], dtype=added.dtype)
             _build_again(index, replace(examples, vectors=whole), tuning, threads, start=start)
         else:
-            work = _work(index, grown(index, added=len(added)), tuning, threads, start=start)
-            append(index, examples, digests.get("vectors"), work)
+            manner = _manner(index, grown(index, added=len(added)), tuning, threads, start=start)
+            append(index, examples, digests.get("vectors"), manner)
         return len(added)
 
 
@@ -135,8 +135,8 @@ def remove_ids(
             vectors = index.vectors[kept].astype(examples.vectors.dtype, copy=False)
             _build_again(index, replace(examples, vectors=vectors), tuning, threads, start=start)
         else:
-            work = _work(index, grown(index, removed=removed), tuning, threads, start=start)
-            leave_out(index, kept, keep(index, kept), work)
+            manner = _manner(index, grown(index, removed=removed), tuning, threads, start=start)
+            leave_out(index, kept, keep(index, kept), manner)
         return removed
 
 
@@ -241,12 +241,12 @@ def _check_tuning(index: Index, tuning: Tuner | None) -> None:
         raise KnnvoteError(f"{index.path} was tuned, and has to be tuned again: pass tuning=knnvote.Tuning")
 
 
-def _work(index: Index, growth: Growth, tuning: Tuner | None, threads: int | None, *, start: float) -> Work:
+def _manner(index: Index, growth: Growth, tuning: Tuner | None, threads: int | None, *, start: float) -> Manner:
     """How an index is changed that will have changed so much: its promise is measured again where that is due."""
     if not (growth.is_due and has_promise(index.manifest)):
-        return Work(tune=None, threads=threads, start=start)
+        return Manner(tune=None, threads=threads, start=start)
     _check_tuning(index, tuning)
-    return Work(tune=_as_before(index, tuning), threads=threads, start=start)
+    return Manner(tune=_as_before(index, tuning), threads=threads, start=start)
 
 
 def _read_more(

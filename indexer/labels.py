@@ -4,6 +4,7 @@ import difflib
 import json
 import re
 from collections.abc import Collection, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -349,12 +350,34 @@ def provenance_table(labels: pa.Array, ids: pa.Array | None, file: str, rows: ND
 
 def distinct_ids(provenance: pa.Table, first: int) -> pa.Table:
     """The same, where rows from the first on whose ids are alike, as keys in shards may be, have ``file#id``."""
-    new = provenance["id"].slice(first)
-    counts = new.value_counts()
-    alike = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    new = provenance.slice(first)
+    alike = _repeated(new["id"])
     if not len(alike):
         return provenance
-    named = pc.binary_join_element_wise(provenance["file"].slice(first), new, "#")
-    ids = pc.if_else(pc.is_in(new, value_set=alike), named, new)
-    every = pa.chunked_array([*provenance["id"].slice(0, first).chunks, *ids.chunks], pa.string()).combine_chunks()
-    return provenance.set_column(provenance.schema.get_field_index("id"), "id", every)
+    return pa.concat_tables([provenance.slice(0, first), with_files(new, alike)]).combine_chunks()
+
+
+def with_files(provenance: pa.Table, alike: pa.Array) -> pa.Table:
+    """The same, where the ids that are among those alike are ``file#id``."""
+    ids = provenance["id"]
+    named = pc.binary_join_element_wise(provenance["file"], ids, "#")
+    renamed = pc.if_else(pc.is_in(ids, value_set=alike), named, ids)
+    return provenance.set_column(provenance.schema.get_field_index("id"), "id", renamed)
+
+
+def alike_ids(pieces: Sequence[pa.ChunkedArray]) -> pa.Array:
+    """The ids that stand more than once in pieces of a long column; 8 bytes of each are held."""
+    hashes = [
+        np.array([blake2b(text.encode(), digest_size=8).digest() for text in ids.to_pylist()], "S8").view(np.uint64)
+        for ids in pieces
+    ]
+    values, counts = np.unique(np.concatenate(hashes), return_counts=True)
+    again = values[counts > 1]
+    found = [ids.filter(pa.array(np.isin(hashed, again))) for ids, hashed in zip(pieces, hashes, strict=True)]
+    return _repeated(pa.chunked_array([chunk for ids in found for chunk in ids.chunks], pa.string()))
+
+
+def _repeated(ids: pa.ChunkedArray) -> pa.Array:
+    """Those that stand more than once, each once."""
+    counts = ids.value_counts()
+    return counts.filter(pc.greater(counts.field("counts"), 1)).field("values")

@@ -10,22 +10,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.data.codecs.names import Background
-from knnvote.data.columns import is_float
 from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import distinctly_named, folders_told, tell_unused_labels
 from knnvote.data.layout import ImageOptions, Layout
-from knnvote.data.reading import ImageFile, Part, files_with_rows, open_images
+from knnvote.data.reading import DecodedRows, ImageFile, Part, files_with_rows, open_images
 from knnvote.data.recognition import recognise_images
 from knnvote.data.steps import Pixels, Step
-from knnvote.data.vectors import common_type, smallest_type
+from knnvote.data.vectors import smallest_type
 
+from .building.gathered import FilePart, Gathered
+from .building.work import Work
 from .doubts import doubt_ids, tell_of_floats, tell_of_new_classes, tell_of_sources, tell_of_vectors
 from .labels import (
     UNLABELLED,
     check_same_kind,
     class_names,
-    distinct_ids,
     is_usual_name,
     label_array,
     provenance_table,
@@ -37,7 +37,7 @@ from .labels import (
     unusable_labels,
 )
 from .manifest import Source
-from .metric import METRICS
+from .metric import METRICS, Metric
 from .names import MetricName
 
 _BATCH = 4096
@@ -112,29 +112,6 @@ class TrainingSet:
     part: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What one file gives, or an index that files are added to: vectors (m, d), provenance (m rows), rows left out."""
-
-    name: str
-    vectors: list[NDArray[np.generic]]
-    provenance: list[pa.Table]
-    skipped: int
-    shape: tuple[int, ...]
-    image_column: str | None
-    label_column: str | None
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """That holds all vectors without loss."""
-        return common_type(self.vectors)
-
-    @property
-    def label_type(self) -> pa.DataType:
-        """Of the labels."""
-        return self.provenance[0].schema.field("label").type
-
-
 def read_training_set(
     inputs: Sequence[InputFile],
     options: TrainingOptions,
@@ -142,6 +119,7 @@ def read_training_set(
     metric: MetricName = "l2",
     stored: TrainingSet | None = None,
     seed: int = 0,
+    work: Work | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
     tell: Callable[[str], None] = warn,
 ) -> TrainingSet:
@@ -153,31 +131,42 @@ def read_training_set(
         metric: rows that have no place in its space are bad.
         stored: what an index holds; the files must fit it. The result is of its rows and theirs, but of their vectors.
         seed: of a sample.
+        work: where what is read is kept slice by slice, and what a killed build of the same had read; None where all
+            stays in memory.
         progress: told the rows of each batch.
         tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
 
     Raises:
         KnnvoteError: a file or row does not fit; the message names it and what to do.
     """
-    parts: list[_Part] = [] if stored is None else [_as_part(stored)]
-    names, step = (None, Pixels()) if stored is None else (stored.class_names, stored.step)
-    sources = [] if stored is None else [*stored.sources]
+    gathered = Gathered(work or Work())
+    step: Step = Pixels()
+    if stored is not None:
+        step, gathered.names, gathered.sources = stored.step, stored.class_names, [*stored.sources]
+        gathered.begin(_as_part(stored), stored.vectors, stored.provenance)
     chosen = Part(limit=options.limit, sample=options.sample, seed=seed).of(inputs)
-    inputs = distinctly_named(inputs, {source.path for source in sources}, has_ids=options.id_column is not None)
-    for source, wanted in files_with_rows(inputs, chosen):
-        with open_images(source, _like(parts[0] if parts else None, options, stored)) as images:
+    known = {source.path for source in gathered.sources} if stored is not None else set[str]()
+    inputs = distinctly_named(inputs, known, has_ids=options.id_column is not None)
+    tell_floats = tell
+    for place, (source, wanted) in enumerate(files_with_rows(inputs, chosen)):
+        if place < gathered.files:
+            progress(_passed_over(source, wanted, None))
+            continue
+        first = gathered.parts[0] if gathered.parts else None
+        with open_images(source, _like(first, options, stored)) as images:
             described = source.describe()
-            label_column = _label_column(images, inputs, options, parts[0].label_column if parts else None, stored)
-            names = same_names(source.shown, names, class_names(images.schema, label_column))
+            before = None if first is None else first.label_column
+            label_column = _label_column(images, inputs, options, before, stored)
+            gathered.names = same_names(source.shown, gathered.names, class_names(images.schema, label_column))
             if images.num_rows:
-                read = partial(_read_part, names=names, step=step, metric=metric, progress=progress)
-                parts.append(read(images, label_column, options, wanted))
-                check_same_kind(source, label_column, parts[0].label_type, parts[-1].label_type)
-                tell = tell if options.is_regression else tell_of_floats(images, label_column, tell)
-        sources.append(Source(**described, dtype=str(parts[-1].dtype) if images.num_rows else None))
-    _check_parts(inputs, parts if stored is None else parts[1:], is_whole=chosen is None)
-    found = replace(_joined(parts, options, stored), class_names=names, sources=tuple(sources))
-    _tell(found, parts, options, stored=stored, metric=metric, tell=tell)
+                _Reader(images, label_column, options, gathered, step, METRICS[metric]).read(wanted, progress)
+                if not options.is_regression:
+                    tell_floats = tell_of_floats(images, label_column, tell_floats)
+        dtype = str(gathered.parts[-1].common.dtype) if images.num_rows else None
+        gathered.end_file(Source(**described, dtype=dtype))
+    _check_parts(inputs, gathered.parts[0 if stored is None else 1 :], is_whole=chosen is None)
+    found = _joined(gathered, options, stored)
+    _tell(found, gathered, options, stored=stored, metric=metric, tell=tell)
     return replace(
         found,
         step=step,
@@ -187,18 +176,38 @@ def read_training_set(
     )
 
 
-def _joined(parts: Sequence[_Part], options: TrainingOptions, stored: TrainingSet | None) -> TrainingSet:
-    """All parts as one, in types that hold all without loss; new ids are distinct but for those of a named column."""
+def _passed_over(source: InputFile, wanted: NDArray[np.int64] | None, rows: int | None) -> int:
+    """How many rows of a file were read before; a table of labels is told which of these they took.
+
+    Args:
+        source: the file.
+        wanted: rows of it that are taken; None for all.
+        rows: how many of them were read; None for all.
+    """
+    if source.joined_label is None and rows is not None:
+        return rows
+    with source.open_rows() as found:
+        read = np.arange(found.num_rows) if wanted is None else wanted
+        read = read[:rows]
+        if source.joined_label is not None:
+            for _ in found.take(read, [source.joined_label], _BATCH):
+                pass
+    return len(read)
+
+
+def _joined(gathered: Gathered, options: TrainingOptions, stored: TrainingSet | None) -> TrainingSet:
+    """All that was read; new ids are distinct but for those of a named column."""
+    parts = gathered.parts
     first = 0 if stored is None else len(stored.vectors)
-    tables = [table for part in parts for table in part.provenance]
-    blocks = [block for part in parts for block in part.vectors]
-    provenance = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+    vectors, provenance = gathered.finish(are_ids_named=options.id_column is not None, first=first)
     return TrainingSet(
-        vectors=np.concatenate(blocks if stored is None else blocks[1:], dtype=common_type(blocks)),
-        provenance=provenance if options.id_column else distinct_ids(provenance, first),
+        vectors=vectors,
+        provenance=provenance,
         shape=parts[0].shape,
         image_column=parts[0].image_column or parts[-1].image_column,
         label_column=parts[0].label_column or parts[-1].label_column,
+        class_names=gathered.names,
+        sources=tuple(gathered.sources),
         skipped=sum(part.skipped for part in parts),
         grayscale=options.images.grayscale,
         background=options.images.background,
@@ -207,7 +216,7 @@ def _joined(parts: Sequence[_Part], options: TrainingOptions, stored: TrainingSe
 
 def _tell(
     found: TrainingSet,
-    parts: Sequence[_Part],
+    gathered: Gathered,
     options: TrainingOptions,
     *,
     stored: TrainingSet | None,
@@ -224,26 +233,24 @@ def _tell(
             labels = found.provenance["label"]
             tell_of_new_classes(labels[:before], labels[before:], found.class_names, tell)
     tell_of_sources(found.sources[len(known) :], tell)
-    tell_of_vectors({part.name: part.vectors for part in parts}, found.image_column, metric, tell)
+    tell_of_vectors(gathered.by_file(found.vectors), found.image_column, metric, tell)
 
 
-def _as_part(stored: TrainingSet) -> _Part:
-    return _Part(
-        "the index",
-        [stored.vectors],
-        [stored.provenance],
-        stored.skipped,
-        stored.shape,
-        stored.image_column,
-        stored.label_column,
+def _as_part(stored: TrainingSet) -> FilePart:
+    return FilePart(
+        name="the index",
+        shape=stored.shape,
+        image_column=stored.image_column,
+        label_column=stored.label_column,
+        skipped=stored.skipped,
     )
 
 
-def _check_parts(inputs: Sequence[InputFile], new: Sequence[_Part], *, is_whole: bool) -> None:
+def _check_parts(inputs: Sequence[InputFile], new: Sequence[FilePart], *, is_whole: bool) -> None:
     """Refuse files without any image; tell of labels without any, where all rows were read."""
     if is_whole:
         tell_unused_labels(inputs)
-    if not any(len(block) for part in new for block in part.vectors):
+    if not any(part.n for part in new):
         skipped = sum(part.skipped for part in new)
         raise KnnvoteError(
             f"{', '.join(source.shown for source in inputs)}: no labelled image in {len(inputs)} file(s)"
@@ -251,7 +258,7 @@ def _check_parts(inputs: Sequence[InputFile], new: Sequence[_Part], *, is_whole:
         )
 
 
-def _like(first: _Part | None, options: TrainingOptions, stored: TrainingSet | None) -> Callable[[pa.Table], Layout]:
+def _like(first: FilePart | None, options: TrainingOptions, stored: TrainingSet | None) -> Callable[[pa.Table], Layout]:
     """What recognises images of the first part's shape; of columns that could be meant, the stored ones."""
     known = (options, *(() if stored is None else (stored,)))
     others = {column for of in known for column in (of.label_column, of.id_column) if column is not None}
@@ -286,84 +293,74 @@ def _label_column(
     return found
 
 
-def training_set_from_arrays(
-    images: NDArray[Any],
-    labels: NDArray[Any] | Sequence[Any],
-    *,
-    metric: MetricName = "l2",
-    is_regression: bool = False,
-    feature_names: Sequence[str] | None = None,
-) -> TrainingSet:
-    """Take labelled images from arrays.
+@dataclass(frozen=True)
+class _Reader:
+    """Reads a file's rows into what is gathered.
 
-    Args:
-        images: (n, *shape) of any number type.
-        labels: (n,) integers, strings or booleans; floats for regression.
-        metric: rows that have no place in its space are refused.
-        is_regression: labels are numbers to be averaged.
-        feature_names: of each value, where they have any.
-
-    Raises:
-        KnnvoteError: the counts differ, a value is not finite, a label is missing or of a type that cannot be used.
+    Attributes:
+        images: the file.
+        label_column: of it.
+        options: what the user says of it.
+        gathered: with what was read before.
+        step: that makes vectors.
+        metric: in whose space these must have a place.
     """
-    images = np.asarray(images)
-    _check_arrays(images, labels)
-    step = Pixels()
-    flat = step(images, images.shape[1:])
-    bad = {} if np.isfinite(flat).all() else {int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0]): "not finite"}
-    bad |= METRICS[metric].unusable_rows(flat)
-    for row, reason in bad.items():
-        raise KnnvoteError(f"image {row} cannot be stored: {reason}; leave it out")
-    try:
-        given = pa.array(labels)
-        label = label_array(given, is_regression=is_regression)
-    except (pa.ArrowException, OverflowError) as error:
-        raise KnnvoteError(f"labels cannot be used ({error}): give one integer, string or boolean an image") from error
-    if is_float(given.type) and not is_regression:
-        warn(f"labels are {given.type}, and all are whole: they are classes; to average them, give is_regression=True")
-    if label.null_count:
-        raise KnnvoteError(f"{label.null_count} labels are missing: leave those images out")
-    provenance = provenance_table(label, None, "array", np.arange(len(images)))
-    return TrainingSet(
-        vectors=smallest_type(flat),
-        provenance=provenance,
-        shape=images.shape[1:],
-        step=step,
-        is_regression=is_regression,
-        feature_names=None if feature_names is None else tuple(feature_names),
-    )
 
+    images: ImageFile
+    label_column: str
+    options: TrainingOptions
+    gathered: Gathered
+    step: Step
+    metric: Metric
 
-def _check_arrays(images: NDArray[Any], labels: NDArray[Any] | Sequence[Any]) -> None:
-    if images.ndim < 2 or len(images) != len(labels) or not len(images):
-        raise KnnvoteError(
-            f"images of shape {images.shape} and {len(labels)} labels: expected (n, ...) with one label for each of "
-            "n images, n at least 1"
+    def read(self, wanted: NDArray[np.int64] | None, progress: Callable[[int], None]) -> None:
+        """Read the rows that are wanted, None for all, but those that were read before a kill.
+
+        Raises:
+            KnnvoteError: a row or its label does not fit.
+        """
+        images, gathered, start = self.images, self.gathered, self.gathered.rows
+        columns = self._other_columns()
+        if not start:
+            gathered.parts.append(self._part())
+        else:
+            progress(_passed_over(images.source, wanted, start))
+        of_all = images.read(columns, batch_size=_BATCH, start=start)
+        some = None if wanted is None else wanted[start:]
+        for rows in of_all if some is None else images.take(some, columns, batch_size=_BATCH):
+            vectors, table, skipped = self._good(rows)
+            kinds = (
+                part.label_type or table.schema.field("label").type for part in (gathered.parts[0], gathered.parts[-1])
+            )
+            check_same_kind(images.source, self.label_column, *kinds)
+            gathered.add(vectors, table, rows=len(rows.numbers), skipped=skipped)
+            progress(len(rows.numbers))
+
+    def _part(self) -> FilePart:
+        """Of this file, without any row."""
+        return FilePart(
+            name=self.images.source.shown,
+            shape=self.images.layout.shape,
+            image_column=self.images.layout.name,
+            label_column=self.label_column,
+            has_ids=self._id_column is not None,
         )
-    if images.dtype.kind not in "biuf" or not images[0].size:
-        raise KnnvoteError(f"images are {images.dtype} of shape {images.shape}: expected numbers, one or more an image")
 
+    @property
+    def _id_column(self) -> str | None:
+        return self.options.id_column or self.images.rows.id_column
 
-def _read_part(
-    images: ImageFile,
-    label_column: str,
-    options: TrainingOptions,
-    wanted: NDArray[np.int64] | None,
-    *,
-    names: Sequence[str] | None,
-    step: Step,
-    metric: MetricName,
-    progress: Callable[[int], None],
-) -> _Part:
-    vectors, tables, skipped = [], [], 0
-    source = images.source
-    columns = _other_columns(images, label_column, options)
-    of_all = images.read(columns, batch_size=_BATCH)
-    for rows in of_all if wanted is None else images.take(wanted, columns, batch_size=_BATCH):
-        block = rows.vectors(step)
-        bad = METRICS[metric].unusable_rows(block) | rows.bad
-        label = images.column(rows, label_column)
-        bad |= unusable_labels(label, None if options.is_regression else names)
+    def _good(self, rows: DecodedRows) -> tuple[NDArray[Any], pa.Table, int]:
+        """Vectors of the rows that fit, in the type that they need, their provenance, and how many others are told of.
+
+        Raises:
+            KnnvoteError: one does not, and such are not left out, or a label's type cannot be used.
+        """
+        images, options, source = self.images, self.options, self.images.source
+        block = rows.vectors(self.step)
+        bad = self.metric.unusable_rows(block) | rows.bad
+        label = images.column(rows, self.label_column)
+        bad |= unusable_labels(label, None if options.is_regression else self.gathered.names)
         if bad and not options.skip_bad:
             row = min(bad)
             raise KnnvoteError(
@@ -372,29 +369,27 @@ def _read_part(
             )
         good = np.setdiff1d(np.arange(len(block)), list(bad))
         try:
-            vectors.append(smallest_type(block[good] if bad else block))
+            vectors = smallest_type(block[good] if bad else block)
         except KnnvoteError as error:
             raise KnnvoteError(f"{source.shown}: {error.marked}") from error
         try:
             labels = label_array(label.take(good), is_regression=options.is_regression)
         except KnnvoteError as error:
-            told = f"{error.marked}{told_as_text(source, label_column, label.type)}"
-            raise KnnvoteError(f"{source.shown}, column {label_column!r}: {told}") from error
+            told = f"{error.marked}{told_as_text(source, self.label_column, label.type)}"
+            raise KnnvoteError(f"{source.shown}, column {self.label_column!r}: {told}") from error
         ids = None
-        if (id_column := options.id_column or images.rows.id_column) is not None:
-            ids = read_ids(source, images.column(rows, id_column), id_column).take(good)
-        tables.append(provenance_table(labels, ids, source.relative, rows.numbers[good]))
-        skipped += sum(source.labels is None or reason != UNLABELLED for reason in bad.values())  # a table leaves out
-        progress(len(block))
-    return _Part(source.shown, vectors, tables, skipped, images.layout.shape, images.layout.name, label_column)
+        if self._id_column is not None:
+            ids = read_ids(source, images.column(rows, self._id_column), self._id_column).take(good)
+        table = provenance_table(labels, ids, source.relative, rows.numbers[good])
+        skipped = sum(source.labels is None or reason != UNLABELLED for reason in bad.values())  # a table leaves out
+        return vectors, table, skipped
 
-
-def _other_columns(images: ImageFile, label_column: str, options: TrainingOptions) -> list[str]:
-    """The columns that are read beside the images."""
-    id_column = options.id_column or images.rows.id_column
-    names = images.rows.schema.names
-    if id_column not in {None, *names}:
-        raise ImageFileError(
-            f"{images.source}: no column {id_column!r} for {param('id_column')}; there are {', '.join(names)}"
-        )
-    return [label_column] if id_column is None else [label_column, id_column]
+    def _other_columns(self) -> list[str]:
+        """The columns that are read beside the images."""
+        names = self.images.rows.schema.names
+        if self._id_column not in {None, *names}:
+            raise ImageFileError(
+                f"{self.images.source}: no column {self._id_column!r} for {param('id_column')}; "
+                f"there are {', '.join(names)}"
+            )
+        return [self.label_column] if self._id_column is None else [self.label_column, self._id_column]

@@ -1,5 +1,6 @@
 """Labels that are not in the file of the rows: in a table of their own, by ids or paths, or in the name of a folder."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -45,6 +46,14 @@ class LabelTable:
     by_name: dict[str, int]
     rows_column: str | None = None
     taken: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what it says of rows."""
+        digest = hashlib.sha256(repr((self.shown, self.label_column, self.rows_column)).encode())
+        batch = pa.RecordBatch.from_arrays([self.keys, self.labels], ["keys", "labels"])
+        digest.update(batch.serialize())
+        return digest.hexdigest()
 
     @classmethod
     def read(cls, rows: RowFile, label_column: str | None, id_column: str | None) -> "LabelTable":

@@ -6,14 +6,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.indexer.building.work import slices_of
+from knnvote.indexer.metric import Metric
+
 from .inverted_file import InvertedFile
-from .projection import Coded
 from .steps import nearest
-from .table import TILE, Table, as_records, in_tiles
+from .table import TILE, Table, pack, records
 
 _BLOCK = 65_536  # stored vectors at a time
 
-Records = NDArray[np.void]  # of `record_type`
+Records = tuple[NDArray[np.void], NDArray[np.int64]]  # of `record_type`, and the row of each
 
 
 class Changed(NamedTuple):
@@ -30,18 +32,21 @@ class Changed(NamedTuple):
     ends: NDArray[np.int64]
 
 
-def with_added(by_codes: InvertedFile, coded: Coded) -> Changed:
+def with_added(by_codes: InvertedFile, x: NDArray[np.generic], metric: Metric) -> Changed:
     """An inverted file with more vectors, each at the end of the list of its nearest centroid.
 
     Args:
         by_codes: of n vectors.
-        coded: codes of m others by its projection, that get the rows from n.
+        x: (m, d) the others, which get the rows from n.
+        metric: their space.
     """
-    n, ends = by_codes.table.n, by_codes.ends
-    list_of = nearest(by_codes.centroids, coded.codes, 1)[:, 0]
+    n, ends, parts = by_codes.table.n, by_codes.ends, []
+    for block in slices_of(x):
+        coded = by_codes.projection.encode(metric.projectable(block))
+        parts.append((records(coded), nearest(by_codes.centroids, coded.codes, 1)[:, 0]))
+    stored, list_of = map(np.concatenate, zip(*parts, strict=True))
     order = np.argsort(list_of, kind="stable")
-    added = as_records(coded.take(order), n + order)
-    blocks = _merged(by_codes.table, added, ends[list_of[order]])
+    blocks = _merged(by_codes.table, (stored[order], n + order), ends[list_of[order]])
     more = np.cumsum(np.bincount(list_of, minlength=len(ends)))
     return Changed(n + len(order), _tiled(blocks), ends + more)
 
@@ -64,26 +69,33 @@ def _merged(table: Table, added: Records, places: NDArray[np.int64]) -> Iterator
         stop = min(table.n, start + _BLOCK)
         first, last = np.searchsorted(places, [start, stop])
         within = np.s_[first : len(places) if stop == table.n else last]
-        yield np.insert(table.records(start, stop), places[within] - start, added[within])
+        stored, rows = table.part(start, stop)
+        at = places[within] - start
+        yield np.insert(stored, at, added[0][within]), np.insert(rows, at, added[1][within])
 
 
 def _filtered(table: Table, kept: NDArray[np.bool_]) -> Iterator[Records]:
     """What a table holds of those of its vectors that stay, by their new rows."""
-    rows = np.cumsum(kept, dtype=np.int32) - 1
+    new_rows = np.cumsum(kept, dtype=np.int32) - 1
     for start in range(0, table.n, _BLOCK):
-        records = table.records(start, min(table.n, start + _BLOCK))
-        records = records[kept[records["row"]]]
-        records["row"] = rows[records["row"]]
-        yield records
+        stored, rows = table.part(start, min(table.n, start + _BLOCK))
+        stays = kept[rows]
+        yield stored[stays], new_rows[rows[stays]].astype(np.int64)
 
 
 def _tiled(blocks: Iterable[Records]) -> Iterator[NDArray[np.void]]:
     """Blocks of records as tiles, of which the last alone may not be full."""
-    left: Records | None = None
+    left: list[Records] = []
     for block in blocks:
-        records = block if left is None else np.concatenate([left, block])
-        whole = len(records) // TILE * TILE
-        yield in_tiles(records[:whole])
-        left = records[whole:]
-    if left is not None and len(left):
-        yield in_tiles(left)
+        stored, rows = _joined([*left, block])
+        whole = len(rows) // TILE * TILE
+        yield pack(stored[:whole], rows[:whole]).tiles
+        left = [(stored[whole:], rows[whole:])]
+    stored, rows = _joined(left)
+    if len(rows):
+        yield pack(stored, rows).tiles
+
+
+def _joined(blocks: Iterable[Records]) -> Records:
+    stored, rows = zip(*blocks, strict=True)
+    return np.concatenate(stored), np.concatenate(rows)

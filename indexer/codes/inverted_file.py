@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from knnvote.data.progress import stage
 from knnvote.data.reading import rows_within_budget
+from knnvote.indexer.building.work import Work, npy_header, slices_of
 from knnvote.indexer.metric import Euclidean, Metric
 
 from .components import choose_components
-from .projection import Coded, Projection, fit_projection, join, plain_projection
+from .projection import Coded, Projection, fit_projection, plain_projection
 from .steps import nearest
-from .table import MOST_COMPONENTS, TILE, Table, pack, tile_type
+from .table import MOST_COMPONENTS, TILE, Table, pack, record_type, records, tile_type
 
+TABLE = "codes.npy"  # the work's name of the table, whose file is that of an index
 _AXES_FROM = 16_384  # rows at most: the covariance of more does not change the axes noticeably
 _CENTROID_FROM, _CENTROID_LEAST = 24, 4  # rows for each centroid: more do not change it noticeably
 _LEFT = 40_000  # rows that are left out of these, if there are more
@@ -118,7 +120,13 @@ def fit_codes(x: NDArray[np.generic], rows: NDArray[np.int64], metric: Metric, s
 
 
 def build_inverted_file(
-    x: NDArray[np.generic], projection: Projection, rows: NDArray[np.int64], metric: Metric, seed: int
+    x: NDArray[np.generic],
+    projection: Projection,
+    rows: NDArray[np.int64],
+    metric: Metric,
+    seed: int,
+    *,
+    work: Work | None = None,
 ) -> InvertedFile:
     """Code stored vectors x (n, d), and put them into lists around centroids.
 
@@ -128,24 +136,82 @@ def build_inverted_file(
         rows: those of them that centroids are fitted to, in random order; some are enough.
         metric: their space.
         seed: of what is drawn at random.
+        work: where it is kept slice by slice, with what a killed build of the same made; None for memory alone.
     """
-    coded = code(x, projection, metric)
+    work = work or Work()
+
+    def fit() -> dict[str, NDArray[Any]]:
+        train = np.sort(rows[: _CENTROID_FROM * _list_count(len(x))])
+        return {"tiles": _centroids(_codes(x, train, projection, metric), _list_count(len(x)), seed).tiles}
+
     with stage("building lists"):
-        centroids = _centroids(coded.codes, rows[: _CENTROID_FROM * _list_count(len(x))], seed)
-        list_of = nearest(centroids, coded.codes, 1)[:, 0]
-    order = np.argsort(list_of, kind="stable")
-    ends = np.cumsum(np.bincount(list_of, minlength=centroids.n)).astype(np.int64)
-    return InvertedFile(projection, pack(coded.take(order), order), centroids, ends)
+        tiles = work.once("lists", fit)["tiles"]
+    centroids = Table(tiles, _list_count(len(x)))
+    stored, list_of = _assign(x, projection, centroids, metric, work)
+    counts = sum(np.bincount(lists, minlength=centroids.n) for lists in slices_of(list_of))
+    ends = np.cumsum(counts).astype(np.int64)
+    return InvertedFile(projection, _in_lists(stored, list_of, ends, work), centroids, ends)
 
 
-def code(x: NDArray[np.generic], projection: Projection, metric: Metric) -> Coded:
-    """The codes of stored vectors x (n, d)."""
-    parts = []
+def _codes(
+    x: NDArray[np.generic], rows: NDArray[np.int64], projection: Projection, metric: Metric
+) -> NDArray[np.float32]:
+    """(m, p) the codes of some rows of stored vectors x (n, d)."""
+    step = _step(x)
+    found = np.empty((len(rows), projection.p), dtype=np.float32)
+    for start in range(0, len(rows), step):
+        block = x[rows[start : start + step]]
+        found[start : start + step] = projection.encode(metric.projectable(block)).codes
+    return found
+
+
+def _assign(
+    x: NDArray[np.generic], projection: Projection, centroids: Table, metric: Metric, work: Work
+) -> tuple[NDArray[np.void], NDArray[np.int32]]:
+    """Records (n,) of stored vectors x (n, d), and the list (n,) of each."""
+    stored = work.growing("records", record_type(projection.p))
+    list_of = work.growing("list-of", np.dtype(np.int32))
     with stage("coding", len(x), "images") as advance:
-        for block in _blocks(x):
-            parts.append(projection.encode(metric.projectable(block)))
-            advance(len(block))
-    return join(parts)
+        advance(len(list_of))
+        for rows in slices_of(x, len(list_of)):
+            for block in _blocks(rows):
+                coded = projection.encode(metric.projectable(block))
+                stored.append(records(coded))
+                list_of.append(nearest(centroids, coded.codes, 1)[:, 0].astype(np.int32))
+                advance(len(block))
+            work.keep_more()
+    return stored.array(), list_of.array()
+
+
+def _in_lists(stored: NDArray[np.void], list_of: NDArray[np.int32], ends: NDArray[np.int64], work: Work) -> Table:
+    """Records (n,) list after list, and in each in the order of their rows.
+
+    A slice of the table is of the lists that it reaches into, whose rows are looked for among all.
+    """
+    n, p = len(stored), stored.dtype["codes"].shape[0]
+    tiles = work.growing(TABLE, tile_type(p), header=npy_header(tile_type(p), -(-n // TILE)))
+    step = max(TILE, next(slices_of(stored), stored).shape[0] // TILE * TILE)
+    for start in range(len(tiles) * TILE, n, step):
+        end = min(n, start + step)
+        first, last = np.searchsorted(ends, [start, end - 1], side="right")
+        rows, lists = _rows_of(list_of, first, last)
+        rows = rows[np.argsort(lists, kind="stable")]
+        before = start - (ends[first - 1] if first else 0)
+        rows = rows[before : before + end - start]
+        tiles.append(pack(stored[rows], rows).tiles)
+        work.keep_more()
+    return Table(tiles.array(), n)
+
+
+def _rows_of(list_of: NDArray[np.int32], first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """The rows, ascending, that are in lists from the first to the last, and the list of each."""
+    found, start = [], 0
+    for lists in slices_of(list_of):
+        rows = np.flatnonzero((lists >= first) & (lists <= last))
+        found.append((rows + start, lists[rows]))
+        start += len(lists)
+    rows, lists = map(np.concatenate, zip(*found, strict=True))
+    return rows, lists
 
 
 def training_rows(n: int, seed: int) -> NDArray[np.int64]:
@@ -172,20 +238,20 @@ def _list_count(n: int) -> int:
 
 def _blocks(x: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
     """Stored vectors x (n, d), as many at a time as may be floats at once."""
-    step = rows_within_budget(x.shape[1], _BLOCK)
+    step = _step(x)
     return (x[start : start + step] for start in range(0, len(x), step))
 
 
-def _centroids(codes: NDArray[np.int8], train: NDArray[np.int64], seed: int) -> Table:
-    """Middles of lists, by k-means of codes (n, p)."""
-    n, p = codes.shape
-    clustering: Any = faiss.Kmeans(
-        p, _list_count(n), niter=10, seed=seed, min_points_per_centroid=1, max_points_per_centroid=n
-    )
-    clustering.train(codes[np.sort(train)].astype(np.float32))
+def _step(x: NDArray[np.generic]) -> int:
+    return rows_within_budget(x.shape[1], _BLOCK)
+
+
+def _centroids(codes: NDArray[np.float32], nlist: int, seed: int) -> Table:
+    """Middles of lists, by k-means of codes (m, p)."""
+    m, p = codes.shape
+    clustering: Any = faiss.Kmeans(p, nlist, niter=10, seed=seed, min_points_per_centroid=1, max_points_per_centroid=m)
+    clustering.train(codes)
     rounded = np.rint(clustering.centroids)
     nothing = np.zeros(len(rounded))
-    return pack(
-        Coded(rounded.astype(np.int8), np.square(rounded.astype(np.float64)).sum(axis=1), nothing, nothing),
-        np.arange(len(rounded)),
-    )
+    coded = Coded(rounded.astype(np.int8), np.square(rounded.astype(np.float64)).sum(axis=1), nothing, nothing)
+    return pack(records(coded), np.arange(len(rounded)))

@@ -36,19 +36,10 @@ MOST_ROUNDING = 2.0**60  # by which a vector is never ruled out; float32 holds i
 DELTA = 2.0**-18  # see kernel.cpp
 
 
-_FIELDS = (("norm", "<i4"), ("rest", "<f4"), ("rounding", "<f4"), ("row", "<i4"))
-_EMPTY = {"codes": 128, "norm": MOST_NORM, "rest": 0, "rounding": 0, "row": -1}  # where the last tile is not full
-
-
 def tile_type(p: int) -> np.dtype[np.void]:
     """One tile of vectors of p components, as the kernel reads it."""
-    in_tile = ((name, form, (TILE,)) for name, form in _FIELDS)
-    return np.dtype([("codes", "u1", (p // _WORD, TILE, _WORD)), *in_tile])
-
-
-def record_type(p: int) -> np.dtype[np.void]:
-    """What a tile holds of one vector of p components."""
-    return np.dtype([("codes", "u1", (p,)), *_FIELDS])
+    fields = [("norm", "<i4"), ("rest", "<f4"), ("rounding", "<f4"), ("row", "<i4")]
+    return np.dtype([("codes", "u1", (p // _WORD, TILE, _WORD)), *((name, form, (TILE,)) for name, form in fields)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,44 +71,44 @@ class Table:
         values: NDArray[np.generic] = self.tiles[name].reshape(-1)[: self.n]
         return values
 
-    def records(self, start: int, stop: int) -> NDArray[np.void]:
-        """(stop - start,) of `record_type`: what it holds of the vectors at these places."""
+    def part(self, start: int, stop: int) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+        """(stop - start,) of `record_type` and their rows: what it holds of the vectors at these places."""
         first = start // TILE
-        tiles = self.tiles[first : -(-stop // TILE)]
+        tiles, within = self.tiles[first : -(-stop // TILE)], np.s_[start - first * TILE : stop - first * TILE]
         found = np.empty(len(tiles) * TILE, dtype=record_type(self.p))
-        found["codes"] = tiles["codes"].transpose(0, 2, 1, 3).reshape(-1, self.p)
-        for name, _ in _FIELDS:
+        found["codes"] = tiles["codes"].transpose(0, 2, 1, 3).reshape(-1, self.p).astype(np.int16) - 128
+        for name in ("norm", "rest", "rounding"):
             found[name] = tiles[name].reshape(-1)
-        return found[start - first * TILE : stop - first * TILE]
+        return found[within], tiles["row"].reshape(-1)[within].astype(np.int64)
 
 
-def pack(coded: Coded, rows: NDArray[np.int64]) -> Table:
-    """A table of vectors in this order, each with its row."""
-    return Table(in_tiles(as_records(coded, rows)), len(rows))
+def record_type(p: int) -> np.dtype[np.void]:
+    """What a table holds of a vector of p components, but for its row."""
+    return np.dtype([("codes", "i1", (p,)), ("norm", "<i4"), ("rest", "<f4"), ("rounding", "<f4")])
 
 
-def as_records(coded: Coded, rows: NDArray[np.int64]) -> NDArray[np.void]:
-    """(n,) of `record_type`: what a table holds of vectors, each with its row."""
-    records = np.empty(len(rows), dtype=record_type(coded.codes.shape[1]))
-    records["codes"] = coded.codes.astype(np.int16) + 128
-    records["norm"] = np.floor(coded.norm).clip(max=MOST_NORM)
-    records["rest"] = coded.rest
+def records(coded: Coded) -> NDArray[np.void]:
+    """Codes (n,) of vectors with their bounds, rounded to the safe side, as a table holds them."""
+    found = np.empty(len(coded.codes), record_type(coded.codes.shape[1]))
     rounding = (coded.rounding * (1 + DELTA)).clip(max=MOST_ROUNDING)
-    records["rounding"] = np.nextafter(rounding.astype(np.float32), np.float32(np.inf))
-    records["row"] = rows
-    return records
+    found["codes"], found["rest"] = coded.codes, coded.rest
+    found["norm"] = np.floor(coded.norm).clip(max=MOST_NORM)
+    found["rounding"] = np.nextafter(rounding.astype(np.float32), np.float32(np.inf))
+    return found
 
 
-def in_tiles(records: NDArray[np.void]) -> NDArray[np.void]:
-    """(ceil(n / 16),) of `tile_type`: records (n,) in this order."""
-    n, p = len(records), records.dtype["codes"].shape[0]
+def pack(stored: NDArray[np.void], rows: NDArray[np.int64]) -> Table:
+    """A table of vectors by their records (n,) in this order, each with its row."""
+    n, p = len(stored), stored.dtype["codes"].shape[0]
     tiles = np.zeros(-(-n // TILE), dtype=tile_type(p))
-    for name, empty in _EMPTY.items():
-        values = records[name]
-        if len(tiles) * TILE > n:
-            values = np.concatenate([values, np.full((len(tiles) * TILE - n, *values.shape[1:]), empty, values.dtype)])
-        if name == "codes":
-            tiles[name] = values.reshape(len(tiles), TILE, p // _WORD, _WORD).transpose(0, 2, 1, 3)
-        else:
-            tiles[name] = values.reshape(-1, TILE)
-    return tiles
+    codes = np.full((len(tiles) * TILE, p), 128, dtype=np.uint8)
+    codes[:n] = stored["codes"].astype(np.int16) + 128
+    tiles["codes"] = codes.reshape(len(tiles), TILE, p // _WORD, _WORD).transpose(0, 2, 1, 3)
+    for name, values, empty in (
+        *((name, stored[name], empty) for name, empty in (("norm", MOST_NORM), ("rest", 0), ("rounding", 0))),
+        ("row", rows, -1),
+    ):
+        whole = np.full(len(tiles) * TILE, empty, dtype=tiles.dtype[name].base)
+        whole[:n] = values
+        tiles[name] = whole.reshape(-1, TILE)
+    return Table(tiles, n)

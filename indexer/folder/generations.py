@@ -9,6 +9,7 @@ from pathlib import Path
 
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import Location, locate
+from knnvote.indexer.building.work import WORK
 from knnvote.indexer.fields import CODES, FITTED, is_number, is_raw
 from knnvote.indexer.index import Timing
 from knnvote.indexer.manifest import is_index_folder, read_manifest
@@ -50,7 +51,7 @@ def read_timing(path: Path | Location, generation: int) -> Timing:
 
 def is_leftover(name: str) -> bool:
     """Whether a file of this name is one that a writer of index folders made, finished or not."""
-    return bool(_NAME.fullmatch(name) or _UNFINISHED_NAME.fullmatch(name) or name == LOCK)
+    return bool(_NAME.fullmatch(name) or _UNFINISHED_NAME.fullmatch(name) or name in {LOCK, WORK})
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -73,7 +74,7 @@ def can_grow(path: Path) -> bool:
 
 
 def remove_others(folder: Path, kept: set[str]) -> None:
-    """Remove files of other generations: replaced ones, and what interrupted writers left."""
+    """Remove files of other generations: replaced ones, and what interrupted writers left but for their work."""
     for file in folder.iterdir():
-        if is_leftover(file.name) and file.name not in {*kept, LOCK}:
+        if is_leftover(file.name) and file.name not in {*kept, LOCK, WORK}:
             file.unlink(missing_ok=True)

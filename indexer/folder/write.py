@@ -5,6 +5,7 @@ is the one step that commits; what an interrupted writer left is removed by the 
 """
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import atomic_write, make_folder, sync
 from knnvote.data.locations import describe_os_error, hash_stream
 from knnvote.data.progress import stage
+from knnvote.indexer.building.work import WORK, Work
 from knnvote.indexer.faiss_index import holds, write_faiss
 from knnvote.indexer.fields import wrong_fields
 from knnvote.indexer.index import PROVENANCE, Index, Timing
@@ -31,21 +33,23 @@ from .generations import next_generation, remove_leftovers, remove_others, timin
 from .known import describe_files, remember
 
 _BLOCK = 16_384  # vectors written at a time
+_ROW_GROUP = 1 << 20  # rows of the labels' file
 
 
-def write_folder(folder: Path, index: Index, timing: Timing) -> None:
+def write_folder(folder: Path, index: Index, timing: Timing, work: Work | None = None) -> None:
     """Write an index as a new generation of the folder, and commit it.
 
     Args:
         folder: made if need be; its lock the caller holds.
-        index: in memory.
+        index: in memory, or in files of its work.
         timing: of its build. Seconds are kept apart, because the same input gives the same bytes of all the rest.
+        work: of its build, whose files become the index's where they are what that needs.
 
     Raises:
         KnnvoteError: it cannot be written; what the folder held before is untouched.
     """
     with new_generation(folder) as generation, stage("writing"):
-        _write_generation(folder, generation, index, timing)
+        _write_generation(folder, generation, index, timing, work or Work())
 
 
 @contextmanager
@@ -67,7 +71,7 @@ def new_generation(folder: Path) -> Iterator[int]:
         raise KnnvoteError(f"cannot write {folder}: {describe_os_error(error)}") from error
 
 
-def _write_generation(folder: Path, generation: int, index: Index, timing: Timing) -> None:
+def _write_generation(folder: Path, generation: int, index: Index, timing: Timing, work: Work) -> None:
     files: dict[str, Path] = {}
     if index.inverted_file is None and index.faiss_index is not None:
         files["index"] = folder / f"index-{generation}.faiss"
@@ -78,10 +82,12 @@ def _write_generation(folder: Path, generation: int, index: Index, timing: Timin
         _write_array(files["vectors"], index.vectors)
     if index.inverted_file is not None:
         files["vectors"] = folder / f"vectors-{generation}.raw"
-        _write_raw(files["vectors"], index.vectors)
+        if not work.give(index.vectors, files["vectors"]):
+            _write_raw(files["vectors"], index.vectors)
         for role, array in index.inverted_file.to_arrays().items():
             files[role] = folder / f"{role}-{generation}.npy"
-            _write_array(files[role], array)
+            if not work.give(array, files[role]):
+                _write_array(files[role], array)
     files["labels"] = write_labels(folder, generation, index.provenance(*PROVENANCE))
     stored = {role: describe_file(path) for role, path in files.items()}
     commit(folder, replace(index.manifest, generation=generation, files=stored), timing)
@@ -91,7 +97,7 @@ def write_labels(folder: Path, generation: int, rows: pa.Table) -> Path:
     """Write the label, id, file and row of each vector; the file."""
     path = folder / f"labels-{generation}.parquet"
     with atomic_write(path) as stream:
-        pq.write_table(rows, stream, compression="zstd")
+        _write_rows(rows, stream)
     return path
 
 
@@ -109,6 +115,7 @@ def commit(folder: Path, manifest: Manifest, timing: Timing) -> None:
         raise KnnvoteError(f"cannot write {folder}: its manifest would have unusable {', '.join(wrong)}")
     write_sealed(folder / MANIFEST, record)
     remove_others(folder, {*(file.name for file in manifest.files.values()), timing_file.name})
+    shutil.rmtree(folder / WORK, ignore_errors=True)  # of this build, or of an unfinished one before it
 
 
 def bytes_to_write(index: Index) -> int:
@@ -119,8 +126,15 @@ def bytes_to_write(index: Index) -> int:
         size = 0 if index.faiss_index is None else int(faiss.serialize_index(index.faiss_index).nbytes)
         size += 0 if holds(index.faiss_index, index.vectors) else index.vectors.nbytes
     labels = pa.BufferOutputStream()
-    pq.write_table(index.provenance(*PROVENANCE), labels, compression="zstd")
+    _write_rows(index.provenance(*PROVENANCE), labels)
     return size + int(labels.tell())
+
+
+def _write_rows(rows: pa.Table, sink: Any) -> None:
+    """A table in row groups, each in memory by itself."""
+    with pq.ParquetWriter(sink, rows.schema, compression="zstd") as writer:
+        for start in range(0, len(rows), _ROW_GROUP):
+            writer.write_table(rows.slice(start, _ROW_GROUP).combine_chunks(), row_group_size=_ROW_GROUP)
 
 
 def _write_array(path: Path, array: NDArray[Any]) -> None:

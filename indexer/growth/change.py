@@ -13,13 +13,12 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.data.progress import stage
-from knnvote.indexer.build import Tune, data_sha256, library_versions, of_examples, timing_since, unmeasured
+from knnvote.indexer.build import Tune, timing_since
 from knnvote.indexer.codes.change import Changed, with_added, without
-from knnvote.indexer.codes.inverted_file import code
+from knnvote.indexer.folder.facts import data_sha256, library_versions, of_examples, unmeasured
 from knnvote.indexer.folder.known import describe_files, remember
 from knnvote.indexer.folder.open import load_index, map_vectors
 from knnvote.indexer.folder.write import commit, describe_file, new_generation, write_labels
@@ -34,7 +33,7 @@ from .files import append_vectors, grows_in_place, stored_blocks, write_codes, w
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class Manner:
     """How an index is changed.
 
     Attributes:
@@ -53,15 +52,15 @@ class _Next:
     """What an index is to be.
 
     Attributes:
-        manifest: but for its files, and the hash of what it stores.
-        rows: columns label, id, file and row of each vector.
+        manifest: but for its files, and what follows from what it stores.
+        examples: what it stores, but for all or some of the vectors.
         changed: its inverted file.
         fitted: rows that axes and centroids were fitted to; None where nobody asks.
         write_vectors: writes its vectors for a generation; what the manifest says of their file.
     """
 
     manifest: Manifest
-    rows: pa.Table
+    examples: TrainingSet
     changed: Changed
     fitted: NDArray[np.int64] | None
     write_vectors: Callable[[int], StoredFile]
@@ -72,19 +71,19 @@ def grown(index: Index, *, added: int = 0, removed: int = 0) -> Growth:
     return (index.manifest.growth or Growth.of(index.n)).after(added=added, removed=removed)
 
 
-def append(index: Index, examples: TrainingSet, digest: Any, work: Work) -> None:
+def append(index: Index, examples: TrainingSet, digest: Any, manner: Manner) -> None:
     """Commit an index with more images, in its place.
 
     Args:
         index: opened, with codes; its lock the caller holds, and every byte was checked.
         examples: what it is to store, but of vectors (m, d) those alone that it does not.
         digest: hashlib's of the file of its vectors; None where they have none of their own.
-        work: how.
+        manner: how.
 
     Raises:
         KnnvoteError: it cannot be written; the index is not changed.
     """
-    read, added, by_codes = time.perf_counter(), examples.vectors, index.ivf
+    read, added = time.perf_counter(), examples.vectors
     (low, high), (least, greatest) = index.manifest.range, (added.min().item(), added.max().item())
 
     def write(generation: int) -> StoredFile:
@@ -92,33 +91,31 @@ def append(index: Index, examples: TrainingSet, digest: Any, work: Work) -> None
             return append_vectors(index, added, digest)
         return write_vectors(index, generation, chain(stored_blocks(index), [added]), added.dtype)
 
-    with limit_threads(work.threads):
-        coded = code(added, by_codes.projection, METRICS[index.metric])
+    with limit_threads(manner.threads):
         following = _Next(
             manifest=replace(
                 index.manifest,
-                **of_examples(examples),
                 dtype=str(added.dtype),
                 range=(min(low, least), max(high, greatest)),
                 versions=library_versions(),
                 growth=grown(index, added=len(added)),
             ),
-            rows=examples.provenance,
-            changed=with_added(by_codes, coded),
+            examples=examples,
+            changed=with_added(index.ivf, added, METRICS[index.metric]),
             fitted=index.fitted_rows if index.kind == "adaptive" else None,
             write_vectors=write,
         )
-        _commit(index, following, work, read)
+        _commit(index, following, manner, read)
 
 
-def leave_out(index: Index, kept: NDArray[np.bool_], examples: TrainingSet, work: Work) -> None:
+def leave_out(index: Index, kept: NDArray[np.bool_], examples: TrainingSet, manner: Manner) -> None:
     """Commit an index without some of its images, in its place; those that stay are numbered anew.
 
     Args:
         index: opened, with codes; its lock the caller holds, and every byte was checked.
         kept: (n,) whether an image stays.
         examples: what it is to store, but for its vectors: (0, d) of the type that they need.
-        work: how.
+        manner: how.
 
     Raises:
         KnnvoteError: it cannot be written; the index is not changed.
@@ -132,36 +129,37 @@ def leave_out(index: Index, kept: NDArray[np.bool_], examples: TrainingSet, work
     following = _Next(
         manifest=replace(
             index.manifest,
-            **of_examples(examples),
             dtype=str(dtype),
             range=(min(low for low, _ in ends), max(high for _, high in ends)),
             growth=grown(index, removed=int((~kept).sum())),
         ),
-        rows=examples.provenance,
+        examples=examples,
         changed=without(index.ivf, kept),
         fitted=fitted,
         write_vectors=lambda generation: write_vectors(index, generation, stored_blocks(index, kept), dtype),
     )
-    with limit_threads(work.threads):
-        _commit(index, following, work, read)
+    with limit_threads(manner.threads):
+        _commit(index, following, manner, read)
 
 
-def _commit(index: Index, following: _Next, work: Work, read: float) -> None:
+def _commit(index: Index, following: _Next, manner: Manner, read: float) -> None:
     """Write what an index is to be as a new generation of its folder, measure it where that is due, and commit it."""
-    folder = index.path
+    folder, rows = index.path, following.examples.provenance
+    labels = rows["label"].combine_chunks()
     with _known_to_stay(index), new_generation(folder) as generation:
         with stage("writing"):
             codes = write_codes(index, generation, following.changed, following.fitted)
-            labels = describe_file(write_labels(folder, generation, following.rows))
+            described = describe_file(write_labels(folder, generation, rows))
             vectors = following.write_vectors(generation)
             remember(folder, describe_files(folder, index.manifest))  # who opens it meanwhile need not try it
-            files = {"vectors": vectors, **codes, "labels": labels}
-            manifest = replace(following.manifest, generation=generation, files=files)
-            stored = data_sha256(map_vectors(folder / vectors.name, manifest), following.rows)
+            files = {"vectors": vectors, **codes, "labels": described}
+            facts = of_examples(following.examples, labels)
+            manifest = replace(following.manifest, **facts, generation=generation, files=files)
+            stored = data_sha256(map_vectors(folder / vectors.name, manifest), labels)
         manifest, untuned = replace(manifest, data_sha256=stored), time.perf_counter()
-        if work.tune is not None:
-            manifest = work.tune(load_index(folder, unmeasured(manifest))).manifest
-        commit(folder, manifest, timing_since(work.start, read, untuned))
+        if manner.tune is not None:
+            manifest = manner.tune(load_index(folder, unmeasured(manifest))).manifest
+        commit(folder, manifest, timing_since(manner.start, read, untuned))
 
 
 @contextmanager

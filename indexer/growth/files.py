@@ -1,7 +1,6 @@
 """Files of a generation with vectors more or fewer, written in slices from those of the one before."""
 
 import hashlib
-import io
 import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.files import atomic_write
 from knnvote.data.reading import rows_within_budget
+from knnvote.indexer.building.work import npy_header
 from knnvote.indexer.codes.change import Changed
 from knnvote.indexer.codes.table import TILE, tile_type
 from knnvote.indexer.fields import CODES, FITTED, is_raw
@@ -94,10 +94,8 @@ def write_codes(
 def _write_npy(path: Path, blocks: Iterable[NDArray[Any]], length: int) -> StoredFile:
     """As `numpy.save` writes one array (length,), which comes in blocks."""
     blocks = iter(blocks)
-    first, header = next(blocks), io.BytesIO()
-    described = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": (length,)}
-    np.lib.format.write_array_header_1_0(header, described)
-    return _write(path, chain([np.frombuffer(header.getvalue(), np.uint8), first], blocks))
+    first = next(blocks)
+    return _write(path, chain([np.frombuffer(npy_header(first.dtype, length), np.uint8), first], blocks))
 
 
 def _write(path: Path, blocks: Iterable[NDArray[Any]]) -> StoredFile:

@@ -160,5 +160,7 @@ def test_scales_of_float16_are_told_without_overflow():
     large = np.array([[65504, -65504], [60000, 1]] * 20, np.float16)
     assert far_beyond(large, -65504.0, 65504.0).sum() == 0
     assert far_beyond(large, -1.0, 1.0).all()
-    assert "those of a from -65504 to 65504" in scales_told({"a": [large], "b": [large[:30] / 1000]})
-    assert scales_told({"a": [SIGNED[:5]], "b": [SIGNED[:5].clip(0).astype(np.uint8)]}) is None
+    of = {"a": large, "b": large[:30] / 1000}
+    assert "those of a from -65504 to 65504" in scales_told({name: (x, x.dtype) for name, x in of.items()})
+    of = {"a": SIGNED[:5], "b": SIGNED[:5].clip(0).astype(np.uint8)}
+    assert scales_told({name: (x, x.dtype) for name, x in of.items()}) is None

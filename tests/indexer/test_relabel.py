@@ -360,7 +360,7 @@ def test_an_index_that_cannot_be_written_is_as_it_was(small, monkeypatch, where)
     module = knnvote.indexer.folder.write
     owner, name = {
         "seal": (module, "write_sealed"),
-        "table": (module.pq, "write_table"),
+        "table": (module.pq, "ParquetWriter"),
         "manifest": (module, "next_generation"),
     }[where]
     with monkeypatch.context() as patched:

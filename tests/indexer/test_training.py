@@ -17,7 +17,8 @@ from knnvote.data.errors import ImageFileError, KnnvoteError, spelled
 from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.tables import image_table
-from knnvote.indexer.training import TrainingOptions, read_training_set, training_set_from_arrays
+from knnvote.indexer.building.arrays import training_set_from_arrays
+from knnvote.indexer.training import TrainingOptions, read_training_set
 
 N = 12
 IMAGES = np.random.default_rng(3).integers(0, 256, (N, 4, 4), np.uint8)
@@ -196,7 +197,8 @@ def test_whole_numbers_held_as_floats_are_classes_and_that_is_told(tmp_path):
     found = read_training_set(find_inputs([str(tmp_path)]), TrainingOptions(), tell=notes.append)
     assert found.provenance["label"].to_pylist() == 2 * LABELS.tolist()
     assert found.provenance["label"].type == pa.int64()
-    (note,) = notes
+    note, copies = notes
+    assert "1 of 2 files hold the same bytes as another" in copies
     assert spelled(note, str).endswith(
         "a.parquet: labels in column 'label' are double, and all are whole: they are classes; "
         "to average them, give is_regression=True"

@@ -12,7 +12,7 @@ import resource
 import numpy as np
 from knnvote.indexer.codes import steps
 from knnvote.indexer.codes.projection import Coded
-from knnvote.indexer.codes.table import pack
+from knnvote.indexer.codes.table import pack, records
 from knnvote.indexer.metric import METRICS
 
 n, p, nq = 64, 512, 50_000
@@ -20,7 +20,7 @@ rng = np.random.default_rng(0)
 x = rng.integers(0, 9, (n, p), dtype=np.uint8)
 def coded(codes):
     return Coded(codes, (codes.astype(np.float64) ** 2).sum(axis=1), *np.zeros((2, len(codes))))
-table = pack(coded(x.astype(np.int8)), np.arange(n))
+table = pack(records(coded(x.astype(np.int8))), np.arange(n))
 queries, first = coded(np.zeros((nq, p), np.int8)), np.zeros((nq, 1), np.int64)
 xq = np.zeros((nq, p), np.uint8)
 steps.scan(table, queries, first, xq, x, k=1, metric=METRICS["l2"], unit=1.0)  # with enough

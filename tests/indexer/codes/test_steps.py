@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from knnvote.indexer.codes import library, plain, steps
 from knnvote.indexer.codes.projection import Coded, Projection, fit_projection
-from knnvote.indexer.codes.table import pack
+from knnvote.indexer.codes.table import pack, records
 from knnvote.indexer.metric import METRICS
 
 VARIANTS = [*library._usable(), library.NONE]
@@ -132,7 +132,7 @@ def true_nearest(table, codes, m, places):
 )
 def test_the_nearest_by_codes_are_those_of_least_keys(seed, n, p, nq, m, few):
     rng = np.random.default_rng(seed)
-    table = pack(random_codes(rng, n, p, few=few), rng.permutation(n))
+    table = pack(records(random_codes(rng, n, p, few=few)), rng.permutation(n))
     codes = random_codes(rng, nq, p, few=few).codes
     ends = np.sort(rng.integers(0, n + 1, rng.integers(1, 20)))  # some are empty
     ends[-1] = n
@@ -160,7 +160,7 @@ def true_scan(D, k):
 
 def assert_scans_are_true(x, xq, projection, metric, k, first, order):
     coded = projection.encode(METRICS[metric].projectable(x))
-    table = pack(Coded(*(values[order] for values in coded)), order)
+    table = pack(records(Coded(*(values[order] for values in coded))), order)
     queries = projection.encode(METRICS[metric].projectable(xq))
     expected = true_scan(true_distances(xq, x, metric), k)
     for variant in VARIANTS:

@@ -145,10 +145,8 @@ def changed_files(folder, work):
 def test_what_is_added_is_appended_and_no_vector_is_coded_again(tmp_path, monkeypatch):
     at = build(tmp_path, MADE.x[:600], MADE.y[:600], kind="adaptive")
     inode, coded = (at / "vectors-1.raw").stat().st_ino, []
-    encode_all = change.as_records
-    monkeypatch.setattr(
-        change, "as_records", lambda vectors, rows: coded.append(len(rows)) or encode_all(vectors, rows)
-    )
+    all_records = change.records
+    monkeypatch.setattr(change, "records", lambda found: coded.append(len(found.codes)) or all_records(found))
     monkeypatch.setattr("knnvote.indexer.grow.build", None)
     add_files(at, write(tmp_path / "new.parquet", MADE.x[600:], MADE.y[600:]))
     assert ((at / "vectors-1.raw").stat().st_ino, coded) == (inode, [100])

@@ -1,0 +1,1 @@
+"""What a build has made so far, slice by slice, and how it goes on after a kill."""
