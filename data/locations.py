@@ -262,12 +262,26 @@ def relative_path(path: str, base: str) -> str:
     return str(PurePosixPath(path).relative_to(PurePosixPath(base))) if base not in ("", ".") else path
 
 
-def hash_stream(stream: Any) -> str:
-    """SHA-256 of what a binary stream still holds, as 64 hexadecimal digits."""
+def hash_stream(stream: Any, size: int | None = None) -> str:
+    """SHA-256 of what a binary stream still holds, or of so many bytes of it, as 64 hexadecimal digits."""
+    digest: str = digest_of(stream, size).hexdigest()
+    return digest
+
+
+def digest_of(stream: Any, size: int | None = None) -> Any:
+    """The same as hashlib has it, which can be told of more bytes."""
     digest = hashlib.sha256()
-    while chunk := stream.read(CHUNK):
+    for chunk in chunks(stream, size):
         digest.update(chunk)
-    return digest.hexdigest()
+    return digest
+
+
+def chunks(stream: Any, size: int | None = None) -> Iterator[bytes]:
+    """What a binary stream still holds, or so many bytes of it, in pieces."""
+    left = CHUNK if size is None else size
+    while chunk := stream.read(min(CHUNK, left)):
+        yield chunk
+        left -= 0 if size is None else len(chunk)
 
 
 def describe_os_error(error: Exception) -> str:

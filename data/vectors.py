@@ -1,6 +1,6 @@
 """Vectors of numbers: from one type to another without loss, rows of them that cannot be used, and their scale."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,10 +185,14 @@ def is_narrow(low: float, high: float, others: Numbers) -> bool:
     return 0 < high - low < _NARROW * _usual_width(others)
 
 
-def all_equal(vectors: Numbers) -> bool:
-    """Whether vectors (n, d) are several and the same."""
-    ends_differ = len(vectors) < 2 or (vectors[0] != vectors[-1]).any()
-    return not ends_differ and bool((vectors.min(axis=0) == vectors.max(axis=0)).all())
+def all_equal(pieces: Sequence[Numbers]) -> bool:
+    """Whether vectors, in pieces (m, d), are several and the same."""
+    pieces = [piece for piece in pieces if len(piece)]
+    first, last = pieces[0][0], pieces[-1][-1]
+    ends_differ = sum(map(len, pieces)) < 2 or (first != last).any()
+    return not ends_differ and all(
+        bool((piece.min(axis=0) == first).all() and (piece.max(axis=0) == first).all()) for piece in pieces
+    )
 
 
 def scales_told(sources: Mapping[str, tuple[Numbers, np.dtype[Any]]]) -> str | None:

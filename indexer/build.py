@@ -1,14 +1,11 @@
 """Labelled images to an index folder."""
 
-import hashlib
-import io
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from knnvote.data.codecs.grey import GRAYSCALE_FORMULA
 from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole, param, warn
 from knnvote.data.files import hold_lock
 from knnvote.data.input_file import InputFile
@@ -26,12 +22,13 @@ from knnvote.data.progress import stage
 from knnvote.data.tables import SupportsArrow, named_values
 
 from .building.arrays import training_set_from_arrays
-from .building.work import WORK, Work, slices_of
-from .faiss_index import Built, build_faiss, faiss_metric, held_vectors
+from .building.work import WORK, Work
+from .faiss_index import build_faiss, faiss_metric, held_vectors
+from .folder.facts import data_sha256, describe, library_versions, of_labels, unmeasured
 from .folder.generations import LOCK, is_leftover
 from .folder.write import write_folder
 from .index import PROVENANCE, Index, Timing
-from .manifest import FORMAT, AdaptiveSettings, Manifest, is_index_folder
+from .manifest import FORMAT, is_index_folder
 from .names import KINDS, METRIC_NAMES, Kind, MetricName
 from .threads import available_processors, limit_threads
 from .training import TrainingOptions, TrainingSet, read_training_set
@@ -207,7 +204,7 @@ def _work(
         "training": repr(training),
         "options": repr(replace(options, threads=options.threads or available_processors(), overwrite=False)),
         "format": FORMAT,
-        "versions": _library_versions(),
+        "versions": library_versions(),
     }
     return Work.taken_up(folder / WORK, made_from, tell)
 
@@ -271,7 +268,7 @@ def build_in_memory(
             x, kind=options.kind, metric=options.metric, factory=options.factory, seed=options.seed, work=work
         )
     labels = examples.provenance["label"].combine_chunks()
-    manifest = _manifest(examples, labels, options, built)
+    manifest = describe(examples, labels, built, kind=options.kind, metric=options.metric, seed=options.seed)
     index = Index(path, manifest, built.index, x, labels, examples.provenance, built.inverted_file)
     untuned = time.perf_counter()
     if tune is not None:
@@ -280,7 +277,7 @@ def build_in_memory(
     held = held_vectors(built.index, x.dtype)
     if held is not None and np.array_equal(held, x):
         index = replace(index, vectors=held)  # in memory once
-    return index, _timing(start, read, untuned)
+    return index, timing_since(start, read, untuned)
 
 
 def renew_labels(index: Index, labels: pa.Array, tune: Tune, threads: int | None, *, start: float) -> None:
@@ -300,20 +297,19 @@ def renew_labels(index: Index, labels: pa.Array, tune: Tune, threads: int | None
     rows = index.provenance(*PROVENANCE).set_column(0, "label", labels)
     manifest = replace(
         index.manifest,
-        **_of_labels(labels, is_regression=index.is_regression),
-        data_sha256=_data_sha256(index.vectors, labels),
-        vote=None,
+        **of_labels(labels, is_regression=index.is_regression),
+        data_sha256=data_sha256(index.vectors, labels),
     )
-    if isinstance(manifest.search, AdaptiveSettings):
-        manifest = replace(manifest, search=replace(manifest.search, tuned=None))
-    renewed = Index(index.path, manifest, index.faiss_index, index.vectors, labels, rows, index.inverted_file)
+    renewed = Index(
+        index.path, unmeasured(manifest), index.faiss_index, index.vectors, labels, rows, index.inverted_file
+    )
     untuned = time.perf_counter()
     with limit_threads(threads):
         renewed = tune(renewed)
-    write_folder(index.path, renewed, _timing(start, read, untuned))
+    write_folder(index.path, renewed, timing_since(start, read, untuned))
 
 
-def _timing(start: float, read: float, untuned: float) -> Timing:
+def timing_since(start: float, read: float, untuned: float) -> Timing:
     """What a build that ends now took, by the moments when it began, had read all, and began to tune."""
     end = time.perf_counter()
     read_seconds, build_seconds, tune_seconds = (round(span, 3) for span in (read - start, end - read, end - untuned))
@@ -328,81 +324,3 @@ def write_index(index: Index, timing: Timing, out: Path, *, overwrite: bool = Fa
     """
     with _claimed(out, overwrite=overwrite):
         write_folder(out, index, timing)
-
-
-def _manifest(examples: TrainingSet, labels: pa.Array, options: IndexOptions, built: Built) -> Manifest:
-    """Everything that is known of an index that is not yet tuned."""
-    x = examples.vectors
-    return Manifest(
-        kind=options.kind,
-        factory=built.factory,
-        metric=options.metric,
-        n=x.shape[0],
-        d=x.shape[1],
-        shape=examples.shape,
-        dtype=str(x.dtype),
-        range=(x.min().item(), x.max().item()),  # of a mapped file page after page
-        step=str(examples.step),
-        grayscale=GRAYSCALE_FORMULA if examples.grayscale else None,
-        background=examples.background,
-        is_regression=examples.is_regression,
-        **_of_labels(labels, is_regression=examples.is_regression),
-        class_names=examples.class_names,
-        image_column=examples.image_column,
-        label_column=examples.label_column,
-        id_column=examples.id_column,
-        sources=examples.sources,
-        skipped=examples.skipped,
-        search=built.search,
-        seed=options.seed,
-        data_sha256=_data_sha256(x, labels),
-        versions=_library_versions(),
-        feature_names=examples.feature_names,
-        estimator=examples.estimator,
-        part=examples.part,
-    )
-
-
-def _of_labels(labels: pa.Array, *, is_regression: bool) -> dict[str, Any]:
-    """What a manifest says of labels (n,)."""
-    classes = () if is_regression else tuple(sorted(labels.unique().to_pylist()))
-    return {"classes": classes, "label_type": str(labels.type)}
-
-
-def _data_sha256(vectors: NDArray[np.generic], labels: pa.Array) -> str:
-    """What is stored, whatever the kind of index: indexes that share it can share exact results."""
-    digest = hashlib.sha256(repr((vectors.dtype.str, vectors.shape)).encode())
-    for rows in slices_of(vectors):
-        digest.update(np.ascontiguousarray(rows).data)
-    batch = pa.RecordBatch.from_arrays([labels], ["label"])
-    with pa.ipc.new_stream(pa.PythonFile(_Digested(digest), "w"), batch.schema) as writer:
-        writer.write_batch(batch)
-    return digest.hexdigest()
-
-
-class _Digested(io.RawIOBase):
-    """A file that is hashed and kept nowhere."""
-
-    def __init__(self, digest: Any) -> None:
-        self._digest = digest
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._digest.update(data)
-        return len(data)
-
-
-def _library_versions() -> dict[str, str]:
-    """Versions of knnvote and of the libraries that shape its answers."""
-    return {name: installed_version(name) for name in ("knnvote", "faiss-cpu", "numpy", "pyarrow", "imagecodecs")}
-
-
-@cache
-def installed_version(name: str) -> str:
-    """Of a library; "unknown" where it is not said. Asked once: to read it takes as long as to build a small index."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"

@@ -79,7 +79,6 @@ def tell_of_sources(new: Sequence[Source], tell: Tell) -> None:
 
 def tell_of_vectors(
     by_file: Mapping[str, tuple[Numbers, np.dtype[Any]]],
-    joined: Numbers,
     image_column: str | None,
     metric: MetricName,
     tell: Tell,
@@ -88,16 +87,16 @@ def tell_of_vectors(
 
     Args:
         by_file: vectors (m, d) of each file, and the type that they alone need.
-        joined: (n, d) all of them.
         image_column: where the first file holds its images.
         metric: of the index.
         tell: told of them.
     """
     if METRICS[metric].keeps_values and (note := scales_told(by_file)):
         tell(note)
-    if all_equal(joined):
+    pieces = [vectors for vectors, _ in by_file.values()]
+    if all_equal(pieces):
         tell(
-            f"all {len(joined):,} images are equal, so no distance tells one from another: see that column "
+            f"all {sum(map(len, pieces)):,} images are equal, so no distance tells one from another: see that column "
             f"{image_column!r} holds the images; {param('image_column')} names another"
         )
 

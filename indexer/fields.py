@@ -26,7 +26,8 @@ _LABEL_TYPES: dict[str, type] = {
     "double": float,
 }
 CODES = ("axes", "codes", "lists", "ends")  # roles of the files of an inverted file, which has all or none
-_SUFFIXES = {"index": "faiss", "vectors": "(?:raw|npy)", **dict.fromkeys(CODES, "npy"), "labels": "parquet"}
+FITTED = "fitted"  # of another, which it has besides where vectors came or went
+_SUFFIXES = {"index": "faiss", "vectors": "(?:raw|npy)", **dict.fromkeys((*CODES, FITTED), "npy"), "labels": "parquet"}
 _MOST = 2**63
 
 
@@ -204,6 +205,9 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "feature_names": _list_of(_is_text),
     "estimator": _record_with({"n_neighbors": _is_positive, "weights": _is_weights, "ties": _one_of(*TIES)}),
     "vote": _record_with({"acceptance": _is_acceptance}, k=_is_positive, weights=_is_weights, ties=_one_of(*TIES)),
+    "growth": _record_of(
+        built=_is_positive, added=_is_count, removed=_is_count, measured=_is_positive, changed=_is_count
+    ),
     "part": lambda value: any(_record_of(**{name: _is_positive})(value) for name in ("limit", "sample")),
 }
 
@@ -270,6 +274,14 @@ def _vote_fits(manifest: dict[str, Any]) -> bool:
     return manifest["task"] == "classification" or "acceptance" not in manifest.get("vote", {})
 
 
+def _growth_fits(manifest: dict[str, Any]) -> bool:
+    """So many came and went that those are left which there are."""
+    growth = manifest.get("growth")
+    return growth is None or (
+        "codes" in manifest["files"] and growth["built"] + growth["added"] - growth["removed"] == manifest["n"]
+    )
+
+
 def _files_fit(manifest: dict[str, Any]) -> bool:
     """Labels and vectors are there, what the kind searches by, and all have room for what they are to hold."""
     files, has_codes = manifest["files"], manifest["kind"] == "adaptive" or "grid" in manifest["search"]
@@ -280,6 +292,7 @@ def _files_fit(manifest: dict[str, Any]) -> bool:
         "labels" in files
         and ("index" in files or not needs_index)
         and all((role in files) == has_codes for role in CODES)
+        and (FITTED not in files or manifest["kind"] == "adaptive")
         and holder is not None
         and holder["size"] >= values
         and (not is_raw(holder["name"]) or (has_codes and holder["size"] == values * item))
@@ -295,4 +308,5 @@ _TOGETHER: dict[str, Callable[[dict[str, Any]], bool]] = {
     "feature_names": _feature_names_fit,
     "estimator": _estimator_fits,
     "vote": _vote_fits,
+    "growth": _growth_fits,
 }

@@ -1,8 +1,9 @@
-"""An index folder that grows, shrinks or is mended: as `knnvote index` builds it from the images that it then stores.
+"""An index folder that grows, shrinks or is mended: exact answers are those of an index built of what it then stores.
 
-FAISS cannot remove from every index, and one that was added to would answer otherwise than one built at once. So the
-folder is that of an index built afresh from the same rows in the same order, committed as a generation of its own.
-Labels alone change without a build, for what makes a search fast depends on none; what tuning promises is of labels.
+An index with codes is not built again: images come into its lists, and go from them, until `compact` builds it afresh
+from the rows that it has, in their order. Others, that FAISS searches or that are scanned plainly, are built afresh by
+each change: FAISS cannot remove from every index, and one that was added to would answer otherwise than one built at
+once. Labels alone change without either: what makes a search fast depends on none, what tuning promises is of labels.
 """
 
 import time
@@ -24,21 +25,23 @@ from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, count_rows, find_inputs, refuse_splits
 from knnvote.data.locations import local_path
 from knnvote.data.progress import stage
-from knnvote.data.vectors import common_type, smallest_type
 
 from .build import IndexOptions, Tune, build, renew_labels
 from .fixes import change_labels, fixes_of, read_as_stored, told_to_fill_in
 from .folder.generations import LOCK, remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
-from .index import PROVENANCE, Index
+from .growth.change import Manner, append, grown, leave_out
+from .growth.stored import keep, training_set, with_rows
+from .growth.told import has_promise
+from .index import Index
 from .labels import ids_as_stored
 from .manifest import Source, read_manifest
+from .rungs import Growth
 from .training import TrainingOptions, TrainingSet, read_training_set
 
 Tuner = Callable[..., Tune]  # called with k, weights, ties and targets: `knnvote.Tuning`
 _MANY = 10  # the part of all images that new ones have to be, at least, to be many: one in so many
-_BLOCK = 4096
 
 
 def add_files(
@@ -57,10 +60,10 @@ def add_files(
         path: the index folder.
         inputs: Parquet files of images and labels like those stored, folders of them, globs or URIs: one or several.
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
-            target; others need none.
+            target, when a fifth of the images on which it was has come or gone; else there is no need of one.
         training: what the user says of the new images. Task, grayscale, background and id column are the index's;
-            grayscale and a background that it has not become its own, as if all had been stored with them.
-        threads: that build it; None for as many as there are processors.
+            grayscale and a background that it has not become its own.
+        threads: that work; None for as many as there are processors.
         progress: told the rows of each batch.
         tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
 
@@ -68,7 +71,7 @@ def add_files(
         How many images were added.
 
     Raises:
-        KnnvoteError: a file or label does not fit, ids are stored already, or tuning is needed; nothing is changed.
+        KnnvoteError: a file or label does not fit, ids are stored, or tuning is due and none given; nothing is changed.
 
     Example:
         >>> from knnvote import add_files, open_index
@@ -77,20 +80,20 @@ def add_files(
         >>> open_index("digits.knn").n
         1797
     """
-    start = time.perf_counter()
-    sources = find_inputs(inputs)
+    start, sources = time.perf_counter(), find_inputs(inputs)
     refuse_splits(sources)
-    with _claimed(local_path(path), tuning) as index:
-        options = _like_stored(index, training or TrainingOptions())
-        sources = read_as_stored(index, sources, options.label_column)
-        stored = _training_set(index)
-        with stage("reading", partial(count_rows, sources), progress=progress) as advance:
-            found = read_training_set(sources, options, metric=index.metric, stored=stored, progress=advance, tell=tell)
-        examples = replace(found, feature_names=stored.feature_names, estimator=stored.estimator, part=stored.part)
-        _refuse_stored(index, stored, examples, sources)
-        _tell_of_review(index, sources, len(examples.vectors) - index.n, tell)
-        _build_again(index, examples, tuning, threads, start=start)
-        return len(examples.vectors) - index.n
+    with _claimed(local_path(path)) as (index, digests):
+        if index.inverted_file is None:
+            _check_tuning(index, tuning)
+        examples = _read_more(index, sources, training, progress, tell)
+        added = examples.vectors
+        if index.inverted_file is None:
+            whole = np.concatenate([index.vectors, added], dtype=added.dtype)
+            _build_again(index, replace(examples, vectors=whole), tuning, threads, start=start)
+        else:
+            manner = _manner(index, grown(index, added=len(added)), tuning, threads, start=start)
+            append(index, examples, digests.get("vectors"), manner)
+        return len(added)
 
 
 def remove_ids(
@@ -106,15 +109,15 @@ def remove_ids(
         path: the index folder.
         ids: strings, one or several.
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
-            target; others need none.
-        threads: that build it; None for as many as there are processors.
+            target, when a fifth of the images on which it was has come or gone; else there is no need of one.
+        threads: that work; None for as many as there are processors.
 
     Returns:
         How many images were removed.
 
     Raises:
-        KnnvoteError: an id is not stored, no image would be left, or the index was tuned and no tuning is given;
-            nothing is changed.
+        KnnvoteError: an id is not stored, no image would be left, or tuning is due and none is given; nothing is
+            changed.
 
     Example:
         >>> from knnvote import open_index, remove_ids
@@ -124,12 +127,55 @@ def remove_ids(
         1345
     """
     start = time.perf_counter()
-    with _claimed(local_path(path), tuning) as index:
+    with _claimed(local_path(path)) as (index, _):
         ids = [ids] if isinstance(ids, str) else ids
         kept = _other_rows(index, pc.unique(ids if isinstance(ids, pa.ChunkedArray) else pa.array(ids, pa.string())))
-        examples = _keep(index, kept)
-        _build_again(index, examples, tuning, threads, start=start)
-        return index.n - len(examples.vectors)
+        removed = int((~kept).sum())
+        if index.inverted_file is None:
+            _check_tuning(index, tuning)
+            examples = keep(index, kept)
+            vectors = index.vectors[kept].astype(examples.vectors.dtype, copy=False)
+            _build_again(index, replace(examples, vectors=vectors), tuning, threads, start=start)
+        else:
+            manner = _manner(index, grown(index, removed=removed), tuning, threads, start=start)
+            leave_out(index, kept, keep(index, kept), manner)
+        return removed
+
+
+def compact(path: Path | str, *, tuning: Tuner | None = None, threads: int | None = None) -> int:
+    """Build an index afresh from the images that it stores, where images came or went since it was built.
+
+    Its bytes are then those of an index built of these images in this order, and what it promises is measured on them.
+
+    Args:
+        path: the index folder.
+        tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
+            target; others need none.
+        threads: that build it; None for as many as there are processors.
+
+    Returns:
+        How many images came or went since it was built. Where none did, nothing is written.
+
+    Raises:
+        KnnvoteError: it cannot be built or written, or it was tuned and no tuning is given; nothing is changed.
+
+    Example:
+        >>> from knnvote import add_files, compact
+        >>> add_files("digits.knn", "digits/test.parquet")
+        450
+        >>> compact("digits.knn"), compact("digits.knn")
+        (450, 0)
+    """
+    start = time.perf_counter()
+    with _claimed(local_path(path)) as (index, _):
+        growth = index.manifest.growth
+        if growth is None:
+            return 0
+        _check_tuning(index, tuning)
+        stored = training_set(index)
+        whole = replace(stored, provenance=stored.provenance.combine_chunks())
+        _build_again(index, whole, tuning, threads, start=start)
+        return growth.added + growth.removed
 
 
 def relabel_ids(
@@ -165,7 +211,8 @@ def relabel_ids(
         1
     """
     start = time.perf_counter()
-    with _claimed(local_path(path), tuning) as index:
+    with _claimed(local_path(path)) as (index, _):
+        _check_tuning(index, tuning)
         changed = change_labels(index, fixes_of(ids, labels), tell)
         count = int(pc.sum(pc.not_equal(changed, index.labels)).as_py())
         if count:
@@ -174,24 +221,52 @@ def relabel_ids(
 
 
 @contextmanager
-def _claimed(path: Path, tuning: Tuner | None) -> Iterator[Index]:
-    """An index whose every byte was checked, held against other builds until its successor is committed."""
+def _claimed(path: Path) -> Iterator[tuple[Index, dict[str, Any]]]:
+    """An index whose every byte was checked, held against other builds until its successor is committed.
+
+    And hashlib's of each of its files by its role.
+    """
+    digests: dict[str, Any] = {}
     read_manifest(path)  # before the lock is written into a folder that is no index
     with hold_lock(path / LOCK, f"another build is writing to {path}: wait for it, and run the same command again"):
         remove_leftovers(path)
         with stage("checking the index"):
-            problems = verify_folder(path)
+            problems = verify_folder(path, digests)
         if problems:  # a new generation would seal the damage
             raise KnnvoteError(f"{problems[0]}; nothing was changed: build the index again from its images")
-        index = open_index(path)
-        _check_tuning(index, tuning)
-        yield index
+        yield open_index(path), digests
 
 
 def _check_tuning(index: Index, tuning: Tuner | None) -> None:
     """Refuse, before any work, to leave an index without the promise that it had."""
-    if tuning is None and (index.tuned is not None or index.vote.acceptance is not None):
+    if tuning is None and has_promise(index.manifest):
         raise KnnvoteError(f"{index.path} was tuned, and has to be tuned again: pass tuning=knnvote.Tuning")
+
+
+def _manner(index: Index, growth: Growth, tuning: Tuner | None, threads: int | None, *, start: float) -> Manner:
+    """How an index is changed that will have changed so much: its promise is measured again where that is due."""
+    if not (growth.is_due and has_promise(index.manifest)):
+        return Manner(tune=None, threads=threads, start=start)
+    _check_tuning(index, tuning)
+    return Manner(tune=_as_before(index, tuning), threads=threads, start=start)
+
+
+def _read_more(
+    index: Index,
+    sources: Sequence[InputFile],
+    training: TrainingOptions | None,
+    progress: Callable[[int], None],
+    tell: Callable[[str], None],
+) -> TrainingSet:
+    """What an index is to store with the images of some files, but of vectors (m, d) those of the files alone."""
+    options = _like_stored(index, training or TrainingOptions())
+    sources, stored = read_as_stored(index, sources, options.label_column), training_set(index)
+    with stage("reading", partial(count_rows, sources), progress=progress) as advance:
+        found = read_training_set(sources, options, metric=index.metric, stored=stored, progress=advance, tell=tell)
+    _refuse_stored_ids(index, found.provenance["id"].combine_chunks())
+    _refuse_stored_files(index, stored, found.sources[len(stored.sources) :], sources)
+    _tell_of_review(index, sources, len(found.vectors), tell)
+    return replace(found, feature_names=stored.feature_names, estimator=stored.estimator, part=stored.part)
 
 
 def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
@@ -216,29 +291,6 @@ def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
     )
 
 
-def _training_set(index: Index) -> TrainingSet:
-    """What an index stores, its vectors still mapped."""
-    manifest = index.manifest
-    return TrainingSet(
-        vectors=index.vectors,
-        provenance=index.provenance(*PROVENANCE),
-        shape=index.shape,
-        step=index.step,
-        image_column=manifest.image_column,
-        label_column=manifest.label_column,
-        id_column=manifest.id_column,
-        class_names=manifest.class_names,
-        is_regression=index.is_regression,
-        grayscale=manifest.grayscale is not None,
-        background=manifest.background,
-        sources=manifest.sources,
-        skipped=manifest.skipped,
-        feature_names=manifest.feature_names,
-        estimator=manifest.estimator,
-        part=manifest.part,
-    )
-
-
 def _tell_of_review(index: Index, inputs: Sequence[InputFile], added: int, tell: Callable[[str], None]) -> None:
     """Tell that new images that are many of all were chosen for being doubtful: all are no fair sample then."""
     tables = {source.labels for source in inputs if source.labels is not None}
@@ -251,16 +303,10 @@ def _tell_of_review(index: Index, inputs: Sequence[InputFile], added: int, tell:
         )
 
 
-def _refuse_stored(index: Index, stored: TrainingSet, examples: TrainingSet, inputs: Sequence[InputFile]) -> None:
-    """Refuse new images that are stored already, by their ids or their files."""
-    _refuse_stored_ids(index, examples.provenance["id"].combine_chunks())
-    _refuse_stored_files(index, stored, examples.sources[len(stored.sources) :], inputs)
-
-
 def _refuse_stored_ids(index: Index, ids: pa.Array) -> None:
     """Refuse ids of new images, those from the n-th, that are among the ids before."""
-    new = ids[index.n :]
-    again = new.filter(pc.is_in(new, value_set=ids[: index.n]))
+    new, stored = ids[index.n :], ids[: index.n]
+    again = new.filter(pc.is_in(new, value_set=stored.filter(pc.is_in(stored, value_set=new))))  # of many stored few
     if len(again):
         raise KnnvoteError(
             f"{index.path} stores {len(again):,} of the {len(new):,} ids already, the first {again[0].as_py()!r}; "
@@ -273,7 +319,7 @@ def _refuse_stored_files(index: Index, stored: TrainingSet, new: Sequence[Source
     """Refuse a file that is stored under another path, which gives its images other ids."""
     if any(source.labels is not None for source in inputs):
         return  # tables may each tell the labels of other rows of one file
-    paths = {source.mark: source.path for source in _with_rows(stored.sources, stored.provenance)}
+    paths = {source.mark: source.path for source in with_rows(stored.sources, stored.provenance)}
     for source in new:
         if source.mark in paths:
             raise KnnvoteError(
@@ -300,26 +346,6 @@ def _other_rows(index: Index, ids: pa.Array) -> NDArray[np.bool_]:
             "delete the folder instead"
         )
     return kept
-
-
-def _keep(index: Index, kept: NDArray[np.bool_]) -> TrainingSet:
-    """Some of the stored images, in the type that they and the files they are from need; other files are forgotten."""
-    stored = _training_set(index)
-    provenance = stored.provenance.filter(pa.array(kept)).combine_chunks()
-    sources = _with_rows(stored.sources, provenance)
-    vectors = stored.vectors[kept]
-    if len(provenance["file"].unique()) == len({source.path for source in sources}):  # none are from arrays
-        types = [np.dtype(source.dtype) for source in sources if source.dtype is not None]
-        vectors = vectors.astype(np.result_type(*types), copy=False)
-    blocks = range(0, len(vectors), _BLOCK)
-    dtype = common_type(smallest_type(vectors[start : start + _BLOCK]) for start in blocks)
-    return replace(stored, vectors=vectors.astype(dtype, copy=False), provenance=provenance, sources=sources)
-
-
-def _with_rows(sources: Sequence[Source], provenance: pa.Table) -> tuple[Source, ...]:
-    """The sources of which any row is stored."""
-    files = set(provenance["file"].unique().to_pylist())
-    return tuple(source for source in sources if source.path in files)
 
 
 def _build_again(

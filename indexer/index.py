@@ -14,7 +14,7 @@ from knnvote.data.containers.images import is_image_name
 from knnvote.data.errors import KnnvoteError, check
 from knnvote.data.steps import Step, parse_step
 
-from .codes.inverted_file import InvertedFile
+from .codes.inverted_file import InvertedFile, training_rows
 from .faiss_index import held_vectors, holds
 from .manifest import AdaptiveSettings, Manifest
 from .metric import METRICS
@@ -149,6 +149,12 @@ class Index:
         if self.inverted_file is None:
             raise TypeError(f"{self.path} has no inverted file")
         return self.inverted_file
+
+    @property
+    def fitted_rows(self) -> NDArray[np.int64]:
+        """Rows that axes and centroids of an adaptive index were fitted to; the others are as new to it as a query."""
+        fitted = self.ivf.fitted
+        return training_rows(self.n, self.manifest.seed) if fitted is None else fitted
 
     @property
     def vote(self) -> VoteDefaults:

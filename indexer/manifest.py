@@ -14,7 +14,7 @@ from knnvote.data.locations import Location, locate
 
 from .fields import wrong_fields
 from .names import Kind, MetricName
-from .rungs import Rung, Tuned, VoteDefaults
+from .rungs import Growth, Rung, Tuned, VoteDefaults
 from .sealed import read_sealed
 
 # An entry or a kind of file more or less is another format: 3 has vectors in a raw file beside codes, which 2 has not,
@@ -167,6 +167,7 @@ class Manifest:
             has that is opened without them.
         vote: that it was made for, where its tuning does not say the same; None where it does, or nothing was said.
         part: ``limit`` or ``sample`` with the rows that were taken, where the index was built of a part of its sources.
+        growth: what came and went since it was built; None where nothing did, or where each change builds it again.
         format: of its folder.
     """
 
@@ -201,6 +202,7 @@ class Manifest:
     estimator: dict[str, Any] = field(default_factory=dict)
     vote: VoteDefaults | None = None
     part: dict[str, int] = field(default_factory=dict)
+    growth: Growth | None = None
     format: int = FORMAT
 
     @property
@@ -251,6 +253,7 @@ class Manifest:
             estimator=record.get("estimator", {}),
             vote=VoteDefaults.from_json(record["vote"]) if "vote" in record else None,
             part=record.get("part", {}),
+            growth=Growth(**record["growth"]) if "growth" in record else None,
         )
 
     def _facts(self) -> dict[str, Any]:
@@ -286,6 +289,7 @@ class Manifest:
             **({"estimator": self.estimator} if self.estimator else {}),
             **({} if self.vote is None else {"vote": self.vote.to_json()}),
             **({"part": self.part} if self.part else {}),
+            **({} if self.growth is None else {"growth": asdict(self.growth)}),
         }
 
 

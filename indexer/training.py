@@ -129,7 +129,7 @@ def read_training_set(
         inputs: Parquet files; all must hold images of one shape.
         options: overrides and checks.
         metric: rows that have no place in its space are bad.
-        stored: what an index holds; the files must fit it, and the result is of its rows and then theirs.
+        stored: what an index holds; the files must fit it. The result is of its rows and theirs, but of their vectors.
         seed: of a sample.
         work: where what is read is kept slice by slice, and what a killed build of the same had read; None where all
             stays in memory.
@@ -143,8 +143,7 @@ def read_training_set(
     step: Step = Pixels()
     if stored is not None:
         step, gathered.names, gathered.sources = stored.step, stored.class_names, [*stored.sources]
-        gathered.parts.append(_as_part(stored))
-        gathered.add(stored.vectors, stored.provenance)
+        gathered.begin(_as_part(stored), stored.vectors, stored.provenance)
     chosen = Part(limit=options.limit, sample=options.sample, seed=seed).of(inputs)
     known = {source.path for source in gathered.sources} if stored is not None else set[str]()
     inputs = distinctly_named(inputs, known, has_ids=options.id_column is not None)
@@ -234,7 +233,7 @@ def _tell(
             labels = found.provenance["label"]
             tell_of_new_classes(labels[:before], labels[before:], found.class_names, tell)
     tell_of_sources(found.sources[len(known) :], tell)
-    tell_of_vectors(gathered.by_file(found.vectors), found.vectors, found.image_column, metric, tell)
+    tell_of_vectors(gathered.by_file(found.vectors), found.image_column, metric, tell)
 
 
 def _as_part(stored: TrainingSet) -> FilePart:

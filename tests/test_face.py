@@ -27,6 +27,7 @@ FUNCTIONS = {
         "add_files",
         "choose_k",
         "choose_threshold",
+        "compact",
         "compare",
         "distance_limit",
         "find_suspects",
@@ -189,6 +190,8 @@ def test_an_index_is_not_written_to_where_only_a_uri_leads():
         knnvote.index_arrays([[1, 2]], [1], "s3://key:secret@bucket/x.knn?region=here")
     with pytest.raises(knnvote.OptionError, match=told):
         knnvote.remove_ids("s3://bucket/x.knn", ["x"], tuning=Tuning)
+    with pytest.raises(knnvote.OptionError, match=told):
+        knnvote.compact("s3://bucket/x.knn", tuning=Tuning)
     with pytest.raises(knnvote.OptionError, match=told):
         knnvote.relabel_ids("s3://bucket/x.knn", ["x"], [1], tuning=Tuning)
     with pytest.raises(knnvote.OptionError, match=told):

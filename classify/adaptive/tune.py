@@ -30,7 +30,7 @@ from knnvote.classify.vote import Rule, check_weights
 from knnvote.data.errors import check, check_one_of, is_number, is_whole, param, plain, warn
 from knnvote.data.progress import stage
 from knnvote.indexer.codes.components import COMPONENT, ROW, SETTLED
-from knnvote.indexer.codes.inverted_file import training_count, training_rows
+from knnvote.indexer.codes.inverted_file import training_count
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import AdaptiveSettings
 from knnvote.indexer.metric import METRICS, Euclidean
@@ -198,7 +198,7 @@ def _draw(index: Index, target: float) -> tuple[NDArray[np.int64], NDArray[np.in
     """
     seed = index.manifest.seed
     is_unseen = np.ones(index.n, dtype=np.bool_)
-    is_unseen[training_rows(index.n, seed)] = False
+    is_unseen[index.fitted_rows] = False
     rows = np.random.default_rng([seed, 1]).permutation(np.flatnonzero(is_unseen))
     first, tested = _split(len(rows), target)
     return rows[:first], rows[first : first + tested]

@@ -78,10 +78,26 @@ class Gathered:
         self.files: int = kept.get("files", 0)
         self.rows: int = kept.get("rows", 0)
         self._common = CommonType(set(kept.get("types", [])), kept.get("fit_int8", True))
+        self._before: NDArray[Any] | None = None
         self._blocks: list[NDArray[Any]] = []
         self._tables: list[pa.Table] = []
         self._slices: int = kept.get("slices", 0)
         self._vectors = None if not kept else self._growing(np.dtype(kept["dtype"]), kept["d"])
+
+    def begin(self, part: FilePart, vectors: NDArray[Any], table: pa.Table) -> None:
+        """Begin with what an index holds, whose vectors (n, d) stay there: their type alone counts.
+
+        Args:
+            part: that it is.
+            vectors: of it.
+            table: columns label, id, file, row.
+        """
+        self.parts.append(part)
+        part.common.add(vectors)
+        self._common.add(vectors)
+        part.n, part.label_type = len(vectors), table.schema.field("label").type
+        self._before = vectors
+        self._tables.append(table)
 
     def add(self, vectors: NDArray[Any], table: pa.Table, *, rows: int = 0, skipped: int = 0) -> None:
         """Take vectors (m, d) and provenance (m rows) of the last part, and keep them if there is a slice of them.
@@ -113,7 +129,9 @@ class Gathered:
         self.files, self.rows = self.files + 1, 0
 
     def finish(self, *, are_ids_named: bool, first: int) -> tuple[NDArray[Any], pa.Table]:
-        """All vectors (n, d), in a type that holds all without loss, and their provenance; mapped where they are kept.
+        """Vectors (m, d) but those it began with, in a type that holds all without loss; provenance of all.
+
+        They are mapped where they are kept.
 
         Args:
             are_ids_named: they are of a column that was named, and stay as they are; others are distinct.
@@ -134,12 +152,14 @@ class Gathered:
         return vectors, table if are_ids_named else distinct_ids(table, first)
 
     def by_file(self, vectors: NDArray[Any]) -> dict[str, tuple[NDArray[Any], np.dtype[Any]]]:
-        """Of all vectors (n, d) those of each file, and the type that they alone need."""
-        ends = np.cumsum([part.n for part in self.parts])
-        return {
-            part.name: (vectors[end - part.n : end], part.common.dtype)
-            for part, end in zip(self.parts, ends.tolist(), strict=True)
-        }
+        """Of vectors (m, d), which `finish` gave, those of each file, and the type that they alone need."""
+        found, files = {}, self.parts
+        if self._before is not None:
+            first, *files = files
+            found[first.name] = (self._before, first.common.dtype)
+        for part, end in zip(files, np.cumsum([part.n for part in files]).tolist(), strict=True):
+            found[part.name] = (vectors[end - part.n : end], part.common.dtype)
+        return found
 
     def _growing(self, dtype: np.dtype[Any], d: int) -> Growing:
         return self._work.growing(f"vectors.{dtype.name}", dtype, (d,))

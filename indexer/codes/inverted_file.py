@@ -36,12 +36,15 @@ class InvertedFile:
         table: codes of stored vectors.
         centroids: codes of the middle of each list.
         ends: (nlist,) int64, where each list ends in the table.
+        fitted: (m,) int64, rows that axes and centroids were fitted to, where vectors came or went since; None where
+            `training_rows` tells them, or nobody asks.
     """
 
     projection: Projection
     table: Table
     centroids: Table
     ends: NDArray[np.int64]
+    fitted: NDArray[np.int64] | None = None
 
     @property
     def nlist(self) -> int:
@@ -56,7 +59,8 @@ class InvertedFile:
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """As arrays that can be stored, which with the projection's grid say all."""
         axes = np.vstack([self.projection.centre, self.projection.axes])
-        return {"axes": axes, "codes": self.table.tiles, "lists": self.centroids.tiles, "ends": self.ends}
+        fitted = {} if self.fitted is None else {"fitted": self.fitted}
+        return {"axes": axes, "codes": self.table.tiles, "lists": self.centroids.tiles, "ends": self.ends, **fitted}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]], grid: float, n: int, d: int) -> "InvertedFile":
@@ -66,6 +70,7 @@ class InvertedFile:
             ValueError: types and shapes do not fit each other; where lists end is not checked, nor what codes are.
         """
         axes, tiles, lists, ends = (arrays[role] for role in ("axes", "codes", "lists", "ends"))
+        fitted = arrays.get("fitted")
         projection, nlist = Projection(centre=axes[0], grid=grid, axes=axes[1:]), len(ends)
         p = projection.p
         fits = (
@@ -80,10 +85,11 @@ class InvertedFile:
             and ends.dtype == np.int64
             and ends.shape == (nlist,)
             and nlist >= 1
+            and (fitted is None or (fitted.dtype == np.int64 and fitted.ndim == 1))
         )
         if not fits:
             raise ValueError("its codes do not fit its vectors")
-        return cls(projection, Table(tiles, n), Table(lists, nlist), ends)
+        return cls(projection, Table(tiles, n), Table(lists, nlist), ends, fitted)
 
     def probe(self, codes: NDArray[np.int8], m: int, nprobe: int) -> NDArray[np.int64]:
         """The m nearest by their codes (nq, p) in the nprobe nearest lists, nearest first: (nq, m), -1 for none."""

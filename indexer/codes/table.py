@@ -71,6 +71,16 @@ class Table:
         values: NDArray[np.generic] = self.tiles[name].reshape(-1)[: self.n]
         return values
 
+    def part(self, start: int, stop: int) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+        """(stop - start,) of `record_type` and their rows: what it holds of the vectors at these places."""
+        first = start // TILE
+        tiles, within = self.tiles[first : -(-stop // TILE)], np.s_[start - first * TILE : stop - first * TILE]
+        found = np.empty(len(tiles) * TILE, dtype=record_type(self.p))
+        found["codes"] = tiles["codes"].transpose(0, 2, 1, 3).reshape(-1, self.p).astype(np.int16) - 128
+        for name in ("norm", "rest", "rounding"):
+            found[name] = tiles[name].reshape(-1)
+        return found[within], tiles["row"].reshape(-1)[within].astype(np.int64)
+
 
 def record_type(p: int) -> np.dtype[np.void]:
     """What a table holds of a vector of p components, but for its row."""

@@ -1,6 +1,7 @@
 """Names of the files in an index folder, each with its generation, and what interrupted writers left of them."""
 
 import itertools
+import os
 import re
 from contextlib import suppress
 from dataclasses import fields
@@ -9,14 +10,14 @@ from pathlib import Path
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import Location, locate
 from knnvote.indexer.building.work import WORK
-from knnvote.indexer.fields import CODES, is_number
+from knnvote.indexer.fields import CODES, FITTED, is_number, is_raw
 from knnvote.indexer.index import Timing
 from knnvote.indexer.manifest import is_index_folder, read_manifest
 from knnvote.indexer.sealed import read_sealed
 
 LOCK = "lock"
 _ABSURD = 1 << 62  # no build has counted so far: such a file is a stray, and the manifest has no room for twice as much
-_ROLES = "|".join(("index", "vectors", *CODES, "bounds", "labels", "timing"))  # bounds: of a format before
+_ROLES = "|".join(("index", "vectors", *CODES, FITTED, "bounds", "labels", "timing"))  # bounds: of a format before
 _NAME = re.compile(rf"({_ROLES})-(\d{{1,4000}})\.(faiss|raw|npy|parquet|json)")
 _UNFINISHED_NAME = re.compile(rf"\.(manifest|({_ROLES})-\d+)\.[a-z]+\.\d+\.tmp")
 
@@ -60,7 +61,16 @@ def remove_leftovers(folder: Path) -> None:
         if is_index_folder(folder):
             manifest = read_manifest(folder)
             kept = {file.name for file in manifest.files.values()} | {timing_name(manifest.generation)}
+            for file in manifest.files.values():
+                path = folder / file.name
+                if is_raw(file.name) and path.stat().st_size > file.size and can_grow(path):
+                    os.truncate(path, file.size)
         remove_others(folder, kept)
+
+
+def can_grow(path: Path) -> bool:
+    """Whether no other folder has a file by a link, where its manifest may name more of it, or other bytes."""
+    return path.stat().st_nlink == 1
 
 
 def remove_others(folder: Path, kept: set[str]) -> None:

@@ -16,7 +16,7 @@ from knnvote.data.text import describe_error
 from knnvote.indexer.codes.inverted_file import InvertedFile
 from knnvote.indexer.codes.library import kernel
 from knnvote.indexer.faiss_index import held_vectors, read_faiss
-from knnvote.indexer.fields import CODES, is_raw
+from knnvote.indexer.fields import CODES, FITTED, is_raw
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import Manifest, read_manifest
 
@@ -78,7 +78,7 @@ def _open_generation(path: Path, manifest: Manifest, address: str) -> OpenedInde
     for stored in manifest.files.values():
         file = path / stored.name
         size = file.stat().st_size if file.is_file() else None
-        if size != stored.size:
+        if size is None or size < stored.size or (size > stored.size and not is_raw(stored.name)):
             found = "is missing" if size is None else f"has {size:,} bytes"
             raise KnnvoteError(
                 f"{file} {found}, and the manifest says {stored.size:,}: the index is damaged; build it again"
@@ -104,7 +104,7 @@ def load_index(path: Path, manifest: Manifest, address: str = "") -> OpenedIndex
     try:
         faiss_index = read_faiss(names["index"]) if "index" in names else None
         vectors = (
-            held_vectors(faiss_index, dtype) if "vectors" not in names else _map_vectors(names["vectors"], manifest)
+            held_vectors(faiss_index, dtype) if "vectors" not in names else map_vectors(names["vectors"], manifest)
         )
         inverted_file = _map_codes(names, manifest) if "codes" in names else None
         rows = pq.ParquetFile(names["labels"])
@@ -124,10 +124,11 @@ def _map_codes(names: dict[str, Path], manifest: Manifest) -> InvertedFile:
         ValueError: its arrays do not fit each other.
     """
     grid = manifest.search.to_json()["grid"]
-    return InvertedFile.from_arrays({role: _map_array(names[role]) for role in CODES}, grid, manifest.n, manifest.d)
+    arrays = {role: _map_array(names[role]) for role in (*CODES, FITTED) if role in names}
+    return InvertedFile.from_arrays(arrays, grid, manifest.n, manifest.d)
 
 
-def _map_vectors(path: Path, manifest: Manifest) -> NDArray[Any]:
+def map_vectors(path: Path, manifest: Manifest) -> NDArray[Any]:
     """Stored vectors (n, d) mapped: of a raw file by what the manifest says of them.
 
     Raises:

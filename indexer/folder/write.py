@@ -6,6 +6,8 @@ is the one step that commits; what an interrupted writer left is removed by the 
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from knnvote.indexer.building.work import WORK, Work
 from knnvote.indexer.faiss_index import holds, write_faiss
 from knnvote.indexer.fields import wrong_fields
 from knnvote.indexer.index import PROVENANCE, Index, Timing
-from knnvote.indexer.manifest import FORMAT, MANIFEST, StoredFile, read_manifest
+from knnvote.indexer.manifest import FORMAT, MANIFEST, Manifest, StoredFile, read_manifest
 from knnvote.indexer.sealed import seal, write_sealed
 
 from .generations import next_generation, remove_leftovers, remove_others, timing_name
@@ -46,11 +48,21 @@ def write_folder(folder: Path, index: Index, timing: Timing, work: Work | None =
     Raises:
         KnnvoteError: it cannot be written; what the folder held before is untouched.
     """
+    with new_generation(folder) as generation, stage("writing"):
+        _write_generation(folder, generation, index, timing, work or Work())
+
+
+@contextmanager
+def new_generation(folder: Path) -> Iterator[int]:
+    """A generation of a folder, whose files are written within and committed by `commit`; else they are removed again.
+
+    Raises:
+        KnnvoteError: they cannot be written; what the folder held before is untouched.
+    """
     try:
         make_folder(folder)
         try:
-            with stage("writing"):
-                _write_generation(folder, index, timing, work or Work())
+            yield next_generation(folder)
         except BaseException:
             remove_leftovers(folder)
             raise
@@ -59,8 +71,7 @@ def write_folder(folder: Path, index: Index, timing: Timing, work: Work | None =
         raise KnnvoteError(f"cannot write {folder}: {describe_os_error(error)}") from error
 
 
-def _write_generation(folder: Path, index: Index, timing: Timing, work: Work) -> None:
-    generation = next_generation(folder)
+def _write_generation(folder: Path, generation: int, index: Index, timing: Timing, work: Work) -> None:
     files: dict[str, Path] = {}
     if index.inverted_file is None and index.faiss_index is not None:
         files["index"] = folder / f"index-{generation}.faiss"
@@ -77,18 +88,33 @@ def _write_generation(folder: Path, index: Index, timing: Timing, work: Work) ->
             files[role] = folder / f"{role}-{generation}.npy"
             if not work.give(array, files[role]):
                 _write_array(files[role], array)
-    files["labels"] = folder / f"labels-{generation}.parquet"
-    with atomic_write(files["labels"]) as stream:
-        _write_rows(index.provenance(*PROVENANCE), stream)
-    timing_file = folder / timing_name(generation)
-    write_sealed(timing_file, timing.to_json())
+    files["labels"] = write_labels(folder, generation, index.provenance(*PROVENANCE))
     stored = {role: describe_file(path) for role, path in files.items()}
-    factory = "" if index.inverted_file is not None else index.manifest.factory  # an older folder has one beside codes
-    record = replace(index.manifest, generation=generation, files=stored, factory=factory, format=FORMAT).to_json()
+    commit(folder, replace(index.manifest, generation=generation, files=stored), timing)
+
+
+def write_labels(folder: Path, generation: int, rows: pa.Table) -> Path:
+    """Write the label, id, file and row of each vector; the file."""
+    path = folder / f"labels-{generation}.parquet"
+    with atomic_write(path) as stream:
+        _write_rows(rows, stream)
+    return path
+
+
+def commit(folder: Path, manifest: Manifest, timing: Timing) -> None:
+    """Commit a generation whose files are written: its manifest takes the older one's place, whose files then go.
+
+    Raises:
+        KnnvoteError: it could not be read back; nothing is committed.
+    """
+    timing_file = folder / timing_name(manifest.generation)
+    write_sealed(timing_file, timing.to_json())
+    factory = "" if "codes" in manifest.files else manifest.factory  # an older folder has one beside codes
+    record = replace(manifest, factory=factory, format=FORMAT).to_json()
     if wrong := wrong_fields(json.loads(seal(record))):  # what could not be read back must not take the old one's place
         raise KnnvoteError(f"cannot write {folder}: its manifest would have unusable {', '.join(wrong)}")
     write_sealed(folder / MANIFEST, record)
-    remove_others(folder, {*(path.name for path in files.values()), timing_file.name})
+    remove_others(folder, {*(file.name for file in manifest.files.values()), timing_file.name})
     shutil.rmtree(folder / WORK, ignore_errors=True)  # of this build, or of an unfinished one before it
 
 

@@ -43,6 +43,8 @@ def check_codes(index: Index) -> None:
     if index.inverted_file is None:
         return
     _check_lists(index.inverted_file)
+    fitted = index.inverted_file.fitted
+    expect(fitted is None or bool(((fitted >= 0) & (fitted < index.n)).all()), "it was fitted to rows that it has not")
     table, projection, metric = index.ivf.table, index.ivf.projection, METRICS[index.metric]
     place = np.argsort(table.field("row"))
     for start in range(0, index.n, _rows(index)):

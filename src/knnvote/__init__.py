@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.build import IndexOptions, index_arrays, index_files
     from knnvote.indexer.folder.open import open_index
-    from knnvote.indexer.grow import add_files, relabel_ids, remove_ids
+    from knnvote.indexer.grow import add_files, compact, relabel_ids, remove_ids
     from knnvote.indexer.index import Index
     from knnvote.indexer.training import TrainingOptions
 
@@ -49,6 +49,7 @@ __all__ = [
     "add_files",
     "choose_k",
     "choose_threshold",
+    "compact",
     "compare",
     "distance_limit",
     "find_suspects",
@@ -80,6 +81,7 @@ _MODULES = {
     "add_files": "indexer.grow",
     "choose_k": "classify.evaluation.choose_k",
     "choose_threshold": "classify.evaluation.threshold",
+    "compact": "indexer.grow",
     "compare": "classify.evaluation.compare",
     "distance_limit": "classify.evaluation.distance_limit",
     "find_suspects": "classify.evaluation.suspects",

@@ -16,9 +16,9 @@ from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.sample import digits, split_digits
 from knnvote.data.tables import image_table, write_table
-from knnvote.indexer import build
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
 from knnvote.indexer.fields import CODES
+from knnvote.indexer.folder.facts import installed_version
 from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
@@ -308,8 +308,8 @@ def test_the_destination_is_checked_before_any_image_is_read(tmp_path, exact_ind
 
 
 def test_a_library_whose_version_is_not_known_does_not_stop_a_build():
-    assert build.installed_version("numpy") == np.__version__
-    assert build.installed_version("a library that is not here") == "unknown"
+    assert installed_version("numpy") == np.__version__
+    assert installed_version("a library that is not here") == "unknown"
 
 
 @pytest.mark.parametrize(

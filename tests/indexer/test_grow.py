@@ -1,6 +1,7 @@
 """Indexes that grow and shrink: what they answer, what they keep, what they refuse, and what a kill leaves."""
 
 import io
+import os
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from PIL import Image
 
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.search.search import is_exact
+from knnvote.classify.search.search import exact_search, is_exact
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import hold_lock
@@ -32,7 +33,7 @@ from knnvote.indexer.build import IndexOptions, index_arrays, index_files
 from knnvote.indexer.fixes import read_id_column
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
-from knnvote.indexer.grow import add_files, remove_ids
+from knnvote.indexer.grow import add_files, compact, remove_ids
 from knnvote.indexer.manifest import read_manifest
 from knnvote.indexer.training import TrainingOptions
 
@@ -82,6 +83,22 @@ def remove(index, ids):
     return remove_ids(index, ids, tuning=Tuning, threads=1)
 
 
+def answers(folder, xq=IMAGES[:50] ^ 1):
+    """What an index answers, exactly and with care, with all that it says of its images."""
+    index = open_index(folder)
+    D, I = exact_search(index, xq.reshape(len(xq), -1), min(5, index.n))
+    vectors = (index.vectors.dtype, index.vectors.tobytes())
+    return {"found": (D.tobytes(), I.tobytes()), "labels": index.labels, "ids": index.ids, "vectors": vectors}
+
+
+def as_fresh(folder, fresh):
+    """Whether an index, which answers exactly as one built afresh does, is that one when it is compacted."""
+    assert verify_folder(folder) == []
+    assert answers(folder) == answers(fresh)
+    compact(folder, tuning=Tuning, threads=1)
+    return open_index(folder).fingerprint == open_index(fresh).fingerprint
+
+
 def state(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
@@ -103,7 +120,7 @@ def grown(tmp_path):
     return tmp_path / "x.knn"
 
 
-# Like an index built afresh
+# Like an index built afresh, in every exact answer; and in every byte where it is built again or compacted
 
 
 @pytest.mark.filterwarnings("ignore:images of .* for nothing is rescaled")  # as they are meant to be
@@ -115,14 +132,16 @@ def test_added_to_it_is_the_index_of_all_and_what_was_added_can_be_taken_back(tm
     new = write(tmp_path / "new.parquet", WIDER[dtype](IMAGES[NEW]), LABELS[NEW])
     for name, files in {"x": [old], "fresh": [old, new]}.items():
         index_files(inputs(*files), tmp_path / name, options=options(kind, metric=metric, seed=3))
-    before, fresh = open_index(tmp_path / "x").fingerprint, open_index(tmp_path / "fresh")
+    shutil.copytree(tmp_path / "x", tmp_path / "before")
+    has_codes = open_index(tmp_path / "x").inverted_file is not None
     assert add(tmp_path / "x", new) == 60
     index = open_index(tmp_path / "x")
     assert index.vectors.dtype == dtype
-    assert index.fingerprint == fresh.fingerprint
-    assert verify_folder(tmp_path / "x") == []
+    assert (index.manifest.growth is not None) == has_codes
+    shutil.copytree(tmp_path / "x", tmp_path / "compacted")
+    assert as_fresh(tmp_path / "compacted", tmp_path / "fresh")
     assert remove(tmp_path / "x", [f"new.parquet#{row}" for row in range(60)]) == 60
-    assert open_index(tmp_path / "x").fingerprint == before
+    assert as_fresh(tmp_path / "x", tmp_path / "before")
 
 
 @pytest.mark.parametrize("metric", FAISS_METRICS)
@@ -139,19 +158,18 @@ def test_after_a_removal_it_is_the_index_of_the_images_that_stay(tmp_path, kind,
     )
     assert remove(tmp_path / "x", [f"all.parquet#{row}" for row in [159, *range(10, 20), 77, 0, 77]]) == 13
     assert open_index(tmp_path / "x").vectors.dtype == np.uint8
-    assert content(tmp_path / "x") == content(tmp_path / "fresh")
-    xq = IMAGES[:50] ^ 1
-    one, other = (Classifier.open(tmp_path / name)(xq) for name in ("x", "fresh"))
-    assert one.prediction.equals(other.prediction)
-    assert (one.D.tobytes(), one.I.tobytes()) == (other.D.tobytes(), other.I.tobytes())
+    one, other = ({**answers(tmp_path / name), "ids": None} for name in ("x", "fresh"))  # of another file
+    assert one == other
     provenance = pq.read_table(tmp_path / "x" / "labels-2.parquet")
+    compact(tmp_path / "x", tuning=Tuning, threads=1)
+    assert content(tmp_path / "x") == content(tmp_path / "fresh")
     assert provenance["row"].to_pylist() == kept.tolist()
     assert provenance["id"].to_pylist() == [f"all.parquet#{row}" for row in kept]
     assert provenance["label"].to_pylist() == LABELS[kept].tolist()
 
 
 @pytest.mark.parametrize(("dtype", "kind"), [("uint8", "adaptive"), ("float32", "exact")])
-def test_an_index_with_bounds_and_tuned_rungs_is_tuned_again_for_what_it_was(tmp_path, kind, dtype):
+def test_an_index_with_bounds_and_tuned_rungs_is_compacted_and_tuned_again_for_what_it_was(tmp_path, kind, dtype):
     made = clusters(dtype, n=4500, d=160, nq=1)
     old, new, kept = slice(0, 4200), slice(4200, 4500), slice(300, 4500)
     tune = Tuning(k=3, weights="distance", target_agreement=0.97)
@@ -162,8 +180,12 @@ def test_an_index_with_bounds_and_tuned_rungs_is_tuned_again_for_what_it_was(tmp
     for name, names in {"x": ["old"], "both": ["old", "new"], "left": ["kept"]}.items():
         index_files(inputs(*(files[n] for n in names)), tmp_path / name, options=options(kind), tune=tune)
     add(tmp_path / "x", files["new"])
-    assert open_index(tmp_path / "x").fingerprint == open_index(tmp_path / "both").fingerprint
+    shutil.copytree(tmp_path / "x", tmp_path / "compacted")
+    assert compact(tmp_path / "compacted", tuning=Tuning, threads=1) == 300
+    assert open_index(tmp_path / "compacted").fingerprint == open_index(tmp_path / "both").fingerprint
+    assert compact(tmp_path / "compacted") == 0
     remove(tmp_path / "x", [f"old.parquet#{row}" for row in range(300)])
+    assert compact(tmp_path / "x", tuning=Tuning, threads=1) == 600
     assert content(tmp_path / "x") == content(tmp_path / "left")
     assert "codes" in read_manifest(tmp_path / "x").files
     if kind == "adaptive":
@@ -205,8 +227,9 @@ def test_any_order_of_adding_and_removing_ends_as_the_index_of_what_is_left(tmp_
             rows = rows[[name not in gone for name in ids]]
             ids = [name for name in ids if name not in gone]
     index_files(inputs(write(folder / "left.parquet", IMAGES[rows], LABELS[rows])), folder / "fresh", options=options())
-    assert content(folder / "x") == content(folder / "fresh")
     assert open_index(folder / "x").ids.to_pylist() == ids
+    compact(folder / "x")
+    assert content(folder / "x") == content(folder / "fresh")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +240,7 @@ def test_labels_of_every_type_are_joined(tmp_path, labels):
     for name, files in {"x": [old], "fresh": [old, new]}.items():
         index_files(inputs(*files), tmp_path / name, options=options())
     add(tmp_path / "x", new)
-    assert open_index(tmp_path / "x").fingerprint == open_index(tmp_path / "fresh").fingerprint
+    assert as_fresh(tmp_path / "x", tmp_path / "fresh")
     stay = np.flatnonzero(labels != labels[0])
     remove(tmp_path / "x", np.array(open_index(tmp_path / "x").ids)[labels == labels[0]].tolist())
     assert open_index(tmp_path / "x").labels.to_pylist() == labels[stay].tolist()
@@ -247,7 +270,7 @@ def test_a_regression_stays_one_and_takes_whole_numbers_too(tmp_path):
     for name, files in {"x": [old], "fresh": [old, new]}.items():
         index_files(inputs(*files), tmp_path / name, training=training, options=options())
     add(tmp_path / "x", new)
-    assert open_index(tmp_path / "x").fingerprint == open_index(tmp_path / "fresh").fingerprint
+    assert as_fresh(tmp_path / "x", tmp_path / "fresh")
     remove(tmp_path / "x", ["old.parquet#0", "new.parquet#0"])
     kept = np.setdiff1d(np.arange(160), [0, 100])
     assert open_index(tmp_path / "x").targets.tolist() == [
@@ -270,7 +293,7 @@ def test_columns_ids_and_grey_are_as_the_index_has_them(tmp_path):
     for name, files in {"x": [old], "fresh": [old, new]}.items():
         index_files(inputs(*files), tmp_path / name, training=training, options=options())
     add(tmp_path / "x", new)
-    assert open_index(tmp_path / "x").fingerprint == open_index(tmp_path / "fresh").fingerprint
+    assert as_fresh(tmp_path / "x", tmp_path / "fresh")
     assert open_index(tmp_path / "x").ids.to_pylist()[-1] == "1159"
     with pytest.raises(KnnvoteError, match="stores 100 of the 100 ids already, the first '1000'"):
         add(tmp_path / "x", old)
@@ -468,16 +491,23 @@ def test_a_change_is_refused_while_another_build_is_at_work(grown, tmp_path):
 # Commits
 
 
-@pytest.mark.parametrize("kind", ["exact", "hnsw"])
-@pytest.mark.parametrize("change", ["add", "remove"])
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        *(("exact", "add"), ("exact", "add another type"), ("exact", "remove"), ("exact", "compact")),
+        *(("hnsw", "add another type"), ("hnsw", "remove")),
+    ],
+)
 def test_at_every_moment_the_folder_is_the_old_whole_or_the_new_whole(tmp_path, monkeypatch, kind, change):
     """Each step on disk is preceded by a copy of the folder: what a kill at that moment would leave."""
     monkeypatch.setattr(
         "knnvote.indexer.folder.open.is_known", lambda *_: True
     )  # to try every copy apart would take long
     folder, copies = tmp_path / "x", []
-    new = write(tmp_path / "new.parquet", IMAGES[NEW] / 7, LABELS[NEW])
+    new = write(tmp_path / "new.parquet", IMAGES[NEW] if change == "add" else IMAGES[NEW] / 7, LABELS[NEW])
     index_files(inputs(write(tmp_path / "old.parquet")), folder, options=options(kind))
+    if change == "compact":
+        remove(folder, ["old.parquet#0"])
     old = open_index(folder).fingerprint
 
     def copying(step):
@@ -491,11 +521,15 @@ def test_at_every_moment_the_folder_is_the_old_whole_or_the_new_whole(tmp_path, 
     with monkeypatch.context() as patched:
         for step in ("replace", "unlink"):
             patched.setattr(Path, step, copying(getattr(Path, step)))
-        add(folder, new) if change == "add" else remove(folder, ["old.parquet#0"])
+        for step in ("fsync", "ftruncate") if change == "add" else ():
+            patched.setattr(os, step, copying(getattr(os, step)))
+        changes = {"remove": lambda: remove(folder, ["old.parquet#0"]), "compact": lambda: compact(folder)}
+        changes.get(change, lambda: add(folder, new))()
     assert len(state(folder)) == len(read_manifest(folder).files) + 2
     fingerprints = [open_index(copy).fingerprint for copy in copies]
     assert all(verify_folder(copy) == [] for copy in copies)
     assert list(dict.fromkeys(fingerprints)) == [old, open_index(folder).fingerprint]
+    assert (copies[-1] / "vectors-1.raw").exists() == ((kind, change) == ("exact", "add"))
     for copy in (copies[fingerprints.count(old) - 1], copies[-1]):  # the next run clears away what is left
         remove(copy, ["old.parquet#1"])
         assert len(state(copy)) == len(read_manifest(copy).files) + 2
@@ -518,12 +552,15 @@ def test_a_killed_addition_leaves_the_old_index_and_the_same_command_completes_i
     arguments = ["add", grown, tmp_path / "new.parquet"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert state(grown).items() > before.items()
+    after = state(grown)
+    assert after.pop("vectors-1.raw").startswith(before.pop("vectors-1.raw"))  # what the manifest names of it
+    assert after.items() > before.items()
+    assert verify_folder(grown) == []
     assert open_index(grown).n == 100
     assert add(grown, tmp_path / "new.parquet") == 60
     files = {file.name for file in read_manifest(grown).files.values()}
     assert state(grown).keys() == {*files, "manifest.json", "timing-2.json"}
-    assert all("-2." in name for name in files)
+    assert {name for name in files if "-1." in name} == {"vectors-1.raw", "axes-1.npy", "lists-1.npy"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -643,13 +680,17 @@ def test_images_are_removed_by_a_csv_file_of_ids(grown, tmp_path, invoke):
 def test_an_index_that_was_tuned_is_not_changed_without_being_tuned_again(tmp_path):
     data = clusters("uint8", n=300, d=20)
     build_adaptive(tmp_path / "x.knn", data.x, data.y, tune=Tuning())
+    assert remove_ids(tmp_path / "x.knn", "array#0") == 1  # one id, by itself: far fewer than a fifth
     before = state(tmp_path / "x.knn")
-    new = write(tmp_path / "new.parquet")
-    for change in (lambda: add_files(tmp_path / "x.knn", new), lambda: remove_ids(tmp_path / "x.knn", "array#0")):
+    new = write(tmp_path / "new.parquet", data.x[:60], data.y[:60])
+    for change in (
+        lambda: add_files(tmp_path / "x.knn", new),
+        lambda: remove_ids(tmp_path / "x.knn", [f"array#{row}" for row in range(1, 60)]),
+        lambda: compact(tmp_path / "x.knn"),
+    ):
         with pytest.raises(KnnvoteError, match=r"was tuned, and has to be tuned again: pass tuning=knnvote.Tuning"):
             change()
         assert state(tmp_path / "x.knn") == before
-    assert remove_ids(tmp_path / "x.knn", "array#0", tuning=Tuning) == 1  # one id, by itself
 
 
 def test_new_classes_are_told_and_the_index_s_own_label_column_is_taken(tmp_path, invoke):

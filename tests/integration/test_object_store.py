@@ -341,6 +341,15 @@ def test_an_index_in_the_store_is_copied_once_and_checked_by_its_hashes(store, w
     assert all("manifest.json" in request or "timing-1.json" in request for request in read_again)
 
 
+def test_of_an_index_that_was_copied_while_it_grew_what_its_manifest_names_is_taken(store, work, command, tmp_path):
+    for file in (work / "x.knn").iterdir():
+        more = b"appended" if file.suffix == ".raw" else b""
+        store.put(f"growing.knn/{file.name}", file.read_bytes() + more)
+    assert command("verify", uri("growing.knn")).code == 0
+    assert files(command("classify", uri("growing.knn"), "in", "--out", tmp_path / "o", "--json"))["written"] == FILES
+    assert outputs_below(tmp_path / "o") == local_outputs(work)
+
+
 def test_an_index_in_the_store_is_verified_there(store, work, command):
     assert command("verify", uri("x.knn")).code == 0
     for file in (work / "x.knn").iterdir():
@@ -351,7 +360,7 @@ def test_an_index_in_the_store_is_verified_there(store, work, command):
 
 
 def test_an_index_that_was_changed_in_the_store_or_in_the_cache_is_not_used(store, work, command, tmp_path):
-    names = [file.name for file in (work / "x.knn").glob("*.faiss")]
+    names = [file.name for file in (work / "x.knn").glob("*.raw")]
     content = bytearray((work / "x.knn" / names[0]).read_bytes())
     content[-1] ^= 1
     for file in (work / "x.knn").iterdir():
@@ -361,7 +370,7 @@ def test_an_index_that_was_changed_in_the_store_or_in_the_cache_is_not_used(stor
     assert f"{uri('y.knn')}/{names[0]} was changed: its SHA-256 differs from the manifest's" in done.stderr
     store.put(f"y.knn/{names[0]}", (work / "x.knn" / names[0]).read_bytes())
     assert command("classify", uri("y.knn"), "in", "--out", tmp_path / "o").code == 0
-    (cached,) = (tmp_path / "cache").rglob("*.faiss")
+    (cached,) = (tmp_path / "cache").rglob("*.raw")
     cached.write_bytes(bytes(content))
     shutil.rmtree(tmp_path / "o")
     done = command("classify", uri("y.knn"), "in", "--out", tmp_path / "o")

@@ -147,6 +147,8 @@ def _kill_at_change(folder: str, at: int, changes: int) -> None:
     plain, sync = io.open, os.fsync
 
     def watched_open(path: Any, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        if mode == "r+b":
+            return io.BufferedRandom(Watched(path, "r+"))
         return io.BufferedWriter(Watched(path, "w")) if mode == "wb" else plain(path, mode, *rest, **named)
 
     def watched_sync(descriptor: int) -> None:

@@ -48,6 +48,7 @@ from knnvote.indexer.fields import CODES
 from knnvote.indexer.folder import verify
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.write import describe_file
+from knnvote.indexer.grow import remove_ids
 from knnvote.indexer.manifest import MANIFEST
 from knnvote.indexer.sealed import seal
 from knnvote.indexer.threads import limit_threads
@@ -65,6 +66,7 @@ KINDS = {
     "adaptive": {"kind": "adaptive", "tune": Tuning(k=3, target_agreement=0.3)},
     "adaptive-floats": {"kind": "adaptive", "dtype": "float64", "tune": Tuning(k=3, target_agreement=0.3)},
     "adaptive-regression": {"kind": "adaptive", "dtype": "float32", "metric": "cosine", "is_regression": True},
+    "adaptive-shrunk": {"kind": "adaptive", "removed": ["array#3", "array#200"]},
     "hnsw": {"kind": "hnsw"},
     "hnsw-floats": {"kind": "hnsw", "dtype": "float64", "metric": "l1"},
     "hnsw-halves": {"kind": "hnsw", "dtype": "float16"},
@@ -100,6 +102,8 @@ def build_seeds(folder: Path) -> None:
         options = IndexOptions(kind=kind, factory=made.get("factory"), metric=made.get("metric", "l2"), threads=1)
         faiss_index.fit_codes = _always_coded if "codes" in made else fit_codes
         index_arrays(x, y, folder / name, is_regression=is_regression, options=options, tune=made.get("tune"))
+        if "removed" in made:
+            remove_ids(folder / name, made["removed"], threads=1)
 
 
 def _always_coded(*arguments: Any) -> tuple[Projection, bool]:

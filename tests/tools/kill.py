@@ -263,6 +263,8 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
     x, train, of_older = str(work / "x.knn"), str(work / "train.parquet"), str(work / "older")
     succeed(run, ["classify", x, str(work / "older.parquet"), "--out", of_older])
     succeed(run, [*adaptive, "--out", str(work / "tuned.knn")])
+    shutil.copytree(work / "x.knn", work / "grown.knn")
+    succeed(run, [remove[0], str(work / "grown.knn"), *remove[1:]])
     fixes = str(work / "fixes.csv")
     Path(fixes).write_text("".join(f"{row}\n" for row in ("id,fix", *(f"train.parquet#{row},3" for row in range(50)))))
     with_k = str(work / "with-k")
@@ -280,7 +282,10 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
         # What was added or removed is refused when it is asked for again.
         IndexTask(name="add", arguments=add, before=work / "x.knn", out=(), repeat=("verify",)),
         IndexTask(name="remove", arguments=remove, before=work / "x.knn", out=(), repeat=("verify",)),
-        # What was relabelled may be so again, and nothing is written.
+        IndexTask(name="add-adaptive", arguments=add, before=work / "tuned.knn", out=(), repeat=("verify",)),
+        IndexTask(name="remove-adaptive", arguments=remove, before=work / "tuned.knn", out=(), repeat=("verify",)),
+        # What was relabelled or compacted may be so again, and nothing is written.
+        IndexTask(name="compact", arguments=("compact", *one), before=work / "grown.knn", out=()),
         IndexTask(name="relabel", arguments=("relabel", fixes, *one), before=work / "x.knn", out=()),
         IndexTask(name="relabel-adaptive", arguments=("relabel", fixes, *one), before=work / "tuned.knn", out=()),
         FileTask(name="show", arguments=("show", train), file="show.png"),

@@ -1,4 +1,4 @@
-"""Commands that build and change an index folder: index, add, remove, relabel."""
+"""Commands that build and change an index folder: index, add, remove, relabel, compact."""
 
 from pathlib import Path
 from typing import Any
@@ -281,10 +281,32 @@ def relabel(
         _talk_index(index_folder)
 
 
+@click.command(
+    cls=Command,
+    short_help="Build an index folder afresh after images were added or removed.",
+    epilog=example("knnvote compact digits.knn"),
+)
+@local_index_argument
+@threads_option
+def compact(index_folder: Path, threads: int | None) -> None:
+    """Build an index folder afresh from the images that it stores, where some were added or removed since."""
+    from knnvote.classify.adaptive.tune import Tuning
+    from knnvote.indexer.grow import compact as build_afresh
+
+    words.of_index()
+    changed = build_afresh(index_folder, tuning=Tuning, threads=threads)
+    if changed:
+        talk(f"{index_folder}: built afresh, after {changed:,} images were added or removed")
+        _talk_index(index_folder)
+    else:
+        talk(f"{index_folder}: nothing to do, for it is as it was built")
+
+
 def _talk_index(out: Path) -> None:
     """Say what an index folder holds that was just written."""
     from knnvote.data.text import show_bytes
     from knnvote.indexer.folder.generations import read_timing
+    from knnvote.indexer.growth.told import measured_on
     from knnvote.indexer.manifest import read_manifest
 
     from .tables.inspection import tuning_lines, vote_lines
@@ -301,3 +323,7 @@ def _talk_index(out: Path) -> None:
         talk(f"note: all images are of one class, {manifest.classes[0]}: every answer will be it")
     for line in [*tuning_lines(manifest.search), *vote_lines(manifest.vote)]:
         talk(line)
+    if (told := measured_on(manifest.growth, manifest.search, manifest.vote)) is not None:
+        talk(told)
+    if manifest.growth is not None and manifest.growth.is_outgrown:
+        talk(f"note: {manifest.growth.told}; knnvote compact {out} builds it afresh, for a faster search")

@@ -59,7 +59,7 @@ def cli() -> None:
 
 for _title, _commands in {
     "Get images": (data.demo, data.sample, data.convert),
-    "Build an index": (index.index, index.add, index.remove, index.relabel),
+    "Build an index": (index.index, index.add, index.remove, index.relabel, index.compact),
     "Classify": (classify,),
     "Judge": (evaluate.compare, evaluate.choose_k, evaluate.choose_threshold, evaluate.suspects, jobs.diff),
     "Look": (look.explain, look.review, show.show, show.map_space, show.report),

@@ -131,9 +131,13 @@ def watch_progress() -> Iterator[None]:
 
 
 def talk_no_promise(index: "Index", rule: "Rule") -> None:
-    """Say that an adaptive index was not tuned for the rule, if it was not."""
+    """Say that an adaptive index was not tuned for the rule, if it was not, or on what it was measured."""
     from knnvote.classify.search.search import why_no_promise
+    from knnvote.indexer.growth.told import measured_on
 
-    reason = why_no_promise(index, rule)
+    manifest = index.manifest
+    reason, told = why_no_promise(index, rule), measured_on(manifest.growth, manifest.search, manifest.vote)
     if reason is not None:
         talk(f"note: {reason}")
+    elif told is not None:
+        talk(f"note: what {index.path} promises was {told}")

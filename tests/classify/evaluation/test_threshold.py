@@ -221,9 +221,9 @@ def test_of_an_index_that_grows_the_threshold_is_found_anew(folder, tmp_path, in
     written = ("index", folder / "new.parquet", "--out", "x.knn", "--k", 7, "--weights", "distance")
     assert invoke(*written, "--target-accuracy", 0.8).code == 0
     before = open_index(tmp_path / "x.knn").vote
-    with pytest.raises(KnnvoteError, match=r"pass tuning=knnvote\.Tuning"):
-        add_files(tmp_path / "x.knn", folder / "new.parquet")
     write_table(image_table(DATA.x, Y), tmp_path / "more.parquet")
+    with pytest.raises(KnnvoteError, match=r"pass tuning=knnvote\.Tuning"):
+        add_files(tmp_path / "x.knn", tmp_path / "more.parquet")
     assert invoke("add", "x.knn", "more.parquet").code == 0
     after = open_index(tmp_path / "x.knn").vote
     assert (after.k, after.weights) == (before.k, before.weights) == (7, "distance")

@@ -7,9 +7,10 @@ from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.data.text import show_bytes
 from knnvote.indexer.codes.library import describe_kernel
+from knnvote.indexer.growth.told import measured_on
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.manifest import AdaptiveSettings, ProposingSettings, SearchSettings, search_from_json
-from knnvote.indexer.rungs import Acceptance, Interval, MeasuredLadder, Tuned, VoteDefaults
+from knnvote.indexer.rungs import Acceptance, Growth, Interval, MeasuredLadder, Tuned, VoteDefaults
 
 from .images import print_images
 from .table import add_row, new_list, print_table
@@ -44,6 +45,7 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("columns", f"image {facts['image_column']}, label {facts['label_column']}"),
         ("search", "; ".join(_search_lines(facts))),
         *([("vote", "; ".join(vote_lines(VoteDefaults.from_json(facts["vote"]))))] if facts.get("vote") else []),
+        *([("grown", "; ".join(_growth_lines(facts)))] if "growth" in facts else []),
         ("kernel", describe_kernel()),
         ("size", f"{show_bytes(facts['bytes'])}, built in {facts['timing']['build_seconds']:.1f} s"),
         ("files", ", ".join(entry["name"] for entry in facts["files"].values())),
@@ -64,6 +66,18 @@ def _search_lines(facts: dict[str, Any]) -> list[str]:
     if isinstance(settings, ProposingSettings):
         return [f"{settings.candidates_per_neighbor} candidates for each neighbour"]
     return tuning_lines(settings)
+
+
+def _growth_lines(facts: dict[str, Any]) -> list[str]:
+    """What came to an index and went, on what its promise was measured, and whether to build it afresh pays."""
+    growth = Growth(**facts["growth"])
+    vote = VoteDefaults.from_json(facts["vote"]) if "vote" in facts else None
+    told = measured_on(growth, search_from_json(facts["kind"], facts["search"]), vote)
+    return [
+        growth.told,
+        *([] if told is None else [told]),
+        *(["knnvote compact builds it afresh, for a faster search"] if growth.is_outgrown else []),
+    ]
 
 
 def tuning_lines(settings: SearchSettings) -> list[str]:

@@ -1,0 +1,114 @@
+"""What the manifest of an index says of what it was built of."""
+
+import hashlib
+import io
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from knnvote.data.codecs.grey import GRAYSCALE_FORMULA
+from knnvote.indexer.building.work import slices_of
+from knnvote.indexer.faiss_index import Built
+from knnvote.indexer.manifest import AdaptiveSettings, Manifest
+from knnvote.indexer.names import Kind, MetricName
+from knnvote.indexer.training import TrainingSet
+
+
+def describe(
+    examples: TrainingSet, labels: pa.Array, built: Built, *, kind: Kind, metric: MetricName, seed: int
+) -> Manifest:
+    """Everything that is known of an index that is not yet tuned."""
+    x = examples.vectors
+    return Manifest(
+        kind=kind,
+        factory=built.factory,
+        metric=metric,
+        d=x.shape[1],
+        dtype=str(x.dtype),
+        range=(x.min().item(), x.max().item()),  # of a mapped file page after page
+        search=built.search,
+        seed=seed,
+        data_sha256=data_sha256(x, labels),
+        versions=library_versions(),
+        **of_examples(examples, labels),
+    )
+
+
+def of_examples(examples: TrainingSet, labels: pa.Array) -> dict[str, Any]:
+    """What a manifest says of a training set with labels (n,), but for its vectors and what is built of them."""
+    return {
+        "n": len(labels),
+        "shape": examples.shape,
+        "step": str(examples.step),
+        "grayscale": GRAYSCALE_FORMULA if examples.grayscale else None,
+        "background": examples.background,
+        "is_regression": examples.is_regression,
+        **of_labels(labels, is_regression=examples.is_regression),
+        "class_names": examples.class_names,
+        "image_column": examples.image_column,
+        "label_column": examples.label_column,
+        "id_column": examples.id_column,
+        "sources": examples.sources,
+        "skipped": examples.skipped,
+        "feature_names": examples.feature_names,
+        "estimator": examples.estimator,
+        "part": examples.part,
+    }
+
+
+def unmeasured(manifest: Manifest) -> Manifest:
+    """Of an index whose answers are to be measured now: nothing that is known of them."""
+    if isinstance(manifest.search, AdaptiveSettings):
+        manifest = replace(manifest, search=replace(manifest.search, tuned=None))
+    growth = None if manifest.growth is None else manifest.growth.measured_now()
+    return replace(manifest, vote=None, growth=growth)
+
+
+def of_labels(labels: pa.Array, *, is_regression: bool) -> dict[str, Any]:
+    """What a manifest says of labels (n,)."""
+    classes = () if is_regression else tuple(sorted(labels.unique().to_pylist()))
+    return {"classes": classes, "label_type": str(labels.type)}
+
+
+def data_sha256(vectors: NDArray[np.generic], labels: pa.Array) -> str:
+    """What is stored, whatever the kind of index: indexes that share it can share exact results."""
+    digest = hashlib.sha256(repr((vectors.dtype.str, vectors.shape)).encode())
+    for rows in slices_of(vectors):
+        digest.update(np.ascontiguousarray(rows).data)
+    batch = pa.RecordBatch.from_arrays([labels], ["label"])
+    with pa.ipc.new_stream(pa.PythonFile(_Digested(digest), "w"), batch.schema) as writer:
+        writer.write_batch(batch)
+    return digest.hexdigest()
+
+
+class _Digested(io.RawIOBase):
+    """A file that is hashed and kept nowhere."""
+
+    def __init__(self, digest: Any) -> None:
+        self._digest = digest
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        return len(data)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of knnvote and of the libraries that shape its answers."""
+    return {name: installed_version(name) for name in ("knnvote", "faiss-cpu", "numpy", "pyarrow", "imagecodecs")}
+
+
+@cache
+def installed_version(name: str) -> str:
+    """Of a library; "unknown" where it is not said. Asked once: to read it takes as long as to build a small index."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
