@@ -18,8 +18,9 @@ from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, find_inputs
 
+from .building.provenance import ids_as_stored, read_ids
 from .index import Index
-from .labels import common_label_type, ids_as_stored, kind_of_labels, like_known, read_ids, show_class, true_labels
+from .labels import common_label_type, kind_of_labels, like_known, show_class, true_labels
 
 FIX = "fix"  # a column to be filled in by who looks: the right label, be it the present one
 _LABEL = "label"

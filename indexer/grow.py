@@ -27,6 +27,7 @@ from knnvote.data.locations import local_path
 from knnvote.data.progress import stage
 
 from .build import IndexOptions, Tune, build, renew_labels
+from .building.provenance import ids_as_stored
 from .fixes import change_labels, fixes_of, read_as_stored, told_to_fill_in
 from .folder.generations import LOCK, remove_leftovers
 from .folder.open import open_index
@@ -35,7 +36,6 @@ from .growth.change import Manner, append, grown, leave_out
 from .growth.stored import keep, training_set, with_rows
 from .growth.told import has_promise
 from .index import Index
-from .labels import ids_as_stored
 from .manifest import Source, read_manifest
 from .rungs import Growth
 from .training import TrainingOptions, TrainingSet, read_training_set

@@ -20,6 +20,7 @@ from knnvote.data.steps import Pixels, Step
 from knnvote.data.vectors import smallest_type
 
 from .building.gathered import FilePart, Gathered
+from .building.provenance import provenance_table, read_ids
 from .building.work import Work
 from .doubts import doubt_ids, tell_of_floats, tell_of_new_classes, tell_of_sources, tell_of_vectors
 from .labels import (
@@ -28,8 +29,6 @@ from .labels import (
     class_names,
     is_usual_name,
     label_array,
-    provenance_table,
-    read_ids,
     recognise_label,
     refuse_beside_folders,
     same_names,

@@ -16,7 +16,7 @@ from knnvote.data.columns import is_number
 from knnvote.data.errors import ImageFileError, OptionError, check_one_of, param
 from knnvote.data.rows import RowFile
 from knnvote.data.text import describe_error
-from knnvote.indexer.labels import read_ids
+from knnvote.indexer.building.provenance import read_ids
 
 from .rows import USUAL_IDS, wanted_in
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.containers.tar import TAR_KEY
 from knnvote.data.errors import KnnvoteError, OptionError, param
-from knnvote.indexer.labels import read_ids
+from knnvote.indexer.building.provenance import read_ids
 
 from .finished import FinishedJob
 

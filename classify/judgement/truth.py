@@ -12,7 +12,8 @@ from knnvote.data.containers.tar import KEY, TAR_KEY
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.locations import Location
 from knnvote.data.text import describe_error
-from knnvote.indexer.labels import find_label, read_ids, true_labels
+from knnvote.indexer.building.provenance import read_ids
+from knnvote.indexer.labels import find_label, true_labels
 
 
 class TruthError(ImageFileError):

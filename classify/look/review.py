@@ -20,7 +20,7 @@ from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.input_file import InputFile
 from knnvote.data.reading import DecodedRows, open_images
-from knnvote.indexer.labels import read_ids
+from knnvote.indexer.building.provenance import read_ids
 
 from .doubt import ANSWERS, KINDS, find_doubts
 

@@ -11,10 +11,12 @@ from knnvote.data.columns import is_float
 from knnvote.data.errors import KnnvoteError, warn
 from knnvote.data.steps import Pixels
 from knnvote.data.vectors import smallest_type
-from knnvote.indexer.labels import label_array, provenance_table
+from knnvote.indexer.labels import label_array
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.names import MetricName
 from knnvote.indexer.training import TrainingSet
+
+from .provenance import provenance_table
 
 
 def training_set_from_arrays(

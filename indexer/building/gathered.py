@@ -9,9 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.data.vectors import CommonType
-from knnvote.indexer.labels import alike_ids, distinct_ids, with_files
 from knnvote.indexer.manifest import Source
 
+from .provenance import alike_ids, distinct_ids, with_files
 from .work import Growing, Work, slices_of
 
 _READING = "reading"  # the fact that says how far it came

@@ -1,0 +1,96 @@
+"""Where each stored row comes from: its label, id, file and row; and how ids tell rows apart."""
+
+import re
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from knnvote.data.containers.joined import with_prefix
+from knnvote.data.containers.tar import TAR_KEY
+from knnvote.data.errors import KnnvoteError, param
+from knnvote.data.locations import Location
+
+
+def read_ids(source: Location, ids: pa.Array, id_column: str, prefix: str = "") -> pa.Array:
+    """Ids of a column of a file as strings, behind a prefix.
+
+    Raises:
+        KnnvoteError: they cannot be written so.
+    """
+    try:
+        return with_prefix(prefix, ids.cast(pa.string()))
+    except pa.ArrowException as error:
+        raise KnnvoteError(
+            f"{source.shown}, column {id_column!r}: ids of type {ids.type} cannot be written as text: "
+            f"name another with {param('id_column')}"
+        ) from error
+
+
+def provenance_table(labels: pa.Array, ids: pa.Array | None, file: str, rows: NDArray[np.int64]) -> pa.Table:
+    """Columns label, id (string, ``file#row`` where none is given), file, row (int64)."""
+    row_numbers = pa.array(rows, pa.int64())
+    files = pa.array([file] * len(rows), pa.string())
+    if ids is None or ids.null_count:
+        default = pc.binary_join_element_wise(files, row_numbers.cast(pa.string()), "#")
+        ids = default if ids is None else pc.coalesce(ids, default)
+    return pa.table({"label": labels, "id": ids, "file": files, "row": row_numbers})
+
+
+def distinct_ids(provenance: pa.Table, first: int) -> pa.Table:
+    """The same, where rows from the first on whose ids are alike, as keys in shards may be, have ``file#id``."""
+    new = provenance.slice(first)
+    alike = _repeated(new["id"])
+    if not len(alike):
+        return provenance
+    return pa.concat_tables([provenance.slice(0, first), with_files(new, alike)]).combine_chunks()
+
+
+def with_files(provenance: pa.Table, alike: pa.Array) -> pa.Table:
+    """The same, where the ids that are among those alike are ``file#id``."""
+    ids = provenance["id"]
+    named = pc.binary_join_element_wise(provenance["file"], ids, "#")
+    renamed = pc.if_else(pc.is_in(ids, value_set=alike), named, ids)
+    return provenance.set_column(provenance.schema.get_field_index("id"), "id", renamed)
+
+
+def alike_ids(pieces: Sequence[pa.ChunkedArray]) -> pa.Array:
+    """The ids that stand more than once in pieces of a long column; 8 bytes of each are held."""
+    hashes = [
+        np.array([blake2b(text.encode(), digest_size=8).digest() for text in ids.to_pylist()], "S8").view(np.uint64)
+        for ids in pieces
+    ]
+    values, counts = np.unique(np.concatenate(hashes), return_counts=True)
+    again = values[counts > 1]
+    found = [ids.filter(pa.array(np.isin(hashed, again))) for ids, hashed in zip(pieces, hashes, strict=True)]
+    return _repeated(pa.chunked_array([chunk for ids in found for chunk in ids.chunks], pa.string()))
+
+
+def ids_as_stored(ids: pa.Array, stored: pa.Array) -> pa.Array:
+    """Ids (m,), where a key of a tar file, which only one of the stored (n,) ids ends with, stands for that.
+
+    Raises:
+        KnnvoteError: several stored images have the key.
+    """
+    is_stored = pc.is_in(ids, value_set=stored)
+    of_shards = stored.filter(pc.match_substring(stored, TAR_KEY))
+    keys = pc.replace_substring_regex(of_shards, f"^.*?{re.escape(TAR_KEY)}", "")
+    given = pc.is_in(keys, value_set=ids.filter(pc.invert(is_stored)))
+    counts = keys.filter(given).value_counts()
+    several = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if len(several):
+        one, other = of_shards.filter(pc.equal(keys, several[0])).to_pylist()[:2]
+        raise KnnvoteError(
+            f"{len(several):,} of the ids are keys of several stored images, the first, {several[0].as_py()!r}, of "
+            f"{one} and {other}; nothing was changed: give these"
+        )
+    return pc.if_else(is_stored, ids, pc.coalesce(of_shards.take(pc.index_in(ids, value_set=keys)), ids))
+
+
+def _repeated(ids: pa.ChunkedArray) -> pa.Array:
+    """Those that stand more than once, each once."""
+    counts = ids.value_counts()
+    return counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
