@@ -6,21 +6,32 @@ import hashlib
 import mmap
 import os
 import re
+import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import chain, takewhile
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import pyarrow as pa
 
 from .errors import KnnvoteError
 from .locations import Location, describe_os_error
 
+Result = TypeVar("Result")
+_ATTEMPTS = 10
 _LONG = 200  # bytes of a name; file systems take 255
 _UNFINISHED = re.compile(r"\..+\.\d+\.tmp", re.DOTALL)
+
+
+class VanishedError(KnnvoteError):
+    """What was being written was removed by something else."""
+
+
+class TakenError(KnnvoteError):
+    """What was to be made is there already, made by something else."""
 
 
 @contextmanager
@@ -39,7 +50,9 @@ def atomic_write(target: Path | Location, *, scratch: Path | None = None, is_new
         A file open for writing and reading.
 
     Raises:
-        KnnvoteError: it cannot be written (disk full, no permission), or is not new; an older target stays as it was.
+        VanishedError: the unfinished file was removed by something else; an older target stays as it was.
+        TakenError: the target is not new, and stays as it is.
+        KnnvoteError: it cannot be written (disk full, no permission); an older target stays as it was.
     """
     if isinstance(target, Location) and not target.is_local:
         writing, disk = _put(target), f" in {tempfile.gettempdir()}"
@@ -64,23 +77,46 @@ def _renamed(target: Path, scratch: Path, *, is_new: bool) -> Iterator[BinaryIO]
     name = os.fsencode(target.name)
     if len(name) > _LONG:  # it has no room for more
         name = hashlib.sha256(name).hexdigest().encode()
-    unfinished = scratch / f".{os.fsdecode(name)}.{os.getpid()}.tmp"
+    # Drawn at random: process numbers are those of other processes on other hosts, and in other containers.
+    unfinished = scratch / f".{os.fsdecode(name)}.{secrets.randbits(64)}.tmp"
     try:
-        make_folder(scratch)
-        unfinished.unlink(missing_ok=True)  # of a killed process that had this number
-        with unfinished.open("x+b") as stream:  # which follows no link
+        with _again_without_folder(lambda: _open_new(unfinished)) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        make_folder(target.parent)
-        if is_new:
-            _rename_to_new(unfinished, target)
-        else:
-            unfinished.replace(target)
-        sync(target.parent)
+        try:
+            _again_without_folder(lambda: _name(unfinished, target, is_new=is_new))
+        except FileNotFoundError as error:
+            raise VanishedError(
+                f"cannot write {target}: {unfinished}, which was to be it, was removed by something else; run the same "
+                "command again"
+            ) from error
+        with suppress(FileNotFoundError):  # the folder and all in it were removed right away
+            sync(target.parent)
     finally:
         with suppress(OSError):  # it may never have been made, nor its folder
             unfinished.unlink()
+
+
+def _open_new(path: Path) -> BinaryIO:
+    make_folder(path.parent)
+    return path.open("x+b")  # which follows no link
+
+
+def _name(unfinished: Path, target: Path, *, is_new: bool) -> None:
+    make_folder(target.parent)
+    if is_new:
+        _rename_to_new(unfinished, target)
+    else:
+        unfinished.replace(target)
+
+
+def _again_without_folder(do: Callable[[], Result]) -> Result:
+    """Do something in a folder that is made for it, and that another process may remove when it finds it empty."""
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            return do()
+    return do()
 
 
 def _rename_to_new(unfinished: Path, target: Path) -> None:
@@ -94,7 +130,7 @@ def _rename_to_new(unfinished: Path, target: Path) -> None:
             target.open("x").close()
             unfinished.replace(target)
     except FileExistsError as error:
-        raise KnnvoteError(f"{target} was made by something else meanwhile, and stays: give a new name") from error
+        raise TakenError(f"{target} was made by something else meanwhile, and stays: give a new name") from error
 
 
 @contextmanager

@@ -153,7 +153,7 @@ class InputFile(RowSource):
         Raises:
             ImageFileError: it does not.
         """
-        before = self._state()
+        before = self.state()
         try:
             yield
         except ImageFileError as error:
@@ -162,12 +162,12 @@ class InputFile(RowSource):
         self._check_unchanged(before, None)
 
     def _check_unchanged(self, before: tuple[object, ...], cause: Exception | None) -> None:
-        if self._state() != before:
+        if self.state() != before:
             raise ImageFileError(
                 f"{self.shown} changed while it was read: run the same command again when nothing writes to it"
             ) from cause
 
-    def _state(self) -> tuple[object, ...]:
+    def state(self) -> tuple[object, ...]:
         """What no change of the content leaves as it is."""
         with self.errors_told():
             return self._container.state(self)

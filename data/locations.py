@@ -125,6 +125,19 @@ class Location:
                 raise OSError(errno.EINVAL, "it is not a regular file")  # to open a pipe would wait for its other end
             return self.filesystem.open_input_file(self.path)
 
+    def open_if_there(self) -> Any:
+        """Open as `open` does; None where nothing is, or nothing is any more.
+
+        Raises:
+            KnnvoteError: it is there, and may not be read.
+        """
+        try:
+            return self.open() if self.is_file else None
+        except KnnvoteError:
+            if self.is_file:
+                raise
+            return None
+
     def read(self) -> bytes:
         """The whole content.
 

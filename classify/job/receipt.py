@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -14,6 +15,7 @@ KEY = b"knnvote"
 _UNSEALED = "0" * 64
 _MOST_ROWS = 1 << 62
 _AFTER_SEAL = len('"}')
+NO_RECEIPT = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what JSON of another sort raises
 _MAGIC_AND_LENGTH = 8  # the last bytes of a Parquet file: the footer's length, and PAR1
 
 
@@ -75,23 +77,43 @@ def read_receipt(output: Location) -> Receipt | None:
         return None
     with output.open() as stream:
         try:
-            record = json.loads(_raw_receipt(stream))
-            receipt = Receipt(
-                index=str(record["index"]),
-                options=dict(record["options"]),
-                input=dict(record["input"]),
-                counts=_to_counts(record["counts"]),
-                seal=str(record["seal"]),
-            )
-        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return to_receipt(_raw_receipt(stream))
+        except (OSError, pa.ArrowException, *NO_RECEIPT):
             return None
-    return receipt
+
+
+def to_receipt(raw: bytes) -> Receipt:
+    """A receipt from JSON.
+
+    Raises:
+        One of NO_RECEIPT: it is none.
+    """
+    record = json.loads(raw)
+    return Receipt(
+        index=str(record["index"]),
+        options=dict(record["options"]),
+        input=dict(record["input"]),
+        counts=_to_counts(record["counts"]),
+        seal=str(record["seal"]),
+    )
 
 
 def _to_counts(rows: dict[str, Any]) -> Counts:
     if not all(type(number) is int and 0 <= number < _MOST_ROWS for number in rows.values()):
         raise ValueError
     return Counts(**rows)
+
+
+def write_sealed(
+    stream: BinaryIO, schema: pa.Schema, groups: Iterable[pa.Table], receipt: Callable[[], Receipt]
+) -> None:
+    """Write an output file: row groups, each a table, and the receipt, which is asked for when all are there."""
+    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for group in groups:
+            writer.write_table(group)
+        unsealed = receipt().to_json()
+        writer.add_key_value_metadata({KEY: unsealed})
+    seal(stream, unsealed)
 
 
 def seal(stream: BinaryIO, unsealed: bytes) -> None:
