@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from knnvote.data.errors import KnnvoteError, as_recorded
+from knnvote.data.errors import KnnvoteError, as_recorded, spelled
 from knnvote.data.input_file import InputFile
 from knnvote.data.locations import Location, locate
 from knnvote.indexer.folder.verify import verify_folder
@@ -13,6 +13,8 @@ from knnvote.indexer.manifest import MANIFEST, is_index_folder
 from .answer import ABSTAINED, BAD_IMAGE, OK
 from .job.folder import output_files
 from .job.output import count_values, read_answers
+from .job.parts.left import Rest
+from .job.parts.plan import read_plan
 from .job.receipt import Counts, is_sealed, read_receipt
 from .job.record import ENDED, JobRecord, read_job_record
 
@@ -56,6 +58,9 @@ def verify_path(path: str) -> Verification:
 
 def _verify_job(out: Location, record: JobRecord) -> Verification:
     outputs = output_files(out)
+    plan = read_plan(out)
+    left = [] if plan is None else Rest.of(out, plan).left
+    of_parts = {name for of_part in left for name in of_part.files}
     found = Verification(out.shown, f"{len(outputs):,} files are as they were written")
     for name in sorted(outputs.keys() | record.inputs.keys()):
         try:
@@ -64,12 +69,15 @@ def _verify_job(out: Location, record: JobRecord) -> Verification:
                 found.gone.append(record.inputs[name])
             if name in outputs:
                 found.problems.extend(_problems_of(outputs[name], name, source, record))
-            elif source is not None:
+            elif source is not None and name not in of_parts:
                 found.problems.append(
                     f"{out / name} is missing: {source} failed or was not classified yet; run the job again"
                 )
         except KnnvoteError as error:
             found.problems.append(error.told(as_recorded))
+    found.problems.extend(
+        spelled(f"{out} is not whole: {of_part}; {of_part.remedy}, or the whole job", as_recorded) for of_part in left
+    )
     return found
 
 

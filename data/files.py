@@ -8,9 +8,10 @@ import os
 import re
 import secrets
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain, takewhile
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -22,6 +23,7 @@ from .locations import Location, describe_os_error
 
 Result = TypeVar("Result")
 _ATTEMPTS = 10
+_PAUSE = 0.05  # seconds between them
 _LONG = 200  # bytes of a name; file systems take 255
 _UNFINISHED = re.compile(r"\..+\.\d+\.tmp", re.DOTALL)
 
@@ -158,14 +160,7 @@ def hold_lock(path: Path, refusal: str) -> Iterator[None]:
     Raises:
         KnnvoteError: with the refusal, if another process holds it.
     """
-    try:
-        make_folder(path.parent)
-        # In a stranger's folder the name may be a link: nothing is written through it, nor is what it leads to emptied.
-        stream = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+b")
-    except OSError as error:
-        reason = "it is a link: remove it" if path.is_symlink() else describe_os_error(error)
-        raise KnnvoteError(f"cannot write {path}: {reason}") from error
-    with stream:
+    with _open_lock(path) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             is_current = os.path.samestat(path.stat(), os.fstat(stream.fileno()))
@@ -179,6 +174,64 @@ def hold_lock(path: Path, refusal: str) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def share_lock(path: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock file beside others who share it, so that nobody holds it alone; the last of them removes it.
+
+    A file system that knows no locks, or none of other hosts, keeps nobody away: no data may depend on it.
+
+    Raises:
+        KnnvoteError: with the refusal, if another process holds it alone.
+    """
+    with ExitStack() as held:
+        for attempt in range(_ATTEMPTS):
+            stream = held.enter_context(_open_lock(path))
+            with suppress(BlockingIOError, FileNotFoundError):
+                is_known = _is_locked(stream, fcntl.LOCK_SH)
+                if not is_known or os.path.samestat(path.stat(), os.fstat(stream.fileno())):
+                    break
+            held.close()
+            if attempt:  # the last of others who shared it holds it alone for the moment in which it removes it
+                time.sleep(_PAUSE)
+        else:
+            raise KnnvoteError(refusal)
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # others share it still
+                if not is_known or _is_locked(stream, fcntl.LOCK_EX):
+                    path.unlink()
+
+
+def _is_locked(stream: BinaryIO, how: int) -> bool:
+    """Lock a file at once; False where the file system knows no locks.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    try:
+        fcntl.flock(stream, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def _open_to_lock(path: Path) -> int:
+    make_folder(path.parent)
+    # In a stranger's folder the name may be a link: nothing is written through it, nor is what it leads to emptied.
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
+def _open_lock(path: Path) -> BinaryIO:
+    try:
+        return os.fdopen(_again_without_folder(lambda: _open_to_lock(path)), "r+b")
+    except OSError as error:
+        reason = "it is a link: remove it" if path.is_symlink() else describe_os_error(error)
+        raise KnnvoteError(f"cannot write {path}: {reason}") from error
 
 
 def make_folder(path: Path) -> None:

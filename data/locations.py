@@ -148,6 +148,19 @@ class Location:
             content: bytes = stream.read()
             return content
 
+    def read_if_there(self) -> bytes | None:
+        """The whole content; None where nothing is, or nothing is any more.
+
+        Raises:
+            KnnvoteError: it cannot be read.
+        """
+        stream = self.open_if_there()
+        if stream is None:
+            return None
+        with stream, self.errors_told():
+            content: bytes = stream.read()
+            return content
+
     def remove(self) -> None:
         """Remove a file, if it is there.
 

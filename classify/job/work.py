@@ -15,6 +15,7 @@ from knnvote.indexer.folder.open import OpenedIndex
 
 from .output import COLUMNS, OutputOptions
 from .receipt import Counts
+from .record import RECORDS
 
 BATCH_SIZE = 2048
 RANGE_ROWS = 1 << 18  # a file of more is done in ranges where several do a job
@@ -110,6 +111,8 @@ class Work:
         out: the output folder.
         threads: of the search; None for as many as there are processors where it runs.
         batch_size: rows searched at a time.
+        scratch: path of the folder for what is unfinished, below the output folder.
+        is_shared: the folder is not locked for one run alone, as others do parts of the job.
     """
 
     index: str
@@ -119,6 +122,8 @@ class Work:
     out: Location
     threads: int | None
     batch_size: int
+    scratch: str = RECORDS
+    is_shared: bool = False
 
     @classmethod
     def of(

@@ -29,7 +29,6 @@ from .output import ROW_GROUP, in_one_piece, kept_columns, row_groups, rows_in_g
 from .parts.ranges import Ranges, write_range
 from .pipeline import Stages, map_ahead, open_stages, prefetch
 from .receipt import Counts, Receipt, read_receipt, write_sealed
-from .record import RECORDS
 from .work import JobOptions, Outcome, Piece, Task, Work
 
 _ATTEMPTS = 10
@@ -71,7 +70,8 @@ class Worker:
         """
         classifier = replace(classifier or _open_classifier(work), promise=work.options.output.promise)
         with open_stages(work.threads) as stages:
-            yield cls(work=work, classifier=classifier, stages=stages, claim=Claim(work.out, work.made_from))
+            claim = Claim(work.out, work.made_from, is_locked=work.out.is_local and not work.is_shared)
+            yield cls(work=work, classifier=classifier, stages=stages, claim=claim)
 
     def classify_file(self, task: Task, progress: Callable[[int], None] = lambda _rows: None) -> Outcome:
         """Make the output of one input, whole or not at all, unless an earlier run has made it.
@@ -176,7 +176,7 @@ class Worker:
     def _writing(self, target: Location) -> Iterator[BinaryIO]:
         """A file of the output folder, as long as that is this job's."""
         out = self.work.out
-        with atomic_write(target, scratch=Path(out.path) / RECORDS if out.is_local else None) as stream:
+        with atomic_write(target, scratch=Path(out.path) / self.work.scratch if out.is_local else None) as stream:
             yield stream
             self.claim.check()
 

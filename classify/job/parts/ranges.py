@@ -13,7 +13,7 @@ import pyarrow as pa
 from knnvote.classify.job.output import ROW_GROUP
 from knnvote.classify.job.receipt import NO_RECEIPT, Counts, Receipt, to_receipt
 from knnvote.classify.job.record import RECORDS
-from knnvote.classify.job.work import Piece, Task
+from knnvote.classify.job.work import Piece, Task, Work
 from knnvote.data.errors import ImageFileError
 from knnvote.data.locations import Location
 from knnvote.data.text import describe_error
@@ -100,6 +100,11 @@ class Ranges:
             with suppress(OSError):  # others are kept there, or it is gone
                 above.rmdir()
             above = above.parent
+
+
+def is_range_done(work: Work, task: Task, piece: Piece) -> bool:
+    """Whether a range of a file is done that is not."""
+    return Ranges(work.out, task).done(piece, work.made_from, task.source.describe()) is not None
 
 
 def file_name(piece: Piece) -> str:

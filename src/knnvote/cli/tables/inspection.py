@@ -173,7 +173,12 @@ def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("options", ", ".join(f"{name} {value}" for name, value in options.items())),
         *([("left out", _left_out(facts["left_out"]))] if facts["left_out"] else []),
         *((f"failed: {path}", reason) for path, reason in facts["failures"].items()),
+        *((f"part {left['part']}", _part_left(left)) for left in (facts["parts"] or {"left": []})["left"]),
     ]
+
+
+def _part_left(left: dict[str, Any]) -> str:
+    return f"{left['state']}: {left['files']:,} files, first {left['first']}"
 
 
 def _left_out(names: list[str]) -> str:

@@ -224,8 +224,7 @@ def test_all_ranges_at_once_by_several_leave_the_same_bytes():
     def do(numbers):
         try:
             with Worker.open(work, classifier) as worker:
-                for number in numbers:
-                    failures.append(worker.classify_file(tasks[number]).failure)
+                failures.extend(worker.classify_file(tasks[number]).failure for number in numbers)
         except Exception as error:  # noqa: BLE001  # told below
             failures.append(error)
 
