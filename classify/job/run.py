@@ -149,7 +149,7 @@ def run_job(
         out: the output folder, on this machine or, by its URI, an object store; made if need be.
         options: what shapes the answers.
         threads: of the search; None for as many as there are processors.
-        batch_size: rows searched at a time; it changes speed and memory, never an answer.
+        batch_size: rows searched at a time; it never changes an answer.
         fail_fast: stop at the first file that fails.
         overwrite: replace the outputs of a job with another index or options; what follows from them always does.
         part: do one of several parts alone, such as (3, 16), while others may do theirs.
@@ -169,15 +169,8 @@ def run_job(
     """
     start = time.perf_counter()
     _check_classifier(classifier)
-    out, options = locate(out), options or JobOptions()
-    tell_of_case(answer_schema(classifier.index, **options.output.of_answers))  # which refuses what does not fit
-    work = Work.of(classifier, options, out, threads=threads, batch_size=batch_size)
-    job = _Job(
-        work=work,
-        tasks=plan_outputs(find_inputs(inputs), out),
-        stored_images=classifier.stored_images,
-        why_not=why_not_replace(classifier, work, overwrite=overwrite),
-    )
+    work = Work.of(classifier, options or JobOptions(), locate(out), threads=threads, batch_size=batch_size)
+    job = _Job.of(classifier, work, inputs, overwrite=overwrite)
     do = partial(
         _follow, engine or LocalEngine(classifier), fail_fast=fail_fast, progress=progress, tell_done=tell_done
     )
@@ -200,6 +193,22 @@ class _Job:
     tasks: Sequence[Task]
     stored_images: StoredImages
     why_not: Callable[[dict[str, Any]], str | None]
+
+    @classmethod
+    def of(cls, classifier: Classifier, work: Work, inputs: Inputs, *, overwrite: bool) -> "_Job":
+        """That of some inputs.
+
+        Raises:
+            KnnvoteError: two inputs have one output, or one that lies among them.
+            OptionError: an option does not fit the index.
+        """
+        tell_of_case(answer_schema(classifier.index, **work.options.output.of_answers))  # which refuses what does not
+        return cls(
+            work=work,
+            tasks=plan_outputs(find_inputs(inputs), work.out),
+            stored_images=classifier.stored_images,
+            why_not=why_not_replace(classifier, work, overwrite=overwrite),
+        )
 
     def whole(self, do: _Do) -> list[Outcome]:
         """Do all of it, in a folder that nobody else writes to."""
