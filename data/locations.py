@@ -201,16 +201,22 @@ def _walk(folder: str, *, recursive: bool) -> list[str]:
     waiting = deque([folder])
     while waiting:
         here = waiting.popleft()
-        status = Path(here).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(here) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                path = str(Path(here, entry.name))
-                found.append(path)
-                if recursive and Path(path).is_dir():  # which of a link to itself says no
-                    waiting.append(path)
+        try:
+            status = Path(here).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(here) as entries:
+                names = sorted(entry.name for entry in entries)
+        except FileNotFoundError:
+            if here == folder:
+                raise
+            continue  # it was removed meanwhile
+        for name in names:
+            path = str(Path(here, name))
+            found.append(path)
+            if recursive and Path(path).is_dir():  # which of a link to itself says no
+                waiting.append(path)
     return found
 
 

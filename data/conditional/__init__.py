@@ -3,18 +3,38 @@
 PyArrow has no such puts; obstore has them for stores of the S3 protocol.
 """
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 from pyarrow import fs as pafs
 
 from knnvote.data.errors import KnnvoteError
-from knnvote.data.files import TakenError, atomic_write
+from knnvote.data.files import TakenError, VanishedError, atomic_write
 from knnvote.data.locations import Location
 from knnvote.data.text import describe_error
 
+_ATTEMPTS = 10
 _MISSING = "several parts of a job write to an object store with obstore, which is not installed: pip install {extra}"
 _EXTRA = "'knnvote[parts]'"
+
+
+def put_whole(target: Location, content: bytes, *, scratch: Path, is_new: bool = False) -> None:
+    """Make or replace a file, as `atomic_write`, again where what is unfinished was removed by who has ended the job.
+
+    Raises:
+        TakenError: it is to be new, and is not.
+        KnnvoteError: it cannot be written.
+    """
+    for attempt in itertools.count():
+        try:
+            with atomic_write(target, scratch=scratch, is_new=is_new) as stream:
+                stream.write(content)
+        except VanishedError:
+            if attempt == _ATTEMPTS:
+                raise
+        else:
+            return
 
 
 def put_if_new(target: Location, content: bytes, *, scratch: Path) -> bool:
@@ -31,8 +51,7 @@ def put_if_new(target: Location, content: bytes, *, scratch: Path) -> bool:
     if not target.is_local:
         return _put(target, content, "create")
     try:
-        with atomic_write(target, scratch=scratch, is_new=True) as stream:
-            stream.write(content)
+        put_whole(target, content, scratch=scratch, is_new=True)
     except TakenError:
         return False
     return True
@@ -48,8 +67,7 @@ def put_if_same(target: Location, content: bytes, tag: str | None, *, scratch: P
     """
     if not target.is_local:
         return _put(target, content, {"e_tag": tag})
-    with atomic_write(target, scratch=scratch) as stream:
-        stream.write(content)
+    put_whole(target, content, scratch=scratch)
     return True
 
 

@@ -5,13 +5,16 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from pyarrow import fs as pafs
 
 from knnvote.classify.job.receipt import read_receipt
 from knnvote.classify.job.record import RECORDS, to_json
 from knnvote.classify.job.work import Piece
+from knnvote.data.conditional import put_whole
 from knnvote.data.errors import param
-from knnvote.data.files import atomic_write
 from knnvote.data.locations import Location
 
 from .part import JobPart
@@ -40,10 +43,9 @@ class PartRecord:
     failed: dict[str, str] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
 
-    def write(self, out: Location, part: JobPart, plan: Plan, scratch: Any) -> None:
+    def write(self, out: Location, part: JobPart, plan: Plan, scratch: Path) -> None:
         """Write it down, as said of a plan."""
-        with atomic_write(_place(out, part), scratch=scratch) as stream:
-            stream.write(to_json({"plan": plan.mark, **vars(self)}))
+        put_whole(_place(out, part), to_json({"plan": plan.mark, **vars(self)}), scratch=scratch)
 
 
 def _place(out: Location, part: JobPart) -> Location:
@@ -121,7 +123,7 @@ class Rest:
         Raises:
             KnnvoteError: the folder cannot be listed or read.
         """
-        names = {*out.below()}
+        names = {name for name, entry in out.below().items() if entry.type == pafs.FileType.File}
         records = _read_records(out, plan, names)
         left = _left(plan, names, records)
         if not left:  # so far: an output may be another job's, or of an input that changed
