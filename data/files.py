@@ -241,7 +241,12 @@ def make_folder(path: Path) -> None:
         OSError: it cannot be made.
     """
     missing = [*takewhile(lambda folder: not folder.exists(), chain((path,), path.parents))]
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        if path.exists():  # and is no folder
+            raise
+        raise FileNotFoundError(*error.args) from error  # a folder that another process removed at this moment
     for folder in reversed(missing):
         sync(folder.parent)
 
