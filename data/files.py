@@ -127,7 +127,7 @@ def _rename_to_new(unfinished: Path, target: Path) -> None:
         try:
             target.hardlink_to(unfinished)
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP):  # of FAT and its kin
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):  # of FAT, SMB and their kin
                 raise
             target.open("x").close()
             unfinished.replace(target)

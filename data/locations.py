@@ -21,6 +21,7 @@ from .text import describe_error, first_line
 
 CHUNK = 1 << 20
 _LIMIT = 20  # seconds for a request to be tried again
+_REPLACED = 5  # times that a file may be replaced while it is read
 _NOT_UTF8 = (UnicodeDecodeError, UnicodeEncodeError)  # of a name, which PyArrow cannot give or take then
 _OF_A_URI = "%/:?#[]@!$&'()*+,;=~"
 
@@ -151,15 +152,35 @@ class Location:
     def read_if_there(self) -> bytes | None:
         """The whole content; None where nothing is, or nothing is any more.
 
+        A store may give some of a file as it was, and some of what it was replaced by meanwhile: then it is read again.
+
         Raises:
             KnnvoteError: it cannot be read.
         """
-        stream = self.open_if_there()
+        for attempt in range(_REPLACED + 1):
+            before = self.tag()
+            stream = self.open_if_there()
+            if stream is None:
+                return None
+            try:
+                with stream, self.errors_told():
+                    content: bytes = stream.read()
+            except KnnvoteError:
+                if self.is_local or attempt == _REPLACED:
+                    raise
+            else:
+                if self.is_local or self.tag() == before:
+                    return content
+        raise KnnvoteError(f"cannot read {self.shown}: it is replaced all the time; run the same command again")
+
+    def tag(self) -> str | None:
+        """What an object store gives a file as long as it stays as it is; None without a file, or on a disk."""
+        stream = None if self.is_local else self.open_if_there()
         if stream is None:
             return None
         with stream, self.errors_told():
-            content: bytes = stream.read()
-            return content
+            tag = stream.metadata().get("ETag")
+            return None if tag is None else tag.decode()
 
     def remove(self) -> None:
         """Remove a file, if it is there.

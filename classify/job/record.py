@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 from knnvote.classify.search.ladder import Promise
 from knnvote.classify.vote import Rule
 from knnvote.data.codecs.names import BACKGROUNDS
-from knnvote.data.conditional import tag_of
 from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.files import atomic_write
 from knnvote.data.input_file import InputFile
@@ -163,7 +162,7 @@ def record_tag(out: Location) -> str | None:
     """What the record of a job has while it stays as it is, in a store or on a disk; None where nothing tells."""
     file = _place(out, JOB)
     if not file.is_local:
-        return tag_of(file)
+        return file.tag()
     with suppress(FileNotFoundError):
         return str(local_state(Path(file.path).stat()))
     return None

@@ -71,16 +71,6 @@ def put_if_same(target: Location, content: bytes, tag: str | None, *, scratch: P
     return True
 
 
-def tag_of(target: Location) -> str | None:
-    """What an object store gives a file as long as it stays as it is; None without a file, or where nothing tells."""
-    stream = target.open_if_there()
-    if stream is None:
-        return None
-    with stream, target.errors_told():
-        tag = stream.metadata().get("ETag")
-        return None if tag is None else tag.decode() if isinstance(tag, bytes) else str(tag)
-
-
 def check_store(target: Location) -> None:
     """Refuse an object store where nothing can be put on conditions.
 

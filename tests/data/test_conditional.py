@@ -8,7 +8,7 @@ import pytest
 from object_store import BUCKET, KEY, SECRET, serve
 from pyarrow import fs as pafs
 
-from knnvote.data.conditional import check_store, put_if_new, put_if_same, put_whole, tag_of
+from knnvote.data.conditional import check_store, put_if_new, put_if_same, put_whole
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import VanishedError
 from knnvote.data.locations import Location, locate
@@ -61,12 +61,31 @@ def test_of_many_who_make_it_at_once_one_does(folder, tmp_path):
 def test_what_was_replaced_meanwhile_is_not_replaced_in_a_store(folder, tmp_path):
     file = folder / "same.json"
     put_if_new(file, b"first", scratch=tmp_path)
-    tag = tag_of(file)
+    tag = file.tag()
     assert (tag is None) == file.is_local
     assert put_if_same(file, b"second", tag, scratch=tmp_path)
     assert put_if_same(file, b"third", tag, scratch=tmp_path) == file.is_local
     assert file.read() == (b"third" if file.is_local else b"second")
-    assert tag_of(folder / "none.json") is None
+    assert (folder / "none.json").tag() is None
+
+
+def test_what_is_replaced_while_it_is_read_is_read_whole(store, folder, monkeypatch):
+    if folder.is_local:
+        pytest.skip("a file of a disk that is open stays as it is")
+    file, left = folder / "read.json", [b"longer than before" * 100, b"short", b"the last"]
+    key = file.path.removeprefix(f"{BUCKET}/")
+    store.put(key, b"before")
+
+    def replace(request):
+        if request.startswith("GET") and key in request and left:
+            store.put(key, left.pop(0))
+
+    store.fault = replace
+    assert file.read_if_there() == b"the last"
+    monkeypatch.setattr("knnvote.data.locations._REPLACED", 1)
+    left.extend(bytes([n]) * (n + 1) for n in range(20))
+    with pytest.raises(KnnvoteError, match=r"cannot read .*read\.json: "):
+        file.read_if_there()
 
 
 def test_a_store_that_refuses_is_told_by_its_name_and_without_access(store, folder, tmp_path):

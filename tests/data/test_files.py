@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knnvote.data.errors import KnnvoteError
-from knnvote.data.files import VanishedError, atomic_write, hold_lock
+from knnvote.data.files import VanishedError, atomic_write, hold_lock, share_lock
 
 
 def test_a_written_file_is_whole_and_alone(tmp_path):
@@ -215,6 +215,50 @@ def test_a_lock_that_is_a_file_of_another_name_too_is_not_emptied(tmp_path):
     with hold_lock(tmp_path / "lock", "in use"):
         pass
     assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_a_shared_lock_is_held_by_several_and_keeps_away_who_wants_it_alone(tmp_path):
+    lock = tmp_path / "jobs" / "lock"
+    with share_lock(lock, "in use"):
+        with share_lock(lock, "in use"), pytest.raises(KnnvoteError, match="alone"), hold_lock(lock, "not alone"):
+            pass
+        assert lock.exists()
+        with pytest.raises(KnnvoteError, match="alone"), hold_lock(lock, "not alone"):
+            pass
+    assert not lock.exists()
+    with hold_lock(lock, "not alone"), pytest.raises(KnnvoteError, match="in use"), share_lock(lock, "in use"):
+        pass
+    assert not lock.exists()
+
+
+def test_a_shared_lock_that_was_removed_between_opening_and_locking_is_made_anew(tmp_path, monkeypatch):
+    lock, flock, removed = tmp_path / "lock", fcntl.flock, []
+
+    def lock_late(stream, how):
+        if not removed:
+            removed.append(lock.unlink())
+        flock(stream, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    with share_lock(lock, "in use"):
+        assert lock.exists()
+        with pytest.raises(KnnvoteError, match="alone"), hold_lock(lock, "not alone"):
+            pass
+
+
+def test_a_folder_that_is_removed_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    mkdir, calls = Path.mkdir, []
+
+    def raced(path, **named):
+        calls.append(path)
+        if len(calls) == 1:
+            raise FileExistsError(errno.EEXIST, "File exists")
+        mkdir(path, **named)
+
+    monkeypatch.setattr(Path, "mkdir", raced)
+    with atomic_write(tmp_path / "a/x") as stream:
+        stream.write(b"new")
+    assert (tmp_path / "a/x").read_bytes() == b"new"
 
 
 def test_an_unfinished_file_is_not_written_through_a_link_of_its_name(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from typing import Any
 
 from knnvote.classify.job.record import RECORDS, to_json
 from knnvote.classify.job.work import Piece, Task
-from knnvote.data.conditional import put_if_new, put_if_same, tag_of
+from knnvote.data.conditional import put_if_new, put_if_same
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.input_file import InputFile
 from knnvote.data.locations import Location
@@ -118,7 +118,7 @@ def settle_plan(out: Location, tasks: Sequence[Task], made_from: dict[str, Any],
     file = folder_of_parts(out) / _PLAN
     made = None
     for _ in range(_ATTEMPTS):
-        is_there, tag = file.is_file, tag_of(file)
+        is_there, tag = file.is_file, file.tag()
         if (plan := _fitting(out, tasks, made_from, parts)) is not None:
             return plan
         made = made or Plan.of(tasks, made_from, parts)

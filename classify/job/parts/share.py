@@ -6,6 +6,7 @@ removes what is left of any: what is written after that has been done by someone
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from knnvote.classify.job.folder import (
 )
 from knnvote.classify.job.record import JOB, RECORDS, end_records, read_job_record, to_content, to_json
 from knnvote.classify.job.work import Outcome, Task, Work
-from knnvote.data.conditional import check_store, put_if_new, put_if_same, tag_of
+from knnvote.data.conditional import check_store, put_if_new, put_if_same
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import VanishedError, is_unfinished, share_lock
 from knnvote.data.input_file import InputFile
@@ -35,7 +36,8 @@ from .part import JobPart
 from .plan import PARTS, Plan, read_plan, settle_plan
 from .ranges import RANGES, remove_files, remove_tree
 
-_ATTEMPTS = 20
+_ATTEMPTS, _PATIENT = 20, 10
+_PAUSE = 0.05  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +153,11 @@ def _take(
     """
     out = work.out
     file = out / RECORDS / JOB
-    for _ in range(_ATTEMPTS):
-        is_there, tag = file.is_file, tag_of(file)
+    for attempt in range(_ATTEMPTS):
+        is_there, tag = file.is_file, file.tag()
+        if attempt < _PATIENT and file.read_if_there() == b"":  # it is being made, on a disk without links
+            time.sleep(_PAUSE)
+            continue
         before = read_job_record(out)
         record = next_record(out, before, work.made_from, inputs, stored_images=stored_images, why_not=why_not)
         if record == before:

@@ -306,6 +306,23 @@ def test_parts_need_no_locks(classifier, monkeypatch, fault):
     assert everything("out") == everything("whole")
 
 
+def test_a_disk_without_links_has_the_record_made_in_two_steps_and_a_part_waits_for_the_second(classifier, monkeypatch):
+    def refuse(_path, _other):
+        raise OSError(95, "not supported")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    run_job(classifier, "in", "out", part=(1, 2))
+    record = Path("out/_knnvote/job.json")
+    content = record.read_bytes()
+    record.write_bytes(b"")
+    finish = threading.Timer(0.1, record.write_bytes, [content])
+    finish.start()
+    run_job(classifier, "in", "out", part=(2, 2))
+    finish.join()
+    run_job(classifier, "in", "out")
+    assert everything("out") == everything("whole")
+
+
 def test_what_another_that_ended_the_job_has_removed_is_written_again(classifier, monkeypatch):
     plain, removed = Path.replace, []
 
