@@ -26,6 +26,9 @@ from knnvote.indexer.training import TrainingOptions, TrainingSet, read_training
 from .classifier import Classifier
 from .job.again import check_only, follows, why_not_replace
 from .job.folder import plan_outputs, refuse_taken
+from .job.parts.part import JobPart
+from .job.parts.plan import Plan
+from .job.parts.ranges import is_range_done
 from .job.work import JobOptions, Task, Work
 from .job.worker import decoded_queries, plan_columns, receipt_of
 
@@ -148,6 +151,7 @@ def dry_job(
     threads: int | None,
     batch_size: int,
     overwrite: bool = False,
+    part: JobPart | None = None,
 ) -> DryRun:
     """What `run_job` would do with the same arguments, but for the first rows nothing is read.
 
@@ -159,6 +163,8 @@ def dry_job(
     work = Work.of(classifier, options, out, threads=threads, batch_size=batch_size)
     check_only(classifier, work, tasks, overwrite=overwrite)
     refuse_taken(out, work.made_from, sources, why_not_replace(classifier, work, overwrite=overwrite))
+    if part is not None:
+        tasks = Plan.known(out, tasks, work.made_from, part.parts).tasks(part, tasks)
     classifier = replace(classifier, promise=options.output.promise)
     left, decided = _to_search(classifier, work, tasks)
     reading, answering, failed = _Clock(), _Clock(), []
@@ -172,7 +178,7 @@ def dry_job(
             except ImageFileError as error:
                 failed.append(error.told(as_recorded))
     rows = sum(searched for _, searched in left)
-    written_rows = sum(task.source.count_rows() for task, _ in left)
+    written_rows = sum(task.count_rows() for task, _ in left)
     return DryRun(
         out=str(out),
         files=len(left),
@@ -193,8 +199,10 @@ def _to_search(classifier: Classifier, work: Work, tasks: list[Task]) -> tuple[l
     for task in tasks:
         receipt = receipt_of(task)
         if receipt is None or receipt.made_from != work.made_from:
+            if task.piece is not None and is_range_done(work, task, task.piece):
+                continue
             if receipt is None or not follows(classifier, work, task.target, receipt):
-                left.append((task, task.source.count_rows()))
+                left.append((task, task.count_rows()))
             elif work.options.only is not None:
                 left.append((task, receipt.counts.abstained))
             else:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from knnvote.data.errors import KnnvoteError, as_recorded
+from knnvote.data.errors import KnnvoteError, as_recorded, spelled
 from knnvote.data.input_file import InputFile
 from knnvote.data.locations import Location, locate
 from knnvote.indexer.folder.verify import verify_folder
@@ -14,6 +14,8 @@ from .answer import ABSTAINED, BAD_IMAGE, OK
 from .job.finished import FinishedJob
 from .job.folder import output_files
 from .job.output import count_values, read_answers
+from .job.parts.left import Rest
+from .job.parts.plan import read_plan
 from .job.receipt import Counts, is_sealed, read_receipt
 from .job.record import ENDED, JobRecord, read_job_record
 
@@ -59,6 +61,9 @@ def verify_path(path: str) -> Verification:
 
 def _verify_job(out: Location, record: JobRecord) -> Verification:
     outputs = output_files(out)
+    plan = read_plan(out)
+    left = [] if plan is None else Rest.of(out, plan).left
+    of_parts = {name for of_part in left for name in of_part.files}
     found = Verification(out.shown, f"{len(outputs):,} files are as they were written")
     for name in sorted(outputs.keys() | record.inputs.keys()):
         try:
@@ -67,7 +72,7 @@ def _verify_job(out: Location, record: JobRecord) -> Verification:
                 found.gone.append(record.inputs[name])
             if name in outputs:
                 found.problems.extend(_problems_of(outputs[name], name, source, record))
-            elif source is not None:
+            elif source is not None and name not in of_parts:
                 found.problems.append(
                     f"{out / name} is missing: {source} failed or was not classified yet; run the job again"
                 )
@@ -75,6 +80,9 @@ def _verify_job(out: Location, record: JobRecord) -> Verification:
             found.problems.append(error.told(as_recorded))
     if not found.problems:
         found.kept.extend(FinishedJob(out=out, record=record).kept_told)
+    found.problems.extend(
+        spelled(f"{out} is not whole: {of_part}; {of_part.remedy}, or the whole job", as_recorded) for of_part in left
+    )
     return found
 
 

@@ -132,6 +132,11 @@ class InputFile(RowSource):
             return 0
 
     @property
+    def is_parquet(self) -> bool:
+        """It is a Parquet file: its rows are counted, and some of them read, without reading the others."""
+        return self._container is ParquetRows
+
+    @property
     def joined_label(self) -> str | None:
         """The column of labels that a table puts beside its rows."""
         return None if self.labels is None else self.labels.label_column

@@ -21,6 +21,7 @@ from .text import describe_error, first_line
 
 CHUNK = 1 << 20
 _LIMIT = 20  # seconds for a request to be tried again
+_REPLACED = 5  # times that a file may be replaced while it is read
 _NOT_UTF8 = (UnicodeDecodeError, UnicodeEncodeError)  # of a name, which PyArrow cannot give or take then
 _OF_A_URI = "%/:?#[]@!$&'()*+,;=~"
 
@@ -125,6 +126,19 @@ class Location:
                 raise OSError(errno.EINVAL, "it is not a regular file")  # to open a pipe would wait for its other end
             return self.filesystem.open_input_file(self.path)
 
+    def open_if_there(self) -> Any:
+        """Open as `open` does; None where nothing is, or nothing is any more.
+
+        Raises:
+            KnnvoteError: it is there, and may not be read.
+        """
+        try:
+            return self.open() if self.is_file else None
+        except KnnvoteError:
+            if self.is_file:
+                raise
+            return None
+
     def read(self) -> bytes:
         """The whole content.
 
@@ -134,6 +148,39 @@ class Location:
         with self.open() as stream, self.errors_told():
             content: bytes = stream.read()
             return content
+
+    def read_if_there(self) -> bytes | None:
+        """The whole content; None where nothing is, or nothing is any more.
+
+        A store may give some of a file as it was, and some of what it was replaced by meanwhile: then it is read again.
+
+        Raises:
+            KnnvoteError: it cannot be read.
+        """
+        for attempt in range(_REPLACED + 1):
+            before = self.tag()
+            stream = self.open_if_there()
+            if stream is None:
+                return None
+            try:
+                with stream, self.errors_told():
+                    content: bytes = stream.read()
+            except KnnvoteError:
+                if self.is_local or attempt == _REPLACED:
+                    raise
+            else:
+                if self.is_local or self.tag() == before:
+                    return content
+        raise KnnvoteError(f"cannot read {self.shown}: it is replaced all the time; run the same command again")
+
+    def tag(self) -> str | None:
+        """What an object store gives a file as long as it stays as it is; None without a file, or on a disk."""
+        stream = None if self.is_local else self.open_if_there()
+        if stream is None:
+            return None
+        with stream, self.errors_told():
+            tag = stream.metadata().get("ETag")
+            return None if tag is None else tag.decode()
 
     def remove(self) -> None:
         """Remove a file, if it is there.
@@ -175,16 +222,22 @@ def _walk(folder: str, *, recursive: bool) -> list[str]:
     waiting = deque([folder])
     while waiting:
         here = waiting.popleft()
-        status = Path(here).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(here) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                path = str(Path(here, entry.name))
-                found.append(path)
-                if recursive and Path(path).is_dir():  # which of a link to itself says no
-                    waiting.append(path)
+        try:
+            status = Path(here).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(here) as entries:
+                names = sorted(entry.name for entry in entries)
+        except FileNotFoundError:
+            if here == folder:
+                raise
+            continue  # it was removed meanwhile
+        for name in names:
+            path = str(Path(here, name))
+            found.append(path)
+            if recursive and Path(path).is_dir():  # which of a link to itself says no
+                waiting.append(path)
     return found
 
 

@@ -162,21 +162,20 @@ class ImageFile:
         """Rows that the file says it holds."""
         return self.rows.num_rows
 
-    def read(self, columns: Sequence[str] = (), *, batch_size: int, start: int = 0) -> Iterator[DecodedRows]:
-        """All rows in order: their images, and some other columns.
+    def read(self, columns: Sequence[str] = (), *, batch_size: int, span: range | None = None) -> Iterator[DecodedRows]:
+        """Rows in order: their images, and some other columns.
 
         Args:
             columns: that are read too; each once, however often it is named.
             batch_size: rows at a time, at most; fewer where they are large.
-            start: rows that are passed over, where a batch ended.
+            span: the rows that are read; None for all.
 
         Raises:
             ImageFileError: rows cannot be read, or are not all there.
         """
-        wanted, first = list(dict.fromkeys([*self.layout.columns, *columns])), 0
-        for batch in self.rows.batches(wanted, rows_within_budget(self.layout.d, batch_size)):
-            if first >= start:
-                yield decode_rows(batch, self.layout, np.arange(first, first + batch.num_rows))
+        wanted, first = list(dict.fromkeys([*self.layout.columns, *columns])), span.start if span else 0
+        for batch in self.rows.batches(wanted, rows_within_budget(self.layout.d, batch_size), span):
+            yield decode_rows(batch, self.layout, np.arange(first, first + batch.num_rows))
             first += batch.num_rows
 
     def column(self, rows: DecodedRows, name: str) -> pa.Array | pa.ChunkedArray:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,8 +159,13 @@ class RowFile(ABC):
     def _batches(self, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
         """As `batches`, of columns that are there."""
 
-    def batches(self, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
-        """All rows of some columns, in order, `batch_size` at a time (the last batch, and some others, may be shorter).
+    def batches(self, columns: Sequence[str], batch_size: int, span: range | None = None) -> Iterator[pa.RecordBatch]:
+        """Rows of some columns, in order, `batch_size` at a time (the last batch, and some others, may be shorter).
+
+        Args:
+            columns: that are read.
+            batch_size: rows at a time, at most.
+            span: the rows that are read, which are there; None for all.
 
         Raises:
             ImageFileError: a column's name is not there once and only once, or rows cannot be read or are not all
@@ -173,7 +178,11 @@ class RowFile(ABC):
                     f"{self.source} has {times[name]} columns named {name!r}, and one was expected: "
                     "write the file again so"
                 )
-        yield from self._batches(columns, batch_size)
+        yield from self._batches(columns, batch_size) if span is None else self._span(columns, batch_size, span)
+
+    def _span(self, columns: Sequence[str], batch_size: int, span: range) -> Iterator[pa.RecordBatch]:
+        """As `_batches`, of some rows; those before them are read too, if the container cannot do without."""
+        yield from rows_of_span(self._batches(columns, batch_size), span)
 
     def checked(self, rows: pa.RecordBatch | pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
         """(n,) a column of some of its rows, a dictionary's as its values.
@@ -215,6 +224,18 @@ class RowFile(ABC):
             start += batch.num_rows
             if start > wanted[-1]:
                 return
+
+
+def rows_of_span(batches: Iterable[pa.RecordBatch], span: range) -> Iterator[pa.RecordBatch]:
+    """What batches hold of some rows, by their numbers from the first batch's first row; what follows is not read."""
+    start = 0
+    for batch in batches:
+        first, last = max(span.start - start, 0), min(span.stop - start, batch.num_rows)
+        if first < last:
+            yield batch.slice(first, last - first)
+        start += batch.num_rows
+        if start >= span.stop:
+            return
 
 
 def schema_metadata_without_images(schema: pa.Schema) -> pa.Schema:

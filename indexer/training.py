@@ -324,7 +324,7 @@ class _Reader:
             gathered.parts.append(self._part())
         else:
             progress(_passed_over(images.source, wanted, start))
-        of_all = images.read(columns, batch_size=_BATCH, start=start)
+        of_all = images.read(columns, batch_size=_BATCH, span=range(start, images.num_rows) if start else None)
         some = None if wanted is None else wanted[start:]
         for rows in of_all if some is None else images.take(some, columns, batch_size=_BATCH):
             vectors, table, skipped = self._good(rows)

@@ -7,6 +7,7 @@ anything in its line, and alone in a line for any lines. What a Python expressio
 import ast
 import contextlib
 import io
+import os
 import re
 import shlex
 import subprocess
@@ -21,13 +22,14 @@ import matplotlib as mpl
 import numpy as np
 import PIL.Image
 import pytest
+import yaml
 from object_store import BUCKET, serve
 
 README = Path(__file__).parents[1] / "README.md"
 DOCS = README.parent / "docs"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 _BLOCK = re.compile(r"(?:^<!-- not run: ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_KINDS = {"console", "python", "sh", "text"}
+_KINDS = {"console", "python", "sh", "text", "yaml"}
 _NOT_RUN = {
     "README.md": [
         "it installs this clone; .ci/run does so from the built wheel, and walks the demo",
@@ -38,6 +40,10 @@ _NOT_RUN = {
         "MNIST's files are not here, and the figures are those of one machine; its command line is parsed",
     ],
     "commands.md": ["each line is for another shell"],
+    "parts.md": [
+        "a test runs it as sbatch would, for each task of the array",
+        "a test reads it, and runs its command for each index",
+    ],
 }
 # Times, threads, sizes on disk and speeds differ from run to run and machine to machine; so does which of two images at
 # one distance scikit-learn finds, and its figures with it.
@@ -209,6 +215,61 @@ def test_every_block_of_object_stores_says_what_the_page_shows(tmp_path, monkeyp
             return run_apart(arguments, env={**store.environment, "COLUMNS": "200"})
 
         run_page(DOCS / "object-stores.md", Shell({"knnvote": knnvote, "export": export, "aws": aws}))
+
+
+@pytest.fixture
+def digits(tmp_path, monkeypatch, invoke):
+    """A folder with what the scripts of parts.md have for their inputs, and what one run makes of it."""
+    monkeypatch.chdir(tmp_path)
+    for arguments in (
+        ("sample", "digits", "digits"),
+        ("index", "digits/train.parquet", "--out", "digits.knn"),
+        ("classify", "digits.knn", "digits", "--out", "whole"),
+    ):
+        assert invoke(*arguments).code == 0
+    program = tmp_path / "bin" / "knnvote"  # which keeps what it was called with
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nfor argument; do printf "%s\\0" "$argument"; done\n')
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+
+
+def run_parts(invoke, script, environments):
+    """Run a script with its command in each environment, and see that together they make what one run does."""
+    for environment in environments:
+        done = subprocess.run(script, env=environment, capture_output=True, text=True, check=True)
+        assert invoke(*done.stdout.split("\0")[:-1]).code == 0
+    (made, whole) = (
+        {path.name: path.read_bytes() for path in Path(out).glob("*.parquet")} for out in ("predictions", "whole")
+    )
+    assert made.keys() == whole.keys()
+    assert all(made[name] == whole[name] for name in whole if name != ".knnvote.parquet")
+    assert not Path("predictions/_knnvote").exists()
+
+
+def script_of_parts(kind):
+    return next(text for _, found, text in _BLOCK.findall((DOCS / "parts.md").read_text()) if found == kind)
+
+
+def test_the_script_for_slurm_does_every_part(digits, invoke):
+    script = script_of_parts("sh")
+    options = dict(re.findall(r"^#SBATCH --([a-z-]+)=(\S+)$", script, re.MULTILINE))
+    first, last = map(int, options["array"].split("-"))
+    assert first == 1
+    Path("script").write_text(script)
+    of_slurm = {"SLURM_CPUS_PER_TASK": options["cpus-per-task"], "SLURM_ARRAY_TASK_COUNT": f"{last}"}
+    tasks = [{**digits, **of_slurm, "SLURM_ARRAY_TASK_ID": f"{number}"} for number in range(first, last + 1)]
+    run_parts(invoke, ["/bin/sh", "script"], tasks)
+
+
+def test_the_manifest_for_kubernetes_does_every_part(digits, invoke):
+    job = yaml.safe_load(script_of_parts("yaml"))
+    assert (job["apiVersion"], job["kind"], job["spec"]["completionMode"]) == ("batch/v1", "Job", "Indexed")
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    pods = [{**digits, "JOB_COMPLETION_INDEX": f"{index}"} for index in range(job["spec"]["completions"])]
+    run_parts(invoke, [*container["command"], *container["args"]], pods)
 
 
 def test_every_block_is_of_a_kind_that_is_run_or_says_why_it_is_not():

@@ -31,7 +31,7 @@ from .record import (
 )
 from .work import Task
 
-_LOCK = "lock"
+LOCK = "lock"
 # What desktops and notebooks leave in any folder that they show.
 _LEFT_BY_DESKTOPS = re.compile(
     r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.ipynb_checkpoints", re.IGNORECASE | re.DOTALL
@@ -103,13 +103,13 @@ def claimed(
     Raises:
         KnnvoteError: it is not a job's output folder, was made by a job that is not to be replaced, or is in use.
     """
-    _refuse_other_folder(out, inputs)
-    _refuse_links(out, inputs)
+    refuse_other_folder(out, inputs)
+    refuse_links(out, inputs)
     try:
         with _locked(out):
-            _refuse_one_place(out, inputs)
+            refuse_one_place(out, inputs)
             record = _take(out, made_from, inputs, stored_images, why_not)
-            Claim(out, made_from).check()
+            Claim(out, made_from, is_locked=out.is_local).check()
             try:
                 yield
             finally:
@@ -134,14 +134,14 @@ def refuse_taken(
     Raises:
         KnnvoteError: it is not a job's output folder, or was made by a job that is not to be replaced.
     """
-    _refuse_other_folder(out, inputs)
-    _refuse_links(out, inputs)
+    refuse_other_folder(out, inputs)
+    refuse_links(out, inputs)
     record = read_job_record(out)
     if record is not None:
         _refuse_other_unless(out, record, made_from, inputs, why_not)
 
 
-def _refuse_other_folder(out: Location, inputs: Sequence[InputFile]) -> None:
+def refuse_other_folder(out: Location, inputs: Sequence[InputFile]) -> None:
     """Refuse what is neither a job's output folder, by its records or by an output, nor an empty one."""
     if out.is_file or (out.is_local and os.path.lexists(out.path) and not out.is_folder):
         raise KnnvoteError(f"{out} is not a folder: give {param('out')} a folder, or a path where nothing is")
@@ -153,7 +153,7 @@ def _refuse_other_folder(out: Location, inputs: Sequence[InputFile]) -> None:
         raise KnnvoteError(f"{out} holds files that knnvote did not make: give {param('out')} a new or empty folder")
 
 
-def _refuse_links(out: Location, inputs: Sequence[InputFile]) -> None:
+def refuse_links(out: Location, inputs: Sequence[InputFile]) -> None:
     """Refuse links within the folder, which a stranger may have made: what goes through one goes elsewhere."""
     if out.is_local:
         folders = {RECORDS, *(str(folder) for source in inputs for folder in PurePosixPath(source.relative).parents)}
@@ -165,14 +165,14 @@ def _refuse_links(out: Location, inputs: Sequence[InputFile]) -> None:
                 )
 
 
-def _refuse_one_place(out: Location, inputs: Sequence[InputFile]) -> None:
+def refuse_one_place(out: Location, inputs: Sequence[InputFile]) -> None:
     """Refuse outputs whose names are one to the disk; the lock, asked for in capitals, tells whether it ignores case.
 
     Raises:
         KnnvoteError: two have one place.
     """
-    lock = Path(out.path, RECORDS, _LOCK)
-    if not out.is_local or not (capitals := lock.with_name(_LOCK.upper())).exists() or not capitals.samefile(lock):
+    lock = Path(out.path, RECORDS, LOCK)
+    if not out.is_local or not (capitals := lock.with_name(LOCK.upper())).exists() or not capitals.samefile(lock):
         return
     places: dict[str, InputFile] = {}
     for source in inputs:
@@ -189,7 +189,7 @@ def _locked(out: Location) -> AbstractContextManager[None]:
         return nullcontext()
     path = Path(out.path)
     return hold_lock(
-        path / RECORDS / _LOCK, f"another job is writing to {path}: wait for it, or give another {param('out')}"
+        path / RECORDS / LOCK, f"another job is writing to {path}: wait for it, or give another {param('out')}"
     )
 
 
@@ -206,30 +206,49 @@ def _take(
         if is_unfinished(name):
             (records / name).remove()
     before = read_job_record(out)
+    record = next_record(out, before, made_from, inputs, stored_images=stored_images, why_not=why_not)
+    if record != before:
+        write_job_record(out, record)
+    return record
+
+
+def next_record(
+    out: Location,
+    before: JobRecord | None,
+    made_from: dict[str, Any],
+    inputs: Sequence[InputFile],
+    *,
+    stored_images: StoredImages,
+    why_not: Callable[[dict[str, Any]], str | None],
+) -> JobRecord:
+    """What is to be written down, in place of what stands there.
+
+    Raises:
+        KnnvoteError: the folder is another job's that is not to be replaced.
+    """
     if before is not None:
         _refuse_other_unless(out, before, made_from, inputs, why_not)
     known = {} if before is None else before.inputs
     for source in inputs:
         _refuse_replacing(out, known.get(source.relative), source)
     addresses = known | {source.relative: source.address for source in inputs}
-    record = JobRecord(**made_from, stored_images=stored_images, inputs=addresses)
-    if record != before:
-        write_job_record(out, record)
-    return record
+    return JobRecord(**made_from, stored_images=stored_images, inputs=addresses)
 
 
 @dataclass
 class Claim:
-    """That an output folder is this job's: an object store has no lock to keep another one away.
+    """That an output folder is this job's: what no lock keeps another one away from.
 
     Attributes:
         out: the folder.
         made_from: what its record says of the job.
+        is_locked: a lock does.
         seen: the tag of the record that was read last: while it stays, so does the record.
     """
 
     out: Location
     made_from: dict[str, Any]
+    is_locked: bool
     seen: str | None = None
 
     def check(self) -> None:
@@ -238,8 +257,10 @@ class Claim:
         Raises:
             KnnvoteError: another job that started at the same moment has taken it.
         """
-        tag = None if self.out.is_local else record_tag(self.out)
-        if self.out.is_local or (tag is not None and tag == self.seen):
+        if self.is_locked:
+            return
+        tag = record_tag(self.out)
+        if tag is not None and tag == self.seen:
             return
         record = read_job_record(self.out)
         if record is None:

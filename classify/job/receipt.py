@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -14,6 +15,7 @@ KEY = b"knnvote"
 _UNSEALED = "0" * 64
 _MOST_ROWS = 1 << 62
 _AFTER_SEAL = len('"}')
+NO_RECEIPT = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what JSON of another sort raises
 _MAGIC_AND_LENGTH = 8  # the last bytes of a Parquet file: the footer's length, and PAR1
 
 
@@ -100,19 +102,27 @@ def read_receipt(output: Location) -> Receipt | None:
         return None
     with output.open() as stream:
         try:
-            record = json.loads(_raw_receipt(stream))
-            counts = _to_counts(record["counts"])
-            receipt = Receipt(
-                index=str(record["index"]),
-                options=dict(record["options"]),
-                input=dict(record["input"]),
-                counts=counts,
-                kept=_to_kept(record.get("kept", []), counts.ok),
-                seal=str(record["seal"]),
-            )
-        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return to_receipt(_raw_receipt(stream))
+        except (OSError, pa.ArrowException, *NO_RECEIPT):
             return None
-    return receipt
+
+
+def to_receipt(raw: bytes) -> Receipt:
+    """A receipt from JSON.
+
+    Raises:
+        One of NO_RECEIPT: it is none.
+    """
+    record = json.loads(raw)
+    counts = _to_counts(record["counts"])
+    return Receipt(
+        index=str(record["index"]),
+        options=dict(record["options"]),
+        input=dict(record["input"]),
+        counts=counts,
+        kept=_to_kept(record.get("kept", []), counts.ok),
+        seal=str(record["seal"]),
+    )
 
 
 def _to_counts(rows: dict[str, Any]) -> Counts:
@@ -126,6 +136,18 @@ def _to_kept(jobs: list[dict[str, Any]], most: int) -> tuple[Kept, ...]:
     if not all(type(job.rows) is int and job.rows > 0 for job in kept) or sum(job.rows for job in kept) > most:
         raise ValueError
     return kept
+
+
+def write_sealed(
+    stream: BinaryIO, schema: pa.Schema, groups: Iterable[pa.Table], receipt: Callable[[], Receipt]
+) -> None:
+    """Write an output file: row groups, each a table, and the receipt, which is asked for when all are there."""
+    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for group in groups:
+            writer.write_table(group)
+        unsealed = receipt().to_json()
+        writer.add_key_value_metadata({KEY: unsealed})
+    seal(stream, unsealed)
 
 
 def seal(stream: BinaryIO, unsealed: bytes) -> None:

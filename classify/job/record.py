@@ -5,6 +5,7 @@ columns of the outputs: readers that take every file below a folder, whatever it
 """
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import NoneType
@@ -20,7 +21,7 @@ from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.files import atomic_write
 from knnvote.data.input_file import InputFile
 from knnvote.data.layout import ImageOptions
-from knnvote.data.locations import Location, is_uri, without_secrets
+from knnvote.data.locations import Location, is_uri, local_state, without_secrets
 from knnvote.data.recognition import StoredImages
 
 from .output import OutputOptions
@@ -146,11 +147,16 @@ def read_job_record(out: Location) -> JobRecord | None:
 
 def write_job_record(out: Location, record: JobRecord) -> None:
     """Write down whose an output folder is."""
+    _write_json(out / RECORDS / JOB, to_content(record))
+
+
+def to_content(record: JobRecord) -> dict[str, Any]:
+    """What the file of a job's record holds."""
     content = asdict(record)
     for field in fields(StoredImages):  # what few indexes have is not in the records of others
         if getattr(record.stored_images, field.name) == field.default:
             del content["stored_images"][field.name]
-    _write_json(out / RECORDS / JOB, content)
+    return content
 
 
 def has_records(out: Location) -> bool:
@@ -165,13 +171,13 @@ def remove_records(out: Location) -> None:
 
 
 def record_tag(out: Location) -> str | None:
-    """What an object store gives the record of a job while it stays as it is; None where nothing tells."""
+    """What the record of a job has while it stays as it is, in a store or on a disk; None where nothing tells."""
     file = _place(out, JOB)
-    if not file.is_file:
-        return None
-    with file.open() as stream, file.errors_told():
-        tag = stream.metadata().get("ETag")
-        return None if tag is None else str(tag)
+    if not file.is_local:
+        return file.tag()
+    with suppress(FileNotFoundError):
+        return str(local_state(Path(file.path).stat()))
+    return None
 
 
 def damaged(out: Location, name: str = JOB) -> KnnvoteError:
@@ -241,7 +247,7 @@ def end_records(out: Location, failed: dict[str, str], output: Location | None) 
     if schema is None:
         _write_json(out / RECORDS / _FAILURES, failed)
         return
-    records = {JOB: _to_json(_read_json(out, JOB)), **({_FAILURES: _to_json(failed)} if failed else {})}
+    records = {JOB: to_json(_read_json(out, JOB)), **({_FAILURES: to_json(failed)} if failed else {})}
     if _read_ended(out) != records:
         scratch = Path(out.path) / RECORDS if out.is_local else None
         with atomic_write(out / ENDED, scratch=scratch) as stream:
@@ -268,8 +274,8 @@ def _place(out: Location, name: str) -> Location:
 
 def _read_json(out: Location, name: str) -> Any:
     """What a record of this folder holds, None without one."""
-    file = out / RECORDS / name
-    raw = file.read() if file.is_file else _read_ended(out).get(name)
+    raw = (out / RECORDS / name).read_if_there()
+    raw = _read_ended(out).get(name) if raw is None else raw
     try:
         return None if raw is None else json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -279,9 +285,9 @@ def _read_json(out: Location, name: str) -> Any:
 def _read_ended(out: Location) -> dict[str, bytes]:
     """The records of a job that has ended, by their names."""
     file = out / ENDED
-    if not file.is_file:
+    content = file.read_if_there()
+    if content is None:
         return {}
-    content = file.read()
     try:
         metadata = pq.read_metadata(pa.BufferReader(content)).metadata or {}
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -289,10 +295,11 @@ def _read_ended(out: Location) -> dict[str, bytes]:
     return {name: metadata[name.encode()] for name in (JOB, _FAILURES) if name.encode() in metadata}
 
 
-def _to_json(content: Any) -> bytes:
+def to_json(content: Any) -> bytes:
+    """What a file of records holds."""
     return json.dumps(content, indent=1, ensure_ascii=False).encode()
 
 
 def _write_json(file: Location, content: Any) -> None:
     with atomic_write(file) as stream:
-        stream.write(_to_json(content))
+        stream.write(to_json(content))

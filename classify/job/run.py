@@ -6,7 +6,7 @@ only what is not done. All else that a job writes lies under ``_knnvote/`` in th
 """
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,18 +17,50 @@ from knnvote.classify.answer import answer_schema
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.scale import Scale
 from knnvote.data.errors import ImageFileError, as_recorded, check
-from knnvote.data.inputs import Inputs, count_rows, find_inputs
+from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.locations import Location, locate
 from knnvote.data.progress import Advance, stage
+from knnvote.data.recognition import StoredImages
 from knnvote.indexer.index import Index
 
 from .again import check_only, why_not_replace
 from .engine import Engine, LocalEngine
 from .folder import claimed, plan_outputs
 from .output import tell_of_case
+from .parts.left import Left
+from .parts.part import JobPart
+from .parts.share import clear, shared
 from .receipt import Counts
 from .record import end_records
 from .work import BATCH_SIZE, JobOptions, Outcome, Task, Work
+
+_Do = Callable[[Work, Sequence[Task]], list[Outcome]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a job is that is done in parts, when one of them has ended.
+
+    Attributes:
+        part: that has ended.
+        left: what parts have left to do, in their order; none of a job that has ended.
+    """
+
+    part: JobPart
+    left: list[Left]
+
+    @property
+    def told(self) -> str:
+        """In words for people."""
+        if not self.left:
+            return "all parts of the job are done"
+        others = sum(len(left.files) for left in self.left[1:])
+        more = f"; {len(self.left) - 1:,} other parts: {others:,} files" if others else ""
+        return f"the job has more to do: {self.left[0]}{more}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The object as JSON."""
+        return {"part": str(self.part), "left": [left.to_json() for left in self.left]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +73,8 @@ class Summary:
         decided: of these, files that follow from what an earlier job wrote, without a search.
         skipped: files that an earlier run had made from the same input.
         failed: path and reason of each file that could not be classified, as it is recorded in the output folder.
+        ranges: of large files, ranges that are done while their files are not.
+        part: how far the job is, where this run was one part of it.
         seconds: wall time of this run.
         new_rows: rows classified in this run.
         bad_example: the first bad image of this run, by file, row and reason.
@@ -60,6 +94,8 @@ class Summary:
     decided: int
     skipped: int
     failed: dict[str, str]
+    ranges: int
+    part: "Progress | None"
     seconds: float
     new_rows: int
     bad_example: str | None
@@ -84,6 +120,7 @@ class Summary:
             "failures": self.failed,
             "bad_example": self.bad_example,
             "unlike_stored": self.unlike_stored,
+            "part": None if self.part is None else {"ranges": self.ranges, **self.part.to_json()},
             "seconds": round(self.seconds, 3),
             "rows_per_second": round(self.new_rows / self.seconds, 1) if self.seconds else 0.0,
         }
@@ -99,6 +136,7 @@ def run_job(
     batch_size: int = BATCH_SIZE,
     fail_fast: bool = False,
     overwrite: bool = False,
+    part: tuple[int, int] | JobPart | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
     tell_done: Callable[[int, int], None] = lambda _done, _files: None,
     engine: Engine | None = None,
@@ -111,9 +149,10 @@ def run_job(
         out: the output folder, on this machine or, by its URI, an object store; made if need be.
         options: what shapes the answers.
         threads: of the search; None for as many as there are processors.
-        batch_size: rows searched at a time; it changes speed and memory, never an answer.
+        batch_size: rows searched at a time; it never changes an answer.
         fail_fast: stop at the first file that fails.
         overwrite: replace the outputs of a job with another index or options; what follows from them always does.
+        part: do one of several parts alone, such as (3, 16), while others may do theirs.
         progress: told the rows of each batch, and of each skipped file.
         tell_done: told after each file how many are done, and how many there are.
         engine: that does the files; None for this process.
@@ -129,16 +168,67 @@ def run_job(
         (2, 1797)
     """
     _check_classifier(classifier)
-    start, sources, out, options = time.perf_counter(), find_inputs(inputs), locate(out), options or JobOptions()
-    tell_of_case(answer_schema(classifier.index, **options.output.of_answers))  # which refuses what does not fit
-    tasks, work = plan_outputs(sources, out), Work.of(classifier, options, out, threads=threads, batch_size=batch_size)
-    check_only(classifier, work, tasks, overwrite=overwrite)
-    why_not = why_not_replace(classifier, work, overwrite=overwrite)
-    with claimed(out, work.made_from, sources, stored_images=classifier.stored_images, why_not=why_not):
-        at_work = partial((engine or LocalEngine(classifier)).run, work, tasks)
-        outcomes = _follow(at_work, tasks, fail_fast=fail_fast, progress=progress, tell_done=tell_done)
-        end_records(out, _failed(outcomes), next((task.target for task in tasks if task.target.is_file), None))
-    return _sum_up(classifier.index, outcomes, time.perf_counter() - start)
+    start = time.perf_counter()
+    work = Work.of(classifier, options or JobOptions(), locate(out), threads=threads, batch_size=batch_size)
+    job = _Job.of(classifier, work, inputs, overwrite=overwrite)
+    do = partial(
+        _follow, engine or LocalEngine(classifier), fail_fast=fail_fast, progress=progress, tell_done=tell_done
+    )
+    outcomes, of_part = (job.whole(do), None) if part is None else job.part(JobPart.of(part), do)
+    return _sum_up(classifier.index, outcomes, of_part, time.perf_counter() - start)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A job that is to be done.
+
+    Attributes:
+        work: what its files have in common.
+        tasks: its files.
+        stored_images: what the index says of its images.
+        why_not: why it may not replace the outputs of one that was made otherwise; None where it may.
+    """
+
+    work: Work
+    tasks: Sequence[Task]
+    stored_images: StoredImages
+    why_not: Callable[[dict[str, Any]], str | None]
+
+    @classmethod
+    def of(cls, classifier: Classifier, work: Work, inputs: Inputs, *, overwrite: bool) -> "_Job":
+        """That of some inputs.
+
+        Raises:
+            KnnvoteError: two inputs have one output, or one that lies among them.
+            OptionError: an option does not fit the index.
+        """
+        tell_of_case(answer_schema(classifier.index, **work.options.output.of_answers))  # which refuses what does not
+        tasks = plan_outputs(find_inputs(inputs), work.out)
+        check_only(classifier, work, tasks, overwrite=overwrite)
+        return cls(
+            work=work,
+            tasks=tasks,
+            stored_images=classifier.stored_images,
+            why_not=why_not_replace(classifier, work, overwrite=overwrite),
+        )
+
+    def whole(self, do: _Do) -> list[Outcome]:
+        """Do all of it, in a folder that nobody else writes to."""
+        out, sources = self.work.out, [task.source for task in self.tasks]
+        folder = claimed(out, self.work.made_from, sources, stored_images=self.stored_images, why_not=self.why_not)
+        with folder:
+            outcomes = do(self.work, self.tasks)
+            end_records(out, _failed(outcomes), next((task.target for task in self.tasks if task.target.is_file), None))
+            clear(out)
+        return outcomes
+
+    def part(self, part: JobPart, do: _Do) -> tuple[list[Outcome], Progress]:
+        """Do a part of it, while others may do theirs."""
+        folder = shared(self.work, part, self.tasks, stored_images=self.stored_images, why_not=self.why_not)
+        with folder as share:
+            outcomes = do(share.work, share.tasks)
+            rest = share.end(outcomes, _failed(outcomes))
+        return outcomes, Progress(part=part, left=rest.left)
 
 
 def _check_classifier(given: object) -> None:
@@ -148,7 +238,8 @@ def _check_classifier(given: object) -> None:
 
 
 def _follow(
-    at_work: Callable[[Advance], Generator[Outcome, None, None]],
+    engine: Engine,
+    work: Work,
     tasks: Sequence[Task],
     *,
     fail_fast: bool,
@@ -159,9 +250,9 @@ def _follow(
     outcomes: list[Outcome] = []
     done = 0
     tell_done(done, len(tasks))
-    rows = partial(count_rows, [task.source for task in tasks])
-    with stage("classifying", rows, progress=progress) as advance, closing(at_work(advance)) as following:
-        for outcome in following:
+    rows = partial(_count_rows, tasks)
+    with stage("classifying", rows, progress=progress) as advance, closing(engine.run(work, tasks, advance)) as doing:
+        for outcome in doing:
             if outcome.failure is None:
                 done += 1
             elif fail_fast:
@@ -171,19 +262,27 @@ def _follow(
     return outcomes
 
 
-def _sum_up(index: Index, outcomes: Sequence[Outcome], seconds: float) -> Summary:
-    written = [outcome for outcome in outcomes if outcome.failure is None and not outcome.was_done]
+def _sum_up(index: Index, outcomes: Sequence[Outcome], of_part: Progress | None, seconds: float) -> Summary:
+    done = [outcome for outcome in outcomes if outcome.failure is None]
+    new = [outcome for outcome in done if not outcome.was_done]
+    written = [outcome for outcome in new if not outcome.is_range]
     return Summary(
         counts=sum((outcome.counts for outcome in outcomes), Counts()),
         written=len(written),
         decided=sum(outcome.was_decided for outcome in written),
-        skipped=sum(outcome.was_done for outcome in outcomes),
+        skipped=sum(outcome.was_done and not outcome.is_range for outcome in outcomes),
         failed=_failed(outcomes),
+        ranges=sum(outcome.is_range and bool(outcome.counts.rows) for outcome in done),
+        part=of_part,
         seconds=seconds,
-        new_rows=sum(outcome.counts.rows for outcome in written),
+        new_rows=sum(outcome.counts.rows for outcome in new),
         bad_example=next((outcome.bad_example for outcome in outcomes if outcome.bad_example is not None), None),
-        unlike_stored=sum((outcome.scale for outcome in written), Scale()).unlike(index),
+        unlike_stored=sum((outcome.scale for outcome in new), Scale()).unlike(index),
     )
+
+
+def _count_rows(tasks: Sequence[Task]) -> int:
+    return sum(task.count_rows() for task in tasks)
 
 
 def _failed(outcomes: Sequence[Outcome]) -> dict[str, str]:

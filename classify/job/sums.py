@@ -13,6 +13,8 @@ from knnvote.data.locations import Location
 
 from .finished import FinishedJob
 from .output import count_values, read_answers
+from .parts.left import Rest
+from .parts.plan import read_plan
 from .receipt import Counts
 from .record import read_failures
 
@@ -22,6 +24,8 @@ def sum_up(job: FinishedJob) -> dict[str, Any]:
     counts, record = Counts(), job.record
     labels: Counter[Any] = Counter()
     reasons = {ABSTAINED: ReasonCounts(), BAD_IMAGE: ReasonCounts()}
+    plan = read_plan(job.out)
+    rest = None if plan is None else Rest.of(job.out, plan)
     for name, receipt in job.receipts.items():
         counts += receipt.counts
         _tally(job.out / name, record.prefix, labels, reasons)
@@ -36,7 +40,8 @@ def sum_up(job: FinishedJob) -> dict[str, Any]:
         "labels": dict(sorted(labels.items(), key=lambda pair: (isinstance(pair[0], str), pair[0]))),
         "abstained_because": reasons[ABSTAINED].most_common(),
         "bad_because": reasons[BAD_IMAGE].most_common(),
-        "failures": read_failures(job.out),
+        "failures": read_failures(job.out) | ({} if rest is None else rest.failed),
+        "parts": None if rest is None else rest.to_json(),
     }
 
 

@@ -1,7 +1,7 @@
 """A job as plain values, for whoever does its files: they go to another process or machine as they are."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -16,8 +16,10 @@ from knnvote.indexer.folder.open import OpenedIndex
 
 from .output import COLUMNS, OutputOptions
 from .receipt import Counts
+from .record import RECORDS
 
 BATCH_SIZE = 2048
+RANGE_ROWS = 1 << 18  # a file of more is done in ranges where several do a job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +52,62 @@ class JobOptions:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A range of the rows of a large file: of so many, each ends where a row group of the output does.
+
+    Attributes:
+        number: of the range, from 0.
+        pieces: how many ranges the file has.
+    """
+
+    number: int
+    pieces: int
+
+    def span(self, rows: int, group: int) -> range:
+        """The rows of it, of a file of so many, whose output has so many in a row group.
+
+        Whatever the number of rows, those of all pieces are those of the file: one that has changed since it was cut
+        has shorter ranges, or a longer last one.
+        """
+        first, last = (
+            rows if edge == self.pieces else min(edge * RANGE_ROWS, rows) // group * group
+            for edge in (self.number, self.number + 1)
+        )
+        return range(first, last)
+
+    @property
+    def told(self) -> list[int]:
+        """What sets which rows it has."""
+        return [self.number, self.pieces, RANGE_ROWS]
+
+    def rows(self, rows: int) -> int:
+        """About how many rows it has, of a file of so many."""
+        return len(self.span(rows, 1))
+
+
+@dataclass(frozen=True)
 class Task:
-    """One file of a job.
+    """One file of a job, or a range of its rows.
 
     Attributes:
         source: the input.
         target: the output file that is made of it.
+        piece: the range; None for the whole file.
     """
 
     source: InputFile
     target: Location
+    piece: Piece | None = None
+
+    def cut(self, rows: int) -> "list[Task]":
+        """A whole file of so many rows as its ranges, or as it is where one would hold it."""
+        pieces = -(-rows // RANGE_ROWS)
+        return [replace(self, piece=Piece(number, pieces)) for number in range(pieces)] if pieces > 1 else [self]
+
+    def count_rows(self) -> int:
+        """About how many rows it is of, as the input says."""
+        rows = self.source.count_rows()
+        return rows if self.piece is None else self.piece.rows(rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +122,8 @@ class Work:
         out: the output folder.
         threads: of the search; None for as many as there are processors where it runs.
         batch_size: rows searched at a time.
+        scratch: path of the folder for what is unfinished, below the output folder.
+        is_shared: the folder is not locked for one run alone, as others do parts of the job.
     """
 
     index: str
@@ -83,6 +133,8 @@ class Work:
     out: Location
     threads: int | None
     batch_size: int
+    scratch: str = RECORDS
+    is_shared: bool = False
 
     @classmethod
     def of(
@@ -120,12 +172,15 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one file.
+    """What became of one file, or of a range of its rows.
 
     Attributes:
         source: the input, as users know it.
-        counts: rows of its output by status; none if it failed.
-        was_done: an earlier run had made the output from the same input.
+        counts: rows of its output, or of the range, by status; none if it failed. Where a file is done whose range was
+            asked for, its first range has those of all, and the others none.
+        was_done: an earlier run, or another one at work, had made the output, or the answers to the range, from the
+            same input.
+        is_range: it is of a range, which is not the file's last to be done: that one has the output made, too.
         was_decided: it follows from an earlier job's output, without a search.
         bad_example: its first bad image, by file, row and reason, if it was read and has one.
         scale: of the images of its output, if this run made it.
@@ -135,6 +190,7 @@ class Outcome:
     source: str
     counts: Counts = field(default_factory=Counts)
     was_done: bool = False
+    is_range: bool = False
     was_decided: bool = False
     bad_example: str | None = None
     scale: Scale = field(default_factory=Scale)

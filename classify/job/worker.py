@@ -1,7 +1,7 @@
 """What classifies one file after the other, in this process or in any other that is given the same plain values."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, OK, Answer, answer_schema
@@ -17,8 +16,9 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.scale import Scale
 from knnvote.classify.search.blocks import LEAST_BLOCK
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, spelled_reasons
-from knnvote.data.files import atomic_write
+from knnvote.data.files import VanishedError, atomic_write
 from knnvote.data.folders.partitions import partition_keys
+from knnvote.data.input_file import InputFile
 from knnvote.data.locations import Location
 from knnvote.data.reading import DecodedRows, ImageFile, open_images
 from knnvote.data.rows import RowFile, schema_metadata_without_images
@@ -26,10 +26,20 @@ from knnvote.data.rows import RowFile, schema_metadata_without_images
 from .again import abstained_rows, decided_again, follows, kept_from, with_kept
 from .folder import Claim
 from .output import ROW_GROUP, in_one_piece, kept_columns, row_groups, rows_in_group
+from .parts.ranges import Ranges, write_range
 from .pipeline import Stages, map_ahead, open_stages, prefetch
-from .receipt import KEY, Counts, Kept, Receipt, read_receipt, seal
-from .record import RECORDS
-from .work import JobOptions, Outcome, Task, Work
+from .receipt import Counts, Kept, Receipt, read_receipt, write_sealed
+from .work import JobOptions, Outcome, Piece, Task, Work
+
+_ATTEMPTS = 10
+
+
+@dataclass
+class _Last:
+    """The input that was described last: to hash a large one for each of its ranges would take as long as they do."""
+
+    state: tuple[str, tuple[object, ...]] | None = None
+    described: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +51,14 @@ class Worker:
         classifier: the index, opened, the rule, and what the output asks of the search.
         stages: threads that read and search while this one writes.
         claim: that the output folder is this job's.
+        last: the input that was described last.
     """
 
     work: Work
     classifier: Classifier
     stages: Stages
     claim: Claim
+    last: _Last = field(default_factory=_Last)
 
     @classmethod
     @contextmanager
@@ -58,83 +70,155 @@ class Worker:
         """
         classifier = replace(classifier or _open_classifier(work), promise=work.options.output.promise)
         with open_stages(work.threads) as stages:
-            yield cls(work=work, classifier=classifier, stages=stages, claim=Claim(work.out, work.made_from))
+            claim = Claim(work.out, work.made_from, is_locked=work.out.is_local and not work.is_shared)
+            yield cls(work=work, classifier=classifier, stages=stages, claim=claim)
 
     def classify_file(self, task: Task, progress: Callable[[int], None] = lambda _rows: None) -> Outcome:
         """Make the output of one input, whole or not at all, unless an earlier run has made it.
 
+        Of a range of its rows the answers are made; where they are the last of the file, so is the output.
+
         Args:
-            task: the input, and where its output goes.
-            progress: told the rows of each batch, or of a file that was done.
+            task: the input, or the range of it, and where its output goes.
+            progress: told the rows of each batch, or of what was done.
 
         Raises:
             KnnvoteError: the output cannot be written, or the folder is another job's now: this ends the whole job.
         """
+        for _ in range(_ATTEMPTS):
+            # Who ended the job meanwhile removed what was unfinished: most likely all is done, as is found now.
+            with suppress(VanishedError):
+                return self._classify_once(task, progress)
+        return self._classify_once(task, progress)
+
+    def _classify_once(self, task: Task, progress: Callable[[int], None]) -> Outcome:
         source, seen = task.source, _Seen(progress)
         try:
-            receipt = receipt_of(task)
+            receipt = receipt_of(task, self._described)
             if receipt is not None and receipt.made_from == self.work.made_from:
-                progress(receipt.counts.rows)
-                return Outcome(source=source.shown, counts=receipt.counts, was_done=True)
+                return self._was_done(task, receipt, progress)
             does_follow = receipt is not None and follows(self.classifier, self.work, task.target, receipt)
-            earlier = receipt if does_follow else None
-            self._write_file(task, seen, earlier)
+            if does_follow or task.piece is None:
+                self._write_file(task, seen, receipt if does_follow else None)
+            else:
+                return self._do_range(task, task.piece, seen)
         except ImageFileError as error:  # of the input alone: other files may go well
             return Outcome(source=source.shown, bad_example=seen.bad_example, failure=error.marked)
         return Outcome(
             source=source.shown,
             counts=seen.counts,
-            was_decided=earlier is not None and self.work.options.only is None,
+            was_decided=does_follow and self.work.options.only is None,
             bad_example=seen.bad_example,
             scale=seen.scale,
         )
 
-    def _write_file(self, task: Task, seen: "_Seen", earlier: Receipt | None) -> None:
+    def _was_done(self, task: Task, receipt: Receipt, progress: Callable[[int], None]) -> Outcome:
+        """What is to be told of a file that is done; if ranges were asked for, of all by the first."""
+        if task.piece is not None:
+            Ranges(self.work.out, task).remove()
+            progress(task.piece.rows(receipt.counts.rows))
+            if task.piece.number:
+                return Outcome(source=task.source.shown, was_done=True, is_range=True)
+        else:
+            progress(receipt.counts.rows)
+        return Outcome(source=task.source.shown, counts=receipt.counts, was_done=True)
+
+    def _do_range(self, task: Task, piece: Piece, seen: "_Seen") -> Outcome:
+        """Answer a range, unless that is done, and make the output if no other is left."""
+        ranges, described = Ranges(self.work.out, task), self._described(task.source)
+        counts = ranges.done(piece, self.work.made_from, described)
+        if counts is None:
+            self._write_file(task, seen, None)
+        else:
+            seen.progress(counts.rows)
+        is_whole = self._join(task, ranges)
+        return Outcome(
+            source=task.source.shown,
+            counts=seen.counts if counts is None else counts,
+            was_done=counts is not None and not is_whole,
+            is_range=not is_whole,
+            bad_example=seen.bad_example,
+            scale=seen.scale,
+        )
+
+    def _join(self, task: Task, ranges: Ranges) -> bool:
+        """Make the output of a file whose ranges are all done; whether it is there now.
+
+        Others may do so at the same time: all make the same bytes of the same ranges, which the first removes.
+        """
+        described = self._described(task.source)
+        counts = ranges.all_done(self.work.made_from, described)
+        try:
+            if counts is not None:
+                receipt = Receipt(**self.work.made_from, input=described, counts=counts)
+                with self._writing(task.target) as stream:
+                    write_sealed(stream, ranges.schema(), ranges.groups(), lambda: receipt)
+        except KnnvoteError:
+            if not self._is_done(task):
+                raise
+        is_whole = counts is not None or self._is_done(task)
+        if is_whole:
+            ranges.remove()
+        return is_whole
+
+    def _is_done(self, task: Task) -> bool:
+        receipt = receipt_of(task, self._described)
+        return receipt is not None and receipt.made_from == self.work.made_from
+
+    def _described(self, source: InputFile) -> dict[str, Any]:
+        """What tells an input's content from any other; that of the last one is known as long as it does not change."""
+        state = source.place, source.state()
+        if self.last.state != state:
+            self.last.described, self.last.state = source.describe(), state
+        return self.last.described
+
+    @contextmanager
+    def _writing(self, target: Location) -> Iterator[BinaryIO]:
+        """A file of the output folder, as long as that is this job's."""
         out = self.work.out
-        scratch = Path(out.path) / RECORDS if out.is_local else None
-        recognise = partial(self.classifier.recognise, options=self.work.options.images)
-        with atomic_write(task.target, scratch=scratch) as stream:
-            with open_images(task.source, recognise) as images:
-                receipt = self._write_answers(images, task, stream, seen, earlier)
-            seal(stream, receipt)
+        with atomic_write(target, scratch=Path(out.path) / self.work.scratch if out.is_local else None) as stream:
+            yield stream
             self.claim.check()
 
-    def _write_answers(
-        self, images: ImageFile, task: Task, stream: BinaryIO, seen: "_Seen", earlier: Receipt | None
-    ) -> bytes:
-        """Write the answers to a file's rows, and its receipt, which is not sealed yet; returns that."""
-        options, described = self.work.options, task.source.describe()
-        columns, schema = plan_columns(self.classifier, images, options)
-        k, classes = self.classifier.rule.k, len(self.classifier.index.classes)
-        kept_rows = images.rows.rows_to_hold(columns, ROW_GROUP)
-        rows = rows_in_group(kept_rows, options.output, k=k, classes=classes)
-        kept: tuple[Kept, ...] = ()
-        if earlier is None:
-            arrays = self._searched(images, columns, rows, seen)
-        elif options.only is None:
-            arrays = self._decided(images, columns, task.target, seen)
-        else:
-            arrays, kept = self._kept(images, columns, task.target, seen), kept_from(earlier, self.work.made_from)
-        tables = (pa.Table.from_arrays(batch, schema=schema) for batch in arrays)
-        try:
-            with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-                for group in row_groups(tables, schema, rows):
-                    with images.source.content_told():
-                        joined = in_one_piece(group)
-                    writer.write_table(joined)
-                receipt = Receipt(**self.work.made_from, input=described, counts=seen.counts, kept=kept).to_json()
-                writer.add_key_value_metadata({KEY: receipt})
-        except Exception:
-            self.stages.drain()
-            raise
-        return receipt
+    def _write_file(self, task: Task, seen: "_Seen", earlier: Receipt | None) -> None:
+        """Write the answers to a file's rows, or to those of a range of it, and the receipt."""
+        options, recognise = self.work.options, partial(self.classifier.recognise, options=self.work.options.images)
+        piece = task.piece if earlier is None else None
+        target = task.target if piece is None else Ranges(self.work.out, task).file(piece)
+        with self._writing(target) as stream, open_images(task.source, recognise) as images:
+            columns, schema = plan_columns(self.classifier, images, options)
+            k, classes = self.classifier.rule.k, len(self.classifier.index.classes)
+            kept_rows = images.rows.rows_to_hold(columns, ROW_GROUP)
+            rows = rows_in_group(kept_rows, options.output, k=k, classes=classes)
+            kept: tuple[Kept, ...] = ()
+            if earlier is None:
+                span = None if piece is None else piece.span(images.num_rows, rows)
+                arrays = self._searched(images, columns, rows, span, seen)
+            elif options.only is None:
+                arrays = self._decided(images, columns, task.target, seen)
+            else:
+                arrays, kept = self._kept(images, columns, task.target, seen), kept_from(earlier, self.work.made_from)
+            tables = (pa.Table.from_arrays(batch, schema=schema) for batch in arrays)
+            groups, described = _joined(images, row_groups(tables, schema, rows)), self._described(task.source)
+
+            def receipt() -> Receipt:
+                return Receipt(**self.work.made_from, input=described, counts=seen.counts, kept=kept)
+
+            try:
+                if piece is None:
+                    write_sealed(stream, schema, groups, receipt)
+                else:
+                    write_range(stream, schema, groups, receipt, piece)
+            except Exception:
+                self.stages.drain()
+                raise
 
     def _answered(
-        self, images: ImageFile, columns: list[str], rows: int
+        self, images: ImageFile, columns: list[str], rows: int, span: range | None
     ) -> Iterator[tuple[pa.RecordBatch, Answer, Scale]]:
-        """The rows of a file, so many at most at a time, with their answers and their scale."""
+        """The rows of a file, or some of them, so many at most at a time, with their answers and their scale."""
         # By map, which unlike a generator holds nothing of a batch that it has given on.
-        batches = images.read(columns, batch_size=min(self.work.batch_size, rows))
+        batches = images.read(columns, batch_size=min(self.work.batch_size, rows), span=span)
         queries = map(partial(decoded_queries, self.classifier), batches)
         answer = partial(_answer, self.classifier)
         if images.num_rows <= LEAST_BLOCK:  # to hand so few to another thread and back costs more than it saves
@@ -142,9 +226,12 @@ class Worker:
         decoded = prefetch(queries, self.stages.reading)
         return map_ahead(answer, decoded, self.stages.searching, self.stages.searches)
 
-    def _searched(self, images: ImageFile, columns: list[str], rows: int, seen: "_Seen") -> Iterator[list[pa.Array]]:
+    def _searched(
+        self, images: ImageFile, columns: list[str], rows: int, span: range | None, seen: "_Seen"
+    ) -> Iterator[list[pa.Array]]:
         """Kept columns and answers, so many rows at most at a time."""
-        for batch, answer, scale in self._answered(images, columns, rows):
+        seen.first = span.start if span else 0
+        for batch, answer, scale in self._answered(images, columns, rows, span):
             seen.add(answer.status, answer.reason, images.rows, scale)
             kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
             yield [*kept, *answer.to_table(**self.work.options.output.of_answers).columns]
@@ -190,12 +277,14 @@ class _Seen:
 
     Attributes:
         progress: told the rows of each batch.
+        first: the row that it begins with.
         counts: rows by status.
         bad_example: its first bad image, by file, row and reason.
         scale: of its images.
     """
 
     progress: Callable[[int], None]
+    first: int = 0
     counts: Counts = field(default_factory=Counts)
     bad_example: str | None = None
     scale: Scale = field(default_factory=Scale)
@@ -206,9 +295,17 @@ class _Seen:
         """Take the next batch into account."""
         bad = np.flatnonzero(status == BAD_IMAGE)
         if len(bad) and self.bad_example is None:
-            self.bad_example = f"{rows.row_name(self.counts.rows + int(bad[0]))}: {reason[bad[0]]}"
+            self.bad_example = f"{rows.row_name(self.first + self.counts.rows + int(bad[0]))}: {reason[bad[0]]}"
         self.counts += _count(status)
         self.scale += scale or Scale()
+
+
+def _joined(images: ImageFile, groups: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The row groups of an output, each column of them in one piece."""
+    for group in groups:
+        with images.source.content_told():
+            joined = in_one_piece(group)
+        yield joined
 
 
 def _open_classifier(work: Work) -> Classifier:
@@ -248,9 +345,9 @@ def _count(status: NDArray[np.object_]) -> Counts:
     )
 
 
-def receipt_of(task: Task) -> Receipt | None:
+def receipt_of(task: Task, describe: Callable[[InputFile], dict[str, Any]] = InputFile.describe) -> Receipt | None:
     """The receipt of an output that was made from this input as it is, by whatever job, if there is one."""
     receipt = read_receipt(task.target)
-    if receipt is None or receipt.input.get("size") != task.source.size or receipt.input != task.source.describe():
+    if receipt is None or receipt.input.get("size") != task.source.size or receipt.input != describe(task.source):
         return None
     return receipt

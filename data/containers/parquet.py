@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import Self
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 
 from knnvote.data.errors import ImageFileError
 from knnvote.data.locations import Location, describe_os_error
-from knnvote.data.rows import HEAD_ROWS, RowFile
+from knnvote.data.rows import HEAD_ROWS, RowFile, rows_of_span
 from knnvote.data.text import describe_error
 
 from .foreign import what_it_is
@@ -126,13 +127,32 @@ class ParquetRows(RowFile):
                 seen += batch.num_rows
                 yield batch
         if seen != self.num_rows:
-            raise ImageFileError(
-                f"{self.source} holds {seen:,} rows, and its footer says {self.num_rows:,}: write the file again"
-            )
+            raise self._not_all(seen, self.num_rows)
 
-    def _read(self, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-        """So many rows at a time of some columns; fewer where a row group ends, if PyArrow cannot join row groups."""
-        every = range(self.file.metadata.num_row_groups)
+    def _span(self, columns: Sequence[str], batch_size: int, span: range) -> Iterator[pa.RecordBatch]:
+        """As `RowFile._span`; of the rows before them, those of the same row group are read too."""
+        sizes = [self.file.metadata.row_group(group).num_rows for group in range(self.file.metadata.num_row_groups)]
+        ends = [*accumulate(sizes)]
+        groups = [group for group, end in enumerate(ends) if end > span.start and end - sizes[group] < span.stop]
+        skipped, seen = (ends[groups[0]] - sizes[groups[0]] if groups else 0), 0
+        rows = self._bounded_rows(columns, batch_size)
+        with _told_by_name(self.source):
+            of_groups = range(span.start - skipped, span.stop - skipped)
+            for batch in rows_of_span(self._read(columns, rows, groups), of_groups):
+                seen += batch.num_rows
+                yield batch
+        if seen != len(span):
+            raise self._not_all(seen, len(span))
+
+    def _not_all(self, seen: int, told: int) -> ImageFileError:
+        return ImageFileError(f"{self.source} holds {seen:,} rows, and its footer says {told:,}: write the file again")
+
+    def _read(self, columns: Sequence[str], rows: int, of: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
+        """So many rows at a time of some columns; fewer where a row group ends, if PyArrow cannot join row groups.
+
+        Of all row groups, or of some.
+        """
+        every = range(self.file.metadata.num_row_groups) if of is None else of
         is_joined = not any(_has_inner_dictionary(self.schema.field(name).type) for name in columns)
         is_cast = self.schema.types != self.file.schema_arrow.types
         for groups in [[*every]] if is_joined else [[group] for group in every]:

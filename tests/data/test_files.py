@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knnvote.data.errors import KnnvoteError
-from knnvote.data.files import atomic_write, hold_lock
+from knnvote.data.files import VanishedError, atomic_write, hold_lock, share_lock
 
 
 def test_a_written_file_is_whole_and_alone(tmp_path):
@@ -216,11 +217,92 @@ def test_a_lock_that_is_a_file_of_another_name_too_is_not_emptied(tmp_path):
     assert (tmp_path / "precious").read_text() == "precious"
 
 
-def test_an_unfinished_file_is_not_written_through_a_link_of_its_name(tmp_path):
-    (tmp_path / "precious").write_text("precious")
-    (tmp_path / f".x.{os.getpid()}.tmp").symlink_to("precious")
-    with atomic_write(tmp_path / "x") as stream:
+def test_a_shared_lock_is_held_by_several_and_keeps_away_who_wants_it_alone(tmp_path):
+    lock = tmp_path / "jobs" / "lock"
+    with share_lock(lock, "in use"):
+        with share_lock(lock, "in use"), pytest.raises(KnnvoteError, match="alone"), hold_lock(lock, "not alone"):
+            pass
+        assert lock.exists()
+        with pytest.raises(KnnvoteError, match="alone"), hold_lock(lock, "not alone"):
+            pass
+    assert not lock.exists()
+    with hold_lock(lock, "not alone"), pytest.raises(KnnvoteError, match="in use"), share_lock(lock, "in use"):
+        pass
+    assert not lock.exists()
+
+
+def test_a_shared_lock_that_was_removed_between_opening_and_locking_is_made_anew(tmp_path, monkeypatch):
+    lock, flock, removed = tmp_path / "lock", fcntl.flock, []
+
+    def lock_late(stream, how):
+        if not removed:
+            removed.append(lock.unlink())
+        flock(stream, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    with share_lock(lock, "in use"):
+        assert lock.exists()
+        with pytest.raises(KnnvoteError, match="alone"), hold_lock(lock, "not alone"):
+            pass
+
+
+def test_a_folder_that_is_removed_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    mkdir, calls = Path.mkdir, []
+
+    def raced(path, **named):
+        calls.append(path)
+        if len(calls) == 1:
+            raise FileExistsError(errno.EEXIST, "File exists")
+        mkdir(path, **named)
+
+    monkeypatch.setattr(Path, "mkdir", raced)
+    with atomic_write(tmp_path / "a/x") as stream:
         stream.write(b"new")
-    assert (tmp_path / "x").read_bytes() == b"new"
+    assert (tmp_path / "a/x").read_bytes() == b"new"
+
+
+def test_an_unfinished_file_is_not_written_through_a_link_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("secrets.randbits", lambda _bits: 7)
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / ".x.7.tmp").symlink_to("precious")
+
+    def write():
+        with atomic_write(tmp_path / "x") as stream:
+            stream.write(b"new")
+
+    with pytest.raises(KnnvoteError, match=r"cannot write .*x: File exists"):
+        write()
     assert (tmp_path / "precious").read_text() == "precious"
-    assert {file.name for file in tmp_path.iterdir()} == {"x", "precious"}
+    assert not (tmp_path / "x").exists()
+
+
+def test_two_writers_with_one_process_number_do_not_meet(tmp_path):
+    """As those of two hosts, or of two containers, may be."""
+    target = tmp_path / "x"
+    with atomic_write(target) as first, atomic_write(target) as second:
+        assert len([*tmp_path.iterdir()]) == 2
+        first.write(b"first")
+        second.write(b"second")
+    assert target.read_bytes() == b"first"
+    assert [*tmp_path.iterdir()] == [target]
+
+
+def test_an_unfinished_file_that_something_removes_is_told_and_the_older_target_stays(tmp_path):
+    (tmp_path / "x").write_text("older")
+
+    def write():
+        with atomic_write(tmp_path / "x", scratch=tmp_path / "scratch") as stream:
+            stream.write(b"new")
+            shutil.rmtree(tmp_path / "scratch")
+
+    with pytest.raises(VanishedError, match=r"x: .*scratch.*, which was to be it, was removed by"):
+        write()
+    assert (tmp_path / "x").read_text() == "older"
+
+
+def test_a_folder_that_is_removed_while_a_file_is_written_to_it_is_made_again(tmp_path):
+    with atomic_write(tmp_path / "a/b/x", scratch=tmp_path) as stream:
+        stream.write(b"new")
+        (tmp_path / "a/b").mkdir(parents=True)
+        shutil.rmtree(tmp_path / "a")
+    assert (tmp_path / "a/b/x").read_bytes() == b"new"

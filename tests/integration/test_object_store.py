@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import asdict
 
 import numpy as np
@@ -23,6 +24,7 @@ from knnvote.classify.job.receipt import read_receipt
 from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
 from knnvote.classify.vote import Rule
+from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import locate
@@ -165,6 +167,31 @@ def test_other_limits_replace_outputs_in_the_store_without_a_search(store, comma
     assert stored_outputs(store, "h") == outputs_below(tmp_path / "h")
     assert {*store.objects("h/")} - {"h/"} == {f"h/{name}" for name in (ENDED, *outputs_below(tmp_path / "h"))}
     assert command("verify", uri("h")).code == 0
+
+
+def test_of_two_jobs_whose_parts_start_at_once_in_the_store_one_has_the_folder(store, work, monkeypatch):
+    pytest.importorskip("obstore")
+    for name, value in store.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(work)
+    start, found = threading.Barrier(2), {}
+
+    def do(k):
+        start.wait()
+        try:
+            found[k] = run_job(Classifier.open("x.knn", Rule(k=k)), uri("in"), uri("race"), part=(1, 1)).written
+        except KnnvoteError as error:
+            found[k] = str(error)
+
+    threads = [threading.Thread(target=do, args=(k,)) for k in (1, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (refused,) = [told for told in found.values() if told != FILES]
+    assert "was made by another job: k was " in refused
+    (k,) = [k for k, told in found.items() if told == FILES]
+    assert run_job(Classifier.open("x.knn", Rule(k=k)), uri("in"), uri("race")).skipped == FILES
 
 
 def test_a_job_killed_at_a_request_that_writes_leaves_whole_objects_and_is_completed_by_a_rerun(store, work, command):

@@ -78,7 +78,7 @@ class Forks:
 
 def serve() -> None:
     """Fork and run each command that a line of stdin gives; its exit code on stdout."""
-    for name in ("jinja2", "matplotlib.figure", "pandas", *_modules()):  # the first for pages, pictures and PyArrow
+    for name in imported_modules():
         import_module(name)
     if trials.ADDRESS in os.environ:
         apart.subprocess = trials.stand_in()  # type: ignore[attr-defined]
@@ -93,8 +93,10 @@ def serve() -> None:
         sys.stdout.flush()
 
 
-def _modules() -> list[str]:
-    return [module.name for module in walk_packages(knnvote.__path__, "knnvote.") if module.name != "knnvote.__main__"]
+def imported_modules() -> list[str]:
+    """All of knnvote, and what it imports when it draws pages and pictures, or PyArrow does when it needs it."""
+    ours = [module.name for module in walk_packages(knnvote.__path__, "knnvote.") if module.name != "knnvote.__main__"]
+    return ["jinja2", "matplotlib.figure", "pandas", *ours]
 
 
 def _run_forked(request: dict[str, Any]) -> None:

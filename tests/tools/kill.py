@@ -273,6 +273,7 @@ def tasks(work: Path, run: Run, *, files: int = 20, rows: int = 40_000) -> list[
     explained = ("explain", of_older, "7", "--index", x, *one)
     return [
         JobTask(name="classify", arguments=job),
+        JobTask(name="classify-part", arguments=(*job, "--part", "1/1")),
         JobTask(name="classify-changed", arguments=job, before=work / "stale"),
         JobTask(name="classify-again", arguments=(*job, "--min-confidence", "0.7"), before=work / "first"),
         JobTask(name="classify-overwrite", arguments=(*job, "--k", "3", "--overwrite"), before=work / "first"),

@@ -85,6 +85,11 @@ _SOME_FAILED = 3  # the exit code
     type=click.Choice(["abstained"]),
     help="Classify anew only the rows of OUT that abstained; the others keep their answers.",
 )
+@click.option(
+    "--part",
+    metavar="I/N",
+    help="Do the I-th of N parts, from 1/N to N/N, each a command of its own, wherever it runs.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the outputs of a job with another index or other options.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first file that fails.")
 @click.option(
@@ -116,6 +121,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     grayscale: bool,
     background: Background | None,
     only: "Literal['abstained'] | None",
+    part: str | None,
     overwrite: bool,
     fail_fast: bool,
     fail_if_bad: float | None,
@@ -127,12 +133,14 @@ def classify(  # noqa: PLR0917  # click passes options by name
 ) -> None:
     """Classify images, one output file for each input."""
     from knnvote.classify.job.output import OutputOptions
+    from knnvote.classify.job.parts.part import JobPart
     from knnvote.classify.job.run import run_job
     from knnvote.classify.job.work import BATCH_SIZE, JobOptions
     from knnvote.data.inputs import find_inputs
     from knnvote.data.layout import ImageOptions
     from knnvote.data.locations import locate
 
+    of_parts = None if part is None else JobPart.read(part)
     inputs, folder = find_inputs(images), locate(out)
     classifier = _classifier(index_folder, threads, **of_rule)
     options = JobOptions(
@@ -150,7 +158,14 @@ def classify(  # noqa: PLR0917  # click passes options by name
 
         batch_size = batch_size or BATCH_SIZE
         found = dry_job(
-            classifier, inputs, folder, options, threads=threads, batch_size=batch_size, overwrite=overwrite
+            classifier,
+            inputs,
+            folder,
+            options,
+            threads=threads,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            part=of_parts,
         )
         end(found, file=None, write=lambda _page: None, as_json=as_json, print_table=print_dry_run)
         return
@@ -163,6 +178,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
         batch_size=batch_size or BATCH_SIZE,
         fail_fast=fail_fast,
         overwrite=overwrite,
+        part=of_parts,
         tell_done=words.of_job,
     )
     _talk_summary(str(folder), summary, images)
@@ -259,7 +275,7 @@ def _exit_code(summary: "Summary", most_bad: float | None) -> int:
             f"error: {summary.bad_share:.4g} of the rows are bad images, more than --fail-if-bad {most_bad:g} allows"
         )
         return 1
-    if summary.has_no_answer or (summary.failed and not summary.written + summary.skipped):
+    if summary.has_no_answer or (summary.failed and not summary.written + summary.skipped + summary.ranges):
         return 1
     return _SOME_FAILED if summary.failed else 0
 
@@ -273,13 +289,16 @@ def _talk_summary(folder: str, summary: "Summary", images: Sequence[str]) -> Non
     if summary.unlike_stored is not None:
         talk(f"note: {summary.unlike_stored}")
     counts = summary.counts
+    ranges = f", {summary.ranges:,} ranges of others done" if summary.ranges else ""
     decided = f" ({summary.decided:,} without a search)" if summary.decided else ""
     talk(
-        f"{folder}: {counts.rows:,} rows "
+        f"{folder}{'' if summary.part is None else f', part {summary.part.part}'}: {counts.rows:,} rows "
         f"({counts.ok:,} ok, {counts.abstained:,} abstained, {counts.bad_image:,} bad images); "
         f"files: {summary.written:,} written{decided}, {summary.skipped:,} skipped as done, "
-        f"{len(summary.failed):,} failed; {summary.seconds:.1f} s"
+        f"{len(summary.failed):,} failed{ranges}; {summary.seconds:.1f} s"
     )
+    if summary.part is not None:
+        talk(summary.part.told)
     if summary.has_no_answer:
         told = f"knnvote inspect {shlex.quote(images[0])} tells how its images are read"
         talk_error(f"error: no row got an answer; {told}")

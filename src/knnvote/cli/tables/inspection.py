@@ -190,6 +190,7 @@ def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         *(("kept", words) for words in _kept(facts)),
         *([("left out", _left_out(facts["left_out"]))] if facts["left_out"] else []),
         *((f"failed: {path}", reason) for path, reason in facts["failures"].items()),
+        *((f"part {left['part']}", _part_left(left)) for left in (facts["parts"] or {"left": []})["left"]),
     ]
 
 
@@ -199,6 +200,10 @@ def _kept(facts: dict[str, Any]) -> list[str]:
     from knnvote.classify.job.receipt import Kept
 
     return [spelled(words, as_typed) for words in tell_kept([Kept(**job) for job in facts["kept"]], facts, facts["ok"])]
+
+
+def _part_left(left: dict[str, Any]) -> str:
+    return f"{left['state']}: {left['files']:,} files, first {left['first']}"
 
 
 def _left_out(names: list[str]) -> str:
