@@ -19,7 +19,7 @@ _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`]+)`")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 # Of other programs, or of every command.
-_FOREIGN_OPTIONS = {"--check", "--cases", "--draws", "--help", "--quiet", "--verbose", "--version"}
+_FOREIGN_OPTIONS = {"--check", "--cases", "--draws", "--help", "--num-cpus", "--quiet", "--verbose", "--version"}
 
 
 def prose(page):
@@ -45,7 +45,7 @@ def bench():
     """The commands of the benchmarks, by module; they are no part of the wheel."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "path", [*sys.path, str(ROOT)])
-        modules = ("bench.__main__", "bench.job", "bench.load", "bench.made", "bench.promise")
+        modules = ("bench.__main__", "bench.cluster", "bench.job", "bench.load", "bench.made", "bench.promise")
         yield {name.removesuffix(".__main__"): import_module(name).main for name in modules}
 
 
