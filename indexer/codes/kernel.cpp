@@ -40,7 +40,7 @@ constexpr long BLOCK = 1 << 17; // bytes of tiles that stay in the cache while a
 constexpr int AHEAD = 8;        // vectors fetched before their distance is computed
 constexpr int WAITING = 256;    // stored vectors that the bound did not rule out, before their distances are computed
 constexpr long FEW = 48;        // that are kept in order as they are found
-constexpr long MANY = 1 << 18;  // waiting, where vectors have to be read from a disk
+constexpr long MANY = 1 << 20;  // waiting, where vectors have to be read from a disk
 constexpr long PAGES = 4 << 20; // bytes of vectors that are read from a disk ahead
 constexpr long PIECE = 1 << 17; // bytes that a system reads at a time at least
 constexpr long FIRST_LOOK = 32, LOOK = 2048;  // distances before it is seen whether vectors come from a disk
@@ -476,21 +476,23 @@ EXPORT(distances)(const void *xq, const double *squares, long nq, const void *x,
     Vectors vectors(x, d, metric, type);
     Queries queries{xq, squares, d, type == L2_OF_BYTES};
     Watch watch;
-    long i = 0;
-    for (; i < nq && !watch.away; i++) {
+    long done = 0;
+    for (long i = 0; i < nq && !watch.away; i++) {
         Query q = queries[i];
-        for (long j = 0; j < m; j++) {
-            long ahead = i * m + j + AHEAD;
-            if (ahead < nq * m && I[ahead] >= 0) vectors.fetch(I[ahead]);
-            int64_t row = I[i * m + j];
-            D[i * m + j] = row < 0 ? INFINITY : vectors.distance(q, vectors.at(row));
+        for (long end = done + m; done < end && !watch.away;) {
+            long first = done, stop = smaller(done + FIRST_LOOK, end);
+            for (; done < stop; done++) {
+                long ahead = done + AHEAD;
+                if (ahead < nq * m && I[ahead] >= 0) vectors.fetch(I[ahead]);
+                D[done] = I[done] < 0 ? INFINITY : vectors.distance(q, vectors.at(I[done]));
+            }
+            watch.count(done - first);
         }
-        watch.count(m);
     }
-    if (i == nq) return 1;
+    if (done == nq * m) return 1;
     Pair *pairs = (Pair *)malloc(MANY * sizeof(Pair));
     if (!pairs) return 0;
-    for (long start = i * m; start < nq * m; start += MANY) {
+    for (long start = done; start < nq * m; start += MANY) {
         long held = 0, end = smaller(start + MANY, nq * m);
         for (long place = start; place < end; place++) {
             if (I[place] >= 0) pairs[held++] = {int32_t(I[place]), int32_t(place - start)};
@@ -716,8 +718,7 @@ EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const do
                 settle_one(waiting[w]);
             }
         watch.count(held);
-        most = watch.away ? MANY : WAITING;
-        held = 0;
+        most = watch.away ? MANY : WAITING, held = 0;
     };
     long block = BLOCK / tiles.size() / T * T;
     if (block < T) block = T;
