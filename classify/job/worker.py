@@ -16,7 +16,7 @@ from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, OK, Answer, answer_sch
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.scale import Scale
 from knnvote.classify.search.blocks import LEAST_BLOCK
-from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, spelled_reasons
+from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, memory_ran_out, param, spelled_reasons
 from knnvote.data.files import atomic_write
 from knnvote.data.folders.partitions import partition_keys
 from knnvote.data.locations import Location
@@ -68,7 +68,8 @@ class Worker:
             progress: told the rows of each batch, or of a file that was done.
 
         Raises:
-            KnnvoteError: the output cannot be written, or the folder is another job's now: this ends the whole job.
+            KnnvoteError: the output cannot be written, memory ran out, or the folder is another job's now: this ends
+                the whole job.
         """
         source, seen = task.source, _Seen(progress)
         try:
@@ -81,6 +82,11 @@ class Worker:
             self._write_file(task, seen, earlier)
         except ImageFileError as error:  # of the input alone: other files may go well
             return Outcome(source=source.shown, bad_example=seen.bad_example, failure=error.marked)
+        except MemoryError as error:  # which the next file would hardly escape
+            advice = f"give a smaller {param('batch_size')} than {self.work.batch_size:,} or fewer {param('threads')}"
+            raise KnnvoteError(
+                f"{source.shown}: {memory_ran_out(advice)}; what is done stays, and the same job goes on after it"
+            ) from error
         return Outcome(
             source=source.shown,
             counts=seen.counts,
