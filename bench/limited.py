@@ -8,6 +8,7 @@ needs. Linux alone has these, and making one takes rights; without them the reas
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -152,6 +153,7 @@ class Run:
 @click.option("--threads", type=int, help="Of the command.")
 def main(index: Path, images: str, share: float, **options: int | None) -> None:
     """Classify IMAGES with all memory and with less than INDEX takes, and print a table."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which removes the group, too
     files = [file for file in index.iterdir() if file.is_file()]
     size = sum(file.stat().st_size for file in files)
     given = [text for name, value in options.items() if value for text in (f"--{name.replace('_', '-')}", str(value))]
@@ -190,13 +192,16 @@ def _run(group: Group, index: Path, images: str, given: Sequence[str], cold: Seq
         process = subprocess.Popen(
             [*command, sys.executable, "-c", _COMMAND, *work], stdout=said, stderr=told, cwd=Path(__file__).parents[1]
         )
-        anonymous = 0
-        while True:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                break
-            anonymous = max(anonymous, _anonymous(process.pid))
-            time.sleep(_SAMPLED)
+        anonymous, pid = 0, 0
+        try:
+            while not pid:
+                anonymous = max(anonymous, _anonymous(process.pid))
+                time.sleep(_SAMPLED)
+                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        finally:  # interrupted, it leaves nothing in the group
+            if not pid:
+                process.kill()
+                process.wait()
         process.returncode = os.waitstatus_to_exitcode(status)
         told.seek(0), said.seek(0)
         words, result = told.read().decode().strip().splitlines(), said.read()
