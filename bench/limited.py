@@ -146,13 +146,15 @@ class Run:
 
 
 @click.command()
-@click.argument("index", type=click.Path(exists=True, path_type=Path))
+@click.argument("index", type=click.Path(path_type=Path))
 @click.argument("images")
 @click.option("--share", type=click.FloatRange(0, 1), default=0.33, show_default=True, help="Of the index's bytes.")
 @click.option("--batch-size", type=int, help="Of the command.")
 @click.option("--threads", type=int, help="Of the command.")
 def main(index: Path, images: str, share: float, **options: int | None) -> None:
     """Classify IMAGES with all memory and with less than INDEX takes, and print a table."""
+    if not index.is_dir():
+        raise click.UsageError(f"{index} is no index folder: give one that knnvote index made")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which removes the group, too
     files = [file for file in index.iterdir() if file.is_file()]
     size = sum(file.stat().st_size for file in files)
