@@ -5,12 +5,14 @@ name as it is; another face, such as the command line, says it in its own words.
 """
 
 import re
+import resource
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
-from .text import printable
+from .text import printable, show_bytes
 
 Spell = Callable[[str], str]
 
@@ -132,6 +134,13 @@ def check_one_of(name: str, value: object, allowed: tuple[str, ...], hint: str =
         OptionError: naming parameter and value.
     """
     check(name, value, isinstance(value, str) and value in allowed, f"give one of {', '.join(allowed)}{hint}")
+
+
+def memory_ran_out(advice: str) -> str:
+    """What to say where it did: how much this process has held, and what helps."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    held = show_bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    return f"memory ran out ({held} were held at the most): {advice}, or run it where there is more memory"
 
 
 def is_whole(value: Any) -> bool:

@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -196,3 +198,46 @@ def test_a_promise_that_test_images_belie_is_counted_and_marked(capsys: pytest.C
     print_runs(runs, Size(10, 1000), Tuning(target_agreement=0.99))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("made")]
     assert [line.count("*") for line in lines] == [0, 1, 2, 2]
+
+
+_MOUNTED = {
+    "31 23 0:27 / /cg/memory rw - cgroup cgroup rw,memory": ("/cg/memory", "memory.limit_in_bytes"),
+    "31 23 0:27 / /cg rw,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate": ("/cg", "memory.max"),
+    "31 23 0:27 / /cg/cpu rw - cgroup cgroup rw,cpu": None,
+}
+
+
+@pytest.mark.parametrize(("line", "expected"), _MOUNTED.items())
+def test_groups_that_limit_memory_are_found_where_they_are_mounted(
+    line: str, expected: tuple[str, str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench import limited
+
+    (tmp_path / "mounts").write_text(f"22 1 0:20 / /proc rw - proc proc rw\n{line}\n")
+    monkeypatch.setattr(limited, "_MOUNTS", tmp_path / "mounts")
+    found = limited._mounted()
+    assert (None if found is None else (str(found[0]), found[1].limit)) == expected
+
+
+def test_without_a_group_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import click
+
+    from bench import limited
+
+    (tmp_path / "mounts").write_text(f"31 23 0:27 / {tmp_path}/none rw - cgroup2 cgroup2 rw\n")
+    monkeypatch.setattr(limited, "_MOUNTS", tmp_path / "mounts")
+    with pytest.raises(click.ClickException, match=r"cannot make .*No such file or directory; run this as root"):
+        limited.open_group().__enter__()
+    (tmp_path / "mounts").write_text("")
+    with pytest.raises(click.ClickException, match="no cgroup that limits memory is mounted here"):
+        limited.open_group().__enter__()
+
+
+def test_an_index_larger_than_memory_gives_the_same_answers(invoke: Callable[..., Any], digits_folder: Path) -> None:
+    assert invoke("index", digits_folder / "train.parquet", "--out", "x.knn").code == 0
+    done = _run_module("bench.limited", Path.cwd() / "x.knn", digits_folder / "test.parquet")
+    if "run this as root" in done.stderr or "cgroup" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    assert "all answers are the same" in done.stdout
+    assert [line.split()[-1] for line in done.stdout.splitlines() if line.startswith(("all,", "33%"))] == ["0"] * 3

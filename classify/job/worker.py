@@ -15,7 +15,7 @@ from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, OK, Answer, answer_sch
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.scale import Scale
 from knnvote.classify.search.blocks import LEAST_BLOCK
-from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, spelled_reasons
+from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, memory_ran_out, param, spelled_reasons
 from knnvote.data.files import VanishedError, atomic_write
 from knnvote.data.folders.partitions import partition_keys
 from knnvote.data.input_file import InputFile
@@ -86,7 +86,8 @@ class Worker:
             is_anew: make it even so: a worker of this run that died may have made it, and nobody heard of it.
 
         Raises:
-            KnnvoteError: the output cannot be written, or the folder is another job's now: this ends the whole job.
+            KnnvoteError: the output cannot be written, memory ran out, or the folder is another job's now: this ends
+                the whole job.
         """
         for _ in range(_ATTEMPTS):
             # Who ended the job meanwhile removed what was unfinished: most likely all is done, as is found now.
@@ -107,6 +108,11 @@ class Worker:
                 return self._do_range(task, task.piece, seen, is_anew=is_anew)
         except ImageFileError as error:  # of the input alone: other files may go well
             return Outcome(source=source.shown, bad_example=seen.bad_example, failure=error.marked)
+        except MemoryError as error:  # which the next file would hardly escape
+            advice = f"give a smaller {param('batch_size')} than {self.work.batch_size:,} or fewer {param('threads')}"
+            raise KnnvoteError(
+                f"{source.shown}: {memory_ran_out(advice)}; what is done stays, and the same job goes on after it"
+            ) from error
         return Outcome(
             source=source.shown,
             counts=seen.counts,

@@ -95,7 +95,12 @@ class InvertedFile:
         """The m nearest by their codes (nq, p) in the nprobe nearest lists, nearest first: (nq, m), -1 for none."""
         if nprobe >= self.nlist:
             return nearest(self.table, codes, m)
-        return nearest(self.table, codes, m, nearest(self.centroids, codes, nprobe), self.ends)
+        lists = nearest(self.centroids, codes, nprobe)
+        # Queries of one list come together, so that it is fetched once, be it from memory or from a disk.
+        order = np.argsort(lists[:, 0], kind="stable")
+        rows = np.empty((len(codes), m), dtype=np.int64)
+        rows[order] = nearest(self.table, codes[order], m, lists[order], self.ends)
+        return rows
 
 
 def fit_codes(x: NDArray[np.generic], rows: NDArray[np.int64], metric: Metric, seed: int) -> tuple[Projection, bool]:

@@ -19,6 +19,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 #if defined(__AVX2__)
 #include <cpuid.h>
 #include <immintrin.h>
@@ -37,6 +40,11 @@ constexpr long BLOCK = 1 << 17; // bytes of tiles that stay in the cache while a
 constexpr int AHEAD = 8;        // vectors fetched before their distance is computed
 constexpr int WAITING = 256;    // stored vectors that the bound did not rule out, before their distances are computed
 constexpr long FEW = 48;        // that are kept in order as they are found
+constexpr long MANY = 1 << 20;  // waiting, where vectors have to be read from a disk
+constexpr long PAGES = 4 << 20; // bytes of vectors that are read from a disk ahead
+constexpr long PIECE = 1 << 17; // bytes that a system reads at a time at least
+constexpr long FIRST_LOOK = 32, LOOK = 2048;  // distances before it is seen whether vectors come from a disk
+constexpr long SELDOM = 256;    // distances for each wait of which that does not pay
 constexpr float DELTA = 1.0f / (1 << 18);
 #if defined(__AVX512F__)
 constexpr int TOGETHER = 4;     // tiles whose sums, with four queries, fit the registers
@@ -46,6 +54,9 @@ constexpr int TOGETHER = 1;
 
 typedef int32_t int32x16 __attribute__((vector_size(64)));
 typedef float float32x16 __attribute__((vector_size(64)));
+
+inline long smaller(long a, long b) { return a < b ? a : b; }  // of this file alone, as `Found` is
+inline long larger(long a, long b) { return a > b ? a : b; }
 
 template <class V> inline V load(const void *from) {
     V v;
@@ -399,6 +410,64 @@ struct Queries {
     }
 };
 
+// ---- vectors on a disk ---------------------------------------------------------------------------------------------
+
+// Stored vectors may be a mapped file, larger than memory. One at a time, each is waited for; asked for together, many are
+// read at once, and in the order of their rows a page of several is read once. Where all are in memory that is not worth
+// its cost.
+
+// What waits for the distance of a stored vector: a query, or a place among distances.
+struct Pair {
+    int32_t row;
+    int32_t query;
+    bool operator<(const Pair &other) const { return row < other.row || (row == other.row && query < other.query); }
+};
+
+// Whether they have to be read, told by the pages that this thread waits for.
+struct Watch {
+    long before = faults(), next = FIRST_LOOK, computed = 0;
+    bool away = false;
+    void count(long distances) {
+        computed += distances;
+        if (computed < next || away) return;
+        long now = faults();
+        away = (now - before) * SELDOM > computed;
+        before = now, computed = 0, next = LOOK;
+    }
+    static long faults() {
+#if defined(RUSAGE_THREAD)
+        rusage usage;
+        return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_majflt;
+#else
+        return 0;
+#endif
+    }
+};
+
+// Has the system begin to read the vectors of some pairs, which are in the order of their rows.
+void read_ahead(const Vectors &vectors, const Pair *pairs, long count) {
+    long page = sysconf(_SC_PAGESIZE);
+    auto begin = [&](long i) { return (long)vectors.at(pairs[i].row) / page * page; };
+    auto end = [&](long i) { return ((long)vectors.at(pairs[i].row) + vectors.size + page - 1) / page * page; };
+    for (long i = 0; i < count;) {
+        long first = begin(i), last = end(i);
+        for (i++; i < count && begin(i) <= last; i++) last = end(i);
+        for (; first < last; first += PIECE) madvise((void *)first, smaller(last - first, PIECE), MADV_WILLNEED);
+    }
+}
+
+// Does something for each of some pairs in the order of their rows, while the vectors of the next are read.
+template <class Each> void in_row_order(const Vectors &vectors, Pair *pairs, long count, Each each) {
+    long step = larger(1, PAGES / vectors.size);
+    std::sort(pairs, pairs + count);
+    read_ahead(vectors, pairs, smaller(step, count));
+    for (long start = 0; start < count; start += step) {
+        long end = smaller(start + step, count);
+        read_ahead(vectors, pairs + end, smaller(step, count - end));
+        for (long i = start; i < end; i++) each(pairs[i]);
+    }
+}
+
 }  // namespace
 
 // Distances D (nq, m) of candidates I (nq, m), infinite for -1.
@@ -406,15 +475,35 @@ EXPORT(distances)(const void *xq, const double *squares, long nq, const void *x,
                   const int64_t *I, long m, double *D) {
     Vectors vectors(x, d, metric, type);
     Queries queries{xq, squares, d, type == L2_OF_BYTES};
-    for (long i = 0; i < nq; i++) {
+    Watch watch;
+    long done = 0;
+    for (long i = 0; i < nq && !watch.away; i++) {
         Query q = queries[i];
-        for (long j = 0; j < m; j++) {
-            long ahead = i * m + j + AHEAD;
-            if (ahead < nq * m && I[ahead] >= 0) vectors.fetch(I[ahead]);
-            int64_t row = I[i * m + j];
-            D[i * m + j] = row < 0 ? INFINITY : vectors.distance(q, vectors.at(row));
+        for (long end = done + m; done < end && !watch.away;) {
+            long first = done, stop = smaller(done + FIRST_LOOK, end);
+            for (; done < stop; done++) {
+                long ahead = done + AHEAD;
+                if (ahead < nq * m && I[ahead] >= 0) vectors.fetch(I[ahead]);
+                D[done] = I[done] < 0 ? INFINITY : vectors.distance(q, vectors.at(I[done]));
+            }
+            watch.count(done - first);
         }
     }
+    if (done == nq * m) return 1;
+    Pair *pairs = (Pair *)malloc(MANY * sizeof(Pair));
+    if (!pairs) return 0;
+    for (long start = done; start < nq * m; start += MANY) {
+        long held = 0, end = smaller(start + MANY, nq * m);
+        for (long place = start; place < end; place++) {
+            if (I[place] >= 0) pairs[held++] = {int32_t(I[place]), int32_t(place - start)};
+            else D[place] = INFINITY;
+        }
+        in_row_order(vectors, pairs, held, [&](Pair pair) {
+            long place = start + pair.query;
+            D[place] = vectors.distance(queries[place / m], vectors.at(pair.row));
+        });
+    }
+    free(pairs);
     return 1;
 }
 
@@ -499,6 +588,12 @@ struct Scan {
     Query query;
     double t;  // the most that its k-th distance can be
 
+    // The k-th of the distances that were found first is the most that it can be.
+    void begin_at(Least<double> &first) {
+        first.sort();
+        if (first.held == first.m) t = first.last.value;
+    }
+
     // The bound for t. A distance of the metric, as `distances` gives it, times `square` is squared; `unit` times its
     // root is in units of codes.
     void aim(double square, double plus, double unit) {
@@ -508,11 +603,6 @@ struct Scan {
         limit = nextafterf(float(most), INFINITY);
         tau2 = nextafterf(float(2 * tau), INFINITY);
     }
-};
-
-struct Pair {
-    int32_t row;
-    int32_t query;
 };
 
 template <int T, int Q>
@@ -557,7 +647,7 @@ EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const do
     long count = (n + TILE - 1) / TILE, width = p / 4 * WORDS;
     int32_t *words = (int32_t *)malloc(nq * width * 4 + 64);
     Scan *scans = (Scan *)malloc((nq + 1) * sizeof(Scan));
-    Pair *waiting = (Pair *)malloc((WAITING + T * Q * TILE) * sizeof(Pair));
+    Pair *waiting = (Pair *)malloc((MANY + T * Q * TILE) * sizeof(Pair));
     Found<double> *found = (Found<double> *)room;
     Distance lowest = lowest_for(metric, type);
     float *floats = lowest ? (float *)malloc(nq * d * 4 + 4) : nullptr;
@@ -576,56 +666,84 @@ EXPORT(scan)(const uint8_t *first, long p, long n, const int8_t *codes, const do
             }
             if (is_whole) scans[i].query.floats = floats + i * d;
         }
-        Least<double> least = scans[i].nearest;
-        for (long j = 0; j < m; j++) {
-            long ahead = i * m + j + AHEAD;
-            if (ahead < nq * m && first_rows[ahead] >= 0) vectors.fetch(first_rows[ahead]);
-            int64_t row = first_rows[i * m + j];
-            if (row >= 0) least.insert({vectors.distance(scans[i].query, vectors.at(row)), int32_t(row)});
-        }
-        least.sort();
-        if (least.held == k) scans[i].t = least.last.value;
-        scans[i].aim(square, plus, unit);
     }
+    Watch watch;
+    long held = 0, tried = 0;
+    for (; tried < nq && !watch.away; tried++) {
+        Least<double> least = scans[tried].nearest;
+        for (long j = 0; j < m; j++) {
+            long ahead = tried * m + j + AHEAD;
+            if (ahead < nq * m && first_rows[ahead] >= 0) vectors.fetch(first_rows[ahead]);
+            int64_t row = first_rows[tried * m + j];
+            if (row >= 0) least.insert({vectors.distance(scans[tried].query, vectors.at(row)), int32_t(row)});
+        }
+        scans[tried].begin_at(least);
+        watch.count(m);
+    }
+    auto try_all = [&] {
+        in_row_order(vectors, waiting, held, [&](Pair pair) {
+            Scan &scan = scans[pair.query];
+            scan.nearest.insert({vectors.distance(scan.query, vectors.at(pair.row)), pair.row});
+        });
+        held = 0;
+    };
+    for (long i = tried * m; i < nq * m; i++) {
+        if (first_rows[i] >= 0) waiting[held++] = {int32_t(first_rows[i]), int32_t(i / m)};
+        if (held == MANY) try_all();
+    }
+    try_all();
+    for (; tried < nq; tried++) {
+        scans[tried].begin_at(scans[tried].nearest);
+        scans[tried].nearest = {scans[tried].nearest.found, k};
+    }
+    for (long i = 0; i < nq; i++) scans[i].aim(square, plus, unit);
+    long most = watch.away ? MANY : WAITING;
+    auto settle_one = [&](Pair pair) __attribute__((always_inline)) {
+        Scan &scan = scans[pair.query];
+        const void *stored = vectors.at(pair.row);
+        if (scan.query.floats && lowest(scan.query, stored) > scan.t) return;
+        double distance = vectors.distance(scan.query, stored);
+        if (!(distance <= scan.t)) return;
+        scan.nearest.insert({distance, pair.row});
+        if (scan.nearest.last.value < scan.t) {
+            scan.t = scan.nearest.last.value;
+            scan.aim(square, plus, unit);
+        }
+    };
+    auto settle = [&] {
+        if (watch.away) in_row_order(vectors, waiting, held, settle_one);
+        else
+            for (long w = 0; w < held; w++) {
+                if (w + AHEAD < held) vectors.fetch(waiting[w + AHEAD].row);
+                settle_one(waiting[w]);
+            }
+        watch.count(held);
+        most = watch.away ? MANY : WAITING, held = 0;
+    };
     long block = BLOCK / tiles.size() / T * T;
     if (block < T) block = T;
     for (long start = 0; start < count; start += block) {
-        long end = start + block < count ? start + block : count, held = 0;
-        auto settle = [&] {
-            for (long w = 0; w < held; w++) {
-                if (w + AHEAD < held) vectors.fetch(waiting[w + AHEAD].row);
-                Scan &scan = scans[waiting[w].query];
-                const void *stored = vectors.at(waiting[w].row);
-                if (scan.query.floats && lowest(scan.query, stored) > scan.t) continue;
-                double distance = vectors.distance(scan.query, stored);
-                if (!(distance <= scan.t)) continue;
-                scan.nearest.insert({distance, waiting[w].row});
-                if (scan.nearest.last.value < scan.t) {
-                    scan.t = scan.nearest.last.value;
-                    scan.aim(square, plus, unit);
-                }
-            }
-            held = 0;
-        };
+        long end = start + block < count ? start + block : count;
         long i = 0;
         for (; i + Q <= nq; i += Q) {
             long tile = start;
             for (; tile + T <= end; tile += T) {
                 held = sift<T, Q>(tiles, tile, scans + i, i, waiting, held);
-                if (held >= WAITING) settle();
+                if (held >= most) settle();
             }
             for (; tile < end; tile++) {
                 held = sift<1, Q>(tiles, tile, scans + i, i, waiting, held);
-                if (held >= WAITING) settle();
+                if (held >= most) settle();
             }
         }
         for (; i < nq; i++)
             for (long tile = start; tile < end; tile++) {
                 held = sift<1, 1>(tiles, tile, scans + i, i, waiting, held);
-                if (held >= WAITING) settle();
+                if (held >= most) settle();
             }
-        settle();
+        if (!watch.away) settle();
     }
+    settle();
     for (long i = 0; i < nq; i++) {
         Least<double> &least = scans[i].nearest;
         least.sort();

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, OptionError, memory_ran_out
 
 from . import data, disk, evaluate, index, jobs, look, show
 from .classify import classify
@@ -100,6 +100,9 @@ def _run() -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except MemoryError:
+        talk_error(f"error: {memory_ran_out('give fewer --threads')}; what was there before is as it was")
+        return 1
     except BrokenPipeError:
         sys.stdout = None  # who reads it is gone: nothing is left to flush
         return 1
