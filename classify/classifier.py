@@ -43,7 +43,8 @@ class Classifier:
             confidence; `find` has more.
 
     Raises:
-        OptionError: the rule asks for more neighbours than there are images, or a regression for its confidence.
+        OptionError: the rule asks for more neighbours than there are images, a regression for its confidence, or for
+            weights without a temperature that the metric does not tell.
 
     Example:
         >>> import numpy as np
@@ -64,6 +65,7 @@ class Classifier:
         check_index(self.index)
         if self.rule is _OF_INDEX:
             object.__setattr__(self, "rule", _own_rule(self.index))
+        object.__setattr__(self, "rule", self.rule.of_metric(self.index.metric))
         check_k(self.index, self.rule.k)
         check_one_of("promise", self.promise, PROMISES)
         if self.index.is_regression and self.rule.min_confidence is not None:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import OptionError, check, check_one_of, is_number, is_whole, param, plain
 from knnvote.indexer.index import Index
-from knnvote.indexer.names import TIES, WEIGHTS, Ties, Weights
+from knnvote.indexer.names import TIES, MetricName, Ties, Weights
 from knnvote.indexer.rungs import VoteDefaults
 
-from .weighting import Weighting, is_weighting, read_weighting
+from .weighting import Weighting, check_weights, read_weighting, weights_of_metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,9 @@ class Rule:
 
     Attributes:
         k: neighbours that vote.
-        weights: one vote each, or 1 / distance; neighbours at distance zero then outvote all others.
+        weights: ``uniform``, one vote each; ``distance``, 1 / distance, and neighbours at distance zero then outvote
+            all others; ``softmax[T]``, exp(-distance / T), which for cosine is exp(similarity / T) and has T 0.07 as
+            ``softmax`` alone.
         ties: among classes with equal votes the one with the smaller summed distance, then the first in class order
             (``nearest``); or the first in class order, as scikit-learn has it (``first-class``).
         min_confidence: abstain where the winner's share of the vote is smaller.
@@ -57,6 +59,7 @@ class Rule:
         if self.max_distance is not None:
             is_distance = is_number(self.max_distance) and 0 <= self.max_distance < math.inf
             check("max_distance", self.max_distance, is_distance, "give a distance of at least 0, or leave it out")
+        object.__setattr__(self, "weights", self.weighting.text)
         for name in ("k", "min_confidence", "max_distance"):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
@@ -75,7 +78,8 @@ class Rule:
         Of one index the confidence from which it accepts answers is kept, where the vote is its own.
 
         Raises:
-            OptionError: indexes were made for different votes, and it is not given which is meant.
+            OptionError: indexes were made for different votes, and it is not given which is meant; or weights lack a
+                temperature that a metric does not tell.
 
         Example:
             >>> from knnvote import Rule, open_index
@@ -89,6 +93,8 @@ class Rule:
             min_confidence=min_confidence,
             max_distance=max_distance,
         )
+        for settled in [rule.of_metric(index.metric) for index in indexes]:
+            rule = settled
         acceptance = indexes[0].vote.acceptance if len(indexes) == 1 else None
         if min_confidence is not None or acceptance is None or not rule.is_vote_of(indexes[0]):
             return rule
@@ -114,6 +120,15 @@ class Rule:
         vote = index.vote
         return (self.k, self.weights, self.ties) == (vote.k, vote.weights, vote.ties)
 
+    def of_metric(self, metric: MetricName) -> "Rule":
+        """The same with all that its weights need, where distances are of that metric.
+
+        Raises:
+            OptionError: they lack a temperature that the metric does not tell.
+        """
+        weights = weights_of_metric(self.weights, metric)
+        return self if weights == self.weights else replace(self, weights=weights)
+
     @property
     def weighting(self) -> Weighting:
         """What `weights` stands for."""
@@ -129,15 +144,6 @@ def _common(indexes: Sequence[Index], name: str) -> Any:
             f"{index.path} was made for {name} {value}, and {another.path} for {other}: give {param(name)}"
         )
     return next(iter(values), getattr(VoteDefaults(), name))
-
-
-def check_weights(weights: Weights) -> None:
-    """Refuse what stands for no weighting.
-
-    Raises:
-        OptionError: naming it.
-    """
-    check("weights", weights, is_weighting(weights), f"give one of {', '.join(WEIGHTS)}")
 
 
 def vote(codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule) -> tuple[NDArray[np.int32], NDArray[np.float64]]:

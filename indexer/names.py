@@ -11,7 +11,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
 TIES: tuple[Ties, ...] = get_args(Ties)
 TASKS: tuple[Task, ...] = get_args(Task)
-WEIGHTS = {"uniform": "one vote each", "distance": "1 / distance"}  # and what a vote counts
+# And what a vote counts.
+WEIGHTS = {"uniform": "one vote each", "distance": "1 / distance", "softmax": "exp(-distance / T) as softmax[T]"}
 
 
 def base_name(text: str) -> str:

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from knnvote.classify.evaluation.threshold import check_target_accuracy, choose_threshold
 from knnvote.classify.interval import share_interval
 from knnvote.classify.search.ladder import answer_tolerance
-from knnvote.classify.vote import Rule, check_weights
+from knnvote.classify.vote import Rule
+from knnvote.classify.weighting import check_weights, read_weighting, weights_of_metric
 from knnvote.data.errors import check, check_one_of, is_number, is_whole, param, plain, warn
 from knnvote.data.progress import stage
 from knnvote.indexer.codes.components import COMPONENT, ROW, SETTLED
@@ -102,6 +103,7 @@ class Tuning:
         is_share = is_number(self.target_agreement) and 0 < self.target_agreement <= 1
         check("target_agreement", self.target_agreement, is_share, "give a share above 0, at most 1")
         check_target_accuracy(self.target_accuracy)
+        object.__setattr__(self, "weights", read_weighting(self.weights).text)
         for name in ("k", "target_agreement", "target_accuracy"):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
@@ -109,7 +111,13 @@ class Tuning:
         """An index, which need not be on disk yet, with what is found of it: rungs, if it is adaptive, and its vote.
 
         A `target_accuracy` that is not reached is warned of.
+
+        Raises:
+            OptionError: weights lack a temperature that the metric does not tell.
         """
+        weights = weights_of_metric(self.weights, index.metric)
+        if weights != self.weights:
+            return replace(self, weights=weights)(index)
         manifest = index.manifest
         if isinstance(manifest.search, AdaptiveSettings):
             manifest = replace(manifest, search=replace(manifest.search, tuned=self._rungs(index)))

@@ -1,7 +1,7 @@
 """How many neighbours to ask: leave-one-out accuracy for every k and weighting, from a single search.
 
 Each stored image is classified by the others (Lachenbruch and Mickey 1968). The votes of k neighbours are those of
-k - 1 and one more, so that one search for the most neighbours serves every k.
+k - 1 and one more, so that one search for the most neighbours serves every k and every weighting.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,13 +17,11 @@ from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.names import Weights
 from knnvote.indexer.threads import limit_threads
 
-from .left_out import LeftOut, check_left_out, leave_out
+from .left_out import LeftOut, check_left_out, leave_out, neighbors_left_out
+from .sampling import sample_rows
 
 MAX_K = 30
-# Weights that do not depend on farther neighbours: those of k are then those of k - 1 and one more.
-TRIED: tuple[Weights, ...] = tuple(
-    name for name, weighting in WEIGHTINGS.items() if weighting.is_stepwise and not weighting.has_settings
-)
+_SPREAD_OF, _SPREAD_NEIGHBORS = 256, 10  # images, and neighbours of each, that show how far neighbours lie apart
 _WIDEST_TARGETS = 1e75  # fourth powers enter the standard error, and stay finite
 
 
@@ -53,7 +51,7 @@ class Choice:
         search: kind of the index, exact or approximate, that found the neighbours.
         measure: ``accuracy``, where more is better, or ``mean_squared_error``, where less is.
         with_copies: images with an exact copy among the others, which make the accuracy flattering.
-        scores: by k, then in the order of `TRIED`.
+        scores: by k, then in the order of `weights_to_try`.
     """
 
     images: int
@@ -70,7 +68,11 @@ class Choice:
     @property
     def best(self) -> Score:
         """The best value; among equal ones the smaller k, then uniform weights."""
-        return min(self.scores, key=self._loss)  # the first of equal ones: scores come in this order
+        return self.by_quality()[0]
+
+    def by_quality(self) -> list[Score]:
+        """All from the best down; equal ones by k, then in the order of the weightings, as scores come."""
+        return sorted(self.scores, key=self._loss)
 
     @property
     def smallest_within_one_standard_error(self) -> Score:
@@ -127,6 +129,9 @@ def choose_k(
 ) -> Choice:
     """Leave-one-out accuracy, for regression the mean squared error, of every k from 1 to max_k and each weighting.
 
+    Of weights with a temperature a range is tried: about 0.07 for cosine, else about how much farther than the nearest
+    its ten neighbours usually lie.
+
     Ties of votes go to the nearer class, as `vote` has it by default.
 
     Args:
@@ -148,13 +153,13 @@ def choose_k(
     check_index(index)
     max_k = check_left_out(index, "max_k", max_k, MAX_K)
     _check_targets(index)
-    moments = {weights: _Moments() for weights in TRIED}
     with_copies = 0
     with limit_threads(threads):
+        moments = {weights: _Moments() for weights in weights_to_try(index)}
         for part in leave_out(index, max_k, progress=progress):
             with_copies += part.count_copies(index)
-            for weights in TRIED:
-                moments[weights].add(_values(index, part, weights))
+            for weights, found in moments.items():
+                found.add(_values(index, part, weights))
     return Choice(
         images=index.n,
         search=index.kind,
@@ -162,6 +167,20 @@ def choose_k(
         with_copies=with_copies,
         scores=_scores(moments, max_k),
     )
+
+
+def weights_to_try(index: Index) -> tuple[Weights, ...]:
+    """Weights that do not depend on farther neighbours: those of k are then those of k - 1 and one more.
+
+    Args:
+        index: of two images at least.
+    """
+    k = min(_SPREAD_NEIGHBORS, index.n - 1)
+    D, _ = neighbors_left_out(index, sample_rows(index.n, _SPREAD_OF), k)
+    farther = (D - D[:, :1]).mean(axis=1)
+    spread = float(np.median(farther[farther > 0])) if (farther > 0).any() else 0.0
+    stepwise = (weighting for weighting in WEIGHTINGS.values() if weighting.is_stepwise)
+    return tuple(text for weighting in stepwise for text in weighting.to_try(index.metric, spread))
 
 
 def _scores(moments: "Mapping[Weights, _Moments]", max_k: int) -> list[Score]:

@@ -120,6 +120,7 @@ def index(  # noqa: PLR0917  # click passes options by name
 ) -> None:
     """Build an index folder from labelled images."""
     from knnvote.classify.adaptive.tune import Tuning
+    from knnvote.classify.weighting import weights_of_metric
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.build import IndexOptions, index_files
     from knnvote.indexer.training import TrainingOptions
@@ -135,6 +136,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     )
     kind = _kind(kind, factory)
     index_options = IndexOptions(kind=kind, factory=factory, **options)
+    weights = weights_of_metric(weights, options["metric"])
     tune = Tuning(k=k, weights=weights, ties=ties, target_agreement=target_agreement, target_accuracy=target_accuracy)
     _talk_untuned(kind)
     inputs = find_labelled(images, labels, label_column, id_column)

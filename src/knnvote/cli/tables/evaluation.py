@@ -13,8 +13,8 @@ def print_choice(choice: Choice) -> None:
     """The table of ``choose-k`` on stdout, a row for each k, and below it the best, the smallest and the largest."""
     measure = choice.measure.replace("_", " ")
     print_line(f"{choice.images:,} images, each left out in turn, {choice.search} search")
-    columns = (f"{measure}, {weights}" for weights in choice.weights)
-    table = new_table("", "k", *columns)  # a title would wrap: it is narrow
+    print_line(f"{measure} by k and weights")
+    table = new_table("", "k", *choice.weights)
     digits = len(str(choice.scores[-1].k))
     for first in range(0, len(choice.scores), len(choice.weights)):
         scores = choice.scores[first : first + len(choice.weights)]
