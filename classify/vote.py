@@ -189,6 +189,32 @@ def runner_up(
     return second, share
 
 
+def ranked(
+    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, n: int
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """The n first classes of each query, by their votes and then as ties go: `vote`'s first, then `runner_up`'s.
+
+    Args:
+        codes: (nq, k) class of each neighbour, as `vote` takes it.
+        D: (nq, k) distances, ascending.
+        rule: weights and ties.
+        n: how many, at least 1.
+
+    Returns:
+        classes (nq, m) int32 with m at most n and at most k, -1 where the neighbours are of fewer classes, and share
+        (nq, m) float64 of the vote, 0 there.
+    """
+    votes, distance, total = _sums(codes, D, rule)
+    is_again = np.zeros(codes.shape, dtype=np.bool_)
+    for j in range(1, codes.shape[1]):
+        is_again[:, j] = (codes[:, :j] == codes[:, j, None]).any(axis=1)
+    ties = (codes, distance) if rule.ties == "nearest" else (codes,)
+    places = np.lexsort((*ties, -votes, is_again), axis=1)[:, :n]
+    classes = np.where(is_again, -1, codes).astype(np.int32)
+    shares = np.where(is_again, 0, votes / total[:, None])
+    return np.take_along_axis(classes, places, axis=1), np.take_along_axis(shares, places, axis=1)
+
+
 def _sums(
     codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -25,7 +25,7 @@ from knnvote.indexer.index import Index
 from .again import why_not_replace
 from .engine import Engine, LocalEngine
 from .folder import claimed, plan_outputs
-from .output import tell_of_case
+from .output import tell_of_shares
 from .receipt import Counts
 from .record import end_records
 from .work import BATCH_SIZE, JobOptions, Outcome, Task, Work
@@ -131,7 +131,7 @@ def run_job(
     start = time.perf_counter()
     _check_classifier(classifier)
     sources, out, options = find_inputs(inputs), locate(out), options or JobOptions()
-    tell_of_case(answer_schema(classifier.index, **options.output.of_answers))  # which refuses what does not fit
+    tell_of_shares(answer_schema(classifier.index, **options.output.of_answers))  # which refuses what does not fit
     tasks, work = plan_outputs(sources, out), Work.of(classifier, options, out, threads=threads, batch_size=batch_size)
     why_not = why_not_replace(classifier, work, overwrite=overwrite)
     with claimed(out, work.made_from, sources, stored_images=classifier.stored_images, why_not=why_not):

@@ -98,8 +98,9 @@ class Work:
         """The part of every receipt that all files of the job share; as JSON gives it back."""
         columns = {"columns": COLUMNS}
         shaping = {**columns, **asdict(self.rule), **asdict(self.options.images), **asdict(self.options.output)}
-        if shaping["background"] is None:  # which jobs of before had no word for: they go on
-            del shaping["background"]
+        for name in ("background", "top"):
+            if shaping[name] is None:  # which jobs of before had no word for: they go on
+                del shaping[name]
         record: dict[str, Any] = json.loads(json.dumps({"index": self.fingerprint, "options": shaping}))
         return record
 

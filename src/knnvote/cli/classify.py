@@ -12,6 +12,7 @@ from knnvote.data.codecs.names import Background
 from .command import Command
 from .interruption import words
 from .options import (
+    POSITIVE,
     complete_folder,
     dry_run_option,
     example,
@@ -75,6 +76,7 @@ _SOME_FAILED = 3  # the exit code
 )
 @click.option("--neighbors", is_flag=True, help="Add each voter's row, id, label and distance.")
 @click.option("--probabilities", is_flag=True, help="Add the share of each class.")
+@click.option("--top", type=POSITIVE, metavar="N", help="Add the N best classes and their shares, as lists.")
 @click.option("--keep", multiple=True, metavar="NAME", help="Keep this input column alone; may be repeated.")
 @click.option("--prefix", default="", metavar="TEXT", help="Before the names of added columns.")
 @image_options
@@ -102,6 +104,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     out: str,
     neighbors: bool,
     probabilities: bool,
+    top: int | None,
     keep: tuple[str, ...],
     prefix: str,
     image_column: str | None,
@@ -129,7 +132,9 @@ def classify(  # noqa: PLR0917  # click passes options by name
     classifier = _classifier(index_folder, threads, **of_rule)
     options = JobOptions(
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
-        output=OutputOptions(neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix),
+        output=OutputOptions(
+            neighbors=neighbors, probabilities=probabilities, top=top, keep=keep or None, prefix=prefix
+        ),
     )
     talk_no_promise(classifier.index, classifier.rule)
     if dry_run:
