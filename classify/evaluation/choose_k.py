@@ -34,12 +34,15 @@ class Score:
         weights: of their votes.
         value: accuracy; for regression the mean squared error.
         standard_error: of the value over the images; for an accuracy a over n images sqrt(a (1 - a) / n).
+        balanced_accuracy: the mean of the accuracies of the classes, each of which counts the same; None for
+            regression.
     """
 
     k: int
     weights: Weights
     value: float
     standard_error: float
+    balanced_accuracy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,11 @@ class Choice:
     def best(self) -> Score:
         """The best value; among equal ones the smaller k, then uniform weights."""
         return self.by_quality()[0]
+
+    @property
+    def best_balanced(self) -> Score | None:
+        """The best balanced accuracy, of equal ones likewise; None for regression."""
+        return max(self.scores, key=lambda score: score.balanced_accuracy or 0) if self.measure == "accuracy" else None
 
     def by_quality(self) -> list[Score]:
         """All from the best down; equal ones by k, then in the order of the weightings, as scores come."""
@@ -104,6 +112,7 @@ class Choice:
             "with_copies": self.with_copies,
             "results": [self._score_to_json(score) for score in self.scores],
             "best": self._score_to_json(self.best),
+            **({} if self.best_balanced is None else {"best_balanced": self._score_to_json(self.best_balanced)}),
             "smallest_within_one_standard_error": self._score_to_json(self.smallest_within_one_standard_error),
             "largest_within_one_standard_error": self._score_to_json(self.largest_within_one_standard_error),
         }
@@ -117,6 +126,7 @@ class Choice:
             "weights": score.weights,
             self.measure: score.value,
             "standard_error": score.standard_error,
+            **({} if score.balanced_accuracy is None else {"balanced_accuracy": score.balanced_accuracy}),
         }
 
 
@@ -156,16 +166,19 @@ def choose_k(
     with_copies = 0
     with limit_threads(threads):
         moments = {weights: _Moments() for weights in weights_to_try(index)}
+        classes = {weights: _ByClass.of(index, max_k) for weights in moments}
         for part in leave_out(index, max_k, progress=progress):
             with_copies += part.count_copies(index)
             for weights, found in moments.items():
-                found.add(_values(index, part, weights))
+                values = _values(index, part, weights)
+                found.add(values)
+                classes[weights].add(values, index, part.rows)
     return Choice(
         images=index.n,
         search=index.kind,
         measure="mean_squared_error" if index.is_regression else "accuracy",
         with_copies=with_copies,
-        scores=_scores(moments, max_k),
+        scores=_scores(moments, classes, max_k),
     )
 
 
@@ -183,13 +196,19 @@ def weights_to_try(index: Index) -> tuple[Weights, ...]:
     return tuple(text for weighting in stepwise for text in weighting.to_try(index.metric, spread))
 
 
-def _scores(moments: "Mapping[Weights, _Moments]", max_k: int) -> list[Score]:
+def _scores(moments: "Mapping[Weights, _Moments]", classes: "Mapping[Weights, _ByClass]", max_k: int) -> list[Score]:
     """By k, then by weights."""
-    by_weights = {weights: (found.mean(), found.standard_error()) for weights, found in moments.items()}
+    found = {weights: (of.mean(), of.standard_error(), classes[weights].mean()) for weights, of in moments.items()}
     return [
-        Score(k=j + 1, weights=weights, value=float(value[j]), standard_error=float(error[j]))
+        Score(
+            k=j + 1,
+            weights=weights,
+            value=float(value[j]),
+            standard_error=float(error[j]),
+            balanced_accuracy=None if balanced is None else float(balanced[j]),
+        )
         for j in range(max_k)
-        for weights, (value, error) in by_weights.items()
+        for weights, (value, error, balanced) in found.items()
     ]
 
 
@@ -294,3 +313,34 @@ class _Moments:
         """(k,) of each mean; of zeros and ones with mean a it is sqrt(a (1 - a) / n)."""
         result: NDArray[np.float64] = np.sqrt(self.deviations) / self.rows
         return result
+
+
+@dataclass(frozen=True)
+class _ByClass:
+    """How many images each class has (classes,), and how many of them are right (classes, k); none of a regression."""
+
+    images: NDArray[np.int64]
+    right: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, index: Index, k: int) -> "_ByClass":
+        """Of no image yet."""
+        return cls(np.zeros(len(index.classes), np.int64), np.zeros((len(index.classes), k)))
+
+    def add(self, values: NDArray[np.float64], index: Index, rows: NDArray[np.int64]) -> None:
+        """Take in values (m, k) of stored rows (m,)."""
+        if index.is_regression:
+            return
+        codes, classes = index.class_codes[rows], len(self.right)
+        self.images[:] += np.bincount(codes, minlength=classes)
+        for j in range(values.shape[1]):
+            self.right[:, j] += np.bincount(codes, weights=values[:, j], minlength=classes)
+
+    def mean(self) -> NDArray[np.float64] | None:
+        """(k,) the mean of the shares over the classes; None of a regression."""
+        if not len(self.images):
+            return None
+        there = self.images > 0
+        shares: NDArray[np.float64] = self.right[there] / self.images[there, None]
+        means: NDArray[np.float64] = shares.mean(axis=0)
+        return means

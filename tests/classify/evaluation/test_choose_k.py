@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from weightings import WEIGHTS, in_sklearn, temperature
@@ -88,7 +89,12 @@ def test_accuracies_on_the_digits_are_those_of_plain_leave_one_out(exact_index):
     assert accuracies(choice) == pytest.approx(expected, abs=1e-15)
     assert choice.weights == ["uniform", "distance", *(f"softmax[{t}]" for t in (1, 2, 5, 10, 20))]
     assert (choice.images, choice.search, choice.measure, choice.with_copies) == (1347, "exact", "accuracy", 0)
+    D, I = plain_neighbors(TRAIN, 12)
+    winners = {w: plain_winners(labels, D, I, w) for w in ("uniform", "softmax[2]")}
     for score in choice.scores:
+        if score.weights in winners:
+            balanced = balanced_accuracy_score(labels, winners[score.weights][:, score.k - 1].tolist())
+            assert score.balanced_accuracy == pytest.approx(balanced, abs=1e-12)
         expected = math.sqrt(score.value * (1 - score.value) / 1347)
         assert score.standard_error == pytest.approx(expected, rel=1e-12)
 
@@ -149,10 +155,12 @@ def test_more_copies_than_neighbours_push_a_row_out_of_its_own_search_and_change
 def test_two_images_have_one_neighbour_each(tmp_path):
     x = np.array([[0, 0], [1, 1]], np.uint8)
     choice = choose_k(made(tmp_path, x, [4, 4]))
-    assert choice.scores == [Score(k=1, weights=w, value=1.0, standard_error=0.0) for w in ("uniform", "distance")]
+    assert choice.scores == [
+        Score(k=1, weights=w, value=1.0, standard_error=0.0, balanced_accuracy=1.0) for w in ("uniform", "distance")
+    ]
     index_arrays(x, [4, 5], tmp_path / "o.knn")
     choice = choose_k(open_index(tmp_path / "o.knn"))
-    assert choice.best == Score(k=1, weights="uniform", value=0.0, standard_error=0.0)
+    assert choice.best == Score(k=1, weights="uniform", value=0.0, standard_error=0.0, balanced_accuracy=0.0)
 
 
 def test_one_image_is_refused_and_so_are_more_neighbours_than_there_are(tmp_path):
@@ -200,6 +208,7 @@ def test_a_regression_has_the_mean_squared_error_of_scikit_learn(tmp_path, place
     targets = x[:, 0] + RNG.normal(size=50) / 3 + 1e6  # far from zero, where sums of squares would cancel
     choice = choose_k(made(tmp_path, x, targets, is_regression=True), max_k=7)
     assert choice.measure == "mean_squared_error"
+    assert choice.best_balanced is choice.scores[0].balanced_accuracy is None
     weights = choice.weights[place]
     scores = {score.k: score for score in choice.scores if score.weights == weights}
     for k in range(1, 8):
@@ -308,9 +317,11 @@ def test_the_command_prints_a_row_for_each_k_then_the_best_the_smallest_and_the_
         "best": choice.best,
         "smallest k within one standard error of it": choice.smallest_within_one_standard_error,
         "largest k within one standard error of it": choice.largest_within_one_standard_error,
+        "best balanced accuracy": choice.best_balanced,
     }
     assert rows[10:] == [
-        f"{told}: k = {s.k}, {s.weights}: accuracy {s.value:.4f}, standard error {s.standard_error:.4f}"
+        f"{told}: k = {s.k}, {s.weights}: accuracy {s.value:.4f}, standard error {s.standard_error:.4f}, "
+        f"balanced {s.balanced_accuracy:.4f}"
         for told, s in named.items()
     ]
 
@@ -326,11 +337,13 @@ def test_the_command_gives_json_on_stdout(invoke, exact_index):
         "search",
         "with_copies",
         "results",
-        "best",
+        *("best", "best_balanced"),
         "smallest_within_one_standard_error",
         "largest_within_one_standard_error",
     ]
-    assert [list(entry) for entry in record["results"]] == [["k", "weights", "accuracy", "standard_error"]] * 21
+    assert [list(entry) for entry in record["results"]] == [
+        ["k", "weights", "accuracy", "standard_error", "balanced_accuracy"]
+    ] * 21
     assert record["best"] in record["results"]
 
 
@@ -361,3 +374,16 @@ def test_the_command_refuses_more_neighbours_than_there_are_as_wrong_usage(invok
     result = invoke("choose-k", "one.knn")
     assert (result.code, result.stdout) == (1, "")
     assert result.stderr.startswith("error: one.knn holds one image")
+
+
+def test_of_unequal_classes_the_best_balanced_accuracy_is_another_than_the_best(tmp_path):
+    rng = np.random.default_rng(4)
+    labels = np.repeat([0, 1], [180, 20])
+    x = rng.normal(size=(200, 2)) + labels[:, None] * 1.5
+    choice = choose_k(made(tmp_path, x, labels))
+    assert choice.best_balanced.balanced_accuracy > choice.best.balanced_accuracy
+    assert choice.best_balanced.value < choice.best.value
+    assert (
+        named(choice.best_balanced)
+        == max(((score.balanced_accuracy, -place), named(score)) for place, score in enumerate(choice.scores))[1]
+    )

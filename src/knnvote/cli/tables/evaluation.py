@@ -24,6 +24,8 @@ def print_choice(choice: Choice) -> None:
     smallest, largest = choice.smallest_within_one_standard_error, choice.largest_within_one_standard_error
     print_line(f"smallest k within one standard error of it: {_show_score(choice, smallest)}")
     print_line(f"largest k within one standard error of it: {_show_score(choice, largest)}")
+    if choice.best_balanced is not None:
+        print_line(f"best balanced accuracy: {_show_score(choice, choice.best_balanced)}")
     if choice.with_copies:
         print_line(
             f"{choice.with_copies:,} of the {choice.images:,} images have an exact copy among the others, "
@@ -33,7 +35,9 @@ def print_choice(choice: Choice) -> None:
 
 def _show_score(choice: Choice, score: Score) -> str:
     value, error = _show_value(choice, score.value), _show_value(choice, score.standard_error)
-    return f"k = {score.k}, {score.weights}: {choice.measure.replace('_', ' ')} {value}, standard error {error}"
+    balanced = "" if score.balanced_accuracy is None else f", balanced {score.balanced_accuracy:.4f}"
+    measure = choice.measure.replace("_", " ")
+    return f"k = {score.k}, {score.weights}: {measure} {value}, standard error {error}{balanced}"
 
 
 def _show_value(choice: Choice, value: float) -> str:
