@@ -96,7 +96,9 @@ class Answer:
             raise OptionError(f"{self.index.path} was built for regression, which has no classes to give shares to")
         D, I = self.of_confidences.D[self.is_image], self.of_confidences.I[self.is_image]
         shares = np.full((len(self.I), len(self.index.classes)), np.nan)
-        shares[self.is_image] = class_shares(self.index.class_codes[I], D, shares.shape[1], self.rule.weights)
+        shares[self.is_image] = class_shares(
+            self.index.class_codes[I], D, shares.shape[1], self.rule.weights, self.rule.class_weights(self.index)
+        )
         return shares
 
     def neighbors(self) -> pa.Array:
@@ -140,7 +142,7 @@ class Answer:
         _refuse_regression(self.index, "top")
         one = self.of_confidences
         codes, D = self.index.class_codes[one.I[self.is_image]], one.D[self.is_image]
-        classes, shares = ranked(codes, D, self.rule, n)
+        classes, shares = ranked(codes, D, self.rule, n, self.rule.class_weights(self.index))
         self._check_lists(classes.shape[1], "classes")
         is_class = classes >= 0
         lengths = np.zeros(len(self.I), np.int64)

@@ -108,7 +108,7 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         check_is_fitted(self)
         rule = self._rule()
         D, I = self._neighbors(X, rule.k, "label", rule)
-        winner, _ = vote(self._index.class_codes[I], D, rule)
+        winner, _ = vote(self._index.class_codes[I], D, rule, rule.class_weights(self._index))
         classes: NDArray[Any] = self.classes_[winner]
         return classes
 
@@ -117,7 +117,8 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         check_is_fitted(self)
         rule = self._rule()
         D, I = self._neighbors(X, rule.k, "confidence", rule)
-        return class_shares(self._index.class_codes[I], D, len(self.classes_), rule.weights)
+        of_class = rule.class_weights(self._index)
+        return class_shares(self._index.class_codes[I], D, len(self.classes_), rule.weights, of_class)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write the fitted index as an index folder, which every knnvote command takes.
@@ -147,7 +148,8 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
     def _rule(self) -> Rule:
         asked = {"n_neighbors": self.n_neighbors, "weights": self.weights, "ties": self.ties}
         check_to_answer({**asked, "n_jobs": self.n_jobs})
-        rule = Rule(k=int(self.n_neighbors), weights=self.weights, ties=self.ties)
+        own = self._index.vote.class_weight  # of an index folder that was made for one
+        rule = Rule(k=int(self.n_neighbors), weights=self.weights, ties=self.ties, class_weight=own)
         return rule_of_metric(rule, self._index.metric)
 
 

@@ -10,10 +10,19 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import OptionError, check, check_one_of, is_number, is_whole, param, plain
 from knnvote.indexer.index import Index
-from knnvote.indexer.names import TIES, MetricName, Ties, Weights
+from knnvote.indexer.names import TIES, ClassWeight, MetricName, Ties, Weights
 from knnvote.indexer.rungs import VoteDefaults
 
-from .weighting import Weighting, check_weights, read_weighting, weights_of_metric
+from .weighting import (
+    Weighting,
+    check_weights,
+    class_weight_of,
+    plain_class_weight,
+    read_weighting,
+    weights_of_metric,
+)
+
+ClassWeights = NDArray[np.float64] | None  # what each class's votes are multiplied by; None: all count the same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +36,9 @@ class Rule:
             ``softmax`` alone.
         ties: among classes with equal votes the one with the smaller summed distance, then the first in class order
             (``nearest``); or the first in class order, as scikit-learn has it (``first-class``).
+        class_weight: what the votes of each class are multiplied by, for unequal classes: ``balanced`` for
+            n / (classes * rows of the class), as scikit-learn has it, or weights by label, 1 for those not named; None
+            or ``none`` for nothing.
         min_confidence: abstain where the winner's share of the vote is smaller.
         max_distance: abstain where the nearest neighbour is farther.
 
@@ -41,6 +53,7 @@ class Rule:
     k: int = 5
     weights: Weights = "uniform"
     ties: Ties = "nearest"
+    class_weight: ClassWeight = None
     min_confidence: float | None = None
     max_distance: float | None = None
 
@@ -60,6 +73,7 @@ class Rule:
             is_distance = is_number(self.max_distance) and 0 <= self.max_distance < math.inf
             check("max_distance", self.max_distance, is_distance, "give a distance of at least 0, or leave it out")
         object.__setattr__(self, "weights", self.weighting.text)
+        object.__setattr__(self, "class_weight", plain_class_weight(self.class_weight))
         for name in ("k", "min_confidence", "max_distance"):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
@@ -70,6 +84,7 @@ class Rule:
         k: int | None = None,
         weights: Weights | None = None,
         ties: Ties | None = None,
+        class_weight: Any = None,
         min_confidence: float | None = None,
         max_distance: float | None = None,
     ) -> "Rule":
@@ -90,10 +105,11 @@ class Rule:
             k=_common(indexes, "k") if k is None else k,
             weights=weights or _common(indexes, "weights"),
             ties=ties or _common(indexes, "ties"),
+            class_weight=_common(indexes, "class_weight") if class_weight is None else class_weight,
             min_confidence=min_confidence,
             max_distance=max_distance,
         )
-        for settled in [rule.of_metric(index.metric) for index in indexes]:
+        for settled in [rule.of_index(index) for index in indexes]:
             rule = settled
         acceptance = indexes[0].vote.acceptance if len(indexes) == 1 else None
         if min_confidence is not None or acceptance is None or not rule.is_vote_of(indexes[0]):
@@ -116,9 +132,19 @@ class Rule:
             )
 
     def is_vote_of(self, index: Index) -> bool:
-        """Whether k, weights and ties are those that an index was made for."""
-        vote = index.vote
-        return (self.k, self.weights, self.ties) == (vote.k, vote.weights, vote.ties)
+        """Whether k, weights, ties and class weights are those that an index was made for."""
+        own = index.vote
+        return all(getattr(self, name) == getattr(own, name) for name in ("k", "weights", "ties", "class_weight"))
+
+    def of_index(self, index: Index) -> "Rule":
+        """The same with all that its weights need of an index, and the labels of its class weights as that has them.
+
+        Raises:
+            OptionError: they lack a temperature that the metric does not tell, or name a class that the index lacks.
+        """
+        class_weight = class_weight_of(index, self.class_weight)
+        rule = self.of_metric(index.metric)
+        return rule if class_weight == rule.class_weight else replace(rule, class_weight=class_weight)
 
     def of_metric(self, metric: MetricName) -> "Rule":
         """The same with all that its weights need, where distances are of that metric.
@@ -129,6 +155,10 @@ class Rule:
         weights = weights_of_metric(self.weights, metric)
         return self if weights == self.weights else replace(self, weights=weights)
 
+    def class_weights(self, index: Index) -> ClassWeights:
+        """What the votes of each class of an index are multiplied by, of a rule as `of_index` gives it."""
+        return index.class_weights(self.class_weight)
+
     @property
     def weighting(self) -> Weighting:
         """What `weights` stands for."""
@@ -136,7 +166,7 @@ class Rule:
 
 
 def _common(indexes: Sequence[Index], name: str) -> Any:
-    """What those indexes have in common that were made for a vote, of its k, weights or ties."""
+    """What those indexes have in common that were made for a vote: its k, weights, ties or class weights."""
     values = {getattr(index.own_vote, name): index for index in indexes if index.own_vote is not None}
     if len(values) > 1:
         (value, index), (other, another) = list(values.items())[:2]
@@ -146,24 +176,31 @@ def _common(indexes: Sequence[Index], name: str) -> Any:
     return next(iter(values), getattr(VoteDefaults(), name))
 
 
-def vote(codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+def vote(
+    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, of_class: ClassWeights = None
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """The winning class of each query.
 
     Args:
         codes: (nq, k) class of each neighbour, as its place in class order.
         D: (nq, k) distances, ascending.
         rule: weights and ties.
+        of_class: what each class's votes are multiplied by, as `Index.class_weights` has it.
 
     Returns:
         winner (nq,) int32, and confidence (nq,) float64: the winner's share of the vote.
     """
-    votes, distance, total = _sums(codes, D, rule)
+    votes, distance, total = _sums(codes, D, rule, of_class)
     most = votes.max(axis=1)
     return _first(codes, votes == most[:, None], distance, rule), most / total
 
 
 def runner_up(
-    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, winner: NDArray[np.int32]
+    codes: NDArray[np.int32],
+    D: NDArray[np.float64],
+    rule: Rule,
+    winner: NDArray[np.int32],
+    of_class: ClassWeights = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """The class that would win each query's vote if the winner's voters had none.
 
@@ -172,6 +209,7 @@ def runner_up(
         D: (nq, k) distances, ascending.
         rule: weights and ties.
         winner: (nq,) as `vote` found it.
+        of_class: as `vote` takes it.
 
     Returns:
         second (nq,) int32, -1 where all neighbours are of one class, and share (nq,) float64 of the vote, 0 there.
@@ -182,7 +220,7 @@ def runner_up(
     if not len(rows):
         return second, share
     codes, others = codes[rows], others[rows]
-    votes, distance, total = _sums(codes, D[rows], rule)
+    votes, distance, total = _sums(codes, D[rows], rule, of_class)
     most = np.where(others, votes, -1).max(axis=1)
     second[rows] = _first(codes, others & (votes == most[:, None]), distance, rule)
     share[rows] = most / total
@@ -190,7 +228,7 @@ def runner_up(
 
 
 def ranked(
-    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, n: int
+    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, n: int, of_class: ClassWeights = None
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """The n first classes of each query, by their votes and then as ties go: `vote`'s first, then `runner_up`'s.
 
@@ -199,12 +237,13 @@ def ranked(
         D: (nq, k) distances, ascending.
         rule: weights and ties.
         n: how many, at least 1.
+        of_class: as `vote` takes it.
 
     Returns:
         classes (nq, m) int32 with m at most n and at most k, -1 where the neighbours are of fewer classes, and share
         (nq, m) float64 of the vote, 0 there.
     """
-    votes, distance, total = _sums(codes, D, rule)
+    votes, distance, total = _sums(codes, D, rule, of_class)
     is_again = np.zeros(codes.shape, dtype=np.bool_)
     for j in range(1, codes.shape[1]):
         is_again[:, j] = (codes[:, :j] == codes[:, j, None]).any(axis=1)
@@ -216,10 +255,10 @@ def ranked(
 
 
 def _sums(
-    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule
+    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, of_class: ClassWeights
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """At each neighbour's place the votes (nq, k) and distances (nq, k) of all of its class; and all votes (nq,)."""
-    w = rule.weighting(D)
+    w = votes_of(codes, D, rule.weights, of_class)
     votes, distance = np.zeros_like(D), np.zeros_like(D)
     for j in range(codes.shape[1]):
         same = codes == codes[:, j, None]
@@ -239,11 +278,23 @@ def _first(
     return first
 
 
+def votes_of(
+    codes: NDArray[np.int32], D: NDArray[np.float64], weights: Weights, of_class: ClassWeights
+) -> NDArray[np.float64]:
+    """What each neighbour's vote counts (nq, k): by its distance, and by its class."""
+    w = read_weighting(weights)(D)
+    return w if of_class is None else w * of_class[codes]
+
+
 def class_shares(
-    codes: NDArray[np.int32], D: NDArray[np.float64], n_classes: int, weights: Weights
+    codes: NDArray[np.int32],
+    D: NDArray[np.float64],
+    n_classes: int,
+    weights: Weights,
+    of_class: ClassWeights = None,
 ) -> NDArray[np.float64]:
     """Each class's share of the vote, (nq, n_classes)."""
-    w = read_weighting(weights)(D)
+    w = votes_of(codes, D, weights, of_class)
     shares = np.zeros((len(codes), n_classes))
     rows = np.arange(len(codes))
     for j in range(codes.shape[1]):

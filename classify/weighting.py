@@ -4,17 +4,21 @@ To add one takes a class, its row in `WEIGHTINGS`, and its name in `names` with 
 setting is stored and typed with it in brackets, such as ``name[0.07]``: it reads it in `read` and tells it in `text`.
 """
 
+import csv
 import math
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.data.errors import OptionError, check, param
-from knnvote.indexer.names import MetricName, Weights
+from knnvote.data.errors import KnnvoteError, OptionError, check, is_number, param, plain
+from knnvote.data.locations import locate
+from knnvote.indexer.index import Index
+from knnvote.indexer.names import ClassWeight, MetricName, Weights
 
 _NEAREST = 1e-300
 _TEMPERATURE = 0.07  # of similarities
@@ -257,6 +261,75 @@ def weights_of_metric(weights: Weights, metric: MetricName) -> Weights:
     """
     check_weights(weights)
     return read_weighting(weights).of_metric(metric).text
+
+
+def plain_class_weight(given: Any) -> ClassWeight:
+    """Class weights as `Rule` keeps them, of a mapping or of pairs of labels and weights too.
+
+    Raises:
+        OptionError: they are none.
+    """
+    if given is None or (isinstance(given, str) and given in {"none", "balanced"}):
+        return None if given in {None, "none"} else "balanced"
+    expected = "give balanced, none, or weights from 1e-9 to 1e9 by label, each once"
+    check("class_weight", given, isinstance(given, Mapping | list | tuple), expected)
+    pairs = list(given.items() if isinstance(given, Mapping) else given)
+    are_pairs = all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs)
+    check("class_weight", given, are_pairs, expected)
+    found = tuple((plain(label), plain(weight)) for label, weight in pairs)
+    are_weights = all(is_number(weight) and 1e-9 <= weight <= 1e9 for _, weight in found)
+    are_labels = all(isinstance(label, bool | int | str) for label, _ in found)
+    is_each_once = are_labels and len(dict(found)) == len(found) > 0
+    check("class_weight", given, are_weights and is_each_once, expected)
+    return tuple((label, float(weight)) for label, weight in found)
+
+
+def class_weight_of(index: Index, class_weight: ClassWeight) -> ClassWeight:
+    """Class weights with the labels of an index, in their order; text stands for the label or name that it shows.
+
+    Raises:
+        OptionError: they name a class that no stored image has, or twice the same, or the index has no classes.
+    """
+    if class_weight is not None and index.is_regression:
+        raise OptionError(
+            f"{index.path} was built for regression, which has no classes: leave out {param('class_weight')}"
+        )
+    if class_weight is None or class_weight == "balanced":
+        return class_weight
+    names, classes = index.manifest.class_names or [], index.manifest.classes
+    shown = {names[label]: label for label in classes if isinstance(label, int) and 0 <= label < len(names)}
+    known = {**shown, **{str(label): label for label in classes}, **{label: label for label in classes}}
+    unknown = [label for label, _ in class_weight if label not in known]
+    if unknown:
+        few = ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
+        raise OptionError(
+            f"{param('class_weight')} names the class {unknown[0]!r}, which no image of {index.path} has: name some of "
+            f"{few}"
+        )
+    found = {known[label]: weight for label, weight in class_weight}
+    expected = "name each class once"
+    check("class_weight", class_weight, len(found) == len(class_weight), expected)
+    return tuple((label, found[label]) for label in classes if label in found)
+
+
+def read_class_weights(path: str) -> ClassWeight:
+    """Class weights from a CSV file with the columns ``class`` and ``weight``.
+
+    Raises:
+        KnnvoteError: it cannot be read, or is none.
+    """
+    try:
+        rows = csv.DictReader(locate(path).read().decode("utf-8-sig").splitlines(), strict=True)
+        columns = rows.fieldnames or ()
+        if not {"class", "weight"} <= {*columns}:
+            raise KnnvoteError(
+                f"{path} has the columns {', '.join(columns) or 'none'}: give a CSV file with the columns class and "
+                "weight"
+            )
+        pairs = [(row["class"], float(row["weight"])) for row in rows]
+    except (UnicodeDecodeError, csv.Error, TypeError, ValueError) as error:
+        raise KnnvoteError(f"{path} is no CSV file of class and weight ({error}): give a number in each row") from error
+    return plain_class_weight(pairs)
 
 
 def is_weighting(text: object) -> bool:

@@ -129,6 +129,15 @@ def _is_source(value: Any) -> bool:
     return _record_of(**fields, sha256=_is_hash)(value) or _record_of(**fields, etag=_is_text)(value)
 
 
+def _is_class_weight(value: Any) -> bool:
+    return value == "balanced" or (isinstance(value, list) and all(map(_is_weight_of_class, value)))
+
+
+def _is_weight_of_class(value: Any) -> bool:
+    is_pair = isinstance(value, list) and len(value) == 2 and isinstance(value[0], int | str)
+    return is_pair and is_number(value[1]) and value[1] > 0
+
+
 def _is_weights(value: Any) -> bool:
     return isinstance(value, str) and base_name(value) in WEIGHTS
 
@@ -155,7 +164,7 @@ _is_acceptance = _record_of(
     images=_is_count,
 )
 _is_tuned = _record_with(
-    {"ties": _one_of(*TIES)},
+    {"ties": _one_of(*TIES), "class_weight": _is_class_weight},
     k=_is_positive,
     weights=_is_weights,
     target_agreement=_is_share,
@@ -196,7 +205,12 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
 _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "feature_names": _list_of(_is_text),
     "estimator": _record_with({"n_neighbors": _is_positive, "weights": _is_weights, "ties": _one_of(*TIES)}),
-    "vote": _record_with({"acceptance": _is_acceptance}, k=_is_positive, weights=_is_weights, ties=_one_of(*TIES)),
+    "vote": _record_with(
+        {"acceptance": _is_acceptance, "class_weight": _is_class_weight},
+        k=_is_positive,
+        weights=_is_weights,
+        ties=_one_of(*TIES),
+    ),
     "part": lambda value: any(_record_of(**{name: _is_positive})(value) for name in ("limit", "sample")),
 }
 

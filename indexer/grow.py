@@ -323,4 +323,4 @@ def _as_before(index: Index, tuning: Tuner | None) -> Tune:
     targets = {} if tuned is None else {"target_agreement": tuned.target_agreement}
     if vote.acceptance is not None:
         targets["target_accuracy"] = vote.acceptance.target_accuracy
-    return tuning(k=vote.k, weights=vote.weights, ties=vote.ties, **targets)
+    return tuning(k=vote.k, weights=vote.weights, ties=vote.ties, class_weight=vote.class_weight, **targets)

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .names import Ties, Weights
+from .names import ClassWeight, Ties, Weights
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,19 @@ class MeasuredLadder:
         )
 
 
+def class_weight_to_json(class_weight: ClassWeight) -> dict[str, Any]:
+    """The entry ``class_weight`` of a record; none where classes have no weights."""
+    if class_weight is None:
+        return {}
+    return {"class_weight": class_weight if class_weight == "balanced" else [list(pair) for pair in class_weight]}
+
+
+def class_weight_from_json(record: dict[str, Any]) -> ClassWeight:
+    """What `class_weight_to_json` gave, among other entries."""
+    found = record.get("class_weight")
+    return tuple((label, weight) for label, weight in found) if isinstance(found, list) else found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
     """What tuning found for one rule of the vote.
@@ -144,6 +157,7 @@ class Tuned:
         k: neighbours that vote.
         weights: of the vote.
         ties: what breaks ties of the vote; ``nearest`` where nothing is recorded.
+        class_weight: what the votes of classes were multiplied by.
         target_agreement: that the lower end of the interval of agreement had to reach.
         tolerance: of a regression: answers no farther apart than this agree; None for classes.
         queries: stored images that tested the rungs; 0 where exact search alone stands without a test.
@@ -154,6 +168,7 @@ class Tuned:
     k: int
     weights: Weights
     ties: Ties = "nearest"
+    class_weight: ClassWeight = None
     target_agreement: float
     tolerance: float | None
     queries: int
@@ -166,6 +181,7 @@ class Tuned:
             "k": self.k,
             "weights": self.weights,
             **({} if self.ties == "nearest" else {"ties": self.ties}),
+            **class_weight_to_json(self.class_weight),
             "target_agreement": self.target_agreement,
             "tolerance": self.tolerance,
             "queries": self.queries,
@@ -185,6 +201,7 @@ class Tuned:
             k=record["k"],
             weights=record["weights"],
             ties=record.get("ties", "nearest"),
+            class_weight=class_weight_from_json(record),
             target_agreement=record["target_agreement"],
             tolerance=record["tolerance"],
             queries=record["queries"],
@@ -225,21 +242,31 @@ class VoteDefaults:
         k: neighbours that vote.
         weights: of the vote.
         ties: what breaks ties of the vote.
+        class_weight: what the votes of classes are multiplied by.
         acceptance: the least confidence that is accepted; None where every answer is.
     """
 
     k: int = 5
     weights: Weights = "uniform"
     ties: Ties = "nearest"
+    class_weight: ClassWeight = None
     acceptance: Acceptance | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The entry ``vote`` of a manifest."""
         accepted = {} if self.acceptance is None else {"acceptance": asdict(self.acceptance)}
-        return {"k": self.k, "weights": self.weights, "ties": self.ties, **accepted}
+        weighed = class_weight_to_json(self.class_weight)
+        return {"k": self.k, "weights": self.weights, "ties": self.ties, **weighed, **accepted}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "VoteDefaults":
         """What `to_json` gave."""
         acceptance = Acceptance.from_json(record["acceptance"]) if "acceptance" in record else None
-        return cls(k=record["k"], weights=record["weights"], ties=record["ties"], acceptance=acceptance)
+        class_weight = class_weight_from_json(record)
+        return cls(
+            k=record["k"],
+            weights=record["weights"],
+            ties=record["ties"],
+            class_weight=class_weight,
+            acceptance=acceptance,
+        )

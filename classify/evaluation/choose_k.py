@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.classify.vote import ClassWeights, Rule, votes_of
 from knnvote.classify.weighting import WEIGHTINGS, read_weighting
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.index import Index, check_index
-from knnvote.indexer.names import Weights
+from knnvote.indexer.names import ClassWeight, Weights
+from knnvote.indexer.rungs import class_weight_to_json
 from knnvote.indexer.threads import limit_threads
 
 from .left_out import LeftOut, check_left_out, leave_out, neighbors_left_out
@@ -55,6 +57,7 @@ class Choice:
         measure: ``accuracy``, where more is better, or ``mean_squared_error``, where less is.
         with_copies: images with an exact copy among the others, which make the accuracy flattering.
         scores: by k, then in the order of `weights_to_try`.
+        class_weight: what the votes of classes were multiplied by, as `Rule` has it.
     """
 
     images: int
@@ -62,6 +65,7 @@ class Choice:
     measure: str
     with_copies: int
     scores: list[Score]
+    class_weight: ClassWeight = None
 
     @property
     def weights(self) -> list[Weights]:
@@ -110,6 +114,7 @@ class Choice:
             "images": self.images,
             "search": self.search,
             "with_copies": self.with_copies,
+            **class_weight_to_json(self.class_weight),
             "results": [self._score_to_json(score) for score in self.scores],
             "best": self._score_to_json(self.best),
             **({} if self.best_balanced is None else {"best_balanced": self._score_to_json(self.best_balanced)}),
@@ -134,6 +139,7 @@ def choose_k(
     index: Index,
     *,
     max_k: int | None = None,
+    class_weight: Any = None,
     threads: int | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
 ) -> Choice:
@@ -147,12 +153,13 @@ def choose_k(
     Args:
         index: an opened index of any kind.
         max_k: the most neighbours to try; by default `MAX_K`, or n - 1 where that is less.
+        class_weight: of the vote, as `Rule` has it; by default that of the index.
         threads: of the search.
         progress: called with the number of rows after each block.
 
     Raises:
         KnnvoteError: the index holds one image, or targets too far apart to square.
-        OptionError: max_k is not from 1 to n - 1.
+        OptionError: max_k is not from 1 to n - 1, or class_weight is none of the index.
 
     Example:
         >>> from knnvote import choose_k, open_index
@@ -163,6 +170,8 @@ def choose_k(
     check_index(index)
     max_k = check_left_out(index, "max_k", max_k, MAX_K)
     _check_targets(index)
+    class_weight = Rule.of(index, class_weight=class_weight).class_weight
+    of_class = index.class_weights(class_weight)
     with_copies = 0
     with limit_threads(threads):
         moments = {weights: _Moments() for weights in weights_to_try(index)}
@@ -170,7 +179,7 @@ def choose_k(
         for part in leave_out(index, max_k, progress=progress):
             with_copies += part.count_copies(index)
             for weights, found in moments.items():
-                values = _values(index, part, weights)
+                values = _values(index, part, weights, of_class)
                 found.add(values)
                 classes[weights].add(values, index, part.rows)
     return Choice(
@@ -179,6 +188,7 @@ def choose_k(
         measure="mean_squared_error" if index.is_regression else "accuracy",
         with_copies=with_copies,
         scores=_scores(moments, classes, max_k),
+        class_weight=class_weight,
     )
 
 
@@ -223,29 +233,32 @@ def _check_targets(index: Index) -> None:
         )
 
 
-def _values(index: Index, part: LeftOut, weights: Weights) -> NDArray[np.float64]:
+def _values(index: Index, part: LeftOut, weights: Weights, of_class: ClassWeights) -> NDArray[np.float64]:
     """(m, k) for each row and k: 1 where its label is found and 0 else; for regression the squared error."""
     if index.is_regression:
         means = mean_targets(index.targets[part.I], part.D, weights)
         squared: NDArray[np.float64] = np.square(means - index.targets[part.rows, None])
         return squared
-    is_right = votes(index.class_codes[part.I], part.D, weights) == index.class_codes[part.rows, None]
+    is_right = votes(index.class_codes[part.I], part.D, weights, of_class) == index.class_codes[part.rows, None]
     values: NDArray[np.float64] = is_right.astype(np.float64)
     return values
 
 
-def votes(codes: NDArray[np.int32], D: NDArray[np.float64], weights: Weights) -> NDArray[np.int32]:
+def votes(
+    codes: NDArray[np.int32], D: NDArray[np.float64], weights: Weights, of_class: ClassWeights = None
+) -> NDArray[np.int32]:
     """What `vote` with ``ties="nearest"`` gives for every number of neighbours from 1 to k.
 
     Args:
         codes: (nq, k) class of each neighbour, as its place in class order.
         D: (nq, k) distances, ascending.
         weights: of the votes, stepwise ones.
+        of_class: as `vote` takes it.
 
     Returns:
         (nq, k) int32: in column j the winning class of the first j + 1 neighbours.
     """
-    w = read_weighting(weights)(D)
+    w = votes_of(codes, D, weights, of_class)
     places, classes = _number_classes(codes)
     queries = np.arange(len(codes))
     sums = np.zeros((places.max(initial=0) + 1, len(codes)))  # queries last: reductions over few classes are then fast

@@ -274,7 +274,7 @@ def _judge_left_out(classifier: Classifier, progress: Callable[[int], None]) -> 
     winners, confidences, truths, with_copies = [], [], [], 0
     rows = sample_rows(index.n, MAX_IMAGES)
     for part in leave_out(index, rule.k, rows=rows, block=_BLOCK, progress=progress):
-        winner, confidence = vote(index.class_codes[part.I], part.D, rule)
+        winner, confidence = vote(index.class_codes[part.I], part.D, rule, rule.class_weights(index))
         winners.append(winner)
         confidences.append(confidence)
         truths.append(index.class_codes[part.rows])

@@ -25,7 +25,7 @@ from .work import Work
 _LIMITS = ("min_confidence", "max_distance")
 # What another value of an option changes; of those that are not here, the columns of the outputs.
 _CHANGES = {
-    **dict.fromkeys(("k", "weights", "ties"), "with other votes any row may be answered otherwise"),
+    **dict.fromkeys(("k", "weights", "ties", "class_weight"), "with other votes any row may be answered otherwise"),
     **dict.fromkeys(("image_column", "shape", "grayscale", "background"), "any image may be read otherwise"),
 }
 _BATCH = 16_384

@@ -60,7 +60,8 @@ class JobRecord:
     @property
     def rule(self) -> Rule:
         """How the job's neighbours voted."""
-        return Rule(**{field.name: self.options[field.name] for field in fields(Rule)})
+        given = {"class_weight": None, **self.options}  # for which jobs of before had no word
+        return Rule(**{field.name: given[field.name] for field in fields(Rule)})
 
     @property
     def promise(self) -> Promise:

@@ -101,6 +101,8 @@ def rule_sentence(report: JobReport) -> str:
     """How neighbours became answers, in one plain sentence."""
     rule = report.rule
     told = "The nearest neighbour answers" if rule.k == 1 else f"{rule.k} neighbours {rule.weighting.of_neighbors}"
+    if rule.class_weight is not None:
+        told += ", by class " + ("so that all count the same" if rule.class_weight == "balanced" else "too")
     if report.confidence and rule.k > 1:
         winner = "the nearer class" if rule.ties == "nearest" else "the first in class order"
         told += f"; of equal votes {winner} wins"

@@ -11,6 +11,7 @@ from knnvote.indexer.names import KINDS, METRIC_NAMES, TASKS
 from .command import Command
 from .interruption import words
 from .options import (
+    class_weight_option,
     complete_file,
     complete_folder,
     dry_run_option,
@@ -69,6 +70,7 @@ from .talk import talk, talk_note
 )
 @neighbor_options(", for which the index is made")
 @ties_option
+@class_weight_option()
 @click.option(
     "--target-agreement",
     type=float,
@@ -103,6 +105,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     k: int,
     weights: Any,
     ties: Any,
+    class_weight: Any,
     target_agreement: float,
     target_accuracy: float | None,
     image_column: str | None,
@@ -137,7 +140,14 @@ def index(  # noqa: PLR0917  # click passes options by name
     kind = _kind(kind, factory)
     index_options = IndexOptions(kind=kind, factory=factory, **options)
     weights = weights_of_metric(weights, options["metric"])
-    tune = Tuning(k=k, weights=weights, ties=ties, target_agreement=target_agreement, target_accuracy=target_accuracy)
+    tune = Tuning(
+        k=k,
+        weights=weights,
+        ties=ties,
+        class_weight=class_weight,
+        target_agreement=target_agreement,
+        target_accuracy=target_accuracy,
+    )
     _talk_untuned(kind)
     inputs = find_labelled(images, labels, label_column, id_column)
     if dry_run:

@@ -4,6 +4,7 @@ from knnvote.classify.evaluation.choose_k import Choice, Score
 from knnvote.classify.evaluation.suspects import Suspect, Suspects
 from knnvote.indexer.labels import show_class
 
+from .inspection import told_class_weight
 from .table import add_row, new_table, print_line, print_table
 
 _SUSPECT_TEXT = ("id", "label", "neighbours say", "equal image")
@@ -12,7 +13,8 @@ _SUSPECT_TEXT = ("id", "label", "neighbours say", "equal image")
 def print_choice(choice: Choice) -> None:
     """The table of ``choose-k`` on stdout, a row for each k, and below it the best, the smallest and the largest."""
     measure = choice.measure.replace("_", " ")
-    print_line(f"{choice.images:,} images, each left out in turn, {choice.search} search")
+    weighed = "" if choice.class_weight is None else f", {told_class_weight(choice.class_weight)}"
+    print_line(f"{choice.images:,} images, each left out in turn, {choice.search} search{weighed}")
     print_line(f"{measure} by k and weights")
     table = new_table("", "k", *choice.weights)
     digits = len(str(choice.scores[-1].k))
