@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import OptionError, check, check_one_of, is_number, is_whole, param, plain
 from knnvote.indexer.index import Index
-from knnvote.indexer.names import TIES, ClassWeight, MetricName, Ties, Weights
-from knnvote.indexer.rungs import VoteDefaults
+from knnvote.indexer.names import TIES, ClassWeight, MetricName, NumbersByClass, Ties, Weights
+from knnvote.indexer.rungs import Acceptance, VoteDefaults
 
 from .weighting import (
     Weighting,
     check_weights,
     class_weight_of,
+    numbers_by_class,
+    numbers_of_index,
     plain_class_weight,
     read_weighting,
     weights_of_metric,
@@ -40,6 +42,7 @@ class Rule:
             n / (classes * rows of the class), as scikit-learn has it, or weights by label, 1 for those not named; None
             or ``none`` for nothing.
         min_confidence: abstain where the winner's share of the vote is smaller.
+        min_confidence_by_class: likewise of winners of some classes, by label; min_confidence is of the others then.
         max_distance: abstain where the nearest neighbour is farther.
 
     Example:
@@ -55,6 +58,7 @@ class Rule:
     ties: Ties = "nearest"
     class_weight: ClassWeight = None
     min_confidence: float | None = None
+    min_confidence_by_class: NumbersByClass | None = None
     max_distance: float | None = None
 
     def __post_init__(self) -> None:
@@ -69,6 +73,11 @@ class Rule:
         if self.min_confidence is not None:
             is_share = is_number(self.min_confidence) and 0 <= self.min_confidence <= 1
             check("min_confidence", self.min_confidence, is_share, "give a share of the vote from 0 to 1")
+        if self.min_confidence_by_class is not None:
+            check("min_confidence", self.min_confidence, self.min_confidence is not None, "give that of other classes")
+            own = ("min_confidence_by_class", self.min_confidence_by_class)
+            numbers = numbers_by_class(*own, (0, 1), "give shares of the vote from 0 to 1 by label, each once")
+            object.__setattr__(self, "min_confidence_by_class", numbers)
         if self.max_distance is not None:
             is_distance = is_number(self.max_distance) and 0 <= self.max_distance < math.inf
             check("max_distance", self.max_distance, is_distance, "give a distance of at least 0, or leave it out")
@@ -114,7 +123,14 @@ class Rule:
         acceptance = indexes[0].vote.acceptance if len(indexes) == 1 else None
         if min_confidence is not None or acceptance is None or not rule.is_vote_of(indexes[0]):
             return rule
-        return replace(rule, min_confidence=acceptance.min_confidence)
+        return rule.accepting(acceptance)
+
+    def accepting(self, acceptance: Acceptance | None) -> "Rule":
+        """The same that abstains as was chosen; of None, never by its confidence."""
+        if acceptance is None or acceptance.min_confidence is None:
+            return replace(self, min_confidence=None, min_confidence_by_class=None)
+        by_class = acceptance.min_confidence_by_class
+        return replace(self, min_confidence=acceptance.min_confidence, min_confidence_by_class=by_class)
 
     def refuse_unreached(self, index: Index) -> None:
         """Refuse to accept all answers of an index that was made to accept some, of which too few are right.
@@ -143,8 +159,11 @@ class Rule:
             OptionError: they lack a temperature that the metric does not tell, or name a class that the index lacks.
         """
         class_weight = class_weight_of(index, self.class_weight)
-        rule = self.of_metric(index.metric)
-        return rule if class_weight == rule.class_weight else replace(rule, class_weight=class_weight)
+        rule, own = self.of_metric(index.metric), self.min_confidence_by_class
+        if own is not None:
+            own = numbers_of_index(index, "min_confidence_by_class", own)
+        found = replace(rule, class_weight=class_weight, min_confidence_by_class=own)
+        return self if found == self else found
 
     def of_metric(self, metric: MetricName) -> "Rule":
         """The same with all that its weights need, where distances are of that metric.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from knnvote.data.errors import KnnvoteError, OptionError, check, is_number, param, plain
 from knnvote.data.locations import locate
 from knnvote.indexer.index import Index
-from knnvote.indexer.names import ClassWeight, MetricName, Weights
+from knnvote.indexer.names import ClassWeight, MetricName, NumbersByClass, Weights
 
 _NEAREST = 1e-300
 _TEMPERATURE = 0.07  # of similarities
@@ -272,23 +272,37 @@ def plain_class_weight(given: Any) -> ClassWeight:
     if given is None or (isinstance(given, str) and given in {"none", "balanced"}):
         return None if given in {None, "none"} else "balanced"
     expected = "give balanced, none, or weights from 1e-9 to 1e9 by label, each once"
-    check("class_weight", given, isinstance(given, Mapping | list | tuple), expected)
+    return numbers_by_class("class_weight", given, (1e-9, 1e9), expected)
+
+
+def numbers_by_class(name: str, given: Any, limits: tuple[float, float], expected: str) -> NumbersByClass:
+    """Numbers of some classes as pairs of a label and a float, of a mapping or of pairs.
+
+    Args:
+        name: of the parameter.
+        given: what it was given.
+        limits: the least and the largest of the numbers.
+        expected: what to give instead.
+
+    Raises:
+        OptionError: they are none.
+    """
+    check(name, given, isinstance(given, Mapping | list | tuple), expected)
     pairs = list(given.items() if isinstance(given, Mapping) else given)
-    are_pairs = all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs)
-    check("class_weight", given, are_pairs, expected)
-    found = tuple((plain(label), plain(weight)) for label, weight in pairs)
-    are_weights = all(is_number(weight) and 1e-9 <= weight <= 1e9 for _, weight in found)
+    check(name, given, all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs), expected)
+    found = tuple((plain(label), plain(number)) for label, number in pairs)
+    are_numbers = all(is_number(number) and limits[0] <= number <= limits[1] for _, number in found)
     are_labels = all(isinstance(label, bool | int | str) for label, _ in found)
     is_each_once = are_labels and len(dict(found)) == len(found) > 0
-    check("class_weight", given, are_weights and is_each_once, expected)
-    return tuple((label, float(weight)) for label, weight in found)
+    check(name, given, are_numbers and is_each_once, expected)
+    return tuple((label, float(number)) for label, number in found)
 
 
 def class_weight_of(index: Index, class_weight: ClassWeight) -> ClassWeight:
-    """Class weights with the labels of an index, in their order; text stands for the label or name that it shows.
+    """Class weights with the labels of an index, as `numbers_of_index` has them.
 
     Raises:
-        OptionError: they name a class that no stored image has, or twice the same, or the index has no classes.
+        OptionError: as there, or the index has no classes.
     """
     if class_weight is not None and index.is_regression:
         raise OptionError(
@@ -296,19 +310,26 @@ def class_weight_of(index: Index, class_weight: ClassWeight) -> ClassWeight:
         )
     if class_weight is None or class_weight == "balanced":
         return class_weight
+    return numbers_of_index(index, "class_weight", class_weight)
+
+
+def numbers_of_index(index: Index, name: str, numbers: NumbersByClass) -> NumbersByClass:
+    """Numbers of classes with the labels of an index, in their order; text stands for the label or name that it shows.
+
+    Raises:
+        OptionError: they name a class that no stored image has, or twice the same.
+    """
     names, classes = index.manifest.class_names or [], index.manifest.classes
     shown = {names[label]: label for label in classes if isinstance(label, int) and 0 <= label < len(names)}
     known = {**shown, **{str(label): label for label in classes}, **{label: label for label in classes}}
-    unknown = [label for label, _ in class_weight if label not in known]
+    unknown = [label for label, _ in numbers if label not in known]
     if unknown:
         few = ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
         raise OptionError(
-            f"{param('class_weight')} names the class {unknown[0]!r}, which no image of {index.path} has: name some of "
-            f"{few}"
+            f"{param(name)} names the class {unknown[0]!r}, which no image of {index.path} has: name some of {few}"
         )
-    found = {known[label]: weight for label, weight in class_weight}
-    expected = "name each class once"
-    check("class_weight", class_weight, len(found) == len(class_weight), expected)
+    found = {known[label]: number for label, number in numbers}
+    check(name, numbers, len(found) == len(numbers), "name each class once")
     return tuple((label, found[label]) for label in classes if label in found)
 
 

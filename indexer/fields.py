@@ -156,7 +156,15 @@ _are_answers = _record_with(
     agreement=_is_interval,
     reached=lambda value: isinstance(value, bool),
 )
-_is_acceptance = _record_of(
+_is_acceptance_of_class = _record_of(
+    label=lambda value: isinstance(value, int | str),
+    answers=_is_count,
+    min_confidence=lambda value: value is None or _is_share(value),
+    coverage=lambda value: value is None or _is_share(value),
+    accuracy=lambda value: value is None or _is_interval(value),
+)
+_is_acceptance = _record_with(
+    {"by_class": _list_of(_is_acceptance_of_class)},
     target_accuracy=_is_share,
     min_confidence=lambda value: value is None or _is_share(value),
     coverage=_is_share,

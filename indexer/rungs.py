@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .names import ClassWeight, Ties, Weights
+from .names import ClassWeight, NumbersByClass, Ties, Weights
 
 
 @dataclass(frozen=True)
@@ -211,6 +211,31 @@ class Tuned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassAcceptance:
+    """The least confidence at which so many of the accepted answers that name a class are right.
+
+    Attributes:
+        label: the class.
+        answers: of the judged images that name it, accepted or not.
+        min_confidence: that was chosen; None where the answers are too few, or none is shown to reach the target.
+        coverage: share of these answers that it accepts; None likewise.
+        accuracy: of the accepted ones; None likewise.
+    """
+
+    label: bool | int | str
+    answers: int
+    min_confidence: float | None
+    coverage: float | None
+    accuracy: Interval | None
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "ClassAcceptance":
+        """What `dataclasses.asdict` gave."""
+        accuracy = record["accuracy"]
+        return cls(**{**record, "accuracy": None if accuracy is None else Interval(**accuracy)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Acceptance:
     """The least confidence at which so many of the accepted answers are right as was wanted.
 
@@ -220,6 +245,7 @@ class Acceptance:
         coverage: share of the answers that it accepts, or that the one does which reaches most.
         accuracy: of these.
         images: stored ones, each left out, whose answers were judged.
+        by_class: of each class what is accepted from a confidence of its own; none where all share the one.
     """
 
     target_accuracy: float
@@ -227,11 +253,24 @@ class Acceptance:
     coverage: float
     accuracy: Interval
     images: int
+    by_class: tuple[ClassAcceptance, ...] = ()
+
+    @property
+    def min_confidence_by_class(self) -> NumbersByClass | None:
+        """Of the classes that have one, as a rule takes it; None without any."""
+        own = [(one.label, one.min_confidence) for one in self.by_class if one.min_confidence is not None]
+        return tuple(own) or None
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the manifest."""
+        record = asdict(self)
+        return {name: value for name, value in record.items() if name != "by_class" or value}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Acceptance":
-        """What `dataclasses.asdict` gave."""
-        return cls(**{**record, "accuracy": Interval(**record["accuracy"])})
+        """What `to_json` gave."""
+        by_class = tuple(map(ClassAcceptance.from_json, record.get("by_class", ())))
+        return cls(**{**record, "accuracy": Interval(**record["accuracy"]), "by_class": by_class})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +293,7 @@ class VoteDefaults:
 
     def to_json(self) -> dict[str, Any]:
         """The entry ``vote`` of a manifest."""
-        accepted = {} if self.acceptance is None else {"acceptance": asdict(self.acceptance)}
+        accepted = {} if self.acceptance is None else {"acceptance": self.acceptance.to_json()}
         weighed = class_weight_to_json(self.class_weight)
         return {"k": self.k, "weights": self.weights, "ties": self.ties, **weighed, **accepted}
 

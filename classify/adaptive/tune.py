@@ -76,6 +76,7 @@ class Tuning:
             asks for exact search.
         target_accuracy: of accepted answers, that the lower end of its 95% interval must reach: the index keeps the
             least confidence that does (`choose_threshold`); None accepts all answers.
+        by_class: choose one for each class too, where enough of the answers that name it show one.
 
     Example:
         >>> import numpy as np
@@ -92,6 +93,7 @@ class Tuning:
     class_weight: ClassWeight = None
     target_agreement: float = 0.999
     target_accuracy: float | None = None
+    by_class: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -105,6 +107,8 @@ class Tuning:
         is_share = is_number(self.target_agreement) and 0 < self.target_agreement <= 1
         check("target_agreement", self.target_agreement, is_share, "give a share above 0, at most 1")
         check_target_accuracy(self.target_accuracy)
+        has_target = self.target_accuracy is not None or not self.by_class
+        check("by_class", self.by_class, has_target, f"give {param('target_accuracy')} too")
         object.__setattr__(self, "weights", read_weighting(self.weights).text)
         object.__setattr__(self, "class_weight", plain_class_weight(self.class_weight))
         for name in ("k", "target_agreement", "target_accuracy"):
@@ -137,7 +141,7 @@ class Tuning:
         acceptance = None
         if self.target_accuracy is not None:
             found = choose_threshold(index, self.rule, self.target_accuracy)
-            acceptance = found.acceptance
+            acceptance = found.acceptance_by_class if self.by_class else found.acceptance
             if found.chosen is None:
                 warn(f"{found.why_none}; until then classify asks for {param('min_confidence')}")
         vote = VoteDefaults(

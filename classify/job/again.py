@@ -22,7 +22,7 @@ from .output import in_step
 from .receipt import Receipt, is_sealed
 from .work import Work
 
-_LIMITS = ("min_confidence", "max_distance")
+_LIMITS = ("min_confidence", "min_confidence_by_class", "max_distance")
 # What another value of an option changes; of those that are not here, the columns of the outputs.
 _CHANGES = {
     **dict.fromkeys(("k", "weights", "ties", "class_weight"), "with other votes any row may be answered otherwise"),
@@ -46,7 +46,8 @@ def why_all_anew(classifier: Classifier, made_from: dict[str, Any], earlier: dic
         if options.get(name) != before.get(name) and name not in _LIMITS:
             return _CHANGES.get(name, "all outputs get other columns")
     try:
-        rule = replace(classifier.rule, **{name: before[name] for name in _LIMITS})
+        limits = {"min_confidence_by_class": None, **before}  # for which jobs of before had no word
+        rule = replace(classifier.rule, **{name: limits[name] for name in _LIMITS})
     except (OptionError, KeyError):
         return "its receipts are damaged"
     return None if classifier.finds_the_same(rule) else f"{classifier.index.path} is searched otherwise for that"

@@ -60,7 +60,11 @@ class JobRecord:
     @property
     def rule(self) -> Rule:
         """How the job's neighbours voted."""
-        given = {"class_weight": None, **self.options}  # for which jobs of before had no word
+        given = {
+            "class_weight": None,
+            "min_confidence_by_class": None,
+            **self.options,
+        }  # for which jobs of before had no word
         return Rule(**{field.name: given[field.name] for field in fields(Rule)})
 
     @property

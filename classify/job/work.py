@@ -98,7 +98,7 @@ class Work:
         """The part of every receipt that all files of the job share; as JSON gives it back."""
         columns = {"columns": COLUMNS}
         shaping = {**columns, **asdict(self.rule), **asdict(self.options.images), **asdict(self.options.output)}
-        for name in ("background", "top", "class_weight"):
+        for name in ("background", "top", "class_weight", "min_confidence_by_class"):
             if shaping[name] is None:  # which jobs of before had no word for: they go on
                 del shaping[name]
         record: dict[str, Any] = json.loads(json.dumps({"index": self.fingerprint, "options": shaping}))

@@ -108,7 +108,8 @@ def rule_sentence(report: JobReport) -> str:
         told += f"; of equal votes {winner} wins"
     limits = []
     if rule.min_confidence is not None:
-        limits.append(f"the confidence is below {rule.min_confidence:g}")
+        own = "" if rule.min_confidence_by_class is None else ", or that of its class"
+        limits.append(f"the confidence is below {rule.min_confidence:g}{own}")
     if rule.max_distance is not None:
         limits.append(f"the nearest neighbour is farther than {rule.max_distance:g}")
     return f"{told}; abstains where {' or '.join(limits)}." if limits else f"{told}; never abstains."

@@ -60,6 +60,7 @@ _SOME_FAILED = 3  # the exit code
     metavar="SHARE",
     help="Find the --min-confidence with which so many accepted are right, by stored images left out.",
 )
+@click.option("--by-class", is_flag=True, help="Find one for each class that has enough answers; with that.")
 @click.option(
     "--max-distance",
     metavar="NUMBER|auto",
@@ -170,6 +171,7 @@ def _classifier(
     threads: int | None,
     *,
     target_accuracy: float | None,
+    by_class: bool,
     max_distance: "float | Literal['auto'] | None",
     false_alarms: float,
     **given: Any,
@@ -183,10 +185,12 @@ def _classifier(
         raise click.UsageError("--false-alarms is of --max-distance auto: give that too")
     if target_accuracy is not None and given["min_confidence"] is not None:
         raise click.UsageError("--target-accuracy finds --min-confidence: give one of them")
+    if by_class and target_accuracy is None:
+        raise click.UsageError("--by-class is of --target-accuracy: give that too")
     index = open_index(index_folder)
     rule = Rule.of(index, **given, max_distance=None if max_distance == "auto" else max_distance)
     if target_accuracy is not None:
-        rule = _accept(index, rule, target_accuracy, threads)
+        rule = _accept(index, rule, target_accuracy, threads, by_class=by_class)
     else:
         _talk_acceptance(index, rule, is_own=given["min_confidence"] is None)
     if max_distance == "auto":
@@ -194,20 +198,22 @@ def _classifier(
     return Classifier(index, rule)
 
 
-def _accept(index: "Index", rule: "Rule", target_accuracy: float, threads: int | None) -> "Rule":
+def _accept(index: "Index", rule: "Rule", target_accuracy: float, threads: int | None, *, by_class: bool) -> "Rule":
     """The rule with the least confidence that reaches a target."""
     from knnvote.classify.evaluation.threshold import choose_threshold
     from knnvote.data.errors import OptionError
 
-    from .tables.inspection import acceptance_line
+    from .tables.inspection import acceptance_lines
 
     found = choose_threshold(index, rule, target_accuracy, threads=threads)
-    if found.acceptance is None or found.chosen is None:
+    acceptance = found.acceptance_by_class if by_class else found.acceptance
+    if acceptance is None or found.chosen is None:
         raise OptionError(found.why_none)
-    talk(acceptance_line(found.acceptance))
+    for line in acceptance_lines(acceptance):
+        talk(line)
     if found.has_many_copies:
         talk(f"note: {found.with_copies:,} of them have an exact copy stored, which flatters the accuracy")
-    return replace(rule, min_confidence=found.chosen.threshold)
+    return rule.accepting(acceptance)
 
 
 def _talk_acceptance(index: "Index", rule: "Rule", *, is_own: bool) -> None:
@@ -219,7 +225,8 @@ def _talk_acceptance(index: "Index", rule: "Rule", *, is_own: bool) -> None:
     if rule.is_vote_of(index):
         talk(
             f"accepts answers with confidence {acceptance.min_confidence:g} or more, as the index was made for "
-            f"accuracy {acceptance.target_accuracy:g}; --min-confidence 0 accepts all"
+            f"accuracy {acceptance.target_accuracy:g}{', or with that of their class' if acceptance.by_class else ''}; "
+            "--min-confidence 0 accepts all"
         )
     else:
         talk(

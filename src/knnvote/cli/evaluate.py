@@ -1,6 +1,5 @@
 """Commands that judge an index: compare, choose-k, suspects."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -293,7 +292,7 @@ def choose_threshold(  # noqa: PLR0917  # click passes options by name
     if id_column is not None and labels is None:
         raise click.UsageError("--id-column is of a table of labels: give one with --labels")
     index = open_index(index_folder)
-    rule = replace(Rule.of(index, **of_rule), min_confidence=None)
+    rule = Rule.of(index, **of_rule).accepting(None)
     found = choose(
         index,
         rule,

@@ -85,6 +85,7 @@ from .talk import talk, talk_note
     metavar="SHARE",
     help="Have classify accept only answers so sure that this share of them is right, as stored images show.",
 )
+@click.option("--by-class", is_flag=True, help="So sure for each class that has enough answers; with that.")
 @image_options
 @label_column_option
 @labels_option
@@ -108,6 +109,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     class_weight: Any,
     target_agreement: float,
     target_accuracy: float | None,
+    by_class: bool,
     image_column: str | None,
     shape: tuple[int, ...] | None,
     label_column: str | None,
@@ -147,6 +149,7 @@ def index(  # noqa: PLR0917  # click passes options by name
         class_weight=class_weight,
         target_agreement=target_agreement,
         target_accuracy=target_accuracy,
+        by_class=by_class,
     )
     _talk_untuned(kind)
     inputs = find_labelled(images, labels, label_column, id_column)

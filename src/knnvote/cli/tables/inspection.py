@@ -15,6 +15,7 @@ from .table import add_row, new_list, print_table
 
 _TALLIED = 20
 _CLASS_WEIGHTS = 3  # that are shown
+_FEW = 5  # classes that are named
 
 
 def print_inspection(facts: dict[str, Any]) -> None:
@@ -99,7 +100,7 @@ def vote_lines(vote: VoteDefaults | None) -> list[str]:
     ties = "" if vote.ties == "nearest" else f" with ties {vote.ties}"
     weighed = "" if vote.class_weight is None else f", {told_class_weight(vote.class_weight)}"
     lines = [f"made for k {vote.k} and {vote.weights} weights{ties}{weighed}"]
-    return lines if vote.acceptance is None else [*lines, acceptance_line(vote.acceptance)]
+    return lines if vote.acceptance is None else [*lines, *acceptance_lines(vote.acceptance)]
 
 
 def told_class_weight(class_weight: ClassWeight) -> str:
@@ -108,6 +109,22 @@ def told_class_weight(class_weight: ClassWeight) -> str:
         return f"class weight {class_weight or 'none'}"
     shown = [f"{label} {weight:g}" for label, weight in class_weight[:_CLASS_WEIGHTS]]
     return f"class weight of {', '.join([*shown, *(['...'] if len(class_weight) > len(shown) else [])])}"
+
+
+def acceptance_lines(found: Acceptance) -> list[str]:
+    """What is accepted, in words: of all, and of classes from a confidence of their own."""
+    lines = [acceptance_line(found)]
+    own = [one.min_confidence for one in found.by_class if one.min_confidence is not None]
+    if found.by_class:
+        few = [str(one.label) for one in found.by_class if one.min_confidence is None]
+        told = f", from {min(own):g} to {max(own):g}" if own else ""
+        lines.append(f"of {len(own):,} of {len(found.by_class):,} classes from a confidence of their own{told}")
+        if few:
+            shown = ", ".join(few[:_FEW]) + (", ..." if len(few) > _FEW else "")
+            lines.append(
+                f"too few answers, or too few right ones, to tell of: {shown}; the confidence of all is theirs"
+            )
+    return lines
 
 
 def acceptance_line(found: Acceptance) -> str:
