@@ -172,24 +172,32 @@ def choose_k(
     _check_targets(index)
     class_weight = Rule.of(index, class_weight=class_weight).class_weight
     of_class = index.class_weights(class_weight)
-    with_copies = 0
     with limit_threads(threads):
-        moments = {weights: _Moments() for weights in weights_to_try(index)}
-        classes = {weights: _ByClass.of(index, max_k) for weights in moments}
-        for part in leave_out(index, max_k, progress=progress):
-            with_copies += part.count_copies(index)
-            for weights, found in moments.items():
-                values = _values(index, part, weights, of_class)
-                found.add(values)
-                classes[weights].add(values, index, part.rows)
+        with_copies, scores = _measure(index, max_k, of_class, progress)
     return Choice(
         images=index.n,
         search=index.kind,
         measure="mean_squared_error" if index.is_regression else "accuracy",
         with_copies=with_copies,
-        scores=_scores(moments, classes, max_k),
+        scores=scores,
         class_weight=class_weight,
     )
+
+
+def _measure(
+    index: Index, max_k: int, of_class: ClassWeights, progress: Callable[[int], None]
+) -> tuple[int, list[Score]]:
+    """How many images have a copy among the others, and the scores."""
+    moments = {weights: _Moments() for weights in weights_to_try(index)}
+    classes = {weights: _ByClass.of(index, max_k) for weights in moments}
+    with_copies = 0
+    for part in leave_out(index, max_k, progress=progress):
+        with_copies += part.count_copies(index)
+        for weights, found in moments.items():
+            values = _values(index, part, weights, of_class)
+            found.add(values)
+            classes[weights].add(values, index, part.rows)
+    return with_copies, _scores(moments, classes, max_k)
 
 
 def weights_to_try(index: Index) -> tuple[Weights, ...]:

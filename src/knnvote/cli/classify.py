@@ -60,7 +60,7 @@ _SOME_FAILED = 3  # the exit code
     metavar="SHARE",
     help="Find the --min-confidence with which so many accepted are right, by stored images left out.",
 )
-@click.option("--by-class", is_flag=True, help="Find one for each class that has enough answers; with that.")
+@click.option("--by-class", is_flag=True, help="Likewise for each class of enough answers.")
 @click.option(
     "--max-distance",
     metavar="NUMBER|auto",

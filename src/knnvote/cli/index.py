@@ -85,7 +85,7 @@ from .talk import talk, talk_note
     metavar="SHARE",
     help="Have classify accept only answers so sure that this share of them is right, as stored images show.",
 )
-@click.option("--by-class", is_flag=True, help="So sure for each class that has enough answers; with that.")
+@click.option("--by-class", is_flag=True, help="Likewise for each class of enough answers.")
 @image_options
 @label_column_option
 @labels_option

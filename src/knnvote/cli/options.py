@@ -274,10 +274,10 @@ def class_weight_option(default: str = "") -> Decorator[Any]:
     """What votes of a class are multiplied by."""
     return click.option(
         "--class-weight",
-        metavar="balanced|none|FILE",
+        metavar="NAME|FILE",
         callback=parse_class_weight,
         shell_complete=complete_file,
-        help=f"Have unequal classes count the same, or by a CSV file of class and weight{default}.",
+        help=f"balanced, none, or a CSV of class and weight{default}.",
     )
 
 
