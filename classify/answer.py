@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from knnvote.data.errors import OptionError, param
+from knnvote.data.errors import OptionError, check, is_whole, param
 from knnvote.indexer.index import Index
+from knnvote.indexer.labels import show_class
 
 from .search.kinds import SEARCHERS
-from .vote import Rule, class_shares
+from .vote import Rule, class_shares, ranked
 
 _MOST_IN_LISTS = 2**31 - 1  # values, whose places are int32
 
@@ -54,6 +55,8 @@ class Answer:
         ((3, 5), [0, 1, 2])
         >>> answer.to_table(neighbors=True).column_names
         ['prediction', 'confidence', 'distance', 'best', 'second', 'margin', 'status', 'reason', 'neighbors']
+        >>> answer.top(5)["top"].to_pylist()
+        [[2], [8], [9]]
     """
 
     index: Index
@@ -93,7 +96,9 @@ class Answer:
             raise OptionError(f"{self.index.path} was built for regression, which has no classes to give shares to")
         D, I = self.of_confidences.D[self.is_image], self.of_confidences.I[self.is_image]
         shares = np.full((len(self.I), len(self.index.classes)), np.nan)
-        shares[self.is_image] = class_shares(self.index.class_codes[I], D, shares.shape[1], self.rule.weights)
+        shares[self.is_image] = class_shares(
+            self.index.class_codes[I], D, shares.shape[1], self.rule.weights, self.rule.class_weights(self.index)
+        )
         return shares
 
     def neighbors(self) -> pa.Array:
@@ -103,11 +108,7 @@ class Answer:
             OptionError: they are 2^31 or more, which no column of Arrow's lists holds.
         """
         k = self.I.shape[1]
-        if k * int(self.is_image.sum()) > _MOST_IN_LISTS:
-            raise OptionError(
-                f"{k:,} neighbours of {len(self.I):,} images are more than a column of lists holds: "
-                f"give {param('batch_size')} {_MOST_IN_LISTS // k:,} at most, or as many images at a time"
-            )
+        self._check_lists(k, "neighbours")
         rows = self.I[self.is_image].ravel()
         voters = pa.StructArray.from_arrays(
             [
@@ -121,20 +122,66 @@ class Answer:
         offsets = np.concatenate([[0], np.cumsum(self.is_image * k)]).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), voters, mask=pa.array(~self.is_image))
 
-    def to_table(self, *, prefix: str = "", neighbors: bool = False, probabilities: bool = False) -> pa.Table:
+    def top(self, n: int) -> pa.Table:
+        """The n best classes of each image and their shares of the vote: those of `of_confidences`.
+
+        They are ordered by share, equal ones as the rule's ties go, so that the first is `best` and the next `second`.
+        Classes that none of the k neighbours has are left out, so that there may be fewer.
+
+        Args:
+            n: how many, at least 1.
+
+        Returns:
+            (nq,) rows with the columns ``top``, lists of labels, ``top_share``, lists of float64, and where classes
+            have names ``top_name``, lists of strings; null for bad images.
+
+        Raises:
+            OptionError: the index is one for regression, n is no such number, or they are more than lists hold.
+        """
+        check_top(n)
+        _refuse_regression(self.index, "top")
+        one = self.of_confidences
+        codes, D = self.index.class_codes[one.I[self.is_image]], one.D[self.is_image]
+        classes, shares = ranked(codes, D, self.rule, n, self.rule.class_weights(self.index))
+        self._check_lists(classes.shape[1], "classes")
+        is_class = classes >= 0
+        lengths = np.zeros(len(self.I), np.int64)
+        lengths[self.is_image] = is_class.sum(axis=1)
+        offsets = pa.array(np.append(0, np.cumsum(lengths)).astype(np.int32))
+        places, labels = pa.array(classes[is_class]), self.index.classes
+        columns = {"top": labels.take(places), "top_share": pa.array(shares[is_class])}
+        names = self.index.manifest.class_names
+        if names is not None:
+            columns["top_name"] = pa.array([show_class(label, names) for label in labels.to_pylist()]).take(places)
+        mask = pa.array(~self.is_image)
+        return pa.table({name: pa.ListArray.from_arrays(offsets, of, mask=mask) for name, of in columns.items()})
+
+    def _check_lists(self, each: int, what: str) -> None:
+        """Refuse lists of so many values for each image that one column does not hold them."""
+        if each * int(self.is_image.sum()) > _MOST_IN_LISTS:
+            raise OptionError(
+                f"{each:,} {what} of {len(self.I):,} images are more than a column of lists holds: "
+                f"give {param('batch_size')} {_MOST_IN_LISTS // each:,} at most, or as many images at a time"
+            )
+
+    def to_table(
+        self, *, prefix: str = "", neighbors: bool = False, probabilities: bool = False, top: int | None = None
+    ) -> pa.Table:
         """A row for each image, with the columns of `answer_schema`; what is unknown is null, never NaN.
 
         Args:
             prefix: before the name of each column.
             neighbors: add each voter's row, id, label and distance, and of an adaptive index the rung that found them.
             probabilities: add the share of each class; all columns are then those of `of_confidences`.
+            top: add so many of the best classes and their shares, likewise.
 
         Raises:
-            OptionError: the index is one for regression, and probabilities were asked for.
+            OptionError: the index is one for regression, and probabilities or top were asked for.
         """
-        if probabilities and self.again is not None:
-            return self.of_confidences.to_table(prefix=prefix, neighbors=neighbors, probabilities=True)
-        schema = answer_schema(self.index, prefix=prefix, neighbors=neighbors, probabilities=probabilities)
+        asked: dict[str, Any] = {"prefix": prefix, "neighbors": neighbors, "probabilities": probabilities, "top": top}
+        if (probabilities or top) and self.again is not None:
+            return self.of_confidences.to_table(**asked)
+        schema = answer_schema(self.index, **asked)
         missing = ~self.is_image
         columns = [
             self.prediction,
@@ -154,19 +201,43 @@ class Answer:
         if probabilities:
             shares = [pa.array(np.ascontiguousarray(share), mask=missing) for share in self.probabilities().T]
             columns.append(pa.StructArray.from_arrays(shares, names=_class_names(self.index), mask=pa.array(missing)))
+        if top is not None:
+            best = self.top(top)
+            columns += [best["top"].combine_chunks(), best["top_share"].combine_chunks()]
         return pa.Table.from_arrays(columns, schema=schema)
 
 
-def answer_schema(index: Index, *, prefix: str = "", neighbors: bool = False, probabilities: bool = False) -> pa.Schema:
+def check_top(top: int) -> None:
+    """Refuse what is no number of best classes.
+
+    Raises:
+        OptionError: naming it.
+    """
+    check("top", top, is_whole(top) and top >= 1, "give a whole number of at least 1")
+
+
+def _refuse_regression(index: Index, name: str) -> None:
+    """Refuse a parameter that asks for classes where there are none."""
+    if index.is_regression:
+        raise OptionError(f"{index.path} was built for regression, which has no classes: leave out {param(name)}")
+
+
+def answer_schema(
+    index: Index,
+    *,
+    prefix: str = "",
+    neighbors: bool = False,
+    probabilities: bool = False,
+    top: int | None = None,
+) -> pa.Schema:
     """The columns of `Answer.to_table`, in order.
 
     Raises:
-        OptionError: probabilities of a regression were asked for.
+        OptionError: probabilities or top of a regression were asked for.
     """
-    if probabilities and index.is_regression:
-        raise OptionError(
-            f"{index.path} was built for regression, which has no classes: leave out {param('probabilities')}"
-        )
+    for name, is_asked in (("probabilities", probabilities), ("top", top is not None)):
+        if is_asked:
+            _refuse_regression(index, name)
     label = index.labels.type
     fields = [
         ("prediction", label),
@@ -185,6 +256,9 @@ def answer_schema(index: Index, *, prefix: str = "", neighbors: bool = False, pr
             fields.append(("rung", pa.int8()))
     if probabilities:
         fields.append(("probabilities", pa.struct([(name, pa.float64()) for name in _class_names(index)])))
+    if top is not None:
+        check_top(top)
+        fields += [("top", pa.list_(label)), ("top_share", pa.list_(pa.float64()))]
     return pa.schema([(prefix + name, kind) for name, kind in fields])
 
 

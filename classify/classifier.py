@@ -43,7 +43,8 @@ class Classifier:
             confidence; `find` has more.
 
     Raises:
-        OptionError: the rule asks for more neighbours than there are images, or a regression for its confidence.
+        OptionError: the rule asks for more neighbours than there are images, a regression for its confidence, or for
+            weights without a temperature that the metric does not tell, or of a class that there is not.
 
     Example:
         >>> import numpy as np
@@ -64,6 +65,7 @@ class Classifier:
         check_index(self.index)
         if self.rule is _OF_INDEX:
             object.__setattr__(self, "rule", _own_rule(self.index))
+        object.__setattr__(self, "rule", self.rule.of_index(self.index))
         check_k(self.index, self.rule.k)
         check_one_of("promise", self.promise, PROMISES)
         if self.index.is_regression and self.rule.min_confidence is not None:
@@ -223,9 +225,9 @@ class Classifier:
             mean[is_image] = mean_target(self.index.targets[I[is_image]], D[is_image], self.rule.weights)
             return pa.array(mean, mask=~is_image), pa.nulls(len(I), pa.float64()), confidence, margin
         first, second = np.zeros(len(I), np.int32), np.full(len(I), -1, np.int32)
-        D, codes = D[is_image], self.index.class_codes[I[is_image]]
-        first[is_image], confidence[is_image] = vote(codes, D, self.rule)
-        second[is_image], share = runner_up(codes, D, self.rule, first[is_image])
+        D, codes, of_class = D[is_image], self.index.class_codes[I[is_image]], self.rule.class_weights(self.index)
+        first[is_image], confidence[is_image] = vote(codes, D, self.rule, of_class)
+        second[is_image], share = runner_up(codes, D, self.rule, first[is_image], of_class)
         margin[is_image] = confidence[is_image] - share
         names = self.index.classes
         return (

@@ -19,6 +19,23 @@ class Decision(NamedTuple):
     reason: NDArray[np.object_]
 
 
+def least_confidences(rule: Rule, best: pa.Array) -> NDArray[np.float64] | None:
+    """The least (nq,) with which each answer is given; None where all are.
+
+    Args:
+        rule: as `Rule.of_index` gives it.
+        best: (nq,) what the vote gave; null for bad rows.
+    """
+    if rule.min_confidence is None:
+        return None
+    least = np.full(len(best), rule.min_confidence, np.float64)
+    if rule.min_confidence_by_class is not None:
+        labels, own = zip(*rule.min_confidence_by_class, strict=True)
+        places = pc.index_in(best, value_set=pa.array(labels, best.type)).fill_null(-1).to_numpy()
+        least = np.where(places >= 0, np.array(own)[places], least)
+    return least
+
+
 def decide(
     rule: Rule, best: pa.Array, distance: NDArray[np.float64], confidence: NDArray[np.float64], bad: dict[int, str]
 ) -> Decision:
@@ -32,9 +49,10 @@ def decide(
         bad: rows that are no image, each with the reason.
     """
     status, reason = np.full(len(best), OK, dtype=object), np.full(len(best), None, dtype=object)
-    if rule.min_confidence is not None:
-        unsure = confidence < rule.min_confidence
-        status[unsure], reason[unsure] = ABSTAINED, f"confidence below {rule.min_confidence:g}"
+    least = least_confidences(rule, best)
+    if least is not None:
+        for unsure in np.flatnonzero(confidence < least):
+            status[unsure], reason[unsure] = ABSTAINED, f"confidence below {least[unsure]:g}"
     if rule.max_distance is not None:
         far = distance > rule.max_distance
         status[far], reason[far] = ABSTAINED, f"nearest neighbour farther than {rule.max_distance:g}"

@@ -17,7 +17,7 @@ from knnvote.indexer.labels import label_array
 from knnvote.indexer.names import Ties, Weights
 
 from .base import KNNVoteBase
-from .parameters import check_to_answer, check_to_fit
+from .parameters import check_to_answer, check_to_fit, rule_of_metric
 from .vote import Rule, class_shares, mean_target, vote
 
 
@@ -26,7 +26,7 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
 
     Args:
         n_neighbors: that vote.
-        weights: ``uniform``, or ``distance`` for 1 / distance.
+        weights: ``uniform``, ``distance`` for 1 / distance, or ``softmax[T]`` for exp(-distance / T); `Rule` has more.
         metric: ``l2``, ``cosine`` or ``l1``; or scikit-learn's ``euclidean``, ``manhattan`` or ``minkowski``.
         p: power of ``minkowski``, 1 or 2; of other metrics nothing.
         kind: of search: ``exact``, or ``adaptive``, which is tuned for n_neighbors and weights while it is fitted. What
@@ -108,7 +108,7 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         check_is_fitted(self)
         rule = self._rule()
         D, I = self._neighbors(X, rule.k, "label", rule)
-        winner, _ = vote(self._index.class_codes[I], D, rule)
+        winner, _ = vote(self._index.class_codes[I], D, rule, rule.class_weights(self._index))
         classes: NDArray[Any] = self.classes_[winner]
         return classes
 
@@ -117,7 +117,8 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         check_is_fitted(self)
         rule = self._rule()
         D, I = self._neighbors(X, rule.k, "confidence", rule)
-        return class_shares(self._index.class_codes[I], D, len(self.classes_), rule.weights)
+        of_class = rule.class_weights(self._index)
+        return class_shares(self._index.class_codes[I], D, len(self.classes_), rule.weights, of_class)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write the fitted index as an index folder, which every knnvote command takes.
@@ -147,7 +148,9 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
     def _rule(self) -> Rule:
         asked = {"n_neighbors": self.n_neighbors, "weights": self.weights, "ties": self.ties}
         check_to_answer({**asked, "n_jobs": self.n_jobs})
-        return Rule(k=int(self.n_neighbors), weights=self.weights, ties=self.ties)
+        own = self._index.vote.class_weight  # of an index folder that was made for one
+        rule = Rule(k=int(self.n_neighbors), weights=self.weights, ties=self.ties, class_weight=own)
+        return rule_of_metric(rule, self._index.metric)
 
 
 class KNNVoteRegressor(RegressorMixin, KNNVoteBase):  # type: ignore[misc]  # scikit-learn ships no types
@@ -155,7 +158,7 @@ class KNNVoteRegressor(RegressorMixin, KNNVoteBase):  # type: ignore[misc]  # sc
 
     Args:
         n_neighbors: that are averaged.
-        weights: ``uniform``, or ``distance`` for 1 / distance.
+        weights: ``uniform``, ``distance`` for 1 / distance, or ``softmax[T]`` for exp(-distance / T); `Rule` has more.
         metric: ``l2``, ``cosine`` or ``l1``; or scikit-learn's ``euclidean``, ``manhattan`` or ``minkowski``.
         p: power of ``minkowski``, 1 or 2; of other metrics nothing.
         kind: of search: ``exact``, or ``adaptive``, which is tuned for n_neighbors and weights while it is fitted. What
@@ -202,7 +205,7 @@ class KNNVoteRegressor(RegressorMixin, KNNVoteBase):  # type: ignore[misc]  # sc
 
     def _rule(self) -> Rule:
         check_to_answer({"n_neighbors": self.n_neighbors, "weights": self.weights, "n_jobs": self.n_jobs})
-        return Rule(k=int(self.n_neighbors), weights=self.weights)
+        return rule_of_metric(Rule(k=int(self.n_neighbors), weights=self.weights), self._index.metric)
 
 
 def _is_storable(labels: NDArray[Any]) -> bool:

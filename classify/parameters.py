@@ -53,7 +53,7 @@ def check_to_fit(parameters: Mapping[str, Any]) -> None:
         ParameterError: naming parameter and value.
     """
     check_to_answer(parameters)
-    metric_of(parameters)
+    rule_of_metric(Rule(weights=parameters["weights"]), metric_of(parameters))
     state = parameters["random_state"]
     with _own_names():
         hint = " (an index of another kind can be opened, not fitted)"
@@ -75,6 +75,16 @@ def check_to_answer(parameters: Mapping[str, Any]) -> None:
         is_count = jobs is None or (is_whole(jobs) and jobs != 0)
         expected = "give a number of threads, -1 for as many as there are processors, or None for one"
         check("n_jobs", jobs, is_count, expected)
+
+
+def rule_of_metric(rule: Rule, metric: MetricName) -> Rule:
+    """A rule with all that its weights need, where distances are of that metric.
+
+    Raises:
+        ParameterError: they lack a temperature that the metric does not tell.
+    """
+    with _own_names():
+        return rule.of_metric(metric)
 
 
 @contextmanager

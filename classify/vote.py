@@ -10,10 +10,21 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import OptionError, check, check_one_of, is_number, is_whole, param, plain
 from knnvote.indexer.index import Index
-from knnvote.indexer.names import TIES, WEIGHTS, Ties, Weights
-from knnvote.indexer.rungs import VoteDefaults
+from knnvote.indexer.names import TIES, ClassWeight, MetricName, NumbersByClass, Ties, Weights
+from knnvote.indexer.rungs import Acceptance, VoteDefaults
 
-from .weighting import Weighting, is_weighting, read_weighting
+from .weighting import (
+    Weighting,
+    check_weights,
+    class_weight_of,
+    numbers_by_class,
+    numbers_of_index,
+    plain_class_weight,
+    read_weighting,
+    weights_of_metric,
+)
+
+ClassWeights = NDArray[np.float64] | None  # what each class's votes are multiplied by; None: all count the same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +33,16 @@ class Rule:
 
     Attributes:
         k: neighbours that vote.
-        weights: one vote each, or 1 / distance; neighbours at distance zero then outvote all others.
+        weights: ``uniform``, one vote each; ``distance``, 1 / distance, and neighbours at distance zero then outvote
+            all others; ``softmax[T]``, exp(-distance / T), which for cosine is exp(similarity / T) and has T 0.07 as
+            ``softmax`` alone.
         ties: among classes with equal votes the one with the smaller summed distance, then the first in class order
             (``nearest``); or the first in class order, as scikit-learn has it (``first-class``).
+        class_weight: what the votes of each class are multiplied by, for unequal classes: ``balanced`` for
+            n / (classes * rows of the class), as scikit-learn has it, or weights by label, 1 for those not named; None
+            or ``none`` for nothing.
         min_confidence: abstain where the winner's share of the vote is smaller.
+        min_confidence_by_class: likewise of winners of some classes, by label; min_confidence is of the others then.
         max_distance: abstain where the nearest neighbour is farther.
 
     Example:
@@ -39,7 +56,9 @@ class Rule:
     k: int = 5
     weights: Weights = "uniform"
     ties: Ties = "nearest"
+    class_weight: ClassWeight = None
     min_confidence: float | None = None
+    min_confidence_by_class: NumbersByClass | None = None
     max_distance: float | None = None
 
     def __post_init__(self) -> None:
@@ -54,9 +73,16 @@ class Rule:
         if self.min_confidence is not None:
             is_share = is_number(self.min_confidence) and 0 <= self.min_confidence <= 1
             check("min_confidence", self.min_confidence, is_share, "give a share of the vote from 0 to 1")
+        if self.min_confidence_by_class is not None:
+            check("min_confidence", self.min_confidence, self.min_confidence is not None, "give that of other classes")
+            own = ("min_confidence_by_class", self.min_confidence_by_class)
+            numbers = numbers_by_class(*own, (0, 1), "give shares of the vote from 0 to 1 by label, each once")
+            object.__setattr__(self, "min_confidence_by_class", numbers)
         if self.max_distance is not None:
             is_distance = is_number(self.max_distance) and 0 <= self.max_distance < math.inf
             check("max_distance", self.max_distance, is_distance, "give a distance of at least 0, or leave it out")
+        object.__setattr__(self, "weights", self.weighting.text)
+        object.__setattr__(self, "class_weight", plain_class_weight(self.class_weight))
         for name in ("k", "min_confidence", "max_distance"):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
@@ -67,6 +93,7 @@ class Rule:
         k: int | None = None,
         weights: Weights | None = None,
         ties: Ties | None = None,
+        class_weight: Any = None,
         min_confidence: float | None = None,
         max_distance: float | None = None,
     ) -> "Rule":
@@ -75,7 +102,8 @@ class Rule:
         Of one index the confidence from which it accepts answers is kept, where the vote is its own.
 
         Raises:
-            OptionError: indexes were made for different votes, and it is not given which is meant.
+            OptionError: indexes were made for different votes, and it is not given which is meant; or weights lack a
+                temperature that a metric does not tell.
 
         Example:
             >>> from knnvote import Rule, open_index
@@ -86,13 +114,23 @@ class Rule:
             k=_common(indexes, "k") if k is None else k,
             weights=weights or _common(indexes, "weights"),
             ties=ties or _common(indexes, "ties"),
+            class_weight=_common(indexes, "class_weight") if class_weight is None else class_weight,
             min_confidence=min_confidence,
             max_distance=max_distance,
         )
+        for settled in [rule.of_index(index) for index in indexes]:
+            rule = settled
         acceptance = indexes[0].vote.acceptance if len(indexes) == 1 else None
         if min_confidence is not None or acceptance is None or not rule.is_vote_of(indexes[0]):
             return rule
-        return replace(rule, min_confidence=acceptance.min_confidence)
+        return rule.accepting(acceptance)
+
+    def accepting(self, acceptance: Acceptance | None) -> "Rule":
+        """The same that abstains as was chosen; of None, never by its confidence."""
+        if acceptance is None or acceptance.min_confidence is None:
+            return replace(self, min_confidence=None, min_confidence_by_class=None)
+        by_class = acceptance.min_confidence_by_class
+        return replace(self, min_confidence=acceptance.min_confidence, min_confidence_by_class=by_class)
 
     def refuse_unreached(self, index: Index) -> None:
         """Refuse to accept all answers of an index that was made to accept some, of which too few are right.
@@ -110,9 +148,35 @@ class Rule:
             )
 
     def is_vote_of(self, index: Index) -> bool:
-        """Whether k, weights and ties are those that an index was made for."""
-        vote = index.vote
-        return (self.k, self.weights, self.ties) == (vote.k, vote.weights, vote.ties)
+        """Whether k, weights, ties and class weights are those that an index was made for."""
+        own = index.vote
+        return all(getattr(self, name) == getattr(own, name) for name in ("k", "weights", "ties", "class_weight"))
+
+    def of_index(self, index: Index) -> "Rule":
+        """The same with all that its weights need of an index, and the labels of its class weights as that has them.
+
+        Raises:
+            OptionError: they lack a temperature that the metric does not tell, or name a class that the index lacks.
+        """
+        class_weight = class_weight_of(index, self.class_weight)
+        rule, own = self.of_metric(index.metric), self.min_confidence_by_class
+        if own is not None:
+            own = numbers_of_index(index, "min_confidence_by_class", own)
+        found = replace(rule, class_weight=class_weight, min_confidence_by_class=own)
+        return self if found == self else found
+
+    def of_metric(self, metric: MetricName) -> "Rule":
+        """The same with all that its weights need, where distances are of that metric.
+
+        Raises:
+            OptionError: they lack a temperature that the metric does not tell.
+        """
+        weights = weights_of_metric(self.weights, metric)
+        return self if weights == self.weights else replace(self, weights=weights)
+
+    def class_weights(self, index: Index) -> ClassWeights:
+        """What the votes of each class of an index are multiplied by, of a rule as `of_index` gives it."""
+        return index.class_weights(self.class_weight)
 
     @property
     def weighting(self) -> Weighting:
@@ -121,7 +185,7 @@ class Rule:
 
 
 def _common(indexes: Sequence[Index], name: str) -> Any:
-    """What those indexes have in common that were made for a vote, of its k, weights or ties."""
+    """What those indexes have in common that were made for a vote: its k, weights, ties or class weights."""
     values = {getattr(index.own_vote, name): index for index in indexes if index.own_vote is not None}
     if len(values) > 1:
         (value, index), (other, another) = list(values.items())[:2]
@@ -131,33 +195,31 @@ def _common(indexes: Sequence[Index], name: str) -> Any:
     return next(iter(values), getattr(VoteDefaults(), name))
 
 
-def check_weights(weights: Weights) -> None:
-    """Refuse what stands for no weighting.
-
-    Raises:
-        OptionError: naming it.
-    """
-    check("weights", weights, is_weighting(weights), f"give one of {', '.join(WEIGHTS)}")
-
-
-def vote(codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+def vote(
+    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, of_class: ClassWeights = None
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """The winning class of each query.
 
     Args:
         codes: (nq, k) class of each neighbour, as its place in class order.
         D: (nq, k) distances, ascending.
         rule: weights and ties.
+        of_class: what each class's votes are multiplied by, as `Index.class_weights` has it.
 
     Returns:
         winner (nq,) int32, and confidence (nq,) float64: the winner's share of the vote.
     """
-    votes, distance, total = _sums(codes, D, rule)
+    votes, distance, total = _sums(codes, D, rule, of_class)
     most = votes.max(axis=1)
     return _first(codes, votes == most[:, None], distance, rule), most / total
 
 
 def runner_up(
-    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, winner: NDArray[np.int32]
+    codes: NDArray[np.int32],
+    D: NDArray[np.float64],
+    rule: Rule,
+    winner: NDArray[np.int32],
+    of_class: ClassWeights = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """The class that would win each query's vote if the winner's voters had none.
 
@@ -166,6 +228,7 @@ def runner_up(
         D: (nq, k) distances, ascending.
         rule: weights and ties.
         winner: (nq,) as `vote` found it.
+        of_class: as `vote` takes it.
 
     Returns:
         second (nq,) int32, -1 where all neighbours are of one class, and share (nq,) float64 of the vote, 0 there.
@@ -176,18 +239,45 @@ def runner_up(
     if not len(rows):
         return second, share
     codes, others = codes[rows], others[rows]
-    votes, distance, total = _sums(codes, D[rows], rule)
+    votes, distance, total = _sums(codes, D[rows], rule, of_class)
     most = np.where(others, votes, -1).max(axis=1)
     second[rows] = _first(codes, others & (votes == most[:, None]), distance, rule)
     share[rows] = most / total
     return second, share
 
 
+def ranked(
+    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, n: int, of_class: ClassWeights = None
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """The n first classes of each query, by their votes and then as ties go: `vote`'s first, then `runner_up`'s.
+
+    Args:
+        codes: (nq, k) class of each neighbour, as `vote` takes it.
+        D: (nq, k) distances, ascending.
+        rule: weights and ties.
+        n: how many, at least 1.
+        of_class: as `vote` takes it.
+
+    Returns:
+        classes (nq, m) int32 with m at most n and at most k, -1 where the neighbours are of fewer classes, and share
+        (nq, m) float64 of the vote, 0 there.
+    """
+    votes, distance, total = _sums(codes, D, rule, of_class)
+    is_again = np.zeros(codes.shape, dtype=np.bool_)
+    for j in range(1, codes.shape[1]):
+        is_again[:, j] = (codes[:, :j] == codes[:, j, None]).any(axis=1)
+    ties = (codes, distance) if rule.ties == "nearest" else (codes,)
+    places = np.lexsort((*ties, -votes, is_again), axis=1)[:, :n]
+    classes = np.where(is_again, -1, codes).astype(np.int32)
+    shares = np.where(is_again, 0, votes / total[:, None])
+    return np.take_along_axis(classes, places, axis=1), np.take_along_axis(shares, places, axis=1)
+
+
 def _sums(
-    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule
+    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, of_class: ClassWeights
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """At each neighbour's place the votes (nq, k) and distances (nq, k) of all of its class; and all votes (nq,)."""
-    w = rule.weighting(D)
+    w = votes_of(codes, D, rule.weights, of_class)
     votes, distance = np.zeros_like(D), np.zeros_like(D)
     for j in range(codes.shape[1]):
         same = codes == codes[:, j, None]
@@ -207,11 +297,23 @@ def _first(
     return first
 
 
+def votes_of(
+    codes: NDArray[np.int32], D: NDArray[np.float64], weights: Weights, of_class: ClassWeights
+) -> NDArray[np.float64]:
+    """What each neighbour's vote counts (nq, k): by its distance, and by its class."""
+    w = read_weighting(weights)(D)
+    return w if of_class is None else w * of_class[codes]
+
+
 def class_shares(
-    codes: NDArray[np.int32], D: NDArray[np.float64], n_classes: int, weights: Weights
+    codes: NDArray[np.int32],
+    D: NDArray[np.float64],
+    n_classes: int,
+    weights: Weights,
+    of_class: ClassWeights = None,
 ) -> NDArray[np.float64]:
     """Each class's share of the vote, (nq, n_classes)."""
-    w = read_weighting(weights)(D)
+    w = votes_of(codes, D, weights, of_class)
     shares = np.zeros((len(codes), n_classes))
     rows = np.arange(len(codes))
     for j in range(codes.shape[1]):

@@ -99,7 +99,7 @@ class OptionError(KnnvoteError):
         ...     Rule(weights="rank")
         ... except OptionError as error:
         ...     print(error)
-        weights is 'rank': give one of uniform, distance
+        weights is 'rank': give one of uniform, distance, softmax[T] with a temperature T above 0
     """
 
 

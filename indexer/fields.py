@@ -137,6 +137,15 @@ def _is_source(value: Any) -> bool:
     return _record_of(**fields, sha256=_is_hash)(value) or _record_of(**fields, etag=_is_text)(value)
 
 
+def _is_class_weight(value: Any) -> bool:
+    return value == "balanced" or (isinstance(value, list) and all(map(_is_weight_of_class, value)))
+
+
+def _is_weight_of_class(value: Any) -> bool:
+    is_pair = isinstance(value, list) and len(value) == 2 and isinstance(value[0], int | str)
+    return is_pair and is_number(value[1]) and value[1] > 0
+
+
 def _is_weights(value: Any) -> bool:
     return isinstance(value, str) and base_name(value) in WEIGHTS
 
@@ -155,7 +164,15 @@ _are_answers = _record_with(
     agreement=_is_interval,
     reached=lambda value: isinstance(value, bool),
 )
-_is_acceptance = _record_of(
+_is_acceptance_of_class = _record_of(
+    label=lambda value: isinstance(value, int | str),
+    answers=_is_count,
+    min_confidence=lambda value: value is None or _is_share(value),
+    coverage=lambda value: value is None or _is_share(value),
+    accuracy=lambda value: value is None or _is_interval(value),
+)
+_is_acceptance = _record_with(
+    {"by_class": _list_of(_is_acceptance_of_class)},
     target_accuracy=_is_share,
     min_confidence=lambda value: value is None or _is_share(value),
     coverage=_is_share,
@@ -163,7 +180,7 @@ _is_acceptance = _record_of(
     images=_is_count,
 )
 _is_tuned = _record_with(
-    {"ties": _one_of(*TIES)},
+    {"ties": _one_of(*TIES), "class_weight": _is_class_weight},
     k=_is_positive,
     weights=_is_weights,
     target_agreement=_is_share,
@@ -204,7 +221,12 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
 _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "feature_names": _list_of(_is_text),
     "estimator": _record_with({"n_neighbors": _is_positive, "weights": _is_weights, "ties": _one_of(*TIES)}),
-    "vote": _record_with({"acceptance": _is_acceptance}, k=_is_positive, weights=_is_weights, ties=_one_of(*TIES)),
+    "vote": _record_with(
+        {"acceptance": _is_acceptance, "class_weight": _is_class_weight},
+        k=_is_positive,
+        weights=_is_weights,
+        ties=_one_of(*TIES),
+    ),
     "growth": _record_of(
         built=_is_positive, added=_is_count, removed=_is_count, measured=_is_positive, changed=_is_count
     ),

@@ -367,7 +367,7 @@ def _as_before(index: Index, tuning: Tuner | None) -> Tune:
     tuned, vote = index.tuned, index.vote
     if tuning is None or (tuned is None and vote.acceptance is None):  # where nothing is measured
         return lambda successor: replace(successor, manifest=replace(successor.manifest, vote=index.manifest.vote))
-    targets = {} if tuned is None else {"target_agreement": tuned.target_agreement}
+    targets: dict[str, Any] = {} if tuned is None else {"target_agreement": tuned.target_agreement}
     if vote.acceptance is not None:
-        targets["target_accuracy"] = vote.acceptance.target_accuracy
-    return tuning(k=vote.k, weights=vote.weights, ties=vote.ties, **targets)
+        targets |= {"target_accuracy": vote.acceptance.target_accuracy, "by_class": bool(vote.acceptance.by_class)}
+    return tuning(k=vote.k, weights=vote.weights, ties=vote.ties, class_weight=vote.class_weight, **targets)

@@ -18,7 +18,7 @@ from .codes.inverted_file import InvertedFile, training_rows
 from .faiss_index import held_vectors, holds
 from .manifest import AdaptiveSettings, Manifest
 from .metric import METRICS
-from .names import Kind, MetricName
+from .names import ClassWeight, Kind, MetricName
 from .rungs import EXACT, Rung, Tuned, VoteDefaults
 
 _LEAST_CANDIDATES = 64
@@ -166,7 +166,8 @@ class Index:
         """The vote that it was made for, as is recorded or was tuned for; None where nothing was said."""
         if self.manifest.vote is not None or self.tuned is None:
             return self.manifest.vote
-        return VoteDefaults(k=self.tuned.k, weights=self.tuned.weights, ties=self.tuned.ties)
+        tuned = self.tuned
+        return VoteDefaults(k=tuned.k, weights=tuned.weights, ties=tuned.ties, class_weight=tuned.class_weight)
 
     @property
     def tuned(self) -> Tuned | None:
@@ -209,6 +210,29 @@ class Index:
         places = np.array([order[value.as_py()] for value in codes.dictionary], dtype=np.int32)
         result: NDArray[np.int32] = places[codes.indices.to_numpy(zero_copy_only=False)]
         return result
+
+    def class_weights(self, class_weight: ClassWeight) -> NDArray[np.float64] | None:
+        """What each class's votes are multiplied by (classes,), at most 1; None where classes have no weights.
+
+        Balanced weights are n / (classes * rows of the class), as scikit-learn's ``compute_class_weight`` has them. All
+        are scaled by the power of two that no sum of votes overflows with, which changes neither shares nor ties.
+        """
+        if class_weight is None:
+            return None
+        if class_weight not in self._class_weights:
+            classes = self.manifest.classes
+            if class_weight == "balanced":
+                weights = self.n / (len(classes) * np.bincount(self.class_codes, minlength=len(classes)))
+            else:
+                given = dict(class_weight)
+                weights = np.array([given.get(label, 1) for label in classes], np.float64)
+            self._class_weights[class_weight] = np.ldexp(weights, -np.frexp(weights.max())[1])
+        return self._class_weights[class_weight]
+
+    @cached_property
+    def _class_weights(self) -> dict[ClassWeight, NDArray[np.float64]]:
+        """Those that were asked for."""
+        return {}
 
     @cached_property
     def targets(self) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ And how an index has changed since that was measured.
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .names import Ties, Weights
+from .names import ClassWeight, NumbersByClass, Ties, Weights
 
 _FIFTHS = 5  # of the images on which a promise was measured: when one of them came or went, it is measured again
 _TWICE = 2  # as many images as it was built of, or half as many: then axes and lists may be of other images than these
@@ -142,6 +142,19 @@ class MeasuredLadder:
         )
 
 
+def class_weight_to_json(class_weight: ClassWeight) -> dict[str, Any]:
+    """The entry ``class_weight`` of a record; none where classes have no weights."""
+    if class_weight is None:
+        return {}
+    return {"class_weight": class_weight if class_weight == "balanced" else [list(pair) for pair in class_weight]}
+
+
+def class_weight_from_json(record: dict[str, Any]) -> ClassWeight:
+    """What `class_weight_to_json` gave, among other entries."""
+    found = record.get("class_weight")
+    return tuple((label, weight) for label, weight in found) if isinstance(found, list) else found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
     """What tuning found for one rule of the vote.
@@ -150,6 +163,7 @@ class Tuned:
         k: neighbours that vote.
         weights: of the vote.
         ties: what breaks ties of the vote; ``nearest`` where nothing is recorded.
+        class_weight: what the votes of classes were multiplied by.
         target_agreement: that the lower end of the interval of agreement had to reach.
         tolerance: of a regression: answers no farther apart than this agree; None for classes.
         queries: stored images that tested the rungs; 0 where exact search alone stands without a test.
@@ -160,6 +174,7 @@ class Tuned:
     k: int
     weights: Weights
     ties: Ties = "nearest"
+    class_weight: ClassWeight = None
     target_agreement: float
     tolerance: float | None
     queries: int
@@ -172,6 +187,7 @@ class Tuned:
             "k": self.k,
             "weights": self.weights,
             **({} if self.ties == "nearest" else {"ties": self.ties}),
+            **class_weight_to_json(self.class_weight),
             "target_agreement": self.target_agreement,
             "tolerance": self.tolerance,
             "queries": self.queries,
@@ -191,12 +207,38 @@ class Tuned:
             k=record["k"],
             weights=record["weights"],
             ties=record.get("ties", "nearest"),
+            class_weight=class_weight_from_json(record),
             target_agreement=record["target_agreement"],
             tolerance=record["tolerance"],
             queries=record["queries"],
             label=MeasuredLadder.from_json(record["label"]),
             confidence=MeasuredLadder.from_json(record["confidence"]),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassAcceptance:
+    """The least confidence at which so many of the accepted answers that name a class are right.
+
+    Attributes:
+        label: the class.
+        answers: of the judged images that name it, accepted or not.
+        min_confidence: that was chosen; None where the answers are too few, or none is shown to reach the target.
+        coverage: share of these answers that it accepts; None likewise.
+        accuracy: of the accepted ones; None likewise.
+    """
+
+    label: bool | int | str
+    answers: int
+    min_confidence: float | None
+    coverage: float | None
+    accuracy: Interval | None
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "ClassAcceptance":
+        """What `dataclasses.asdict` gave."""
+        accuracy = record["accuracy"]
+        return cls(**{**record, "accuracy": None if accuracy is None else Interval(**accuracy)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +251,7 @@ class Acceptance:
         coverage: share of the answers that it accepts, or that the one does which reaches most.
         accuracy: of these.
         images: stored ones, each left out, whose answers were judged.
+        by_class: of each class what is accepted from a confidence of its own; none where all share the one.
     """
 
     target_accuracy: float
@@ -216,11 +259,24 @@ class Acceptance:
     coverage: float
     accuracy: Interval
     images: int
+    by_class: tuple[ClassAcceptance, ...] = ()
+
+    @property
+    def min_confidence_by_class(self) -> NumbersByClass | None:
+        """Of the classes that have one, as a rule takes it; None without any."""
+        own = [(one.label, one.min_confidence) for one in self.by_class if one.min_confidence is not None]
+        return tuple(own) or None
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the manifest."""
+        record = asdict(self)
+        return {name: value for name, value in record.items() if name != "by_class" or value}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Acceptance":
-        """What `dataclasses.asdict` gave."""
-        return cls(**{**record, "accuracy": Interval(**record["accuracy"])})
+        """What `to_json` gave."""
+        by_class = tuple(map(ClassAcceptance.from_json, record.get("by_class", ())))
+        return cls(**{**record, "accuracy": Interval(**record["accuracy"]), "by_class": by_class})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,24 +287,34 @@ class VoteDefaults:
         k: neighbours that vote.
         weights: of the vote.
         ties: what breaks ties of the vote.
+        class_weight: what the votes of classes are multiplied by.
         acceptance: the least confidence that is accepted; None where every answer is.
     """
 
     k: int = 5
     weights: Weights = "uniform"
     ties: Ties = "nearest"
+    class_weight: ClassWeight = None
     acceptance: Acceptance | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The entry ``vote`` of a manifest."""
-        accepted = {} if self.acceptance is None else {"acceptance": asdict(self.acceptance)}
-        return {"k": self.k, "weights": self.weights, "ties": self.ties, **accepted}
+        accepted = {} if self.acceptance is None else {"acceptance": self.acceptance.to_json()}
+        weighed = class_weight_to_json(self.class_weight)
+        return {"k": self.k, "weights": self.weights, "ties": self.ties, **weighed, **accepted}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "VoteDefaults":
         """What `to_json` gave."""
         acceptance = Acceptance.from_json(record["acceptance"]) if "acceptance" in record else None
-        return cls(k=record["k"], weights=record["weights"], ties=record["ties"], acceptance=acceptance)
+        class_weight = class_weight_from_json(record)
+        return cls(
+            k=record["k"],
+            weights=record["weights"],
+            ties=record["ties"],
+            class_weight=class_weight,
+            acceptance=acceptance,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,7 +131,7 @@ def test_an_output_has_the_columns_and_types_that_are_told(tmp_path, monkeypatch
     is_number = labels.dtype.kind == "f"
     index_arrays(IMAGES[:100], labels[:100], Path("x.knn"), options=IndexOptions(kind=kind), is_regression=is_number)
     write_table(image_table(IMAGES[100:]), Path("in.parquet"))
-    more = () if is_number else ("--probabilities",)
+    more = () if is_number else ("--probabilities", "--top", "5")
     assert invoke("classify", "x.knn", "in.parquet", "--out", "out", "--neighbors", *more).code == 0
     schema = pq.read_schema("out/in.parquet")
     label = pa.array(labels).type
@@ -141,13 +141,18 @@ def test_an_output_has_the_columns_and_types_that_are_told(tmp_path, monkeypatch
         "string": pa.types.is_string,
         "int8": pa.types.is_int8,
         "struct": lambda found: all(pa.types.is_float64(field.type) for field in found),
+        "list of the labels": lambda found: found == pa.list_(label),
+        "list of doubles": lambda found: found == pa.list_(pa.float64()),
         "list of structs": lambda found: (
             [(field.name, str(field.type)) for field in found.value_type]
             == [("row", "int64"), ("id", "string"), ("label", str(label)), ("distance", "double")]
         ),
     }
     told = dict(table_after("All columns of the input but the image, then"))
-    left_out = {*([] if kind == "adaptive" else ["rung"]), *(["probabilities"] if is_number else [])}
+    left_out = {
+        *([] if kind == "adaptive" else ["rung"]),
+        *(["probabilities", "top", "top_share"] if is_number else []),
+    }
     assert schema.names == [name for name in told if name not in left_out]
     for field in schema:
         assert types[told[field.name]](field.type), field

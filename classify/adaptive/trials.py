@@ -226,7 +226,7 @@ def _answers(
     if index.is_regression:
         label, confidence = mean_target(index.targets[I], D, rule.weights), np.ones(len(I))
     else:
-        codes, confidence = vote(index.class_codes[I], D, rule)
+        codes, confidence = vote(index.class_codes[I], D, rule, rule.class_weights(index))
         label = codes.astype(np.float64)
     label[lacking] = np.nan
     return label, confidence

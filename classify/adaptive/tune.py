@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from knnvote.classify.evaluation.threshold import check_target_accuracy, choose_threshold
 from knnvote.classify.interval import share_interval
 from knnvote.classify.search.ladder import answer_tolerance
-from knnvote.classify.vote import Rule, check_weights
+from knnvote.classify.vote import Rule
+from knnvote.classify.weighting import check_weights, plain_class_weight, read_weighting
 from knnvote.data.errors import check, check_one_of, is_number, is_whole, param, plain, warn
 from knnvote.data.progress import stage
 from knnvote.indexer.codes.components import COMPONENT, ROW, SETTLED
@@ -34,7 +35,7 @@ from knnvote.indexer.codes.inverted_file import training_count
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import AdaptiveSettings
 from knnvote.indexer.metric import METRICS, Euclidean
-from knnvote.indexer.names import TIES, Ties, Weights
+from knnvote.indexer.names import TIES, ClassWeight, Ties, Weights
 from knnvote.indexer.rungs import EXACT, Interval, Ladder, MeasuredLadder, MeasuredRung, Rung, Tuned, VoteDefaults
 
 from .trials import ANSWERS, Answers, Queries, Trials, ask, copy_groups, try_rungs
@@ -70,10 +71,12 @@ class Tuning:
         k: neighbours that vote.
         weights: of the vote.
         ties: what breaks ties of the vote, as `Rule` has it.
+        class_weight: of the vote, likewise.
         target_agreement: of an adaptive index with exact search, that the lower end of its 95% interval must reach; 1
             asks for exact search.
         target_accuracy: of accepted answers, that the lower end of its 95% interval must reach: the index keeps the
             least confidence that does (`choose_threshold`); None accepts all answers.
+        by_class: choose one for each class too, where enough of the answers that name it show one.
 
     Example:
         >>> import numpy as np
@@ -87,8 +90,10 @@ class Tuning:
     k: int = 5
     weights: Weights = "uniform"
     ties: Ties = "nearest"
+    class_weight: ClassWeight = None
     target_agreement: float = 0.999
     target_accuracy: float | None = None
+    by_class: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -102,6 +107,10 @@ class Tuning:
         is_share = is_number(self.target_agreement) and 0 < self.target_agreement <= 1
         check("target_agreement", self.target_agreement, is_share, "give a share above 0, at most 1")
         check_target_accuracy(self.target_accuracy)
+        has_target = self.target_accuracy is not None or not self.by_class
+        check("by_class", self.by_class, has_target, f"give {param('target_accuracy')} too")
+        object.__setattr__(self, "weights", read_weighting(self.weights).text)
+        object.__setattr__(self, "class_weight", plain_class_weight(self.class_weight))
         for name in ("k", "target_agreement", "target_accuracy"):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
@@ -109,7 +118,13 @@ class Tuning:
         """An index, which need not be on disk yet, with what is found of it: rungs, if it is adaptive, and its vote.
 
         A `target_accuracy` that is not reached is warned of.
+
+        Raises:
+            OptionError: weights lack a temperature that the metric does not tell, or are of a class that there is not.
         """
+        rule = self.rule.of_index(index)
+        if rule != self.rule:
+            return replace(self, weights=rule.weights, class_weight=rule.class_weight)(index)
         manifest = index.manifest
         if isinstance(manifest.search, AdaptiveSettings):
             manifest = replace(manifest, search=replace(manifest.search, tuned=self._rungs(index)))
@@ -119,17 +134,19 @@ class Tuning:
     @property
     def rule(self) -> Rule:
         """Of the vote."""
-        return Rule(k=self.k, weights=self.weights, ties=self.ties)
+        return Rule(k=self.k, weights=self.weights, ties=self.ties, class_weight=self.class_weight)
 
     def _vote(self, index: Index) -> VoteDefaults | None:
         """The vote that it is made for; None where that is said without."""
         acceptance = None
         if self.target_accuracy is not None:
             found = choose_threshold(index, self.rule, self.target_accuracy)
-            acceptance = found.acceptance
+            acceptance = found.acceptance_by_class if self.by_class else found.acceptance
             if found.chosen is None:
                 warn(f"{found.why_none}; until then classify asks for {param('min_confidence')}")
-        vote = VoteDefaults(k=self.k, weights=self.weights, ties=self.ties, acceptance=acceptance)
+        vote = VoteDefaults(
+            k=self.k, weights=self.weights, ties=self.ties, class_weight=self.class_weight, acceptance=acceptance
+        )
         return None if vote == index.vote else vote
 
     def _rungs(self, index: Index) -> Tuned:
@@ -143,6 +160,7 @@ class Tuning:
             k=self.k,
             weights=self.weights,
             ties=self.ties,
+            class_weight=self.class_weight,
             target_agreement=self.target_agreement,
             tolerance=tolerance,
         )

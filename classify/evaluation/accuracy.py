@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from knnvote.indexer.rungs import Interval
 from .coverage import Coverage, cover, few_thresholds
 
 _BANDS = 10
+_TOP = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +55,14 @@ class Judgement:
     """Predicted classes against true ones, of the images that have a true label.
 
     Attributes:
+        balanced_accuracy: the mean of the accuracies of the true labels, each of which counts the same however many
+            images it has, as scikit-learn has it.
         classes: by true label, in class order, labels that the index does not know last.
         confusion: by true label and then by predicted one, in the same order; what never occurs is left out.
         confidence: by band, ascending; each value a band of its own where there are no more than ten.
     """
 
+    balanced_accuracy: float
     classes: list[ClassAccuracy]
     confusion: list[Confusion]
     confidence: list[Band]
@@ -109,11 +114,13 @@ def judge_counts(pairs: Counter[tuple[Any, Any]], classes: Sequence[Any], bands:
     for (true, label), n in pairs.items():
         images[true] += n
         right[true] += n * (true == label)
+    by_class = [
+        ClassAccuracy(label=true, images=images[true], accuracy=share_interval(right[true], images[true]))
+        for true in sorted(images, key=order.__getitem__)
+    ]
     return Judgement(
-        classes=[
-            ClassAccuracy(label=true, images=images[true], accuracy=share_interval(right[true], images[true]))
-            for true in sorted(images, key=order.__getitem__)
-        ],
+        balanced_accuracy=fmean(of_class.accuracy.value for of_class in by_class),
+        classes=by_class,
         confusion=[
             Confusion(truth=true, label=label, images=n)
             for (true, label), n in sorted(pairs.items(), key=lambda counted: [order[label] for label in counted[0]])
@@ -135,10 +142,20 @@ def score_classes(answer: Answer, truth: list[Any]) -> dict[str, Any]:
     return {
         "accuracy": None if interval is None else interval.value,
         "accuracy_interval": interval,
+        "top5_accuracy": _top_accuracy(answer.of_confidences, truth),
         "mean_absolute_error": None,
         "judgement": judge(answer.prediction.to_pylist(), truth, answer.confidence, answer.index.classes.to_pylist()),
         "coverage": _coverage(answer.of_confidences, truth) if labelled else [],
     }
+
+
+def _top_accuracy(answer: Answer, truth: list[Any]) -> Interval | None:
+    """How often the true label is among the best classes of those that have votes; None where these are most of all."""
+    labelled = [place for place, true in enumerate(truth) if true is not None]
+    if not labelled or len(answer.index.classes) <= _TOP:
+        return None
+    best = answer.top(_TOP)["top"].to_pylist()
+    return share_interval(sum(truth[place] in best[place] for place in labelled), len(labelled))
 
 
 def _coverage(answer: Answer, truth: list[Any]) -> list[Coverage]:
@@ -158,6 +175,7 @@ def score_numbers(answer: Answer, truth: list[Any]) -> dict[str, Any]:
     return {
         "accuracy": float(r2_score(measured, predicted)) if varies else None,
         "accuracy_interval": None,
+        "top5_accuracy": None,
         "mean_absolute_error": float(mean_absolute_error(measured, predicted)) if pairs else None,
         "judgement": None,
         "coverage": [],

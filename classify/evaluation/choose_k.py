@@ -1,7 +1,7 @@
 """How many neighbours to ask: leave-one-out accuracy for every k and weighting, from a single search.
 
 Each stored image is classified by the others (Lachenbruch and Mickey 1968). The votes of k neighbours are those of
-k - 1 and one more, so that one search for the most neighbours serves every k.
+k - 1 and one more, so that one search for the most neighbours serves every k and every weighting.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.classify.vote import ClassWeights, Rule, votes_of
 from knnvote.classify.weighting import WEIGHTINGS, read_weighting
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.index import Index, check_index
-from knnvote.indexer.names import Weights
+from knnvote.indexer.names import ClassWeight, Weights
+from knnvote.indexer.rungs import class_weight_to_json
 from knnvote.indexer.threads import limit_threads
 
-from .left_out import LeftOut, check_left_out, leave_out
+from .left_out import LeftOut, check_left_out, leave_out, neighbors_left_out
+from .sampling import sample_rows
 
 MAX_K = 30
-# Weights that do not depend on farther neighbours: those of k are then those of k - 1 and one more.
-TRIED: tuple[Weights, ...] = tuple(
-    name for name, weighting in WEIGHTINGS.items() if weighting.is_stepwise and not weighting.has_settings
-)
+_SPREAD_OF, _SPREAD_NEIGHBORS = 256, 10  # images, and neighbours of each, that show how far neighbours lie apart
 _WIDEST_TARGETS = 1e75  # fourth powers enter the standard error, and stay finite
 
 
@@ -36,12 +36,15 @@ class Score:
         weights: of their votes.
         value: accuracy; for regression the mean squared error.
         standard_error: of the value over the images; for an accuracy a over n images sqrt(a (1 - a) / n).
+        balanced_accuracy: the mean of the accuracies of the classes, each of which counts the same; None for
+            regression.
     """
 
     k: int
     weights: Weights
     value: float
     standard_error: float
+    balanced_accuracy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,8 @@ class Choice:
         search: kind of the index, exact or approximate, that found the neighbours.
         measure: ``accuracy``, where more is better, or ``mean_squared_error``, where less is.
         with_copies: images with an exact copy among the others, which make the accuracy flattering.
-        scores: by k, then in the order of `TRIED`.
+        scores: by k, then in the order of `weights_to_try`.
+        class_weight: what the votes of classes were multiplied by, as `Rule` has it.
     """
 
     images: int
@@ -61,6 +65,7 @@ class Choice:
     measure: str
     with_copies: int
     scores: list[Score]
+    class_weight: ClassWeight = None
 
     @property
     def weights(self) -> list[Weights]:
@@ -70,7 +75,16 @@ class Choice:
     @property
     def best(self) -> Score:
         """The best value; among equal ones the smaller k, then uniform weights."""
-        return min(self.scores, key=self._loss)  # the first of equal ones: scores come in this order
+        return self.by_quality()[0]
+
+    @property
+    def best_balanced(self) -> Score | None:
+        """The best balanced accuracy, of equal ones likewise; None for regression."""
+        return max(self.scores, key=lambda score: score.balanced_accuracy or 0) if self.measure == "accuracy" else None
+
+    def by_quality(self) -> list[Score]:
+        """All from the best down; equal ones by k, then in the order of the weightings, as scores come."""
+        return sorted(self.scores, key=self._loss)
 
     @property
     def smallest_within_one_standard_error(self) -> Score:
@@ -100,8 +114,10 @@ class Choice:
             "images": self.images,
             "search": self.search,
             "with_copies": self.with_copies,
+            **class_weight_to_json(self.class_weight),
             "results": [self._score_to_json(score) for score in self.scores],
             "best": self._score_to_json(self.best),
+            **({} if self.best_balanced is None else {"best_balanced": self._score_to_json(self.best_balanced)}),
             "smallest_within_one_standard_error": self._score_to_json(self.smallest_within_one_standard_error),
             "largest_within_one_standard_error": self._score_to_json(self.largest_within_one_standard_error),
         }
@@ -115,6 +131,7 @@ class Choice:
             "weights": score.weights,
             self.measure: score.value,
             "standard_error": score.standard_error,
+            **({} if score.balanced_accuracy is None else {"balanced_accuracy": score.balanced_accuracy}),
         }
 
 
@@ -122,22 +139,27 @@ def choose_k(
     index: Index,
     *,
     max_k: int | None = None,
+    class_weight: Any = None,
     threads: int | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
 ) -> Choice:
     """Leave-one-out accuracy, for regression the mean squared error, of every k from 1 to max_k and each weighting.
+
+    Of weights with a temperature a range is tried: about 0.07 for cosine, else about how much farther than the nearest
+    its ten neighbours usually lie.
 
     Ties of votes go to the nearer class, as `vote` has it by default.
 
     Args:
         index: an opened index of any kind.
         max_k: the most neighbours to try; by default `MAX_K`, or n - 1 where that is less.
+        class_weight: of the vote, as `Rule` has it; by default that of the index.
         threads: of the search.
         progress: called with the number of rows after each block.
 
     Raises:
         KnnvoteError: the index holds one image, or targets too far apart to square.
-        OptionError: max_k is not from 1 to n - 1.
+        OptionError: max_k is not from 1 to n - 1, or class_weight is none of the index.
 
     Example:
         >>> from knnvote import choose_k, open_index
@@ -148,29 +170,63 @@ def choose_k(
     check_index(index)
     max_k = check_left_out(index, "max_k", max_k, MAX_K)
     _check_targets(index)
-    moments = {weights: _Moments() for weights in TRIED}
-    with_copies = 0
+    class_weight = Rule.of(index, class_weight=class_weight).class_weight
+    of_class = index.class_weights(class_weight)
     with limit_threads(threads):
-        for part in leave_out(index, max_k, progress=progress):
-            with_copies += part.count_copies(index)
-            for weights in TRIED:
-                moments[weights].add(_values(index, part, weights))
+        with_copies, scores = _measure(index, max_k, of_class, progress)
     return Choice(
         images=index.n,
         search=index.kind,
         measure="mean_squared_error" if index.is_regression else "accuracy",
         with_copies=with_copies,
-        scores=_scores(moments, max_k),
+        scores=scores,
+        class_weight=class_weight,
     )
 
 
-def _scores(moments: "Mapping[Weights, _Moments]", max_k: int) -> list[Score]:
+def _measure(
+    index: Index, max_k: int, of_class: ClassWeights, progress: Callable[[int], None]
+) -> tuple[int, list[Score]]:
+    """How many images have a copy among the others, and the scores."""
+    moments = {weights: _Moments() for weights in weights_to_try(index)}
+    classes = {weights: _ByClass.of(index, max_k) for weights in moments}
+    with_copies = 0
+    for part in leave_out(index, max_k, progress=progress):
+        with_copies += part.count_copies(index)
+        for weights, found in moments.items():
+            values = _values(index, part, weights, of_class)
+            found.add(values)
+            classes[weights].add(values, index, part.rows)
+    return with_copies, _scores(moments, classes, max_k)
+
+
+def weights_to_try(index: Index) -> tuple[Weights, ...]:
+    """Weights that do not depend on farther neighbours: those of k are then those of k - 1 and one more.
+
+    Args:
+        index: of two images at least.
+    """
+    k = min(_SPREAD_NEIGHBORS, index.n - 1)
+    D, _ = neighbors_left_out(index, sample_rows(index.n, _SPREAD_OF), k)
+    farther = (D - D[:, :1]).mean(axis=1)
+    spread = float(np.median(farther[farther > 0])) if (farther > 0).any() else 0.0
+    stepwise = (weighting for weighting in WEIGHTINGS.values() if weighting.is_stepwise)
+    return tuple(text for weighting in stepwise for text in weighting.to_try(index.metric, spread))
+
+
+def _scores(moments: "Mapping[Weights, _Moments]", classes: "Mapping[Weights, _ByClass]", max_k: int) -> list[Score]:
     """By k, then by weights."""
-    by_weights = {weights: (found.mean(), found.standard_error()) for weights, found in moments.items()}
+    found = {weights: (of.mean(), of.standard_error(), classes[weights].mean()) for weights, of in moments.items()}
     return [
-        Score(k=j + 1, weights=weights, value=float(value[j]), standard_error=float(error[j]))
+        Score(
+            k=j + 1,
+            weights=weights,
+            value=float(value[j]),
+            standard_error=float(error[j]),
+            balanced_accuracy=None if balanced is None else float(balanced[j]),
+        )
         for j in range(max_k)
-        for weights, (value, error) in by_weights.items()
+        for weights, (value, error, balanced) in found.items()
     ]
 
 
@@ -185,29 +241,32 @@ def _check_targets(index: Index) -> None:
         )
 
 
-def _values(index: Index, part: LeftOut, weights: Weights) -> NDArray[np.float64]:
+def _values(index: Index, part: LeftOut, weights: Weights, of_class: ClassWeights) -> NDArray[np.float64]:
     """(m, k) for each row and k: 1 where its label is found and 0 else; for regression the squared error."""
     if index.is_regression:
         means = mean_targets(index.targets[part.I], part.D, weights)
         squared: NDArray[np.float64] = np.square(means - index.targets[part.rows, None])
         return squared
-    is_right = votes(index.class_codes[part.I], part.D, weights) == index.class_codes[part.rows, None]
+    is_right = votes(index.class_codes[part.I], part.D, weights, of_class) == index.class_codes[part.rows, None]
     values: NDArray[np.float64] = is_right.astype(np.float64)
     return values
 
 
-def votes(codes: NDArray[np.int32], D: NDArray[np.float64], weights: Weights) -> NDArray[np.int32]:
+def votes(
+    codes: NDArray[np.int32], D: NDArray[np.float64], weights: Weights, of_class: ClassWeights = None
+) -> NDArray[np.int32]:
     """What `vote` with ``ties="nearest"`` gives for every number of neighbours from 1 to k.
 
     Args:
         codes: (nq, k) class of each neighbour, as its place in class order.
         D: (nq, k) distances, ascending.
         weights: of the votes, stepwise ones.
+        of_class: as `vote` takes it.
 
     Returns:
         (nq, k) int32: in column j the winning class of the first j + 1 neighbours.
     """
-    w = read_weighting(weights)(D)
+    w = votes_of(codes, D, weights, of_class)
     places, classes = _number_classes(codes)
     queries = np.arange(len(codes))
     sums = np.zeros((places.max(initial=0) + 1, len(codes)))  # queries last: reductions over few classes are then fast
@@ -275,3 +334,34 @@ class _Moments:
         """(k,) of each mean; of zeros and ones with mean a it is sqrt(a (1 - a) / n)."""
         result: NDArray[np.float64] = np.sqrt(self.deviations) / self.rows
         return result
+
+
+@dataclass(frozen=True)
+class _ByClass:
+    """How many images each class has (classes,), and how many of them are right (classes, k); none of a regression."""
+
+    images: NDArray[np.int64]
+    right: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, index: Index, k: int) -> "_ByClass":
+        """Of no image yet."""
+        return cls(np.zeros(len(index.classes), np.int64), np.zeros((len(index.classes), k)))
+
+    def add(self, values: NDArray[np.float64], index: Index, rows: NDArray[np.int64]) -> None:
+        """Take in values (m, k) of stored rows (m,)."""
+        if index.is_regression:
+            return
+        codes, classes = index.class_codes[rows], len(self.right)
+        self.images[:] += np.bincount(codes, minlength=classes)
+        for j in range(values.shape[1]):
+            self.right[:, j] += np.bincount(codes, weights=values[:, j], minlength=classes)
+
+    def mean(self) -> NDArray[np.float64] | None:
+        """(k,) the mean of the shares over the classes; None of a regression."""
+        if not len(self.images):
+            return None
+        there = self.images > 0
+        shares: NDArray[np.float64] = self.right[there] / self.images[there, None]
+        means: NDArray[np.float64] = shares.mean(axis=0)
+        return means

@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -85,7 +84,7 @@ def compare(
         (450, 'exact', 1.0, 0.9889)
     """
     indexes = _opened(indexes)
-    rule = replace(rule or Rule.of(*indexes), min_confidence=None)  # of all answers, accepted or not
+    rule = (rule or Rule.of(*indexes)).accepting(None)  # of all answers, accepted or not
     read = _reader(inputs, images or ImageOptions(), label_column, Part(limit=limit, sample=sample))
     with limit_threads(threads) as used:
         classifiers = [Classifier(index, rule) for index in indexes]

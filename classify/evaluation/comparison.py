@@ -54,6 +54,8 @@ class IndexReport:
         agreement: share of images that get the label exact search gives them.
         accuracy: against true labels; for regression the coefficient of determination; None without labels.
         accuracy_interval: of it; None without labels and for regression.
+        top5_accuracy: how often the true label is among the five best of the classes that have votes; None without
+            labels, for regression and where there are no more than five classes.
         mean_absolute_error: of a regression, in the labels' unit; None without labels and for classes.
         judgement: of predicted classes by true ones; None without labels and for regression.
         coverage: what a few thresholds of the confidence accept, and how much of it is right; empty likewise.
@@ -76,6 +78,7 @@ class IndexReport:
     agreement: Interval
     accuracy: float | None
     accuracy_interval: Interval | None
+    top5_accuracy: Interval | None
     mean_absolute_error: float | None
     judgement: Judgement | None
     coverage: list[Coverage]
@@ -119,6 +122,14 @@ class Comparison:
     def is_regression(self) -> bool:
         """Whether labels are numbers, which agree where they are near each other."""
         return self.indexes[0].tolerance is not None
+
+    @property
+    def told_of_accuracies(self) -> str:
+        """What the figures beside the accuracy are."""
+        told = "balanced: the mean of the accuracies of the true labels"
+        if all(report.top5_accuracy is None for report in self.indexes):
+            return told
+        return f"{told}; top-5: the true label is among the five best of the classes that the {self.k} neighbours have"
 
     @property
     def stored_in(self) -> list[IndexReport]:

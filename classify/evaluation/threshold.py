@@ -11,7 +11,7 @@ search of an index: of an approximate one the answers of a job agree with these 
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
 from knnvote.indexer.index import Index, check_index
-from knnvote.indexer.rungs import Acceptance
+from knnvote.indexer.rungs import Acceptance, ClassAcceptance
 from knnvote.indexer.threads import limit_threads
 
 from .coverage import Coverage, as_typed, cover
@@ -69,12 +69,14 @@ class ClassCoverage:
         accepted: of these; None where no answer names it or none is accepted.
         own_threshold: the least that is shown to reach the target for the class alone; None where none is, or no
             target was given.
+        own: what that accepts of the answers that name it; None likewise.
     """
 
     label: Any
     answers: int
     accepted: Coverage | None
     own_threshold: float | None
+    own: Coverage | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,13 @@ class Threshold:
             accuracy=best.accuracy,
             images=self.images,
         )
+
+    @property
+    def acceptance_by_class(self) -> Acceptance | None:
+        """The same with a least confidence for each class of which enough answers show one."""
+        if self.acceptance is None or self.chosen is None:
+            return self.acceptance
+        return replace(self.acceptance, by_class=tuple(_accept_class(of_class) for of_class in self.classes))
 
     @property
     def why_none(self) -> str:
@@ -261,6 +270,18 @@ def _of_class(judged: Judged, code: int, label: Any, threshold: float, target_ac
         answers=int(named.sum()),
         accepted=found[0] if found else None,
         own_threshold=own.threshold if own else None,
+        own=own,
+    )
+
+
+def _accept_class(of_class: ClassCoverage) -> ClassAcceptance:
+    own = of_class.own
+    return ClassAcceptance(
+        label=of_class.label,
+        answers=of_class.answers,
+        min_confidence=None if own is None else own.threshold,
+        coverage=None if own is None else own.coverage,
+        accuracy=None if own is None else own.accuracy,
     )
 
 
@@ -274,7 +295,7 @@ def _judge_left_out(classifier: Classifier, progress: Callable[[int], None]) -> 
     winners, confidences, truths, with_copies = [], [], [], 0
     rows = sample_rows(index.n, MAX_IMAGES)
     for part in leave_out(index, rule.k, rows=rows, block=_BLOCK, progress=progress):
-        winner, confidence = vote(index.class_codes[part.I], part.D, rule)
+        winner, confidence = vote(index.class_codes[part.I], part.D, rule, rule.class_weights(index))
         winners.append(winner)
         confidences.append(confidence)
         truths.append(index.class_codes[part.rows])

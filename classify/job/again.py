@@ -27,10 +27,10 @@ from .receipt import Kept, Receipt, is_sealed, read_receipt
 from .record import differences
 from .work import Task, Work
 
-_LIMITS = ("min_confidence", "max_distance")
+_LIMITS = ("min_confidence", "min_confidence_by_class", "max_distance")
 # What another value of an option changes; of those that are not here, the columns of the outputs.
 _CHANGES = {
-    **dict.fromkeys(("k", "weights", "ties"), "with other votes any row may be answered otherwise"),
+    **dict.fromkeys(("k", "weights", "ties", "class_weight"), "with other votes any row may be answered otherwise"),
     **dict.fromkeys(("image_column", "shape", "grayscale", "background"), "any image may be read otherwise"),
     "only": "of its answers some are of earlier jobs",
 }
@@ -53,7 +53,8 @@ def why_all_anew(classifier: Classifier, made_from: dict[str, Any], earlier: dic
         if options.get(name) != before.get(name) and name not in _LIMITS:
             return _CHANGES.get(name, "all outputs get other columns")
     try:
-        rule = replace(classifier.rule, **{name: before[name] for name in _LIMITS})
+        limits = {"min_confidence_by_class": None, **before}  # for which jobs of before had no word
+        rule = replace(classifier.rule, **{name: limits[name] for name in _LIMITS})
     except (OptionError, KeyError):
         return "its receipts are damaged"
     return None if classifier.finds_the_same(rule) else f"{classifier.index.path} is searched otherwise for that"

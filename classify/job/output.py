@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from knnvote.classify.answer import check_top
 from knnvote.classify.search.ladder import Promise
 from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
 from knnvote.data.locations import Location
@@ -18,6 +19,8 @@ COLUMNS = 2  # of an answer: 1, which has no number in its receipt, was without 
 ROW_GROUP = 16_384  # more would show in the job's memory
 _GROUP_BYTES = 1 << 27  # of the answers of a row group
 _VOTER_BYTES = 100  # of a neighbour in an answer, with an id of usual length
+_TOP_BYTES = 32  # of a class with its share
+_MANY_CLASSES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,7 @@ class OutputOptions:
     Attributes:
         neighbors: add each voter's row, id, label and distance, and the rung of an adaptive index that settled them.
         probabilities: add the share of each class.
+        top: add so many of the best classes and their shares, as lists.
         keep: only these of the input's columns; None for all.
         prefix: before the name of each column that knnvote adds.
         id_column: of the input's columns the one that names its rows, which is kept whatever `keep` names.
@@ -45,16 +49,26 @@ class OutputOptions:
     keep: tuple[str, ...] | None = None
     prefix: str = ""
     id_column: str | None = None
+    top: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values without a meaning.
+
+        Raises:
+            OptionError: naming the value.
+        """
+        if self.top is not None:
+            check_top(self.top)
 
     @property
     def promise(self) -> Promise:
         """What is asked of the search: shares of classes are as good as the confidences."""
-        return "confidence" if self.probabilities else "label"
+        return "confidence" if self.probabilities or self.top else "label"
 
     @property
     def of_answers(self) -> dict[str, Any]:
         """What is asked of the answers, as `answer_schema` and `Answer.to_table` take it."""
-        return {"prefix": self.prefix, "neighbors": self.neighbors, "probabilities": self.probabilities}
+        return {name: getattr(self, name) for name in ("prefix", "neighbors", "probabilities", "top")}
 
 
 def kept_columns(
@@ -135,9 +149,15 @@ def _free_prefix(kept: Container[str], added: pa.Schema, options: OutputOptions)
     return next(prefix for prefix in prefixes if not any(prefix + name in kept for name in names))
 
 
-def tell_of_case(added: pa.Schema) -> None:
-    """Tell of classes whose names differ in case alone, which some readers of their shares take for one."""
+def tell_of_shares(added: pa.Schema) -> None:
+    """Tell of classes so many that no reader likes them as fields, or whose names some readers take for one."""
     for field in added:
+        if field.type.num_fields > _MANY_CLASSES:
+            warn(
+                f"the column {field.name!r} has a field for each of {field.type.num_fields:,} classes, which makes "
+                f"files large and readers slow: {param('top')} 5 in place of {param('probabilities')} tells the best "
+                "five and their shares"
+            )
         names: dict[str, str] = {}
         for name in field.type.names if pa.types.is_struct(field.type) else ():
             if (other := names.setdefault(name.casefold(), name)) != name:
@@ -158,6 +178,7 @@ def rows_in_group(kept_rows: int, options: OutputOptions, *, k: int, classes: in
         classes: of the index.
     """
     row_bytes = options.neighbors * k * _VOTER_BYTES + options.probabilities * classes * 8
+    row_bytes += min(options.top or 0, k) * _TOP_BYTES
     return max(1, min(kept_rows, ROW_GROUP, _GROUP_BYTES // max(1, row_bytes)))
 
 

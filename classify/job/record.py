@@ -61,12 +61,24 @@ class JobRecord:
     @property
     def rule(self) -> Rule:
         """How the job's neighbours voted."""
-        return Rule(**{field.name: self.options[field.name] for field in fields(Rule)})
+        given = {
+            "class_weight": None,
+            "min_confidence_by_class": None,
+            **self.options,
+        }  # for which jobs of before had no word
+        return Rule(**{field.name: given[field.name] for field in fields(Rule)})
 
     @property
     def promise(self) -> Promise:
         """What the job asked of the search."""
-        return OutputOptions(probabilities=bool(self.options.get("probabilities"))).promise
+        return self.output.promise
+
+    @property
+    def output(self) -> OutputOptions:
+        """What its answers hold; older jobs had no word for some."""
+        neighbors, probabilities = (bool(self.options.get(name)) for name in ("neighbors", "probabilities"))
+        top = self.options.get("top")
+        return OutputOptions(neighbors=neighbors, probabilities=probabilities, top=top, prefix=self.prefix)
 
     @property
     def image_options(self) -> ImageOptions:
@@ -202,7 +214,7 @@ def _to_record(raw: Any) -> JobRecord:
     # A stranger's address could name a server of its own, to which a request would carry the user's access.
     if any(is_uri(address) and address != without_secrets(address) for address in record.inputs.values()):
         raise ValueError
-    _ = record.rule, record.image_options  # which say what is wrong with them
+    _ = record.rule, record.image_options, record.output  # which say what is wrong with them
     return record
 
 

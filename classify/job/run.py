@@ -26,7 +26,7 @@ from knnvote.indexer.index import Index
 from .again import check_only, why_not_replace
 from .engine import Engine, LocalEngine
 from .folder import claimed, plan_outputs
-from .output import tell_of_case
+from .output import tell_of_shares
 from .parts.left import Left
 from .parts.part import JobPart
 from .parts.share import clear, shared
@@ -202,7 +202,7 @@ class _Job:
             KnnvoteError: two inputs have one output, or one that lies among them.
             OptionError: an option does not fit the index.
         """
-        tell_of_case(answer_schema(classifier.index, **work.options.output.of_answers))  # which refuses what does not
+        tell_of_shares(answer_schema(classifier.index, **work.options.output.of_answers))  # which refuses what does not
         tasks = plan_outputs(find_inputs(inputs), work.out)
         check_only(classifier, work, tasks, overwrite=overwrite)
         return cls(

@@ -161,7 +161,13 @@ class Work:
         """The part of every receipt that all files of the job share; as JSON gives it back."""
         columns = {"columns": COLUMNS}
         shaping = {**columns, **asdict(self.rule), **asdict(self.options.images), **asdict(self.options.output)}
-        for name in ("background", "id_column"):  # which jobs of before had no word for: they go on
+        for name in (
+            "background",
+            "id_column",
+            "top",
+            "class_weight",
+            "min_confidence_by_class",
+        ):  # which jobs of before had no word for: they go on
             if shaping[name] is None:
                 del shaping[name]
         if self.options.only is not None:  # and this

@@ -1,8 +1,11 @@
 """Two jobs over the same inputs: which rows got another answer, and whether for better or worse."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import compress
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -58,14 +61,29 @@ class Judged:
     """How a job did on the rows with a true label.
 
     Attributes:
-        labelled: such rows.
-        answered: of them, rows with a prediction.
-        right: rows whose prediction is the true label.
+        rows: such rows, by true label.
+        hits: of them, rows whose prediction is the true label, likewise.
+        answered: of all, rows with a prediction.
     """
 
-    labelled: int = 0
+    rows: Counter[Any] = field(default_factory=Counter)
+    hits: Counter[Any] = field(default_factory=Counter)
     answered: int = 0
-    right: int = 0
+
+    @property
+    def labelled(self) -> int:
+        """Rows with a true label."""
+        return self.rows.total()
+
+    @property
+    def right(self) -> int:
+        """Rows whose prediction is the true label."""
+        return self.hits.total()
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean over the true labels of the share of right rows among all of each."""
+        return fmean(self.hits[true] / n for true, n in self.rows.items())
 
     @property
     def accuracy(self) -> Interval:
@@ -81,8 +99,11 @@ class Judged:
         """As an object."""
         of_answered = self.accuracy_of_answered
         return {
-            **asdict(self),
+            "labelled": self.labelled,
+            "answered": self.answered,
+            "right": self.right,
             "accuracy": asdict(self.accuracy),
+            "balanced_accuracy": self.balanced_accuracy,
             "accuracy_of_answered": None if of_answered is None else asdict(of_answered),
         }
 
@@ -335,9 +356,9 @@ class _Tally:
         for judged, prediction, status in zip(self.judged, rows.prediction, rows.status, strict=True):
             pairs = zip(rows.truth, prediction.to_pylist(), strict=True)
             right = is_labelled & np.array([true == label for true, label in pairs], np.bool_)
-            judged.labelled += int(is_labelled.sum())
+            judged.rows.update(compress(rows.truth, is_labelled))
+            judged.hits.update(compress(rows.truth, right))
             judged.answered += int((is_labelled & pc.equal(status, OK).to_numpy(zero_copy_only=False)).sum())
-            judged.right += int(right.sum())
             found.append(right)
         return found[0], found[1]
 

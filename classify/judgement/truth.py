@@ -22,7 +22,7 @@ class TruthError(ImageFileError):
 
 ADDED = (  # columns of an output
     *("prediction", "confidence", "distance", "best", "second", "margin", "status", "reason"),
-    *("neighbors", "rung", "probabilities"),
+    *("neighbors", "rung", "probabilities", "top", "top_share"),
 )
 
 

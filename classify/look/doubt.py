@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, OK
+from knnvote.classify.decision import least_confidences
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.output import COLUMNS
 from knnvote.classify.vote import Rule
@@ -99,7 +100,8 @@ def _urgency(answers: pa.Table, rule: Rule) -> list[NDArray[np.float64]]:
     kinds = answers["kind"].to_numpy()
     confidence, margin, distance = (_numbers(answers, name) for name in ("confidence", "margin", "distance"))
     is_vote = (kinds == CLOSE) | (kinds == UNSURE)
-    first = margin if rule.min_confidence is None else np.abs(confidence - rule.min_confidence)
+    least = least_confidences(rule, answers["best"].combine_chunks())
+    first = margin if least is None else np.abs(confidence - least)
     by_distance = np.where(kinds == BAD, 0, -distance)
     return [*(np.where(is_vote, key, 0) for key in (first, margin)), by_distance, _numbers(answers, "seen")]
 

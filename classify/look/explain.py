@@ -73,7 +73,9 @@ class Explanation:
         if not self.neighbors or answer.index.is_regression:
             return []
         codes = answer.index.class_codes[answer.I]
-        (shares,) = class_shares(codes, answer.D, len(answer.index.classes), answer.rule.weights)
+        (shares,) = class_shares(
+            codes, answer.D, len(answer.index.classes), answer.rule.weights, answer.rule.class_weights(answer.index)
+        )
         labels = answer.index.classes
         votes = [
             Vote(label=labels[code].as_py(), share=float(shares[code]), neighbors=int((codes == code).sum()))

@@ -151,9 +151,7 @@ def _input(job: FinishedJob, file: str) -> InputFile:
 
 def _added(job: FinishedJob, classifier: Classifier) -> set[str]:
     """The columns that a job added to those of its inputs."""
-    options = job.record.options
-    asked = {name: bool(options.get(name)) for name in ("neighbors", "probabilities")}
-    return {*answer_schema(classifier.index, prefix=job.record.prefix, **asked).names}
+    return {*answer_schema(classifier.index, **job.record.output.of_answers).names}
 
 
 def _written(job: FinishedJob, file: str, rows: NDArray[np.int64], added: set[str]) -> dict[int, dict[str, Any]]:
@@ -181,7 +179,7 @@ def _check_same(job: FinishedJob, place: Place, answer: Answer, written: dict[st
         KnnvoteError: it is not.
     """
     prefix = job.record.prefix
-    (now,) = answer.to_table(probabilities=bool(job.record.options.get("probabilities"))).to_pylist()
+    (now,) = (answer.of_confidences if job.record.promise == "confidence" else answer).to_table().to_pylist()
     for name in (*_SAME, *_CLOSE):
         if prefix + name not in written:
             continue

@@ -118,12 +118,15 @@ def rule_sentence(report: JobReport) -> str:
     """How neighbours became answers, in one plain sentence."""
     rule = report.rule
     told = "The nearest neighbour answers" if rule.k == 1 else f"{rule.k} neighbours {rule.weighting.of_neighbors}"
+    if rule.class_weight is not None:
+        told += ", by class " + ("so that all count the same" if rule.class_weight == "balanced" else "too")
     if report.confidence and rule.k > 1:
         winner = "the nearer class" if rule.ties == "nearest" else "the first in class order"
         told += f"; of equal votes {winner} wins"
     limits = []
     if rule.min_confidence is not None:
-        limits.append(f"the confidence is below {rule.min_confidence:g}")
+        own = "" if rule.min_confidence_by_class is None else ", or that of its class"
+        limits.append(f"the confidence is below {rule.min_confidence:g}{own}")
     if rule.max_distance is not None:
         limits.append(f"the nearest neighbour is farther than {rule.max_distance:g}")
     return f"{told}; abstains where {' or '.join(limits)}." if limits else f"{told}; never abstains."

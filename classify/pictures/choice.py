@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from knnvote.classify.evaluation.choose_k import Choice, Score
+from knnvote.indexer.names import Weights, base_name
 
 from .figures import INK, new_figure
 
@@ -17,26 +18,29 @@ if TYPE_CHECKING:
 _STYLES = (("#332288", "o", "-"), ("#CC6677", "s", "--"), ("#117733", "^", ":"), ("#DDAA33", "v", "-."))
 
 
+def drawn_weights(choice: Choice) -> list[Weights]:
+    """The weightings in their order, of those that differ in their settings the one that does best at some k."""
+    best: dict[str, Score] = {}
+    for score in choice.by_quality():
+        best.setdefault(base_name(score.weights), score)
+    return [weights for weights in choice.weights if best[base_name(weights)].weights == weights]
+
+
 def draw_choice(choice: Choice) -> "Figure":
     """Accuracy, or mean squared error, of every k and weighting in bands of one standard error to either side.
+
+    Of weightings that differ in their settings alone the best is drawn.
 
     The best is marked, and the smallest and the largest k within one standard error of it.
     """
     figure = new_figure(8, 5)
     axes = figure.subplots()
-    for weights, (colour, marker, line) in zip(choice.weights, cycle(_STYLES), strict=False):
+    for weights, (colour, marker, line) in zip(drawn_weights(choice), cycle(_STYLES), strict=False):
         scores = [score for score in choice.scores if score.weights == weights]
         k, value, error = (np.array([getattr(s, name) for s in scores]) for name in ("k", "value", "standard_error"))
-        axes.plot(k, value, color=colour, marker=marker, linestyle=line, markersize=4, label=f"{weights} weights")
-        axes.fill_between(
-            k,
-            value - error,
-            value + error,
-            color=colour,
-            alpha=0.15,
-            linewidth=0,
-            label=f"± one standard error, {weights}",
-        )
+        told = f"{weights}, ± one standard error"
+        axes.plot(k, value, color=colour, marker=marker, linestyle=line, markersize=4, label=told)
+        axes.fill_between(k, value - error, value + error, color=colour, alpha=0.15, linewidth=0)
     best = choice.best
     axes.plot(best.k, best.value, "*", color=INK, markersize=15, label=f"best: {_shown(best)}", zorder=4)
     for name, score, marker in (
@@ -63,7 +67,7 @@ def draw_choice(choice: Choice) -> "Figure":
     axes.grid(visible=True, color="#dddddd")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 

@@ -11,6 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from knnvote.classify.search.search import check_k
 from knnvote.classify.vote import class_shares
+from knnvote.classify.weighting import weights_of_metric
 from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.progress import stage
 from knnvote.indexer.index import Index
@@ -67,7 +68,8 @@ def find_map(index: Index, *, k: int, weights: Weights, seed: int) -> SpaceMap:
     """Place stored images, all or a random sample of them, and find the regions.
 
     Raises:
-        OptionError: the index is one for regression, or has fewer than k images.
+        OptionError: the index is one for regression, or has fewer than k images; or weights lack a temperature that
+            the metric does not tell.
         KnnvoteError: its images do not differ along two axes.
     """
     if index.is_regression:
@@ -76,13 +78,15 @@ def find_map(index: Index, *, k: int, weights: Weights, seed: int) -> SpaceMap:
             f"classes ({param('draw_choice')} draws a picture of one for regression)"
         )
     check_k(index, k)
+    weights = weights_of_metric(weights, index.metric)
     if index.n == 1:
         raise KnnvoteError(f"{index.path} holds one image, which cannot be spread on a map: index more images")
     rows = _sample(index.n, max(k, min(_FITTED, _FITTED_VALUES // index.d)), seed)
     x = METRICS[index.metric].space(index.vectors[rows])
     if index.d < 2 or (x == x[0]).all():
         raise KnnvoteError(f"{index.path} holds images that are all alike, or of one pixel: there is nothing to map")
-    x /= np.abs(x).max()  # so that squares neither overflow nor vanish
+    largest = np.abs(x).max()
+    x /= largest  # so that squares neither overflow nor vanish
     with stage("finding components"):
         fitted = PCA(2, svd_solver="randomized", random_state=seed).fit(x)
         points = fitted.transform(x)
@@ -94,6 +98,7 @@ def find_map(index: Index, *, k: int, weights: Weights, seed: int) -> SpaceMap:
     with stage("searching regions", len(up), "lines") as advance:
         for line, y in enumerate(up):
             D, I = neighbors.kneighbors(np.stack([across, np.full_like(across, y)], axis=1))
+            D = METRICS[index.metric].from_sklearn(D * largest)
             regions[line] = class_shares(codes[I], D, len(index.classes), weights).argmax(axis=1)
             advance(1)
     return SpaceMap(

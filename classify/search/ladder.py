@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from knnvote.classify.vote import Rule, vote
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
+from knnvote.indexer.names import ClassWeight
 from knnvote.indexer.rungs import Rung, Tuned
 
 from .bounded import exact_block, settle_or_scan
@@ -46,7 +47,9 @@ def why_untuned(index: Index, rule: Rule) -> str | None:
         return f"{index.path} was not tuned: its most careful rung searches, and no agreement was measured for it"
     if not _was_for(tuned, rule, index):
         before, asked = f"k {tuned.k} and {tuned.weights} weights", f"k {rule.k} and {rule.weights} weights"
-        if before == asked:
+        if before == asked and tuned.class_weight != rule.class_weight:
+            before, asked = (f"{before} with {_told(one.class_weight)}" for one in (tuned, rule))
+        elif before == asked:
             before, asked = f"{before} with ties {tuned.ties}", f"ties {rule.ties}"
         return (
             f"{index.path} was tuned for {before}: for {asked} its most careful rung searches, "
@@ -58,7 +61,14 @@ def why_untuned(index: Index, rule: Rule) -> str | None:
 def _was_for(tuned: Tuned, rule: Rule, index: Index) -> bool:
     """Whether what was tuned for is this rule. One neighbour, or a mean, has no ties."""
     has_ties = rule.k > 1 and not index.is_regression
-    return (tuned.k, tuned.weights) == (rule.k, rule.weights) and (tuned.ties == rule.ties or not has_ties)
+    is_same = (tuned.k, tuned.weights, tuned.class_weight) == (rule.k, rule.weights, rule.class_weight)
+    return is_same and (tuned.ties == rule.ties or not has_ties)
+
+
+def _told(class_weight: ClassWeight) -> str:
+    if class_weight is None:
+        return "equal class weights"
+    return "balanced class weights" if class_weight == "balanced" else "class weights of its own"
 
 
 def climb(
@@ -118,7 +128,7 @@ def _search_rung(
         return everything, *settle_or_scan(index, xq, proposed, k)
     D, I = settle(xq, index.vectors, proposed, k, metric)
     full = np.flatnonzero(I[:, -1] >= 0)
-    confidence = vote(index.class_codes[I[full]], metric.final(D[full]), rule)[1]
+    confidence = vote(index.class_codes[I[full]], metric.final(D[full]), rule, rule.class_weights(index))[1]
     sure = full[confidence >= rung.confidence]
     return sure, D[sure], I[sure]
 

@@ -10,6 +10,7 @@ import pytest
 from made_sets import FAISS_METRICS
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from weightings import WEIGHTS
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.vote import Rule
@@ -18,7 +19,6 @@ from knnvote.data.sample import drawn_one, split_digits
 from knnvote.data.tables import image_table
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.metric import METRICS
-from knnvote.indexer.names import WEIGHTS
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from made_sets import CHEAP, EXACT, measured, with_rungs
 
 from knnvote import Classifier, JobOptions, KNNVoteClassifier, OutputOptions, Rule, open_index, run_job
 from knnvote.classify.job.finished import FinishedJob
+from knnvote.classify.look.seen import explain_rows
 from knnvote.classify.search.ladder import PROMISES
 from knnvote.classify.search.search import find
 from knnvote.data.errors import OptionError
@@ -65,12 +66,15 @@ def test_a_job_without_probabilities_asks_for_labels_alone_and_both_are_told_apa
     cheap, digits_folder, tmp_path
 ):
     index, data = open_index(cheap), str(digits_folder / "test.parquet")
-    for name, options in (("labels", JobOptions()), ("shares", JobOptions(output=OutputOptions(probabilities=True)))):
-        run_job(Classifier(index), data, tmp_path / name, options)
-    found = {name: pq.read_table(tmp_path / name / "test.parquet") for name in ("labels", "shares")}
+    asked = {"labels": {}, "shares": {"probabilities": True}, "top": {"top": 3}}
+    for name, of_output in asked.items():
+        run_job(Classifier(index), data, tmp_path / name, JobOptions(output=OutputOptions(**of_output)))
+    found = {name: pq.read_table(tmp_path / name / "test.parquet") for name in asked}
     assert found["labels"]["confidence"] != found["shares"]["confidence"]
-    for name, promise in (("labels", "label"), ("shares", "confidence")):
-        again = FinishedJob.open(locate(tmp_path / name)).classifier(index)
+    for name, promise in (("labels", "label"), ("shares", "confidence"), ("top", "confidence")):
+        job = FinishedJob.open(locate(tmp_path / name))
+        again = job.classifier(index)
+        assert [one.name for one in explain_rows(job, again, ["test.parquet#3"])] == ["test.parquet#3"]
         assert again.promise == promise
         assert again(TEST).confidence.tolist() == found[name]["confidence"].to_pylist()
 

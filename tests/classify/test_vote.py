@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from weightings import WEIGHTS, in_sklearn
 
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, OK
 from knnvote.classify.classifier import Classifier
@@ -19,7 +20,7 @@ from knnvote.data.errors import OptionError
 from knnvote.data.sample import split_digits
 from knnvote.indexer.build import index_arrays
 from knnvote.indexer.folder.open import open_index
-from knnvote.indexer.names import TIES, WEIGHTS
+from knnvote.indexer.names import TIES
 
 # How many of the 450 test digits have their k-th and their next neighbour equally far, by k. Which of the two votes is
 # a matter of order, for which scikit-learn has no rule (here it is the first row): they are left out of the comparison.
@@ -133,6 +134,8 @@ def slow_vote(codes, D, weights, ties):
     """One query, written out: the classes in order, each with its votes and summed distance."""
     if weights == "uniform":
         w = [1.0] * len(D)
+    elif weights.startswith("softmax"):
+        w = read_weighting(weights)(np.array([D]))[0].tolist()
     else:
         w = [float(distance == 0) for distance in D] if 0 in D else [1 / distance for distance in D]
     best = None
@@ -209,7 +212,7 @@ def test_labels_and_probabilities_are_those_of_scikit_learn(digits_classifier, k
     alike = D[:, k - 1] != D[:, k]
     assert (~alike).sum() == TIED_AT_K[k]
     answer = classifier.answer(QUERIES, {})
-    reference = KNeighborsClassifier(k, weights=weights, algorithm="brute").fit(
+    reference = KNeighborsClassifier(k, weights=in_sklearn(weights), algorithm="brute").fit(
         TRAIN.astype(np.float64), DIGITS.train_labels
     )
     queries = QUERIES.astype(np.float64)
@@ -231,7 +234,9 @@ def test_regression_is_that_of_scikit_learn(tmp_path, k, weights):
     alike = D[:, k - 1] != D[:, k]
     assert (~alike).sum() == TIED_AT_K[k]
     answer = classifier.answer(QUERIES, {})
-    reference = KNeighborsRegressor(k, weights=weights, algorithm="brute").fit(TRAIN.astype(np.float64), targets)
+    reference = KNeighborsRegressor(k, weights=in_sklearn(weights), algorithm="brute").fit(
+        TRAIN.astype(np.float64), targets
+    )
     expected = reference.predict(QUERIES.astype(np.float64))
     assert np.allclose(answer.prediction.to_numpy()[alike], expected[alike], rtol=1e-12, atol=0)
     assert np.isnan(answer.confidence).all()

@@ -272,7 +272,9 @@ def test_classify_talks_on_stderr_and_gives_json_on_stdout(invoke):
 
 @pytest.mark.usefixtures("work")
 def test_every_option_of_classify_reaches_the_output(invoke):
-    options = "--k 3 --weights distance --ties first-class --neighbors --probabilities --prefix knn_ --keep label"
+    options = (
+        "--k 3 --weights distance --ties first-class --neighbors --probabilities --top 2 --prefix knn_ --keep label"
+    )
     more = "--max-distance 1e9 --min-confidence 0.1 --batch-size 5 --threads 1 --image-column image --shape 4x4"
     result = invoke("classify", "x.knn", "good.parquet", "--out", "o", *options.split(), *more.split())
     assert result.code == 0
@@ -284,7 +286,7 @@ def test_every_option_of_classify_reaches_the_output(invoke):
             for name in ("prediction", "confidence", "distance", "best", "second", "margin", "status", "reason")
         ),
         "knn_neighbors",
-        "knn_probabilities",
+        *("knn_probabilities", "knn_top", "knn_top_share"),
     ]
     assert all(len(row["knn_neighbors"]) == 3 for row in rows)
     assert [row["knn_prediction"] for row in rows] == [row["label"] for row in rows]  # each finds itself

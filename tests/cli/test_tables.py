@@ -113,7 +113,8 @@ def test_a_comparison_at_80_columns_says_how_good_first_and_loses_no_number(term
     interval = first.accuracy_interval
     wrong = round(100 * (1 - interval.value))
     good = told[places[0] + 1].split()
-    assert good[1:] == [f"{interval.value:.4f}", f"{interval.low:.4f}-{interval.high:.4f}", f"{wrong}", "100"]
+    balanced = f"{first.judgement.balanced_accuracy:.4f}"
+    assert good[1:] == [f"{interval.value:.4f}", f"{interval.low:.4f}-{interval.high:.4f}", balanced, f"{wrong}", "100"]
     worst = first.judgement.worst_classes[0]
     assert told[places[1] + 1].startswith(worst.label[:10])
     assert told[places[1] + 1].split()[-1] == str(worst.images)

@@ -10,6 +10,7 @@ import brute_force
 import numpy as np
 import pytest
 from made_sets import candidates
+from weightings import WEIGHTS
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.candidates import encode
@@ -19,7 +20,6 @@ from knnvote.data.sample import digits, split_digits
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.metric import METRICS
-from knnvote.indexer.names import WEIGHTS
 from knnvote.indexer.threads import limit_threads
 
 K = 5
@@ -142,7 +142,7 @@ def test_labels_neighbours_and_distances_are_the_same_in_every_batch(data, open_
 
     def answers(xq):
         first = classifiers[0].answer(xq, {})
-        return first, classifiers[1].answer_neighbors(first.D, first.I)
+        return first, *(classifier.answer_neighbors(first.D, first.I) for classifier in classifiers[1:])
 
     for found, rows, how in in_batches(answers, data[name]):
         for part, expected in zip(found, whole, strict=True):

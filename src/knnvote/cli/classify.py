@@ -12,6 +12,7 @@ from knnvote.data.codecs.names import Background
 from .command import Command
 from .interruption import words
 from .options import (
+    POSITIVE,
     complete_folder,
     dry_run_option,
     example,
@@ -60,6 +61,7 @@ _SOME_FAILED = 3  # the exit code
     metavar="SHARE",
     help="Find the --min-confidence with which so many accepted are right, by stored images left out.",
 )
+@click.option("--by-class", is_flag=True, help="Likewise for each class of enough answers.")
 @click.option(
     "--max-distance",
     metavar="NUMBER|auto",
@@ -76,6 +78,7 @@ _SOME_FAILED = 3  # the exit code
 )
 @click.option("--neighbors", is_flag=True, help="Add each voter's row, id, label and distance.")
 @click.option("--probabilities", is_flag=True, help="Add the share of each class.")
+@click.option("--top", type=POSITIVE, metavar="N", help="Add the N best classes and their shares, as lists.")
 @click.option("--keep", multiple=True, metavar="NAME", help="Keep this input column alone; may be repeated.")
 @click.option("--id-column", metavar="NAME", help="The input column that names rows, which is kept always.")
 @click.option("--prefix", default="", metavar="TEXT", help="Before the names of added columns.")
@@ -124,6 +127,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     out: str,
     neighbors: bool,
     probabilities: bool,
+    top: int | None,
     keep: tuple[str, ...],
     prefix: str,
     id_column: str | None,
@@ -160,7 +164,12 @@ def classify(  # noqa: PLR0917  # click passes options by name
     options = JobOptions(
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
         output=OutputOptions(
-            neighbors=neighbors, probabilities=probabilities, keep=keep or None, prefix=prefix, id_column=id_column
+            neighbors=neighbors,
+            probabilities=probabilities,
+            top=top,
+            keep=keep or None,
+            prefix=prefix,
+            id_column=id_column,
         ),
         only=only,
     )
@@ -225,6 +234,7 @@ def _classifier(
     threads: int | None,
     *,
     target_accuracy: float | None,
+    by_class: bool,
     max_distance: "float | Literal['auto'] | None",
     false_alarms: float,
     **given: Any,
@@ -238,10 +248,12 @@ def _classifier(
         raise click.UsageError("--false-alarms is of --max-distance auto: give that too")
     if target_accuracy is not None and given["min_confidence"] is not None:
         raise click.UsageError("--target-accuracy finds --min-confidence: give one of them")
+    if by_class and target_accuracy is None:
+        raise click.UsageError("--by-class is of --target-accuracy: give that too")
     index = open_index(index_folder)
     rule = Rule.of(index, **given, max_distance=None if max_distance == "auto" else max_distance)
     if target_accuracy is not None:
-        rule = _accept(index, rule, target_accuracy, threads)
+        rule = _accept(index, rule, target_accuracy, threads, by_class=by_class)
     else:
         _talk_acceptance(index, rule, is_own=given["min_confidence"] is None)
     if max_distance == "auto":
@@ -249,20 +261,22 @@ def _classifier(
     return Classifier(index, rule)
 
 
-def _accept(index: "Index", rule: "Rule", target_accuracy: float, threads: int | None) -> "Rule":
+def _accept(index: "Index", rule: "Rule", target_accuracy: float, threads: int | None, *, by_class: bool) -> "Rule":
     """The rule with the least confidence that reaches a target."""
     from knnvote.classify.evaluation.threshold import choose_threshold
     from knnvote.data.errors import OptionError
 
-    from .tables.inspection import acceptance_line
+    from .tables.inspection import acceptance_lines
 
     found = choose_threshold(index, rule, target_accuracy, threads=threads)
-    if found.acceptance is None or found.chosen is None:
+    acceptance = found.acceptance_by_class if by_class else found.acceptance
+    if acceptance is None or found.chosen is None:
         raise OptionError(found.why_none)
-    talk(acceptance_line(found.acceptance))
+    for line in acceptance_lines(acceptance):
+        talk(line)
     if found.has_many_copies:
         talk(f"note: {found.with_copies:,} of them have an exact copy stored, which flatters the accuracy")
-    return replace(rule, min_confidence=found.chosen.threshold)
+    return rule.accepting(acceptance)
 
 
 def _talk_acceptance(index: "Index", rule: "Rule", *, is_own: bool) -> None:
@@ -274,7 +288,8 @@ def _talk_acceptance(index: "Index", rule: "Rule", *, is_own: bool) -> None:
     if rule.is_vote_of(index):
         talk(
             f"accepts answers with confidence {acceptance.min_confidence:g} or more, as the index was made for "
-            f"accuracy {acceptance.target_accuracy:g}; --min-confidence 0 accepts all"
+            f"accuracy {acceptance.target_accuracy:g}{', or with that of their class' if acceptance.by_class else ''}; "
+            "--min-confidence 0 accepts all"
         )
     else:
         talk(

@@ -14,8 +14,8 @@ _SECTIONS = {
         *("only", "overwrite"),
     ),
     "Search": ("kind", "factory", "metric", "task", "index_folders", "algorithms", "target_agreement"),
-    "Vote": ("k", "max_k", "weights", "ties"),
-    "Accept": ("min_confidence", "target_accuracy", "max_distance", "false_alarms"),
+    "Vote": ("k", "max_k", "weights", "ties", "class_weight"),
+    "Accept": ("min_confidence", "target_accuracy", "by_class", "max_distance", "false_alarms"),
     "Images": (
         *("image_column", "shape", "label_column", "id_column", "images_key", "labels_key", "grayscale", "background"),
         *("skip_bad", "limit", "sample", "quick", "id_file", "reviewed", "labels"),

@@ -1,6 +1,5 @@
 """Commands that judge an index: compare, choose-k, suspects."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from .command import Command
 from .options import (
     POSITIVE,
     check_table_ids,
+    class_weight_option,
     complete_file,
     complete_folder,
     example,
@@ -137,9 +137,12 @@ def compare(  # noqa: PLR0917  # click passes options by name
     shell_complete=complete_file,
     help="Draw them too, as PNG or SVG; to choose-k.png if no FILE is given.",
 )
+@class_weight_option("; by default as the index was made for")
 @threads_option
 @json_option
-def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: int | None, as_json: bool) -> None:
+def choose_k(  # noqa: PLR0917  # click passes options by name
+    index_folder: str, max_k: int | None, plot: Path | None, class_weight: Any, threads: int | None, as_json: bool
+) -> None:
     """Measure the accuracy of every k and weighting, each stored image left out in turn."""
     from knnvote.classify.evaluation.choose_k import choose_k as choose
     from knnvote.indexer.folder.open import open_index
@@ -148,7 +151,7 @@ def choose_k(index_folder: str, max_k: int | None, plot: Path | None, threads: i
 
     opened = open_index(index_folder)
     _talk_approximate(opened, "accuracies")
-    choice = choose(opened, max_k=max_k, threads=threads)
+    choice = choose(opened, max_k=max_k, class_weight=class_weight, threads=threads)
 
     def draw(picture: Path) -> None:
         from knnvote.classify.pictures.choice import draw_choice
@@ -289,7 +292,7 @@ def choose_threshold(  # noqa: PLR0917  # click passes options by name
         raise click.UsageError("--labels is of labelled images: give IMAGES too")
     check_table_ids(labels, id_column)
     index = open_index(index_folder)
-    rule = replace(Rule.of(index, **of_rule), min_confidence=None)
+    rule = Rule.of(index, **of_rule).accepting(None)
     found = choose(
         index,
         rule,

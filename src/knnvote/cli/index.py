@@ -11,6 +11,7 @@ from knnvote.indexer.names import KINDS, METRIC_NAMES, TASKS
 from .command import Command
 from .interruption import words
 from .options import (
+    class_weight_option,
     complete_file,
     complete_folder,
     dry_run_option,
@@ -69,6 +70,7 @@ from .talk import talk, talk_note
 )
 @neighbor_options(", for which the index is made")
 @ties_option
+@class_weight_option()
 @click.option(
     "--target-agreement",
     type=float,
@@ -83,6 +85,7 @@ from .talk import talk, talk_note
     metavar="SHARE",
     help="Have classify accept only answers so sure that this share of them is right, as stored images show.",
 )
+@click.option("--by-class", is_flag=True, help="Likewise for each class of enough answers.")
 @image_options
 @label_column_option
 @labels_option
@@ -103,8 +106,10 @@ def index(  # noqa: PLR0917  # click passes options by name
     k: int,
     weights: Any,
     ties: Any,
+    class_weight: Any,
     target_agreement: float,
     target_accuracy: float | None,
+    by_class: bool,
     image_column: str | None,
     shape: tuple[int, ...] | None,
     label_column: str | None,
@@ -120,6 +125,7 @@ def index(  # noqa: PLR0917  # click passes options by name
 ) -> None:
     """Build an index folder from labelled images."""
     from knnvote.classify.adaptive.tune import Tuning
+    from knnvote.classify.weighting import weights_of_metric
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.build import IndexOptions, index_files
     from knnvote.indexer.training import TrainingOptions
@@ -135,7 +141,16 @@ def index(  # noqa: PLR0917  # click passes options by name
     )
     kind = _kind(kind, factory)
     index_options = IndexOptions(kind=kind, factory=factory, **options)
-    tune = Tuning(k=k, weights=weights, ties=ties, target_agreement=target_agreement, target_accuracy=target_accuracy)
+    weights = weights_of_metric(weights, options["metric"])
+    tune = Tuning(
+        k=k,
+        weights=weights,
+        ties=ties,
+        class_weight=class_weight,
+        target_agreement=target_agreement,
+        target_accuracy=target_accuracy,
+        by_class=by_class,
+    )
     _talk_untuned(kind)
     inputs = find_labelled(images, labels, label_column, id_column)
     if dry_run:

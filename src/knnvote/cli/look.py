@@ -27,7 +27,7 @@ from .talk import end, talk, talk_note, talk_written
 if TYPE_CHECKING:
     from knnvote.classify.look.review import Review
 
-_OF_INDEX = ("k", "weights", "ties", "grayscale", "background")  # which a job has settled
+_OF_INDEX = ("k", "weights", "ties", "class_weight", "grayscale", "background")  # which a job has settled
 
 
 @click.command(
@@ -90,7 +90,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
                 f"the rows of {place} are explained by the index that classified: give it as --index"
             )
         if given := [name for name in _OF_INDEX if is_given(name)]:
-            raise click.UsageError(f"the job {place} has settled --{given[0]}: leave it out")
+            raise click.UsageError(f"the job {place} has settled --{given[0].replace('_', '-')}: leave it out")
         classifier = job.classifier(open_index(index_folder))
         for words in job.kept_told:
             talk_note(words)

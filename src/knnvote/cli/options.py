@@ -264,6 +264,24 @@ def neighbor_options(why: str = "", default_k: str = "") -> Decorator[Any]:
     )
 
 
+def parse_class_weight(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Any:
+    """A name, or the weights that a file gives."""
+    from knnvote.classify.weighting import read_class_weights
+
+    return value if value in {None, "none", "balanced"} else read_class_weights(str(value))
+
+
+def class_weight_option(default: str = "") -> Decorator[Any]:
+    """What votes of a class are multiplied by."""
+    return click.option(
+        "--class-weight",
+        metavar="NAME|FILE",
+        callback=parse_class_weight,
+        shell_complete=complete_file,
+        help=f"balanced, none, or a CSV of class and weight{default}.",
+    )
+
+
 _TIES = "Among equal votes the nearer class, or the first in class order as scikit-learn has it."
 ties_option = click.option("--ties", type=click.Choice(TIES), default="nearest", show_default=True, help=_TIES)
 # What the index was made for stands where nothing is given.
@@ -275,6 +293,7 @@ vote_options = together(
         "--weights", type=NameChoice(list(WEIGHTS)), help=f"{_either(WEIGHTS.values())}; by default likewise."
     ),
     click.option("--ties", type=click.Choice(TIES), help=f"{_TIES[:-1]}; by default likewise."),
+    class_weight_option("; by default likewise"),
 )
 
 

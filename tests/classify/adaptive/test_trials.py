@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from left_out import LeaveOneOut, squared_distances
 from made_sets import build, clusters
+from weightings import WEIGHTS
 
 from knnvote.classify.adaptive.trials import ask, try_rungs
 from knnvote.classify.vote import Rule, vote
-from knnvote.indexer.names import WEIGHTS
 from knnvote.indexer.rungs import Rung
 
 FIRSTS = [Rung(1, 2, None), Rung(4, 3, None)]

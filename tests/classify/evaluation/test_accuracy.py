@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from knnvote.classify.evaluation.accuracy import judge
 from knnvote.classify.interval import share_interval
@@ -18,6 +18,7 @@ def test_classes_bands_and_confusion_are_those_counted_by_hand():
         ("b", 1, share_interval(1, 1)),
         ("z", 1, share_interval(0, 1)),  # a label that the index does not know
     ]
+    assert found.balanced_accuracy == 0.5
     assert [(pair.truth, pair.label, pair.images) for pair in found.confusion] == [
         ("a", "a", 1),
         ("a", "b", 1),
@@ -44,6 +45,7 @@ def test_counts_are_those_of_scikit_learn(confidences):
     truth, predicted = (RNG.integers(0, 4, 600) for _ in range(2))
     confidence = RNG.integers(1, confidences + 1, 600) / confidences
     found = judge(predicted.tolist(), truth.tolist(), confidence, [0, 1, 2, 3])
+    assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(truth, predicted), abs=1e-15)
     counts = confusion_matrix(truth, predicted)
     assert [(pair.truth, pair.label, pair.images) for pair in found.confusion] == [
         (i, j, counts[i, j]) for i, j in np.argwhere(counts)

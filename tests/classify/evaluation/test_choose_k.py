@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from weightings import WEIGHTS, in_sklearn, temperature
 
 import knnvote.classify.evaluation.left_out
 from knnvote.classify.evaluation.choose_k import Choice, Score, choose_k, mean_targets, votes
@@ -22,7 +24,7 @@ from knnvote.data.sample import split_digits
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.metric import METRICS
-from knnvote.indexer.names import KINDS, WEIGHTS
+from knnvote.indexer.names import KINDS
 
 DIGITS = split_digits()
 TRAIN = DIGITS.train_images.reshape(-1, 64)
@@ -45,6 +47,8 @@ def plain_neighbors(x, k, metric="l2"):
 def plain_weight(distance, nearest, weights):
     if weights == "uniform":
         return 1.0
+    if weights.startswith("softmax"):
+        return math.exp((nearest - distance) / temperature(weights))
     return float(distance == 0) if nearest == 0 else 1 / distance
 
 
@@ -61,11 +65,11 @@ def plain_winners(labels, D, I, weights):
     return winners
 
 
-def plain_accuracies(labels, D, I):
-    """Accuracy by k and weighting."""
+def plain_accuracies(labels, D, I, tried):
+    """Accuracy by k and weighting that was tried."""
     truth = np.array(labels, dtype=object)[:, None]
-    shares = {w: (plain_winners(labels, D, I, w) == truth).mean(axis=0).tolist() for w in WEIGHTS}
-    return {(j + 1, w): shares[w][j] for j in range(I.shape[1]) for w in WEIGHTS}
+    shares = {w: (plain_winners(labels, D, I, w) == truth).mean(axis=0).tolist() for w in tried}
+    return {(j + 1, w): shares[w][j] for j in range(I.shape[1]) for w in tried}
 
 
 def accuracies(choice):
@@ -81,21 +85,30 @@ def small_blocks(monkeypatch):
 def test_accuracies_on_the_digits_are_those_of_plain_leave_one_out(exact_index):
     choice = choose_k(open_index(exact_index), max_k=12)
     labels = DIGITS.train_labels.tolist()
-    assert accuracies(choice) == pytest.approx(plain_accuracies(labels, *plain_neighbors(TRAIN, 12)), abs=1e-15)
+    expected = plain_accuracies(labels, *plain_neighbors(TRAIN, 12), choice.weights)
+    assert accuracies(choice) == pytest.approx(expected, abs=1e-15)
+    assert choice.weights == ["uniform", "distance", *(f"softmax[{t}]" for t in (1, 2, 5, 10, 20))]
     assert (choice.images, choice.search, choice.measure, choice.with_copies) == (1347, "exact", "accuracy", 0)
+    D, I = plain_neighbors(TRAIN, 12)
+    winners = {w: plain_winners(labels, D, I, w) for w in ("uniform", "softmax[2]")}
     for score in choice.scores:
+        if score.weights in winners:
+            balanced = balanced_accuracy_score(labels, winners[score.weights][:, score.k - 1].tolist())
+            assert score.balanced_accuracy == pytest.approx(balanced, abs=1e-12)
         expected = math.sqrt(score.value * (1 - score.value) / 1347)
         assert score.standard_error == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("weights", WEIGHTS)
-def test_accuracies_are_those_of_scikit_learn_where_no_votes_tie(tmp_path, weights):
+def test_accuracies_are_those_of_scikit_learn_where_no_votes_tie(tmp_path):
     x = RNG.normal(size=(60, 4))
     labels = (x[:, 0] + RNG.normal(size=60) > 0).astype(int)
     found = accuracies(choose_k(made(tmp_path, x, labels), max_k=9))
-    for k in (1, 3, 5, 7, 9):  # two classes: an odd number of votes is never divided equally
-        reference = KNeighborsClassifier(k, weights=weights)
+    tried = list(dict.fromkeys(weights for _, weights in found))
+    assert len(tried) == 7
+    for k, place in ((1, 0), (9, 0), (3, 1), (5, 2), (9, 4), (7, 6)):  # of two classes no odd number of votes ties
+        weights = tried[place]
+        reference = KNeighborsClassifier(k, weights=in_sklearn(weights))
         predicted = cross_val_predict(reference, x, labels, cv=LeaveOneOut())
         assert found[k, weights] == pytest.approx((predicted == labels).mean(), abs=1e-15)
 
@@ -113,7 +126,8 @@ def test_copies_with_other_labels_and_classes_of_one_row_count_as_any(tmp_path, 
     found = neighbors_left_out(index, np.arange(40), 30)
     assert np.array_equal(found[1], I)
     assert np.array_equal(found[0], D)
-    assert accuracies(choice) == pytest.approx(plain_accuracies(labels, D, I), abs=1e-15)
+    assert accuracies(choice) == pytest.approx(plain_accuracies(labels, D, I, choice.weights), abs=1e-15)
+    assert len(choice.weights) == 7
     equal = (x[:, None] == x).all(axis=2).sum(axis=1) > 1
     assert choice.with_copies == equal.sum() > 10
 
@@ -121,8 +135,9 @@ def test_copies_with_other_labels_and_classes_of_one_row_count_as_any(tmp_path, 
 @pytest.mark.parametrize("labels", [["b", "a", "b", "a", "c"], [True, False, True, True, False], [3, -1, 3, 3, 8]])
 def test_labels_of_every_type_are_compared_as_classes(tmp_path, labels):
     x = np.array([[0], [1], [3], [4], [9]], np.uint8)
-    expected = plain_accuracies(labels, *plain_neighbors(x, 4))
-    assert accuracies(choose_k(made(tmp_path, x, labels))) == pytest.approx(expected, abs=1e-15)
+    choice = choose_k(made(tmp_path, x, labels))
+    expected = plain_accuracies(labels, *plain_neighbors(x, 4), choice.weights)
+    assert accuracies(choice) == pytest.approx(expected, abs=1e-15)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -140,10 +155,12 @@ def test_more_copies_than_neighbours_push_a_row_out_of_its_own_search_and_change
 def test_two_images_have_one_neighbour_each(tmp_path):
     x = np.array([[0, 0], [1, 1]], np.uint8)
     choice = choose_k(made(tmp_path, x, [4, 4]))
-    assert choice.scores == [Score(k=1, weights=w, value=1.0, standard_error=0.0) for w in WEIGHTS]
+    assert choice.scores == [
+        Score(k=1, weights=w, value=1.0, standard_error=0.0, balanced_accuracy=1.0) for w in ("uniform", "distance")
+    ]
     index_arrays(x, [4, 5], tmp_path / "o.knn")
     choice = choose_k(open_index(tmp_path / "o.knn"))
-    assert choice.best == Score(k=1, weights="uniform", value=0.0, standard_error=0.0)
+    assert choice.best == Score(k=1, weights="uniform", value=0.0, standard_error=0.0, balanced_accuracy=0.0)
 
 
 def test_one_image_is_refused_and_so_are_more_neighbours_than_there_are(tmp_path):
@@ -185,15 +202,17 @@ def test_threads_change_nothing_and_progress_counts_every_row(exact_index, tmp_p
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("weights", WEIGHTS)
-def test_a_regression_has_the_mean_squared_error_of_scikit_learn(tmp_path, weights):
+@pytest.mark.parametrize("place", [0, 1, 4])
+def test_a_regression_has_the_mean_squared_error_of_scikit_learn(tmp_path, place):
     x = RNG.normal(size=(50, 3))
     targets = x[:, 0] + RNG.normal(size=50) / 3 + 1e6  # far from zero, where sums of squares would cancel
     choice = choose_k(made(tmp_path, x, targets, is_regression=True), max_k=7)
     assert choice.measure == "mean_squared_error"
+    assert choice.best_balanced is choice.scores[0].balanced_accuracy is None
+    weights = choice.weights[place]
     scores = {score.k: score for score in choice.scores if score.weights == weights}
     for k in range(1, 8):
-        predicted = cross_val_predict(KNeighborsRegressor(k, weights=weights), x, targets, cv=LeaveOneOut())
+        predicted = cross_val_predict(KNeighborsRegressor(k, weights=in_sklearn(weights)), x, targets, cv=LeaveOneOut())
         errors = (predicted - targets) ** 2
         assert scores[k].value == pytest.approx(errors.mean(), rel=1e-8)
         assert scores[k].standard_error == pytest.approx(errors.std() / math.sqrt(50), rel=1e-8)
@@ -211,7 +230,7 @@ def choice_of(values, error=0.01, measure="accuracy"):
     scores = [
         Score(k=k, weights=w, value=value, standard_error=error)
         for k, pair in enumerate(values, 1)
-        for w, value in zip(WEIGHTS, pair, strict=True)
+        for w, value in zip(("uniform", "distance"), pair, strict=True)
     ]
     return Choice(images=100, search="exact", measure=measure, with_copies=0, scores=scores)
 
@@ -287,18 +306,22 @@ def test_the_command_prints_a_row_for_each_k_then_the_best_the_smallest_and_the_
     result = invoke("choose-k", exact_index, "--max-k", "10", "--threads", "1")
     assert (result.code, result.stderr) == (0, "")
     choice = choose_k(open_index(exact_index), max_k=10)
-    title, headers, *rows = result.stdout.splitlines()
-    assert title == "1,347 images, each left out in turn, exact search"
-    assert re.split(r"  +", headers.strip()) == ["k", "accuracy, uniform", "accuracy, distance"]
-    found = {(int(k), w): v for k, *pair in map(str.split, rows[:10]) for w, v in zip(WEIGHTS, pair, strict=True)}
+    title, measure, headers, *rows = result.stdout.splitlines()
+    assert (title, measure) == ("1,347 images, each left out in turn, exact search", "accuracy by k and weights")
+    assert headers.split() == ["k", *choice.weights]
+    found = {
+        (int(k), w): v for k, *pair in map(str.split, rows[:10]) for w, v in zip(choice.weights, pair, strict=True)
+    }
     assert found == {key: f"{value:.4f}" for key, value in accuracies(choice).items()}
     named = {
         "best": choice.best,
         "smallest k within one standard error of it": choice.smallest_within_one_standard_error,
         "largest k within one standard error of it": choice.largest_within_one_standard_error,
+        "best balanced accuracy": choice.best_balanced,
     }
     assert rows[10:] == [
-        f"{told}: k = {s.k}, {s.weights}: accuracy {s.value:.4f}, standard error {s.standard_error:.4f}"
+        f"{told}: k = {s.k}, {s.weights}: accuracy {s.value:.4f}, standard error {s.standard_error:.4f}, "
+        f"balanced {s.balanced_accuracy:.4f}"
         for told, s in named.items()
     ]
 
@@ -314,11 +337,13 @@ def test_the_command_gives_json_on_stdout(invoke, exact_index):
         "search",
         "with_copies",
         "results",
-        "best",
+        *("best", "best_balanced"),
         "smallest_within_one_standard_error",
         "largest_within_one_standard_error",
     ]
-    assert [list(entry) for entry in record["results"]] == [["k", "weights", "accuracy", "standard_error"]] * 6
+    assert [list(entry) for entry in record["results"]] == [
+        ["k", "weights", "accuracy", "standard_error", "balanced_accuracy"]
+    ] * 21
     assert record["best"] in record["results"]
 
 
@@ -331,9 +356,7 @@ def test_the_command_tells_of_copies_and_of_squared_errors(invoke):
     assert result.stdout.splitlines()[-1] == told
     index_arrays(x, [0.5, 0.5, 1.5, 2.5], Path("r.knn"), is_regression=True)
     result = invoke("choose-k", "r.knn", "--max-k", "1")
-    assert re.search(
-        r"k +mean squared error, uniform +mean squared error, distance *\n1 +0\.5 +0\.5 *\n", result.stdout
-    )
+    assert re.search(r"\nmean squared error by k and weights\nk +uniform +distance .*\n1 +0\.5 +0\.5 ", result.stdout)
     assert "best: k = 1, uniform: mean squared error 0.5, standard error 0.25\n" in result.stdout
     record = json.loads(invoke("choose-k", "r.knn", "--max-k", "1", "--json").stdout)
     assert record["best"] == {"k": 1, "weights": "uniform", "mean_squared_error": 0.5, "standard_error": 0.25}
@@ -351,3 +374,16 @@ def test_the_command_refuses_more_neighbours_than_there_are_as_wrong_usage(invok
     result = invoke("choose-k", "one.knn")
     assert (result.code, result.stdout) == (1, "")
     assert result.stderr.startswith("error: one.knn holds one image")
+
+
+def test_of_unequal_classes_the_best_balanced_accuracy_is_another_than_the_best(tmp_path):
+    rng = np.random.default_rng(4)
+    labels = np.repeat([0, 1], [180, 20])
+    x = rng.normal(size=(200, 2)) + labels[:, None] * 1.5
+    choice = choose_k(made(tmp_path, x, labels))
+    assert choice.best_balanced.balanced_accuracy > choice.best.balanced_accuracy
+    assert choice.best_balanced.value < choice.best.value
+    assert (
+        named(choice.best_balanced)
+        == max(((score.balanced_accuracy, -place), named(score)) for place, score in enumerate(choice.scores))[1]
+    )

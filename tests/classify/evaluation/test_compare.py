@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -101,6 +102,46 @@ def test_accuracy_has_its_interval_and_worst_classes_and_confusions_are_counted_
     assert {of_class.label for of_class in worst} == set(true[label != true].tolist())
     highs = [share_interval((label[true == c] == c).sum(), (true == c).sum()).high for c in range(4) if c in true]
     assert worst[0].accuracy.high == min(highs)
+
+
+def test_of_more_than_five_classes_the_true_one_is_counted_among_the_five_best_that_have_votes(tmp_path, invoke):
+    rng = np.random.default_rng(1)
+    x, y = rng.integers(0, 256, (600, 2, 2), np.uint8), rng.integers(0, 60, 600) ** 2 // 60  # unequal classes
+    y[500:510] = 77  # no stored image has it
+    index_arrays(x[:500], y[:500], tmp_path / "x.knn")
+    write_table(image_table(x[500:], y[500:]), tmp_path / "test.parquet")
+    for k, weights in ((20, "distance"), (3, "uniform")):
+        (report,) = compare(
+            str(tmp_path / "test.parquet"), open_index(tmp_path / "x.knn"), Rule(k=k, weights=weights)
+        ).indexes
+        answer = Classifier.open(tmp_path / "x.knn", Rule(k=k, weights=weights))(x[500:])
+        shares, classes = answer.probabilities(), np.array(answer.index.classes)
+        fifth = np.sort(shares, axis=1)[:, -5]
+        has = [true in classes and row[classes == true][0] for true, row in zip(y[500:], shares, strict=True)]
+        surely, perhaps = (
+            sum(share > 0 and is_in(share, least) for share, least in zip(has, fifth, strict=True))
+            for is_in in (np.greater, np.greater_equal)
+        )
+        assert surely <= report.top5_accuracy.value * 100 + 1e-9
+        assert report.top5_accuracy.value * 100 <= perhaps + 1e-9
+        assert report.top5_accuracy.value > report.accuracy
+        hits = np.array(answer.prediction.to_pylist()) == y[500:]
+        balanced = np.mean([hits[y[500:] == true].mean() for true in np.unique(y[500:])])
+        assert report.judgement.balanced_accuracy == pytest.approx(balanced, abs=1e-12)
+    done = invoke(
+        "compare", tmp_path / "test.parquet", "--index", tmp_path / "x.knn", "--k", 3, "--report", "page.html"
+    )
+    headers, figures, told = done.stdout.splitlines()[:3]
+    assert headers.split()[5:] == ["accuracy", "95%", "interval", "balanced", "top-5", "wrong", "of"]
+    assert figures.split()[3:5] == [f"{report.judgement.balanced_accuracy:.4f}", f"{report.top5_accuracy.value:.4f}"]
+    assert told.endswith("; top-5: the true label is among the five best of the classes that the 3 neighbours have")
+    page = Path("page.html").read_text()
+    assert told in page
+    assert f"<td>{report.judgement.balanced_accuracy:.4f}</td><td>{report.top5_accuracy.value:.4f}</td>" in page
+
+
+def test_of_five_classes_or_fewer_none_are_counted(folder):
+    assert run(folder, "exact").indexes[0].top5_accuracy is None
 
 
 @pytest.mark.parametrize("rule", [Rule(), Rule(k=4, weights="distance")])
@@ -290,6 +331,7 @@ def test_json_has_the_documented_keys(folder):
     }
     documented = {
         *("path", "kind", "recall", "agreement", "accuracy", "accuracy_interval", "mean_absolute_error", "coverage"),
+        "top5_accuracy",
         *("relative_speed", "images_per_second", "hours_per_million", "bytes", "build_seconds", "flips"),
     }
     for index in record["indexes"]:

@@ -35,7 +35,7 @@ FILES = {"a.parquet": slice(200, 310), "below/b.parquet": slice(310, 400), "none
 LIMITS = [(0.5, None), (0.8, 170.0), (None, 165.5), (0.7, 160), (None, None)]
 OUTPUTS = {
     "plain": OutputOptions(),
-    "all": OutputOptions(neighbors=True, probabilities=True, prefix="knn_"),
+    "all": OutputOptions(neighbors=True, probabilities=True, top=3, prefix="knn_"),
     "none kept": OutputOptions(keep=()),
 }
 

@@ -26,7 +26,7 @@ from knnvote.indexer.build import index_arrays
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (60, 4, 4), dtype=np.uint8)
-OPTIONS = JobOptions(output=OutputOptions(neighbors=True, probabilities=True, prefix="knn_"))
+OPTIONS = JobOptions(output=OutputOptions(neighbors=True, probabilities=True, top=3, prefix="knn_"))
 
 
 @pytest.fixture

@@ -15,15 +15,17 @@ from knnvote.classify.job.output import (
     kept_columns,
     row_groups,
     rows_in_group,
+    tell_of_shares,
 )
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import ImageFileError
 from knnvote.data.rows import schema_metadata_without_images
 from knnvote.indexer.build import index_arrays
+from knnvote.indexer.folder.open import open_index
 
 IMAGES = (np.arange(6 * 4, dtype=np.uint8) * 10).reshape(6, 2, 2)
 SCHEMA = pa.schema([("image", pa.binary()), ("label", pa.int64()), ("name", pa.string()), ("other", pa.float32())])
-EVERYTHING = OutputOptions(neighbors=True, probabilities=True)
+EVERYTHING = OutputOptions(neighbors=True, probabilities=True, top=2)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,11 @@ def test_a_column_to_keep_that_does_not_exist_is_refused_with_those_that_do(clas
 
 
 @pytest.mark.parametrize(
-    "name", ["prediction", "confidence", "distance", "best", "second", "margin", "status", "reason", "neighbors"]
+    "name",
+    [
+        *("prediction", "confidence", "distance", "best", "second", "margin", "status", "reason", "neighbors"),
+        *("probabilities", "top", "top_share"),
+    ],
 )
 def test_an_input_column_with_the_name_of_ours_is_refused_with_a_word_on_prefix(classifier, name):
     added = answer_schema(classifier.index, **EVERYTHING.of_answers)
@@ -110,6 +116,8 @@ def test_row_groups_do_not_tell_how_the_rows_came():
         ({"neighbors": True}, 5000, 10, 268),
         ({"probabilities": True}, 5, 22_000, 762),
         ({"probabilities": True}, 5, 10**9, 1),
+        ({"top": 5}, 5, 22_000, ROW_GROUP),
+        ({"top": 5000}, 5000, 22_000, 838),
     ],
 )
 def test_a_row_group_has_fewer_rows_where_answers_are_large(options, k, classes, rows):
@@ -122,3 +130,14 @@ def test_metadata_that_described_the_image_go_and_others_stay():
     assert schema_metadata_without_images(schema).metadata == {b"mine": b"kept"}
     assert not schema_metadata_without_images(SCHEMA.with_metadata({"pandas": "{}"})).metadata
     assert not schema_metadata_without_images(SCHEMA).metadata
+
+
+def test_a_share_for_each_of_many_classes_is_told_to_be_too_much_and_top_is_not(tmp_path):
+    x = np.arange(1001 * 2, dtype=np.uint16).reshape(-1, 2)
+    index_arrays(x, np.arange(1001), tmp_path / "x.knn")
+    index = open_index(tmp_path / "x.knn")
+    with pytest.warns(UserWarning, match=r"each of 1,001 classes, .*: top 5 in place of probabilities tells"):
+        tell_of_shares(answer_schema(index, probabilities=True))
+    tell_of_shares(answer_schema(index, top=5, neighbors=True))
+    index_arrays(x[:1000], np.arange(1000), tmp_path / "y.knn")
+    tell_of_shares(answer_schema(open_index(tmp_path / "y.knn"), probabilities=True))

@@ -171,15 +171,17 @@ def test_neighbors_and_probabilities(classifier, tmp_path):
     images = QUERIES.astype(float)
     images[3, 0, 0] = np.nan
     write_table(image_table(images), tmp_path / "a.parquet")
-    run(classifier, tmp_path / "a.parquet", tmp_path / "out", output(neighbors=True, probabilities=True))
+    run(classifier, tmp_path / "a.parquet", tmp_path / "out", output(neighbors=True, probabilities=True, top=2))
     rows = pq.read_table(tmp_path / "out" / "a.parquet").to_pylist()
     assert rows[3]["neighbors"] is None
-    assert rows[3]["probabilities"] is None
+    assert rows[3]["probabilities"] is rows[3]["top"] is rows[3]["top_share"] is None
     for row in rows[:3] + rows[4:]:
         assert len(row["neighbors"]) == 5
         assert list(row["probabilities"]) == ["3", "5", "8"]
         assert sum(row["probabilities"].values()) == pytest.approx(1)
         assert row["probabilities"][str(row["prediction"])] == row["confidence"]
+        assert row["top"] == [label for label in (row["best"], row["second"]) if label is not None]
+        assert row["top_share"] == [row["probabilities"][str(label)] for label in row["top"]]
         labels = [voter["label"] for voter in row["neighbors"]]
         assert {name: labels.count(int(name)) / 5 for name in ("3", "5", "8")} == pytest.approx(row["probabilities"])
         assert row["neighbors"][0]["distance"] == row["distance"]
@@ -273,7 +275,7 @@ def test_a_file_of_no_rows_gives_one_of_no_rows_with_the_schema_of_the_others(cl
     if kind is not None:
         none = none.set_column(0, "image", pa.array([], kind))
     pq.write_table(none, tmp_path / "in" / "none.parquet")
-    options = output(neighbors=True, probabilities=True)
+    options = output(neighbors=True, probabilities=True, top=2)
     summary = run(classifier, tmp_path / "in", tmp_path / "out", options)
     assert summary.failed == {}
     empty = pq.read_table(tmp_path / "out" / "none.parquet")
@@ -286,7 +288,7 @@ def test_duckdb_pandas_and_polars_read_the_same_values(classifier, tmp_path):
     images = QUERIES.astype(float)
     images[3, 0, 0] = np.nan
     write_table(image_table(images, np.arange(20)), tmp_path / "a.parquet")
-    run(classifier, tmp_path / "a.parquet", tmp_path / "out", output(neighbors=True, probabilities=True))
+    run(classifier, tmp_path / "a.parquet", tmp_path / "out", output(neighbors=True, probabilities=True, top=2))
     file = tmp_path / "out" / "a.parquet"
     rows = pq.read_table(file).to_pylist()
     assert pl.read_parquet(file).to_dicts() == rows
@@ -784,7 +786,7 @@ def photographs(tmp_path_factory):
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_output_bytes_do_not_depend_on_batch_size_threads_or_split(photographs, tmp_path, kind, dtype):
     classifier = Classifier.open(photographs / f"{kind}-{dtype}.knn")
-    options = output(neighbors=True, probabilities=True)
+    options = output(neighbors=True, probabilities=True, top=2)
     contents = set()
     for threads in (1, 2):
         for batch_size in (1, 7, 163, 164, 5000):

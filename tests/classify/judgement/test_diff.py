@@ -1,7 +1,7 @@
 """Two jobs over the same inputs compared, against a count row by row in plain Python."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +59,12 @@ def rows_of(out, prefix=""):
 def test_every_change_is_counted_with_its_first_rows_and_judged(jobs):
     diff = diff_jobs(*jobs)
     labels, statuses, better, worse, first = Counter(), Counter(), Counter(), Counter(), {}
-    right = np.zeros(2, int)
+    right, of_class = np.zeros(2, int), defaultdict(list)
     for (name, row, truth, *one), (_, _, _, *other) in zip(rows_of("one"), rows_of("other", "knn_"), strict=True):
         hits = [truth is not None and prediction == truth for _, prediction in (one, other)]
         right += hits
+        if truth is not None:
+            of_class[truth].append(hits)
         if one == other:
             assert hits[0] == hits[1]
             continue
@@ -72,6 +74,7 @@ def test_every_change_is_counted_with_its_first_rows_and_judged(jobs):
         better[change] += hits == [False, True]
         worse[change] += hits == [True, False]
         first.setdefault(change, []).append((name, row))
+    balanced = np.mean([np.mean(hits, axis=0) for hits in of_class.values()], axis=0).tolist()
     for place, changes, counted in ((1, diff.labels, labels), (0, diff.statuses, statuses)):
         assert {(place, change.before, change.now): change.rows for change in changes} == dict(counted)
         assert [change.rows for change in changes] == sorted(counted.values(), reverse=True)
@@ -82,6 +85,7 @@ def test_every_change_is_counted_with_its_first_rows_and_judged(jobs):
     assert (diff.rows, diff.changed) == (300, labels.total() + statuses.total())
     assert [judged.right for judged in diff.judged] == right.tolist()
     assert [judged.labelled for judged in diff.judged] == [298, 298]
+    assert [judged.balanced_accuracy for judged in diff.judged] == pytest.approx(balanced, abs=1e-12)
     assert diff.judged[0].answered == 297  # but for the bad image
     assert (diff.accuracies.only_name, diff.accuracies.only_other) == (better.total(), worse.total())
     assert diff.accuracies.p == binomtest(better.total(), better.total() + worse.total()).pvalue

@@ -467,7 +467,8 @@ def test_accuracy_is_drawn_against_k_with_its_band(exact_index):
     choice = choose_k(open_index(exact_index), max_k=6)
     figure = draw_choice(choice)
     (axes,) = figure.axes
-    for line, weights in zip(axes.lines[:2], ("uniform", "distance"), strict=True):
+    best = min((score for score in choice.scores if score.weights[0] == "s"), key=lambda score: (-score.value, score.k))
+    for line, weights in zip(axes.lines[:3], ("uniform", "distance", best.weights), strict=True):
         scores = [score for score in choice.scores if score.weights == weights]
         np.testing.assert_array_equal(line.get_xdata(), range(1, 7))
         np.testing.assert_array_equal(line.get_ydata(), [score.value for score in scores])
@@ -475,7 +476,8 @@ def test_accuracy_is_drawn_against_k_with_its_band(exact_index):
     assert lowest == min(s.value - s.standard_error for s in choice.scores if s.weights == "uniform")
     told = [text.get_text() for text in figure.legends[0].get_texts()]
     assert f"best: k = {choice.best.k}, {choice.best.weights}" in told
-    assert "± one standard error, uniform" in told
+    assert told[:3] == [f"{weights}, ± one standard error" for weights in ("uniform", "distance", best.weights)]
+    assert len(axes.lines) == len(axes.collections) + 3 == 6
     assert any(text.startswith("smallest k within one\nstandard error of it: k = 1") for text in told)
     assert any(text.startswith("largest k within one\nstandard error of it: k = 6") for text in told)
 

@@ -4,6 +4,7 @@ import brute_force
 import numpy as np
 import pytest
 from made_sets import CHEAP, LADDERS, LAST, SURE, build, clusters, with_rungs
+from weightings import WEIGHTS
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.candidates import encode
@@ -14,7 +15,6 @@ from knnvote.data.errors import OptionError
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
-from knnvote.indexer.names import WEIGHTS
 from knnvote.indexer.rungs import EXACT, Rung
 from knnvote.indexer.threads import limit_threads
 

@@ -9,7 +9,10 @@ from .table import print_text
 
 def print_accuracy(found: JobAccuracy) -> None:
     """How good a job is, on stdout."""
-    print_text(f"{found.rows:,} rows with a true label: the best guess is right for {_show(found.accuracy)}")
+    print_text(
+        f"{found.rows:,} rows with a true label: the best guess is right for {_show(found.accuracy)}, "
+        f"balanced accuracy {found.judgement.balanced_accuracy:.4f}"
+    )
     share = found.accepted / found.rows
     if found.accuracy_of_accepted is None:
         print_text("none of them is accepted")

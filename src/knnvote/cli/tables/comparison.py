@@ -40,13 +40,20 @@ def print_comparison(comparison: Comparison) -> None:
 
 def _print_accuracies(comparison: Comparison, asked: str) -> None:
     """How many labels are right, and what is wrong with the first index's."""
-    table = new_table("", asked, "accuracy", _INTERVAL, "wrong", "of")
+    has_top = any(report.top5_accuracy is not None for report in comparison.indexes)
+    table = new_table("", asked, "accuracy", _INTERVAL, "balanced", *(["top-5"] if has_top else []), "wrong", "of")
     for report in comparison.indexes:
         if report.accuracy_interval is not None and report.judgement is not None:
             images = sum(of_class.images for of_class in report.judgement.classes)
             wrong = images - round(report.accuracy_interval.value * images)
-            add_row(table, Name(report.path), *_show_share(report.accuracy_interval), f"{wrong:,}", f"{images:,}")
+            others = [f"{report.judgement.balanced_accuracy:.4f}"]
+            if has_top:
+                others.append("" if report.top5_accuracy is None else f"{report.top5_accuracy.value:.4f}")
+            add_row(
+                table, Name(report.path), *_show_share(report.accuracy_interval), *others, f"{wrong:,}", f"{images:,}"
+            )
     print_table(table)
+    print_text(comparison.told_of_accuracies)
     for difference in comparison.differences:
         print_text(difference.told(short_name))
     first = comparison.indexes[0]

@@ -58,7 +58,7 @@ def _print_judged(diff: JobDiff) -> None:
     if diff.judged is None or accuracies is None:
         return
     print_line("")
-    table = new_table("", "job", "right of all", "95% interval", "answered", "right of these")
+    table = new_table("", "job", "right of all", "95% interval", "balanced", "answered", "right of these")
     for path, judged in zip((diff.first, diff.second), diff.judged, strict=True):
         accuracy, of_answered = judged.accuracy, judged.accuracy_of_answered
         add_row(
@@ -66,6 +66,7 @@ def _print_judged(diff: JobDiff) -> None:
             Name(path),
             f"{accuracy.value:.4f}",
             f"{accuracy.low:.4f}-{accuracy.high:.4f}",
+            f"{judged.balanced_accuracy:.4f}",
             f"{judged.answered / judged.labelled:.2%}",
             "" if of_answered is None else f"{of_answered.value:.4f}",
         )

@@ -4,6 +4,7 @@ from knnvote.classify.evaluation.choose_k import Choice, Score
 from knnvote.classify.evaluation.suspects import Suspect, Suspects
 from knnvote.indexer.labels import show_class
 
+from .inspection import told_class_weight
 from .table import Name, add_row, new_table, print_line, print_table
 
 _SUSPECT_TEXT = ("id", "label", "neighbours say", "equal image")
@@ -12,9 +13,10 @@ _SUSPECT_TEXT = ("id", "label", "neighbours say", "equal image")
 def print_choice(choice: Choice) -> None:
     """The table of ``choose-k`` on stdout, a row for each k, and below it the best, the smallest and the largest."""
     measure = choice.measure.replace("_", " ")
-    print_line(f"{choice.images:,} images, each left out in turn, {choice.search} search")
-    columns = (f"{measure}, {weights}" for weights in choice.weights)
-    table = new_table("", "k", *columns)  # a title would wrap: it is narrow
+    weighed = "" if choice.class_weight is None else f", {told_class_weight(choice.class_weight)}"
+    print_line(f"{choice.images:,} images, each left out in turn, {choice.search} search{weighed}")
+    print_line(f"{measure} by k and weights")
+    table = new_table("", "k", *choice.weights)
     digits = len(str(choice.scores[-1].k))
     for first in range(0, len(choice.scores), len(choice.weights)):
         scores = choice.scores[first : first + len(choice.weights)]
@@ -24,6 +26,8 @@ def print_choice(choice: Choice) -> None:
     smallest, largest = choice.smallest_within_one_standard_error, choice.largest_within_one_standard_error
     print_line(f"smallest k within one standard error of it: {_show_score(choice, smallest)}")
     print_line(f"largest k within one standard error of it: {_show_score(choice, largest)}")
+    if choice.best_balanced is not None:
+        print_line(f"best balanced accuracy: {_show_score(choice, choice.best_balanced)}")
     if choice.with_copies:
         print_line(
             f"{choice.with_copies:,} of the {choice.images:,} images have an exact copy among the others, "
@@ -33,7 +37,9 @@ def print_choice(choice: Choice) -> None:
 
 def _show_score(choice: Choice, score: Score) -> str:
     value, error = _show_value(choice, score.value), _show_value(choice, score.standard_error)
-    return f"k = {score.k}, {score.weights}: {choice.measure.replace('_', ' ')} {value}, standard error {error}"
+    balanced = "" if score.balanced_accuracy is None else f", balanced {score.balanced_accuracy:.4f}"
+    measure = choice.measure.replace("_", " ")
+    return f"k = {score.k}, {score.weights}: {measure} {value}, standard error {error}{balanced}"
 
 
 def _show_value(choice: Choice, value: float) -> str:

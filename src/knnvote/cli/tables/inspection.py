@@ -10,12 +10,15 @@ from knnvote.indexer.codes.library import describe_kernel
 from knnvote.indexer.growth.told import measured_on
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.manifest import AdaptiveSettings, ProposingSettings, SearchSettings, search_from_json
+from knnvote.indexer.names import ClassWeight
 from knnvote.indexer.rungs import Acceptance, Growth, Interval, MeasuredLadder, Tuned, VoteDefaults
 
 from .images import print_images
 from .table import add_row, new_list, print_table
 
 _TALLIED = 20
+_CLASS_WEIGHTS = 3  # that are shown
+_FEW = 5  # classes that are named
 
 
 def print_inspection(facts: dict[str, Any]) -> None:
@@ -90,6 +93,8 @@ def tuning_lines(settings: SearchSettings) -> list[str]:
     tuned_for = f"tuned for k {tuned.k} and {tuned.weights} weights"
     if tuned.ties != "nearest":
         tuned_for += f" with ties {tuned.ties}"
+    if tuned.class_weight is not None:
+        tuned_for += f", {told_class_weight(tuned.class_weight)}"
     if not tuned.queries and tuned.label.reached:
         return [f"{tuned_for}: exact search alone, as it was asked for or is the fastest here"]
     lines = [f"{tuned_for} on {tuned.queries:,} stored images, each left out"]
@@ -109,8 +114,33 @@ def vote_lines(vote: VoteDefaults | None) -> list[str]:
     if vote is None:
         return []
     ties = "" if vote.ties == "nearest" else f" with ties {vote.ties}"
-    lines = [f"made for k {vote.k} and {vote.weights} weights{ties}"]
-    return lines if vote.acceptance is None else [*lines, acceptance_line(vote.acceptance)]
+    weighed = "" if vote.class_weight is None else f", {told_class_weight(vote.class_weight)}"
+    lines = [f"made for k {vote.k} and {vote.weights} weights{ties}{weighed}"]
+    return lines if vote.acceptance is None else [*lines, *acceptance_lines(vote.acceptance)]
+
+
+def told_class_weight(class_weight: ClassWeight) -> str:
+    """What votes of classes are multiplied by, in words."""
+    if class_weight is None or class_weight == "balanced":
+        return f"class weight {class_weight or 'none'}"
+    shown = [f"{label} {weight:g}" for label, weight in class_weight[:_CLASS_WEIGHTS]]
+    return f"class weight of {', '.join([*shown, *(['...'] if len(class_weight) > len(shown) else [])])}"
+
+
+def acceptance_lines(found: Acceptance) -> list[str]:
+    """What is accepted, in words: of all, and of classes from a confidence of their own."""
+    lines = [acceptance_line(found)]
+    own = [one.min_confidence for one in found.by_class if one.min_confidence is not None]
+    if found.by_class:
+        few = [str(one.label) for one in found.by_class if one.min_confidence is None]
+        told = f", from {min(own):g} to {max(own):g}" if own else ""
+        lines.append(f"of {len(own):,} of {len(found.by_class):,} classes from a confidence of their own{told}")
+        if few:
+            shown = ", ".join(few[:_FEW]) + (", ..." if len(few) > _FEW else "")
+            lines.append(
+                f"too few answers, or too few right ones, to tell of: {shown}; the confidence of all is theirs"
+            )
+    return lines
 
 
 def acceptance_line(found: Acceptance) -> str:

@@ -1,0 +1,143 @@
+"""Least confidences by class: chosen, kept by an index, taken by jobs, against a plain count."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from knnvote.classify.adaptive.tune import Tuning
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.evaluation.compare import compare
+from knnvote.classify.evaluation.left_out import neighbors_left_out
+from knnvote.classify.evaluation.threshold import choose_threshold
+from knnvote.classify.vote import Rule, vote
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.tables import image_table, write_table
+from knnvote.indexer.build import index_arrays
+from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.grow import add_files
+from knnvote.indexer.sealed import seal
+
+TARGET = 0.9
+RNG = np.random.default_rng(8)
+LABELS = np.repeat(["clear", "mixed", "near", "rare"], [300, 300, 300, 12])
+CENTRES = {"clear": (0, 9), "mixed": (0, 0), "near": (2.4, 0), "rare": (9, 9)}
+X = (np.array([CENTRES[label] for label in LABELS]) + RNG.normal(size=(912, 2))).astype(np.float32)
+XQ = (np.array([CENTRES[label] for label in LABELS[::2]]) + RNG.normal(size=(456, 2))).astype(np.float32)
+RULE = Rule(k=15)
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    index_arrays(X, LABELS, Path("x.knn"), tune=Tuning(k=15, target_accuracy=TARGET, by_class=True))
+    write_table(image_table(XQ.reshape(-1, 1, 2), LABELS[::2]), Path("new.parquet"))
+    return open_index("x.knn")
+
+
+def test_each_class_has_the_threshold_that_its_own_answers_show_and_one_of_few_has_none(work):
+    D, I = neighbors_left_out(work, np.arange(912), 15)
+    winner, confidence = vote(work.class_codes[I], D, RULE)
+    by_class = {one.label: one for one in work.vote.acceptance.by_class}
+    assert [*by_class] == ["clear", "mixed", "near", "rare"]
+    assert (by_class["rare"].min_confidence, by_class["rare"].coverage, by_class["rare"].accuracy) == (None, None, None)
+    for code, (label, one) in enumerate(by_class.items()):
+        assert one.answers == (winner == code).sum()
+        if label == "rare":
+            continue
+        accepted = (winner == code) & (confidence >= one.min_confidence)
+        assert one.coverage == pytest.approx(accepted.sum() / one.answers)
+        assert one.accuracy.value == pytest.approx((work.class_codes[accepted] == code).mean())
+        assert one.accuracy.low >= TARGET
+    assert by_class["clear"].coverage == 1 > max(by_class[label].coverage for label in ("mixed", "near"))
+    found = choose_threshold(work, RULE, TARGET)
+    assert work.vote.acceptance == found.acceptance_by_class
+    assert replace(work.vote.acceptance, by_class=()) == found.acceptance
+
+
+def test_an_index_that_keeps_them_withholds_by_the_class_that_won(work):
+    rule = Rule.of(work)
+    own, acceptance = dict(rule.min_confidence_by_class), work.vote.acceptance
+    assert set(own) == {"clear", "mixed", "near"}
+    assert rule.min_confidence == acceptance.min_confidence
+    answer = Classifier(work)(XQ)
+    assert answer.rule == rule
+    least = [own.get(label, acceptance.min_confidence) for label in answer.best.to_pylist()]
+    accepted = answer.confidence >= least
+    assert 0 < (~accepted).sum() < 200
+    assert accepted.tolist() != (answer.confidence >= acceptance.min_confidence).tolist()
+    assert np.array_equal(answer.status == "ok", accepted)
+    reasons = [None if ok else f"confidence below {limit:g}" for ok, limit in zip(accepted, least, strict=True)]
+    assert answer.reason.tolist() == reasons
+    assert Rule.of(work, min_confidence=0.5).min_confidence_by_class is None
+    assert Rule.of(work, k=7).min_confidence_by_class is None  # they are of another vote
+    assert compare("new.parquet", work).indexes[0].accuracy == np.mean(
+        [best == true for best, true in zip(answer.best.to_pylist(), LABELS[::2], strict=True)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"min_confidence_by_class": {"near": 0.5}}, r"^min_confidence is None: give that of other classes$"),
+        *(
+            ({"min_confidence": 0.5, "min_confidence_by_class": wrong}, r"^min_confidence_by_class is .*: give shares")
+            for wrong in ({}, {"near": 2}, {"near": None}, {"near": "x"}, 3, [("near", 1), ("near", 1)])
+        ),
+    ],
+)
+def test_what_is_no_confidence_by_class_is_refused(given, told):
+    with pytest.raises(OptionError, match=told):
+        Rule(**given)
+
+
+@pytest.mark.usefixtures("work")
+def test_a_class_that_there_is_not_and_no_target_are_refused(invoke):
+    with pytest.raises(
+        OptionError, match=r"^min_confidence_by_class names the class 'far', which no image of x\.knn has"
+    ):
+        Classifier.open("x.knn", Rule(min_confidence=0.5, min_confidence_by_class={"far": 0.5}))
+    with pytest.raises(OptionError, match=r"^by_class is True: give target_accuracy too$"):
+        Tuning(by_class=True)
+    done = invoke("classify", "x.knn", "new.parquet", "--out", "o", "--by-class")
+    assert (done.code, "--by-class is of --target-accuracy: give that too" in done.stderr) == (2, True)
+
+
+@pytest.mark.usefixtures("work")
+def test_jobs_take_them_from_the_index_or_find_them_and_go_on_without_a_search(invoke):
+    index_arrays(X, LABELS, Path("y.knn"), tune=Tuning(k=15))
+    kept = invoke("classify", "x.knn", "new.parquet", "--out", "kept")
+    assert "as the index was made for accuracy 0.9, or with that of their class; --min-confidence 0" in kept.stderr
+    found = invoke("classify", "y.knn", "new.parquet", "--out", "found", "--target-accuracy", TARGET, "--by-class")
+    assert "of 3 of 4 classes from a confidence of their own, from " in found.stderr
+    assert "too few answers, or too few right ones, to tell of: rare; the confidence of all is theirs" in found.stderr
+    assert pq.read_table("kept/new.parquet").equals(pq.read_table("found/new.parquet"))
+    content = Path("found/new.parquet").read_bytes()
+    again = invoke("classify", "y.knn", "new.parquet", "--out", "found", "--target-accuracy", TARGET)
+    assert "1 written (1 without a search)" in again.stderr
+    back = invoke("classify", "y.knn", "new.parquet", "--out", "found", "--target-accuracy", TARGET, "--by-class")
+    assert "1 written (1 without a search)" in back.stderr
+    assert Path("found/new.parquet").read_bytes() == content
+    assert invoke("review", "found", "--index", "y.knn", "--out", "r.csv").code == 0
+    assert invoke("report", "found", "--index", "y.knn", "--out", "page.html").code == 0
+    assert ", or that of its class" in Path("page.html").read_text()
+    assert "of 3 of 4 classes from a confidence of their own" in invoke("inspect", "x.knn").stdout
+
+
+def test_they_are_chosen_anew_when_images_are_added_and_refused_where_they_are_none(work):
+    more = (np.array(CENTRES["rare"]) + RNG.normal(size=(60, 1, 2))).astype(np.float32)
+    write_table(image_table(more, np.array(["rare"] * 60)), Path("more.parquet"))
+    add_files(Path("x.knn"), "more.parquet", tuning=Tuning, tell=lambda _note: None)
+    after = open_index("x.knn").vote.acceptance
+    assert [one.min_confidence is None for one in after.by_class] == [False] * 4
+    assert [one.answers for one in after.by_class][3] > [one.answers for one in work.vote.acceptance.by_class][3]
+    record = json.loads(Path("x.knn/manifest.json").read_text())
+    for wrong in ({"min_confidence": 2}, {"label": None}, {"answers": -1}, {"accuracy": 1}, {"more": 1}):
+        changed = json.loads(json.dumps(record))
+        changed["vote"]["acceptance"]["by_class"][0] |= wrong
+        Path("x.knn/manifest.json").write_bytes(seal(changed))
+        with pytest.raises(KnnvoteError, match="vote"):
+            open_index("x.knn")
