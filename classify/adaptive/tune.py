@@ -197,8 +197,9 @@ def _draw(index: Index, target: float) -> tuple[NDArray[np.int64], NDArray[np.in
     None that the index was fitted to: its lists lie so that these are found more easily than a new image is.
     """
     seed = index.manifest.seed
-    unseen = np.setdiff1d(np.arange(index.n), index.fitted_rows)
-    rows = np.random.default_rng([seed, 1]).permutation(unseen)
+    is_unseen = np.ones(index.n, dtype=np.bool_)
+    is_unseen[index.fitted_rows] = False
+    rows = np.random.default_rng([seed, 1]).permutation(np.flatnonzero(is_unseen))
     first, tested = _split(len(rows), target)
     return rows[:first], rows[first : first + tested]
 

@@ -176,8 +176,9 @@ class Gathered:
             self._work.write_table(_slice(self._slices), table)
             self._slices += 1
             self._vectors, self._blocks, self._tables = vectors, [], []
-        if vectors is not None:
-            self._work.keep(**{_READING: self._facts(vectors)})
+        facts = None if vectors is None else self._facts(vectors)
+        if facts != self._work.facts.get(_READING):
+            self._work.keep(**{_READING: facts})
 
     def _widened(self, before: Growing | None, after: Growing) -> Growing:
         """Vectors that were kept, if any, in the type that they need beside later ones, slice by slice."""

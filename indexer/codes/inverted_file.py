@@ -219,7 +219,7 @@ def training_rows(n: int, seed: int) -> NDArray[np.int64]:
 
     The others are as new to these as a query is, and can stand for one: of few vectors most are left for that.
     """
-    return np.random.default_rng(seed).permutation(n)[: training_count(n)]
+    return np.random.default_rng(seed).permutation(n)[: training_count(n)].copy()  # of many a few: the rest is let go
 
 
 def training_count(n: int) -> int:

@@ -27,14 +27,14 @@ def task(forks, tmp_path_factory):
     return get
 
 
-# An adaptive index is written as an exact one is, in more pieces: too many for here. What commands have in common is
-# killed at every change in one of them, and at every second to fourth in others: `kill.py` kills all at each.
+# What commands have in common is killed at every change in one of them, and at every third or later in others: `kill.py`
+# kills all at each. Indexes are built in slices, so that the same command goes on with what was kept of them.
 @pytest.mark.parametrize(
     ("name", "least", "step"),
     [
         *(("classify", 10, 1), ("classify-changed", 10, 4), ("classify-again", 10, 3), ("index", 10, 4)),
         *(("index-overwrite", 10, 4), ("show", 4, 3), ("report", 4, 3)),
-        *(("relabel", 10, 5), ("add", 20, 5), ("list", 4, 3)),
+        *(("relabel", 10, 5), ("add", 20, 5), ("list", 4, 3), ("index-adaptive", 60, 24)),
     ],
 )
 def test_whatever_change_a_command_is_killed_at_nothing_is_lost_and_the_next_run_completes_it(

@@ -20,6 +20,7 @@ import trials
 
 import knnvote
 from knnvote.indexer import apart
+from knnvote.indexer.building import work as working
 
 
 class Done(NamedTuple):
@@ -31,6 +32,7 @@ class Done(NamedTuple):
 
 
 Run = Callable[[Sequence[str]], Done]
+SLICE = 200  # rows, of a build that is killed
 SCRIPT = Path(sysconfig.get_path("scripts")) / "knnvote"
 
 
@@ -106,6 +108,7 @@ def _run_forked(request: dict[str, Any]) -> None:
         os.environ.clear()
         os.environ.update(request["env"])
     if "folder" in request:
+        working.SLICE_ROWS = SLICE  # so that a small build has something to go on from
         _kill_at_change(request["folder"], request["at"], changes)
     sys.argv = ["knnvote", *request["arguments"]]
     code: Any = 1

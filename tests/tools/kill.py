@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from forks import SCRIPT, Done, Forks, Run, run_process
+from forks import SLICE, Done, Forks, Run, run_process
 
 RECORDS = "_knnvote"
 ENDED = ".knnvote.parquet"
@@ -40,6 +40,11 @@ NAMES = (
     *("openat", "mkdir", "mkdirat", "rmdir"),
 )
 _OLDER = b"older"
+# The command, building in slices so small that there is something to go on from.
+_SLICED = (
+    "import knnvote.indexer.building.work as working; from knnvote.cli.main import main; "
+    f"working.SLICE_ROWS = {SLICE}; main()"
+)
 _STEADY = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}  # so that calls can be counted
 
 
@@ -340,7 +345,7 @@ def traced(task: Task, out: Path) -> list[Call]:
 def strace(arguments: Sequence[str], log: Path, options: Sequence[str]) -> int:
     """Run a command under strace; its exit code."""
     # Not --seccomp-bpf, which is faster: with it, strace sends no signals.
-    command = ["strace", "-f", "-o", log, *options, sys.executable, SCRIPT, *arguments]
+    command = ["strace", "-f", "-o", log, *options, sys.executable, "-c", _SLICED, *arguments]
     done = subprocess.run(command, env={**os.environ, **_STEADY}, capture_output=True, check=False)
     return done.returncode
 
@@ -395,7 +400,7 @@ def kill_at_random(task: Task, folder: Path, run: Run, *, moments: int, seed: in
     for _ in range(moments):
         task.start(out)
         moment = rng.uniform(length / 2, length)  # the first half is the start of Python
-        command = [SCRIPT, *task.command(out)]
+        command = [sys.executable, "-c", _SLICED, *task.command(out)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(moment)
