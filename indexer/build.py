@@ -1,7 +1,5 @@
 """Labelled images to an index folder."""
 
-import hashlib
-import io
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +23,8 @@ from knnvote.data.locations import local_path, locate
 from knnvote.data.progress import stage
 from knnvote.data.tables import SupportsArrow, named_values
 
-from .building.arrays import training_set_from_arrays
-from .building.work import WORK, Work, slices_of
+from .building.content import read_through, sha256
+from .building.work import WORK, Work
 from .faiss_index import Built, build_faiss, faiss_metric, held_vectors
 from .folder.generations import LOCK, is_leftover
 from .folder.write import write_folder
@@ -34,7 +32,7 @@ from .index import PROVENANCE, Index, Timing
 from .manifest import FORMAT, AdaptiveSettings, Manifest, is_index_folder
 from .names import KINDS, METRIC_NAMES, Kind, MetricName
 from .threads import available_processors, limit_threads
-from .training import TrainingOptions, TrainingSet, read_training_set
+from .training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
 
 MAX_SEED = 2**31 - 1  # what FAISS takes
 Tune = Callable[[Index], Index]  # called with an index that is not yet on disk; gives it with what was found of it
@@ -202,7 +200,7 @@ def _work(
 ) -> AbstractContextManager[Work]:
     """What a build of files is kept in, with what a killed one of the same made."""
     made_from = {
-        "inputs": [[source.address, source.relative, *map(str, source.state())] for source in sources],
+        "inputs": [[source.address, source.relative, sha256(repr(source.state()))] for source in sources],
         "labels": [None if source.labels is None else source.labels.fingerprint for source in sources],
         "training": repr(training),
         "options": repr(replace(options, threads=options.threads or available_processors(), overwrite=False)),
@@ -301,7 +299,7 @@ def renew_labels(index: Index, labels: pa.Array, tune: Tune, threads: int | None
     manifest = replace(
         index.manifest,
         **_of_labels(labels, is_regression=index.is_regression),
-        data_sha256=_data_sha256(index.vectors, labels),
+        data_sha256=read_through(index.vectors, labels)[1],
         vote=None,
     )
     if isinstance(manifest.search, AdaptiveSettings):
@@ -333,6 +331,7 @@ def write_index(index: Index, timing: Timing, out: Path, *, overwrite: bool = Fa
 def _manifest(examples: TrainingSet, labels: pa.Array, options: IndexOptions, built: Built) -> Manifest:
     """Everything that is known of an index that is not yet tuned."""
     x = examples.vectors
+    ends, data_sha256 = read_through(x, labels)
     return Manifest(
         kind=options.kind,
         factory=built.factory,
@@ -341,7 +340,7 @@ def _manifest(examples: TrainingSet, labels: pa.Array, options: IndexOptions, bu
         d=x.shape[1],
         shape=examples.shape,
         dtype=str(x.dtype),
-        range=(x.min().item(), x.max().item()),  # of a mapped file page after page
+        range=ends,
         step=str(examples.step),
         grayscale=GRAYSCALE_FORMULA if examples.grayscale else None,
         background=examples.background,
@@ -355,7 +354,7 @@ def _manifest(examples: TrainingSet, labels: pa.Array, options: IndexOptions, bu
         skipped=examples.skipped,
         search=built.search,
         seed=options.seed,
-        data_sha256=_data_sha256(x, labels),
+        data_sha256=data_sha256,
         versions=_library_versions(),
         feature_names=examples.feature_names,
         estimator=examples.estimator,
@@ -367,31 +366,6 @@ def _of_labels(labels: pa.Array, *, is_regression: bool) -> dict[str, Any]:
     """What a manifest says of labels (n,)."""
     classes = () if is_regression else tuple(sorted(labels.unique().to_pylist()))
     return {"classes": classes, "label_type": str(labels.type)}
-
-
-def _data_sha256(vectors: NDArray[np.generic], labels: pa.Array) -> str:
-    """What is stored, whatever the kind of index: indexes that share it can share exact results."""
-    digest = hashlib.sha256(repr((vectors.dtype.str, vectors.shape)).encode())
-    for rows in slices_of(vectors):
-        digest.update(np.ascontiguousarray(rows).data)
-    batch = pa.RecordBatch.from_arrays([labels], ["label"])
-    with pa.ipc.new_stream(pa.PythonFile(_Digested(digest), "w"), batch.schema) as writer:
-        writer.write_batch(batch)
-    return digest.hexdigest()
-
-
-class _Digested(io.RawIOBase):
-    """A file that is hashed and kept nowhere."""
-
-    def __init__(self, digest: Any) -> None:
-        self._digest = digest
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._digest.update(data)
-        return len(data)
 
 
 def _library_versions() -> dict[str, str]:
