@@ -27,8 +27,8 @@ def task(forks, tmp_path_factory):
     return get
 
 
-# What commands have in common is killed at every change in one of them, and at every third or later in others: `kill.py`
-# kills all at each. Indexes are built in slices, so that the same command goes on with what was kept of them.
+# What commands have in common is killed at every change in one of them, and at every third or later in others, while
+# `kill.py` kills all at each. Indexes are built in slices, so that the same command goes on with what was kept of them.
 @pytest.mark.parametrize(
     ("name", "least", "step"),
     [
