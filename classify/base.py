@@ -17,7 +17,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer.build import MAX_SEED, IndexOptions, build_in_memory, write_index
-from knnvote.indexer.building.arrays import training_set_from_arrays
 from knnvote.indexer.codes.plain import Neighbors
 from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.folder.open import open_index
@@ -25,6 +24,7 @@ from knnvote.indexer.index import Index, Timing, in_memory
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.names import Weights
 from knnvote.indexer.threads import limit_threads
+from knnvote.indexer.training import training_set_from_arrays
 
 from .adaptive.tune import Tuning
 from .evaluation.left_out import leave_out

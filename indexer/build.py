@@ -21,17 +21,17 @@ from knnvote.data.locations import local_path, locate
 from knnvote.data.progress import stage
 from knnvote.data.tables import SupportsArrow, named_values
 
-from .building.arrays import training_set_from_arrays
+from .building.content import read_through, sha256
 from .building.work import WORK, Work
 from .faiss_index import build_faiss, faiss_metric, held_vectors
-from .folder.facts import data_sha256, describe, library_versions, of_labels, unmeasured
+from .folder.facts import describe, library_versions, of_labels, unmeasured
 from .folder.generations import LOCK, is_leftover
 from .folder.write import write_folder
 from .index import PROVENANCE, Index, Timing
 from .manifest import FORMAT, is_index_folder
 from .names import KINDS, METRIC_NAMES, Kind, MetricName
 from .threads import available_processors, limit_threads
-from .training import TrainingOptions, TrainingSet, read_training_set
+from .training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
 
 MAX_SEED = 2**31 - 1  # what FAISS takes
 Tune = Callable[[Index], Index]  # called with an index that is not yet on disk; gives it with what was found of it
@@ -199,7 +199,7 @@ def _work(
 ) -> AbstractContextManager[Work]:
     """What a build of files is kept in, with what a killed one of the same made."""
     made_from = {
-        "inputs": [[source.address, source.relative, *map(str, source.state())] for source in sources],
+        "inputs": [[source.address, source.relative, sha256(repr(source.state()))] for source in sources],
         "labels": [None if source.labels is None else source.labels.fingerprint for source in sources],
         "training": repr(training),
         "options": repr(replace(options, threads=options.threads or available_processors(), overwrite=False)),
@@ -298,7 +298,7 @@ def renew_labels(index: Index, labels: pa.Array, tune: Tune, threads: int | None
     manifest = replace(
         index.manifest,
         **of_labels(labels, is_regression=index.is_regression),
-        data_sha256=data_sha256(index.vectors, labels),
+        data_sha256=read_through(index.vectors, labels)[1],
     )
     renewed = Index(
         index.path, unmeasured(manifest), index.faiss_index, index.vectors, labels, rows, index.inverted_file

@@ -10,33 +10,31 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.data.codecs.names import Background
+from knnvote.data.columns import is_float
 from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import distinctly_named, folders_told, tell_unused_labels
 from knnvote.data.layout import ImageOptions, Layout
-from knnvote.data.reading import DecodedRows, ImageFile, Part, files_with_rows, open_images
+from knnvote.data.reading import ImageFile, Part, files_with_rows, open_images
 from knnvote.data.recognition import recognise_images
 from knnvote.data.steps import Pixels, Step
 from knnvote.data.vectors import smallest_type
 
 from .building.gathered import FilePart, Gathered
-from .building.provenance import provenance_table, read_ids
+from .building.provenance import provenance_table
+from .building.reader import Reader, passed_over
 from .building.work import Work
 from .doubts import doubt_ids, tell_of_floats, tell_of_new_classes, tell_of_sources, tell_of_vectors
 from .labels import (
-    UNLABELLED,
-    check_same_kind,
     class_names,
     is_usual_name,
     label_array,
     recognise_label,
     refuse_beside_folders,
     same_names,
-    told_as_text,
-    unusable_labels,
 )
 from .manifest import Source
-from .metric import METRICS, Metric
+from .metric import METRICS
 from .names import MetricName
 
 _BATCH = 4096
@@ -149,7 +147,7 @@ def read_training_set(
     tell_floats = tell
     for place, (source, wanted) in enumerate(files_with_rows(inputs, chosen)):
         if place < gathered.files:
-            progress(_passed_over(source, wanted, None))
+            progress(passed_over(source, wanted, None))
             continue
         first = gathered.parts[0] if gathered.parts else None
         with open_images(source, _like(first, options, stored)) as images:
@@ -158,7 +156,17 @@ def read_training_set(
             label_column = _label_column(images, inputs, options, before, stored)
             gathered.names = same_names(source.shown, gathered.names, class_names(images.schema, label_column))
             if images.num_rows:
-                _Reader(images, label_column, options, gathered, step, METRICS[metric]).read(wanted, progress)
+                reader = Reader(
+                    images=images,
+                    label_column=label_column,
+                    id_column=options.id_column,
+                    is_regression=options.is_regression,
+                    skip_bad=options.skip_bad,
+                    gathered=gathered,
+                    step=step,
+                    metric=METRICS[metric],
+                )
+                reader.read(wanted, progress)
                 if not options.is_regression:
                     tell_floats = tell_of_floats(images, label_column, tell_floats)
         dtype = str(gathered.parts[-1].common.dtype) if images.num_rows else None
@@ -173,25 +181,6 @@ def read_training_set(
         is_regression=options.is_regression,
         part={} if chosen is None else {"limit" if options.limit else "sample": sum(map(len, chosen))},
     )
-
-
-def _passed_over(source: InputFile, wanted: NDArray[np.int64] | None, rows: int | None) -> int:
-    """How many rows of a file were read before; a table of labels is told which of these they took.
-
-    Args:
-        source: the file.
-        wanted: rows of it that are taken; None for all.
-        rows: how many of them were read; None for all.
-    """
-    if source.joined_label is None and rows is not None:
-        return rows
-    with source.open_rows() as found:
-        read = np.arange(found.num_rows) if wanted is None else wanted
-        read = read[:rows]
-        if source.joined_label is not None:
-            for _ in found.take(read, [source.joined_label], _BATCH):
-                pass
-    return len(read)
 
 
 def _joined(gathered: Gathered, options: TrainingOptions, stored: TrainingSet | None) -> TrainingSet:
@@ -292,104 +281,59 @@ def _label_column(
     return found
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Reads a file's rows into what is gathered.
+def training_set_from_arrays(
+    images: NDArray[Any],
+    labels: NDArray[Any] | Sequence[Any],
+    *,
+    metric: MetricName = "l2",
+    is_regression: bool = False,
+    feature_names: Sequence[str] | None = None,
+) -> TrainingSet:
+    """Take labelled images from arrays.
 
-    Attributes:
-        images: the file.
-        label_column: of it.
-        options: what the user says of it.
-        gathered: with what was read before.
-        step: that makes vectors.
-        metric: in whose space these must have a place.
+    Args:
+        images: (n, *shape) of any number type.
+        labels: (n,) integers, strings or booleans; floats for regression.
+        metric: rows that have no place in its space are refused.
+        is_regression: labels are numbers to be averaged.
+        feature_names: of each value, where they have any.
+
+    Raises:
+        KnnvoteError: the counts differ, a value is not finite, a label is missing or of a type that cannot be used.
     """
+    images = np.asarray(images)
+    _check_arrays(images, labels)
+    step = Pixels()
+    flat = step(images, images.shape[1:])
+    bad = {} if np.isfinite(flat).all() else {int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0]): "not finite"}
+    bad |= METRICS[metric].unusable_rows(flat)
+    for row, reason in bad.items():
+        raise KnnvoteError(f"image {row} cannot be stored: {reason}; leave it out")
+    try:
+        given = pa.array(labels)
+        label = label_array(given, is_regression=is_regression)
+    except (pa.ArrowException, OverflowError) as error:
+        raise KnnvoteError(f"labels cannot be used ({error}): give one integer, string or boolean an image") from error
+    if is_float(given.type) and not is_regression:
+        warn(f"labels are {given.type}, and all are whole: they are classes; to average them, give is_regression=True")
+    if label.null_count:
+        raise KnnvoteError(f"{label.null_count} labels are missing: leave those images out")
+    provenance = provenance_table(label, None, "array", np.arange(len(images)))
+    return TrainingSet(
+        vectors=smallest_type(flat),
+        provenance=provenance,
+        shape=images.shape[1:],
+        step=step,
+        is_regression=is_regression,
+        feature_names=None if feature_names is None else tuple(feature_names),
+    )
 
-    images: ImageFile
-    label_column: str
-    options: TrainingOptions
-    gathered: Gathered
-    step: Step
-    metric: Metric
 
-    def read(self, wanted: NDArray[np.int64] | None, progress: Callable[[int], None]) -> None:
-        """Read the rows that are wanted, None for all, but those that were read before a kill.
-
-        Raises:
-            KnnvoteError: a row or its label does not fit.
-        """
-        images, gathered, start = self.images, self.gathered, self.gathered.rows
-        columns = self._other_columns()
-        if not start:
-            gathered.parts.append(self._part())
-        else:
-            progress(_passed_over(images.source, wanted, start))
-        of_all = images.read(columns, batch_size=_BATCH, span=range(start, images.num_rows) if start else None)
-        some = None if wanted is None else wanted[start:]
-        for rows in of_all if some is None else images.take(some, columns, batch_size=_BATCH):
-            vectors, table, skipped = self._good(rows)
-            kinds = (
-                part.label_type or table.schema.field("label").type for part in (gathered.parts[0], gathered.parts[-1])
-            )
-            check_same_kind(images.source, self.label_column, *kinds)
-            gathered.add(vectors, table, rows=len(rows.numbers), skipped=skipped)
-            progress(len(rows.numbers))
-
-    def _part(self) -> FilePart:
-        """Of this file, without any row."""
-        return FilePart(
-            name=self.images.source.shown,
-            shape=self.images.layout.shape,
-            image_column=self.images.layout.name,
-            label_column=self.label_column,
-            has_ids=self._id_column is not None,
+def _check_arrays(images: NDArray[Any], labels: NDArray[Any] | Sequence[Any]) -> None:
+    if images.ndim < 2 or len(images) != len(labels) or not len(images):
+        raise KnnvoteError(
+            f"images of shape {images.shape} and {len(labels)} labels: expected (n, ...) with one label for each of "
+            "n images, n at least 1"
         )
-
-    @property
-    def _id_column(self) -> str | None:
-        return self.options.id_column or self.images.rows.id_column
-
-    def _good(self, rows: DecodedRows) -> tuple[NDArray[Any], pa.Table, int]:
-        """Vectors of the rows that fit, in the type that they need, their provenance, and how many others are told of.
-
-        Raises:
-            KnnvoteError: one does not, and such are not left out, or a label's type cannot be used.
-        """
-        images, options, source = self.images, self.options, self.images.source
-        block = rows.vectors(self.step)
-        bad = self.metric.unusable_rows(block) | rows.bad
-        label = images.column(rows, self.label_column)
-        bad |= unusable_labels(label, None if options.is_regression else self.gathered.names)
-        if bad and not options.skip_bad:
-            row = min(bad)
-            raise KnnvoteError(
-                f"{images.rows.row_name(int(rows.numbers[row]))}: {bad[row]}; "
-                f"mend it{images.how_to_mend(bad[row])}, or pass {param('skip_bad=True')} to leave such rows out"
-            )
-        good = np.setdiff1d(np.arange(len(block)), list(bad))
-        try:
-            vectors = smallest_type(block[good] if bad else block)
-        except KnnvoteError as error:
-            raise KnnvoteError(f"{source.shown}: {error.marked}") from error
-        try:
-            labels = label_array(label.take(good), is_regression=options.is_regression)
-        except KnnvoteError as error:
-            told = f"{error.marked}{told_as_text(source, self.label_column, label.type)}"
-            raise KnnvoteError(f"{source.shown}, column {self.label_column!r}: {told}") from error
-        ids = None
-        if self._id_column is not None:
-            prefix = "" if options.id_column else images.rows.id_prefix
-            ids = read_ids(source, images.column(rows, self._id_column), self._id_column, prefix).take(good)
-        table = provenance_table(labels, ids, source.relative, rows.numbers[good])
-        skipped = sum(source.labels is None or reason != UNLABELLED for reason in bad.values())  # a table leaves out
-        return vectors, table, skipped
-
-    def _other_columns(self) -> list[str]:
-        """The columns that are read beside the images."""
-        names = self.images.rows.schema.names
-        if self._id_column not in {None, *names}:
-            raise ImageFileError(
-                f"{self.images.source}: no column {self._id_column!r} for {param('id_column')}; "
-                f"there are {', '.join(names)}"
-            )
-        return [self.label_column] if self._id_column is None else [self.label_column, self._id_column]
+    if images.dtype.kind not in "biuf" or not images[0].size:
+        raise KnnvoteError(f"images are {images.dtype} of shape {images.shape}: expected numbers, one or more an image")

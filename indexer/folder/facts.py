@@ -1,18 +1,14 @@
 """What the manifest of an index says of what it was built of."""
 
-import hashlib
-import io
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from knnvote.data.codecs.grey import GRAYSCALE_FORMULA
-from knnvote.indexer.building.work import slices_of
+from knnvote.indexer.building.content import read_through
 from knnvote.indexer.faiss_index import Built
 from knnvote.indexer.manifest import AdaptiveSettings, Manifest
 from knnvote.indexer.names import Kind, MetricName
@@ -24,16 +20,17 @@ def describe(
 ) -> Manifest:
     """Everything that is known of an index that is not yet tuned."""
     x = examples.vectors
+    ends, stored = read_through(x, labels)
     return Manifest(
         kind=kind,
         factory=built.factory,
         metric=metric,
         d=x.shape[1],
         dtype=str(x.dtype),
-        range=(x.min().item(), x.max().item()),  # of a mapped file page after page
+        range=ends,
         search=built.search,
         seed=seed,
-        data_sha256=data_sha256(x, labels),
+        data_sha256=stored,
         versions=library_versions(),
         **of_examples(examples, labels),
     )
@@ -73,31 +70,6 @@ def of_labels(labels: pa.Array, *, is_regression: bool) -> dict[str, Any]:
     """What a manifest says of labels (n,)."""
     classes = () if is_regression else tuple(sorted(labels.unique().to_pylist()))
     return {"classes": classes, "label_type": str(labels.type)}
-
-
-def data_sha256(vectors: NDArray[np.generic], labels: pa.Array) -> str:
-    """What is stored, whatever the kind of index: indexes that share it can share exact results."""
-    digest = hashlib.sha256(repr((vectors.dtype.str, vectors.shape)).encode())
-    for rows in slices_of(vectors):
-        digest.update(np.ascontiguousarray(rows).data)
-    batch = pa.RecordBatch.from_arrays([labels], ["label"])
-    with pa.ipc.new_stream(pa.PythonFile(_Digested(digest), "w"), batch.schema) as writer:
-        writer.write_batch(batch)
-    return digest.hexdigest()
-
-
-class _Digested(io.RawIOBase):
-    """A file that is hashed and kept nowhere."""
-
-    def __init__(self, digest: Any) -> None:
-        self._digest = digest
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._digest.update(data)
-        return len(data)
 
 
 def library_versions() -> dict[str, str]:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from knnvote.data.progress import stage
 from knnvote.indexer.build import Tune, timing_since
+from knnvote.indexer.building.content import read_through
 from knnvote.indexer.codes.change import Changed, with_added, without
-from knnvote.indexer.folder.facts import data_sha256, library_versions, of_examples, unmeasured
+from knnvote.indexer.folder.facts import library_versions, of_examples, unmeasured
 from knnvote.indexer.folder.known import describe_files, remember
 from knnvote.indexer.folder.open import load_index, map_vectors
 from knnvote.indexer.folder.write import commit, describe_file, new_generation, write_labels
@@ -84,7 +85,6 @@ def append(index: Index, examples: TrainingSet, digest: Any, manner: Manner) -> 
         KnnvoteError: it cannot be written; the index is not changed.
     """
     read, added = time.perf_counter(), examples.vectors
-    (low, high), (least, greatest) = index.manifest.range, (added.min().item(), added.max().item())
 
     def write(generation: int) -> StoredFile:
         if digest is not None and grows_in_place(index, added.dtype):
@@ -96,7 +96,6 @@ def append(index: Index, examples: TrainingSet, digest: Any, manner: Manner) -> 
             manifest=replace(
                 index.manifest,
                 dtype=str(added.dtype),
-                range=(min(low, least), max(high, greatest)),
                 versions=library_versions(),
                 growth=grown(index, added=len(added)),
             ),
@@ -121,7 +120,6 @@ def leave_out(index: Index, kept: NDArray[np.bool_], examples: TrainingSet, mann
         KnnvoteError: it cannot be written; the index is not changed.
     """
     read, dtype = time.perf_counter(), examples.vectors.dtype
-    ends = [(block.min().item(), block.max().item()) for block in stored_blocks(index, kept) if len(block)]
     fitted = None
     if index.kind == "adaptive":
         rows, before = np.cumsum(kept, dtype=np.int32) - 1, index.fitted_rows
@@ -130,7 +128,6 @@ def leave_out(index: Index, kept: NDArray[np.bool_], examples: TrainingSet, mann
         manifest=replace(
             index.manifest,
             dtype=str(dtype),
-            range=(min(low for low, _ in ends), max(high for _, high in ends)),
             growth=grown(index, removed=int((~kept).sum())),
         ),
         examples=examples,
@@ -155,8 +152,8 @@ def _commit(index: Index, following: _Next, manner: Manner, read: float) -> None
             files = {"vectors": vectors, **codes, "labels": described}
             facts = of_examples(following.examples, labels)
             manifest = replace(following.manifest, **facts, generation=generation, files=files)
-            stored = data_sha256(map_vectors(folder / vectors.name, manifest), labels)
-        manifest, untuned = replace(manifest, data_sha256=stored), time.perf_counter()
+            ends, stored = read_through(map_vectors(folder / vectors.name, manifest), labels)
+        manifest, untuned = replace(manifest, range=ends, data_sha256=stored), time.perf_counter()
         if manner.tune is not None:
             manifest = manner.tune(load_index(folder, unmeasured(manifest))).manifest
         commit(folder, manifest, timing_since(manner.start, read, untuned))

@@ -15,8 +15,7 @@ from knnvote.data.inputs import find_inputs
 from knnvote.data.steps import Pixels, Step, parse_step
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, build_in_memory
-from knnvote.indexer.building.arrays import training_set_from_arrays
-from knnvote.indexer.training import TrainingOptions, read_training_set
+from knnvote.indexer.training import TrainingOptions, read_training_set, training_set_from_arrays
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 4, 6), np.uint8)
 LABELS = np.arange(60) % 3

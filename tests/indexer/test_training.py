@@ -17,8 +17,7 @@ from knnvote.data.errors import ImageFileError, KnnvoteError, spelled
 from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.tables import image_table
-from knnvote.indexer.building.arrays import training_set_from_arrays
-from knnvote.indexer.training import TrainingOptions, read_training_set
+from knnvote.indexer.training import TrainingOptions, read_training_set, training_set_from_arrays
 
 N = 12
 IMAGES = np.random.default_rng(3).integers(0, 256, (N, 4, 4), np.uint8)

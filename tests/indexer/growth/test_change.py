@@ -183,7 +183,7 @@ def test_an_addition_that_fails_leaves_the_folder_as_it_was(tmp_path, monkeypatc
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    for name in ("commit", "data_sha256", "write_labels"):
+    for name in ("commit", "read_through", "write_labels"):
         with monkeypatch.context() as patched:
             patched.setattr(f"knnvote.indexer.growth.change.{name}", fail)
             with pytest.raises(KnnvoteError, match="No space left on device"):
