@@ -1,7 +1,7 @@
 """The kernel under the sanitizers of addresses and of undefined behaviour, in every variant that the processor has.
 
-``python tests/tools/sanitize.py`` compiles it so, into a temporary folder, and runs tests/indexer/codes/test_steps.py
-with it. There this module is a plugin of pytest, by which it stands for the installed one.
+``python tests/tools/sanitize.py`` compiles it so, into a temporary folder, and runs test_steps.py and test_away.py of
+tests/indexer/codes with it. There this module is a plugin of pytest, by which it stands for the installed one.
 """
 
 import os
@@ -60,7 +60,8 @@ def _run_tests(compiler, compiled):
     }
     # What a sanitizer says before it ends the process must not be captured.
     options = ["-p", "sanitize", "-p", "no:cacheprovider", "--capture=no", "-q"]
-    command = [sys.executable, "-m", "pytest", *options, "tests/indexer/codes/test_steps.py"]
+    tests = [f"tests/indexer/codes/test_{name}.py" for name in ("steps", "away")]
+    command = [sys.executable, "-m", "pytest", *options, *tests]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
