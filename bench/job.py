@@ -55,7 +55,7 @@ def main(index: str, file: str) -> None:
         with limit_threads(1):
             for _ in range(TURNS):
                 for name, task in tasks.items():
-                    times[name].append(_measure(task))
+                    times[name].append(measure(task))
     _print(len(vectors), {name: (_median(seen, 0), _median(seen, 1)) for name, seen in times.items()})
 
 
@@ -70,14 +70,15 @@ def _command(index: str, file: Path, out: Path) -> None:
     subprocess.run([*command, "--out", str(out), "--threads", "1"], check=True, stderr=subprocess.DEVNULL)
 
 
-def _measure(task: Callable[[], object]) -> tuple[float, float]:
-    """Processor and wall seconds, of child processes too."""
-    before, start = _processor_seconds(), time.perf_counter()
+def measure(task: Callable[[], object]) -> tuple[float, float]:
+    """Processor and wall seconds of a task, those of child processes too."""
+    before, start = processor_seconds(), time.perf_counter()
     task()
-    return _processor_seconds() - before, time.perf_counter() - start
+    return processor_seconds() - before, time.perf_counter() - start
 
 
-def _processor_seconds() -> float:
+def processor_seconds() -> float:
+    """That this process and its children have taken so far."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
