@@ -22,14 +22,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bench.growth import resized
+from bench.job import measure
+from bench.problem import Problem, read_problem
+from bench.table import new_table, print_table
 from knnvote.classify.job.work import RANGE_ROWS
 from knnvote.data.text import show_bytes
 
-from .growth import resized
-from .job import measure
-from .problem import Problem, read_problem
 from .simulation import Cluster, Costs, simulate
-from .table import new_table, print_table
 
 _TURNS = 3
 _FILES = 8  # of each job

@@ -1,0 +1,1 @@
+"""What many images cost, measured, foretold and simulated."""
