@@ -54,8 +54,8 @@ class Progress:
         """In words for people."""
         if not self.left:
             return "all parts of the job are done"
-        others = sum(len(left.files) for left in self.left[1:])
-        more = f"; {len(self.left) - 1:,} other parts: {others:,} files" if others else ""
+        others = len(self.left) - 1
+        more = f"; and {others:,} other part{'s' if others > 1 else ''}" if others else ""
         return f"the job has more to do: {self.left[0]}{more}"
 
     def to_json(self) -> dict[str, Any]:

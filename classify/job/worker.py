@@ -18,7 +18,6 @@ from knnvote.classify.search.blocks import LEAST_BLOCK
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, memory_ran_out, param, spelled_reasons
 from knnvote.data.files import VanishedError, atomic_write
 from knnvote.data.folders.partitions import partition_keys
-from knnvote.data.input_file import InputFile
 from knnvote.data.locations import Location
 from knnvote.data.reading import DecodedRows, ImageFile, open_images
 from knnvote.data.rows import RowFile, schema_metadata_without_images
@@ -36,7 +35,7 @@ _ATTEMPTS = 10
 
 @dataclass
 class _Last:
-    """The input that was described last: to hash a large one for each of its ranges would take as long as they do."""
+    """The input of the last range: to hash a large one for each of its ranges would take as long as they do."""
 
     state: tuple[str, tuple[object, ...]] | None = None
     described: dict[str, Any] = field(default_factory=dict)
@@ -51,7 +50,7 @@ class Worker:
         classifier: the index, opened, the rule, and what the output asks of the search.
         stages: threads that read and search while this one writes.
         claim: that the output folder is this job's.
-        last: the input that was described last.
+        last: the input of the last range.
     """
 
     work: Work
@@ -134,7 +133,7 @@ class Worker:
 
     def _do_range(self, task: Task, piece: Piece, seen: "_Seen", *, is_anew: bool) -> Outcome:
         """Answer a range, unless that is done, and make the output if no other is left."""
-        ranges, described = Ranges(self.work.out, task), self._described(task.source)
+        ranges, described = Ranges(self.work.out, task), self._described(task)
         counts = None if is_anew else ranges.done(piece, self.work.made_from, described)
         if counts is None:
             self._write_file(task, seen, None)
@@ -155,7 +154,7 @@ class Worker:
 
         Others may do so at the same time: all make the same bytes of the same ranges, which the first removes.
         """
-        described = self._described(task.source)
+        described = self._described(task)
         counts = ranges.all_done(self.work.made_from, described)
         try:
             if counts is not None:
@@ -174,8 +173,11 @@ class Worker:
         receipt = receipt_of(task, self._described)
         return receipt is not None and receipt.made_from == self.work.made_from
 
-    def _described(self, source: InputFile) -> dict[str, Any]:
-        """What tells an input's content from any other; that of the last one is known as long as it does not change."""
+    def _described(self, task: Task) -> dict[str, Any]:
+        """What tells an input's content from any other; of a range it is known if the one before was of the same."""
+        source = task.source
+        if task.piece is None:
+            return source.describe()
         state = source.place, source.state()
         if self.last.state != state:
             self.last.described, self.last.state = source.describe(), state
@@ -208,7 +210,7 @@ class Worker:
             else:
                 arrays, kept = self._kept(images, columns, task.target, seen), kept_from(earlier, self.work.made_from)
             tables = (pa.Table.from_arrays(batch, schema=schema) for batch in arrays)
-            groups, described = _joined(images, row_groups(tables, schema, rows)), self._described(task.source)
+            groups, described = _joined(images, row_groups(tables, schema, rows)), self._described(task)
 
             def receipt() -> Receipt:
                 return Receipt(**self.work.made_from, input=described, counts=seen.counts, kept=kept)
@@ -354,9 +356,11 @@ def _count(status: NDArray[np.object_]) -> Counts:
     )
 
 
-def receipt_of(task: Task, describe: Callable[[InputFile], dict[str, Any]] = InputFile.describe) -> Receipt | None:
+def receipt_of(
+    task: Task, describe: Callable[[Task], dict[str, Any]] = lambda task: task.source.describe()
+) -> Receipt | None:
     """The receipt of an output that was made from this input as it is, by whatever job, if there is one."""
     receipt = read_receipt(task.target)
-    if receipt is None or receipt.input.get("size") != task.source.size or receipt.input != describe(task.source):
+    if receipt is None or receipt.input.get("size") != task.source.size or receipt.input != describe(task):
         return None
     return receipt

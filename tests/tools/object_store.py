@@ -69,6 +69,7 @@ def serve() -> Iterator[ObjectStore]:
     """Run a server with one empty bucket."""
     moto = DomainDispatcherApplication(create_backend_app)
     store = ObjectStore(0)
+    one_by_one = threading.Lock()
 
     def answer(environ: dict[str, Any], start_response: Any) -> Any:
         request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}?{environ.get('QUERY_STRING', '')}"
@@ -80,6 +81,12 @@ def serve() -> Iterator[ObjectStore]:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response(REFUSALS[fault], [("Content-Length", "0")])
             return [b""]
+        if environ.keys() & {
+            "HTTP_IF_MATCH",
+            "HTTP_IF_NONE_MATCH",
+        }:  # moto looks, then puts: a store does both at once
+            with one_by_one:
+                return moto(environ, start_response)
         return moto(environ, start_response)
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)

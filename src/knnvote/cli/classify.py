@@ -332,7 +332,7 @@ def _talk_summary(folder: str, summary: "Summary", images: Sequence[str]) -> Non
     if summary.unlike_stored is not None:
         talk(f"note: {summary.unlike_stored}")
     counts = summary.counts
-    ranges = f", {summary.ranges:,} ranges of others done" if summary.ranges else ""
+    ranges = f", {summary.ranges:,} range{'s' if summary.ranges > 1 else ''} of others done" if summary.ranges else ""
     decided = f" ({summary.decided:,} without a search)" if summary.decided else ""
     talk(
         f"{folder}{'' if summary.part is None else f', part {summary.part.part}'}: {counts.rows:,} rows "
