@@ -17,7 +17,7 @@ class Engine(Protocol):
     """
 
     def run(self, work: Work, tasks: Sequence[Task], progress: Callable[[int], None]) -> Generator[Outcome, None, None]:
-        """What becomes of each file, in their order; closed early where the job ends early.
+        """What becomes of each file, as soon as it has, in any order; closed early where the job ends early.
 
         Args:
             work: what the files have in common.

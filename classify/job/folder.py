@@ -201,10 +201,7 @@ def _take(
     why_not: Callable[[dict[str, Any]], str | None],
 ) -> JobRecord:
     """Clear away what a killed job left, and write down whose the folder is and what its inputs are."""
-    records = out / RECORDS
-    for name in records.below(recursive=False) if records.is_folder else ():
-        if is_unfinished(name):
-            (records / name).remove()
+    clear_unfinished(out)
     before = read_job_record(out)
     record = next_record(out, before, made_from, inputs, stored_images=stored_images, why_not=why_not)
     if record != before:
@@ -233,6 +230,14 @@ def next_record(
         _refuse_replacing(out, known.get(source.relative), source)
     addresses = known | {source.relative: source.address for source in inputs}
     return JobRecord(**made_from, stored_images=stored_images, inputs=addresses)
+
+
+def clear_unfinished(out: Location) -> None:
+    """Remove what processes that were killed had not finished."""
+    records = out / RECORDS
+    for name in records.below(recursive=False) if records.is_folder else ():
+        if is_unfinished(name):
+            (records / name).remove()
 
 
 @dataclass

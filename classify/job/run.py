@@ -257,7 +257,8 @@ def _follow(
                 raise ImageFileError(outcome.failure)
             outcomes.append(outcome)
             tell_done(done, len(tasks))
-    return outcomes
+    places = {task.source.shown: place for place, task in enumerate(tasks)}
+    return sorted(outcomes, key=lambda outcome: places[outcome.source])
 
 
 def _sum_up(index: Index, outcomes: Sequence[Outcome], of_part: Progress | None, seconds: float) -> Summary:

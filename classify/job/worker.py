@@ -72,7 +72,9 @@ class Worker:
             claim = Claim(work.out, work.made_from, is_locked=work.out.is_local and not work.is_shared)
             yield cls(work=work, classifier=classifier, stages=stages, claim=claim)
 
-    def classify_file(self, task: Task, progress: Callable[[int], None] = lambda _rows: None) -> Outcome:
+    def classify_file(
+        self, task: Task, progress: Callable[[int], None] = lambda _rows: None, *, is_anew: bool = False
+    ) -> Outcome:
         """Make the output of one input, whole or not at all, unless an earlier run has made it.
 
         Of a range of its rows the answers are made; where they are the last of the file, so is the output.
@@ -80,6 +82,7 @@ class Worker:
         Args:
             task: the input, or the range of it, and where its output goes.
             progress: told the rows of each batch, or of what was done.
+            is_anew: make it even so: a worker of this run that died may have made it, and nobody heard of it.
 
         Raises:
             KnnvoteError: the output cannot be written, or the folder is another job's now: this ends the whole job.
@@ -87,20 +90,20 @@ class Worker:
         for _ in range(_ATTEMPTS):
             # Who ended the job meanwhile removed what was unfinished: most likely all is done, as is found now.
             with suppress(VanishedError):
-                return self._classify_once(task, progress)
-        return self._classify_once(task, progress)
+                return self._classify_once(task, progress, is_anew=is_anew)
+        return self._classify_once(task, progress, is_anew=is_anew)
 
-    def _classify_once(self, task: Task, progress: Callable[[int], None]) -> Outcome:
+    def _classify_once(self, task: Task, progress: Callable[[int], None], *, is_anew: bool) -> Outcome:
         source, seen = task.source, _Seen(progress)
         try:
-            receipt = receipt_of(task, self._described)
+            receipt = None if is_anew else receipt_of(task, self._described)
             if receipt is not None and receipt.made_from == self.work.made_from:
                 return self._was_done(task, receipt, progress)
             does_follow = receipt is not None and follows(self.classifier, self.work.made_from, task.target, receipt)
             if does_follow or task.piece is None:
                 self._write_file(task, seen, task.target if does_follow else None)
             else:
-                return self._do_range(task, task.piece, seen)
+                return self._do_range(task, task.piece, seen, is_anew=is_anew)
         except ImageFileError as error:  # of the input alone: other files may go well
             return Outcome(source=source.shown, bad_example=seen.bad_example, failure=error.marked)
         return Outcome(
@@ -122,10 +125,10 @@ class Worker:
             progress(receipt.counts.rows)
         return Outcome(source=task.source.shown, counts=receipt.counts, was_done=True)
 
-    def _do_range(self, task: Task, piece: Piece, seen: "_Seen") -> Outcome:
+    def _do_range(self, task: Task, piece: Piece, seen: "_Seen", *, is_anew: bool) -> Outcome:
         """Answer a range, unless that is done, and make the output if no other is left."""
         ranges, described = Ranges(self.work.out, task), self._described(task)
-        counts = ranges.done(piece, self.work.made_from, described)
+        counts = None if is_anew else ranges.done(piece, self.work.made_from, described)
         if counts is None:
             self._write_file(task, seen, None)
         else:

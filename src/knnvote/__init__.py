@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from knnvote.classify.adaptive.tune import Tuning
     from knnvote.classify.answer import Answer
     from knnvote.classify.classifier import Classifier
+    from knnvote.classify.cluster.engine import RayEngine
     from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
     from knnvote.classify.evaluation.choose_k import choose_k
     from knnvote.classify.evaluation.compare import compare
@@ -41,6 +42,7 @@ __all__ = [
     "KnnvoteError",
     "OptionError",
     "OutputOptions",
+    "RayEngine",
     "Rule",
     "Summary",
     "TrainingOptions",
@@ -72,6 +74,7 @@ _MODULES = {
     "KnnvoteError": "data.errors",
     "OptionError": "data.errors",
     "OutputOptions": "classify.job.output",
+    "RayEngine": "classify.cluster.engine",
     "Rule": "classify.vote",
     "Summary": "classify.job.run",
     "TrainingOptions": "indexer.training",
