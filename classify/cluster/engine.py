@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,8 +16,10 @@ from knnvote.data.errors import KnnvoteError, Note, param
 from .connection import connected, refuse_without_ray
 from .node import Order, Report
 from .queue import ATTEMPTS, Group, Queue
+from .ranges import Gathering, cut_large, size_of
 from .shell import PACKAGES, shell_class
 
+_LABEL = "ray.io/node-id"
 _LOOK = 1.0  # seconds between looks at which nodes there are
 _PATIENCE = 60.0  # seconds without any node that can work
 _SETTLE = 10.0  # seconds for all nodes to tell their versions before any begins
@@ -57,11 +60,12 @@ class RayEngine:
         with connected(self.address) as ray:
             crew = _Crew(ray, work, tasks)
             try:
-                for outcome in crew.outcomes():
-                    progress(outcome.counts.rows)
-                    yield outcome
+                yield from crew.outcomes(progress)
             finally:
                 crew.dismiss()
+
+
+Call = tuple["_Member", Callable[["_Member", Any], Iterator[tuple[int, Outcome]]]]  # whose it is, and what follows
 
 
 @dataclass(eq=False)
@@ -71,20 +75,22 @@ class _Member:
     Attributes:
         node: the node's id.
         name: of the node, for people.
+        processors: of the node, all of which it has.
         actor: Ray's handle of it.
         is_first: its node was there when the job began.
-        groups: of files that it has, in the order of its calls.
         is_like: it told its versions, which are those of this process.
         is_open: it has opened the index.
+        groups: of files that it has, in the order of its calls.
     """
 
     node: str
     name: str
+    processors: int
     actor: Any
     is_first: bool
-    groups: list[Group] = field(default_factory=list)
     is_like: bool = False
     is_open: bool = False
+    groups: list[Group] = field(default_factory=list)
 
 
 class _Crew:
@@ -92,27 +98,32 @@ class _Crew:
 
     def __init__(self, ray: Any, work: Work, tasks: Sequence[Task]) -> None:
         self.ray, self.work, self.tasks = ray, work, tasks
-        self.queue = Queue([task.source.size for task in tasks])
-        self.class_ = ray.remote(shell_class())
+        self.units: Sequence[Task] = ()
+        self.queue = Queue([])
+        self.actor_class = ray.remote(shell_class())
         self.versions = shell_class()().versions(PACKAGES)
         self.members: dict[str, _Member] = {}
-        self.calls: dict[Any, tuple[_Member, Callable[[_Member, Any], Iterator[Outcome]]]] = {}
-        self.left_out: set[str] = set()
-        self.starts: dict[str, int] = {}
+        self.calls: dict[Any, Call] = {}
+        self.left_out: set[str] = set()  # nodes
+        self.starts: Counter[str] = Counter()  # of each node's actors that ended before they did any file
         self.before = {name: _state(entry) for name, entry in work.out.below().items()}
-        self.looked = -_LOOK
         self.began = self.worked = time.monotonic()
-        self.is_begun = False
+        self.looked = -_LOOK
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self, progress: Callable[[int], None]) -> Iterator[Outcome]:
         """What becomes of each file."""
-        left = len(self.tasks)
+        while not self.members:
+            self._recruit(is_first=True)
+        self.units = cut_large(self.tasks, len(self.members))
+        self.queue = Queue([size_of(unit) for unit in self.units])
+        gathering, left = Gathering(self.units), len(self.units)
         while left:
             self._recruit()
             self._hand_out()
-            for outcome in self._await():
+            for place, outcome in self._await():
                 left -= 1
-                yield outcome
+                progress(outcome.counts.rows)
+                yield from gathering.add(place, outcome)
 
     def dismiss(self) -> None:
         """End all actors, and clear away what those that died were at."""
@@ -120,76 +131,63 @@ class _Crew:
             self.ray.kill(member.actor)
         clear_unfinished(self.work.out)
 
-    def _recruit(self) -> None:
-        """Start an actor on every node that has none."""
+    def _recruit(self, *, is_first: bool = False) -> None:
+        """Start an actor on every node that has none, and see that some can work."""
         now = time.monotonic()
         if now - self.looked < _LOOK:
             return
         self.looked = now
-        nodes = {node["NodeID"]: node for node in self.ray.nodes() if node["Alive"]}
-        for node, about in nodes.items():
-            processors = int(about["Resources"].get("CPU", 0))
-            if processors and node not in self.members and node not in self.left_out:
-                self._start(node, f"{about['NodeManagerHostname']} ({about['NodeManagerAddress']})", processors)
-        self.is_begun = self.is_begun or bool(self.members)
+        for about in self.ray.nodes():
+            node, processors = about["NodeID"], int(about["Resources"].get("CPU", 0))
+            if about["Alive"] and processors and node not in self.members.keys() | self.left_out:
+                options = {"num_cpus": processors, "max_restarts": 0, "label_selector": {_LABEL: node}}
+                name = f"{about['NodeManagerHostname']} ({about['NodeManagerAddress']})"
+                member = _Member(node, name, processors, self.actor_class.options(**options).remote(), is_first)
+                self.members[node] = member
+                self.calls[member.actor.versions.remote(PACKAGES)] = member, self._compare
         if any(member.is_open for member in self.members.values()):
             self.worked = now
         elif now - self.worked > _PATIENCE:
-            self._refuse_idling()
+            self.worked = now
+            self._tell_waiting()
+        if not self.members:
+            time.sleep(_LOOK)
 
-    def _refuse_idling(self) -> None:
-        """Say that nothing goes on."""
+    def _tell_waiting(self) -> None:
         if not self.members:
             raise KnnvoteError(
-                "no node of the Ray cluster has a processor to work with: see ray status, and run the same command again"
+                "no node of the Ray cluster has processors to work with: see ray status, and run the same command again"
             )
         names = ", ".join(member.name for member in self.members.values())
-        warnings.warn(Note(f"waiting for the processors of {names}, which other work on Ray may have"), stacklevel=2)
-        self.worked = time.monotonic()
+        _tell(f"waiting for the processors of {names}, which other work on Ray may have")
 
-    def _start(self, node: str, name: str, processors: int) -> None:
-        options = {"num_cpus": processors, "max_restarts": 0, "label_selector": {"ray.io/node-id": node}}
-        member = _Member(node, name, self.class_.options(**options).remote(), is_first=not self.is_begun)
-        self.members[node] = member
-        work = replace(self.work, threads=self.work.threads or processors)
+    def _compare(self, member: _Member, versions: dict[str, str | None]) -> Iterator[tuple[int, Outcome]]:
+        """Go on with a node that has the versions of this machine; one that came later and has not is left out."""
+        if (difference := _difference(self.versions, versions)) is None:
+            member.is_like = True
+            work = replace(self.work, threads=self.work.threads or member.processors)
+            self.calls[member.actor.open.remote(work)] = member, self._opened
+        elif member.is_first:
+            raise KnnvoteError(f"the node {member.name} has {difference}")
+        else:
+            _tell(f"the node {member.name} is left out: it has {difference}")
+            self.left_out.add(member.node)
+            self._drop(member)
+        return iter(())
 
-        def compare(member: _Member, versions: dict[str, str | None]) -> Iterator[Outcome]:
-            if (difference := self._difference(versions)) is None:
-                member.is_like = True
-                self._call(member, member.actor.open.remote(work), self._opened)
-            elif member.is_first:
-                raise KnnvoteError(f"the node {member.name} has {difference}")
-            else:  # what comes when the work is under way does not end it
-                warnings.warn(Note(f"the node {member.name} is left out: it has {difference}"), stacklevel=2)
-                self.left_out.add(member.node)
-                self._drop(member)
-            return iter(())
-
-        self._call(member, member.actor.versions.remote(PACKAGES), compare)
-
-    def _difference(self, versions: dict[str, str | None]) -> str | None:
-        """What a node has otherwise than this process, in words."""
-        for name, ours in self.versions.items():
-            if (theirs := versions[name]) != ours:
-                command = f"install Python {ours}" if name == "Python" else f"pip install '{name}=={ours}'"
-                return f"{f'{name} {theirs}' if theirs else f'no {name}'}, and this machine {ours}: {command} there"
-        return None
-
-    def _opened(self, member: _Member, report: Report) -> Iterator[Outcome]:
+    def _opened(self, member: _Member, report: Report) -> Iterator[tuple[int, Outcome]]:
         if report.error is not None:
             raise KnnvoteError(
                 f"the node {member.name} says: {report.error.marked} (all nodes have to see index, inputs and "
-                f"{param('out')} by the same paths)"
+                f"{param('out')} by the same paths or URIs)"
             )
         member.is_open = True
         return iter(())
 
-    def _call(self, member: _Member, call: Any, then: Callable[[_Member, Any], Iterator[Outcome]]) -> None:
-        self.calls[call] = (member, then)
-
     def _hand_out(self) -> None:
-        """Give every actor what it is at and what comes next."""
-        if time.monotonic() - self.began < _SETTLE and not all(member.is_like for member in self.members.values()):
+        """Give every actor what it is at and what comes next, when the versions of all were compared."""
+        is_settled = time.monotonic() - self.began > _SETTLE
+        if not is_settled and not all(member.is_like for member in self.members.values()):
             return
         for member in self.members.values():
             while member.is_open and len(member.groups) < 2 and not any(group.is_alone for group in member.groups):
@@ -197,29 +195,28 @@ class _Crew:
                 if group is None:
                     break
                 member.groups.append(group)
-                orders = [Order(self.tasks[place], is_anew=self._is_anew(place)) for place in group.places]
-                self._call(member, member.actor.classify.remote(orders), self._done)
+                orders = [Order(self.units[place], is_anew=self._is_anew(place)) for place in group.places]
+                self.calls[member.actor.classify.remote(orders)] = member, self._done
 
     def _is_anew(self, place: int) -> bool:
-        """Whether a dead worker of this run made the output of a file, whose outcome was lost with it."""
-        if not self.queue.was_lost(place):
-            return False
-        task = self.tasks[place]
-        info = task.target.info()
-        return info.type != pafs.FileType.NotFound and _state(info) != self.before.get(task.source.relative)
+        """Whether a dead worker of this run may have made the output of a file, whose outcome was lost with it."""
+        unit = self.units[place]
+        if not self.queue.was_lost(place) or unit.piece is not None:
+            return self.queue.was_lost(place)
+        info = unit.target.info()
+        return info.type != pafs.FileType.NotFound and _state(info) != self.before.get(unit.source.relative)
 
-    def _await(self) -> Iterator[Outcome]:
-        """What becomes of the files that come back now."""
+    def _await(self) -> Iterator[tuple[int, Outcome]]:
+        """What becomes of the files, by the places of their units, that come back now."""
         if not self.calls:
-            time.sleep(_LOOK)
             return
         ready, rest = self.ray.wait([*self.calls], timeout=_LOOK)
         if ready and rest:
             ready += self.ray.wait(rest, num_returns=len(rest), timeout=0)[0]
         for call in ready:
-            if call not in self.calls:  # its actor was dropped for another call
+            if call not in self.calls:  # its actor died in another call
                 continue
-            member, then = self.calls.pop(call)
+            member, follow = self.calls.pop(call)
             try:
                 found = self.ray.get(call)
             except self.ray.exceptions.RayTaskError:  # a fault of knnvote's own
@@ -227,48 +224,58 @@ class _Crew:
             except self.ray.exceptions.RayError as error:
                 yield from self._lose(member, error)
             else:
-                yield from then(member, found)
+                yield from follow(member, found)
 
-    def _done(self, member: _Member, report: Report) -> Iterator[Outcome]:
+    def _done(self, member: _Member, report: Report) -> Iterator[tuple[int, Outcome]]:
         group = member.groups.pop(0)
-        self.starts.pop(member.node, None)
+        del self.starts[member.node]
         for note in report.notes:
-            warnings.warn(Note(note), stacklevel=2)
-        for place in report.unseen:
-            source = self.tasks[group.places[place]].source
+            _tell(note)
+        for unseen in report.unseen:
+            source = self.units[group.places[unseen]].source
             if source.info().type != pafs.FileType.NotFound:
                 raise KnnvoteError(
                     f"the node {member.name} does not see {source}, which is there: give inputs by a path or URI that "
                     "is the same on all nodes"
                 )
-        yield from report.outcomes
+        yield from zip(group.places, report.outcomes, strict=False)
         if report.error is not None:
             raise report.error
 
-    def _lose(self, member: _Member, error: Exception) -> Iterator[Outcome]:
+    def _lose(self, member: _Member, error: Exception) -> Iterator[tuple[int, Outcome]]:
         """Go on without an actor that died; the next look at the nodes starts another where the node lives."""
-        groups = member.groups
         self._drop(member)
-        if not groups:
-            self.starts[member.node] = self.starts.get(member.node, 0) + 1
+        if not member.groups:
+            self.starts[member.node] += 1
             if self.starts[member.node] == ATTEMPTS:
                 raise KnnvoteError(
-                    f"a worker on the node {member.name} ended {ATTEMPTS} times before it did any file: {_reason(error)}"
+                    f"workers on the node {member.name} ended {ATTEMPTS} times before they did any file; the last: "
+                    f"{_reason(error)}"
                 )
-        for place in self.queue.lose(groups):
-            source = self.tasks[place].source
-            yield Outcome(
-                source=source.shown,
-                failure=f"{source} was given up: {ATTEMPTS} workers ended while each was at it alone; the last: "
-                f"{_reason(error)}",
-            )
+        for place in self.queue.lose(member.groups):
+            source = self.units[place].source
+            told = f"{source} was given up: {ATTEMPTS} workers ended while each was at it alone; the last: "
+            yield place, Outcome(source=source.shown, failure=told + _reason(error))
 
     def _drop(self, member: _Member) -> None:
         """Expect nothing more of an actor."""
         del self.members[member.node]
-        self.calls = {call: (who, then) for call, (who, then) in self.calls.items() if who is not member}
+        self.calls = {call: (who, follow) for call, (who, follow) in self.calls.items() if who is not member}
         self.ray.kill(member.actor)
         self.looked = -_LOOK
+
+
+def _tell(note: str) -> None:
+    warnings.warn(Note(note), stacklevel=2)
+
+
+def _difference(ours: dict[str, str | None], theirs: dict[str, str | None]) -> str | None:
+    """What a node has otherwise than this machine, in words."""
+    for name, version in ours.items():
+        if (other := theirs[name]) != version:
+            command = f"install Python {version}" if name == "Python" else f"pip install '{name}=={version}'"
+            return f"{f'{name} {other}' if other else f'no {name}'}, and this machine {version}: {command} there"
+    return None
 
 
 def _state(entry: Any) -> tuple[object, ...]:
@@ -277,6 +284,6 @@ def _state(entry: Any) -> tuple[object, ...]:
 
 
 def _reason(error: Exception) -> str:
-    """Why an actor died, in one line, from what Ray tells of it in many."""
+    """Why an actor died, in one line, of the many that Ray has for it."""
     text = " ".join(str(error).split())
     return text.partition("Some common causes include")[0].rpartition("Worker exit type: ")[2].strip() or text

@@ -43,33 +43,33 @@ class Report:
 
 
 class NodeWorker:
-    """Does files on a node."""
+    """Does files on a node, once it has opened the index.
 
-    def __init__(self) -> None:
-        """Open nothing yet."""
-        self._opened = ExitStack()
-        self._worker: Worker | None = None
+    Attributes:
+        worker: what does them.
+    """
+
+    worker: Worker
 
     def open(self, work: Work) -> Report:
         """Open the index, and see that the output folder is the one that the job holds."""
         report = Report()
         try:
-            self._worker = self._opened.enter_context(Worker.open(work))
-            self._worker.claim.check()
+            self.worker = ExitStack().enter_context(Worker.open(work))  # till the process ends
+            self.worker.claim.check()
         except KnnvoteError as error:
             report.error = error
         return report
 
     def classify(self, orders: Sequence[Order]) -> Report:
         """Do some files, one after the other."""
-        assert self._worker is not None
         report = Report()
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.showwarning = lambda message, *_rest, **_named: report.notes.append(_told(message))
             try:
                 for place, order in enumerate(orders):
-                    outcome = self._worker.classify_file(order.task, is_anew=order.is_anew)
+                    outcome = self.worker.classify_file(order.task, is_anew=order.is_anew)
                     if outcome.failure is not None and not _is_seen(order.task):
                         report.unseen.append(place)
                     report.outcomes.append(outcome)

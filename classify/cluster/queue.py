@@ -26,8 +26,8 @@ class Group:
 class Queue:
     """The files of a job that are still to be done.
 
-    Small files go in groups. What a dead worker had is tried again file by file, each by a worker that has nothing else,
-    so that a file is blamed for no other's fault: only such attempts are counted.
+    Small files go in groups. What a dead worker had is tried again file by file, each by a worker that has nothing
+    else, so that a file is blamed for no other's fault: only such attempts are counted.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations  # in words: the classes that they name are not sent with the code
 
+import platform
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,9 +27,6 @@ def shell_class() -> type[Any]:
 
         def versions(self, packages: Sequence[str]) -> dict[str, str | None]:
             """Of Python and of packages; None of what is not installed."""
-            import platform
-            from importlib.metadata import PackageNotFoundError, version
-
             found: dict[str, str | None] = {"Python": platform.python_version()}
             for package in packages:
                 try:
@@ -38,7 +37,7 @@ def shell_class() -> type[Any]:
 
         def open(self, work: Work) -> Report:
             """As `NodeWorker.open`."""
-            from knnvote.classify.cluster.node import NodeWorker
+            from knnvote.classify.cluster.node import NodeWorker  # noqa: PLC0415  # it may not be there
 
             self.worker = NodeWorker()
             return self.worker.open(work)
