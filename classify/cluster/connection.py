@@ -46,11 +46,8 @@ def connected(address: str | None) -> Iterator[Any]:
         yield ray
         return
     _reach(address)
-    _join(ray, address)
-    try:
+    with _joined(ray, address):
         yield ray
-    finally:
-        ray.shutdown()
 
 
 def _reach(address: str | None) -> None:
@@ -71,27 +68,36 @@ def _reach(address: str | None) -> None:
         raise KnnvoteError(f"Ray does not answer at {given} ({reason}): {_START}") from error
 
 
-def _join(ray: Any, address: str | None) -> None:
-    """Start or join a cluster, from a thread of its own: in the main one, Ray would take the signals for itself."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    failures: list[BaseException] = []
+@contextmanager
+def _joined(ray: Any, address: str | None) -> Iterator[None]:
+    """Be of a cluster, by a thread of its own: in the main one, Ray would take the signals for itself.
 
-    def join() -> None:
+    The thread stays: what Ray starts on this machine ends with the thread that started it.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    has_answer, is_over, failures = threading.Event(), threading.Event(), list[BaseException]()
+
+    def stay() -> None:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=False)
         except BaseException as error:  # noqa: BLE001  # which is told by the thread that waits
             failures.append(error)
+        has_answer.set()
+        is_over.wait()
 
-    thread = threading.Thread(target=join, daemon=True, name="joining Ray")
-    thread.start()
-    thread.join(_JOIN)
+    threading.Thread(target=stay, daemon=True, name="Ray").start()
     where = address or os.environ.get("RAY_ADDRESS") or "this machine"
-    if thread.is_alive():
-        raise KnnvoteError(f"Ray at {where} did not let this process in within {_JOIN} seconds: see ray status there")
-    if failures:
-        raise KnnvoteError(f"cannot join Ray at {where}: {_why(failures[0], address)}") from failures[0]
-    # It would print on stdout what its nodes report of dead workers; the engine tells what matters.
-    ray._private.worker._worker_logs_enabled = False  # noqa: SLF001  # Ray's own debugger does so
+    try:
+        if not has_answer.wait(_JOIN):
+            raise KnnvoteError(f"Ray at {where} has not let this process in for {_JOIN} seconds: see ray status there")
+        if failures:
+            raise KnnvoteError(f"cannot join Ray at {where}: {_why(failures[0], address)}") from failures[0]
+        # It would print on stdout what its nodes report of dead workers; the engine tells what matters.
+        ray._private.worker._worker_logs_enabled = False  # noqa: SLF001  # Ray's own debugger does so
+        yield
+    finally:
+        ray.shutdown()
+        is_over.set()
 
 
 def _why(error: BaseException, address: str | None) -> str:

@@ -51,11 +51,15 @@ class NodeWorker:
 
     worker: Worker
 
+    def __init__(self) -> None:
+        """Open nothing yet."""
+        self._opened = ExitStack()  # till the process ends
+
     def open(self, work: Work) -> Report:
         """Open the index, and see that the output folder is the one that the job holds."""
         report = Report()
         try:
-            self.worker = ExitStack().enter_context(Worker.open(work))  # till the process ends
+            self.worker = self._opened.enter_context(Worker.open(work))
             self.worker.claim.check()
         except KnnvoteError as error:
             report.error = error

@@ -29,6 +29,7 @@ from .talk import end, print_json, talk, talk_error, talk_no_promise
 
 if TYPE_CHECKING:
     from knnvote.classify.classifier import Classifier
+    from knnvote.classify.job.engine import Engine
     from knnvote.classify.job.run import Summary
     from knnvote.classify.vote import Rule
     from knnvote.indexer.index import Index
@@ -98,6 +99,16 @@ _SOME_FAILED = 3  # the exit code
     metavar="N",
     help="Rows searched at a time; it never changes an answer.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Who does the files: this process, or a Ray cluster.",
+)
+@click.option(
+    "--address", metavar="HOST:PORT", help="Of the Ray cluster; by default that of this machine, or one started for it."
+)
 @dry_run_option
 @threads_option
 @json_option
@@ -118,6 +129,8 @@ def classify(  # noqa: PLR0917  # click passes options by name
     fail_fast: bool,
     fail_if_bad: float | None,
     batch_size: int | None,
+    engine: Literal["local", "ray"],
+    address: str | None,
     dry_run: bool,
     threads: int | None,
     as_json: bool,
@@ -133,6 +146,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     from knnvote.data.locations import locate
 
     of_parts = None if part is None else JobPart.read(part)
+    doer = _engine(engine, address)
     inputs, folder = find_inputs(images), locate(out)
     classifier = _classifier(index_folder, threads, **of_rule)
     options = JobOptions(
@@ -169,11 +183,23 @@ def classify(  # noqa: PLR0917  # click passes options by name
         overwrite=overwrite,
         part=of_parts,
         tell_done=words.of_job,
+        engine=doer,
     )
     _talk_summary(str(folder), summary, images)
     if as_json:
         print_json(summary.to_json())
     click.get_current_context().exit(_exit_code(summary, fail_if_bad))
+
+
+def _engine(name: Literal["local", "ray"], address: str | None) -> "Engine | None":
+    """Who does the files; None for this process."""
+    if name == "local":
+        if address is not None:
+            raise click.UsageError("--address is of --engine ray: give that too")
+        return None
+    from knnvote.classify.cluster.engine import RayEngine
+
+    return RayEngine(address)
 
 
 def _classifier(
