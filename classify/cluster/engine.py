@@ -4,6 +4,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from pyarrow import fs as pafs
 
 from knnvote.classify.job.folder import clear_unfinished
 from knnvote.classify.job.work import Outcome, Task, Work
-from knnvote.data.errors import KnnvoteError, Note, param
+from knnvote.data.errors import KnnvoteError, Note, check, param
 
 from .connection import connected, refuse_without_ray
 from .node import Order, Report
@@ -56,7 +57,10 @@ class RayEngine:
 
         Raises:
             KnnvoteError: Ray is not reachable, or a node has other versions or does not see a file.
+            OptionError: the files are a part of a job.
         """
+        is_whole = all(task.piece is None for task in tasks)
+        check("engine", "ray", is_whole, f"it spreads the files by itself: leave out {param('part')}")
         with connected(self.address) as ray:
             crew = _Crew(ray, work, tasks)
             try:
@@ -129,7 +133,8 @@ class _Crew:
         """End all actors, and clear away what those that died were at."""
         for member in self.members.values():
             self.ray.kill(member.actor)
-        clear_unfinished(self.work.out)
+        with suppress(KnnvoteError):  # what stands in the way has been told
+            clear_unfinished(self.work.out)
 
     def _recruit(self, *, is_first: bool = False) -> None:
         """Start an actor on every node that has none, and see that some can work."""
@@ -165,7 +170,8 @@ class _Crew:
         """Go on with a node that has the versions of this machine; one that came later and has not is left out."""
         if (difference := _difference(self.versions, versions)) is None:
             member.is_like = True
-            work = replace(self.work, threads=self.work.threads or member.processors)
+            # The lock that this process holds is not known to all file systems, nor to a worker that outlives it.
+            work = replace(self.work, threads=self.work.threads or member.processors, is_shared=True)
             self.calls[member.actor.open.remote(work)] = member, self._opened
         elif member.is_first:
             raise KnnvoteError(f"the node {member.name} has {difference}")

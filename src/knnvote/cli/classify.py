@@ -197,6 +197,8 @@ def _engine(name: Literal["local", "ray"], address: str | None) -> "Engine | Non
         if address is not None:
             raise click.UsageError("--address is of --engine ray: give that too")
         return None
+    if is_given("part"):
+        raise click.UsageError("--engine ray spreads the files by itself: leave out --part")
     from knnvote.classify.cluster.engine import RayEngine
 
     return RayEngine(address)
