@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from knnvote.data.errors import KnnvoteError, OptionError, param
+from knnvote.data.errors import KnnvoteError, check
 from knnvote.data.text import first_line
 
 _ANSWER = 10  # seconds for an address to answer
 _JOIN = 90  # seconds for Ray to start here, or to let this process in
+_NAMES = ("auto", "local")  # of clusters, to Ray
 _START = "ray start --head starts one and tells its address"
 
 
@@ -50,17 +51,30 @@ def connected(address: str | None) -> Iterator[Any]:
         yield ray
 
 
+def check_address(address: str | None) -> None:
+    """Refuse what is no address of a cluster.
+
+    Raises:
+        OptionError: with what to give.
+    """
+    host, _, port = (address or "").rpartition(":")
+    is_address = "://" not in host and bool(host) and port.isdecimal()
+    check(
+        "address",
+        address,
+        is_address or address in (None, *_NAMES),
+        "give HOST:PORT as ray start --head tells it, such as 10.0.0.1:6379, on a machine of the cluster; auto finds "
+        "the one that runs on this machine",
+    )
+
+
 def _reach(address: str | None) -> None:
     """See that someone answers at an address, for which Ray would wait minutes."""
-    given = address if address not in (None, "auto") else os.environ.get("RAY_ADDRESS")
-    if given in (None, "", "auto", "local"):
+    given = address if address not in (None, "auto") else os.environ.get("RAY_ADDRESS") or None
+    check_address(given)
+    if given is None or given in _NAMES:
         return
-    host, _, port = str(given).rpartition(":")
-    if "://" in str(given) or not host or not port.isdecimal():
-        raise OptionError(
-            f"{param('address')} is {given!r}: give HOST:PORT as ray start --head tells it, such as 10.0.0.1:6379, "
-            "on a machine of the cluster; auto finds the one that runs on this machine"
-        )
+    host, _, port = given.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER).close()
     except (OSError, OverflowError) as error:

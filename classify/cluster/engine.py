@@ -14,7 +14,7 @@ from knnvote.classify.job.folder import clear_unfinished
 from knnvote.classify.job.work import Outcome, Task, Work
 from knnvote.data.errors import KnnvoteError, Note, check, param
 
-from .connection import connected, refuse_without_ray
+from .connection import check_address, connected, refuse_without_ray
 from .node import Order, Report
 from .queue import ATTEMPTS, Group, Queue
 from .ranges import Gathering, cut_large, size_of
@@ -39,6 +39,7 @@ class RayEngine:
 
     Raises:
         KnnvoteError: Ray is not installed.
+        OptionError: the address is none.
 
     Example:
         >>> from knnvote import Classifier, RayEngine, run_job
@@ -51,6 +52,7 @@ class RayEngine:
     def __post_init__(self) -> None:
         """Refuse at once what would be refused when the files' turn comes."""
         refuse_without_ray()
+        check_address(self.address)
 
     def run(self, work: Work, tasks: Sequence[Task], progress: Callable[[int], None]) -> Generator[Outcome, None, None]:
         """What becomes of each file, as soon as it has.

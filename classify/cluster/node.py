@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pyarrow import fs as pafs
 
+from knnvote.classify.job.record import read_job_record
 from knnvote.classify.job.work import Outcome, Task, Work
 from knnvote.classify.job.worker import Worker
 from knnvote.data.errors import KnnvoteError, Note
@@ -60,6 +61,7 @@ class NodeWorker:
         report = Report()
         try:
             self.worker = self._opened.enter_context(Worker.open(work))
+            _see_folder(work)
             self.worker.claim.check()
         except KnnvoteError as error:
             report.error = error
@@ -80,6 +82,11 @@ class NodeWorker:
             except KnnvoteError as error:
                 report.error = error
         return report
+
+
+def _see_folder(work: Work) -> None:
+    if read_job_record(work.out) is None:
+        raise KnnvoteError(f"{work.out} is not the output folder of the job there")
 
 
 def _told(message: Warning | str) -> str:
