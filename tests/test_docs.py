@@ -44,6 +44,8 @@ _NOT_RUN = {
         "a test runs it as sbatch would, for each task of the array",
         "a test reads it, and runs its command for each index",
     ],
+    "python.md": ["Ray is an extra"],
+    "ray.md": ["Ray is an extra", "a cluster has several machines", "a cluster has several machines"],
 }
 # Times, threads, sizes on disk and speeds differ from run to run and machine to machine; so does which of two images at
 # one distance scikit-learn finds, and its figures with it.

@@ -19,7 +19,7 @@ _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`]+)`")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 # Of other programs, or of every command.
-_FOREIGN_OPTIONS = {"--check", "--cases", "--draws", "--help", "--quiet", "--verbose", "--version"}
+_FOREIGN_OPTIONS = {"--check", "--cases", "--draws", "--help", "--num-cpus", "--quiet", "--verbose", "--version"}
 
 
 def prose(page):

@@ -19,8 +19,8 @@ from knnvote.data.inputs import find_inputs
 
 CLASSES = {
     *("Answer", "Classifier", "ImageOptions", "Index", "IndexOptions", "JobOptions", "KNNVoteClassifier"),
-    *("KNNVoteRegressor", "KnnvoteError", "OptionError", "OutputOptions", "Rule", "Summary", "TrainingOptions"),
-    "Tuning",
+    *("KNNVoteRegressor", "KnnvoteError", "OptionError", "OutputOptions", "RayEngine", "Rule", "Summary"),
+    *("TrainingOptions", "Tuning"),
 }
 FUNCTIONS = {
     *(

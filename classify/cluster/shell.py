@@ -37,7 +37,7 @@ def shell_class() -> type[Any]:
 
         def open(self, work: Work) -> Report:
             """As `NodeWorker.open`."""
-            from knnvote.classify.cluster.node import NodeWorker  # noqa: PLC0415  # it may not be there
+            from .node import NodeWorker  # noqa: PLC0415  # it may not be there
 
             self.worker = NodeWorker()
             return self.worker.open(work)

@@ -12,13 +12,13 @@ NODE = {"num_cpus": 1, "include_dashboard": False}
 
 
 @contextmanager
-def cluster_of(nodes):
-    """A cluster of so many nodes with a processor each; what it starts says nothing."""
+def cluster_of(nodes, head=None):
+    """A cluster of so many nodes with a processor each, the first as it is given; what it starts says nothing."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args=NODE)
+    cluster = Cluster(initialize_head=True, head_node_args=head or NODE)
     try:
         for _ in range(nodes - 1):
             cluster.add_node(num_cpus=1)
