@@ -79,7 +79,7 @@ def _make_sets(table: pa.Table, folder: Path, rows: int, small: int) -> dict[str
 @contextmanager
 def _cluster(count: int) -> Iterator[str]:
     """The address of a cluster of so many nodes of one processor."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")  # as the local engine has it
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
         from ray.cluster_utils import Cluster  # type: ignore[import-untyped,unused-ignore]

@@ -253,7 +253,9 @@ class _Crew:
     def _lose(self, member: _Member, error: Exception) -> Iterator[tuple[int, Outcome]]:
         """Go on without an actor that died; the next look at the nodes starts another where the node lives."""
         self._drop(member)
-        if not member.groups:
+        if member.is_like:  # else it never ran, most likely as its node died, which Ray takes a while to notice
+            self.looked = -_LOOK
+        if member.is_like and not member.groups:
             self.starts[member.node] += 1
             if self.starts[member.node] == ATTEMPTS:
                 raise KnnvoteError(
@@ -270,7 +272,6 @@ class _Crew:
         del self.members[member.node]
         self.calls = {call: (who, follow) for call, (who, follow) in self.calls.items() if who is not member}
         self.ray.kill(member.actor)
-        self.looked = -_LOOK
 
 
 def _tell(note: str) -> None:

@@ -14,7 +14,7 @@ NODE = {"num_cpus": 1, "include_dashboard": False}
 @contextmanager
 def cluster_of(nodes, head=None):
     """A cluster of so many nodes with a processor each, the first as it is given; what it starts says nothing."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")  # beside other tests, 15 would mean to wait
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     from ray.cluster_utils import Cluster
 

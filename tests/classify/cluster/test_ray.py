@@ -170,6 +170,23 @@ def test_notes_of_workers_are_told(classifier, joined):
         run(classifier, [noted(sources[0])], "out", joined)
 
 
+def test_workers_that_die_before_they_do_anything_end_the_job(classifier, joined, monkeypatch):
+    whole = engine.shell_class
+
+    def dying():
+        class Shell(whole()):
+            def open(self, _work):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return Shell
+
+    monkeypatch.setattr(engine, "shell_class", dying)
+    with pytest.raises(
+        KnnvoteError, match=r"^workers on the node .* ended 3 times before they did any file; the last: "
+    ):
+        run(classifier, find_inputs(["in"]), "out", joined)
+
+
 def test_fail_fast_ends_the_job(classifier, joined):
     with pytest.raises(KnnvoteError, match=r"^cannot read in/b/broken\.parquet as Parquet"):
         run(classifier, find_inputs(["in/b"]), "out", joined, fail_fast=True)
