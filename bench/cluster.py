@@ -82,7 +82,7 @@ def _cluster(count: int) -> Iterator[str]:
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")  # as the local engine has it
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
-        from ray.cluster_utils import Cluster  # type: ignore[import-untyped,unused-ignore]
+        from ray.cluster_utils import Cluster
     except ImportError as error:
         raise click.ClickException("this needs Ray: pip install 'knnvote[ray]'") from error
     cluster: Any = Cluster(initialize_head=True, head_node_args=_NODE)
