@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -93,7 +94,8 @@ def _joined(ray: Any, address: str | None) -> Iterator[None]:
 
     def stay() -> None:
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=False)
+            with warnings.catch_warnings(action="ignore"):  # tips for who writes programs for Ray
+                ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=False)
         except BaseException as error:  # noqa: BLE001  # which is told by the thread that waits
             failures.append(error)
         has_answer.set()

@@ -23,6 +23,7 @@ from .shell import PACKAGES, shell_class
 _LABEL = "ray.io/node-id"
 _LOOK = 1.0  # seconds between looks at which nodes there are
 _PATIENCE = 60.0  # seconds without any node that can work
+_LONG = 300  # characters of a reason
 _SETTLE = 10.0  # seconds for all nodes to tell their versions before any begins
 
 
@@ -294,5 +295,7 @@ def _state(entry: Any) -> tuple[object, ...]:
 
 def _reason(error: Exception) -> str:
     """Why an actor died, in one line, of the many that Ray has for it."""
-    text = " ".join(str(error).split())
-    return text.partition("Some common causes include")[0].rpartition("Worker exit type: ")[2].strip() or text
+    text = " ".join(str(error).split()).partition(" Some common causes include")[0]
+    for begin in ("Worker exit type: ", "The actor died because ", "The actor is dead because "):
+        text = text.rpartition(begin)[2]
+    return text[:_LONG]

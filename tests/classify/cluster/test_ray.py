@@ -32,6 +32,11 @@ from knnvote.indexer.build import index_arrays
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'knnvote[ray]'")
 
+# Of files that Ray's own cluster for tests leaves open.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
+)
+
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (60, 4, 4), dtype=np.uint8)
 OPTIONS = JobOptions(output=OutputOptions(neighbors=True, probabilities=True, prefix="knn_"))
