@@ -76,9 +76,10 @@ class Job:
             self.cluster.remove_node(DRAW.choice([*self.cluster.worker_nodes]), allow_graceful=False)
             self.cluster.add_node(num_cpus=1)
             return True
-        actors = [pid for node in self.cluster.worker_nodes for pid in actors_of(node)]
-        if not actors:
-            return False
+        while not (actors := [pid for node in self.cluster.worker_nodes for pid in actors_of(node)]):
+            if self.process.poll() is not None:
+                return False
+            time.sleep(0.1)
         try:
             os.kill(DRAW.choice(actors), signal.SIGKILL)
         except ProcessLookupError:
@@ -104,7 +105,7 @@ def once(cluster, out, span, expected, killed):
     """One job, killed and checked; what it took."""
     start = time.monotonic()
     job, has_driver = Job(cluster, out), True
-    for _ in range(DRAW.choice([1, 2, 2])):
+    for _ in range(DRAW.choice([1, 2, 3])):
         time.sleep(DRAW.uniform(0, span))
         what = DRAW.choice(["actor", "actor", "node", "driver"])
         if job.kill(what):
