@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from pyarrow import fs as pafs
@@ -87,7 +88,7 @@ class _Member:
         is_first: its node was there when the job began.
         is_like: it told its versions, which are those of this process.
         is_open: it has opened the index.
-        groups: of files that it has, in the order of its calls.
+        groups: of files that it has.
     """
 
     node: str
@@ -205,7 +206,7 @@ class _Crew:
                     break
                 member.groups.append(group)
                 orders = [Order(self.units[place], is_anew=self._is_anew(place)) for place in group.places]
-                self.calls[member.actor.classify.remote(orders)] = member, self._done
+                self.calls[member.actor.classify.remote(orders)] = member, partial(self._done, group)
 
     def _is_anew(self, place: int) -> bool:
         """Whether a dead worker of this run may have made the output of a file, whose outcome was lost with it."""
@@ -235,8 +236,8 @@ class _Crew:
             else:
                 yield from follow(member, found)
 
-    def _done(self, member: _Member, report: Report) -> Iterator[tuple[int, Outcome]]:
-        group = member.groups.pop(0)
+    def _done(self, group: Group, member: _Member, report: Report) -> Iterator[tuple[int, Outcome]]:
+        member.groups.remove(group)
         del self.starts[member.node]
         for note in report.notes:
             _tell(note)
