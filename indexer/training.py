@@ -128,22 +128,51 @@ def read_training_set(
         metric: rows that have no place in its space are bad.
         stored: what an index holds; the files must fit it. The result is of its rows and theirs, but of their vectors.
         seed: of a sample.
-        work: where what is read is kept slice by slice, and what a killed build of the same had read; None where all
-            stays in memory.
+        work: keeps what is read slice by slice, and has what a killed build of the same read; None for memory alone.
         progress: told the rows of each batch.
         tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
 
     Raises:
         KnnvoteError: a file or row does not fit; the message names it and what to do.
     """
-    gathered = Gathered(work or Work())
-    step: Step = Pixels()
-    if stored is not None:
-        step, gathered.names, gathered.sources = stored.step, stored.class_names, [*stored.sources]
-        gathered.begin(_as_part(stored), stored.vectors, stored.provenance)
+    gathered = _begun(work or Work(), stored)
+    step = Pixels() if stored is None else stored.step
     chosen = Part(limit=options.limit, sample=options.sample, seed=seed).of(inputs)
-    known = {source.path for source in gathered.sources} if stored is not None else set[str]()
+    known = set() if stored is None else {source.path for source in stored.sources}
     inputs = distinctly_named(inputs, known, has_ids=options.id_column is not None)
+    reader = partial(
+        Reader,
+        id_column=options.id_column,
+        is_regression=options.is_regression,
+        skip_bad=options.skip_bad,
+        gathered=gathered,
+        step=step,
+        metric=METRICS[metric],
+    )
+    _read_files(inputs, chosen, options, gathered, stored=stored, reader=reader, progress=progress, tell=tell)
+    _check_parts(inputs, gathered.parts[0 if stored is None else 1 :], is_whole=chosen is None)
+    found = _joined(gathered, options, stored)
+    _tell(found, gathered, options, stored=stored, metric=metric, tell=tell)
+    return replace(
+        found,
+        step=step,
+        id_column=options.id_column if stored is None else stored.id_column,
+        part={} if chosen is None else {"limit" if options.limit else "sample": sum(map(len, chosen))},
+    )
+
+
+def _read_files(
+    inputs: Sequence[InputFile],
+    chosen: Sequence[NDArray[np.int64]] | None,
+    options: TrainingOptions,
+    gathered: Gathered,
+    *,
+    stored: TrainingSet | None,
+    reader: Callable[..., Reader],
+    progress: Callable[[int], None],
+    tell: Callable[[str], None],
+) -> None:
+    """Read what was not read before a kill; of labels that are floats it is told once."""
     tell_floats = tell
     for place, (source, wanted) in enumerate(files_with_rows(inputs, chosen)):
         if place < gathered.files:
@@ -156,31 +185,19 @@ def read_training_set(
             label_column = _label_column(images, inputs, options, before, stored)
             gathered.names = same_names(source.shown, gathered.names, class_names(images.schema, label_column))
             if images.num_rows:
-                reader = Reader(
-                    images=images,
-                    label_column=label_column,
-                    id_column=options.id_column,
-                    is_regression=options.is_regression,
-                    skip_bad=options.skip_bad,
-                    gathered=gathered,
-                    step=step,
-                    metric=METRICS[metric],
-                )
-                reader.read(wanted, progress)
-                if not options.is_regression:
-                    tell_floats = tell_of_floats(images, label_column, tell_floats)
+                reader(images=images, label_column=label_column).read(wanted, progress)
+                tell_floats = tell if options.is_regression else tell_of_floats(images, label_column, tell_floats)
         dtype = str(gathered.parts[-1].common.dtype) if images.num_rows else None
         gathered.end_file(Source(**described, dtype=dtype))
-    _check_parts(inputs, gathered.parts[0 if stored is None else 1 :], is_whole=chosen is None)
-    found = _joined(gathered, options, stored)
-    _tell(found, gathered, options, stored=stored, metric=metric, tell=tell)
-    return replace(
-        found,
-        step=step,
-        id_column=options.id_column if stored is None else stored.id_column,
-        is_regression=options.is_regression,
-        part={} if chosen is None else {"limit" if options.limit else "sample": sum(map(len, chosen))},
-    )
+
+
+def _begun(work: Work, stored: TrainingSet | None) -> Gathered:
+    """What a killed build had read, or else what an index stores that files are added to."""
+    gathered = Gathered(work)
+    if stored is not None:
+        gathered.names, gathered.sources = stored.class_names, [*stored.sources]
+        gathered.begin(_as_part(stored), stored.vectors, stored.provenance)
+    return gathered
 
 
 def _joined(gathered: Gathered, options: TrainingOptions, stored: TrainingSet | None) -> TrainingSet:
@@ -195,6 +212,7 @@ def _joined(gathered: Gathered, options: TrainingOptions, stored: TrainingSet | 
         image_column=parts[0].image_column or parts[-1].image_column,
         label_column=parts[0].label_column or parts[-1].label_column,
         class_names=gathered.names,
+        is_regression=options.is_regression,
         sources=tuple(gathered.sources),
         skipped=sum(part.skipped for part in parts),
         grayscale=options.images.grayscale,

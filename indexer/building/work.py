@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
@@ -81,7 +81,18 @@ class Work:
             tell(f"{self._folder} is of a build of other inputs, options or versions: it is removed")
             self.remove()
             return
+        if not self._has(record["lengths"]):
+            tell(f"{self._folder} was changed: it is removed, and the build begins anew")
+            self.remove()
+            return
         self.facts, self._lengths, self.is_kept = record["facts"], record["lengths"], True
+
+    def _has(self, lengths: dict[str, int]) -> bool:
+        """Whether all that a state counts is there."""
+        try:
+            return all(self.path(name).stat().st_size >= length for name, length in lengths.items())
+        except OSError:
+            return False
 
     def remove(self) -> None:
         """Forget what was kept."""
@@ -143,7 +154,7 @@ class Work:
                 return dict(arrays)
         made = make()
         if self.is_kept:
-            with atomic_write(path) as stream:
+            with self._whole(f"{name}.npz") as stream:
                 np.savez(stream, **made)  # type: ignore[arg-type]  # numbers alone
             self.keep(made=[*self.facts.get("made", []), name])
         return made
@@ -175,12 +186,19 @@ class Work:
         Raises:
             KnnvoteError: it cannot be written.
         """
-        with atomic_write(self.path(name)) as stream, pa.ipc.new_file(stream, table.schema) as writer:
+        with self._whole(name) as stream, pa.ipc.new_file(stream, table.schema) as writer:
             writer.write_table(table)
 
     def read_table(self, name: str) -> pa.Table:
         """What `write_table` kept, mapped."""
         return pa.ipc.open_file(pa.memory_map(str(self.path(name)))).read_all()
+
+    @contextmanager
+    def _whole(self, name: str) -> Iterator[BinaryIO]:
+        """A file that is written at once, and is counted when the next slice is."""
+        with atomic_write(self.path(name)) as stream:
+            yield stream
+        self._lengths[name] = self.path(name).stat().st_size
 
     @contextmanager
     def _errors_told(self) -> Iterator[None]:

@@ -258,7 +258,7 @@ def test_a_disk_that_is_full_when_all_else_is_done_costs_nothing_but_the_end(tmp
     assert content(out) == content(tmp_path / "once.knn")
 
 
-@pytest.mark.parametrize("change", ["options", "training", "inputs", "damage"])
+@pytest.mark.parametrize("change", ["options", "training", "inputs", "a damaged state", "a slice gone"])
 def test_another_build_starts_anew_and_says_so(change, tmp_path, monkeypatch):
     given, out = halves(IMAGES)(tmp_path), tmp_path / "x.knn"
     small_slices(monkeypatch)
@@ -272,13 +272,16 @@ def test_another_build_starts_anew_and_says_so(change, tmp_path, monkeypatch):
         given["training"] = TrainingOptions(limit=1100)
     elif change == "inputs":
         write(tmp_path / "in" / "b.parquet", IMAGES[600:], LABELS[600:])
+    elif change == "a slice gone":
+        (out / WORK / "rows-1.arrow").unlink()
     else:
         (out / WORK / "state.json").write_text("{}")
     build(given, tmp_path / "once.knn")
     notes = build(given, out)
     assert content(out) == content(tmp_path / "once.knn")
-    if change != "damage":
-        assert notes[0] == f"{out}/{WORK} is of a build of other inputs, options or versions: it is removed"
+    why = "was changed" if change == "a slice gone" else "is of a build of other inputs, options or versions"
+    if change != "a damaged state":
+        assert notes[0].startswith(f"{out}/{WORK} {why}: it is removed")
 
 
 def test_a_build_whose_images_do_not_fit_leaves_nothing(tmp_path, monkeypatch):
