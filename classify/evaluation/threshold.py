@@ -254,7 +254,7 @@ def _in_turn(steps: Sequence[Coverage]) -> Iterator[Coverage]:
     """The thresholds that are tested, the surest first, down to the one that accepts all."""
     before = 0.0
     for step in reversed(steps):
-        if step.coverage - before >= _STEP or step is steps[0]:
+        if round(step.coverage - before, 9) >= _STEP or step is steps[0]:
             before = step.coverage
             yield step
 
