@@ -45,7 +45,7 @@ def bench():
     """The commands of the benchmarks, by module; they are no part of the wheel."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "path", [*sys.path, str(ROOT)])
-        modules = ("bench.__main__", "bench.job", "bench.load", "bench.made", "bench.promise")
+        modules = ("bench.__main__", "bench.building", "bench.job", "bench.load", "bench.made", "bench.promise")
         yield {name.removesuffix(".__main__"): import_module(name).main for name in modules}
 
 
