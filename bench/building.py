@@ -56,7 +56,7 @@ class Built:
 
 @click.command()
 @click.argument("numbers", nargs=-1, type=int, required=True)
-@click.option("--images", type=click.Path(exists=True), help="Parquet of labelled 28 x 28 pictures; else the digits.")
+@click.option("--images", help="Parquet of labelled 28 x 28 pictures; else the digits.")
 @click.option("--kind", default="adaptive", show_default=True, help="Of the index.")
 @click.option("--folder", type=click.Path(path_type=Path), help="To work in; a temporary one otherwise.")
 @click.option("--seed", default=0, show_default=True)
