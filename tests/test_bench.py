@@ -171,7 +171,7 @@ def test_what_tuning_promises_is_set_beside_exact_search_on_other_images(tmp_pat
 
 
 def test_a_promise_that_test_images_belie_is_counted_and_marked(capsys: pytest.CaptureFixture[str]) -> None:
-    from bench.promise import Promise, Run, Size, print_runs, summary
+    from bench.promise.__main__ import Promise, Run, Size, print_runs, summary
     from knnvote.classify.adaptive.tune import Tuning
     from knnvote.classify.interval import share_interval
 

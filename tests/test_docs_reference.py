@@ -45,7 +45,17 @@ def bench():
     """The commands of the benchmarks, by module; they are no part of the wheel."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "path", [*sys.path, str(ROOT)])
-        names = ("__main__", "building", "cluster", "job", "limited", "load", "made", "promise")
+        names = (
+            "__main__",
+            "building",
+            "cluster",
+            "job",
+            "limited",
+            "load",
+            "made",
+            "promise.__main__",
+            "scale.__main__",
+        )
         modules = [f"bench.{name}" for name in names]
         yield {name.removesuffix(".__main__"): import_module(name).main for name in modules}
 

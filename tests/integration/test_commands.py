@@ -45,6 +45,7 @@ EXAMPLES = (
     "add",
     "remove",
     "relabel",
+    "compact",
     "demo",
     "convert",
 )

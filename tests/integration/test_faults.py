@@ -16,7 +16,7 @@ from pathlib import Path
 import kill
 import pyarrow.parquet as pq
 import pytest
-from forks import Done, Forks
+from forks import SCRIPT, Done, Forks
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process that has imported much forks well on Linux")
 FILES = 6
@@ -101,7 +101,7 @@ def in_namespace(tmp_path, script):
 
 
 def quoted(*arguments):
-    return shlex.join(map(str, [kill.SCRIPT, *arguments]))
+    return shlex.join(map(str, [SCRIPT, *arguments]))
 
 
 def check_told(done, *told, code=1):
@@ -190,7 +190,7 @@ def test_training_images_that_are_damaged_are_refused_by_name(forks, work, tmp_p
 
 def run_stopped(arguments, is_time, change, *, prefix=()):
     """Run a command, stop it once `is_time`, make a change, let it go on."""
-    command = [*prefix, kill.SCRIPT, *arguments]
+    command = [*prefix, SCRIPT, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
         deadline = time.monotonic() + 60
         while not is_time() and job.poll() is None and time.monotonic() < deadline:
@@ -273,13 +273,13 @@ def test_an_input_of_any_name_is_classified(forks, work, inputs, tmp_path, name)
 def test_a_name_that_is_not_utf8_is_told(work, inputs, tmp_path, named):
     path = inputs / os.fsdecode(b"latin-\xe9.parquet")
     shutil.copy(work / "in" / "0" / "0.parquet", path)
-    done = finish([kill.SCRIPT, *classify(work, tmp_path / "out", images=path if named else inputs)])
+    done = finish([SCRIPT, *classify(work, tmp_path / "out", images=path if named else inputs)])
     check_told(done, "latin-", "UTF-8")
 
 
 def test_a_pipe_among_the_inputs_is_not_waited_for(work, inputs, tmp_path):
     os.mkfifo(inputs / "pipe.parquet")
-    done = finish([kill.SCRIPT, *classify(work, tmp_path / "out", images=inputs)])
+    done = finish([SCRIPT, *classify(work, tmp_path / "out", images=inputs)])
     check_told(done, "pipe.parquet", "regular file", code=3)
     assert len(kill.outputs(tmp_path / "out")) == FILES
 
@@ -287,7 +287,7 @@ def test_a_pipe_among_the_inputs_is_not_waited_for(work, inputs, tmp_path):
 def test_a_pipe_that_is_named_as_input_is_refused(work, tmp_path):
     os.mkfifo(tmp_path / "pipe.parquet")
     arguments = classify(work, tmp_path / "out", images=tmp_path / "pipe.parquet")
-    check_told(finish([kill.SCRIPT, *arguments]), "pipe.parquet")
+    check_told(finish([SCRIPT, *arguments]), "pipe.parquet")
 
 
 def test_a_link_to_nothing_among_the_inputs_fails_alone(forks, work, inputs, tmp_path):
@@ -301,14 +301,14 @@ def test_an_input_without_rights_fails_alone(forks, work, inputs, tmp_path, boun
     out, closed = tmp_path / "out", inputs / "1" / "3.parquet"
     closed.chmod(0)
     arguments = classify(work, out, images=inputs)
-    check_told(finish([*bound, kill.SCRIPT, *arguments]), closed, "Permission denied", code=3)
+    check_told(finish([*bound, SCRIPT, *arguments]), closed, "Permission denied", code=3)
     closed.chmod(0o644)
     check_completed(forks, work, out, arguments, skipped=FILES - 1)
 
 
 def test_a_folder_of_inputs_without_rights_is_told_before_any_work(work, inputs, tmp_path, bound):
     (inputs / "1").chmod(0)
-    done = finish([*bound, kill.SCRIPT, *classify(work, tmp_path / "out", images=inputs)])
+    done = finish([*bound, SCRIPT, *classify(work, tmp_path / "out", images=inputs)])
     (inputs / "1").chmod(0o755)
     check_told(done, inputs / "1", "Permission denied")
     assert not (tmp_path / "out").exists()
@@ -377,7 +377,7 @@ def test_an_output_file_whose_place_a_pipe_takes_is_not_waited_for(work, tmp_pat
     (out / kill.RECORDS).mkdir(parents=True)
     (out / "1").mkdir()
     os.mkfifo(out / "1" / "3.parquet")
-    finish([kill.SCRIPT, *classify(work, out)])
+    finish([SCRIPT, *classify(work, out)])
 
 
 def test_an_output_on_another_file_system_than_inputs_and_working_folder(forks, work, elsewhere):
@@ -423,7 +423,7 @@ def test_a_folder_without_rights_is_told(work, tmp_path, bound, verb, rights):
     out = tmp_path / "out"
     out.mkdir(rights)
     index = ["index", str(work / "train.parquet"), "--out", str(out)]
-    done = finish([*bound, kill.SCRIPT, *(classify(work, out) if verb == "classify" else index)])
+    done = finish([*bound, SCRIPT, *(classify(work, out) if verb == "classify" else index)])
     out.chmod(0o755)
     check_told(done, out, "Permission denied")
     assert list(out.iterdir()) == []

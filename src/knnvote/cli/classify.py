@@ -78,23 +78,23 @@ _SOME_FAILED = 3  # the exit code
 )
 @click.option("--neighbors", is_flag=True, help="Add each voter's row, id, label and distance.")
 @click.option("--probabilities", is_flag=True, help="Add the share of each class.")
-@click.option("--top", type=POSITIVE, metavar="N", help="Add the N best classes and their shares, as lists.")
+@click.option("--top", type=POSITIVE, metavar="N", help="Add the N best classes and shares.")
 @click.option("--keep", multiple=True, metavar="NAME", help="Keep this input column alone; may be repeated.")
-@click.option("--id-column", metavar="NAME", help="The input column that names rows, which is kept always.")
+@click.option("--id-column", metavar="NAME", help="The column that names rows, kept always.")
 @click.option("--prefix", default="", metavar="TEXT", help="Before the names of added columns.")
 @image_options
 @seen_options
 @click.option(
     "--only",
     type=click.Choice(["abstained"]),
-    help="Classify anew only the rows of OUT that abstained; the others keep their answers.",
+    help="Anew only the rows of OUT that abstained.",
 )
 @click.option(
     "--part",
     metavar="I/N",
-    help="Do the I-th of N parts, from 1/N to N/N, each a command of its own, wherever it runs.",
+    help="Do the I-th of N parts, each on its own.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the outputs of a job with another index or other options.")
+@click.option("--overwrite", is_flag=True, help="Replace outputs of other index or options.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first file that fails.")
 @click.option(
     "--fail-if-bad",
@@ -115,9 +115,7 @@ _SOME_FAILED = 3  # the exit code
     show_default=True,
     help="Who does the files: this process, or a Ray cluster.",
 )
-@click.option(
-    "--address", metavar="HOST:PORT", help="Of the Ray cluster; by default that of this machine, or one started for it."
-)
+@click.option("--address", metavar="HOST:PORT", help="Of the Ray cluster; by default this machine's.")
 @dry_run_option
 @threads_option
 @json_option

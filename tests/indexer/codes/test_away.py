@@ -10,7 +10,7 @@ import pytest
 
 from knnvote.indexer.codes import library, steps
 from knnvote.indexer.codes.projection import fit_projection
-from knnvote.indexer.codes.table import pack
+from knnvote.indexer.codes.table import pack, records
 from knnvote.indexer.metric import METRICS
 
 VARIANTS = list(library._usable())
@@ -70,7 +70,7 @@ def test_a_scan_of_vectors_away_finds_what_it_finds_in_memory(variant, nq, found
     monkeypatch.setenv(library.ENVIRONMENT, variant)
     x, metric = np.load(file), METRICS["l2"]
     projection = fit_projection(metric.space(x[:512]), 16, largest=None)
-    table, coded = pack(projection.encode(x), np.arange(N)), projection.encode(queries[:nq])
+    table, coded = pack(records(projection.encode(x)), np.arange(N)), projection.encode(queries[:nq])
     first = np.random.default_rng(1).permutation(N)[: found * nq].reshape(nq, found)
     for stored in (x, away()):
         D, I = steps.scan(table, coded, first, queries[:nq], stored, k=K, metric=metric, unit=projection.unit)

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bench.table import new_table, print_legend, print_table
 from knnvote.classify.adaptive.trials import ANSWERS
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.answer import OK, Answer
@@ -34,7 +35,6 @@ from knnvote.indexer.rungs import Interval, MeasuredLadder, Tuned
 from knnvote.indexer.threads import limit_threads
 
 from .sets import SETS
-from .table import new_table, print_legend, print_table
 
 _MIN_CONFIDENCES = (1.0, 0.8)
 _HEADERS = ("set", "seed", "promised", "reached", "test", "95% interval", "settled")

@@ -1,0 +1,1 @@
+"""What an adaptive index promises, beside what new images show."""
