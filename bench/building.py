@@ -64,6 +64,8 @@ def main(numbers: tuple[int, ...], images: str | None, kind: str, folder: Path |
     """Build an index of each of some numbers of pictures, and print a table."""
     pictures, labels = _pictures(images)
     table = new_table("", "pictures", "seconds", "processor", "of a million", "anonymous memory", "folder", left=0)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         for n in numbers:
             source = Path(name) / str(n)
