@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from object_store import BUCKET, serve
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job import work as work_module
@@ -22,7 +23,7 @@ from knnvote.classify.job.work import JobOptions, Piece, Work
 from knnvote.classify.job.worker import Worker
 from knnvote.classify.vote import Rule
 from knnvote.data.containers.parquet import ParquetRows
-from knnvote.data.errors import KnnvoteError
+from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.locations import locate
 from knnvote.indexer.build import index_arrays
@@ -275,6 +276,28 @@ def test_a_range_that_cannot_be_read_at_the_moment_stays(monkeypatch, fault, whe
         assert file.read_bytes() == content
         worker.classify_file(tasks[3])
     assert Path("out/alone.parquet").read_bytes() == expected
+
+
+def test_a_range_that_its_store_refuses_at_the_moment_stays_there(monkeypatch):
+    _, work, tasks, file = all_but_the_last("alone")
+    with serve() as store:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        ranges = Ranges(locate(f"s3://{BUCKET}/out"), tasks[0])
+        key = ranges.file(tasks[0].piece).path.removeprefix(f"{BUCKET}/")
+        store.put(key, file.read_bytes())
+        store.fault = lambda request: "forbid" if request.startswith("GET") and key in request else None
+        for read in (ranges.schema, lambda: next(ranges.groups())):
+            with pytest.raises(
+                ImageFileError, match=r"^cannot read s3://.*1-of-4\.arrow: .*; run the same command again"
+            ):
+                read()
+        store.fault = lambda _request: None
+        assert next(ranges.groups()).equals(next(Ranges(work.out, tasks[0]).groups()))
+        store.put(key, file.read_bytes()[:-100])
+        with pytest.raises(ImageFileError, match=r"^s3://.* was damaged .* and is removed: run the same command again"):
+            next(Ranges(ranges.out, tasks[0]).groups())
+        assert store.objects(key) == {}
 
 
 def test_a_range_of_before_whose_receipt_has_no_seal_is_done_again():
