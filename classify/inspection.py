@@ -27,6 +27,7 @@ from .job.sums import sum_up
 
 _NAME_IT = f"{as_recorded('label_column')} names it if it is the label's"
 _ROWS = 1 << 16  # of a column that may hold ids, at a time
+_MOST_ROWS = 1 << 20  # of it, all of other values, that tell ids: no labels are like that
 
 
 def inspect_made(path: str) -> dict[str, Any] | None:
@@ -127,7 +128,7 @@ def _tell_read_whole(inputs: Sequence[InputFile]) -> None:
 
 
 def _are_ids(rows: RowFile, head: pa.Table, column: str, *, quick: bool) -> bool:
-    """Whether no two rows have one value, which is read as far as it takes to know; fractions may be labels anyhow."""
+    """Whether no two rows, as far as it takes to know, have one value; fractions may be labels anyhow."""
     if is_float(head.schema.field(column).type):
         return False
     seen: set[Any] = set()
@@ -137,6 +138,8 @@ def _are_ids(rows: RowFile, head: pa.Table, column: str, *, quick: bool) -> bool
         seen.update(values)
         if len(seen) < before + len(values):
             return False
+        if len(seen) >= _MOST_ROWS:
+            break
     return len(seen) > 1
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from knnvote.data.locations import CHUNK, Location, hash_stream
 
 KEY = b"knnvote"
-_UNSEALED = "0" * 64
+UNSEALED = "0" * 64
 _MOST_ROWS = 1 << 62
 _AFTER_SEAL = len('"}')
 NO_RECEIPT = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what JSON of another sort raises
@@ -77,7 +77,7 @@ class Receipt:
     input: dict[str, Any]
     counts: Counts
     kept: tuple[Kept, ...] = ()
-    seal: str = _UNSEALED
+    seal: str = UNSEALED
 
     @property
     def made_from(self) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def is_sealed(output: Location, receipt: Receipt) -> bool:
         place = _place_of_seal(stream, _raw_receipt(stream))
         stream.seek(0)
         while chunk := stream.read(CHUNK):
-            first, last = (min(max(edge - at, 0), len(chunk)) for edge in (place, place + len(_UNSEALED)))
+            first, last = (min(max(edge - at, 0), len(chunk)) for edge in (place, place + len(UNSEALED)))
             digest.update(chunk[:first] + b"0" * (last - first) + chunk[last:])
             at += len(chunk)
     return digest.hexdigest() == receipt.seal
@@ -183,7 +183,7 @@ def _place_of_seal(stream: Any, raw: bytes) -> int:
     length = int.from_bytes(stream.read(4), "little")
     stream.seek(end - length)
     after = end - length + stream.read(length).rindex(raw) + len(raw)
-    return int(after - _AFTER_SEAL - len(_UNSEALED))
+    return int(after - _AFTER_SEAL - len(UNSEALED))
 
 
 def _raw_receipt(stream: Any) -> bytes:

@@ -58,7 +58,7 @@ def put_if_new(target: Location, content: bytes, *, scratch: Path) -> bool:
 
 
 def put_if_same(target: Location, content: bytes, tag: str | None, *, scratch: Path) -> bool:
-    """Replace a file whose tag in its store is this one; of another the answer is no.
+    """Replace a file whose tag in its store is this one; of another, or of None as of one that is gone, it is no.
 
     A disk has no tags, and of two who replace a file at once the last one's stays.
 
@@ -66,7 +66,7 @@ def put_if_same(target: Location, content: bytes, tag: str | None, *, scratch: P
         KnnvoteError: it cannot be written.
     """
     if not target.is_local:
-        return _put(target, content, {"e_tag": tag})
+        return tag is not None and _put(target, content, {"e_tag": tag})
     put_whole(target, content, scratch=scratch)
     return True
 

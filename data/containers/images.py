@@ -128,7 +128,11 @@ class ImageRows(RowFile):
         return pa.Table.from_batches([self._read(self.schema.names, next(rows, np.arange(0)))])
 
     def _batches(self, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
-        for rows in self._bounded(np.arange(self.num_rows), batch_size, has_images=IMAGE in columns):
+        return self._span(columns, batch_size, range(self.num_rows))
+
+    def _span(self, columns: Sequence[str], batch_size: int, span: range) -> Iterator[pa.RecordBatch]:
+        """As `RowFile._span`; no other file is read."""
+        for rows in self._bounded(np.arange(span.start, span.stop), batch_size, has_images=IMAGE in columns):
             yield self._read(columns, rows)
 
     def take(

@@ -82,13 +82,21 @@ class LabelledRows(RowFile, ABC):
         return self._joined(head, np.arange(len(head)), self.schema.names)
 
     def _batches(self, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
-        first, needed = 0, self._needed(columns)
+        return self._all_joined(columns, batch_size, None)
+
+    def _span(self, columns: Sequence[str], batch_size: int, span: range) -> Iterator[pa.RecordBatch]:
+        """As `RowFile._span`, and as the rows do it: a table is not told of rows before those."""
+        return self._all_joined(columns, batch_size, span)
+
+    def _all_joined(self, columns: Sequence[str], batch_size: int, span: range | None) -> Iterator[pa.RecordBatch]:
+        every, needed = range(self.num_rows) if span is None else span, self._needed(columns)
         if not needed:
-            for start in range(0, self.num_rows, batch_size):
-                numbers = np.arange(start, min(self.num_rows, start + batch_size))
+            for start in every[::batch_size]:
+                numbers = np.arange(start, min(every.stop, start + batch_size))
                 yield from self._joined(None, numbers, columns).to_batches()
             return
-        for batch in self.rows.batches(needed, batch_size):
+        first = every.start
+        for batch in self.rows.batches(needed, batch_size, span):
             numbers = np.arange(first, first + batch.num_rows)
             yield from self._joined(batch, numbers, columns).to_batches()
             first += batch.num_rows

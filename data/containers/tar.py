@@ -123,7 +123,11 @@ class TarRows(RowFile):
         return pa.Table.from_batches([], self.schema)
 
     def _batches(self, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
-        for rows in self._places(np.arange(self.num_rows), columns, batch_size):
+        return self._span(columns, batch_size, range(self.num_rows))
+
+    def _span(self, columns: Sequence[str], batch_size: int, span: range) -> Iterator[pa.RecordBatch]:
+        """As `RowFile._span`; no other image is read."""
+        for rows in self._places(np.arange(span.start, span.stop), columns, batch_size):
             yield self._read(columns, rows)
 
     def take(

@@ -13,6 +13,7 @@ import pytest
 
 from knnvote.classify import inspection
 from knnvote.classify.inspection import inspect_images, inspect_made
+from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.sample import digits
@@ -207,3 +208,27 @@ def test_quick_tells_which_files_it_reads_as_a_whole_all_the_same(tmp_path, monk
         assert json.loads(invoke("inspect", "a.csv.gz", "b.csv", "--quick", "--json").stdout)["files"][1]["rows"] == 30
     assert invoke("convert", "a.csv.gz", "a.parquet").code == 0
     assert invoke("inspect", "a.parquet", "--quick").stderr == invoke("inspect", "b.csv").stderr == ""
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_a_column_of_ids_is_read_as_far_as_it_takes_to_know_that_and_no_further(tmp_path, monkeypatch, kind):
+    """A table of many million rows is not held as Python's values."""
+    monkeypatch.setattr(inspection, "_ROWS", 10)
+    monkeypatch.setattr(inspection, "_MOST_ROWS", 30)
+    for name, keys in (("ids", [*range(100)]), ("labels", [*range(15), *range(85)])):
+        columns = {"image": [bytes([number]) * 16 for number in range(100)], "key": [kind(key) for key in keys]}
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    read, plain = [], ParquetRows._batches
+
+    def counted(rows, columns, size):
+        for batch in plain(rows, columns, size):
+            read.append(batch.num_rows)
+            yield batch
+
+    monkeypatch.setattr(ParquetRows, "_batches", counted)
+    for name, are_ids, rows_read in (("ids", True, 30), ("labels", False, 20)):
+        (source,) = find_inputs(tmp_path / f"{name}.parquet")
+        read.clear()
+        with source.open_rows() as rows:
+            assert inspection._are_ids(rows, rows.head(), "key", quick=False) == are_ids
+        assert sum(read) == rows_read

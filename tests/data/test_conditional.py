@@ -69,6 +69,14 @@ def test_what_was_replaced_meanwhile_is_not_replaced_in_a_store(folder, tmp_path
     assert (folder / "none.json").tag() is None
 
 
+def test_what_was_removed_meanwhile_is_looked_for_again_in_a_store(folder, tmp_path):
+    """Its tag is asked for when it was seen, and then it is not there any more."""
+    file = folder / "gone.json"
+    assert put_if_same(file, b"first", None, scratch=tmp_path) == file.is_local
+    put_if_new(file, b"first", scratch=tmp_path)
+    assert put_if_same(file, b"second", None, scratch=tmp_path) == file.is_local
+
+
 def test_what_is_replaced_while_it_is_read_is_read_whole(store, folder, monkeypatch):
     if folder.is_local:
         pytest.skip("a file of a disk that is open stays as it is")

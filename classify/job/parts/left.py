@@ -118,21 +118,19 @@ class Rest:
 
     @classmethod
     def of(cls, out: Location, plan: Plan) -> "Rest":
-        """See how far they are, by the names of what is there and, where these do not tell, the receipts.
+        """See how far they are, by the names of what is there and, of parts that have not ended, the receipts.
 
         Raises:
             KnnvoteError: the folder cannot be listed or read.
         """
         names = {name for name, entry in out.below().items() if entry.type == pafs.FileType.File}
         records = _read_records(out, plan, names)
-        left = _left(plan, names, records)
-        if not left:  # so far: an output may be another job's, or of an input that changed
-            unsure = {
-                name
-                for name, turns in plan.turns.items()
-                if any(turn not in records or not records[turn].has_ended for turn in turns)
-            }
-            left = _left(plan, names - _foreign(out, plan, unsure & names), records)
+        unsure = {  # whose output may be another job's, which is to be replaced
+            name
+            for name, turns in plan.turns.items()
+            if any(turn not in records or not records[turn].has_ended for turn in turns)
+        }
+        left = _left(plan, names - _foreign(out, plan, unsure & names), records)
         return cls(plan=plan, left=left, records=records)
 
 

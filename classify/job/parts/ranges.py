@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,11 +11,11 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from knnvote.classify.job.output import ROW_GROUP
-from knnvote.classify.job.receipt import NO_RECEIPT, Counts, Receipt, to_receipt
+from knnvote.classify.job.receipt import NO_RECEIPT, UNSEALED, Counts, Receipt, to_receipt
 from knnvote.classify.job.record import RECORDS
 from knnvote.classify.job.work import Piece, Task, Work
 from knnvote.data.errors import ImageFileError
-from knnvote.data.locations import Location
+from knnvote.data.locations import Location, describe_os_error, digest_of
 from knnvote.data.text import describe_error
 
 RANGES = "ranges"  # the folder among the records
@@ -26,15 +26,18 @@ _LENGTH = 8  # bytes at the end, which say how long the receipt before them is
 class Ranges:
     """The ranges of one file of a job.
 
-    They are streams of Arrow, as such the very arrays that an output is written from, with a receipt behind each.
+    They are streams of Arrow, as such the very arrays that an output is written from, with a receipt behind each,
+    whose seal is the SHA-256 of the stream and of the receipt as it was with zeros in the seal's place.
 
     Attributes:
         out: the output folder.
         task: one of the file's.
+        sound: those whose every byte was found to be as it was written.
     """
 
     out: Location
     task: Task
+    sound: set[Piece] = field(default_factory=set, compare=False)
 
     @property
     def folder(self) -> Location:
@@ -56,7 +59,7 @@ class Ranges:
         receipt = _read_receipt(self.file(piece))
         if receipt is None or (receipt.made_from, receipt.input) != (made_from, of_piece(described, piece)):
             return None
-        return receipt.counts
+        return None if receipt.seal == UNSEALED else receipt.counts  # as of ranges of before, which nothing vouches for
 
     def all_done(self, made_from: dict[str, Any], described: dict[str, Any]) -> Counts | None:
         """Rows by status of the file, if all its ranges are done."""
@@ -72,25 +75,45 @@ class Ranges:
         """The row groups of the output, of ranges that are all done.
 
         Raises:
-            ImageFileError: one is damaged, and was removed.
+            ImageFileError: one is damaged, and was removed; or it cannot be read.
         """
         for piece in self.pieces:
-            file = self.file(piece)
-            with file.open() as stream:
-                try:
-                    for batch in pa.ipc.open_stream(stream):
-                        batch.validate(full=True)
-                        yield pa.Table.from_batches([batch])
-                except (pa.ArrowException, OSError) as error:
-                    file.remove()
-                    raise ImageFileError(
-                        f"{file} was damaged ({describe_error(error)}) and is removed: run the same command again"
-                    ) from error
+            with self._opened(piece) as stream:
+                for batch in pa.ipc.open_stream(stream):
+                    batch.validate(full=True)
+                    yield pa.Table.from_batches([batch])
 
     def schema(self) -> pa.Schema:
-        """Of the output."""
-        with self.file(self.pieces[0]).open() as stream:
+        """Of the output, of ranges that are all done.
+
+        Raises:
+            ImageFileError: the first is damaged, and was removed; or it cannot be read.
+        """
+        with self._opened(self.pieces[0]) as stream:
             return pa.ipc.open_stream(stream).schema
+
+    @contextmanager
+    def _opened(self, piece: Piece) -> Iterator[Any]:
+        """The stream of a range, of which nothing is believed before all is known to be as it was written."""
+        file = self.file(piece)
+        with file.open() as stream:
+            try:
+                if piece not in self.sound:
+                    _check(stream)
+                    self.sound.add(piece)
+                    stream.seek(0)
+                yield stream
+            except MemoryError:  # which Arrow has as an error of its own, too, and which says nothing of the file
+                raise
+            except pa.ArrowException as error:
+                file.remove()
+                raise ImageFileError(
+                    f"{file} was damaged ({describe_error(error)}) and is removed: run the same command again"
+                ) from error
+            except OSError as error:  # such as a connection that is lost: the range may be as good as it was
+                raise ImageFileError(
+                    f"cannot read {file}: {describe_os_error(error)}; run the same command again"
+                ) from error
 
     def remove(self) -> None:
         """Remove them, whoever else does so at the same time."""
@@ -125,20 +148,59 @@ def write_range(
         for group in groups:
             writer.write_table(group)
     of_file = receipt()
-    raw = replace(of_file, input=of_piece(of_file.input, piece)).to_json()
+    of_range = replace(of_file, input=of_piece(of_file.input, piece))
+    stream.flush()
+    raw = replace(of_range, seal=_seal(stream, stream.seek(0, 2), of_range)).to_json()
     stream.write(raw + len(raw).to_bytes(_LENGTH, "little"))
+
+
+def _seal(stream: Any, length: int, receipt: Receipt) -> str:
+    """SHA-256 of a stream of so many bytes, and of the receipt behind it before it is sealed."""
+    stream.seek(0)
+    digest = digest_of(stream, length)
+    digest.update(replace(receipt, seal=UNSEALED).to_json())
+    return str(digest.hexdigest())
+
+
+def _check(stream: Any) -> None:
+    """Read a range to its end.
+
+    Raises:
+        pa.ArrowInvalid: it is not as it was written.
+        OSError: it cannot be read.
+    """
+    try:
+        length, raw = _parts(stream)
+        receipt = to_receipt(raw)
+        is_sound = _seal(stream, length, receipt) == receipt.seal
+    except NO_RECEIPT:
+        is_sound = False
+    if not is_sound:
+        raise pa.ArrowInvalid("its bytes are not those that were written")
+
+
+def _parts(stream: Any) -> tuple[int, bytes]:
+    """The bytes of a range's stream, and the receipt behind it.
+
+    Raises:
+        ValueError: it is too short to have one.
+        OSError: it cannot be read.
+    """
+    end = stream.size() - _LENGTH
+    stream.seek(max(0, end))
+    length = int.from_bytes(stream.read(_LENGTH), "little")
+    if not 0 <= length <= end:
+        raise ValueError
+    stream.seek(end - length)
+    return end - length, stream.read(length)
 
 
 def _read_receipt(file: Location) -> Receipt | None:
     stream = file.open_if_there()
     if stream is None:
         return None
-    with suppress(OSError, OverflowError, *NO_RECEIPT), stream:
-        end = stream.size() - _LENGTH
-        stream.seek(end)
-        length = int.from_bytes(stream.read(_LENGTH), "little")
-        stream.seek(end - length)
-        return to_receipt(stream.read(length))
+    with suppress(OSError, *NO_RECEIPT), stream:
+        return to_receipt(_parts(stream)[1])
     return None
 
 

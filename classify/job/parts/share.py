@@ -22,7 +22,16 @@ from knnvote.classify.job.folder import (
     refuse_one_place,
     refuse_other_folder,
 )
-from knnvote.classify.job.record import JOB, RECORDS, end_records, read_job_record, to_content, to_json
+from knnvote.classify.job.record import (
+    ENDED,
+    JOB,
+    RECORDS,
+    end_records,
+    read_failures,
+    read_job_record,
+    to_content,
+    to_json,
+)
 from knnvote.classify.job.work import Outcome, Task, Work
 from knnvote.data.conditional import check_store, put_if_new, put_if_same
 from knnvote.data.errors import KnnvoteError
@@ -73,7 +82,7 @@ class Share:
             for task, outcome in zip(self.tasks, outcomes, strict=True)
             if outcome.failure is not None
         ]
-        current = read_plan(out)
+        current = self._current(scratch)
         if current is not None:
             record = PartRecord(has_ended=True, failed=failed, files=[*dict.fromkeys(files)])
             record.write(out, self.part, self.plan, scratch)
@@ -81,7 +90,7 @@ class Share:
         if out.is_local and not failed:  # what is unfinished is of an earlier run, or of another one at the same files
             remove_tree(out / self.work.scratch)
         rest = Rest.of(out, current or self.plan)
-        if read_plan(out) is None:  # another run has ended the job, of this part at the same moment
+        if self._current(scratch) is None:
             rest = replace(rest, left=[])
             clear(out)
         elif not rest.left:
@@ -90,6 +99,27 @@ class Share:
                 end_records(out, rest.failed, output)
             clear(out)
         return rest
+
+    def _current(self, scratch: Path) -> Plan | None:
+        """The plan of the job, made anew where it is lost or damaged; None where the job has ended."""
+        plan = read_plan(self.work.out)
+        if plan is None and not self._has_ended():
+            return settle_plan(self.work.out, self.every, self.work.made_from, self.part.parts, scratch)
+        return plan
+
+    def _has_ended(self) -> bool:
+        """Whether another run has ended a job that has no plan any more, of this part at the same moment.
+
+        Then its records lie where those of jobs lie that have ended, unless there is no output; and what is not there
+        has failed.
+        """
+        out = self.work.out
+        failed = read_failures(out)
+        are_moved = (out / ENDED).is_file and not (out / RECORDS / JOB).is_file
+        if not are_moved and (not failed or any(task.target.is_file for task in self.every)):
+            return False
+        of_failed = {task.source.relative for task in self.every if task.source.shown in failed}
+        return all(of_failed.issuperset(left.files) for left in Rest.of(out, self.plan).left)
 
 
 @contextmanager

@@ -8,12 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from object_store import BUCKET, serve
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job import work as work_module
 from knnvote.classify.job import worker as worker_module
 from knnvote.classify.job.folder import plan_outputs
 from knnvote.classify.job.output import OutputOptions
+from knnvote.classify.job.parts import ranges as ranges_module
 from knnvote.classify.job.parts.ranges import Ranges
 from knnvote.classify.job.receipt import Counts
 from knnvote.classify.job.run import run_job
@@ -21,6 +23,7 @@ from knnvote.classify.job.work import JobOptions, Piece, Work
 from knnvote.classify.job.worker import Worker
 from knnvote.classify.vote import Rule
 from knnvote.data.containers.parquet import ParquetRows
+from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.locations import locate
 from knnvote.indexer.build import index_arrays
@@ -204,6 +207,109 @@ def test_a_damaged_range_fails_its_file_alone_and_is_done_again():
         again = [worker.classify_file(task) for task in tasks]
     assert [outcome.was_done for outcome in again] == [True, False, True, True]
     assert Path("out/bytes.parquet").read_bytes() == expected
+
+
+def all_but_the_last(kind):
+    """A file whose first three ranges are done: what does the last, the tasks, and the place of a range's answers."""
+    classifier, work, tasks = prepared(kind, OPTIONS[kind])
+    with Worker.open(work, classifier) as worker:
+        for task in tasks[:3]:
+            worker.classify_file(task)
+    return classifier, work, tasks, Path(Ranges(work.out, tasks[0]).file(tasks[0].piece).path)
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_no_flipped_bit_of_a_range_comes_into_an_output(kind):
+    """Wherever it is: compression and Arrow check nothing, and a bit of a distance is as good as another."""
+    expected = whole(kind, OPTIONS[kind])
+    classifier, work, tasks, file = all_but_the_last(kind)
+    content = file.read_bytes()
+    places = [5, *np.random.default_rng(3).integers(0, len(content), 5).tolist(), -200, -40]
+    with Worker.open(work, classifier) as worker:
+        worker.classify_file(tasks[3])
+        for place in places:
+            Path(f"out/{kind}.parquet").unlink()
+            for task in tasks[1:]:
+                worker.classify_file(task)
+            damaged = bytearray(content)
+            damaged[place] ^= 1
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(damaged)
+            outcomes = [worker.classify_file(task) for task in (tasks[3], *tasks)]
+            assert Path(f"out/{kind}.parquet").read_bytes() == expected, place
+            failures = [outcome.failure for outcome in outcomes if outcome.failure]
+            assert all("was damaged" in failure and "and is removed" in failure for failure in failures)
+            assert len(failures) <= 1
+    assert left() == [f"{kind}.parquet"]
+
+
+def test_a_damaged_head_of_the_first_range_is_told_and_the_range_is_done_again():
+    expected = whole("alone", OPTIONS["alone"])
+    classifier, work, tasks, file = all_but_the_last("alone")
+    file.write_bytes(b"\xff" * 64 + file.read_bytes()[64:])
+    with Worker.open(work, classifier) as worker:
+        assert f"{file} was damaged" in worker.classify_file(tasks[3]).failure
+        assert not file.exists()
+        worker.classify_file(tasks[0])
+    assert Path("out/alone.parquet").read_bytes() == expected
+
+
+@pytest.mark.parametrize("fault", [OSError(5, "connection lost"), MemoryError("none left")])
+@pytest.mark.parametrize("when", ["_check", "open_stream"])
+def test_a_range_that_cannot_be_read_at_the_moment_stays(monkeypatch, fault, when):
+    expected = whole("alone", OPTIONS["alone"])
+    classifier, work, tasks, file = all_but_the_last("alone")
+    content = file.read_bytes()
+
+    def fail(_stream):
+        raise fault
+
+    with Worker.open(work, classifier) as worker:
+        with monkeypatch.context() as patched:
+            patched.setattr(ranges_module if when == "_check" else pa.ipc, when, fail)
+            if isinstance(fault, OSError):
+                failure = worker.classify_file(tasks[3]).failure
+                assert failure == f"cannot read {file}: connection lost; run the same command again"
+            else:
+                with pytest.raises(KnnvoteError, match="memory ran out"):
+                    worker.classify_file(tasks[3])
+        assert file.read_bytes() == content
+        worker.classify_file(tasks[3])
+    assert Path("out/alone.parquet").read_bytes() == expected
+
+
+def test_a_range_that_its_store_refuses_at_the_moment_stays_there(monkeypatch):
+    _, work, tasks, file = all_but_the_last("alone")
+    with serve() as store:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        ranges = Ranges(locate(f"s3://{BUCKET}/out"), tasks[0])
+        key = ranges.file(tasks[0].piece).path.removeprefix(f"{BUCKET}/")
+        store.put(key, file.read_bytes())
+        store.fault = lambda request: "forbid" if request.startswith("GET") and key in request else None
+        for read in (ranges.schema, lambda: next(ranges.groups())):
+            with pytest.raises(
+                ImageFileError, match=r"^cannot read s3://.*1-of-4\.arrow: .*; run the same command again"
+            ):
+                read()
+        store.fault = lambda _request: None
+        assert next(ranges.groups()).equals(next(Ranges(work.out, tasks[0]).groups()))
+        store.put(key, file.read_bytes()[:-100])
+        with pytest.raises(ImageFileError, match=r"^s3://.* was damaged .* and is removed: run the same command again"):
+            next(Ranges(ranges.out, tasks[0]).groups())
+        assert store.objects(key) == {}
+
+
+def test_a_range_of_before_whose_receipt_has_no_seal_is_done_again():
+    classifier, work, tasks, file = all_but_the_last("alone")
+    content = file.read_bytes()
+    ranges = Ranges(work.out, tasks[0])
+    assert ranges.done(tasks[0].piece, work.made_from, tasks[0].source.describe()) is not None
+    seal = content[-8 - len('"}') - 64 : -8 - len('"}')]
+    assert set(seal) <= set(b"0123456789abcdef")
+    file.write_bytes(content.replace(seal, b"0" * 64))
+    with Worker.open(work, classifier) as worker:
+        assert not worker.classify_file(tasks[0]).was_done
 
 
 @pytest.mark.parametrize("tail", [b"", b"x", b"\xff" * 8, b"[]" + (2).to_bytes(8, "little")])

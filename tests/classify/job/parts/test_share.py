@@ -286,6 +286,84 @@ def test_what_parts_tell_each_other_may_be_damaged(classifier, damage):
     assert everything("out") == everything("whole")
 
 
+def during(monkeypatch, act):
+    """Do something once, while a part is at work."""
+    plain, acts = Worker.classify_file, [act]
+
+    def classify_file(worker, task, progress):
+        outcome = plain(worker, task, progress)
+        if acts:
+            acts.pop()()
+        return outcome
+
+    monkeypatch.setattr(Worker, "classify_file", classify_file)
+
+
+def lose_the_plan():
+    Path("out/_knnvote/parts/plan.json").unlink()
+
+
+def empty_the_plan():
+    Path("out/_knnvote/parts/plan.json").write_bytes(b"")
+
+
+def lose_what_parts_tell():
+    shutil.rmtree("out/_knnvote/parts")
+
+
+@pytest.mark.parametrize("is_again", [False, True])
+@pytest.mark.parametrize("damage", [lose_the_plan, empty_the_plan, lose_what_parts_tell])
+def test_a_job_whose_plan_is_lost_has_not_ended_for_that(classifier, monkeypatch, damage, is_again):
+    """Its ranges stay, and what is left is told, also of a job that had ended and lost its outputs."""
+    if is_again:
+        run_job(classifier, "in", "out")
+        for path in Path("out").rglob("*.parquet"):
+            if path.name != ENDED:
+                path.unlink()
+    run_job(classifier, "in", "out", part=(1, 3))
+    ranges = {path.name for path in Path("out").rglob("*.arrow")}
+    assert ranges
+    during(monkeypatch, damage)
+    left = run_job(classifier, "in", "out", part=(2, 3)).part.left
+    assert [str(of_part.part) for of_part in left] == ["3/3"]
+    assert ranges < {path.name for path in Path("out").rglob("*.arrow")}
+    run_job(classifier, "in", "out", part=(3, 3))
+    assert everything("out") == everything("whole")
+
+
+@pytest.mark.parametrize("damage", [lose_the_plan, empty_the_plan, lose_what_parts_tell])
+def test_the_last_part_ends_a_job_whose_plan_is_lost(classifier, monkeypatch, damage):
+    run_job(classifier, "in", "out", part=(1, 2))
+    during(monkeypatch, damage)
+    assert run_job(classifier, "in", "out", part=(2, 2)).part.left == []
+    assert everything("out") == everything("whole")
+
+
+@pytest.mark.parametrize("names", [[*ROWS, "bad"], ["bad", "worse"]])
+def test_a_part_that_runs_twice_sees_that_the_other_run_has_ended_the_job(classifier, monkeypatch, names):
+    """Files that failed are among it, and may be all of them."""
+    for name in ("bad", "worse"):
+        Path(f"in/{name}.parquet").write_bytes(b"PAR1")
+    inputs = [f"in/{name}.parquet" for name in names]
+    run_job(classifier, inputs, "out", part=(1, 2))
+    during(monkeypatch, lambda: run_job(classifier, inputs, "out", part=(2, 2)))
+    summary = run_job(classifier, inputs, "out", part=(2, 2))
+    assert summary.part.left == []
+    assert not Path("out/_knnvote/parts").exists()
+    assert len(inspect_made("out")["failures"]) == len({"bad", "worse"}.intersection(names))
+
+
+def test_outputs_that_are_to_be_replaced_are_told_as_left_while_others_are_missing(classifier):
+    run_job(Classifier.open("x.knn", Rule(k=1)), "in", "out")
+    Path("out/sub/b.parquet").unlink()
+    told = run_job(classifier, "in", "out", part=(2, 4), overwrite=True).part.left
+    assert told == run_job(classifier, "in", "fresh", part=(2, 4)).part.left
+    assert {name for left in told for name in left.files} == {f"{name}.parquet" for name in ROWS}
+    for number in (4, 1, 3):
+        run_job(classifier, "in", "out", part=(number, 4), overwrite=True)
+    assert everything("out") == everything("whole")
+
+
 def test_a_run_of_all_and_a_part_keep_each_other_away_where_the_disk_has_locks(classifier):
     lock = Path("out/_knnvote/lock")
     with hold_lock(lock, "held"), pytest.raises(KnnvoteError, match="or a run of all its parts: wait for it"):
