@@ -38,6 +38,10 @@ _OF_ONLY = {*(field.name for field in fields(Rule)), "only"}  # what may be othe
 _BATCH = 16_384
 
 
+class ChangedError(KnnvoteError):
+    """An output was replaced by another run while a job read what it keeps of it: what is there now decides."""
+
+
 def why_all_anew(classifier: Classifier, made_from: dict[str, Any], earlier: dict[str, Any]) -> str | None:
     """Why a job's answers do not follow from those of an earlier one; None where they do, without a search.
 
@@ -141,6 +145,34 @@ def kept_from(earlier: Receipt, made_from: dict[str, Any]) -> tuple[Kept, ...]:
     return tuple(job for job in join_kept(jobs) if job.rows and job.made_from != now)
 
 
+def refuse_changed(output: Location, receipt: Receipt) -> None:
+    """Refuse to go on with an output that is no longer the one of this receipt, whose seal tells it from any other.
+
+    Raises:
+        ChangedError: it was replaced, or is gone.
+    """
+    if read_receipt(output) != receipt:
+        raise _changed(output)
+
+
+def _changed(output: Location) -> ChangedError:
+    return ChangedError(f"{output} was changed while it was read: run the job again")
+
+
+def of_unchanged(arrays: Iterator[list[pa.Array]], output: Location, receipt: Receipt) -> Iterator[list[pa.Array]]:
+    """What is made of an output, as long as nobody replaces it: it is read more than once.
+
+    Raises:
+        ChangedError: it is no longer the one of this receipt when all is read, or reading failed.
+    """
+    try:
+        yield from arrays
+    except KnnvoteError:
+        refuse_changed(output, receipt)
+        raise
+    refuse_changed(output, receipt)
+
+
 def join_kept(jobs: Sequence[Kept]) -> list[Kept]:
     """Rows kept of the same job together, in the order of their first."""
     found: list[Kept] = []
@@ -197,7 +229,8 @@ def with_kept(
         All columns of some rows, their status, and the reasons.
 
     Raises:
-        KnnvoteError: the output cannot be read, or has changed.
+        KnnvoteError: the output cannot be read.
+        ChangedError: other rows of it abstained than there are answers for.
     """
     held = added.empty_table()
     status, reason = (_names(added).index(name) for name in ("status", "reason"))
@@ -206,7 +239,7 @@ def with_kept(
         while len(held) < len(wanted):
             more = next(fresh, None)
             if more is None:
-                raise KnnvoteError(f"{earlier} was changed while it was read: run the job again")
+                raise _changed(earlier)
             held = pa.concat_tables([held, more])
         now, held = held[: len(wanted)], held[len(wanted) :]
         places = np.arange(len(batch[status]))
@@ -217,6 +250,8 @@ def with_kept(
         ]
         told = (answers[place].to_numpy(zero_copy_only=False) for place in (status, reason))
         yield [*of_input, *answers], *told
+    if len(held) or next(fresh, None) is not None:
+        raise _changed(earlier)
 
 
 def decided_again(
