@@ -356,6 +356,12 @@ def test_a_part_that_there_is_not_is_refused(part):
         JobPart.of(part)
 
 
+def test_a_part_may_be_of_numbers_of_numpy(classifier):
+    for number in np.arange(1, 3):
+        run_job(classifier, "in", "out", part=(number, np.int64(2)))
+    assert everything("out") == everything("whole")
+
+
 @pytest.mark.parametrize("part", ["0/3", "4/3", "3", "/", "-1/3", "1/3/5", "a/b", "1/9999999", "", "1 / 3"])
 def test_the_command_refuses_a_part_that_there_is_not_with_one_that_there_is(invoke, part):
     done = invoke("classify", "x.knn", "in", "--out", "out", "--part", part)
