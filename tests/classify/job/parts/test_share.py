@@ -13,10 +13,12 @@ import pytest
 from records import ENDED, read_record
 
 from knnvote.classify.classifier import Classifier
+from knnvote.classify.cluster.engine import RayEngine
 from knnvote.classify.dry_run import dry_job
 from knnvote.classify.inspection import inspect_made
 from knnvote.classify.job import work as work_module
 from knnvote.classify.job import worker as worker_module
+from knnvote.classify.job.engine import LocalEngine
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.parts.part import JobPart
 from knnvote.classify.job.run import run_job
@@ -360,6 +362,16 @@ def test_a_part_may_be_of_numbers_of_numpy(classifier):
     for number in np.arange(1, 3):
         run_job(classifier, "in", "out", part=(number, np.int64(2)))
     assert everything("out") == everything("whole")
+
+
+def test_a_part_is_refused_before_anything_is_written_by_an_engine_that_spreads_files_itself(classifier):
+    class Spreading(LocalEngine):
+        does_parts = False
+
+    with pytest.raises(OptionError, match=r"^part is '1/2': the engine spreads the files by itself: leave out part$"):
+        run_job(classifier, "in", "out", part=(1, 2), engine=Spreading(classifier))
+    assert not Path("out").exists()
+    assert not RayEngine.does_parts
 
 
 @pytest.mark.parametrize("part", ["0/3", "4/3", "3", "/", "-1/3", "1/3/5", "a/b", "1/9999999", "", "1 / 3"])
