@@ -50,18 +50,40 @@ def why_all_anew(classifier: Classifier, made_from: dict[str, Any], earlier: dic
         made_from: what all receipts of the job share.
         earlier: what those of the earlier job do.
     """
+    if (why := _why_other_votes(made_from, earlier)) is not None:
+        return why
+    try:
+        limits = {"min_confidence_by_class": None, **earlier["options"]}  # for which jobs of before had no word
+        rule = replace(classifier.rule, **{name: limits[name] for name in _LIMITS})
+    except (OptionError, KeyError):
+        return "its receipts are damaged"
+    return None if classifier.finds_the_same(rule) else f"{classifier.index.path} is searched otherwise for that"
+
+
+def _why_other_votes(made_from: dict[str, Any], earlier: dict[str, Any]) -> str | None:
+    """Why a job's votes, or what its outputs hold of them, are not those of an earlier one; None where they are."""
     if made_from["index"] != earlier["index"]:
         return "another index may answer any row otherwise"
     options, before = made_from["options"], earlier["options"]
     for name in {**options, **before}:
         if options.get(name) != before.get(name) and name not in _LIMITS:
             return _CHANGES.get(name, "all outputs get other columns")
-    try:
-        limits = {"min_confidence_by_class": None, **before}  # for which jobs of before had no word
-        rule = replace(classifier.rule, **{name: limits[name] for name in _LIMITS})
-    except (OptionError, KeyError):
-        return "its receipts are damaged"
-    return None if classifier.finds_the_same(rule) else f"{classifier.index.path} is searched otherwise for that"
+    return None
+
+
+def may_follow(made_from: dict[str, Any], output: Location, size: int) -> bool:
+    """Whether answers of a job most likely follow from an output that is there, as its receipt alone tells.
+
+    Args:
+        made_from: what all receipts of the job share.
+        output: that may be there.
+        size: bytes of the input.
+    """
+    receipt = read_receipt(output)
+    if receipt is None or receipt.input.get("size") != size:
+        return False
+    why = _why_other_votes if made_from["options"].get("only") is None else _why_none_kept
+    return why(made_from, receipt.made_from) is None
 
 
 def why_not_replace(classifier: Classifier, work: Work, *, overwrite: bool) -> Callable[[dict[str, Any]], str | None]:
