@@ -166,7 +166,7 @@ def dry_job(
     if part is not None:
         tasks = Plan.known(out, tasks, work.made_from, part.parts).tasks(part, tasks)
     classifier = replace(classifier, promise=options.output.promise)
-    left, decided = _to_search(classifier, work, tasks)
+    left, decided, done = _to_search(classifier, work, tasks)
     reading, answering, failed = _Clock(), _Clock(), []
     written = 0
     with limit_threads(threads):
@@ -182,7 +182,7 @@ def dry_job(
     return DryRun(
         out=str(out),
         files=len(left),
-        done=len(tasks) - len(left) - decided,
+        done=done,
         decided=decided,
         rows=rows,
         measured=reading.rows,
@@ -192,22 +192,26 @@ def dry_job(
     )
 
 
-def _to_search(classifier: Classifier, work: Work, tasks: list[Task]) -> tuple[list[tuple[Task, int]], int]:
-    """The files of which rows have to be searched, with how many, and how many outputs follow from earlier ones."""
+def _to_search(classifier: Classifier, work: Work, tasks: list[Task]) -> tuple[list[tuple[Task, int]], int, int]:
+    """The files of which rows have to be searched, with how many; how many follow from earlier outputs; and are done.
+
+    Where a file is done or follows as a whole whose ranges were asked for, its first alone counts.
+    """
     left: list[tuple[Task, int]] = []
-    decided = 0
+    decided = done = 0
     for task in tasks:
-        receipt = receipt_of(task)
-        if receipt is None or receipt.made_from != work.made_from:
-            if task.piece is not None and is_range_done(work, task, task.piece):
-                continue
-            if receipt is None or not follows(classifier, work, task.target, receipt):
-                left.append((task, task.count_rows()))
-            elif work.options.only is not None:
-                left.append((task, receipt.counts.abstained))
-            else:
-                decided += 1
-    return left, decided
+        receipt, is_first = receipt_of(task), task.piece is None or not task.piece.number
+        if receipt is not None and receipt.made_from == work.made_from:
+            done += is_first
+        elif task.piece is not None and is_range_done(work, task, task.piece):
+            done += 1
+        elif receipt is None or not follows(classifier, work, task.target, receipt):
+            left.append((task, task.count_rows()))
+        elif work.options.only is None:
+            decided += is_first
+        elif is_first:
+            left.append((task, receipt.counts.abstained))
+    return left, decided, done
 
 
 def _measure_file(classifier: Classifier, task: Task, work: Work, reading: "_Clock", answering: "_Clock") -> int:

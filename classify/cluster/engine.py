@@ -7,13 +7,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from pyarrow import fs as pafs
 
 from knnvote.classify.job.folder import clear_unfinished
 from knnvote.classify.job.work import Outcome, Task, Work
-from knnvote.data.errors import KnnvoteError, Note, check, param
+from knnvote.data.errors import KnnvoteError, Note, param
 
 from .connection import check_address, connected, refuse_without_ray
 from .node import Order, Report
@@ -49,6 +49,7 @@ class RayEngine:
         1797
     """
 
+    does_parts: ClassVar[bool] = False
     address: str | None = None
 
     def __post_init__(self) -> None:
@@ -61,10 +62,7 @@ class RayEngine:
 
         Raises:
             KnnvoteError: Ray is not reachable, or a node has other versions or does not see a file.
-            OptionError: the files are a part of a job.
         """
-        is_whole = all(task.piece is None for task in tasks)
-        check("engine", "ray", is_whole, f"it spreads the files by itself: leave out {param('part')}")
         with connected(self.address) as ray:
             crew = _Crew(ray, work, tasks)
             try:

@@ -19,7 +19,7 @@ class Order:
 
     Attributes:
         task: the file.
-        is_anew: make its output whether or not it is there: a worker that died since may have made it.
+        is_anew: make its output, or tell it as made, even if it is there: a worker that died since may have made it.
     """
 
     task: Task

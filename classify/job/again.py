@@ -38,6 +38,10 @@ _OF_ONLY = {*(field.name for field in fields(Rule)), "only"}  # what may be othe
 _BATCH = 16_384
 
 
+class ChangedError(KnnvoteError):
+    """An output was replaced by another run while a job read what it keeps of it: what is there now decides."""
+
+
 def why_all_anew(classifier: Classifier, made_from: dict[str, Any], earlier: dict[str, Any]) -> str | None:
     """Why a job's answers do not follow from those of an earlier one; None where they do, without a search.
 
@@ -46,18 +50,40 @@ def why_all_anew(classifier: Classifier, made_from: dict[str, Any], earlier: dic
         made_from: what all receipts of the job share.
         earlier: what those of the earlier job do.
     """
+    if (why := _why_other_votes(made_from, earlier)) is not None:
+        return why
+    try:
+        limits = {"min_confidence_by_class": None, **earlier["options"]}  # for which jobs of before had no word
+        rule = replace(classifier.rule, **{name: limits[name] for name in _LIMITS})
+    except (OptionError, KeyError):
+        return "its receipts are damaged"
+    return None if classifier.finds_the_same(rule) else f"{classifier.index.path} is searched otherwise for that"
+
+
+def _why_other_votes(made_from: dict[str, Any], earlier: dict[str, Any]) -> str | None:
+    """Why a job's votes, or what its outputs hold of them, are not those of an earlier one; None where they are."""
     if made_from["index"] != earlier["index"]:
         return "another index may answer any row otherwise"
     options, before = made_from["options"], earlier["options"]
     for name in {**options, **before}:
         if options.get(name) != before.get(name) and name not in _LIMITS:
             return _CHANGES.get(name, "all outputs get other columns")
-    try:
-        limits = {"min_confidence_by_class": None, **before}  # for which jobs of before had no word
-        rule = replace(classifier.rule, **{name: limits[name] for name in _LIMITS})
-    except (OptionError, KeyError):
-        return "its receipts are damaged"
-    return None if classifier.finds_the_same(rule) else f"{classifier.index.path} is searched otherwise for that"
+    return None
+
+
+def may_follow(made_from: dict[str, Any], output: Location, size: int) -> bool:
+    """Whether answers of a job most likely follow from an output that is there, as its receipt alone tells.
+
+    Args:
+        made_from: what all receipts of the job share.
+        output: that may be there.
+        size: bytes of the input.
+    """
+    receipt = read_receipt(output)
+    if receipt is None or receipt.input.get("size") != size:
+        return False
+    why = _why_other_votes if made_from["options"].get("only") is None else _why_none_kept
+    return why(made_from, receipt.made_from) is None
 
 
 def why_not_replace(classifier: Classifier, work: Work, *, overwrite: bool) -> Callable[[dict[str, Any]], str | None]:
@@ -141,6 +167,34 @@ def kept_from(earlier: Receipt, made_from: dict[str, Any]) -> tuple[Kept, ...]:
     return tuple(job for job in join_kept(jobs) if job.rows and job.made_from != now)
 
 
+def refuse_changed(output: Location, receipt: Receipt) -> None:
+    """Refuse to go on with an output that is no longer the one of this receipt, whose seal tells it from any other.
+
+    Raises:
+        ChangedError: it was replaced, or is gone.
+    """
+    if read_receipt(output) != receipt:
+        raise _changed(output)
+
+
+def _changed(output: Location) -> ChangedError:
+    return ChangedError(f"{output} was changed while it was read: run the job again")
+
+
+def of_unchanged(arrays: Iterator[list[pa.Array]], output: Location, receipt: Receipt) -> Iterator[list[pa.Array]]:
+    """What is made of an output, as long as nobody replaces it: it is read more than once.
+
+    Raises:
+        ChangedError: it is no longer the one of this receipt when all is read, or reading failed.
+    """
+    try:
+        yield from arrays
+    except KnnvoteError:
+        refuse_changed(output, receipt)
+        raise
+    refuse_changed(output, receipt)
+
+
 def join_kept(jobs: Sequence[Kept]) -> list[Kept]:
     """Rows kept of the same job together, in the order of their first."""
     found: list[Kept] = []
@@ -197,7 +251,8 @@ def with_kept(
         All columns of some rows, their status, and the reasons.
 
     Raises:
-        KnnvoteError: the output cannot be read, or has changed.
+        KnnvoteError: the output cannot be read.
+        ChangedError: other rows of it abstained than there are answers for.
     """
     held = added.empty_table()
     status, reason = (_names(added).index(name) for name in ("status", "reason"))
@@ -206,7 +261,7 @@ def with_kept(
         while len(held) < len(wanted):
             more = next(fresh, None)
             if more is None:
-                raise KnnvoteError(f"{earlier} was changed while it was read: run the job again")
+                raise _changed(earlier)
             held = pa.concat_tables([held, more])
         now, held = held[: len(wanted)], held[len(wanted) :]
         places = np.arange(len(batch[status]))
@@ -217,6 +272,8 @@ def with_kept(
         ]
         told = (answers[place].to_numpy(zero_copy_only=False) for place in (status, reason))
         yield [*of_input, *answers], *told
+    if len(held) or next(fresh, None) is not None:
+        raise _changed(earlier)
 
 
 def decided_again(

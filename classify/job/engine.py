@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from knnvote.classify.classifier import Classifier
 
@@ -14,7 +14,12 @@ class Engine(Protocol):
     """Does the files of a job, wherever: a `Worker` makes each output from the work and the task alone.
 
     What comes before and after (which file goes where, whose the output folder is, the summary) is not its part.
+
+    Attributes:
+        does_parts: it does a part of a job as well, beside others in the same folder.
     """
+
+    does_parts: ClassVar[bool]
 
     def run(self, work: Work, tasks: Sequence[Task], progress: Callable[[int], None]) -> Generator[Outcome, None, None]:
         """What becomes of each file, as soon as it has, in any order; closed early where the job ends early.
@@ -37,6 +42,8 @@ class LocalEngine:
     Attributes:
         classifier: the work's index and rule, opened.
     """
+
+    does_parts: ClassVar[bool] = True
 
     classifier: Classifier
 

@@ -16,7 +16,7 @@ from typing import Any
 from knnvote.classify.answer import answer_schema
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.scale import Scale
-from knnvote.data.errors import ImageFileError, as_recorded, check
+from knnvote.data.errors import ImageFileError, as_recorded, check, param
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.locations import Location, locate
 from knnvote.data.progress import Advance, stage
@@ -168,14 +168,14 @@ def run_job(
         (2, 1797)
     """
     _check_classifier(classifier)
+    engine = engine or LocalEngine(classifier)
+    of_part = None if part is None else _part_for(engine, part)
     start = time.perf_counter()
     work = Work.of(classifier, options or JobOptions(), locate(out), threads=threads, batch_size=batch_size)
     job = _Job.of(classifier, work, inputs, overwrite=overwrite)
-    do = partial(
-        _follow, engine or LocalEngine(classifier), fail_fast=fail_fast, progress=progress, tell_done=tell_done
-    )
-    outcomes, of_part = (job.whole(do), None) if part is None else job.part(JobPart.of(part), do)
-    return _sum_up(classifier.index, outcomes, of_part, time.perf_counter() - start)
+    do = partial(_follow, engine, fail_fast=fail_fast, progress=progress, tell_done=tell_done)
+    outcomes, how_far = (job.whole(do), None) if of_part is None else job.part(of_part, do)
+    return _sum_up(classifier.index, outcomes, how_far, time.perf_counter() - start)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +235,14 @@ def _check_classifier(given: object) -> None:
     """Refuse what is no classifier, such as the path of an index."""
     call = f"Classifier.open({str(given)!r})" if isinstance(given, str | PurePath) else "Classifier.open(path)"
     check("classifier", given, isinstance(given, Classifier), f"give one, as {call} gives it")
+
+
+def _part_for(engine: Engine, given: tuple[int, int] | JobPart) -> JobPart:
+    """A part as it was given, of an engine that does parts."""
+    part = JobPart.of(given)
+    expected = f"the engine spreads the files by itself: leave out {param('part')}"
+    check("part", str(part), engine.does_parts, expected)
+    return part
 
 
 def _follow(

@@ -22,7 +22,16 @@ from knnvote.data.locations import Location
 from knnvote.data.reading import DecodedRows, ImageFile, open_images
 from knnvote.data.rows import RowFile, schema_metadata_without_images
 
-from .again import abstained_rows, decided_again, follows, kept_from, with_kept
+from .again import (
+    ChangedError,
+    abstained_rows,
+    decided_again,
+    follows,
+    kept_from,
+    of_unchanged,
+    refuse_changed,
+    with_kept,
+)
 from .folder import Claim
 from .output import ROW_GROUP, in_one_piece, kept_columns, row_groups, rows_in_group
 from .parts.ranges import Ranges, write_range
@@ -82,25 +91,30 @@ class Worker:
         Args:
             task: the input, or the range of it, and where its output goes.
             progress: told the rows of each batch, or of what was done.
-            is_anew: make it even so: a worker of this run that died may have made it, and nobody heard of it.
+            is_anew: make it even so: a worker of this run that died may have made it, and nobody heard of it. Where
+                answers are kept, which nothing else holds, it is left and told as made.
 
         Raises:
             KnnvoteError: the output cannot be written, memory ran out, or the folder is another job's now: this ends
                 the whole job.
         """
         for _ in range(_ATTEMPTS):
-            # Who ended the job meanwhile removed what was unfinished: most likely all is done, as is found now.
-            with suppress(VanishedError):
+            # Who ended the job meanwhile removed what was unfinished, or another run replaced the output: most likely
+            # all is done, as is found now.
+            with suppress(VanishedError, ChangedError):
                 return self._classify_once(task, progress, is_anew=is_anew)
         return self._classify_once(task, progress, is_anew=is_anew)
 
     def _classify_once(self, task: Task, progress: Callable[[int], None], *, is_anew: bool) -> Outcome:
         source, seen = task.source, _Seen(progress)
         try:
-            receipt = None if is_anew else receipt_of(task, self._described)
+            does_keep = self.work.options.only is not None and task.piece is None
+            receipt = None if is_anew and not does_keep else receipt_of(task, self._described)
             if receipt is not None and receipt.made_from == self.work.made_from:
-                return self._was_done(task, receipt, progress)
+                return replace(self._was_done(task, receipt, progress), was_done=not is_anew)
             does_follow = receipt is not None and follows(self.classifier, self.work, task.target, receipt)
+            if receipt is not None and not does_follow:  # another run may have made it since the receipt was read
+                refuse_changed(task.target, receipt)
             if does_follow or task.piece is None:
                 self._write_file(task, seen, receipt if does_follow else None)
             else:
@@ -208,7 +222,8 @@ class Worker:
             elif options.only is None:
                 arrays = self._decided(images, columns, task.target, seen)
             else:
-                arrays, kept = self._kept(images, columns, task.target, seen), kept_from(earlier, self.work.made_from)
+                kept = kept_from(earlier, self.work.made_from)
+                arrays = of_unchanged(self._kept(images, columns, task.target, seen), task.target, earlier)
             tables = (pa.Table.from_arrays(batch, schema=schema) for batch in arrays)
             groups, described = _joined(images, row_groups(tables, schema, rows)), self._described(task)
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from knnvote.data.errors import check, is_whole
+from knnvote.data.errors import check, is_whole, plain
 
 _MOST = 100_000
 _WRITTEN = re.compile(r"(\d{1,6})/(\d{1,6})")
@@ -30,6 +30,8 @@ class JobPart:
 
     def __post_init__(self) -> None:
         """Check what was given."""
+        for name in ("number", "parts"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         are_numbers = is_whole(self.number) and is_whole(self.parts)
         check("part", str(self), are_numbers and 1 <= self.number <= self.parts <= _MOST, _EXPECTED)
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from knnvote.classify.job.again import may_follow
 from knnvote.classify.job.record import RECORDS, to_json
 from knnvote.classify.job.work import Piece, Task
 from knnvote.data.conditional import put_if_new, put_if_same
@@ -44,12 +45,7 @@ class Plan:
     def of(cls, tasks: Sequence[Task], made_from: dict[str, Any], parts: int) -> "Plan":
         """Deal out files and ranges in their order, so that parts have as equal numbers of rows as these allow."""
         with ThreadPoolExecutor(_AT_ONCE) as asking:
-            rows = [*asking.map(_rows, [task.source for task in tasks])]
-        cut = [task.cut(n) if task.source.is_parquet else [task] for task, n in zip(tasks, rows, strict=True)]
-        weights = [
-            [1 + (n if task.piece is None else task.piece.rows(n)) for task in pieces]
-            for pieces, n in zip(cut, rows, strict=True)
-        ]
+            weights = [*asking.map(partial(_weights, made_from), tasks)]
         total, before = sum(map(sum, weights)), 0
         turns: dict[str, list[int]] = {}
         for task, of_pieces in zip(tasks, weights, strict=True):
@@ -83,6 +79,15 @@ class Plan:
     def mark(self) -> str:
         """What tells it from any other."""
         return hashlib.sha256(self.content).hexdigest()
+
+
+def _weights(made_from: dict[str, Any], task: Task) -> list[int]:
+    """How much work each range of a file is, or all of it: where it follows from an output, that is made at once."""
+    rows = _rows(task.source)
+    pieces = task.cut(rows) if task.source.is_parquet else [task]
+    if len(pieces) > 1 and may_follow(made_from, task.target, task.source.size):
+        pieces = [task]
+    return [1 + (rows if task.piece is None else task.piece.rows(rows)) for task in pieces]
 
 
 def _rows(source: InputFile) -> int:

@@ -23,11 +23,13 @@ from knnvote.classify.cluster import engine
 from knnvote.classify.cluster.connection import connected
 from knnvote.classify.cluster.engine import RayEngine
 from knnvote.classify.job.output import OutputOptions
+from knnvote.classify.job.receipt import read_receipt
 from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, Note, OptionError, warn
 from knnvote.data.inputs import find_inputs
+from knnvote.data.locations import locate
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import index_arrays
 
@@ -126,6 +128,20 @@ def test_what_a_worker_made_before_it_died_is_told_as_if_it_lived(classifier, jo
     expected = run(classifier, sources, "here")
     sources[-1] = deadly(sources[-1], tmp_path / "deaths", 2)
     assert run(classifier, sources, "out", joined) == expected
+
+
+def test_answers_that_are_kept_outlive_a_worker_that_died_when_it_had_written_them(classifier, joined, tmp_path):
+    (tmp_path / "deaths").mkdir()
+    sources, told = find_inputs(["in/more", "in/a.parquet"]), []
+    for out, by in (("here", None), ("out", joined)):
+        run_job(replace(classifier, rule=Rule(min_confidence=0.7)), sources, Path(out), OPTIONS)
+        if by:
+            sources[2] = deadly(sources[2], tmp_path / "deaths", 2)  # the last of those that go together at first
+        told.append(run_job(classifier, sources, Path(out), replace(OPTIONS, only="abstained"), engine=by))
+    assert replace(told[1], seconds=0, unlike_stored=None) == replace(told[0], seconds=0, unlike_stored=None)
+    assert (told[0].written, len([*(tmp_path / "deaths").iterdir()])) == (9, 2)
+    assert all(read_receipt(locate(f"out/{number}.parquet")).kept for number in range(8))
+    assert files(Path("out")) == files(Path("here"))
 
 
 def test_a_node_that_dies_takes_nothing_with_it_and_one_that_joins_works(classifier, joined, cluster, tmp_path):

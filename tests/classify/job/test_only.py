@@ -13,14 +13,18 @@ from made_letters import png
 
 import knnvote.data.reading
 from knnvote.classify.classifier import Classifier
+from knnvote.classify.job import worker as worker_module
 from knnvote.classify.job.engine import LocalEngine
+from knnvote.classify.job.folder import plan_outputs
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.receipt import KEY, Kept, read_receipt, seal
 from knnvote.classify.job.run import run_job
-from knnvote.classify.job.work import JobOptions
+from knnvote.classify.job.work import BATCH_SIZE, JobOptions, Work
+from knnvote.classify.job.worker import Worker
 from knnvote.classify.verification import verify_path
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.inputs import find_inputs
 from knnvote.data.locations import locate
 from knnvote.data.tables import image_table
 from knnvote.indexer.build import IndexOptions, index_arrays
@@ -302,8 +306,61 @@ def test_a_receipt_that_keeps_more_than_there_is_is_none(rows):
 
 @pytest.mark.usefixtures("inputs")
 @pytest.mark.parametrize("inputs", ["arrays"], indirect=True)
-def test_an_output_that_changes_meanwhile_is_told(monkeypatch):
+@pytest.mark.parametrize("rows", [3, 200])
+def test_an_output_of_which_other_rows_abstained_than_were_searched_is_told(monkeypatch, rows):
     classify(build("1.knn", slice(100)), "out")
-    monkeypatch.setattr("knnvote.classify.job.worker.abstained_rows", lambda *_: np.arange(3))
+    before = contents("out")
+    monkeypatch.setattr(worker_module, "abstained_rows", lambda *_: np.arange(rows))
     with pytest.raises(KnnvoteError, match=r"^out/a.parquet was changed while it was read: run the job again"):
         classify(build("2.knn", slice(300)), "out", only="abstained")
+    assert all(contents("out")[name] == before[name] for name in FILES)
+
+
+def replaced_by_another_run(monkeypatch, module, name, index):
+    """Another run of the same job does all of it the first time that something is called; what it leaves, to be."""
+    shutil.copytree("out", "other")
+    classify(index, "other", only="abstained")
+    left, plain = contents("other"), getattr(module, name)
+    replaced = []
+
+    def replace_first(*given):
+        if not replaced:
+            replaced.extend(FILES)
+            for file in FILES:
+                shutil.copy(f"other/{file}", f"out/{file}.new")
+                Path(f"out/{file}.new").replace(f"out/{file}")
+        return plain(*given)
+
+    monkeypatch.setattr(module, name, replace_first)
+    return left
+
+
+@pytest.mark.usefixtures("inputs")
+@pytest.mark.parametrize("inputs", ["arrays"], indirect=True)
+@pytest.mark.parametrize("seam", ["follows", "abstained_rows", "with_kept", "_count"])
+def test_what_another_run_made_meanwhile_is_left_as_it_is(monkeypatch, seam):
+    """Whether it came before the output was seen to be whole, before it was read, or while it was."""
+    classify(build("1.knn", slice(100)), "out")
+    index = build("2.knn", slice(300))
+    left = replaced_by_another_run(monkeypatch, worker_module, seam, index)
+    summary = classify(index, "out", only="abstained")
+    assert (summary.skipped, summary.written, summary.failed) == (3, 0, {})
+    assert contents("out") == left
+
+
+@pytest.mark.usefixtures("inputs")
+@pytest.mark.parametrize("inputs", ["arrays"], indirect=True)
+def test_what_a_worker_made_before_it_died_keeps_its_answers(tmp_path):
+    """Nothing but the output holds them, and it is told as made now."""
+    classify(build("1.knn", slice(100)), "out")
+    index, options = build("2.knn", slice(300)), JobOptions(only="abstained")
+    classifier = Classifier(index, UNSURE)
+    work = Work.of(classifier, options, locate(tmp_path / "out"), threads=None, batch_size=BATCH_SIZE)
+    made = classify(index, "out", only="abstained")
+    before = contents("out")
+    tasks = plan_outputs(find_inputs("in"), work.out)
+    with Worker.open(work, classifier) as worker:
+        outcomes = [worker.classify_file(task, is_anew=True) for task in tasks]
+    assert sum(outcome.counts.abstained for outcome in outcomes) == made.counts.abstained
+    assert not any(outcome.was_done for outcome in outcomes)
+    assert contents("out") == before

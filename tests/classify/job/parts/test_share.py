@@ -4,6 +4,7 @@ import fcntl
 import re
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ import pytest
 from records import ENDED, read_record
 
 from knnvote.classify.classifier import Classifier
+from knnvote.classify.cluster.engine import RayEngine
 from knnvote.classify.dry_run import dry_job
 from knnvote.classify.inspection import inspect_made
 from knnvote.classify.job import work as work_module
 from knnvote.classify.job import worker as worker_module
+from knnvote.classify.job.engine import LocalEngine
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.parts.part import JobPart
 from knnvote.classify.job.run import run_job
@@ -257,6 +260,57 @@ def test_limits_decide_anew_in_parts_without_a_search(classifier):
     assert everything("out") == everything("expected")
 
 
+FOLLOWING = {"limits": ({"min_confidence": 0.7}, None), "only": ({"min_confidence": 0.3}, "abstained")}
+
+
+@pytest.mark.parametrize("how", FOLLOWING)
+def test_a_large_file_that_follows_from_an_output_is_the_turn_of_one_part_and_counts_once(classifier, how):
+    rule, options = {"k": 3, **FOLLOWING[how][0]}, JobOptions(only=FOLLOWING[how][1])
+    before = Rule(k=3, min_confidence=0.9)
+    for out in ("out", "expected"):
+        run_job(replace(classifier, rule=before), "in", out)
+    again = replace(classifier, rule=Rule(**rule))
+    expected = run_job(again, "in", "expected", options)
+
+    def dry(number=None):
+        part = number and JobPart(number=number, parts=3)
+        return dry_job(again, "in", locate("out"), options, threads=1, batch_size=64, part=part)
+
+    planned = [dry(number) for number in (1, 2, 3)]
+    assert sum(plan.rows for plan in planned) == dry().rows
+    assert sum(plan.files + plan.decided for plan in planned) == len(ROWS)
+    summaries = [run_job(again, "in", "out", options, part=(number, 3)) for number in (3, 2, 1)]
+    assert sum(summary.counts.rows for summary in summaries) == sum(ROWS.values())
+    assert sum(summary.counts.ok for summary in summaries) == expected.counts.ok
+    assert sum(summary.written for summary in summaries) == len(ROWS)
+    assert everything("out") == everything("expected")
+
+
+def test_a_large_file_that_does_not_follow_is_the_turn_of_several(classifier):
+    run_job(Classifier.open("x.knn", Rule(k=1)), "in", "out")
+    summaries = [run_job(classifier, "in", "out", part=(number, 3), overwrite=True) for number in (3, 2, 1)]
+    assert all(summary.new_rows < 400 for summary in summaries)
+    assert everything("out") == everything("whole")
+
+
+@pytest.mark.parametrize("only", [None, "abstained"])
+def test_a_dry_run_counts_files_once_whose_ranges_were_dealt_out(classifier, monkeypatch, only):
+    """As they were by a job of before, or ere their output was there."""
+    monkeypatch.setattr("knnvote.classify.job.parts.plan.may_follow", lambda *_: False)
+    shutil.copy("in/big.parquet", "in/zz.parquet")
+    options, strict = JobOptions(only=only), replace(classifier, rule=Rule(k=3, min_confidence=0.9))
+    run_job(strict, "in", "out")
+
+    def dry(number):
+        part = JobPart(number=number, parts=2)
+        return dry_job(classifier, "in", locate("out"), options, threads=1, batch_size=64, part=part)
+
+    planned = [dry(number) for number in (1, 2)]
+    assert sum(plan.files + plan.decided for plan in planned) == len(ROWS) + 1
+    run_job(classifier, "in", "out", options, part=(1, 2))
+    assert dry(1).done == run_job(classifier, "in", "out", options, part=(1, 2)).skipped == 2
+
+
 def test_inputs_that_came_since_are_dealt_out_anew(classifier):
     for number in (1, 2):
         run_job(classifier, "in", "out", part=(number, 2))
@@ -404,13 +458,13 @@ def test_a_disk_without_links_has_the_record_made_in_two_steps_and_a_part_waits_
 def test_what_another_that_ended_the_job_has_removed_is_written_again(classifier, monkeypatch):
     plain, removed = Path.replace, []
 
-    def replace(path, target):
+    def move(path, target):
         if "big" in str(target) and len(removed) < 3:
             removed.append(target)
             shutil.rmtree("out/_knnvote/parts/1-of-2", ignore_errors=True)
         return plain(path, target)
 
-    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(Path, "replace", move)
     for number in (1, 2):
         run_job(classifier, "in", "out", part=(number, 2))
     assert removed
@@ -432,6 +486,22 @@ def test_a_dry_run_tells_of_the_rows_of_a_part_alone_and_writes_nothing(classifi
 def test_a_part_that_there_is_not_is_refused(part):
     with pytest.raises(OptionError, match=r"^part is "):
         JobPart.of(part)
+
+
+def test_a_part_may_be_of_numbers_of_numpy(classifier):
+    for number in np.arange(1, 3):
+        run_job(classifier, "in", "out", part=(number, np.int64(2)))
+    assert everything("out") == everything("whole")
+
+
+def test_a_part_is_refused_before_anything_is_written_by_an_engine_that_spreads_files_itself(classifier):
+    class Spreading(LocalEngine):
+        does_parts = False
+
+    with pytest.raises(OptionError, match=r"^part is '1/2': the engine spreads the files by itself: leave out part$"):
+        run_job(classifier, "in", "out", part=(1, 2), engine=Spreading(classifier))
+    assert not Path("out").exists()
+    assert not RayEngine.does_parts
 
 
 @pytest.mark.parametrize("part", ["0/3", "4/3", "3", "/", "-1/3", "1/3/5", "a/b", "1/9999999", "", "1 / 3"])
