@@ -22,7 +22,8 @@ from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index, Timing, in_memory
 from knnvote.indexer.metric import METRICS
-from knnvote.indexer.names import Weights
+from knnvote.indexer.names import ClassWeight, Weights
+from knnvote.indexer.rungs import class_weight_from_json, class_weight_of_classes
 from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import training_set_from_arrays
 
@@ -33,6 +34,7 @@ from .scale import Scale
 from .search.ladder import Promise
 from .search.search import find
 from .vote import Rule
+from .weighting import plain_class_weight
 
 
 class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -70,7 +72,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
             path: of the folder, or its URI on an object store.
             parameters: of the estimator but kind and metric, which are the index's. Where nothing is given,
                 n_neighbors, weights and ties are those of the estimator that saved it, else with target_agreement
-                those that it was tuned for.
+                those that it was tuned for; and class_weight is that of the estimator, else that of the index.
 
         Raises:
             KnnvoteError: it is no index folder, is damaged, or was built for the other task.
@@ -81,7 +83,8 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
             name = "KNNVoteRegressor" if index.is_regression else "KNNVoteClassifier"
             raise KnnvoteError(f"{path} was built for {index.manifest.task}: open it with {name}")
         found: dict[str, Any] = {"kind": index.kind, "metric": index.metric}
-        estimator = cls(**{**_tuned_for(index), **index.manifest.estimator, **parameters}, **found)
+        own = {**_tuned_for(index), **index.manifest.estimator, **_class_weight_of(index)}
+        estimator = cls(**{**own, **parameters}, **found)
         # In memory, so that a pickled one answers where the folder is not.
         estimator._take(in_memory(index), read_timing(index.path, index.manifest.generation))
         return estimator
@@ -103,6 +106,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         others = {name: own[name] for name in RULE_PARAMETERS if name in own and own[name] != opened[name]}
         if "n_neighbors" in others:
             others["n_neighbors"] = int(self.n_neighbors)
+        others |= self._recorded()
         index = replace(self._index, manifest=replace(self._index.manifest, estimator=others))
         write_index(index, self._timing, Path(path), overwrite=overwrite)
 
@@ -126,7 +130,11 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         D, I = self._neighbors(X, self.n_neighbors if n_neighbors is None else n_neighbors, "careful")
         return (D, I) if return_distance else I
 
-    def _fit(self, X: NDArray[Any], labels: Any) -> Self:
+    def _recorded(self) -> dict[str, Any]:
+        """What a saved one answers by that only some estimators have, where it is not what its index was made for."""
+        return {}
+
+    def _fit(self, X: NDArray[Any], labels: Any, class_weight: ClassWeight = None) -> Self:
         start = time.perf_counter()
         metric = metric_of(self.get_params())
         _check_rows(METRICS[metric].unusable_rows(X))
@@ -135,6 +143,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
             k=int(self.n_neighbors),
             weights=self.weights,
             ties=getattr(self, "ties", "nearest"),  # a mean has none
+            class_weight=class_weight,
             target_agreement=float(self.target_agreement),
         )
         names = getattr(self, "feature_names_in_", None)
@@ -213,3 +222,14 @@ def _tuned_for(index: Index) -> dict[str, Any]:
         return {}
     found = {"n_neighbors": tuned.k, "weights": tuned.weights, "target_agreement": tuned.target_agreement}
     return found if index.is_regression else {**found, "ties": tuned.ties}
+
+
+def _class_weight_of(index: Index) -> dict[str, Any]:
+    """The class weights of the estimator that saved an index, else those that it was made for."""
+    if index.is_regression:
+        return {}
+    own, estimator = index.vote.class_weight, index.manifest.estimator
+    if "class_weight" in estimator:
+        saved = plain_class_weight(class_weight_from_json(estimator))  # which may be none
+        own = class_weight_of_classes(saved, frozenset(index.manifest.classes))
+    return {"class_weight": dict(own) if isinstance(own, tuple) else own}

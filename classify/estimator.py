@@ -1,5 +1,6 @@
 """scikit-learn estimators over knnvote's own search: for pipelines, cross-validation and grid search."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,10 +15,11 @@ from knnvote.data.columns import is_string
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.index import Index, Timing
 from knnvote.indexer.labels import label_array
-from knnvote.indexer.names import Ties, Weights
+from knnvote.indexer.names import ClassWeight, Ties, Weights
+from knnvote.indexer.rungs import class_weight_to_json
 
 from .base import KNNVoteBase
-from .parameters import check_to_answer, check_to_fit, rule_of_metric
+from .parameters import check_to_answer, check_to_fit, rule_of_metric, stored_class_weight
 from .vote import Rule, class_shares, mean_target, vote
 
 
@@ -35,6 +37,8 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
             then where `predict_proba` is largest; of adaptive search nearly always, for it finds neighbours for a label
             by another ladder of rungs than for a confidence, where tuning says that this is faster. ``nearest``, the
             default of ``knnvote classify``, takes the one with the smaller summed distance.
+        class_weight: what the votes of each class are multiplied by: ``balanced`` for n / (classes * rows of the
+            class), a dict of weights by class, 1 for those that it does not name, or None for nothing.
         target_agreement: with exact search, that the lower end of the 95% interval must reach in tuning.
         random_state: of what is random in building an index.
         n_jobs: threads; None for one, -1 for as many as there are processors.
@@ -67,6 +71,7 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         p: float = 2,
         kind: Literal["exact", "adaptive"] = "exact",
         ties: Ties = "first-class",
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
         target_agreement: float = 0.999,
         random_state: int | np.random.RandomState | None = 0,
         n_jobs: int | None = None,
@@ -83,6 +88,7 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
             n_jobs=n_jobs,
         )
         self.ties = ties
+        self.class_weight = class_weight
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Build the index of labelled rows.
@@ -101,7 +107,7 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         self._has_own_labels = _is_storable(labels)
-        return self._fit(rows, labels if self._has_own_labels else codes)
+        return self._fit(rows, labels if self._has_own_labels else codes, self._class_weight())
 
     def predict(self, X: ArrayLike | None) -> NDArray[Any]:
         """The class (nq,) of each row of X (nq, d); of each stored row, by the others, for None."""
@@ -148,9 +154,18 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
     def _rule(self) -> Rule:
         asked = {"n_neighbors": self.n_neighbors, "weights": self.weights, "ties": self.ties}
         check_to_answer({**asked, "n_jobs": self.n_jobs})
-        own = self._index.vote.class_weight  # of an index folder that was made for one
+        own = self._class_weight()
         rule = Rule(k=int(self.n_neighbors), weights=self.weights, ties=self.ties, class_weight=own)
         return rule_of_metric(rule, self._index.metric)
+
+    def _class_weight(self) -> ClassWeight:
+        """What votes are multiplied by, with labels as the index has them."""
+        labels = self.classes_.tolist() if self._has_own_labels else range(len(self.classes_))
+        return stored_class_weight(self.class_weight, dict(zip(self.classes_.tolist(), labels, strict=True)))
+
+    def _recorded(self) -> dict[str, Any]:
+        own = self._class_weight()
+        return {} if own == self._index.vote.class_weight else class_weight_to_json(own) or {"class_weight": "none"}
 
 
 class KNNVoteRegressor(RegressorMixin, KNNVoteBase):  # type: ignore[misc]  # scikit-learn ships no types

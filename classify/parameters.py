@@ -7,10 +7,11 @@ from typing import Any, cast
 
 from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole
 from knnvote.indexer.build import MAX_SEED
-from knnvote.indexer.names import METRIC_NAMES, MetricName
+from knnvote.indexer.names import METRIC_NAMES, ClassWeight, MetricName
 
 from .adaptive.tune import Tuning
 from .vote import Rule
+from .weighting import plain_class_weight
 
 _OWN_NAMES = {"k": "n_neighbors"}
 _RULE = {"n_neighbors": "k", "weights": "weights", "ties": "ties"}
@@ -85,6 +86,27 @@ def rule_of_metric(rule: Rule, metric: MetricName) -> Rule:
     """
     with _own_names():
         return rule.of_metric(metric)
+
+
+def stored_class_weight(given: Any, labels: Mapping[Any, bool | int | str]) -> ClassWeight:
+    """Class weights with labels as they are stored, in their order, of such as scikit-learn takes.
+
+    Args:
+        given: ``balanced``, a mapping of weights by class, or None.
+        labels: how each class is stored, in class order.
+
+    Raises:
+        ParameterError: they are none, or name a class that there is not while others have no weight.
+    """
+    with _own_names():
+        if given is None or isinstance(given, str):
+            return plain_class_weight(given)
+        check("class_weight", given, isinstance(given, Mapping), "give balanced, a dict of weights by class, or None")
+        pairs = [(stored, given[label]) for label, stored in labels.items() if label in given]
+        # Of a fold that lacks a class the weights may name it, as in scikit-learn; else it was misspelt.
+        is_known = len(pairs) in {len(given), len(labels)}
+        check("class_weight", given, is_known, f"name some of the classes {', '.join(map(repr, [*labels][:5]))}")
+        return plain_class_weight(pairs) if pairs else None
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from knnvote.data.errors import KnnvoteError, OptionError, check, is_number, param, plain
 from knnvote.data.locations import locate
 from knnvote.indexer.index import Index
+from knnvote.indexer.labels import show_class
 from knnvote.indexer.names import ClassWeight, MetricName, NumbersByClass, Weights
 
 _NEAREST = 1e-300
@@ -317,11 +318,20 @@ def numbers_of_index(index: Index, name: str, numbers: NumbersByClass) -> Number
     """Numbers of classes with the labels of an index, in their order; text stands for the label or name that it shows.
 
     Raises:
-        OptionError: they name a class that no stored image has, or twice the same.
+        OptionError: they name a class that no stored image has, or twice the same, or by a text that is the name of
+            one and the label of another.
     """
     names, classes = index.manifest.class_names or [], index.manifest.classes
     shown = {names[label]: label for label in classes if isinstance(label, int) and 0 <= label < len(names)}
-    known = {**shown, **{str(label): label for label in classes}, **{label: label for label in classes}}
+    texts = {str(label): label for label in classes}
+    for text in (label for label, _ in numbers if label in shown):
+        if shown[text] != texts.get(text, shown[text]):
+            one, other = (show_class(label, names) for label in (shown[text], texts[text]))
+            raise OptionError(
+                f"{param(name)} names the class {text!r}, which of {index.path} is the name of {one} and the label of "
+                f"{other}: say which by its number, which Python can, as in Rule({name}={{{shown[text]}: 1}})"
+            )
+    known = {**shown, **texts, **{label: label for label in classes}}
     unknown = [label for label, _ in numbers if label not in known]
     if unknown:
         few = ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")

@@ -220,7 +220,14 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
 }
 _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "feature_names": _list_of(_is_text),
-    "estimator": _record_with({"n_neighbors": _is_positive, "weights": _is_weights, "ties": _one_of(*TIES)}),
+    "estimator": _record_with(
+        {
+            "n_neighbors": _is_positive,
+            "weights": _is_weights,
+            "ties": _one_of(*TIES),
+            "class_weight": lambda value: value == "none" or _is_class_weight(value),
+        }
+    ),
     "vote": _record_with(
         {"acceptance": _is_acceptance, "class_weight": _is_class_weight},
         k=_is_positive,
@@ -287,8 +294,8 @@ def _feature_names_fit(manifest: dict[str, Any]) -> bool:
 
 
 def _estimator_fits(manifest: dict[str, Any]) -> bool:
-    """A mean has no ties."""
-    return manifest["task"] == "classification" or "ties" not in manifest.get("estimator", {})
+    """A mean has neither ties nor classes."""
+    return manifest["task"] == "classification" or not {"ties", "class_weight"} & {*manifest.get("estimator", {})}
 
 
 def _vote_fits(manifest: dict[str, Any]) -> bool:

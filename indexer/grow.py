@@ -29,15 +29,16 @@ from knnvote.data.progress import stage
 from .build import IndexOptions, Tune, build, renew_labels
 from .building.provenance import ids_as_stored
 from .fixes import change_labels, fixes_of, read_as_stored, told_to_fill_in
+from .folder.facts import of_stored_classes
 from .folder.generations import LOCK, remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
 from .growth.change import Manner, append, grown, leave_out
 from .growth.stored import keep, training_set, with_rows
-from .growth.told import has_promise
+from .growth.told import has_promise, tell_of_forgotten
 from .index import Index
 from .manifest import Source, read_manifest
-from .rungs import Growth
+from .rungs import Growth, class_weight_of_classes
 from .training import TrainingOptions, TrainingSet, read_training_set
 
 Tuner = Callable[..., Tune]  # called with k, weights, ties and targets: `knnvote.Tuning`
@@ -102,6 +103,7 @@ def remove_ids(
     *,
     tuning: Tuner | None = None,
     threads: int | None = None,
+    tell: Callable[[str], None] = warn,
 ) -> int:
     """Remove every image that has one of some ids from an index.
 
@@ -111,6 +113,7 @@ def remove_ids(
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
             target, when a fifth of the images on which it was has come or gone; else there is no need of one.
         threads: that work; None for as many as there are processors.
+        tell: told of classes that no image has now, whose weights or thresholds the index therefore forgets.
 
     Returns:
         How many images were removed.
@@ -139,6 +142,7 @@ def remove_ids(
         else:
             manner = _manner(index, grown(index, removed=removed), tuning, threads, start=start)
             leave_out(index, kept, keep(index, kept), manner)
+        tell_of_forgotten(index, index.labels.filter(pa.array(kept)), tell)
         return removed
 
 
@@ -217,6 +221,7 @@ def relabel_ids(
         count = int(pc.sum(pc.not_equal(changed, index.labels)).as_py())
         if count:
             renew_labels(index, changed, _as_before(index, tuning), threads, start=start)
+            tell_of_forgotten(index, changed, tell)
         return count
 
 
@@ -366,8 +371,15 @@ def _as_before(index: Index, tuning: Tuner | None) -> Tune:
     """What tunes its successor for all that an index was tuned for."""
     tuned, vote = index.tuned, index.vote
     if tuning is None or (tuned is None and vote.acceptance is None):  # where nothing is measured
-        return lambda successor: replace(successor, manifest=replace(successor.manifest, vote=index.manifest.vote))
+        return lambda successor: replace(
+            successor, manifest=of_stored_classes(replace(successor.manifest, vote=index.manifest.vote))
+        )
     targets: dict[str, Any] = {} if tuned is None else {"target_agreement": tuned.target_agreement}
     if vote.acceptance is not None:
         targets |= {"target_accuracy": vote.acceptance.target_accuracy, "by_class": bool(vote.acceptance.by_class)}
-    return tuning(k=vote.k, weights=vote.weights, ties=vote.ties, class_weight=vote.class_weight, **targets)
+
+    def tune(successor: Index) -> Index:
+        class_weight = class_weight_of_classes(vote.class_weight, frozenset(successor.manifest.classes))
+        return tuning(k=vote.k, weights=vote.weights, ties=vote.ties, class_weight=class_weight, **targets)(successor)
+
+    return tune

@@ -19,7 +19,7 @@ from .faiss_index import held_vectors, holds
 from .manifest import AdaptiveSettings, Manifest
 from .metric import METRICS
 from .names import ClassWeight, Kind, MetricName
-from .rungs import EXACT, Rung, Tuned, VoteDefaults
+from .rungs import EXACT, Rung, Tuned, VoteDefaults, class_weight_of_classes
 
 _LEAST_CANDIDATES = 64
 
@@ -161,19 +161,27 @@ class Index:
         """The vote that it was made for, else the usual one."""
         return self.own_vote or VoteDefaults()
 
-    @property
+    @cached_property
     def own_vote(self) -> VoteDefaults | None:
-        """The vote that it was made for, as is recorded or was tuned for; None where nothing was said."""
-        if self.manifest.vote is not None or self.tuned is None:
-            return self.manifest.vote
-        tuned = self.tuned
+        """The vote that it was made for, as is recorded or was tuned for; None where nothing was said.
+
+        Weights and confidences of classes that no stored image has, which earlier versions kept, are left out.
+        """
+        vote, tuned = self.manifest.vote, self.tuned
+        if vote is not None:
+            return vote if self.is_regression else vote.of_classes(frozenset(self.manifest.classes))
+        if tuned is None:
+            return None
         return VoteDefaults(k=tuned.k, weights=tuned.weights, ties=tuned.ties, class_weight=tuned.class_weight)
 
-    @property
+    @cached_property
     def tuned(self) -> Tuned | None:
-        """What tuning found for an adaptive index that was tuned."""
+        """What tuning found for an adaptive index that was tuned, with class weights as `own_vote` has them."""
         search = self.manifest.search
-        return search.tuned if isinstance(search, AdaptiveSettings) else None
+        if not isinstance(search, AdaptiveSettings) or search.tuned is None:
+            return None
+        found, classes = search.tuned, frozenset(self.manifest.classes)
+        return replace(found, class_weight=class_weight_of_classes(found.class_weight, classes))
 
     def careful(self, k: int) -> Rung:
         """The rung that searches an adaptive index for k neighbours where no others were tuned.

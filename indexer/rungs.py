@@ -3,6 +3,7 @@
 And how an index has changed since that was measured.
 """
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -155,6 +156,13 @@ def class_weight_from_json(record: dict[str, Any]) -> ClassWeight:
     return tuple((label, weight) for label, weight in found) if isinstance(found, list) else found
 
 
+def class_weight_of_classes(class_weight: ClassWeight, classes: Collection[Any]) -> ClassWeight:
+    """Class weights without those of classes that are not among these, for no image is of them any more."""
+    if class_weight is None or class_weight == "balanced":
+        return class_weight
+    return tuple((label, weight) for label, weight in class_weight if label in classes) or None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
     """What tuning found for one rule of the vote.
@@ -302,6 +310,13 @@ class VoteDefaults:
         accepted = {} if self.acceptance is None else {"acceptance": self.acceptance.to_json()}
         weighed = class_weight_to_json(self.class_weight)
         return {"k": self.k, "weights": self.weights, "ties": self.ties, **weighed, **accepted}
+
+    def of_classes(self, classes: Collection[Any]) -> "VoteDefaults":
+        """The same without weights and confidences of classes that are not among these."""
+        accepted, class_weight = self.acceptance, class_weight_of_classes(self.class_weight, classes)
+        if accepted is not None:
+            accepted = replace(accepted, by_class=tuple(one for one in accepted.by_class if one.label in classes))
+        return replace(self, class_weight=class_weight, acceptance=accepted)
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "VoteDefaults":

@@ -130,7 +130,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if name == "columns" and value != other:
             found.append("another version of knnvote wrote it, with other columns")
         elif value != other:
-            found.append(f"{param(name)} was {_shown(value)} and is {_shown(other)}")
+            told = "thresholds by class" if name == "min_confidence_by_class" else param(name)  # which no option gives
+            found.append(f"{told} was {_shown(value)} and is {_shown(other)}")
     return found
 
 

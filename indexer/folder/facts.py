@@ -12,6 +12,7 @@ from knnvote.indexer.building.content import read_through
 from knnvote.indexer.faiss_index import Built
 from knnvote.indexer.manifest import AdaptiveSettings, Manifest
 from knnvote.indexer.names import Kind, MetricName
+from knnvote.indexer.rungs import class_weight_of_classes
 from knnvote.indexer.training import TrainingSet
 
 
@@ -64,6 +65,17 @@ def unmeasured(manifest: Manifest) -> Manifest:
         manifest = replace(manifest, search=replace(manifest.search, tuned=None))
     growth = None if manifest.growth is None else manifest.growth.measured_now()
     return replace(manifest, vote=None, growth=growth)
+
+
+def of_stored_classes(manifest: Manifest) -> Manifest:
+    """Without what is known of classes that no stored image has any more: their weights and confidences."""
+    if manifest.is_regression:
+        return manifest
+    classes, search, vote = frozenset(manifest.classes), manifest.search, manifest.vote
+    if isinstance(search, AdaptiveSettings) and search.tuned is not None:
+        class_weight = class_weight_of_classes(search.tuned.class_weight, classes)
+        search = replace(search, tuned=replace(search.tuned, class_weight=class_weight))
+    return replace(manifest, search=search, vote=None if vote is None else vote.of_classes(classes))
 
 
 def of_labels(labels: pa.Array, *, is_regression: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from knnvote.data.progress import stage
 from knnvote.indexer.build import Tune, timing_since
 from knnvote.indexer.building.content import read_through
 from knnvote.indexer.codes.change import Changed, with_added, without
-from knnvote.indexer.folder.facts import library_versions, of_examples, unmeasured
+from knnvote.indexer.folder.facts import library_versions, of_examples, of_stored_classes, unmeasured
 from knnvote.indexer.folder.known import describe_files, remember
 from knnvote.indexer.folder.open import load_index, map_vectors
 from knnvote.indexer.folder.write import commit, describe_file, new_generation, write_labels
@@ -152,6 +152,7 @@ def _commit(index: Index, following: _Next, manner: Manner, read: float) -> None
             files = {"vectors": vectors, **codes, "labels": described}
             facts = of_examples(following.examples, labels)
             manifest = replace(following.manifest, **facts, generation=generation, files=files)
+            manifest = of_stored_classes(manifest)
             ends, stored = read_through(map_vectors(folder / vectors.name, manifest), labels)
         manifest, untuned = replace(manifest, range=ends, data_sha256=stored), time.perf_counter()
         if manner.tune is not None:

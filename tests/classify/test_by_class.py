@@ -128,8 +128,8 @@ def test_jobs_take_them_from_the_index_or_find_them_and_go_on_without_a_search(i
 
 
 def test_they_are_chosen_anew_when_images_are_added_and_refused_where_they_are_none(work):
-    more = (np.array(CENTRES["rare"]) + RNG.normal(size=(190, 1, 2))).astype(np.float32)
-    write_table(image_table(more, np.array(["rare"] * 190)), Path("more.parquet"))
+    more = (np.array(CENTRES["rare"]) + RNG.normal(size=(200, 1, 2))).astype(np.float32)
+    write_table(image_table(more, np.array(["rare"] * 200)), Path("more.parquet"))
     add_files(Path("x.knn"), "more.parquet", tuning=Tuning, tell=lambda _note: None)
     after = open_index("x.knn").vote.acceptance
     assert [one.min_confidence is None for one in after.by_class] == [False] * 4
@@ -141,3 +141,12 @@ def test_they_are_chosen_anew_when_images_are_added_and_refused_where_they_are_n
         Path("x.knn/manifest.json").write_bytes(seal(changed))
         with pytest.raises(KnnvoteError, match="vote"):
             open_index("x.knn")
+
+
+@pytest.mark.usefixtures("work")
+def test_that_jobs_differ_by_them_is_told_without_an_option_that_there_is_not(invoke):
+    assert invoke("classify", "x.knn", "new.parquet", "--out", "a").code == 0
+    assert invoke("classify", "x.knn", "new.parquet", "--out", "b", "--min-confidence", 0.5).code == 0
+    told = invoke("diff", "a", "b").stdout
+    assert 'thresholds by class was [["clear", ' in told
+    assert "min-confidence-by-class" not in told

@@ -145,6 +145,24 @@ def test_labels_are_those_of_the_index_as_they_are_as_text_or_by_name_in_their_o
     assert Rule.of(index, class_weight="none").class_weight is None
 
 
+def test_a_text_that_is_the_name_of_one_class_and_the_label_of_another_is_refused(tmp_path):
+    info = {"features": {"label": {"_type": "ClassLabel", "names": ["1", "0", "2", "dog"]}}}
+    table = image_table(X[:4].reshape(-1, 1, 3), np.array([0, 1, 2, 3]))
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": info})})
+    write_table(table, tmp_path / "x.parquet")
+    index_files(str(tmp_path / "x.parquet"), tmp_path / "x.knn")
+    index = open_index(tmp_path / "x.knn")
+    told = (
+        r"names the class '1', which of .* is the name of 0 \(1\) and the label of 1 \(0\): say which by its number, "
+    )
+    with pytest.raises(OptionError, match=f"class_weight {told}"):
+        Rule.of(index, class_weight={"1": 2})
+    with pytest.raises(OptionError, match=f"min_confidence_by_class {told}"):
+        Classifier(index, Rule(min_confidence=0.5, min_confidence_by_class={"2": 1, "1": 0.5}))
+    given = {0: 2, 1: 3, "2": 4, "dog": 5}  # numbers, and texts with one meaning alone
+    assert Rule.of(index, class_weight=given).class_weight == ((0, 2.0), (1, 3.0), (2, 4.0), (3, 5.0))
+
+
 def test_a_regression_has_no_classes_to_weigh(tmp_path):
     index_arrays(X, X[:, 0].astype(float), tmp_path / "r.knn", is_regression=True)
     index = open_index(tmp_path / "r.knn")

@@ -262,7 +262,7 @@ def remove(
     from_file = [] if id_file is None else read_id_column(find_inputs([id_file]), id_column).chunks
     all_ids = pa.chunked_array([pa.array(ids, pa.string()), *from_file])
     words.of_index()
-    removed = remove_ids(index_folder, all_ids, tuning=Tuning, threads=threads)
+    removed = remove_ids(index_folder, all_ids, tuning=Tuning, threads=threads, tell=talk_note)
     talk(f"{index_folder}: {removed:,} images removed")
     _talk_index(index_folder)
 
