@@ -207,3 +207,11 @@ def test_quick_tells_which_files_it_reads_as_a_whole_all_the_same(tmp_path, monk
         assert json.loads(invoke("inspect", "a.csv.gz", "b.csv", "--quick", "--json").stdout)["files"][1]["rows"] == 30
     assert invoke("convert", "a.csv.gz", "a.parquet").code == 0
     assert invoke("inspect", "a.parquet", "--quick").stderr == invoke("inspect", "b.csv").stderr == ""
+
+
+def test_of_several_paths_none_is_an_index_or_an_output(tmp_path, invoke):
+    index_arrays(np.zeros((2, 3, 3)), [1, 2], tmp_path / "d.knn")
+    index_arrays(np.zeros((2, 3, 3)), [1, 2], tmp_path / "e.knn")
+    done = invoke("inspect", str(tmp_path / "d.knn"), str(tmp_path / "e.knn"))
+    assert done.code == 2
+    assert f"{tmp_path / 'd.knn'} is an index or a job's output: give one at a time" in done.stderr
