@@ -17,12 +17,13 @@ from knnvote.data.recognition import recognise_images
 from knnvote.data.rows import RowFile
 from knnvote.indexer.codes.library import kernel_name
 from knnvote.indexer.folder.generations import read_timing
+from knnvote.indexer.folder.leftovers import refuse_unfinished
 from knnvote.indexer.labels import is_usual_name, kind_of_labels, recognise_label, refuse_beside_folders
 from knnvote.indexer.manifest import is_index_folder, read_manifest
 
 from .check import check_images
 from .job.finished import FinishedJob
-from .job.record import read_job_record
+from .job.record import ENDED, read_job_record
 from .job.sums import sum_up
 
 _NAME_IT = f"{as_recorded('label_column')} names it if it is the label's"
@@ -30,11 +31,17 @@ _ROWS = 1 << 16  # of a column that may hold ids, at a time
 _MOST_ROWS = 1 << 20  # of it, all of other values, that tell ids: no labels are like that
 
 
+def is_made(path: str) -> bool:
+    """Whether a path is an index folder or a job's output folder."""
+    location = locate(path)
+    return is_index_folder(location) or (location.is_folder and (location / ENDED).is_file)
+
+
 def inspect_made(path: str) -> dict[str, Any] | None:
     """Facts about an index folder or a job's output folder; None where a path is neither.
 
     Raises:
-        KnnvoteError: what it holds is damaged.
+        KnnvoteError: what it holds is damaged, or the build of an index is unfinished.
     """
     location = locate(path)
     if is_index_folder(location):
@@ -53,6 +60,7 @@ def inspect_made(path: str) -> dict[str, Any] | None:
     record = read_job_record(location)
     if record is not None:
         return {"type": "job", "path": location.shown, **sum_up(FinishedJob(out=location, record=record))}
+    refuse_unfinished(path)
     return None
 
 

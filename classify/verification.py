@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from knnvote.data.errors import KnnvoteError, as_recorded, spelled
 from knnvote.data.input_file import InputFile
 from knnvote.data.locations import Location, locate
+from knnvote.indexer.folder.leftovers import refuse_unfinished
 from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.manifest import MANIFEST, is_index_folder
 
@@ -49,6 +50,8 @@ def verify_path(path: str) -> Verification:
     if is_index_folder(out):
         return Verification(out.shown, "every byte is as it was written", verify_folder(out))
     record = read_job_record(out)
+    if record is None:
+        refuse_unfinished(path)
     if record is None and not out.is_folder:
         raise KnnvoteError(f"{out} does not exist, or is a file: give an index folder or the output folder of a job")
     if record is None:

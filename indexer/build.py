@@ -25,7 +25,8 @@ from .building.content import read_through, sha256
 from .building.work import WORK, Work
 from .faiss_index import build_faiss, faiss_metric, held_vectors
 from .folder.facts import describe, library_versions, of_labels, unmeasured
-from .folder.generations import LOCK, is_leftover
+from .folder.generations import remove_leftovers
+from .folder.leftovers import LOCK, is_leftover
 from .folder.write import write_folder
 from .index import PROVENANCE, Index, Timing
 from .manifest import FORMAT, is_index_folder
@@ -174,6 +175,7 @@ def _claimed(out: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         with hold_lock(out / LOCK, f"another build is writing to {out}: wait for it, or give another path"):
             check_destination(out, overwrite=overwrite)  # by now another build may have ended
+            remove_leftovers(out)  # of a killed one, whose generation is taken again
             yield out
     finally:
         if is_new:

@@ -30,7 +30,8 @@ from .build import IndexOptions, Tune, build, renew_labels
 from .building.provenance import ids_as_stored
 from .fixes import change_labels, fixes_of, read_as_stored, told_to_fill_in
 from .folder.facts import of_stored_classes
-from .folder.generations import LOCK, remove_leftovers
+from .folder.generations import remove_leftovers
+from .folder.leftovers import LOCK
 from .folder.open import open_index
 from .folder.verify import verify_folder
 from .growth.change import Manner, append, grown, leave_out

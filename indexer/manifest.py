@@ -13,6 +13,7 @@ from knnvote.data.errors import KnnvoteError, as_recorded
 from knnvote.data.locations import Location, locate
 
 from .fields import wrong_fields
+from .folder.leftovers import refuse_unfinished
 from .names import Kind, MetricName
 from .rungs import Growth, Rung, Tuned, VoteDefaults
 from .sealed import read_sealed
@@ -320,10 +321,11 @@ def read_manifest(path: Path | Location) -> Manifest:
     """The manifest of an index folder, checked against its own checksum.
 
     Raises:
-        KnnvoteError: there is none, it is of a newer format, or it was changed.
+        KnnvoteError: there is none, the build is unfinished, it is of a newer format, or it was changed.
     """
     folder = locate(path)
     if not is_index_folder(folder):
+        refuse_unfinished(path)
         if folder.is_folder or folder.is_file:
             raise KnnvoteError(f"{path} is not an index folder: it has no {MANIFEST}; give one that knnvote index made")
         raise KnnvoteError(f"{path} does not exist: give an index folder that knnvote index made")

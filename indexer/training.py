@@ -133,7 +133,7 @@ def read_training_set(
     Raises:
         KnnvoteError: a file or row does not fit; the message names it and what to do.
     """
-    gathered = _begun(work or Work(), stored)
+    gathered = _begun(work or Work(), stored, tell)
     step = Pixels() if stored is None else stored.step
     chosen = Part(limit=options.limit, sample=options.sample, seed=seed).of(inputs)
     known = set[str]() if stored is None else {source.path for source in stored.sources}
@@ -189,9 +189,12 @@ def _read_files(
         gathered.end_file(Source(**described, dtype=dtype))
 
 
-def _begun(work: Work, stored: TrainingSet | None) -> Gathered:
-    """What a killed build had read, or else what an index stores that files are added to."""
+def _begun(work: Work, stored: TrainingSet | None, tell: Callable[[str], None]) -> Gathered:
+    """What a killed build had read, which is told, or else what an index stores that files are added to."""
     gathered = Gathered(work)
+    if gathered.parts:
+        read = sum(part.n + part.skipped for part in gathered.parts)
+        tell(f"goes on with a build that was cut off: {read:,} rows are read already")
     if stored is not None:
         gathered.names, gathered.sources = stored.class_names, [*stored.sources]
         gathered.begin(_as_part(stored), stored.vectors, stored.provenance)

@@ -1,8 +1,7 @@
-"""Names of the files in an index folder, each with its generation, and what interrupted writers left of them."""
+"""Generations of the files in an index folder, and the removal of those that interrupted writers left."""
 
 import itertools
 import os
-import re
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -10,21 +9,19 @@ from pathlib import Path
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import Location, locate
 from knnvote.indexer.building.work import WORK
-from knnvote.indexer.fields import CODES, FITTED, is_number, is_raw
+from knnvote.indexer.fields import is_number, is_raw
 from knnvote.indexer.index import Timing
 from knnvote.indexer.manifest import is_index_folder, read_manifest
 from knnvote.indexer.sealed import read_sealed
 
-LOCK = "lock"
+from .leftovers import GENERATION_NAME, LOCK, is_leftover
+
 _ABSURD = 1 << 62  # no build has counted so far: such a file is a stray, and the manifest has no room for twice as much
-_ROLES = "|".join(("index", "vectors", *CODES, FITTED, "bounds", "labels", "timing"))  # bounds: of a format before
-_NAME = re.compile(rf"({_ROLES})-(\d{{1,4000}})\.(faiss|raw|npy|parquet|json)")
-_UNFINISHED_NAME = re.compile(rf"\.(manifest|({_ROLES})-\d+)\.[a-z]+\.\d+\.tmp")
 
 
 def next_generation(folder: Path) -> int:
     """A generation of which no file here is, committed or not: one above the highest, but for absurd ones."""
-    matches = [_NAME.fullmatch(file.name) for file in folder.iterdir()]
+    matches = [GENERATION_NAME.fullmatch(file.name) for file in folder.iterdir()]
     taken = {int(match[2]) for match in matches if match}
     first = max((number for number in taken if number < _ABSURD), default=0) + 1
     return next(number for number in itertools.count(first) if number not in taken)
@@ -47,11 +44,6 @@ def read_timing(path: Path | Location, generation: int) -> Timing:
     if seconds.keys() != {field.name for field in fields(Timing)} or not all(map(is_number, seconds.values())):
         raise KnnvoteError(f"{file} is not one that knnvote writes: it does not hold seconds; build the index again")
     return Timing(**seconds)
-
-
-def is_leftover(name: str) -> bool:
-    """Whether a file of this name is one that a writer of index folders made, finished or not."""
-    return bool(_NAME.fullmatch(name) or _UNFINISHED_NAME.fullmatch(name) or name in {LOCK, WORK})
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -232,3 +232,11 @@ def test_a_column_of_ids_is_read_as_far_as_it_takes_to_know_that_and_no_further(
         with source.open_rows() as rows:
             assert inspection._are_ids(rows, rows.head(), "key", quick=False) == are_ids
         assert sum(read) == rows_read
+
+
+def test_of_several_paths_none_is_an_index_or_an_output(tmp_path, invoke):
+    index_arrays(np.zeros((2, 3, 3)), [1, 2], tmp_path / "d.knn")
+    index_arrays(np.zeros((2, 3, 3)), [1, 2], tmp_path / "e.knn")
+    done = invoke("inspect", str(tmp_path / "d.knn"), str(tmp_path / "e.knn"))
+    assert done.code == 2
+    assert f"{tmp_path / 'd.knn'} is an index or a job's output: give one at a time" in done.stderr

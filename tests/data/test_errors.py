@@ -56,7 +56,13 @@ def marked_names():
 
 
 OF_JOBS = {field.name for record in (Rule, ImageOptions, OutputOptions) for field in fields(record)}
-OF_PYTHON = {"n_jobs", "random_state", "promise", "p", "min_confidence_by_class"}  # these never come before the command line
+OF_PYTHON = {
+    "n_jobs",
+    "random_state",
+    "promise",
+    "p",
+    "min_confidence_by_class",
+}  # these never come before the command line
 MARKED = sorted({name for name, _ in marked_names()} | OF_JOBS | {"images_key", "labels_key"})
 
 

@@ -19,7 +19,7 @@ from knnvote.data.sample import digits
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
 from knnvote.indexer.fixes import read_fixes, read_reviewed
-from knnvote.indexer.folder.generations import LOCK
+from knnvote.indexer.folder.leftovers import LOCK
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.grow import relabel_ids, remove_ids

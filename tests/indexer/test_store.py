@@ -552,7 +552,7 @@ def test_a_build_killed_before_it_commits_leaves_the_old_index_and_the_next_clea
     assert verify_folder(folder) == []
     index_arrays(IMAGES, LABELS, folder, options=REPLACING)
     assert len(state(folder)) == 4
-    assert read_manifest(folder).generation == 3
+    assert read_manifest(folder).generation == 2
 
 
 def test_files_of_the_users_own_in_an_index_folder_are_left_alone(folder):

@@ -155,6 +155,8 @@ class IndexTask(Task):
         succeed(run, ["verify", str(out)])
         assert index_state(out) == after, "the index differs from an undisturbed run's"
         assert generation_names(out) == generation_names(self.undisturbed), f"left over: {names(out)}"
+        if found == before:
+            assert index_bytes(out) == index_bytes(self.undisturbed), f"not an undisturbed run's bytes: {names(out)}"
 
 
 @dataclass(kw_only=True)
@@ -217,6 +219,14 @@ def index_state(folder: Path) -> dict[str, str] | None:
     if not manifest.exists():
         return None
     return {role: entry["sha256"] for role, entry in json.loads(manifest.read_bytes())["files"].items()}
+
+
+def index_bytes(folder: Path) -> dict[str, str]:
+    """The hash of every file of an index folder by its name, but of the one that tells what the build took."""
+    return {
+        path.name: "" if path.name.startswith("timing-") else hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+    }
 
 
 def generation_names(folder: Path) -> list[str]:

@@ -55,11 +55,14 @@ def inspect(  # noqa: PLR0917  # click passes options by name
     as_json: bool,
 ) -> None:
     """Show what an index or a job's output holds, or check images before any work."""
-    from knnvote.classify.inspection import inspect_images, inspect_made
+    from knnvote.classify.inspection import inspect_images, inspect_made, is_made
     from knnvote.data.layout import ImageOptions
 
     check_table_ids(labels, id_column)
-    facts = inspect_made(paths[0]) if len(paths) == 1 else None
+    made = [path for path in paths if is_made(path)]
+    if made and paths[1:]:
+        raise click.UsageError(f"{made[0]} is an index or a job's output: give one at a time, and no images with it")
+    facts = inspect_made(paths[0]) if made or not paths[1:] else None
     if facts is None:
         inputs = find_labelled(paths, labels, label_column, id_column)
         images = ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background)

@@ -160,7 +160,7 @@ def index(  # noqa: PLR0917  # click passes options by name
 
         print_dry_run(dry_index(inputs, out, training, index_options, tune, tell=talk_note))
         return
-    words.of_index()
+    words.of_build()
     index_files(inputs, out, training=training, options=index_options, tune=tune, tell=talk_note)
     _talk_index(out)
     _talk_guessed(out)

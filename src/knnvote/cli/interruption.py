@@ -29,6 +29,13 @@ class _Words:
         """Of a job at work."""
         self.told = f"interrupted: {done:,} of {files:,} files are done and kept; run the same command again to go on"
 
+    def of_build(self) -> None:
+        """Of an index that is being built."""
+        self.told = (
+            "interrupted: an index is there as a whole or not at all; run the same command again, which goes on with "
+            "what a long build has kept"
+        )
+
     def of_index(self) -> None:
         """Of an index that is being written."""
         self.told = "interrupted: an index is changed as a whole or not at all; run the same command again"

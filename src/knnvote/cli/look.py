@@ -72,6 +72,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
     from knnvote.classify.vote import Rule
     from knnvote.data.layout import ImageOptions
     from knnvote.data.locations import locate
+    from knnvote.indexer.folder.leftovers import refuse_unfinished
     from knnvote.indexer.folder.open import open_index
     from knnvote.indexer.manifest import is_index_folder
 
@@ -84,6 +85,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
         classifier = Classifier(index, Rule.of(index, **rule))
         shown = explain_images(classifier, names, ImageOptions(grayscale=grayscale, background=background))
     else:
+        refuse_unfinished(place)
         job = FinishedJob.open(locate(place))
         if index_folder is None:
             raise click.UsageError(
