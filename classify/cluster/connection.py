@@ -5,16 +5,19 @@ import importlib.util
 import logging
 import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from knnvote.data.errors import KnnvoteError, check
+from knnvote.data.errors import KnnvoteError, check, warn
 from knnvote.data.text import first_line
 
-_ANSWER = 10  # seconds for an address to answer
+_ANSWER = 8  # seconds for an address to answer: ten with the start of this process
 _JOIN = 90  # seconds for Ray to start here, or to let this process in
 _NAMES = ("auto", "local")  # of clusters, to Ray
 _START = "ray start --head starts one and tells its address"
@@ -36,7 +39,8 @@ def connected(address: str | None) -> Iterator[Any]:
 
     Args:
         address: HOST:PORT of a cluster, or auto for the one that runs on this machine; None as Ray does without one:
-            that of RAY_ADDRESS, else the one on this machine, else one is started here for as long as this lasts.
+            that of RAY_ADDRESS, else the one on this machine, else (or if that one is dead) one is started here for as
+            long as this lasts.
 
     Raises:
         KnnvoteError: Ray is not installed, does not answer, or does not let this process in.
@@ -47,8 +51,7 @@ def connected(address: str | None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    _reach(address)
-    with _joined(ray, address):
+    with _joined(ray, _reach(ray, address)):
         yield ray
 
 
@@ -69,22 +72,61 @@ def check_address(address: str | None) -> None:
     )
 
 
-def _reach(address: str | None) -> None:
-    """See that someone answers at an address, for which Ray would wait minutes."""
-    given = address if address not in (None, "auto") else os.environ.get("RAY_ADDRESS") or None
+def _reach(ray: Any, address: str | None) -> str:
+    """The address to join, where Ray answers: one that does not, it would await for a minute, and abort."""
+    given = address if address not in (None, "auto") else os.environ.get("RAY_ADDRESS") or address
     check_address(given)
-    if given is None or given in _NAMES:
-        return
-    host, _, port = given.rpartition(":")
+    found = _recorded(ray, given) if given in (None, "auto") else given
+    if found is None and given is not None:
+        raise KnnvoteError(f"no Ray runs on this machine: {_START}")
+    if found in (None, "local"):
+        return "local"
+    silence = _silence(found)
+    if silence is None:
+        return found
+    if given is not None:
+        raise KnnvoteError(f"{silence}: {_START}")
+    warn(f"{silence}, where the last one of this machine was: one is started for this job")
+    return "local"
+
+
+def _recorded(ray: Any, given: str | None) -> str | None:
+    """The address of the cluster on this machine as Ray finds it, which may be one of before; None where is none."""
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # as at joining
+    services = ray._private.services  # noqa: SLF001  # nothing public tells it
+    with suppress(AttributeError):  # Ray before 2.60 does not keep what it has found
+        services.find_gcs_addresses.cache_clear()
+    try:
+        return services.get_ray_address_from_environment(given, None) or None
+    except OSError:  # which no address found is, too
+        return None
+
+
+def _silence(address: str) -> str | None:
+    """Why there is no Ray at an address; None if there is.
+
+    Ray's own question is asked by a process of its own: to what is not Ray, it goes on for a minute.
+    """
+    until = time.monotonic() + _ANSWER
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         reason = first_line(getattr(error, "strerror", None) or str(error))
-        raise KnnvoteError(f"Ray does not answer at {given} ({reason}): {_START}") from error
+        return f"Ray does not answer at {address} ({reason})"
+    # -P: a foreign ray.py in the working folder does not stand for Ray. Versions are compared at joining.
+    command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
+    null, left = subprocess.DEVNULL, max(until - time.monotonic(), 1)
+    with suppress(subprocess.TimeoutExpired, subprocess.CalledProcessError):
+        subprocess.run(  # noqa: S603  # our own interpreter and Ray
+            [*command, "--address", address], stdin=null, stdout=null, stderr=null, timeout=left, check=True
+        )
+        return None
+    return f"what listens at {address} is not Ray, or a Ray that hangs"
 
 
 @contextmanager
-def _joined(ray: Any, address: str | None) -> Iterator[None]:
+def _joined(ray: Any, address: str) -> Iterator[None]:
     """Be of a cluster, by a thread of its own: in the main one, Ray would take the signals for itself.
 
     The thread stays: what Ray starts on this machine ends with the thread that started it.
@@ -102,7 +144,7 @@ def _joined(ray: Any, address: str | None) -> Iterator[None]:
         is_over.wait()
 
     threading.Thread(target=stay, daemon=True, name="Ray").start()
-    where = address or os.environ.get("RAY_ADDRESS") or "this machine"
+    where = "this machine" if address == "local" else address
     try:
         if not has_answer.wait(_JOIN):
             raise KnnvoteError(f"Ray at {where} has not let this process in for {_JOIN} seconds: see ray status there")
@@ -116,11 +158,11 @@ def _joined(ray: Any, address: str | None) -> Iterator[None]:
         is_over.set()
 
 
-def _why(error: BaseException, address: str | None) -> str:
+def _why(error: BaseException, address: str) -> str:
     """Ray's reason in one line, and what to do."""
     reason = " ".join(str(error).split()).removesuffix(".")
     if "ersion mismatch" in reason:
         return f"{reason}: install the same Python and Ray on all machines"
-    if isinstance(error, ConnectionError) and address in (None, "auto"):
-        return f"{reason}: {_START}"
+    if address == "local":
+        return reason
     return f"{reason}: this machine has to be one of the cluster's, by ray start --address={address}"

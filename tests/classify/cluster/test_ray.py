@@ -350,6 +350,22 @@ def test_an_address_where_nobody_answers_is_told_at_once(invoke, monkeypatch):
     assert not [*Path("out").iterdir()]
 
 
+def test_where_ray_answers_it_is_joined_at_the_address_recorded_too(cluster, tmp_path, monkeypatch):
+    joined = []
+    for name, stand_in in (("is_initialized", bool), ("shutdown", bool)):  # as other tests of this process may be in
+        monkeypatch.setattr(ray, name, stand_in)
+    monkeypatch.setattr(ray, "init", lambda address, **_: joined.append(address))
+    monkeypatch.setattr(ray._private.services, "find_gcs_addresses", frozenset)  # beside other tests, others run here
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray/ray_current_cluster").write_text(cluster.address)
+    for address in (None, "auto"):
+        with connected(address):
+            pass
+    assert joined == [cluster.address] * 2
+
+
 @pytest.mark.parametrize("address", ["ray://10.0.0.1:10001", "10.0.0.1", "here:there"])
 def test_what_is_no_address_is_told(address):
     with pytest.raises(OptionError, match=r"^address is '.*': give HOST:PORT as ray start --head tells it"):
