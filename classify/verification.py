@@ -67,7 +67,10 @@ def _verify_job(out: Location, record: JobRecord) -> Verification:
     plan = read_plan(out)
     left = [] if plan is None else Rest.of(out, plan).left
     of_parts = {name for of_part in left for name in of_part.files}
-    found = Verification(out.shown, f"{len(outputs):,} files are as they were written")
+    found = Verification(
+        out.shown,
+        "1 file is as it was written" if len(outputs) == 1 else f"{len(outputs):,} files are as they were written",
+    )
     for name in sorted(outputs.keys() | record.inputs.keys()):
         try:
             source = record.input(name)

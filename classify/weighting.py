@@ -8,6 +8,7 @@ import csv
 import math
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -21,6 +22,7 @@ from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.names import ClassWeight, MetricName, NumbersByClass, Weights
 
+_WEIGHTS = (1e-9, 1e9)  # of classes
 _NEAREST = 1e-300
 _TEMPERATURE = 0.07  # of similarities
 _OF_SIMILARITIES = (0.02, 0.05, _TEMPERATURE, 0.1, 0.2)  # that are tried
@@ -273,7 +275,7 @@ def plain_class_weight(given: Any) -> ClassWeight:
     if given is None or (isinstance(given, str) and given in {"none", "balanced"}):
         return None if given in {None, "none"} else "balanced"
     expected = "give balanced, none, or weights from 1e-9 to 1e9 by label, each once"
-    return numbers_by_class("class_weight", given, (1e-9, 1e9), expected)
+    return numbers_by_class("class_weight", given, _WEIGHTS, expected)
 
 
 def numbers_by_class(name: str, given: Any, limits: tuple[float, float], expected: str) -> NumbersByClass:
@@ -360,6 +362,14 @@ def read_class_weights(path: str) -> ClassWeight:
         pairs = [(row["class"], float(row["weight"])) for row in rows]
     except (UnicodeDecodeError, csv.Error, TypeError, ValueError) as error:
         raise KnnvoteError(f"{path} is no CSV file of class and weight ({error}): give a number in each row") from error
+    for label, weight in pairs:
+        if not _WEIGHTS[0] <= weight <= _WEIGHTS[1]:
+            raise KnnvoteError(f"{path} gives class {label} the weight {weight:g}: give one from 1e-9 to 1e9")
+    labels = [label for label, _ in pairs]
+    if twice := [label for label, times in Counter(labels).items() if times > 1]:
+        raise KnnvoteError(f"{path} names the class {twice[0]} more than once: give each one weight")
+    if not pairs:
+        raise KnnvoteError(f"{path} has no row: give a class and its weight in each")
     return plain_class_weight(pairs)
 
 

@@ -23,6 +23,11 @@ def describe_error(error: BaseException) -> str:
     return first_line(str(error) or type(error).__name__)
 
 
+def counted(n: int, thing: str) -> str:
+    """So many of something, whose name takes an s where they are not one."""
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
+
+
 def show_bytes(size: int) -> str:
     """A size for people, in decimal units."""
     value = float(size)

@@ -48,6 +48,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Index folders known to the tests are not the user's own, in this process and those that it starts."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patched.delenv("COLUMNS", raising=False)  # for which tables are cut; pytest's workers have it
         yield
 
 

@@ -48,7 +48,7 @@ def test_an_index_and_a_job_of_before_are_whole_and_are_told_of(invoke):
     index = json.loads(succeed(invoke, "inspect", "exact.knn", "--json").stdout)
     assert (index["kind"], index["n"], index["d"]) == ("exact", 150, 64)
     for kind in ("exact", "adaptive"):
-        assert succeed(invoke, "verify", f"job-{kind}").stderr == f"job-{kind}: 1 files are as they were written\n"
+        assert succeed(invoke, "verify", f"job-{kind}").stderr == f"job-{kind}: 1 file is as it was written\n"
         job = json.loads(succeed(invoke, "inspect", f"job-{kind}", "--json").stdout)
         assert (job["rows"], job["ok"], job["abstained"], job["bad_image"]) == (50, 42, 7, 1)
         succeed(invoke, "report", f"job-{kind}", "--out", f"{kind}.html")

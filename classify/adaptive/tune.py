@@ -28,7 +28,7 @@ from knnvote.classify.interval import share_interval
 from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.vote import Rule
 from knnvote.classify.weighting import check_weights, plain_class_weight, read_weighting
-from knnvote.data.errors import check, check_one_of, is_number, is_whole, param, plain, warn
+from knnvote.data.errors import OptionError, check, check_one_of, is_number, is_whole, param, plain, warn
 from knnvote.data.progress import stage
 from knnvote.indexer.codes.components import COMPONENT, ROW, SETTLED
 from knnvote.indexer.codes.inverted_file import training_count
@@ -107,8 +107,8 @@ class Tuning:
         is_share = is_number(self.target_agreement) and 0 < self.target_agreement <= 1
         check("target_agreement", self.target_agreement, is_share, "give a share above 0, at most 1")
         check_target_accuracy(self.target_accuracy)
-        has_target = self.target_accuracy is not None or not self.by_class
-        check("by_class", self.by_class, has_target, f"give {param('target_accuracy')} too")
+        if self.by_class and self.target_accuracy is None:
+            raise OptionError(f"{param('by_class')} is of {param('target_accuracy')}: give that too")
         object.__setattr__(self, "weights", read_weighting(self.weights).text)
         object.__setattr__(self, "class_weight", plain_class_weight(self.class_weight))
         for name in ("k", "target_agreement", "target_accuracy"):

@@ -100,10 +100,12 @@ def test_a_class_that_there_is_not_and_no_target_are_refused(invoke):
         OptionError, match=r"^min_confidence_by_class names the class 'far', which no image of x\.knn has"
     ):
         Classifier.open("x.knn", Rule(min_confidence=0.5, min_confidence_by_class={"far": 0.5}))
-    with pytest.raises(OptionError, match=r"^by_class is True: give target_accuracy too$"):
+    with pytest.raises(OptionError, match=r"^by_class is of target_accuracy: give that too$"):
         Tuning(by_class=True)
     done = invoke("classify", "x.knn", "new.parquet", "--out", "o", "--by-class")
     assert (done.code, "--by-class is of --target-accuracy: give that too" in done.stderr) == (2, True)
+    done = invoke("index", "new.parquet", "--out", "y.knn", "--by-class")
+    assert (done.code, done.stderr) == (2, "error: --by-class is of --target-accuracy: give that too\n")
 
 
 @pytest.mark.usefixtures("work")
@@ -150,3 +152,18 @@ def test_that_jobs_differ_by_them_is_told_without_an_option_that_there_is_not(in
     told = invoke("diff", "a", "b").stdout
     assert 'thresholds by class was [["clear", ' in told
     assert "min-confidence-by-class" not in told
+
+
+@pytest.mark.usefixtures("work")
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("near,-1\n", "w.csv gives class near the weight -1: give one from 1e-9 to 1e9"),
+        ("near,1\nnear,2\n", "w.csv names the class near more than once: give each one weight"),
+        ("", "w.csv has no row: give a class and its weight in each"),
+    ],
+)
+def test_a_file_of_class_weights_that_cannot_be_is_told_by_its_name_and_class(invoke, rows, told):
+    Path("w.csv").write_text("class,weight\n" + rows)
+    done = invoke("classify", "x.knn", "new.parquet", "--out", "o", "--class-weight", "w.csv")
+    assert (done.code, done.stderr) == (1, f"error: {told}\n")

@@ -240,3 +240,13 @@ def test_of_several_paths_none_is_an_index_or_an_output(tmp_path, invoke):
     done = invoke("inspect", str(tmp_path / "d.knn"), str(tmp_path / "e.knn"))
     assert done.code == 2
     assert f"{tmp_path / 'd.knn'} is an index or a job's output: give one at a time" in done.stderr
+
+
+def test_lines_that_go_to_no_terminal_end_without_blanks_and_are_as_long_as_columns_says(
+    invoke, exact_index, monkeypatch
+):
+    lines = invoke("inspect", exact_index).stdout.splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert max(map(len, lines)) > 80
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, invoke("inspect", exact_index).stdout.splitlines()[1:])) <= 80

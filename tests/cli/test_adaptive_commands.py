@@ -165,6 +165,25 @@ def test_what_can_be_shown_and_what_more_images_would_buy_is_told(agreed, why, m
     assert tuning_lines(settings)[2:] == ["5,000 images asked do not show that rungs reach the target 0.9995"]
 
 
+def test_copies_among_those_asked_are_named_where_they_keep_the_target_from_being_shown():
+    whole, exact = Interval(value=1, low=1, high=1), (MeasuredRung(EXACT, 1.0, 1.0),)
+    shown = replace(share_interval(1600, 1600), value=1.0)
+    best = MeasuredLadder(rungs=exact, agreement=whole, reached=False, shown=shown)
+    tuned = Tuned(
+        k=5, weights="uniform", target_agreement=0.999, tolerance=None, queries=20_000, label=best, confidence=best
+    )
+    assert tuning_lines(AdaptiveSettings(grid=1.0, careful=EXACT, tuned=tuned))[2:] == [
+        (
+            "even without a miss 20,000 images asked, which for the copies among them tell as much as about 1,600, "
+            "show 0.9976, not the target 0.999"
+        ),
+        (
+            "to show it, and so be faster than exact search, takes about 3,700 that are no copies of each other, "
+            "of about 4,800 such stored; --target-agreement 0.9976 is the most that these can show"
+        ),
+    ]
+
+
 def test_a_target_of_1_is_told_to_be_exact_search(folder, invoke):
     done = invoke("index", folder / "train.parquet", "--out", "x.knn", *INDEX, "--target-agreement", "1")
     assert done.code == 0

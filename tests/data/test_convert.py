@@ -899,7 +899,7 @@ def test_a_leading_tilde_is_the_home(invoke, tmp_path, monkeypatch):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "x.csv").write_text("p0,p1,p2,p3,label\n1,2,3,4,0\n")
     done = invoke("convert", "~/x.csv", "~/x.parquet")
-    assert (done.code, done.stderr) == (0, f"{tmp_path}/home/x.parquet: 1 rows\n")
+    assert (done.code, done.stderr) == (0, f"{tmp_path}/home/x.parquet: 1 row\n")
     assert not (tmp_path / "~").exists()
 
 

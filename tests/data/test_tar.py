@@ -198,7 +198,7 @@ def test_a_row_of_a_shard_is_reviewed_explained_and_shown_by_the_id_that_it_is_a
     assert len(ids) > 1  # of rows with the same neighbours the first
     for name in ids:
         assert invoke("explain", "out", name, "--index", "x.knn").stdout.startswith(name.replace("tar", "parquet"))
-    assert "1 images" in invoke("show", "b", "--id", "b.tar#1").stderr
+    assert "1 image" in invoke("show", "b", "--id", "b.tar#1").stderr
     assert invoke("show", "b", "--id", "c.tar#1").code == 1
     Path("review.csv").write_text("\n".join([lines[0], *(f"{line}{i % 3}" for i, line in enumerate(lines[1:]))]))
     assert invoke("add", "x.knn", "b", "c", "--labels", "review.csv", "--skip-bad").code == 0

@@ -240,7 +240,7 @@ def test_the_command_takes_the_column_fix_and_leaves_rows_without_one(small, inv
     done = invoke("relabel", "x.knn", "fixes.csv")
     assert (done.code, done.stdout) == (0, "")
     first, second = done.stderr.splitlines()
-    assert first == "x.knn: 1 labels changed by 2 rows; 2 rows of fixes.csv have no label, and leave theirs"
+    assert first == "x.knn: 1 label changed by 2 rows; 2 rows of fixes.csv have no label, and leave theirs"
     assert second.startswith("x.knn: 6 images of 2 x 2, exact")
     assert open_index(small).labels.to_pylist() == list("babbcc")
     again = invoke("relabel", "x.knn", "fixes.csv")

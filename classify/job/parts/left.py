@@ -22,7 +22,7 @@ from .plan import PARTS, Plan, folder_of_parts
 from .ranges import RANGES, file_name
 
 _AT_ONCE = 16  # receipts that are read: a store takes its time for each
-_STATES = {
+STATES = {
     "not run": "has not been run",
     "not ended": "is at work or was cut off",
     "ended": "has ended, and its outputs are gone or not joined",
@@ -81,7 +81,7 @@ class Left:
     def __str__(self) -> str:
         """In words for people."""
         files = f"{len(self.files):,} file{'s' if self.files[1:] else ''}"
-        return f"part {self.part} {_STATES[self.state]}: {files}, first {self.files[0]}"
+        return f"part {self.part} {STATES[self.state]}: {files}, first {self.files[0]}"
 
     @property
     def remedy(self) -> str:

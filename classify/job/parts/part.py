@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from knnvote.data.errors import check, is_whole, plain
 
 _MOST = 100_000
-_WRITTEN = re.compile(r"(\d{1,6})/(\d{1,6})")
+_WRITTEN = re.compile(r"(\d{1,18})/(\d{1,18})")
 _EXPECTED = (
     "parts count from 1, of 16 from 1/16 to 16/16: where numbers begin at 0, as those of Kubernetes do, give "
     "$((JOB_COMPLETION_INDEX+1))/16"
@@ -33,7 +33,10 @@ class JobPart:
         for name in ("number", "parts"):
             object.__setattr__(self, name, plain(getattr(self, name)))
         are_numbers = is_whole(self.number) and is_whole(self.parts)
-        check("part", str(self), are_numbers and 1 <= self.number <= self.parts <= _MOST, _EXPECTED)
+        check("part", str(self), are_numbers, f"give I/N, two whole numbers: {_EXPECTED}")
+        check("part", str(self), self.parts <= _MOST, f"a job has {_MOST:,} parts at most")
+        check("part", str(self), self.number <= self.parts, f"{self.number} is more than {self.parts}; {_EXPECTED}")
+        check("part", str(self), self.number >= 1, f"{self.number} is less than 1; {_EXPECTED}")
 
     def __str__(self) -> str:
         """As it is typed."""
@@ -52,7 +55,7 @@ class JobPart:
             OptionError: it is none.
         """
         written = _WRITTEN.fullmatch(text)
-        check("part", text, written is not None, _EXPECTED)
+        check("part", text, written is not None, f"give I/N; {_EXPECTED}")
         assert written is not None  # noqa: S101  # as was checked
         return cls(number=int(written[1]), parts=int(written[2]))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from knnvote.data.codecs.names import Background
+from knnvote.data.text import counted
 
 from .command import Command
 from .interruption import words
@@ -262,14 +263,14 @@ def _classifier(
 def _accept(index: "Index", rule: "Rule", target_accuracy: float, threads: int | None, *, by_class: bool) -> "Rule":
     """The rule with the least confidence that reaches a target."""
     from knnvote.classify.evaluation.threshold import choose_threshold
-    from knnvote.data.errors import OptionError
+    from knnvote.data.errors import KnnvoteError
 
     from .tables.inspection import acceptance_lines
 
     found = choose_threshold(index, rule, target_accuracy, threads=threads)
     acceptance = found.acceptance_by_class if by_class else found.acceptance
     if acceptance is None or found.chosen is None:
-        raise OptionError(found.why_none)
+        raise KnnvoteError(found.why_none)
     for line in acceptance_lines(acceptance):
         talk(line)
     if found.has_many_copies:
@@ -330,7 +331,7 @@ def _talk_summary(folder: str, summary: "Summary", images: Sequence[str]) -> Non
     if summary.unlike_stored is not None:
         talk(f"note: {summary.unlike_stored}")
     counts = summary.counts
-    ranges = f", {summary.ranges:,} range{'s' if summary.ranges > 1 else ''} of others done" if summary.ranges else ""
+    ranges = f", {counted(summary.ranges, 'range')} of a file that several parts share" if summary.ranges else ""
     decided = f" ({summary.decided:,} without a search)" if summary.decided else ""
     talk(
         f"{folder}{'' if summary.part is None else f', part {summary.part.part}'}: {counts.rows:,} rows "

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from knnvote.data.text import counted
+
 from .command import Command
 from .options import complete_file, complete_folder, example, parse_local
 from .talk import talk, talk_note
@@ -92,7 +94,7 @@ def convert(  # noqa: PLR0917  # click passes options by name
         overwrite=overwrite,
         tell=talk_note,
     )
-    talk(f"{destination}: {rows:,} rows")
+    talk(f"{destination}: {counted(rows, 'row')}")
 
 
 def _program() -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from knnvote.data.codecs.names import Background
+from knnvote.data.text import counted
 from knnvote.indexer.names import KINDS, METRIC_NAMES, TASKS
 
 from .command import Command
@@ -228,7 +229,7 @@ def add(  # noqa: PLR0917  # click passes options by name
     inputs = find_labelled(images, labels, label_column, id_column)
     words.of_index()
     added = add_files(index_folder, inputs, tuning=Tuning, training=training, threads=threads, tell=talk_note)
-    talk(f"{index_folder}: {added:,} images added")
+    talk(f"{index_folder}: {counted(added, 'image')} added")
     _talk_index(index_folder)
 
 
@@ -263,7 +264,7 @@ def remove(
     all_ids = pa.chunked_array([pa.array(ids, pa.string()), *from_file])
     words.of_index()
     removed = remove_ids(index_folder, all_ids, tuning=Tuning, threads=threads, tell=talk_note)
-    talk(f"{index_folder}: {removed:,} images removed")
+    talk(f"{index_folder}: {counted(removed, 'image')} removed")
     _talk_index(index_folder)
 
 
@@ -291,7 +292,9 @@ def relabel(
     changed = relabel_ids(index_folder, given["id"], given["label"], tuning=Tuning, threads=threads, tell=talk_note)
     empty = given["label"].null_count
     left = f"; {empty:,} rows of {fixes} have no label, and leave theirs" if empty else ""
-    talk(f"{index_folder}: {changed:,} labels changed by {len(given) - empty:,} rows{left}")
+    if empty == 1:
+        left = f"; 1 row of {fixes} has no label, and leaves its image's"
+    talk(f"{index_folder}: {counted(changed, 'label')} changed by {counted(len(given) - empty, 'row')}{left}")
     if changed:
         _talk_index(index_folder)
 
@@ -311,7 +314,8 @@ def compact(index_folder: Path, threads: int | None) -> None:
     words.of_index()
     changed = build_afresh(index_folder, tuning=Tuning, threads=threads)
     if changed:
-        talk(f"{index_folder}: built afresh, after {changed:,} images were added or removed")
+        came = "1 image was" if changed == 1 else f"{changed:,} images were"
+        talk(f"{index_folder}: built afresh, after {came} added or removed")
         _talk_index(index_folder)
     else:
         talk(f"{index_folder}: nothing to do, for it is as it was built")

@@ -7,6 +7,7 @@ import click
 
 from knnvote.classify.names import SORTS, STATUSES, Ink
 from knnvote.data.codecs.names import Background
+from knnvote.data.text import counted
 
 from .command import Command
 from .options import (
@@ -141,7 +142,7 @@ def show(  # noqa: PLR0917  # click passes options by name
     save(draw_errors(shown, ink=ink) if errors else draw_grid(shown, columns, ink=ink), out)
     more = f" of {total:,}{' wrong ones' if errors else ''}" if total > len(shown) else ""
     more += "; a larger --grid shows more" if more and len(shown) < (sample or total) else ""
-    talk(f"{out}: {len(shown):,} images{more}")
+    talk(f"{out}: {counted(len(shown), 'image')}{more}")
 
 
 def _grid_of(sample: int) -> tuple[int, int]:

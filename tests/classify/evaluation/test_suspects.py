@@ -423,7 +423,7 @@ def test_a_list_that_is_filled_in_is_taken_as_it_is_and_what_it_confirms_is_revi
         writer.writerows(rows)
     done = invoke("relabel", "i.knn", "filled.csv")
     assert done.code == 0, done.stderr
-    assert done.stderr.startswith("i.knn: 1 labels changed by 2 rows; 1 rows of filled.csv have no label")
+    assert done.stderr.startswith("i.knn: 1 label changed by 2 rows; 1 row of filled.csv has no label")
     given[2] ^= 1
     assert open_index("i.knn").labels.to_pylist() == [names[code] for code in given]
     again = invoke("suspects", "i.knn", "--k", "10", "--reviewed", "filled.csv", "--json")

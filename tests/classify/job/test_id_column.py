@@ -59,7 +59,7 @@ def test_rows_are_named_by_it_in_all_that_looks_at_the_job(invoke):
     with Path("review.csv").open(newline="") as stream:
         assert all(row["id"].startswith("sheet-") for row in csv.DictReader(stream))
     shown = invoke("show", "in", "--predictions", "two", "--id", "sheet-150", "--out", "grid.png")
-    assert (shown.code, "1 images" in shown.stderr) == (0, True), shown.stderr
+    assert (shown.code, "1 image" in shown.stderr) == (0, True), shown.stderr
     for pair in (("one", "two"), ("two", "one")):
         found = json.loads(invoke("diff", *pair, "--json").stdout)
         changes = found["labels"] + found["statuses"]

@@ -5,7 +5,7 @@ from typing import Any
 
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
-from knnvote.data.text import show_bytes
+from knnvote.data.text import counted, show_bytes
 from knnvote.indexer.codes.library import describe_kernel
 from knnvote.indexer.growth.told import measured_on
 from knnvote.indexer.labels import show_class
@@ -19,6 +19,7 @@ from .table import add_row, new_list, print_table
 _TALLIED = 20
 _CLASS_WEIGHTS = 3  # that are shown
 _FEW = 5  # classes that are named
+_FEW_COPIES = 0.9  # of the images asked: they tell as much as so many, or more
 
 
 def print_inspection(facts: dict[str, Any]) -> None:
@@ -175,19 +176,31 @@ def _why_unreached(tuned: Tuned, shown: Interval | None) -> list[str]:
     if shown is None:
         return [f"{asked} do not show that rungs reach the target {target:g}"]
     least = f"{math.floor(shown.low * 10_000) / 10_000:g}"  # rounded up it would not be shown
-    more = _what_more_would_buy(shown, target)
+    independent = _for_copies(tuned.queries, shown)
+    asked += "" if independent is None else f", which for the copies among them tell as much as {independent},"
+    more = _what_more_would_buy(shown, target, of="" if independent is None else " that are no copies of each other")
+    if shown.value < 1 and independent is None:
+        asked += ","
     if shown.value == 1:
         return [
             f"even without a miss {asked} show {least}, not the target {target:g}",
             f"{more}; --target-agreement {least} is the most that these can show",
         ]
     return [
-        f"faster rungs agree on {shown.value:.4f} of {asked}, which shows {least}, not the target {target:g}",
+        f"faster rungs agree on {shown.value:.4f} of {asked} which shows {least}, not the target {target:g}",
         f"{more}; --target-agreement {least} can be shown",
     ]
 
 
-def _what_more_would_buy(shown: Interval, target: float) -> str:
+def _for_copies(queries: int, shown: Interval) -> str | None:
+    """As how many images that are no copies of each other those asked tell as much; None where few are copies."""
+    from knnvote.classify.adaptive.tune import asked_to_show
+
+    independent = asked_to_show(shown, shown.low)
+    return None if independent is None or independent > _FEW_COPIES * queries else _about(independent)
+
+
+def _what_more_would_buy(shown: Interval, target: float, *, of: str) -> str:
     from knnvote.classify.adaptive.tune import MOST_ASKED, asked_to_show, stored_to_ask
 
     asked = asked_to_show(shown, target)
@@ -195,8 +208,9 @@ def _what_more_would_buy(shown: Interval, target: float) -> str:
         return "to ask more images would not change that"
     stored = stored_to_ask(asked, target)
     if stored is None:
-        return f"to show it takes {_about(asked)}, and {MOST_ASKED:,} are asked at most"
-    return f"to show it, and so be faster than exact search, takes {_about(asked)}, of {_about(stored)} stored"
+        return f"to show it takes {_about(asked)}{of}, and {MOST_ASKED:,} are asked at most"
+    told = f"to show it, and so be faster than exact search, takes {_about(asked)}{of}"
+    return f"{told}, of {_about(stored)} such stored" if of else f"{told}, of {_about(stored)} stored"
 
 
 def _about(n: int) -> str:
@@ -233,7 +247,9 @@ def _kept(facts: dict[str, Any]) -> list[str]:
 
 
 def _part_left(left: dict[str, Any]) -> str:
-    return f"{left['state']}: {left['files']:,} files, first {left['first']}"
+    from knnvote.classify.job.parts.left import STATES
+
+    return f"{STATES[left['state']]}: {counted(left['files'], 'file')}, first {left['first']}"
 
 
 def _left_out(names: list[str]) -> str:

@@ -1,7 +1,9 @@
 """A table and the lines around it, with rich: nothing in them commands the terminal."""
 
+import os
 from collections.abc import Container
 
+import click
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
@@ -12,6 +14,7 @@ from knnvote.data.text import printable
 
 _LEAST_NAME = 12  # characters, of a name that gives way to numbers
 _GAP = 2
+_WIDE = 200  # columns, where no terminal and no COLUMNS tells how many there are
 _DOTS = "..."
 _IN_A_SENTENCE = 32  # columns of a terminal, for a name
 
@@ -71,10 +74,20 @@ def add_row(table: Table, *cells: str | Name) -> None:
 
 
 def print_table(table: Table) -> None:
-    """A table on stdout; where that is no terminal, as wide as it needs."""
+    """A table on a terminal; else as wide as it needs or COLUMNS says, lines without blanks at the end."""
     console = Console(markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(width=200, markup=False, emoji=False)
+    if console.is_terminal:
+        _print_as_fits(console, table)
+        return
+    width = os.environ.get("COLUMNS", "")
+    console = Console(width=int(width) if width.isdecimal() and int(width) else _WIDE, markup=False, emoji=False)
+    with console.capture() as printed:
+        _print_as_fits(console, table)
+    for line in printed.get().splitlines():
+        click.echo(line.rstrip())
+
+
+def _print_as_fits(console: Console, table: Table) -> None:
     while len(table.columns) > 1 and _least_width(console, table) > console.width:
         table.columns.pop()
     console.print(table)

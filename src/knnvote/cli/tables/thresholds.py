@@ -33,7 +33,7 @@ def print_threshold(found: Threshold, names: list[str] | None) -> None:
     else:
         print_line(
             f"* --min-confidence {found.chosen.threshold:g} is the least that is shown to reach "
-            f"{found.target_accuracy:g}"
+            f"{found.target_accuracy:g} of those tested, each a twentieth of the answers further"
         )
     if found.with_copies:
         print_line(

@@ -504,8 +504,20 @@ def test_a_part_is_refused_before_anything_is_written_by_an_engine_that_spreads_
     assert not RayEngine.does_parts
 
 
-@pytest.mark.parametrize("part", ["0/3", "4/3", "3", "/", "-1/3", "1/3/5", "a/b", "1/9999999", "", "1 / 3"])
-def test_the_command_refuses_a_part_that_there_is_not_with_one_that_there_is(invoke, part):
+OF_16 = "parts count from 1, of 16 from 1/16 to 16/16"
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ("0/3", f"0 is less than 1; {OF_16}"),
+        ("4/3", f"4 is more than 3; {OF_16}"),
+        ("1/9999999", "a job has 100,000 parts at most"),
+        ("1/100001", "a job has 100,000 parts at most"),
+        *((part, f"give I/N; {OF_16}") for part in ("3", "/", "-1/3", "1/3/5", "a/b", "", "1 / 3")),
+    ],
+)
+def test_the_command_refuses_a_part_that_there_is_not_and_says_why(invoke, part, told):
     done = invoke("classify", "x.knn", "in", "--out", "out", "--part", part)
     assert done.code == 2
-    assert f"--part is {part!r}: parts count from 1, of 16 from 1/16 to 16/16" in done.stderr
+    assert f"--part is {part!r}: {told}" in done.stderr
