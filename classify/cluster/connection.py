@@ -72,8 +72,11 @@ def check_address(address: str | None) -> None:
     )
 
 
-def _reach(ray: Any, address: str | None) -> str:
-    """The address to join, where Ray answers: one that does not, it would await for a minute, and abort."""
+def _reach(ray: Any, address: str | None) -> str | None:
+    """What to join, where Ray answers: one that does not, it would await for a minute, and abort.
+
+    That of this machine is not told to Ray as HOST:PORT: only one that it finds does it give its token.
+    """
     given = address if address not in (None, "auto") else os.environ.get("RAY_ADDRESS") or address
     check_address(given)
     found = _recorded(ray, given) if given in (None, "auto") else given
@@ -81,9 +84,9 @@ def _reach(ray: Any, address: str | None) -> str:
         raise KnnvoteError(f"no Ray runs on this machine: {_START}")
     if found in (None, "local"):
         return "local"
-    silence = _silence(found)
+    silence = _silence(found, is_found=given in (None, "auto") and "RAY_AUTH_MODE" not in os.environ)
     if silence is None:
-        return found
+        return given
     if given is not None:
         raise KnnvoteError(f"{silence}: {_START}")
     warn(f"{silence}, where the last one of this machine was: one is started for this job")
@@ -102,10 +105,17 @@ def _recorded(ray: Any, given: str | None) -> str | None:
         return None
 
 
-def _silence(address: str) -> str | None:
+def _silence(address: str, *, is_found: bool) -> str | None:
     """Why there is no Ray at an address; None if there is.
 
     Ray's own question is asked by a process of its own: to what is not Ray, it goes on for a minute.
+
+    Args:
+        address: HOST:PORT.
+        is_found: Ray found it, and will at joining find the token that it asks for.
+
+    Raises:
+        KnnvoteError: it asks for a token.
     """
     until = time.monotonic() + _ANSWER
     host, _, port = address.rpartition(":")
@@ -116,17 +126,23 @@ def _silence(address: str) -> str | None:
         return f"Ray does not answer at {address} ({reason})"
     # -P: a foreign ray.py in the working folder does not stand for Ray. Versions are compared at joining.
     command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
-    null, left = subprocess.DEVNULL, max(until - time.monotonic(), 1)
-    with suppress(subprocess.TimeoutExpired, subprocess.CalledProcessError):
-        subprocess.run(  # noqa: S603  # our own interpreter and Ray
-            [*command, "--address", address], stdin=null, stdout=null, stderr=null, timeout=left, check=True
+    left = max(until - time.monotonic(), 1)
+    with suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(  # noqa: S603  # our own interpreter and Ray
+            [*command, "--address", address], stdin=subprocess.DEVNULL, capture_output=True, timeout=left, check=False
         )
-        return None
+        if done.returncode == 0 or (is_found and b"AuthenticationError" in done.stderr):
+            return None
+        if b"AuthenticationError" in done.stderr:
+            raise KnnvoteError(
+                f"Ray at {address} asks for its token: set RAY_AUTH_MODE=token, with the token of its head node in "
+                "~/.ray/auth_token on this machine"
+            )
     return f"what listens at {address} is not Ray, or a Ray that hangs"
 
 
 @contextmanager
-def _joined(ray: Any, address: str) -> Iterator[None]:
+def _joined(ray: Any, address: str | None) -> Iterator[None]:
     """Be of a cluster, by a thread of its own: in the main one, Ray would take the signals for itself.
 
     The thread stays: what Ray starts on this machine ends with the thread that started it.
@@ -144,7 +160,7 @@ def _joined(ray: Any, address: str) -> Iterator[None]:
         is_over.wait()
 
     threading.Thread(target=stay, daemon=True, name="Ray").start()
-    where = "this machine" if address == "local" else address
+    where = "this machine" if address in (None, *_NAMES) else address
     try:
         if not has_answer.wait(_JOIN):
             raise KnnvoteError(f"Ray at {where} has not let this process in for {_JOIN} seconds: see ray status there")
@@ -158,11 +174,11 @@ def _joined(ray: Any, address: str) -> Iterator[None]:
         is_over.set()
 
 
-def _why(error: BaseException, address: str) -> str:
+def _why(error: BaseException, address: str | None) -> str:
     """Ray's reason in one line, and what to do."""
     reason = " ".join(str(error).split()).removesuffix(".")
     if "ersion mismatch" in reason:
         return f"{reason}: install the same Python and Ray on all machines"
-    if address == "local":
+    if address in (None, *_NAMES):
         return reason
     return f"{reason}: this machine has to be one of the cluster's, by ray start --address={address}"

@@ -1,6 +1,7 @@
 """Where Ray is not, or no more, that is told in a moment, and of its own minute of silence nothing is seen."""
 
 import socket
+import subprocess
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'knnv
 @pytest.fixture(autouse=True)
 def _apart(monkeypatch):
     """This process is of no cluster, and sees none that runs on this machine; where it joins one, that is told."""
-    for name in ("RAY_ADDRESS", "TMPDIR"):
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "TMPDIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
@@ -122,3 +123,17 @@ def test_without_an_address_one_is_started_where_the_last_hangs(record, joined):
 def _join():
     with connected(None):
         pass
+
+
+def test_a_token_that_is_asked_for_is_told_where_ray_does_not_find_it(record, joined, monkeypatch):
+    refused = subprocess.CompletedProcess(
+        [], 1, b"", b"ray.exceptions.AuthenticationError: RPC error: InvalidAuthToken"
+    )
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: refused)
+    with _mute() as address:
+        told = f"^Ray at {address} asks for its token: set RAY_AUTH_MODE=token"
+        with pytest.raises(KnnvoteError, match=told), connected(address):
+            pass
+        record(address)
+        _join()
+    assert joined == [None]
