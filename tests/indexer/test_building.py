@@ -356,23 +356,23 @@ def peaks_of(given, out, options, tuning):
 @TOLD
 def test_memory_does_not_grow_with_the_images(tmp_path, monkeypatch):
     small_slices(monkeypatch, rows=400)
-    monkeypatch.setattr(inverted_file, "_AXES_FROM", 300)
-    for name, rows in (("_STORED", 600), ("_SAMPLE", 300)):
+    monkeypatch.setattr(inverted_file, "_AXES_FROM", 200)  # fewer than lists are made from, of the smaller set too
+    for name, rows in (("_STORED", 600), ("_SAMPLE", 200)):
         monkeypatch.setattr(components, name, rows)
     monkeypatch.setattr(tune, "_TESTED", (200, 200))
     monkeypatch.setattr(tune, "_FIRST_PART", 100)
-    peaks, counts, d = [], (2000, 6000), 900
-    basis = RNG.normal(size=(20, d)) * 20
+    peaks, counts, d, rng = [], (2000, 6000), 900, np.random.default_rng(0)
+    basis = rng.normal(size=(20, d)) * 20
     for n in counts:
         for start in range(0, n, 1000):
-            images = (RNG.normal(size=(1000, 20)) @ basis + 128).clip(0, 255).astype(np.uint8)
+            images = (rng.normal(size=(1000, 20)) @ basis + 128).clip(0, 255).astype(np.uint8)
             write(tmp_path / str(n) / f"{start}.parquet", images.reshape(-1, 30, 30), np.arange(1000) % 5)
         given, out = {"inputs": find_inputs(tmp_path / str(n))}, tmp_path / f"{n}.knn"
         peaks.append(peaks_of(given, out, ADAPTIVE, Tuning(target_agreement=0.9)))
     few, many = peaks
     assert {"reading", "finding axes", "coding", "tuning", "writing"} < few.keys()
     grown = {name: many[name] - few[name] for name in few}
-    assert max(grown.values()) < 0.15 * (counts[1] - counts[0]) * d, grown
+    assert max(grown.values()) < 0.3 * (counts[1] - counts[0]) * d, grown  # of what more vectors take: lists are more
 
 
 def test_an_unfinished_build_is_told_as_such_by_whatever_is_given_it(tmp_path, monkeypatch, invoke):
