@@ -164,7 +164,7 @@ def _left(plan: Plan, names: set[str], records: Mapping[int, PartRecord]) -> lis
         if name in names or name in failed:
             continue
         missing = {turn for number, turn in enumerate(turns) if not _is_range_there(name, number, turns, names)}
-        for turn in missing or turns[-1:]:  # where all ranges are there, the last has to join them
+        for turn in missing or {*turns}:  # where all ranges are there, some are of the input as it was
             files.setdefault(turn, []).append(name)
     left = []
     for turn, of_turn in sorted(files.items()):

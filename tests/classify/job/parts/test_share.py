@@ -521,3 +521,18 @@ def test_the_command_refuses_a_part_that_there_is_not_and_says_why(invoke, part,
     done = invoke("classify", "x.knn", "in", "--out", "out", "--part", part)
     assert done.code == 2
     assert f"--part is {part!r}: {told}" in done.stderr
+
+
+def test_an_input_that_changes_between_parts_is_done_by_those_that_are_named(classifier):
+    run_job(classifier, "in", "out", part=(1, 2))
+    kept = pq.read_table("in/big.parquet")
+    pq.write_table(kept.take([*range(1, kept.num_rows), 0]), "in/big.parquet", row_group_size=170)
+    left = run_job(classifier, "in", "out", part=(2, 2)).part.left
+    assert [(part.part.number, part.files) for part in left] == [(1, ["big.parquet"]), (2, ["big.parquet"])]
+    for part in left:
+        last = run_job(classifier, "in", "out", part=(part.part.number, 2))
+        if not last.part.left:
+            break
+    assert not last.part.left
+    run_job(classifier, "in", "anew")
+    assert everything("out") == everything("anew")
