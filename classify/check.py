@@ -21,7 +21,7 @@ from knnvote.data.progress import stage
 from knnvote.data.reading import DecodedRows, ImageFile, open_images
 from knnvote.data.recognition import recognise_images
 from knnvote.data.vectors import Numbers, Reasons, convert_queries
-from knnvote.indexer.doubts import look_like_ids
+from knnvote.indexer.building.doubts import look_like_ids
 from knnvote.indexer.labels import class_names, label_array, show_class, unusable_labels
 
 from .reasons import Place, ReasonCounts

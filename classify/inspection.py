@@ -17,8 +17,8 @@ from knnvote.data.recognition import recognise_images
 from knnvote.data.rows import RowFile
 from knnvote.indexer.codes.library import kernel_name
 from knnvote.indexer.folder.generations import read_timing
-from knnvote.indexer.folder.leftovers import refuse_unfinished
 from knnvote.indexer.labels import is_usual_name, kind_of_labels, recognise_label, refuse_beside_folders
+from knnvote.indexer.leftovers import refuse_unfinished
 from knnvote.indexer.manifest import is_index_folder, read_manifest
 
 from .check import check_images

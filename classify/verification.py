@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from knnvote.data.errors import KnnvoteError, as_recorded, spelled
 from knnvote.data.input_file import InputFile
 from knnvote.data.locations import Location, locate
-from knnvote.indexer.folder.leftovers import refuse_unfinished
 from knnvote.indexer.folder.verify import verify_folder
+from knnvote.indexer.leftovers import refuse_unfinished
 from knnvote.indexer.manifest import MANIFEST, is_index_folder
 
 from .answer import ABSTAINED, BAD_IMAGE, OK

@@ -22,13 +22,13 @@ from knnvote.data.progress import stage
 from knnvote.data.tables import SupportsArrow, named_values
 
 from .building.content import read_through, sha256
-from .building.work import WORK, Work
+from .building.work import Work
 from .faiss_index import build_faiss, faiss_metric, held_vectors
 from .folder.facts import describe, library_versions, of_labels, unmeasured
 from .folder.generations import remove_leftovers
-from .folder.leftovers import LOCK, is_leftover
 from .folder.write import write_folder
 from .index import PROVENANCE, Index, Timing
+from .leftovers import LOCK, WORK, is_leftover
 from .manifest import FORMAT, is_index_folder
 from .names import KINDS, METRIC_NAMES, Kind, MetricName
 from .threads import available_processors, limit_threads

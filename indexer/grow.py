@@ -31,13 +31,13 @@ from .building.provenance import ids_as_stored
 from .fixes import change_labels, fixes_of, read_as_stored, told_to_fill_in
 from .folder.facts import of_stored_classes
 from .folder.generations import remove_leftovers
-from .folder.leftovers import LOCK
 from .folder.open import open_index
 from .folder.verify import verify_folder
 from .growth.change import Manner, append, grown, leave_out
 from .growth.stored import keep, training_set, with_rows
 from .growth.told import has_promise, tell_of_forgotten
 from .index import Index
+from .leftovers import LOCK
 from .manifest import Source, read_manifest
 from .rungs import Growth, class_weight_of_classes
 from .training import TrainingOptions, TrainingSet, read_training_set

@@ -13,7 +13,7 @@ from knnvote.data.errors import KnnvoteError, as_recorded
 from knnvote.data.locations import Location, locate
 
 from .fields import wrong_fields
-from .folder.leftovers import refuse_unfinished
+from .leftovers import refuse_unfinished
 from .names import Kind, MetricName
 from .rungs import Growth, Rung, Tuned, VoteDefaults
 from .sealed import read_sealed

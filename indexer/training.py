@@ -20,11 +20,11 @@ from knnvote.data.recognition import recognise_images
 from knnvote.data.steps import Pixels, Step
 from knnvote.data.vectors import smallest_type
 
+from .building.doubts import doubt_ids, tell_of_floats, tell_of_new_classes, tell_of_sources, tell_of_vectors
 from .building.gathered import FilePart, Gathered
 from .building.provenance import provenance_table
 from .building.reader import Reader, passed_over
 from .building.work import Work
-from .doubts import doubt_ids, tell_of_floats, tell_of_new_classes, tell_of_sources, tell_of_vectors
 from .labels import (
     class_names,
     is_usual_name,

@@ -46,6 +46,7 @@ _NOT_RUN = {
     ],
     "python.md": ["Ray is an extra"],
     "ray.md": ["Ray is an extra", "a cluster has several machines", "a cluster has several machines"],
+    "scale.md": ["it takes a hundred million images", "likewise", "likewise"],
 }
 # Times, threads, sizes on disk and speeds differ from run to run and machine to machine; so does which of two images at
 # one distance scikit-learn finds, and its figures with it.

@@ -23,7 +23,6 @@ from knnvote.data.files import atomic_write, make_folder, sync
 from knnvote.data.locations import CHUNK, describe_os_error, locate
 from knnvote.indexer.sealed import read_sealed, write_sealed
 
-WORK = ".building"
 STATE = "state.json"
 SLICE_BYTES = 1 << 26
 SLICE_ROWS = 1 << 17

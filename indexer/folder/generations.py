@@ -8,13 +8,11 @@ from pathlib import Path
 
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import Location, locate
-from knnvote.indexer.building.work import WORK
 from knnvote.indexer.fields import is_number, is_raw
 from knnvote.indexer.index import Timing
+from knnvote.indexer.leftovers import GENERATION_NAME, LOCK, WORK, is_leftover
 from knnvote.indexer.manifest import is_index_folder, read_manifest
 from knnvote.indexer.sealed import read_sealed
-
-from .leftovers import GENERATION_NAME, LOCK, is_leftover
 
 _ABSURD = 1 << 62  # no build has counted so far: such a file is a stray, and the manifest has no room for twice as much
 

@@ -22,10 +22,11 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import atomic_write, make_folder, sync
 from knnvote.data.locations import describe_os_error, hash_stream
 from knnvote.data.progress import stage
-from knnvote.indexer.building.work import WORK, Work
+from knnvote.indexer.building.work import Work
 from knnvote.indexer.faiss_index import holds, write_faiss
 from knnvote.indexer.fields import wrong_fields
 from knnvote.indexer.index import PROVENANCE, Index, Timing
+from knnvote.indexer.leftovers import WORK
 from knnvote.indexer.manifest import FORMAT, MANIFEST, Manifest, StoredFile, read_manifest
 from knnvote.indexer.sealed import seal, write_sealed
 

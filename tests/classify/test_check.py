@@ -112,8 +112,8 @@ def test_bad_rows_are_counted_by_reason_with_the_first_of_each(tmp_path, invoke)
     ]
     shown = invoke("inspect", "a.parquet", "b.parquet")
     assert (shown.code, shown.stderr) == (0, "")
-    assert "bad rows    2, the first a.parquet, row 4: null image " in shown.stdout
-    assert "            2, the first a.parquet, row 6: pixel 3 is NaN " in shown.stdout
+    assert "bad rows    2, the first a.parquet, row 4: null image" in shown.stdout
+    assert "            2, the first a.parquet, row 6: pixel 3 is NaN" in shown.stdout
 
 
 def test_what_an_index_would_refuse_of_labels_is_told(tmp_path):

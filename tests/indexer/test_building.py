@@ -18,9 +18,10 @@ from knnvote.data.sample import digits
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.building import work as working
 from knnvote.indexer.building.gathered import Gathered
-from knnvote.indexer.building.work import WORK, Growing, Work
+from knnvote.indexer.building.work import Growing, Work
 from knnvote.indexer.codes import components, inverted_file
 from knnvote.indexer.folder.verify import verify_folder
+from knnvote.indexer.leftovers import WORK
 
 IMAGES, LABELS = (array[:1200] for array in digits())
 RNG = np.random.default_rng(3)

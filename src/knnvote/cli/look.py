@@ -72,8 +72,8 @@ def explain(  # noqa: PLR0917  # click passes options by name
     from knnvote.classify.vote import Rule
     from knnvote.data.layout import ImageOptions
     from knnvote.data.locations import locate
-    from knnvote.indexer.folder.leftovers import refuse_unfinished
     from knnvote.indexer.folder.open import open_index
+    from knnvote.indexer.leftovers import refuse_unfinished
     from knnvote.indexer.manifest import is_index_folder
 
     from .tables.explanation import print_explanations

@@ -1,9 +1,9 @@
 """A table and the lines around it, with rich: nothing in them commands the terminal."""
 
 import os
+import sys
 from collections.abc import Container
 
-import click
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
@@ -84,7 +84,7 @@ def print_table(table: Table) -> None:
     with console.capture() as printed:
         _print_as_fits(console, table)
     for line in printed.get().splitlines():
-        click.echo(line.rstrip())
+        sys.stdout.write(f"{line.rstrip()}\n")
 
 
 def _print_as_fits(console: Console, table: Table) -> None:

@@ -11,11 +11,10 @@ from knnvote.data.columns import is_float
 from knnvote.data.errors import KnnvoteError, param
 from knnvote.data.reading import ImageFile
 from knnvote.data.vectors import Numbers, all_equal, scales_told
-
-from .labels import is_usual_name, like_known, show_class
-from .manifest import Source, copies_told
-from .metric import METRICS
-from .names import MetricName
+from knnvote.indexer.labels import is_usual_name, like_known, show_class
+from knnvote.indexer.manifest import Source, copies_told
+from knnvote.indexer.metric import METRICS
+from knnvote.indexer.names import MetricName
 
 Tell = Callable[[str], None]
 
