@@ -19,10 +19,10 @@ from knnvote.data.sample import digits
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
 from knnvote.indexer.fixes import read_fixes, read_reviewed
-from knnvote.indexer.folder.leftovers import LOCK
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.grow import relabel_ids, remove_ids
+from knnvote.indexer.leftovers import LOCK
 from knnvote.indexer.training import TrainingOptions
 
 IMAGES, LABELS = (array[:160] for array in digits())
