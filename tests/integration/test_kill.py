@@ -37,9 +37,9 @@ def task(forks, tmp_path_factory):
             ("classify-part", 10, 6),
             ("classify-changed", 10, 4),
             ("classify-again", 10, 3),
-            ("index", 10, 4),
+            ("index", 10, 9),
         ),
-        *(("index-overwrite", 10, 4), ("show", 4, 3), ("report", 4, 3)),
+        *(("index-overwrite", 10, 9), ("show", 4, 3), ("report", 4, 3)),
         *(("relabel", 10, 5), ("add", 20, 5), ("list", 4, 3), ("index-adaptive", 60, 24)),
     ],
 )
