@@ -265,14 +265,20 @@ def test_a_disk_that_is_full_when_all_else_is_done_costs_nothing_but_the_end(tmp
     assert content(out) == content(tmp_path / "once.knn")
 
 
-@pytest.mark.parametrize("change", ["options", "training", "inputs", "a damaged state", "a slice gone"])
-def test_another_build_starts_anew_and_says_so(change, tmp_path, monkeypatch):
+def killed_build(tmp_path, monkeypatch):
+    """What was to be built, and the folder where it was killed when four slices were kept."""
     given, out = halves(IMAGES)(tmp_path), tmp_path / "x.knn"
     small_slices(monkeypatch)
     with monkeypatch.context() as patched:
         end_at(patched, Work, "keep", 4, Killed(), before=False)
         with pytest.raises(Killed):
             build(given, out)
+    return given, out
+
+
+@pytest.mark.parametrize("change", ["options", "training", "inputs", "a damaged state", "a slice gone"])
+def test_another_build_starts_anew_and_says_so(change, tmp_path, monkeypatch):
+    given, out = killed_build(tmp_path, monkeypatch)
     if change == "options":
         given["options"] = IndexOptions(kind="adaptive", seed=1, threads=1)
     elif change == "training":
@@ -377,12 +383,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path, monkeypatch):
 
 
 def test_an_unfinished_build_is_told_as_such_by_whatever_is_given_it(tmp_path, monkeypatch, invoke):
-    given, out = halves(IMAGES)(tmp_path), tmp_path / "x.knn"
-    small_slices(monkeypatch)
-    with monkeypatch.context() as patched:
-        end_at(patched, Work, "keep", 4, Killed(), before=False)
-        with pytest.raises(Killed):
-            build(given, out)
+    _, out = killed_build(tmp_path, monkeypatch)
     (out / "vectors-1.raw").touch()
     (out / ".manifest.json.12.tmp").touch()
     images = str(tmp_path / "in")
