@@ -22,7 +22,7 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import atomic_write, make_folder, sync
 from knnvote.data.locations import describe_os_error, hash_stream
 from knnvote.data.progress import stage
-from knnvote.indexer.building.work import Work
+from knnvote.indexer.building.work import Work, slices_of
 from knnvote.indexer.faiss_index import holds, write_faiss
 from knnvote.indexer.fields import wrong_fields
 from knnvote.indexer.index import PROVENANCE, Index, Timing
@@ -33,7 +33,6 @@ from knnvote.indexer.sealed import seal, write_sealed
 from .generations import next_generation, remove_leftovers, remove_others, timing_name
 from .known import describe_files, remember
 
-_BLOCK = 16_384  # vectors written at a time
 _ROW_GROUP = 1 << 20  # rows of the labels' file
 
 
@@ -146,8 +145,8 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
 def _write_raw(path: Path, vectors: NDArray[Any]) -> None:
     """Vectors (n, d) row after row, and nothing else."""
     with atomic_write(path) as stream:
-        for start in range(0, len(vectors), _BLOCK):
-            stream.write(np.ascontiguousarray(vectors[start : start + _BLOCK]).data)
+        for rows in slices_of(vectors):
+            stream.write(np.ascontiguousarray(rows).data)
 
 
 def describe_file(path: Path) -> StoredFile:

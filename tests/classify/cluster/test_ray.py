@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from job_inputs import IMAGES, write_inputs
 from ray_nodes import cluster_of, deadly, slow
 
 from knnvote.classify.classifier import Classifier
@@ -40,8 +41,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
 )
 
-RNG = np.random.default_rng(0)
-IMAGES = RNG.integers(0, 256, (60, 4, 4), dtype=np.uint8)
 OPTIONS = JobOptions(output=OutputOptions(neighbors=True, probabilities=True, prefix="knn_"))
 
 
@@ -63,15 +62,9 @@ def joined(cluster):
 def classifier(tmp_path, monkeypatch):
     """An index and inputs in the working folder: files with bad rows, of another type, one that fails, an empty one."""
     monkeypatch.chdir(tmp_path)
-    index_arrays(IMAGES[:30], np.arange(30) % 3, Path("x.knn"))
-    images = IMAGES.astype(float)
-    images[35], images[52] = np.nan, 0.5
-    for name, rows in {"a": slice(30, 40), "b/c": slice(40, 60), "b/none": slice(0)}.items():
-        write_table(image_table(images[rows]), Path(f"in/{name}.parquet"))
     for number in range(8):
         write_table(image_table(np.roll(IMAGES, number, axis=0)), Path(f"in/more/{number}.parquet"))
-    Path("in/b/broken.parquet").write_bytes(b"PAR1")
-    return Classifier.open("x.knn", Rule(min_confidence=0.5))
+    return write_inputs()
 
 
 def files(folder):
@@ -164,7 +157,7 @@ def test_a_node_that_dies_takes_nothing_with_it_and_one_that_joins_works(classif
 
 def test_a_large_file_is_spread_over_the_nodes(joined, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    images = RNG.integers(0, 256, (300_000, 2, 2), dtype=np.uint8)
+    images = np.random.default_rng(1).integers(0, 256, (300_000, 2, 2), dtype=np.uint8)
     index_arrays(images[:30], np.arange(30) % 3, Path("small.knn"))
     write_table(image_table(images), Path("large/one.parquet"))
     small, nodes, done = Classifier.open("small.knn"), [], engine._Crew._done

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from apart import Apart
+from job_inputs import IMAGES, write_inputs
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.engine import LocalEngine
@@ -17,15 +18,11 @@ from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import BATCH_SIZE, JobOptions, Work
 from knnvote.classify.job.worker import Worker
-from knnvote.classify.vote import Rule
 from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.locations import locate
-from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import index_arrays
 
-RNG = np.random.default_rng(0)
-IMAGES = RNG.integers(0, 256, (60, 4, 4), dtype=np.uint8)
 OPTIONS = JobOptions(output=OutputOptions(neighbors=True, probabilities=True, top=3, prefix="knn_"))
 
 
@@ -33,13 +30,7 @@ OPTIONS = JobOptions(output=OutputOptions(neighbors=True, probabilities=True, to
 def classifier(tmp_path, monkeypatch):
     """An index and inputs in the working folder: two files with a bad row each, one that fails, one without rows."""
     monkeypatch.chdir(tmp_path)
-    index_arrays(IMAGES[:30], np.arange(30) % 3, Path("x.knn"))
-    images = IMAGES.astype(float)
-    images[35], images[52] = np.nan, 0.5
-    for name, rows in {"a": slice(30, 40), "b/c": slice(40, 60), "b/none": slice(0)}.items():
-        write_table(image_table(images[rows]), Path(f"in/{name}.parquet"))
-    Path("in/b/broken.parquet").write_bytes(b"PAR1")
-    return Classifier.open("x.knn", Rule(min_confidence=0.5))
+    return write_inputs()
 
 
 def files(folder):
