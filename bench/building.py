@@ -19,6 +19,7 @@ import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy.ndimage import zoom
 
@@ -96,12 +97,18 @@ def _pictures(path: str | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 def write_pictures(folder: Path, pictures: NDArray[np.uint8], labels: NDArray[np.int64], n: int, seed: int) -> None:
     """Write n pictures made of some (m, 28, 28), in random order, as Parquet files; fewer are the beginning of more."""
     folder.mkdir(parents=True)
-    for number, start in enumerate(range(0, n, _FILE)):
-        rng = np.random.default_rng([seed, number])
-        rows = rng.integers(len(pictures), size=min(_FILE, n - start))
-        made = np.concatenate([*_distorted(pictures[rows], rng)])
-        table = pa.table({"image": [picture.tobytes() for picture in made], "label": labels[rows]})
-        pq.write_table(table, folder / f"{number:05}.parquet", row_group_size=_FILE // 10)
+    Parallel(n_jobs=-1)(
+        delayed(_write_file)(folder / f"{number:05}.parquet", pictures, labels, min(_FILE, n - start), [seed, number])
+        for number, start in enumerate(range(0, n, _FILE))
+    )
+
+
+def _write_file(path: Path, pictures: NDArray[np.uint8], labels: NDArray[np.int64], n: int, seed: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(len(pictures), size=n)
+    made = np.concatenate([*_distorted(pictures[rows], rng)])
+    table = pa.table({"image": [picture.tobytes() for picture in made], "label": labels[rows]})
+    pq.write_table(table, path, row_group_size=_FILE // 10)
 
 
 def _distorted(pictures: NDArray[np.uint8], rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:

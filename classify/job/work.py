@@ -19,7 +19,7 @@ from .receipt import Counts
 from .record import RECORDS
 
 BATCH_SIZE = 2048
-RANGE_ROWS = 1 << 18  # a file of more is done in ranges where several do a job
+RANGE_ROWS = 1 << 16  # a file of more is done in ranges where several do a job
 
 
 @dataclass(frozen=True, kw_only=True)
