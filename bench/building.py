@@ -121,17 +121,19 @@ def build(source: Path, out: Path, kind: str) -> Built:
     """Build an index of a folder of files with the command, and watch it."""
     command = [sys.executable, "-c", COMMAND, "index", str(source), "--out", str(out), "--kind", kind]
     start, most = time.perf_counter(), 0
-    with subprocess.Popen(command) as process:
-        before = os.times()
-        while process.poll() is None:
-            most = max(most, _anonymous(process.pid))
-            time.sleep(_PAUSE)
-    after = os.times()
+    process = subprocess.Popen(command)
+    while True:
+        number, status, used = os.wait4(process.pid, os.WNOHANG)  # what this child used, and no other that has ended
+        if number:
+            break
+        most = max(most, _anonymous(process.pid))
+        time.sleep(_PAUSE)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise click.ClickException(f"{' '.join(command[3:])} ended with {process.returncode}")
-    processor = sum(after[2:4]) - sum(before[2:4])
     size = sum(file.stat().st_size for file in out.rglob("*"))
-    return Built(time.perf_counter() - start, processor, most, size)
+    return Built(seconds, used.ru_utime + used.ru_stime, most, size)
 
 
 def _anonymous(number: int) -> int:
