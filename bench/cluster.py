@@ -2,9 +2,10 @@
 
 The images of the file are repeated to one large file, to 64 files and to many of ten rows each. Every set is classified
 by this process with one search thread, by Ray on one node of one processor, and by Ray on two, in turns; outputs are
-compared byte for byte. The time of a job of one file without rows (to join, start the workers and open the index) is
-left out of the ratios. Processor time is that of this process and all below it, where the nodes run too, as looked at
-ten times a second: of processes that end, a little is missed.
+compared byte for byte. Where the system allows it each node is held to a processor of its own, as is this process while
+it does the work: a job of one search thread else reads and decodes on another. The time of a job of one file without
+rows (to join, start the workers and open the index) is left out of the ratios. Processor time is that of this process
+and all below it, where the nodes run too, as looked at ten times a second: of processes that end, a little is missed.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +86,29 @@ def _cluster(count: int) -> Iterator[str]:
         from ray.cluster_utils import Cluster
     except ImportError as error:
         raise click.ClickException("this needs Ray: pip install 'knnvote[ray]'") from error
-    cluster: Any = Cluster(initialize_head=True, head_node_args=_NODE)
+    with _held_to(0):
+        cluster: Any = Cluster(initialize_head=True, head_node_args=_NODE)
     try:
-        for _ in range(count - 1):
-            cluster.add_node(num_cpus=1)
+        for number in range(1, count):
+            with _held_to(number):
+                cluster.add_node(num_cpus=1)
         yield cluster.address
     finally:
         cluster.shutdown()
+
+
+@contextmanager
+def _held_to(number: int) -> Iterator[None]:
+    """This process, and those that it starts, have one of the processors."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(processors)[number % len(processors)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, processors)
 
 
 def _run(classifier: Classifier, inputs: Path, out: Path, engine: RayEngine | None) -> tuple[Cost, str]:
@@ -99,7 +116,8 @@ def _run(classifier: Classifier, inputs: Path, out: Path, engine: RayEngine | No
     shutil.rmtree(out, ignore_errors=True)
     with _Meter() as meter:
         start = time.perf_counter()
-        run_job(classifier, inputs, out, threads=1, engine=engine)
+        with _held_to(0) if engine is None else nullcontext():
+            run_job(classifier, inputs, out, threads=1, engine=engine)
         wall = time.perf_counter() - start
     digest = hashlib.sha256()
     for path in sorted(out.rglob("*.parquet")):
