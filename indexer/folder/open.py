@@ -1,5 +1,6 @@
 """Opening an index folder: its manifest and sizes are checked, what is not known to be ours entirely."""
 
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -104,7 +105,9 @@ def load_index(path: Path, manifest: Manifest, address: str = "") -> OpenedIndex
     try:
         faiss_index = read_faiss(names["index"]) if "index" in names else None
         vectors = (
-            held_vectors(faiss_index, dtype) if "vectors" not in names else map_vectors(names["vectors"], manifest)
+            held_vectors(faiss_index, dtype)
+            if "vectors" not in names
+            else map_vectors(names["vectors"], manifest, at_random="codes" in names)
         )
         inverted_file = _map_codes(names, manifest) if "codes" in names else None
         rows = pq.ParquetFile(names["labels"])
@@ -128,15 +131,22 @@ def _map_codes(names: dict[str, Path], manifest: Manifest) -> InvertedFile:
     return InvertedFile.from_arrays(arrays, grid, manifest.n, manifest.d)
 
 
-def map_vectors(path: Path, manifest: Manifest) -> NDArray[Any]:
+def map_vectors(path: Path, manifest: Manifest, *, at_random: bool = False) -> NDArray[Any]:
     """Stored vectors (n, d) mapped: of a raw file by what the manifest says of them.
+
+    Those that are read at random are read a page at a time. Some systems else read megabytes around each, and where
+    memory does not hold all that is what others need.
 
     Raises:
         ValueError: there are not so many.
     """
     if not is_raw(path.name):
         return _map_array(path)
-    return np.memmap(path, np.dtype(manifest.dtype), "r", shape=(manifest.n, manifest.d)).view(np.ndarray)
+    mapped = np.memmap(path, np.dtype(manifest.dtype), "r", shape=(manifest.n, manifest.d))
+    if at_random and hasattr(mmap, "MADV_RANDOM"):
+        file: Any = mapped.base  # an mmap.mmap, of which NumPy's types do not know
+        file.madvise(mmap.MADV_RANDOM)
+    return mapped.view(np.ndarray)
 
 
 def _map_array(path: Path) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -85,3 +86,15 @@ def test_a_vector_is_shown_as_the_picture_it_is_where_it_is_one(folder):
     pictures, _ = build_in_memory(examples, Path("mine"), IndexOptions(), None, start=time.perf_counter())
     np.testing.assert_array_equal(pictures.picture(pictures.vectors[3]), X[3].reshape(5, 10))
     assert (index.has_pictures, pictures.has_pictures) == (False, True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what it was advised of a file's memory")
+def test_the_system_is_told_that_vectors_beside_codes_are_read_at_random(tmp_path):
+    x = np.random.default_rng(1).integers(0, 256, size=(3000, 50), dtype=np.uint8)
+    index_arrays(x, np.arange(len(x)) % 3, tmp_path / "y.knn")
+    index = open_index(tmp_path / "y.knn")
+    assert index.inverted_file is not None
+    vectors = f"{index.path}/{index.manifest.files['vectors'].name}"
+    mapped = Path("/proc/self/smaps").read_text().split(vectors)[1]
+    flags = next(line for line in mapped.splitlines() if line.startswith("VmFlags"))
+    assert " rr " in flags
