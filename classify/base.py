@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer.build import MAX_SEED, IndexOptions, build_in_memory, write_index
+from knnvote.indexer.building.stepped import unusable_images
 from knnvote.indexer.codes.plain import Neighbors
 from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.folder.open import open_index
@@ -155,7 +156,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
 
     def _take(self, index: Index, timing: Timing) -> None:
         self._index, self._timing = index, timing
-        self.n_features_in_ = index.d
+        self.n_features_in_ = index.images.shape[1]
         self.n_samples_fit_ = index.n
         if index.manifest.feature_names is not None:
             self.feature_names_in_ = np.array(index.manifest.feature_names, dtype=object)
@@ -177,7 +178,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
             return D, I
         xq = validate_data(self, X, reset=False)
         k = self._check_k(k, index.n, len(xq))
-        _check_rows(METRICS[index.metric].unusable_rows(xq))
+        _check_rows(unusable_images(xq, index.shape, index.steps, METRICS[index.metric]))
         unlike = Scale.of(index, xq).unlike(index)
         if unlike is not None:
             warnings.warn(unlike, stacklevel=3)  # whoever called predict
@@ -195,17 +196,18 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
     def _search(self, xq: NDArray[Any], rule: Rule, promise: Promise) -> Neighbors:
         """Queries that the stored type does not hold are searched as float64, in the same way."""
         index = self._index
-        queries, other = convert_queries(xq, index.vectors.dtype)
-        if index.vectors.dtype.kind != "u":
+        images, other = convert_queries(xq, index.images.dtype)
+        if index.images.dtype.kind != "u":
             _check_rows(other)
         D, I = np.empty((len(xq), rule.k)), np.empty((len(xq), rule.k), dtype=np.int64)
         fits = np.ones(len(xq), dtype=np.bool_)
         fits[list(other)] = False
         with limit_threads(effective_n_jobs(self.n_jobs)):
             if fits.any():
-                D[fits], I[fits], _ = find(index, queries[fits], rule, promise)
+                D[fits], I[fits], _ = find(index, index.queries(images[fits])[0], rule, promise)
             if other:
-                D[~fits], I[~fits], _ = find(index, xq[~fits].astype(np.float64), rule, promise)
+                doubles = xq[~fits].astype(np.float64)
+                D[~fits], I[~fits], _ = find(index, index.queries(doubles)[0], rule, promise)
         return D, I
 
 

@@ -34,7 +34,7 @@ from .folder.generations import remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
 from .growth.change import Manner, append, grown, leave_out
-from .growth.stored import keep, training_set, with_rows
+from .growth.stored import after_stored, keep, training_set, with_kept, with_rows
 from .growth.told import has_promise, tell_of_forgotten
 from .index import Index
 from .leftovers import LOCK
@@ -88,14 +88,13 @@ def add_files(
         if index.inverted_file is None:
             _check_tuning(index, tuning)
         examples = _read_more(index, sources, training, progress, tell)
-        added = examples.vectors
+        added = len(examples.vectors)
         if index.inverted_file is None:
-            whole = np.concatenate([index.vectors, added], dtype=added.dtype)
-            _build_again(index, replace(examples, vectors=whole), tuning, threads, start=start)
+            _build_again(index, after_stored(index, examples), tuning, threads, start=start)
         else:
-            manner = _manner(index, grown(index, added=len(added)), tuning, threads, start=start)
-            append(index, examples, digests.get("vectors"), manner)
-        return len(added)
+            manner = _manner(index, grown(index, added=added), tuning, threads, start=start)
+            append(index, examples, digests, manner)
+        return added
 
 
 def remove_ids(
@@ -137,9 +136,7 @@ def remove_ids(
         removed = int((~kept).sum())
         if index.inverted_file is None:
             _check_tuning(index, tuning)
-            examples = keep(index, kept)
-            vectors = index.vectors[kept].astype(examples.vectors.dtype, copy=False)
-            _build_again(index, replace(examples, vectors=vectors), tuning, threads, start=start)
+            _build_again(index, with_kept(index, kept, keep(index, kept)), tuning, threads, start=start)
         else:
             manner = _manner(index, grown(index, removed=removed), tuning, threads, start=start)
             leave_out(index, kept, keep(index, kept), manner)

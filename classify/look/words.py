@@ -33,7 +33,7 @@ def advice(one: Explanation) -> str:
     if one.status != BAD_IMAGE:
         return ""
     index = one.answer.index
-    low, high = index.manifest.range
+    low, high = index.image_range
     return (
         f"what to do: put an image there as {index.path} stores them, {show_shape(index.shape)} from {low:g} to "
         f"{high:g}; then classify again, which does anew the files that changed"

@@ -12,6 +12,7 @@ import click
 from knnvote.classify.names import INKS, Ink
 from knnvote.data.codecs.names import BACKGROUNDS
 from knnvote.data.errors import OptionError
+from knnvote.data.steps.names import STEPS
 from knnvote.indexer.names import TIES, WEIGHTS, base_name
 
 if TYPE_CHECKING:
@@ -218,7 +219,15 @@ labels_option = click.option(
     help="A table of the labels, by ids or paths: CSV, Parquet or JSON lines.",
 )
 table_ids_option = click.option("--id-column", metavar="NAME", help="Column of ids in the table of labels.")
-skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
+skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit; count them.")
+steps_option = click.option(
+    "--step",
+    "steps",
+    type=NameChoice(list(STEPS)),
+    multiple=True,
+    metavar="NAME",
+    help=f"Between image and vector: {', '.join(STEPS)}; may be repeated, in any order.",
+)
 part_options = together(
     click.option("--limit", type=POSITIVE, metavar="N", help="Take so many rows of all files together, the first."),
     click.option(
@@ -278,7 +287,7 @@ def class_weight_option(default: str = "") -> Decorator[Any]:
         metavar="NAME|FILE",
         callback=parse_class_weight,
         shell_complete=complete_file,
-        help=f"balanced, none, or a CSV of class and weight{default}.",
+        help=f"balanced, none, or a CSV of class, weight{default}.",
     )
 
 

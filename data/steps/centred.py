@@ -1,0 +1,48 @@
+"""The mean taken from images, as embeddings need it that all point one way."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knnvote.data.layout import Shape
+from knnvote.data.vectors import Numbers
+
+from .step import FittedStep
+
+
+@dataclass(frozen=True)
+class Centred(FittedStep):
+    """Less the mean of the images that the index was built of; its state is this mean."""
+
+    name = "centred"
+    depends_on_scale = True
+
+    def size(self, shape: Shape) -> int:
+        """As many as pixels."""
+        return math.prod(shape)
+
+    def fit(self, blocks: Iterable[Numbers], shape: Shape) -> NDArray[np.float64]:
+        """The mean, added up in one order: the same bits on any machine, and of whole numbers exact."""
+        n, total = 0, np.zeros(self.size(shape))
+        for block in blocks:
+            n += len(block)
+            total += _sum_of_rows(block)
+        return total / n
+
+    def __call__(self, images: Numbers, shape: Shape) -> Numbers:  # noqa: ARG002 - each pixel by itself
+        """(n, pixels) float32, rounded once."""
+        return (images.astype(np.float64) - self.fitted).astype(np.float32)
+
+
+def _sum_of_rows(block: Numbers) -> NDArray[np.float64]:
+    """(d,) the sum of rows (n, d), n at least 1: the later half is added to the earlier until one is left."""
+    rows = block.astype(np.float64)
+    while len(rows) > 1:
+        half = -(-len(rows) // 2)
+        rows[: len(rows) - half] += rows[half:]
+        rows = rows[:half]
+    total: NDArray[np.float64] = rows[0]
+    return total
