@@ -219,7 +219,7 @@ labels_option = click.option(
     help="A table of the labels, by ids or paths: CSV, Parquet or JSON lines.",
 )
 table_ids_option = click.option("--id-column", metavar="NAME", help="Column of ids in the table of labels.")
-skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit; count them.")
+skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
 steps_option = click.option(
     "--step",
     "steps",
@@ -229,10 +229,8 @@ steps_option = click.option(
     help=f"Between image and vector: {', '.join(STEPS)}; may be repeated, in any order.",
 )
 part_options = together(
-    click.option("--limit", type=POSITIVE, metavar="N", help="Take so many rows of all files together, the first."),
-    click.option(
-        "--sample", type=POSITIVE, metavar="N", help="Take so many rows of all files together, drawn at random."
-    ),
+    click.option("--limit", type=POSITIVE, metavar="N", help="So many rows of all files, the first."),
+    click.option("--sample", type=POSITIVE, metavar="N", help="So many rows of all files, at random."),
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Tell rows, seconds and bytes; write nothing.")
 seen_options = together(
@@ -268,7 +266,7 @@ def neighbor_options(why: str = "", default_k: str = "") -> Decorator[Any]:
             type=NameChoice(list(WEIGHTS)),
             default="uniform",
             show_default=True,
-            help=f"{_either(WEIGHTS.values())}{why}.",
+            help=f"{_either(WEIGHTS.values())}.",
         ),
     )
 
@@ -287,7 +285,7 @@ def class_weight_option(default: str = "") -> Decorator[Any]:
         metavar="NAME|FILE",
         callback=parse_class_weight,
         shell_complete=complete_file,
-        help=f"balanced, none, or a CSV of class, weight{default}.",
+        help=f"balanced, none, or a CSV of class and weight{default}.",
     )
 
 
