@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from knnvote.data.errors import KnnvoteError
+from knnvote.data.steps.chain import steps_of
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer.build import MAX_SEED, IndexOptions, build_in_memory, write_index
 from knnvote.indexer.building.stepped import unusable_images
@@ -50,6 +51,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         weights: Weights = "uniform",
         metric: str = "l2",
         p: float = 2,
+        steps: Sequence[str] = (),
         kind: Literal["exact", "adaptive"] = "exact",
         target_agreement: float = 0.999,
         random_state: int | np.random.RandomState | None = 0,
@@ -60,6 +62,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         self.weights = weights
         self.metric = metric
         self.p = p
+        self.steps = steps
         self.kind = kind
         self.target_agreement = target_agreement
         self.random_state = random_state
@@ -71,19 +74,20 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
 
         Args:
             path: of the folder, or its URI on an object store.
-            parameters: of the estimator but kind and metric, which are the index's. Where nothing is given,
+            parameters: of the estimator but kind, metric and steps, which are the index's. Where nothing is given,
                 n_neighbors, weights and ties are those of the estimator that saved it, else with target_agreement
                 those that it was tuned for; and class_weight is that of the estimator, else that of the index.
 
         Raises:
             KnnvoteError: it is no index folder, is damaged, or was built for the other task.
-            TypeError: kind or metric is given.
+            TypeError: kind, metric or steps are given.
         """
         index = open_index(path)
         if index.is_regression != cls._is_regression:
             name = "KNNVoteRegressor" if index.is_regression else "KNNVoteClassifier"
             raise KnnvoteError(f"{path} was built for {index.manifest.task}: open it with {name}")
-        found: dict[str, Any] = {"kind": index.kind, "metric": index.metric}
+        steps = tuple(map(str, index.steps.each))
+        found: dict[str, Any] = {"kind": index.kind, "metric": index.metric, "steps": steps}
         own = {**_tuned_for(index), **index.manifest.estimator, **_class_weight_of(index)}
         estimator = cls(**{**own, **parameters}, **found)
         # In memory, so that a pickled one answers where the folder is not.
@@ -138,7 +142,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
     def _fit(self, X: NDArray[Any], labels: Any, class_weight: ClassWeight = None) -> Self:
         start = time.perf_counter()
         metric = metric_of(self.get_params())
-        _check_rows(METRICS[metric].unusable_rows(X))
+        _check_rows(unusable_images(X, X.shape[1:], steps_of(self.steps), METRICS[metric]))
         options = IndexOptions(kind=self.kind, metric=metric, seed=self._seed(), threads=effective_n_jobs(self.n_jobs))
         tune = Tuning(
             k=int(self.n_neighbors),
@@ -149,7 +153,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         )
         names = getattr(self, "feature_names_in_", None)
         examples = training_set_from_arrays(
-            X, labels, metric=metric, is_regression=self._is_regression, feature_names=names
+            X, labels, metric=metric, steps=self.steps, is_regression=self._is_regression, feature_names=names
         )
         self._take(*build_in_memory(examples, Path(type(self).__name__), options, tune, start=start))
         return self

@@ -25,6 +25,7 @@ from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, count_rows, find_inputs, refuse_splits
 from knnvote.data.locations import local_path
 from knnvote.data.progress import stage
+from knnvote.data.steps.chain import steps_of
 
 from .build import IndexOptions, Tune, build, renew_labels
 from .building.provenance import ids_as_stored
@@ -275,6 +276,10 @@ def _read_more(
 def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
     """Options that read new images as the stored ones were read, or would have been, had they been in need of more."""
     manifest, images = index.manifest, training.images
+    if training.steps and steps_of(training.steps) != index.steps:
+        raise OptionError(
+            f"{index.path} has the steps {index.steps}, for new images too: add them without {param('steps')}"
+        )
     if training.limit is not None or training.sample is not None:
         raise OptionError(f"{param('limit')} and {param('sample')} are of a new index: add whole files")
     if images.background is not None and manifest.background not in {None, images.background}:

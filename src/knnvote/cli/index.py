@@ -337,8 +337,9 @@ def _talk_index(out: Path) -> None:
     manifest = read_manifest(out)
     timing = read_timing(out, manifest.generation)
     skipped = f", {manifest.skipped:,} bad rows left out" if manifest.skipped else ""
+    steps = f", steps {manifest.steps}" if manifest.images else ""
     talk(
-        f"{out}: {manifest.n:,} images of {' x '.join(map(str, manifest.shape))}{skipped}, {manifest.kind}, "
+        f"{out}: {manifest.n:,} images of {' x '.join(map(str, manifest.shape))}{skipped}{steps}, {manifest.kind}, "
         f"{show_bytes(manifest.folder_bytes)}; read in {timing.read_seconds:.1f} s, "
         f"built in {timing.build_seconds:.1f} s"
     )
