@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.data.layout import Shape
-from knnvote.data.vectors import Numbers
+from knnvote.data.vectors import Numbers, Reasons
 
 from .step import FittedStep
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,13 @@ class Centred(FittedStep):
 
     name = "centred"
     depends_on_scale = True
+
+    def unusable_rows(self, images: Numbers, shape: Shape) -> Reasons:  # noqa: ARG002 - whatever the shape
+        """Those that float32 does not hold, centred or not."""
+        if images.dtype != np.float64:
+            return {}
+        large = np.flatnonzero(np.abs(images).max(axis=1, initial=0) > _LARGEST).tolist()
+        return dict.fromkeys(large, f"a value beyond {_LARGEST:g}, which float32 does not hold")
 
     def size(self, shape: Shape) -> int:
         """As many as pixels."""

@@ -23,7 +23,9 @@ def unusable_images(images: Numbers, shape: Shape, steps: Steps, metric: Metric)
     """Rows of images (n, pixels) that cannot be stored, each with the reason, as far as steps tell that are fitted."""
     known = steps.before_fitting
     vectors, bad = known(images, shape)
-    return bad if known != steps else metric.unusable_rows(vectors) | bad
+    if known == steps:
+        return metric.unusable_rows(vectors) | bad
+    return steps.each[len(known.each)].unusable_rows(vectors, known.output(shape)) | bad
 
 
 def make_vectors(

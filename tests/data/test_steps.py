@@ -148,11 +148,14 @@ def test_only_what_is_fitted_is_done_before_all_is():
 
 
 def test_a_value_that_is_too_large_after_a_step_makes_a_row_bad():
-    x = np.array([[1e60, 0], [1, 2], [0, 0]])
-    steps = parse_steps("centred").with_state(np.array([0.0, 0.0]), (2,))
+    x = np.array([[1e60, 0], [1, 2], [3e38, 0]])
+    steps = parse_steps("centred").with_state(np.array([-1e38, 0.0]), (2,))
     vectors, bad = steps(x, (2,))
-    assert bad == {0: "a value beyond what float32 holds, after the step centred"}
-    np.testing.assert_array_equal(vectors, [[0, 0], [1, 2], [0, 0]])
+    assert bad == {
+        0: "a value beyond 3.40282e+38, which float32 does not hold",
+        2: "a value beyond what float32 holds, after the step centred",
+    }
+    np.testing.assert_array_equal(vectors, np.array([[0, 0], [1e38, 2], [0, 0]], np.float32))
 
 
 def test_an_image_that_is_the_mean_has_no_length():

@@ -243,6 +243,14 @@ def test_an_image_without_a_length_is_a_bad_row(tmp_path):
         index_arrays(np.zeros((3, 4)), [0, 1, 2], tmp_path / "y.knn", steps=("unit",))
 
 
+def test_a_value_of_which_no_mean_is_taken_is_a_bad_row(tmp_path):
+    images = np.array([[1e308, 0], [1e308, 1], [1, 2]])
+    with pytest.raises(
+        KnnvoteError, match=r"image 0 cannot be stored: a value beyond 3.40282e\+38, which float32 does"
+    ):
+        index_arrays(images, [0, 1, 2], tmp_path / "x.knn", steps=("centred",))
+
+
 def test_an_image_that_is_the_mean_is_refused_by_its_row_and_the_way_out_works(tmp_path, invoke):
     images = np.repeat(IMAGES[:1], 4, axis=0)
     write(tmp_path / "same.parquet", images, [0, 1, 0, 1])
