@@ -15,8 +15,9 @@ from knnvote.data.vectors import Numbers, Reasons
 class Step(ABC):
     """What makes numbers of the numbers of images, the stored ones and the queries alike; `str` gives its text.
 
-    Steps are frozen, and equal where their texts are. What one gives depends on the values of an image alone: neither
-    on their type, which may be wider of a query than of a stored image, nor on the images beside it.
+    Steps are frozen, and equal where their texts are. What one gives depends on the values of an image alone, and on
+    whether their type is unsigned, which it is of queries where it is of stored images: not on how wide it is, nor on
+    the images beside it.
 
     Attributes:
         name: as it is typed and stored.
