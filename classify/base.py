@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,8 +15,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from knnvote.data.errors import KnnvoteError
+from knnvote.data.steps.chain import steps_of
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer.build import MAX_SEED, IndexOptions, build_in_memory, write_index
+from knnvote.indexer.building.stepped import unusable_images
 from knnvote.indexer.codes.plain import Neighbors
 from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.folder.open import open_index
@@ -49,6 +51,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         weights: Weights = "uniform",
         metric: str = "l2",
         p: float = 2,
+        steps: Sequence[str] = (),
         kind: Literal["exact", "adaptive"] = "exact",
         target_agreement: float = 0.999,
         random_state: int | np.random.RandomState | None = 0,
@@ -59,6 +62,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         self.weights = weights
         self.metric = metric
         self.p = p
+        self.steps = steps
         self.kind = kind
         self.target_agreement = target_agreement
         self.random_state = random_state
@@ -70,19 +74,20 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
 
         Args:
             path: of the folder, or its URI on an object store.
-            parameters: of the estimator but kind and metric, which are the index's. Where nothing is given,
+            parameters: of the estimator but kind, metric and steps, which are the index's. Where nothing is given,
                 n_neighbors, weights and ties are those of the estimator that saved it, else with target_agreement
                 those that it was tuned for; and class_weight is that of the estimator, else that of the index.
 
         Raises:
             KnnvoteError: it is no index folder, is damaged, or was built for the other task.
-            TypeError: kind or metric is given.
+            TypeError: kind, metric or steps are given.
         """
         index = open_index(path)
         if index.is_regression != cls._is_regression:
             name = "KNNVoteRegressor" if index.is_regression else "KNNVoteClassifier"
             raise KnnvoteError(f"{path} was built for {index.manifest.task}: open it with {name}")
-        found: dict[str, Any] = {"kind": index.kind, "metric": index.metric}
+        steps = tuple(map(str, index.steps.each))
+        found: dict[str, Any] = {"kind": index.kind, "metric": index.metric, "steps": steps}
         own = {**_tuned_for(index), **index.manifest.estimator, **_class_weight_of(index)}
         estimator = cls(**{**own, **parameters}, **found)
         # In memory, so that a pickled one answers where the folder is not.
@@ -137,7 +142,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
     def _fit(self, X: NDArray[Any], labels: Any, class_weight: ClassWeight = None) -> Self:
         start = time.perf_counter()
         metric = metric_of(self.get_params())
-        _check_rows(METRICS[metric].unusable_rows(X))
+        _check_rows(unusable_images(X, X.shape[1:], steps_of(self.steps), METRICS[metric]))
         options = IndexOptions(kind=self.kind, metric=metric, seed=self._seed(), threads=effective_n_jobs(self.n_jobs))
         tune = Tuning(
             k=int(self.n_neighbors),
@@ -148,14 +153,14 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         )
         names = getattr(self, "feature_names_in_", None)
         examples = training_set_from_arrays(
-            X, labels, metric=metric, is_regression=self._is_regression, feature_names=names
+            X, labels, metric=metric, steps=self.steps, is_regression=self._is_regression, feature_names=names
         )
         self._take(*build_in_memory(examples, Path(type(self).__name__), options, tune, start=start))
         return self
 
     def _take(self, index: Index, timing: Timing) -> None:
         self._index, self._timing = index, timing
-        self.n_features_in_ = index.d
+        self.n_features_in_ = index.images.shape[1]
         self.n_samples_fit_ = index.n
         if index.manifest.feature_names is not None:
             self.feature_names_in_ = np.array(index.manifest.feature_names, dtype=object)
@@ -177,7 +182,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
             return D, I
         xq = validate_data(self, X, reset=False)
         k = self._check_k(k, index.n, len(xq))
-        _check_rows(METRICS[index.metric].unusable_rows(xq))
+        _check_rows(unusable_images(xq, index.shape, index.steps, METRICS[index.metric]))
         unlike = Scale.of(index, xq).unlike(index)
         if unlike is not None:
             warnings.warn(unlike, stacklevel=3)  # whoever called predict
@@ -195,17 +200,18 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
     def _search(self, xq: NDArray[Any], rule: Rule, promise: Promise) -> Neighbors:
         """Queries that the stored type does not hold are searched as float64, in the same way."""
         index = self._index
-        queries, other = convert_queries(xq, index.vectors.dtype)
-        if index.vectors.dtype.kind != "u":
+        images, other = convert_queries(xq, index.images.dtype)
+        if index.images.dtype.kind != "u":
             _check_rows(other)
         D, I = np.empty((len(xq), rule.k)), np.empty((len(xq), rule.k), dtype=np.int64)
         fits = np.ones(len(xq), dtype=np.bool_)
         fits[list(other)] = False
         with limit_threads(effective_n_jobs(self.n_jobs)):
             if fits.any():
-                D[fits], I[fits], _ = find(index, queries[fits], rule, promise)
+                D[fits], I[fits], _ = find(index, index.queries(images[fits])[0], rule, promise)
             if other:
-                D[~fits], I[~fits], _ = find(index, xq[~fits].astype(np.float64), rule, promise)
+                doubles = xq[~fits].astype(np.float64)
+                D[~fits], I[~fits], _ = find(index, index.queries(doubles)[0], rule, promise)
         return D, I
 
 

@@ -143,8 +143,9 @@ class Classifier:
 
     def classify_table(self, table: pa.Table | pa.RecordBatch, layout: Layout) -> Answer:
         """Classify the images that a table holds in a known layout; images of another scale are warned of."""
-        xq, bad = self.queries(decode_rows(table, layout))
-        unlike = Scale.of(self.index, xq, bad).unlike(self.index)
+        rows = decode_rows(table, layout)
+        xq, bad = self.queries(rows)
+        unlike = Scale.of(self.index, rows.pixels, bad).unlike(self.index)
         if unlike is not None:
             warnings.warn(unlike, stacklevel=3)  # whoever called with the images
         return self.answer(xq, spelled_reasons(bad, str))
@@ -154,8 +155,9 @@ class Classifier:
 
         Parameters in a reason are marked, for each face to spell.
         """
-        xq, unconvertible = convert_queries(rows.vectors(self.index.step), self.index.vectors.dtype)
-        return xq, {**METRICS[self.index.metric].unusable_rows(xq), **unconvertible, **rows.bad}
+        images, unconvertible = convert_queries(rows.pixels, self.index.images.dtype)
+        xq, unusable = self.index.queries(images)
+        return xq, {**METRICS[self.index.metric].unusable_rows(xq), **unusable, **unconvertible, **rows.bad}
 
     def answer(self, xq: NDArray[np.generic], bad: dict[int, str]) -> Answer:
         """Search and vote.

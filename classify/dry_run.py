@@ -117,7 +117,8 @@ def _measure_build(
     rows by which it grew. Where half are too few to build of, it grows by the rows.
     """
     n = -(-len(examples.vectors) // 2)
-    half = replace(examples, vectors=examples.vectors[:n], provenance=examples.provenance[:n])
+    images = None if examples.images is None else examples.images[:n]
+    half = replace(examples, vectors=examples.vectors[:n], images=images, provenance=examples.provenance[:n])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is told of half of the rows says nothing of all
         try:

@@ -1,6 +1,6 @@
 """scikit-learn estimators over knnvote's own search: for pipelines, cross-validation and grid search."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -31,6 +31,8 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         weights: ``uniform``, ``distance`` for 1 / distance, or ``softmax[T]`` for exp(-distance / T); `Rule` has more.
         metric: ``l2``, ``cosine`` or ``l1``; or scikit-learn's ``euclidean``, ``manhattan`` or ``minkowski``.
         p: power of ``minkowski``, 1 or 2; of other metrics nothing.
+        steps: between a row and its vector, in this order, as ``("centred", "unit")``: `TrainingOptions` has more. What
+            `open` makes has those of its index.
         kind: of search: ``exact``, or ``adaptive``, which is tuned for n_neighbors and weights while it is fitted. What
             `open` makes has the kind of its index, which may be another one; it answers, and cannot be fitted again.
         ties: of classes with equal votes ``first-class`` takes the first in order, as scikit-learn does: `predict` is
@@ -69,6 +71,7 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         weights: Weights = "uniform",
         metric: str = "l2",
         p: float = 2,
+        steps: Sequence[str] = (),
         kind: Literal["exact", "adaptive"] = "exact",
         ties: Ties = "first-class",
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
@@ -82,6 +85,7 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
             weights=weights,
             metric=metric,
             p=p,
+            steps=steps,
             kind=kind,
             target_agreement=target_agreement,
             random_state=random_state,
@@ -176,6 +180,8 @@ class KNNVoteRegressor(RegressorMixin, KNNVoteBase):  # type: ignore[misc]  # sc
         weights: ``uniform``, ``distance`` for 1 / distance, or ``softmax[T]`` for exp(-distance / T); `Rule` has more.
         metric: ``l2``, ``cosine`` or ``l1``; or scikit-learn's ``euclidean``, ``manhattan`` or ``minkowski``.
         p: power of ``minkowski``, 1 or 2; of other metrics nothing.
+        steps: between a row and its vector, in this order, as ``("centred", "unit")``: `TrainingOptions` has more. What
+            `open` makes has those of its index.
         kind: of search: ``exact``, or ``adaptive``, which is tuned for n_neighbors and weights while it is fitted. What
             `open` makes has the kind of its index, which may be another one; it answers, and cannot be fitted again.
         target_agreement: with exact search, that the lower end of the 95% interval must reach in tuning.

@@ -6,6 +6,7 @@ from numbers import Real
 from typing import Any, cast
 
 from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole
+from knnvote.data.steps.chain import steps_of
 from knnvote.indexer.build import MAX_SEED
 from knnvote.indexer.names import METRIC_NAMES, ClassWeight, MetricName
 
@@ -60,6 +61,7 @@ def check_to_fit(parameters: Mapping[str, Any]) -> None:
         hint = " (an index of another kind can be opened, not fitted)"
         check_one_of("kind", parameters["kind"], ("exact", "adaptive"), hint)
         Tuning(target_agreement=parameters["target_agreement"])
+        steps_of(parameters["steps"])
         is_state = not is_whole(state) or 0 <= state <= MAX_SEED  # what is no whole number is asked for a seed later
         check("random_state", state, is_state, f"give a whole number from 0 to {MAX_SEED}, a RandomState or None")
 

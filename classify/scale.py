@@ -1,4 +1,4 @@
-"""Whether queries are of the stored images' scale: nothing is ever rescaled, and what is off answers all the same."""
+"""Whether images are of the stored ones' scale: nothing is ever rescaled, and what is off answers all the same."""
 
 import math
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from knnvote.indexer.metric import METRICS
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """The range of queries, which adds up: the same for all however they are split.
+    """The range of images to answer, which adds up: the same for all however they are split.
 
     Attributes:
-        rows: queries.
+        rows: images.
         beyond: those with a number far beyond all stored ones.
         low: their least number.
         high: their greatest.
@@ -29,12 +29,12 @@ class Scale:
     high: float = -math.inf
 
     @classmethod
-    def of(cls, index: Index, xq: NDArray[np.generic], bad: Any = ()) -> "Scale":
-        """That of queries (nq, d) of an index, but for bad rows; nothing where a distance does not depend on it."""
-        good: NDArray[Any] = np.delete(xq, list(bad), axis=0) if bad else xq
-        if not good.size or not METRICS[index.metric].keeps_values:
+    def of(cls, index: Index, images: NDArray[np.generic], bad: Any = ()) -> "Scale":
+        """That of images (nq, pixels) for an index, but for bad rows; nothing where no distance depends on it."""
+        good: NDArray[Any] = np.delete(images, list(bad), axis=0) if bad else images
+        if not good.size or not index.steps.depends_on_scale(METRICS[index.metric].keeps_values):
             return cls()
-        low, high = index.manifest.range
+        low, high = index.image_range
         return cls(
             rows=len(good),
             beyond=int(np.count_nonzero(far_beyond(good, low, high))),
@@ -52,7 +52,7 @@ class Scale:
         )
 
     def unlike(self, index: Index) -> str | None:
-        """What is to be told where many queries lie far beyond what is stored, or all within a small part of it.
+        """What is to be told where many images lie far beyond what is stored, or all within a small part of it.
 
         Args:
             index: that answers them.
@@ -64,10 +64,10 @@ class Scale:
         if self.rows < FEW:
             return None
         if off <= TOO_MANY * self.rows:
-            if not is_narrow(self.low, self.high, index.vectors):
+            if not is_narrow(self.low, self.high, index.images):
                 return None
             off = self.rows
-        low, high = index.manifest.range
+        low, high = index.image_range
         return (
             f"{off:,} of {self.rows:,} images are of another scale than the stored ones: the images range from "
             f"{self.low:g} to {self.high:g}, the stored ones from {low:g} to {high:g}, and nothing is rescaled; give "

@@ -18,7 +18,6 @@ from .layouts.encoded import is_image_struct, refuse_paths
 from .layouts.sizes import resize_command, sizes_told
 from .progress import log
 from .rows import RowFile
-from .steps import Step
 from .vectors import Numbers, Reasons
 
 _NAMES = 1 << 16  # of files, at a time
@@ -42,10 +41,6 @@ class DecodedRows:
     pixels: Numbers
     bad: Reasons
     shape: Shape
-
-    def vectors(self, step: Step) -> Numbers:
-        """(n, d) the images as a step makes vectors of them, stored ones and queries alike."""
-        return step(self.pixels, self.shape)
 
     def picture(self, place: int) -> Numbers | None:
         """The image (height, width) at a place among these rows; None where it is bad, or is no picture."""

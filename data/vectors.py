@@ -19,6 +19,7 @@ _BEYOND = 1 / 4  # of the width of a range: what a few new vectors exceed it by 
 _NARROW = 1 / 8  # of the usual width of a vector
 _SAMPLE = 256  # vectors
 _INT8 = np.iinfo(np.int8)
+_LANES = 32
 
 
 def smallest_type(vectors: Numbers) -> Numbers:
@@ -111,7 +112,7 @@ def convert_queries(vectors: Numbers, stored: np.dtype[Any]) -> tuple[Numbers, R
         bad = _explain(~_exact_in_float64(vectors), vectors, _not_exact)
     else:
         bad = {}
-    return _zero_rows(vectors, bad).astype(np.float64, copy=False), bad
+    return zero_rows(vectors, bad).astype(np.float64, copy=False), bad
 
 
 def blank_unusable(vectors: Numbers, null: Numbers | None, bad: Reasons) -> tuple[Numbers, Reasons]:
@@ -129,7 +130,7 @@ def blank_unusable(vectors: Numbers, null: Numbers | None, bad: Reasons) -> tupl
         bad = _explain(null, vectors, lambda place, _: f"null pixel at {place}") | bad
     if vectors.dtype.kind == "f":
         bad = _explain(~np.isfinite(vectors), vectors, _not_finite) | bad
-    return _zero_rows(vectors, bad), dict(sorted(bad.items()))
+    return zero_rows(vectors, bad), dict(sorted(bad.items()))
 
 
 def _to_unsigned(vectors: Numbers, stored: np.dtype[Any]) -> tuple[Numbers, Reasons]:
@@ -164,12 +165,27 @@ def _explain(wrong: NDArray[np.bool_], vectors: Numbers, reason: Callable[[int, 
     return {row: reason(place, vectors[row, place]) for row, place in zip(rows.tolist(), places.tolist(), strict=True)}
 
 
-def _zero_rows(vectors: Numbers, bad: Reasons) -> Numbers:
+def zero_rows(vectors: Numbers, bad: Reasons) -> Numbers:
     """The vectors with bad rows zero; copied only if there are any."""
     if bad:
         vectors = vectors.copy()
         vectors[list(bad)] = 0
     return vectors
+
+
+def sum_in_lanes(terms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of terms (..., d) along the last axis, in the one order that the compiled kernel has too.
+
+    The i-th term goes to partial sum i mod 32, and at the end the upper half of these is added to the lower until one
+    is left.
+    """
+    whole = terms.shape[-1] // _LANES * _LANES
+    sums: NDArray[np.float64] = terms[..., :whole].reshape(*terms.shape[:-1], whole // _LANES, _LANES).sum(axis=-2)
+    sums[..., : terms.shape[-1] - whole] += terms[..., whole:]
+    while sums.shape[-1] > 1:
+        half = sums.shape[-1] // 2
+        sums = sums[..., :half] + sums[..., half:]
+    return sums[..., 0]
 
 
 def far_beyond(vectors: Numbers, low: float, high: float) -> NDArray[np.bool_]:

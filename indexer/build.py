@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,7 @@ def index_arrays(
     labels: NDArray[Any] | Sequence[Any],
     out: Path | str,
     *,
+    steps: Sequence[str] = (),
     is_regression: bool = False,
     options: IndexOptions | None = None,
     tune: Tune | None = None,
@@ -141,6 +142,8 @@ def index_arrays(
             Arrow table, whose names the index keeps.
         labels: (n,) integers, strings or booleans; numbers for regression.
         out: the index folder to make.
+        steps: between an image and its vector, in this order, as ``("centred", "unit")``; none for the pixels
+            themselves.
         is_regression: labels are numbers to be averaged.
         options: what kind of index to build.
         tune: finds the rungs of an adaptive index, and the vote that stands where none is asked for (`knnvote.Tuning`);
@@ -162,7 +165,7 @@ def index_arrays(
     with _claimed(local_path(out), overwrite=options.overwrite) as folder:
         values, names = named_values(images)
         examples = training_set_from_arrays(
-            values, labels, metric=options.metric, is_regression=is_regression, feature_names=names
+            values, labels, metric=options.metric, steps=steps, is_regression=is_regression, feature_names=names
         )
         build(examples, folder, options, tune, start=start)
 
@@ -271,7 +274,11 @@ def build_in_memory(
         )
     labels = examples.provenance["label"].combine_chunks()
     manifest = describe(examples, labels, built, kind=options.kind, metric=options.metric, seed=options.seed)
-    index = Index(path, manifest, built.index, x, labels, examples.provenance, built.inverted_file)
+    index = Index(
+        *(path, manifest, built.index, x, labels, examples.provenance, built.inverted_file),
+        steps=examples.steps,
+        stored_images=examples.images,
+    )
     untuned = time.perf_counter()
     if tune is not None:
         with limit_threads(options.threads):
@@ -302,9 +309,8 @@ def renew_labels(index: Index, labels: pa.Array, tune: Tune, threads: int | None
         **of_labels(labels, is_regression=index.is_regression),
         data_sha256=read_through(index.vectors, labels)[1],
     )
-    renewed = Index(
-        index.path, unmeasured(manifest), index.faiss_index, index.vectors, labels, rows, index.inverted_file
-    )
+    values = {field.name: getattr(index, field.name) for field in fields(Index)}
+    renewed = Index(**{**values, "manifest": unmeasured(manifest), "labels": labels, "rows": rows})
     untuned = time.perf_counter()
     with limit_threads(threads):
         renewed = tune(renewed)

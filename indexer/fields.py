@@ -13,7 +13,7 @@ import numpy as np
 
 from knnvote.data.codecs.names import BACKGROUNDS
 from knnvote.data.errors import KnnvoteError
-from knnvote.data.steps import parse_step
+from knnvote.data.steps.chain import parse_steps
 
 from .names import KINDS, METRIC_NAMES, TASKS, TIES, WEIGHTS, base_name
 from .rungs import Tuned
@@ -27,7 +27,14 @@ _LABEL_TYPES: dict[str, type] = {
 }
 CODES = ("axes", "codes", "lists", "ends")  # roles of the files of an inverted file, which has all or none
 FITTED = "fitted"  # of another, which it has besides where vectors came or went
-_SUFFIXES = {"index": "faiss", "vectors": "(?:raw|npy)", **dict.fromkeys((*CODES, FITTED), "npy"), "labels": "parquet"}
+IMAGES, STEPS = "images", "steps"  # where vectors are made by steps: images as they were, what these were fitted to
+_SUFFIXES = {
+    "index": "faiss",
+    "vectors": "(?:raw|npy)",
+    **dict.fromkeys((*CODES, FITTED, STEPS), "npy"),
+    IMAGES: "raw",
+    "labels": "parquet",
+}
 _MOST = 2**63
 
 
@@ -97,11 +104,11 @@ def _record_with(
     )
 
 
-def _is_step(value: Any) -> bool:
+def _are_steps(value: Any) -> bool:
     if not isinstance(value, str):
         return False
     try:
-        parse_step(value)
+        parse_steps(value)
     except KnnvoteError:
         return False
     return True
@@ -202,7 +209,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "shape": _list_of(_is_positive),
     "dtype": _one_of(*_DTYPES),
     "range": _is_range,
-    "vector": _record_with({"background": _one_of(*BACKGROUNDS)}, step=_is_step, grayscale=_is_text_or_none),
+    "vector": _record_with({"background": _one_of(*BACKGROUNDS)}, step=_are_steps, grayscale=_is_text_or_none),
     "task": _one_of(*TASKS),
     "classes": _list_of(lambda value: isinstance(value, int | str)),
     "class_names": lambda value: value is None or _list_of(_is_text)(value),
@@ -237,13 +244,18 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "growth": _record_of(
         built=_is_positive, added=_is_count, removed=_is_count, measured=_is_positive, changed=_is_count
     ),
+    "images": _record_of(dtype=_one_of(*_DTYPES), range=_is_range),
     "part": lambda value: any(_record_of(**{name: _is_positive})(value) for name in ("limit", "sample")),
 }
 
 
 def _shape_fits(manifest: dict[str, Any]) -> bool:
-    step = parse_step(manifest["vector"]["step"])
-    return len(manifest["shape"]) > 0 and step.d(tuple(manifest["shape"])) == manifest["d"]
+    """Steps make vectors of so many numbers of images of that shape, which are described beside them."""
+    steps, shape = parse_steps(manifest["vector"]["step"]), tuple(manifest["shape"])
+    try:
+        return len(shape) > 0 and steps.d(shape) == manifest["d"] and bool(steps) == ("images" in manifest)
+    except KnnvoteError:
+        return False
 
 
 def _label_type_fits(manifest: dict[str, Any]) -> bool:
@@ -288,9 +300,9 @@ def _tuned_fits(manifest: dict[str, Any]) -> bool:
 
 
 def _feature_names_fit(manifest: dict[str, Any]) -> bool:
-    """One for each value, each once."""
+    """One for each value of an image, each once."""
     names = manifest.get("feature_names")
-    return names is None or (len(names) == len(set(names)) == manifest["d"])
+    return names is None or (len(names) == len(set(names)) == math.prod(manifest["shape"]))
 
 
 def _estimator_fits(manifest: dict[str, Any]) -> bool:
@@ -325,7 +337,17 @@ def _files_fit(manifest: dict[str, Any]) -> bool:
         and holder is not None
         and holder["size"] >= values
         and (not is_raw(holder["name"]) or (has_codes and holder["size"] == values * item))
+        and _images_fit(manifest)
     )
+
+
+def _images_fit(manifest: dict[str, Any]) -> bool:
+    """Images lie beside vectors that steps made of them."""
+    stored, described = manifest["files"].get(IMAGES), manifest.get("images")
+    if stored is None or described is None:
+        return stored is None and described is None and STEPS not in manifest["files"]
+    values = manifest["n"] * math.prod(manifest["shape"])
+    return bool(stored["size"] == values * np.dtype(described["dtype"]).itemsize)
 
 
 _TOGETHER: dict[str, Callable[[dict[str, Any]], bool]] = {

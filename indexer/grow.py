@@ -25,6 +25,7 @@ from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, count_rows, find_inputs, refuse_splits
 from knnvote.data.locations import local_path
 from knnvote.data.progress import stage
+from knnvote.data.steps.chain import steps_of
 
 from .build import IndexOptions, Tune, build, renew_labels
 from .building.provenance import ids_as_stored
@@ -34,7 +35,7 @@ from .folder.generations import remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
 from .growth.change import Manner, append, grown, leave_out
-from .growth.stored import keep, training_set, with_rows
+from .growth.stored import after_stored, keep, training_set, with_kept, with_rows
 from .growth.told import has_promise, tell_of_forgotten
 from .index import Index
 from .leftovers import LOCK
@@ -88,14 +89,13 @@ def add_files(
         if index.inverted_file is None:
             _check_tuning(index, tuning)
         examples = _read_more(index, sources, training, progress, tell)
-        added = examples.vectors
+        added = len(examples.vectors)
         if index.inverted_file is None:
-            whole = np.concatenate([index.vectors, added], dtype=added.dtype)
-            _build_again(index, replace(examples, vectors=whole), tuning, threads, start=start)
+            _build_again(index, after_stored(index, examples), tuning, threads, start=start)
         else:
-            manner = _manner(index, grown(index, added=len(added)), tuning, threads, start=start)
-            append(index, examples, digests.get("vectors"), manner)
-        return len(added)
+            manner = _manner(index, grown(index, added=added), tuning, threads, start=start)
+            append(index, examples, digests, manner)
+        return added
 
 
 def remove_ids(
@@ -137,9 +137,7 @@ def remove_ids(
         removed = int((~kept).sum())
         if index.inverted_file is None:
             _check_tuning(index, tuning)
-            examples = keep(index, kept)
-            vectors = index.vectors[kept].astype(examples.vectors.dtype, copy=False)
-            _build_again(index, replace(examples, vectors=vectors), tuning, threads, start=start)
+            _build_again(index, with_kept(index, kept, keep(index, kept)), tuning, threads, start=start)
         else:
             manner = _manner(index, grown(index, removed=removed), tuning, threads, start=start)
             leave_out(index, kept, keep(index, kept), manner)
@@ -278,6 +276,10 @@ def _read_more(
 def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
     """Options that read new images as the stored ones were read, or would have been, had they been in need of more."""
     manifest, images = index.manifest, training.images
+    if training.steps and steps_of(training.steps) != index.steps:
+        raise OptionError(
+            f"{index.path} has the steps {index.steps}, for new images too: add them without {param('steps')}"
+        )
     if training.limit is not None or training.sample is not None:
         raise OptionError(f"{param('limit')} and {param('sample')} are of a new index: add whole files")
     if images.background is not None and manifest.background not in {None, images.background}:

@@ -1,6 +1,6 @@
 """An index that searches: stored vectors with their labels, and what makes looking through them fast."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, Self
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from knnvote.data.containers.images import is_image_name
 from knnvote.data.errors import KnnvoteError, check
-from knnvote.data.steps import Step, parse_step
+from knnvote.data.steps.chain import Steps
+from knnvote.data.vectors import Numbers, Reasons
 
 from .codes.inverted_file import InvertedFile, training_rows
 from .faiss_index import held_vectors, holds
@@ -49,6 +50,8 @@ class Index:
         labels: (n,) Arrow array of labels in their own type.
         rows: columns label, id, file and row of each vector, as a table or as a Parquet file that is read when asked.
         inverted_file: codes of the stored vectors, by which it is searched; None where it is searched without.
+        steps: what makes vectors of images, of the stored ones as of queries.
+        stored_images: (n, pixels) of which steps made the vectors, mapped likewise; None where these are the images.
 
     Example:
         >>> from knnvote import open_index
@@ -66,6 +69,8 @@ class Index:
     labels: pa.Array
     rows: Any
     inverted_file: InvertedFile | None
+    steps: Steps = field(default_factory=Steps)
+    stored_images: NDArray[np.generic] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without what it computed from the rest, and with its vectors once."""
@@ -110,27 +115,46 @@ class Index:
         """Of one image."""
         return self.manifest.shape
 
-    @cached_property
-    def step(self) -> Step:
-        """What makes vectors of images, of the stored ones as of queries."""
-        return parse_step(self.manifest.step)
+    @property
+    def images(self) -> NDArray[np.generic]:
+        """(n, pixels) the stored images, in their own type."""
+        return self.vectors if self.stored_images is None else self.stored_images
 
-    def picture(self, vector: NDArray[np.generic], shape: tuple[int, ...] | None = None) -> NDArray[np.generic] | None:
-        """The image (height, width) that a vector (d,) of this index, stored or a query, shows.
+    @property
+    def image_range(self) -> tuple[float, float]:
+        """The least and the greatest number of the stored images."""
+        low, high = self.manifest.images.get("range", self.manifest.range)
+        return low, high
+
+    def queries(self, images: Numbers) -> tuple[Numbers, Reasons]:
+        """Images as they are compared with stored vectors.
 
         Args:
-            vector: of the index.
+            images: (nq, pixels) as `convert_queries` gives them for the type of the stored images.
+
+        Returns:
+            (nq, d) queries, and the reason for each row that steps make none of.
+        """
+        xq, bad = self.steps(images, self.shape)
+        return (xq if xq.dtype.kind == "u" or not self.steps else xq.astype(np.float64)), bad
+
+    def picture(self, row: int, shape: tuple[int, ...] | None = None) -> NDArray[np.generic] | None:
+        """The image (height, width) that is stored in a row.
+
+        Args:
+            row: of the index.
             shape: of the image, where it is not that of the index's images but of as many pixels.
 
         Returns:
-            A view of the vector; None where it shows no picture, be it for its step or for the shape.
+            A view of what is stored; None where it is no picture.
         """
-        return self.step.picture(vector, self.shape if shape is None else shape)
+        shape = self.shape if shape is None else shape
+        return self.images[row].reshape(shape) if len(shape) == 2 else None
 
     @property
     def has_pictures(self) -> bool:
-        """Whether its vectors show pictures."""
-        return self.picture(self.vectors[0]) is not None
+        """Whether its images are pictures."""
+        return len(self.shape) == 2
 
     @property
     def fingerprint(self) -> str:

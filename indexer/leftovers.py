@@ -6,11 +6,12 @@ from pathlib import Path
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import Location, locate
 
-from .fields import CODES, FITTED
+from .fields import CODES, FITTED, IMAGES, STEPS
 
 LOCK = "lock"
 WORK = ".building"  # the folder of what a build keeps until it is done
-_ROLES = "|".join(("index", "vectors", *CODES, FITTED, "bounds", "labels", "timing"))  # bounds: of a format before
+_OF_BEFORE = "bounds"  # a role in a format before
+_ROLES = "|".join(("index", "vectors", *CODES, FITTED, IMAGES, STEPS, _OF_BEFORE, "labels", "timing"))
 GENERATION_NAME = re.compile(rf"({_ROLES})-(\d{{1,4000}})\.(faiss|raw|npy|parquet|json)")
 _UNFINISHED_NAME = re.compile(rf"\.(manifest|({_ROLES})-\d+)\.[a-z]+\.\d+\.tmp")
 

@@ -144,7 +144,7 @@ class Manifest:
         shape: of one image.
         dtype: of the stored vectors.
         range: the least and the greatest stored number.
-        step: between an image and its vector, as text.
+        steps: between an image and its vector, as text; ``pixels`` for none.
         grayscale: the formula by which colour images were converted; None where they were not.
         background: on which transparent pixels were laid; None where they were refused.
         is_regression: labels are numbers to be averaged, not classes.
@@ -167,6 +167,7 @@ class Manifest:
         estimator: parameters by which the estimator that saved it answered, where they are not those that an estimator
             has that is opened without them.
         vote: that it was made for, where its tuning does not say the same; None where it does, or nothing was said.
+        images: where steps make vectors of them, ``dtype`` and ``range`` of the stored images.
         part: ``limit`` or ``sample`` with the rows that were taken, where the index was built of a part of its sources.
         growth: what came and went since it was built; None where nothing did, or where each change builds it again.
         format: of its folder.
@@ -180,7 +181,7 @@ class Manifest:
     shape: tuple[int, ...]
     dtype: str
     range: tuple[float, float]
-    step: str
+    steps: str
     grayscale: str | None
     background: Background | None
     is_regression: bool
@@ -202,6 +203,7 @@ class Manifest:
     feature_names: tuple[str, ...] | None = None
     estimator: dict[str, Any] = field(default_factory=dict)
     vote: VoteDefaults | None = None
+    images: dict[str, Any] = field(default_factory=dict)
     part: dict[str, int] = field(default_factory=dict)
     growth: Growth | None = None
     format: int = FORMAT
@@ -242,7 +244,7 @@ class Manifest:
             **facts,
             shape=tuple(record["shape"]),
             range=tuple(record["range"]),
-            step=record["vector"]["step"],
+            steps=record["vector"]["step"],
             grayscale=record["vector"]["grayscale"],
             background=record["vector"].get("background"),
             is_regression=record["task"] == "regression",
@@ -253,6 +255,7 @@ class Manifest:
             feature_names=tuple(record["feature_names"]) if "feature_names" in record else None,
             estimator=record.get("estimator", {}),
             vote=VoteDefaults.from_json(record["vote"]) if "vote" in record else None,
+            images=record.get("images", {}),
             part=record.get("part", {}),
             growth=Growth(**record["growth"]) if "growth" in record else None,
         )
@@ -269,7 +272,7 @@ class Manifest:
             "dtype": self.dtype,
             "range": list(self.range),
             "vector": {
-                "step": self.step,
+                "step": self.steps,
                 "grayscale": self.grayscale,
                 **({} if self.background is None else {"background": self.background}),
             },
@@ -289,6 +292,7 @@ class Manifest:
             **({} if self.feature_names is None else {"feature_names": list(self.feature_names)}),
             **({"estimator": self.estimator} if self.estimator else {}),
             **({} if self.vote is None else {"vote": self.vote.to_json()}),
+            **({"images": self.images} if self.images else {}),
             **({"part": self.part} if self.part else {}),
             **({} if self.growth is None else {"growth": asdict(self.growth)}),
         }
@@ -357,16 +361,8 @@ def _build_again(path: Path | Location, record: dict[str, Any]) -> str:
             for word in (as_recorded(name), str(value))
         ]
         flags = [as_recorded(flag) for flag, is_given in _flags(record).items() if is_given]
-        command = [
-            "knnvote",
-            "index",
-            *files,
-            as_recorded("out"),
-            str(path),
-            *options,
-            *flags,
-            as_recorded("overwrite"),
-        ]
+        named = [*files, as_recorded("out"), str(path)]
+        command = ["knnvote", "index", *named, *options, *flags, as_recorded("overwrite")]
         return f"build it again with {shlex.join(command) if files else 'overwrite, from the arrays it was made of'}"
     except (AttributeError, LookupError, TypeError):  # another program wrote it
         return "build it again from its images"

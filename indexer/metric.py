@@ -13,30 +13,14 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.data.vectors import sum_in_lanes
+
 from .names import MetricName
 
 _LARGEST = 1e150
 _SMALLEST = 1e-150
 # Cosine distances of floats have two formulas, half the squared length and 1 - cos, which differ by about 2^-52.
 _TWO_FORMULAS = 2.0**-48
-
-
-LANES = 32
-
-
-def sum_in_lanes(terms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums of terms (..., d) along the last axis, in the one order that the compiled kernel has too.
-
-    The i-th term goes to partial sum i mod 32, and at the end the upper half of these is added to the lower until one
-    is left.
-    """
-    whole = terms.shape[-1] // LANES * LANES
-    sums: NDArray[np.float64] = terms[..., :whole].reshape(*terms.shape[:-1], whole // LANES, LANES).sum(axis=-2)
-    sums[..., : terms.shape[-1] - whole] += terms[..., whole:]
-    while sums.shape[-1] > 1:
-        half = sums.shape[-1] // 2
-        sums = sums[..., :half] + sums[..., half:]
-    return sums[..., 0]
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from knnvote.data.inputs import distinctly_named, folders_told, tell_unused_labe
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import ImageFile, Part, files_with_rows, open_images
 from knnvote.data.recognition import recognise_images
-from knnvote.data.steps import Pixels, Step
+from knnvote.data.steps.chain import Steps, steps_of
 from knnvote.data.vectors import smallest_type
 
 from .building.doubts import doubt_ids, tell_of_floats, tell_of_new_classes, tell_of_sources, tell_of_vectors
 from .building.gathered import FilePart, Gathered
 from .building.provenance import provenance_table
 from .building.reader import Reader, passed_over
+from .building.stepped import make_vectors, unusable_images
 from .building.work import Work
 from .labels import (
     class_names,
@@ -44,6 +45,8 @@ class TrainingOptions:
 
     Attributes:
         images: overrides of how images are recognised.
+        steps: between an image and its vector, in this order, as ``("centred", "unit")``; none for the pixels
+            themselves.
         label_column: where labels are, if the guess fails.
         id_column: where ids are; without it ids are ``file#row``, or the paths of image files.
         is_regression: labels are numbers to be averaged.
@@ -58,6 +61,7 @@ class TrainingOptions:
     """
 
     images: ImageOptions = field(default_factory=ImageOptions)
+    steps: Sequence[str] = ()
     label_column: str | None = None
     id_column: str | None = None
     is_regression: bool = False
@@ -65,16 +69,25 @@ class TrainingOptions:
     limit: int | None = None
     sample: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse steps that there are not.
+
+        Raises:
+            OptionError: naming the step.
+        """
+        steps_of(self.steps)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSet:
     """Labelled images as vectors.
 
     Attributes:
-        vectors: (n, d) in the smallest type that holds all of them without loss.
+        vectors: (n, d) as steps made them; without steps the images, in the smallest type that holds all without loss.
         provenance: (n rows) columns label, id, file, row.
         shape: of one image.
-        step: that made vectors of images.
+        steps: that made vectors of images, fitted.
+        images: (n, pixels) of which steps made the vectors, in the smallest type likewise; None without steps.
         image_column: where the first file holds its images; None for arrays.
         label_column: where it holds the labels; None for arrays.
         id_column: where ids were looked for; None where they are ``file#row``.
@@ -92,7 +105,8 @@ class TrainingSet:
     vectors: NDArray[np.generic]
     provenance: pa.Table
     shape: tuple[int, ...]
-    step: Step = field(default_factory=Pixels)
+    steps: Steps = field(default_factory=Steps)
+    images: NDArray[np.generic] | None = None
     image_column: str | None = None
     label_column: str | None = None
     id_column: str | None = None
@@ -133,8 +147,8 @@ def read_training_set(
     Raises:
         KnnvoteError: a file or row does not fit; the message names it and what to do.
     """
-    gathered = _begun(work or Work(), stored, tell)
-    step = Pixels() if stored is None else stored.step
+    steps, work = steps_of(options.steps) if stored is None else stored.steps, work or Work()
+    gathered = _begun(work, stored, tell)
     chosen = Part(limit=options.limit, sample=options.sample, seed=seed).of(inputs)
     known = set[str]() if stored is None else {source.path for source in stored.sources}
     inputs = distinctly_named(inputs, known, has_ids=options.id_column is not None)
@@ -144,16 +158,18 @@ def read_training_set(
         is_regression=options.is_regression,
         skip_bad=options.skip_bad,
         gathered=gathered,
-        step=step,
+        steps=steps,
         metric=METRICS[metric],
     )
     _read_files(inputs, chosen, options, gathered, stored=stored, reader=reader, progress=progress, tell=tell)
     _check_parts(inputs, gathered.parts[0 if stored is None else 1 :], is_whole=chosen is None)
     found = _joined(gathered, options, stored)
-    _tell(found, gathered, options, stored=stored, metric=metric, tell=tell)
+    depends_on_scale = steps.depends_on_scale(METRICS[metric].keeps_values)
+    _tell(found, gathered, options, stored=stored, depends_on_scale=depends_on_scale, tell=tell)
+    if steps:
+        found = _stepped(found, steps, metric, stored, work)
     return replace(
         found,
-        step=step,
         id_column=options.id_column if stored is None else stored.id_column,
         part={} if chosen is None else {"limit" if options.limit else "sample": sum(map(len, chosen))},
     )
@@ -197,12 +213,13 @@ def _begun(work: Work, stored: TrainingSet | None, tell: Callable[[str], None]) 
         tell(f"goes on with a build that was cut off: {read:,} rows are read already")
     if stored is not None:
         gathered.names, gathered.sources = stored.class_names, [*stored.sources]
-        gathered.begin(_as_part(stored), stored.vectors, stored.provenance)
+        images = stored.vectors if stored.images is None else stored.images
+        gathered.begin(_as_part(stored), images, stored.provenance)
     return gathered
 
 
 def _joined(gathered: Gathered, options: TrainingOptions, stored: TrainingSet | None) -> TrainingSet:
-    """All that was read; new ids are distinct but for those of a named column."""
+    """All that was read, images as vectors; new ids are distinct but for those of a named column."""
     parts = gathered.parts
     first = 0 if stored is None else len(stored.vectors)
     vectors, provenance = gathered.finish(are_ids_named=options.id_column is not None, first=first)
@@ -227,7 +244,7 @@ def _tell(
     options: TrainingOptions,
     *,
     stored: TrainingSet | None,
-    metric: MetricName,
+    depends_on_scale: bool,
     tell: Callable[[str], None],
 ) -> None:
     """Tell what could have been meant otherwise, or refuse it where it was guessed."""
@@ -240,7 +257,8 @@ def _tell(
             labels = found.provenance["label"]
             tell_of_new_classes(labels[:before], labels[before:], found.class_names, tell)
     tell_of_sources(found.sources[len(known) :], tell)
-    tell_of_vectors(gathered.by_file(found.vectors), found.image_column, metric, tell)
+    images = gathered.by_file(found.vectors)
+    tell_of_vectors(images, found.image_column, tell, depends_on_scale=depends_on_scale)
 
 
 def _as_part(stored: TrainingSet) -> FilePart:
@@ -305,6 +323,7 @@ def training_set_from_arrays(
     labels: NDArray[Any] | Sequence[Any],
     *,
     metric: MetricName = "l2",
+    steps: Sequence[str] = (),
     is_regression: bool = False,
     feature_names: Sequence[str] | None = None,
 ) -> TrainingSet:
@@ -314,6 +333,7 @@ def training_set_from_arrays(
         images: (n, *shape) of any number type.
         labels: (n,) integers, strings or booleans; floats for regression.
         metric: rows that have no place in its space are refused.
+        steps: between an image and its vector, as `TrainingOptions` has them.
         is_regression: labels are numbers to be averaged.
         feature_names: of each value, where they have any.
 
@@ -322,10 +342,10 @@ def training_set_from_arrays(
     """
     images = np.asarray(images)
     _check_arrays(images, labels)
-    step = Pixels()
-    flat = step(images, images.shape[1:])
+    chosen, shape = steps_of(steps), images.shape[1:]
+    flat = images.reshape(len(images), -1)
     bad = {} if np.isfinite(flat).all() else {int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0]): "not finite"}
-    bad |= METRICS[metric].unusable_rows(flat)
+    bad = bad or unusable_images(flat, shape, chosen, METRICS[metric])
     for row, reason in bad.items():
         raise KnnvoteError(f"image {row} cannot be stored: {reason}; leave it out")
     try:
@@ -338,14 +358,33 @@ def training_set_from_arrays(
     if label.null_count:
         raise KnnvoteError(f"{label.null_count} labels are missing: leave those images out")
     provenance = provenance_table(label, None, "array", np.arange(len(images)))
-    return TrainingSet(
+    found = TrainingSet(
         vectors=smallest_type(flat),
         provenance=provenance,
-        shape=images.shape[1:],
-        step=step,
+        shape=shape,
         is_regression=is_regression,
         feature_names=None if feature_names is None else tuple(feature_names),
     )
+    return _stepped(found, chosen, metric, None, Work()) if chosen else found
+
+
+def _stepped(
+    found: TrainingSet, steps: Steps, metric: MetricName, stored: TrainingSet | None, work: Work
+) -> TrainingSet:
+    """Images that were taken as vectors, with the vectors that steps make of them.
+
+    Raises:
+        KnnvoteError: a step makes no vector of an image, or none of the type of the stored ones.
+    """
+    images, before = found.vectors, 0 if stored is None else len(stored.vectors)
+    new = found.provenance.slice(before)
+    vectors, fitted = make_vectors(images, found.shape, steps, metric=METRICS[metric], provenance=new, work=work)
+    if stored is not None and vectors.dtype != stored.vectors.dtype:
+        raise KnnvoteError(
+            f"the steps {steps} make {vectors.dtype} of images of type {images.dtype}, and {stored.vectors.dtype} of "
+            "those that are stored: build an index of all of them"
+        )
+    return replace(found, vectors=vectors, images=images, steps=fitted)
 
 
 def _check_arrays(images: NDArray[Any], labels: NDArray[Any] | Sequence[Any]) -> None:

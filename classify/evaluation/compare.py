@@ -278,7 +278,7 @@ def _report(search: _Search, tests: TestSet, answer: Answer, truth: Answer) -> I
             Flip(row=int(tests.rows[i]), exact=exact_labels[i], label=labels[i], truth=tests.truth[i])
             for i in different
         ],
-        unlike_stored=Scale.of(index, tests.xq).unlike(index),
+        unlike_stored=Scale.of(index, tests.images).unlike(index),
     )
 
 

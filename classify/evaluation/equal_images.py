@@ -26,7 +26,7 @@ def equal_images(index: Index) -> dict[int, Equal]:
     first: dict[bytes, int] = {}
     members = defaultdict(list)  # of groups of several, by their first row
     for start in range(0, index.n, BLOCK):
-        block = np.ascontiguousarray(index.vectors[start : start + BLOCK] + 0)  # -0.0 becomes 0.0, which it equals
+        block = np.ascontiguousarray(index.images[start : start + BLOCK] + 0)  # -0.0 becomes 0.0, which it equals
         for row, vector in enumerate(block, start):
             group = first.setdefault(blake2b(vector, digest_size=16).digest(), row)
             if group != row:

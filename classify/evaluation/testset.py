@@ -31,12 +31,14 @@ class TestSet:
 
     Attributes:
         xq: (nq, d) queries.
+        images: (nq, pixels) of which they were made, as their files hold them; the queries where no step makes them.
         truth: (nq,) true labels; None for an image without one.
         rows: (nq,) place of each among all rows of the inputs.
         bad: rows that could not be read, by reason.
     """
 
     xq: NDArray[np.generic]
+    images: NDArray[np.generic]
     truth: list[Any]
     rows: NDArray[np.int64]
     bad: dict[str, int]
@@ -44,7 +46,8 @@ class TestSet:
     def sample(self, size: int) -> "TestSet":
         """So many of the images, drawn at random; all if there are no more."""
         places = sample_rows(len(self.xq), size)
-        return TestSet(self.xq[places], [self.truth[place] for place in places], self.rows[places], self.bad)
+        truth = [self.truth[place] for place in places]
+        return TestSet(self.xq[places], self.images[places], truth, self.rows[places], self.bad)
 
 
 def read_test_set(
@@ -60,6 +63,7 @@ def read_test_set(
         KnnvoteError: a file does not fit the index, or no image is left.
     """
     blocks: list[NDArray[np.generic]] = []
+    pixels: list[NDArray[np.generic]] = []
     labels: list[Any] = []
     numbers: list[NDArray[np.int64]] = []
     reasons: Counter[str] = Counter()
@@ -78,6 +82,8 @@ def read_test_set(
                     xq, bad = classifier.queries(rows)
                     good = np.setdiff1d(np.arange(len(xq)), list(bad))
                     blocks.append(xq[good])
+                    if classifier.index.steps:
+                        pixels.append(rows.pixels[good])
                     numbers.append(before + rows.numbers[good])
                     if label is None:
                         labels += [None] * len(good)
@@ -93,7 +99,8 @@ def read_test_set(
     if not sum(map(len, blocks)):
         why = "".join(f": {reason}" for reason, _ in reasons.most_common(1))
         raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on{why}")
-    return TestSet(np.concatenate(blocks), labels, np.concatenate(numbers), dict(reasons))
+    xq = np.concatenate(blocks)
+    return TestSet(xq, np.concatenate(pixels) if pixels else xq, labels, np.concatenate(numbers), dict(reasons))
 
 
 def _label_column(images: ImageFile, index: Index, named: str | None) -> str | None:

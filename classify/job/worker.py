@@ -355,7 +355,7 @@ def plan_columns(classifier: Classifier, images: ImageFile, options: JobOptions)
 def decoded_queries(classifier: Classifier, rows: DecodedRows) -> tuple[pa.RecordBatch, Any, dict[int, str], Scale]:
     """Rows as queries: the columns that were read, (n, d) queries, reasons of bad rows as recorded, and the scale."""
     xq, bad = classifier.queries(rows)
-    return rows.table, xq, spelled_reasons(bad, as_recorded), Scale.of(classifier.index, xq, bad)
+    return rows.table, xq, spelled_reasons(bad, as_recorded), Scale.of(classifier.index, rows.pixels, bad)
 
 
 def _answer(

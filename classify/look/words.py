@@ -33,7 +33,7 @@ def advice(one: Explanation) -> str:
     if one.status != BAD_IMAGE:
         return ""
     index = one.answer.index
-    low, high = index.manifest.range
+    low, high = index.image_range
     return (
         f"what to do: put an image there as {index.path} stores them, {show_shape(index.shape)} from {low:g} to "
         f"{high:g}; then classify again, which does anew the files that changed"
@@ -45,7 +45,8 @@ def outvoted(one: Explanation, names: list[str] | None) -> str:
     equal = [neighbor.label for neighbor in one.neighbors if neighbor.distance == 0]
     if not one.votes or not equal or one.best in equal:
         return ""
-    is_one, is_same = len(equal) == 1, one.answer.index.metric != "cosine"  # by which brighter is the same too
+    is_one, index = len(equal) == 1, one.answer.index
+    is_same = index.metric != "cosine" and not index.steps  # by which brighter is the same too
     kind = f"exact {'copy' if is_one else 'copies'}" if is_same else f"image{'' if is_one else 's'} at distance 0"
     stored = f"an {kind} is" if is_one else f"{len(equal)} {kind} are"
     labels = " and ".join(show_class(label, names) for label in dict.fromkeys(equal))

@@ -306,7 +306,8 @@ def _show_flips(flips: Sequence[Flip], tests: TestSet, classifier: Classifier) -
     """
     if not flips:
         return []
-    xq = tests.xq[np.isin(tests.rows, [flip.row for flip in flips])]
+    is_flip = np.isin(tests.rows, [flip.row for flip in flips])
+    xq, images = tests.xq[is_flip], tests.images[is_flip]
     answer, exact = classifier.answer(xq, {}), exact_answer(classifier, xq)
     labels = [(flip.label, flip.exact) for flip in flips]
     if labels != [*zip(answer.prediction.to_pylist(), exact.prediction.to_pylist(), strict=True)]:
@@ -315,7 +316,7 @@ def _show_flips(flips: Sequence[Flip], tests: TestSet, classifier: Classifier) -
     return [
         ShownFlip(
             flip=flip,
-            picture=index_thumbnail(index, xq[i], f"the image of row {flip.row}"),
+            picture=index_thumbnail(index, images[i], f"the image of row {flip.row}"),
             voters=show_voters(index, neighbors_of(index, answer.I[i], answer.D[i])),
             exact_voters=show_voters(index, neighbors_of(index, exact.I[i], exact.D[i])),
         )

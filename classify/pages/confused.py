@@ -63,7 +63,7 @@ def _ask(
             place = places[i]
             row = int(tests.rows[place])
             misled = _first_with(label, neighbors_of(index, answer.I[i], answer.D[i]))
-            picture = index_thumbnail(index, tests.xq[place], f"the image of row {row}")
+            picture = index_thumbnail(index, tests.images[place], f"the image of row {row}")
             shown.append((label, Confused(row=row, picture=picture, misled=show_voters(index, misled))))
     return shown
 

@@ -87,7 +87,7 @@ def _draw_nearness(found: Explanations, one: Explanation) -> Histogram:
 
 def _show(found: Explanations, one: Explanation) -> ShownExplanation:
     index = found.index
-    low, high = index.manifest.range
+    low, high = index.image_range
     told = f"the image {one.name}"
     has_figure = bool(one.neighbors) and len(found.distances) > 0
     return ShownExplanation(

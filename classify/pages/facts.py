@@ -9,4 +9,6 @@ def index_facts(index: Index) -> tuple[str, str]:
     """An index: where it is, what it holds, and the fingerprint of that. No date of it is recorded."""
     manifest = index.manifest
     held = f"{index.n:,} {'image' if index.n == 1 else 'images'}"
-    return "index", f"{index.path}: {held}, {index.kind}, {index.metric}, data {manifest.data_sha256[:_DIGITS]}"
+    steps = f", steps {index.steps}" if index.steps else ""
+    data = manifest.data_sha256[:_DIGITS]
+    return "index", f"{index.path}: {held}{steps}, {index.kind}, {index.metric}, data {data}"

@@ -10,7 +10,7 @@ from knnvote.indexer.labels import show_class
 
 from .facts import index_facts
 from .page import Frame, Tile, write_page
-from .thumbnails import Thumbnail, index_thumbnail
+from .thumbnails import Thumbnail, stored_thumbnail
 from .voters import Voter, show_voters
 
 
@@ -34,7 +34,7 @@ def write_suspects(path: Path, found: Suspects, index: Index, top: int, frame: F
     shown = [
         ShownSuspect(
             suspect=suspect,
-            picture=index_thumbnail(index, index.vectors[suspect.row], f"the image stored as {name(suspect.label)}"),
+            picture=stored_thumbnail(index, suspect.row, f"the image stored as {name(suspect.label)}"),
             neighbors=show_voters(index, suspect.neighbors),
             equal=show_voters(index, suspect.equal),
         )

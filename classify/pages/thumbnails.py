@@ -47,10 +47,17 @@ def thumbnail(pixels: NDArray[np.generic], shades: tuple[float, float], told: st
     return Thumbnail("data:image/png;base64," + base64.b64encode(png).decode(), told)
 
 
-def index_thumbnail(index: Index, vector: NDArray[np.generic], told: str, side: int = SIDE) -> Thumbnail:
-    """One vector (d,) as an index takes it, from 0, or the least stored pixel if that is less, to the greatest."""
-    picture = index.picture(vector)
-    if picture is None:
+def stored_thumbnail(index: Index, row: int, told: str, side: int = SIDE) -> Thumbnail:
+    """The image that an index stores in a row."""
+    return index_thumbnail(index, index.images[row], told, side)
+
+
+def index_thumbnail(index: Index, image: NDArray[np.generic], told: str, side: int = SIDE) -> Thumbnail:
+    """An image (pixels,) such as an index stores, from 0, or the least stored pixel if that is less, to the greatest.
+
+    Where it is no picture, there is none.
+    """
+    if not index.has_pictures:
         return Thumbnail("", told)
-    low, high = index.manifest.range
-    return thumbnail(picture, (min(0.0, low), high), told, side)
+    low, high = index.image_range
+    return thumbnail(image.reshape(index.shape), (min(0.0, low), high), told, side)

@@ -7,7 +7,7 @@ from knnvote.classify.answer import Neighbor
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
-from .thumbnails import SMALL, Thumbnail, index_thumbnail
+from .thumbnails import SMALL, Thumbnail, stored_thumbnail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +24,7 @@ def show_voters(index: Index, neighbors: Sequence[Neighbor]) -> list[Voter]:
     return [
         Voter(
             neighbor=neighbor,
-            picture=index_thumbnail(
-                index, index.vectors[neighbor.row], f"a stored {show_class(neighbor.label, names)}", SMALL
-            ),
+            picture=stored_thumbnail(index, neighbor.row, f"a stored {show_class(neighbor.label, names)}", SMALL),
         )
         for neighbor in neighbors
     ]

@@ -91,7 +91,7 @@ def _voters(image: ShownImage, shown: int) -> Iterator[tuple[NDArray[Any] | None
     labels = answer.index.labels.take(pa.array(rows)).to_pylist()
     for row, label, distance in zip(rows, labels, answer.D[0], strict=False):
         outvotes = label == image.prediction
-        pixels = answer.index.picture(answer.index.vectors[row], image.pixels.shape)
+        pixels = answer.index.picture(row, image.pixels.shape)
         yield pixels, f"{_CROSS if outvotes else ''}{plain(label)}\n{distance:.4g}", outvotes
 
 

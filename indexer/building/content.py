@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 from .work import slices_of
 
 
+def range_of(images: NDArray[np.generic]) -> tuple[float, float]:
+    """The least and the greatest number of images (n, pixels), which may be mapped."""
+    ends = [(rows.min().item(), rows.max().item()) for rows in slices_of(images)]
+    return min(least for least, _ in ends), max(greatest for _, greatest in ends)
+
+
 def read_through(vectors: NDArray[np.generic], labels: pa.Array) -> tuple[tuple[float, float], str]:
     """The least and the greatest number of vectors (n, d), and a SHA-256 of these with their labels (n,).
 

@@ -13,8 +13,6 @@ from knnvote.data.reading import ImageFile
 from knnvote.data.vectors import Numbers, all_equal, scales_told
 from knnvote.indexer.labels import is_usual_name, like_known, show_class
 from knnvote.indexer.manifest import Source, copies_told
-from knnvote.indexer.metric import METRICS
-from knnvote.indexer.names import MetricName
 
 Tell = Callable[[str], None]
 
@@ -79,18 +77,19 @@ def tell_of_sources(new: Sequence[Source], tell: Tell) -> None:
 def tell_of_vectors(
     by_file: Mapping[str, tuple[Numbers, np.dtype[Any]]],
     image_column: str | None,
-    metric: MetricName,
     tell: Tell,
+    *,
+    depends_on_scale: bool,
 ) -> None:
     """Tell of images of two scales, and of images that are all equal.
 
     Args:
         by_file: vectors (m, d) of each file, and the type that they alone need.
         image_column: where the first file holds its images.
-        metric: of the index.
         tell: told of them.
+        depends_on_scale: whether distances do.
     """
-    if METRICS[metric].keeps_values and (note := scales_told(by_file)):
+    if depends_on_scale and (note := scales_told(by_file)):
         tell(note)
     pieces = [vectors for vectors, _ in by_file.values()]
     if all_equal(pieces):

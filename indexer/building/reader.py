@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.input_file import InputFile
 from knnvote.data.reading import DecodedRows, ImageFile
-from knnvote.data.steps import Step
+from knnvote.data.steps.chain import Steps
 from knnvote.data.vectors import smallest_type
 from knnvote.indexer.labels import (
     UNLABELLED,
@@ -24,6 +24,7 @@ from knnvote.indexer.metric import Metric
 
 from .gathered import FilePart, Gathered
 from .provenance import provenance_table, read_ids
+from .stepped import unusable_images
 
 _BATCH = 4096
 
@@ -58,7 +59,7 @@ class Reader:
         is_regression: labels are numbers to be averaged.
         skip_bad: leave out rows that do not fit, and count them.
         gathered: with what was read before.
-        step: that makes vectors.
+        steps: that make vectors.
         metric: in whose space these must have a place.
     """
 
@@ -68,7 +69,7 @@ class Reader:
     is_regression: bool
     skip_bad: bool
     gathered: Gathered
-    step: Step
+    steps: Steps
     metric: Metric
 
     def read(self, wanted: NDArray[np.int64] | None, progress: Callable[[int], None]) -> None:
@@ -86,12 +87,12 @@ class Reader:
         of_all = images.read(columns, batch_size=_BATCH, span=range(start, images.num_rows) if start else None)
         some = None if wanted is None else wanted[start:]
         for rows in of_all if some is None else images.take(some, columns, batch_size=_BATCH):
-            vectors, table, skipped = self._good(rows)
+            pixels, table, skipped = self._good(rows)
             kinds = (
                 part.label_type or table.schema.field("label").type for part in (gathered.parts[0], gathered.parts[-1])
             )
             check_same_kind(images.source, self.label_column, *kinds)
-            gathered.add(vectors, table, rows=len(rows.numbers), skipped=skipped)
+            gathered.add(pixels, table, rows=len(rows.numbers), skipped=skipped)
             progress(len(rows.numbers))
 
     def _part(self) -> FilePart:
@@ -109,14 +110,14 @@ class Reader:
         return self.id_column or self.images.rows.id_column
 
     def _good(self, rows: DecodedRows) -> tuple[NDArray[Any], pa.Table, int]:
-        """Vectors of the rows that fit, in the type that they need, their provenance, and how many others are told of.
+        """Images of the rows that fit, in the type that they need, their provenance, and how many others are told of.
 
         Raises:
             KnnvoteError: one does not, and such are not left out, or a label's type cannot be used.
         """
         images, source = self.images, self.images.source
-        block = rows.vectors(self.step)
-        bad = self.metric.unusable_rows(block) | rows.bad
+        block = rows.pixels
+        bad = unusable_images(block, rows.shape, self.steps, self.metric) | rows.bad
         label = images.column(rows, self.label_column)
         bad |= unusable_labels(label, None if self.is_regression else self.gathered.names)
         if bad and not self.skip_bad:
@@ -127,7 +128,7 @@ class Reader:
             )
         good = np.setdiff1d(np.arange(len(block)), list(bad))
         try:
-            vectors = smallest_type(block[good] if bad else block)
+            pixels = smallest_type(block[good] if bad else block)
         except KnnvoteError as error:
             raise KnnvoteError(f"{source.shown}: {error.marked}") from error
         try:
@@ -141,7 +142,7 @@ class Reader:
             ids = read_ids(source, images.column(rows, self._known_by), self._known_by, prefix).take(good)
         table = provenance_table(labels, ids, source.relative, rows.numbers[good])
         skipped = sum(source.labels is None or reason != UNLABELLED for reason in bad.values())  # a table leaves out
-        return vectors, table, skipped
+        return pixels, table, skipped
 
     def _other_columns(self) -> list[str]:
         """The columns that are read beside the images."""

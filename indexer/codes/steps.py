@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.indexer.metric import L1, L2, Cosine, Euclidean, Metric, sum_in_lanes
+from knnvote.data.vectors import sum_in_lanes
+from knnvote.indexer.metric import L1, L2, Cosine, Euclidean, Metric
 
 from . import plain
 from .library import kernel

@@ -5,10 +5,12 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from knnvote.data.codecs.grey import GRAYSCALE_FORMULA
-from knnvote.indexer.building.content import read_through
+from knnvote.indexer.building.content import range_of, read_through
 from knnvote.indexer.faiss_index import Built
 from knnvote.indexer.manifest import AdaptiveSettings, Manifest
 from knnvote.indexer.names import Kind, MetricName
@@ -32,6 +34,7 @@ def describe(
         search=built.search,
         seed=seed,
         data_sha256=stored,
+        images={} if examples.images is None else of_images(examples.images),
         versions=library_versions(),
         **of_examples(examples, labels),
     )
@@ -42,7 +45,7 @@ def of_examples(examples: TrainingSet, labels: pa.Array) -> dict[str, Any]:
     return {
         "n": len(labels),
         "shape": examples.shape,
-        "step": str(examples.step),
+        "steps": str(examples.steps),
         "grayscale": GRAYSCALE_FORMULA if examples.grayscale else None,
         "background": examples.background,
         "is_regression": examples.is_regression,
@@ -57,6 +60,11 @@ def of_examples(examples: TrainingSet, labels: pa.Array) -> dict[str, Any]:
         "estimator": examples.estimator,
         "part": examples.part,
     }
+
+
+def of_images(images: NDArray[np.generic]) -> dict[str, Any]:
+    """What a manifest says of stored images (n, pixels) of which steps made vectors."""
+    return {"dtype": str(images.dtype), "range": list(range_of(images))}
 
 
 def unmeasured(manifest: Manifest) -> Manifest:

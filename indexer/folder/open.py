@@ -1,5 +1,6 @@
 """Opening an index folder: its manifest and sizes are checked, what is not known to be ours entirely."""
 
+import math
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import locate
+from knnvote.data.steps.chain import Steps, parse_steps
 from knnvote.data.text import describe_error
 from knnvote.indexer.codes.inverted_file import InvertedFile
 from knnvote.indexer.codes.library import kernel
 from knnvote.indexer.faiss_index import held_vectors, read_faiss
-from knnvote.indexer.fields import CODES, FITTED, is_raw
+from knnvote.indexer.fields import CODES, FITTED, IMAGES, STEPS, is_raw
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import Manifest, read_manifest
 
@@ -110,6 +112,8 @@ def load_index(path: Path, manifest: Manifest, address: str = "") -> OpenedIndex
             else map_vectors(names["vectors"], manifest, at_random="codes" in names)
         )
         inverted_file = _map_codes(names, manifest) if "codes" in names else None
+        images = map_images(names[IMAGES], manifest) if IMAGES in names else None
+        steps = _read_steps(names, manifest)
         rows = pq.ParquetFile(names["labels"])
         labels = rows.read(["label"])["label"].combine_chunks()
     except (ValueError, KeyError, OSError, OverflowError, pa.ArrowException) as error:
@@ -117,7 +121,7 @@ def load_index(path: Path, manifest: Manifest, address: str = "") -> OpenedIndex
     expected = (manifest.n, manifest.d)
     if vectors is None or vectors.shape != expected or vectors.dtype != dtype or len(labels) != expected[0]:
         raise KnnvoteError("it does not hold the vectors that its manifest describes")
-    return OpenedIndex(path, manifest, faiss_index, vectors, labels, rows, inverted_file, address)
+    return OpenedIndex(path, manifest, faiss_index, vectors, labels, rows, inverted_file, steps, images, address)
 
 
 def _map_codes(names: dict[str, Path], manifest: Manifest) -> InvertedFile:
@@ -129,6 +133,26 @@ def _map_codes(names: dict[str, Path], manifest: Manifest) -> InvertedFile:
     grid = manifest.search.to_json()["grid"]
     arrays = {role: _map_array(names[role]) for role in (*CODES, FITTED) if role in names}
     return InvertedFile.from_arrays(arrays, grid, manifest.n, manifest.d)
+
+
+def _read_steps(names: dict[str, Path], manifest: Manifest) -> Steps:
+    """What makes vectors of images, fitted.
+
+    Raises:
+        ValueError: the file of what they were fitted to holds something else, or is not there.
+    """
+    state = np.array(_map_array(names[STEPS])) if STEPS in names else np.zeros(0)
+    return parse_steps(manifest.steps).with_state(state, manifest.shape)
+
+
+def map_images(path: Path, manifest: Manifest) -> NDArray[Any]:
+    """Stored images (n, pixels) mapped.
+
+    Raises:
+        ValueError: there are not so many.
+    """
+    shape = (manifest.n, math.prod(manifest.shape))
+    return np.memmap(path, np.dtype(manifest.images["dtype"]), "r", shape=shape).view(np.ndarray)
 
 
 def map_vectors(path: Path, manifest: Manifest, *, at_random: bool = False) -> NDArray[Any]:

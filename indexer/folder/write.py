@@ -24,7 +24,7 @@ from knnvote.data.locations import describe_os_error, hash_stream
 from knnvote.data.progress import stage
 from knnvote.indexer.building.work import Work, slices_of
 from knnvote.indexer.faiss_index import holds, write_faiss
-from knnvote.indexer.fields import wrong_fields
+from knnvote.indexer.fields import IMAGES, STEPS, wrong_fields
 from knnvote.indexer.index import PROVENANCE, Index, Timing
 from knnvote.indexer.leftovers import WORK
 from knnvote.indexer.manifest import FORMAT, MANIFEST, Manifest, StoredFile, read_manifest
@@ -88,6 +88,13 @@ def _write_generation(folder: Path, generation: int, index: Index, timing: Timin
             files[role] = folder / f"{role}-{generation}.npy"
             if not work.give(array, files[role]):
                 _write_array(files[role], array)
+    if index.stored_images is not None:
+        files[IMAGES] = folder / f"{IMAGES}-{generation}.raw"
+        if not work.give(index.stored_images, files[IMAGES]):
+            _write_raw(files[IMAGES], index.stored_images)
+    if index.steps.state.size:
+        files[STEPS] = folder / f"{STEPS}-{generation}.npy"
+        _write_array(files[STEPS], index.steps.state)
     files["labels"] = write_labels(folder, generation, index.provenance(*PROVENANCE))
     stored = {role: describe_file(path) for role, path in files.items()}
     commit(folder, replace(index.manifest, generation=generation, files=stored), timing)
@@ -125,6 +132,7 @@ def bytes_to_write(index: Index) -> int:
     else:
         size = 0 if index.faiss_index is None else int(faiss.serialize_index(index.faiss_index).nbytes)
         size += 0 if holds(index.faiss_index, index.vectors) else index.vectors.nbytes
+    size += index.steps.state.nbytes + (0 if index.stored_images is None else index.stored_images.nbytes)
     labels = pa.BufferOutputStream()
     _write_rows(index.provenance(*PROVENANCE), labels)
     return size + int(labels.tell())
@@ -143,7 +151,7 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def _write_raw(path: Path, vectors: NDArray[Any]) -> None:
-    """Vectors (n, d) row after row, and nothing else."""
+    """Vectors or images (n, d) row after row, and nothing else."""
     with atomic_write(path) as stream:
         for rows in slices_of(vectors):
             stream.write(np.ascontiguousarray(rows).data)

@@ -6,10 +6,10 @@ is measured again when many images came or went since.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,10 @@ from knnvote.data.progress import stage
 from knnvote.indexer.build import Tune, timing_since
 from knnvote.indexer.building.content import read_through
 from knnvote.indexer.codes.change import Changed, with_added, without
-from knnvote.indexer.folder.facts import library_versions, of_examples, of_stored_classes, unmeasured
+from knnvote.indexer.fields import IMAGES, STEPS
+from knnvote.indexer.folder.facts import library_versions, of_examples, of_images, of_stored_classes, unmeasured
 from knnvote.indexer.folder.known import describe_files, remember
-from knnvote.indexer.folder.open import load_index, map_vectors
+from knnvote.indexer.folder.open import load_index, map_images, map_vectors
 from knnvote.indexer.folder.write import commit, describe_file, new_generation, write_labels
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import Manifest, StoredFile
@@ -30,7 +31,7 @@ from knnvote.indexer.rungs import Growth
 from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import TrainingSet
 
-from .files import append_vectors, grows_in_place, stored_blocks, write_codes, write_vectors
+from .files import stored_blocks, write_codes, write_more, write_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +58,14 @@ class _Next:
         examples: what it stores, but for all or some of the vectors.
         changed: its inverted file.
         fitted: rows that axes and centroids were fitted to; None where nobody asks.
-        write_vectors: writes its vectors for a generation; what the manifest says of their file.
+        write: writes vectors, and images beside them, for a generation; what the manifest says of the files by role.
     """
 
     manifest: Manifest
     examples: TrainingSet
     changed: Changed
     fitted: NDArray[np.int64] | None
-    write_vectors: Callable[[int], StoredFile]
+    write: Callable[[int], dict[str, StoredFile]]
 
 
 def grown(index: Index, *, added: int = 0, removed: int = 0) -> Growth:
@@ -72,13 +73,13 @@ def grown(index: Index, *, added: int = 0, removed: int = 0) -> Growth:
     return (index.manifest.growth or Growth.of(index.n)).after(added=added, removed=removed)
 
 
-def append(index: Index, examples: TrainingSet, digest: Any, manner: Manner) -> None:
+def append(index: Index, examples: TrainingSet, digests: Mapping[str, Any], manner: Manner) -> None:
     """Commit an index with more images, in its place.
 
     Args:
         index: opened, with codes; its lock the caller holds, and every byte was checked.
-        examples: what it is to store, but of vectors (m, d) those alone that it does not.
-        digest: hashlib's of the file of its vectors; None where they have none of their own.
+        examples: what it is to store, but of vectors (m, d) and images those alone that it does not.
+        digests: hashlib's of its files by their roles.
         manner: how.
 
     Raises:
@@ -86,10 +87,11 @@ def append(index: Index, examples: TrainingSet, digest: Any, manner: Manner) -> 
     """
     read, added = time.perf_counter(), examples.vectors
 
-    def write(generation: int) -> StoredFile:
-        if digest is not None and grows_in_place(index, added.dtype):
-            return append_vectors(index, added, digest)
-        return write_vectors(index, generation, chain(stored_blocks(index), [added]), added.dtype)
+    def write(generation: int) -> dict[str, StoredFile]:
+        pairs = {"vectors": (index.vectors, added), **_images(index, examples)}
+        return {
+            role: write_more(index, generation, role, *pair, digest=digests.get(role)) for role, pair in pairs.items()
+        }
 
     with limit_threads(manner.threads):
         following = _Next(
@@ -102,7 +104,7 @@ def append(index: Index, examples: TrainingSet, digest: Any, manner: Manner) -> 
             examples=examples,
             changed=with_added(index.ivf, added, METRICS[index.metric]),
             fitted=index.fitted_rows if index.kind == "adaptive" else None,
-            write_vectors=write,
+            write=write,
         )
         _commit(index, following, manner, read)
 
@@ -113,7 +115,7 @@ def leave_out(index: Index, kept: NDArray[np.bool_], examples: TrainingSet, mann
     Args:
         index: opened, with codes; its lock the caller holds, and every byte was checked.
         kept: (n,) whether an image stays.
-        examples: what it is to store, but for its vectors: (0, d) of the type that they need.
+        examples: what it is to store, but for its vectors and images: (0, d) of the type that they need.
         manner: how.
 
     Raises:
@@ -124,6 +126,14 @@ def leave_out(index: Index, kept: NDArray[np.bool_], examples: TrainingSet, mann
     if index.kind == "adaptive":
         rows, before = np.cumsum(kept, dtype=np.int32) - 1, index.fitted_rows
         fitted = rows[before[kept[before]]].astype(np.int64)
+
+    def write(generation: int) -> dict[str, StoredFile]:
+        pairs = {"vectors": (index.vectors, examples.vectors), **_images(index, examples)}
+        return {
+            role: write_rows(index, generation, role, stored_blocks(before, kept), like.dtype)
+            for role, (before, like) in pairs.items()
+        }
+
     following = _Next(
         manifest=replace(
             index.manifest,
@@ -133,7 +143,7 @@ def leave_out(index: Index, kept: NDArray[np.bool_], examples: TrainingSet, mann
         examples=examples,
         changed=without(index.ivf, kept),
         fitted=fitted,
-        write_vectors=lambda generation: write_vectors(index, generation, stored_blocks(index, kept), dtype),
+        write=write,
     )
     with limit_threads(manner.threads):
         _commit(index, following, manner, read)
@@ -147,17 +157,38 @@ def _commit(index: Index, following: _Next, manner: Manner, read: float) -> None
         with stage("writing"):
             codes = write_codes(index, generation, following.changed, following.fitted)
             described = describe_file(write_labels(folder, generation, rows))
-            vectors = following.write_vectors(generation)
+            written = following.write(generation)
             remember(folder, describe_files(folder, index.manifest))  # who opens it meanwhile need not try it
-            files = {"vectors": vectors, **codes, "labels": described}
+            files = {"vectors": written["vectors"], **codes, "labels": described, **_of_steps(index, written)}
             facts = of_examples(following.examples, labels)
             manifest = replace(following.manifest, **facts, generation=generation, files=files)
-            manifest = of_stored_classes(manifest)
-            ends, stored = read_through(map_vectors(folder / vectors.name, manifest), labels)
+            manifest = _with_images(of_stored_classes(manifest), folder, following.examples)
+            ends, stored = read_through(map_vectors(folder / files["vectors"].name, manifest), labels)
         manifest, untuned = replace(manifest, range=ends, data_sha256=stored), time.perf_counter()
         if manner.tune is not None:
             manifest = manner.tune(load_index(folder, unmeasured(manifest))).manifest
         commit(folder, manifest, timing_since(manner.start, read, untuned))
+
+
+def _images(index: Index, examples: TrainingSet) -> dict[str, tuple[NDArray[np.generic], NDArray[np.generic]]]:
+    """The images that lie beside the vectors of an index, if any do, and those that are to: by their role."""
+    if index.stored_images is None or examples.images is None:
+        return {}
+    return {IMAGES: (index.stored_images, examples.images)}
+
+
+def _of_steps(index: Index, written: Mapping[str, StoredFile]) -> dict[str, StoredFile]:
+    """Files that an index has where steps make its vectors; what these were fitted to stays as it is."""
+    kept = {role: file for role, file in index.manifest.files.items() if role == STEPS}
+    return {role: file for role, file in written.items() if role == IMAGES} | kept
+
+
+def _with_images(manifest: Manifest, folder: Path, examples: TrainingSet) -> Manifest:
+    """What a manifest says of images beside vectors, now that they are written."""
+    if examples.images is None:
+        return manifest
+    manifest = replace(manifest, images={"dtype": str(examples.images.dtype)})
+    return replace(manifest, images=of_images(map_images(folder / manifest.files[IMAGES].name, manifest)))
 
 
 @contextmanager

@@ -23,34 +23,45 @@ from knnvote.indexer.manifest import StoredFile
 _BLOCK = 16_384  # vectors at a time, at most
 
 
-def stored_blocks(index: Index, kept: NDArray[np.bool_] | None = None) -> Iterator[NDArray[np.generic]]:
-    """Stored vectors, those that are kept, as many at a time as may be floats at once."""
-    step = rows_within_budget(index.d, _BLOCK)
-    for start in range(0, index.n, step):
-        block = index.vectors[start : start + step]
+def stored_blocks(x: NDArray[np.generic], kept: NDArray[np.bool_] | None = None) -> Iterator[NDArray[np.generic]]:
+    """Stored vectors or images x (n, d), those that are kept, as many at a time as may be floats at once."""
+    step = rows_within_budget(x.shape[1], _BLOCK)
+    for start in range(0, len(x), step):
+        block = x[start : start + step]
         yield block if kept is None else block[kept[start : start + step]]
 
 
-def grows_in_place(index: Index, dtype: np.dtype[Any]) -> bool:
-    """Whether vectors of a type can be appended to the file of an index's vectors."""
-    stored = index.manifest.files.get("vectors")
-    if stored is None or not is_raw(stored.name) or dtype != index.vectors.dtype:
-        return False
-    return can_grow(index.path / stored.name)
-
-
-def append_vectors(index: Index, added: NDArray[np.generic], digest: Any) -> StoredFile:
-    """Write vectors (m, d) after those of an index, whose manifest does not name them yet.
+def write_more(
+    index: Index,
+    generation: int,
+    role: str,
+    before: NDArray[np.generic],
+    added: NDArray[np.generic],
+    *,
+    digest: Any,
+) -> StoredFile:
+    """Write what an index stores with more rows: in place, where that is possible.
 
     Args:
-        index: whose file grows in place.
-        added: of its type.
-        digest: hashlib's of the file as its manifest names it; it is told of the vectors.
+        index: whose manifest names the file of those before.
+        generation: of a new file.
+        role: of the file.
+        before: (n, d) what it holds.
+        added: (m, d) rows, of a type that holds those before too.
+        digest: hashlib's of the file as its manifest names it, which is told of the rows; None where there is none.
 
     Returns:
-        What a manifest says of the file that has them too.
+        What a manifest says of the file that has them all.
     """
-    stored = index.manifest.files["vectors"]
+    stored = index.manifest.files.get(role)
+    is_alike = stored is not None and is_raw(stored.name) and added.dtype == before.dtype
+    if stored is not None and is_alike and digest is not None and can_grow(index.path / stored.name):
+        return _append(index, stored, added, digest)
+    return write_rows(index, generation, role, chain(stored_blocks(before), [added]), added.dtype)
+
+
+def _append(index: Index, stored: StoredFile, added: NDArray[np.generic], digest: Any) -> StoredFile:
+    """Write rows (m, d) after those of a file, whose manifest does not name them yet."""
     data = _bytes(added)
     with (index.path / stored.name).open("r+b") as stream:
         os.ftruncate(stream.fileno(), stored.size)  # what a killed process appended goes
@@ -62,11 +73,11 @@ def append_vectors(index: Index, added: NDArray[np.generic], digest: Any) -> Sto
     return StoredFile(stored.name, stored.size + added.nbytes, digest.hexdigest())
 
 
-def write_vectors(
-    index: Index, generation: int, blocks: Iterable[NDArray[np.generic]], dtype: np.dtype[Any]
+def write_rows(
+    index: Index, generation: int, role: str, blocks: Iterable[NDArray[np.generic]], dtype: np.dtype[Any]
 ) -> StoredFile:
-    """Write vectors, which come in blocks (m, d), as a type that holds them; what a manifest says of their file."""
-    path = index.path / f"vectors-{generation}.raw"
+    """Write rows, which come in blocks (m, d), as a type that holds them; what a manifest says of their file."""
+    path = index.path / f"{role}-{generation}.raw"
     return _write(path, (block.astype(dtype, copy=False) for block in blocks))
 
 

@@ -22,7 +22,8 @@ def training_set(index: Index) -> TrainingSet:
         vectors=index.vectors,
         provenance=index.provenance(*PROVENANCE),
         shape=index.shape,
-        step=index.step,
+        steps=index.steps,
+        images=index.stored_images,
         image_column=manifest.image_column,
         label_column=manifest.label_column,
         id_column=manifest.id_column,
@@ -41,17 +42,37 @@ def training_set(index: Index) -> TrainingSet:
 def keep(index: Index, kept: NDArray[np.bool_]) -> TrainingSet:
     """Some of the stored images; files that none of them is from are forgotten.
 
-    Its vectors are (0, d), of the type that those which stay and the files they are from need.
+    Its vectors are (0, d), of the type that those which stay and the files they are from need; where steps made them,
+    vectors and images are of the types that they had.
     """
     stored = training_set(index)
     provenance = stored.provenance.filter(pa.array(kept)).combine_chunks()
     sources = with_rows(stored.sources, provenance)
-    blocks = (block for block in stored_blocks(index, kept) if len(block))
+    if stored.images is not None:
+        return replace(
+            stored, vectors=index.vectors[:0], images=stored.images[:0], provenance=provenance, sources=sources
+        )
+    blocks = (block for block in stored_blocks(index.vectors, kept) if len(block))
     if len(provenance["file"].unique()) == len({source.path for source in sources}):  # none are from arrays
         needed = np.result_type(*(np.dtype(source.dtype) for source in sources if source.dtype is not None))
         blocks = (block.astype(needed, copy=False) for block in blocks)
     dtype = common_type(smallest_type(block) for block in blocks)
     return replace(stored, vectors=np.empty((0, index.d), dtype), provenance=provenance, sources=sources)
+
+
+def after_stored(index: Index, examples: TrainingSet) -> TrainingSet:
+    """Labelled images with the vectors of all, those that an index stores before the new ones that they have."""
+    added, images = examples.vectors, examples.images
+    if index.stored_images is not None and images is not None:
+        images = np.concatenate([index.stored_images, images], dtype=images.dtype)
+    return replace(examples, vectors=np.concatenate([index.vectors, added], dtype=added.dtype), images=images)
+
+
+def with_kept(index: Index, kept: NDArray[np.bool_], examples: TrainingSet) -> TrainingSet:
+    """What `keep` gave, with the vectors that stay."""
+    images = None if index.stored_images is None else index.stored_images[kept]
+    vectors = index.vectors[kept].astype(examples.vectors.dtype, copy=False)
+    return replace(examples, vectors=vectors, images=images)
 
 
 def with_rows(sources: Sequence[Source], provenance: pa.Table) -> tuple[Source, ...]:

@@ -28,8 +28,8 @@ def check_vectors(index: Index) -> None:
     """
     metric = METRICS[index.metric]
     for start in range(0, index.n, _rows(index)):
-        x = index.vectors[start : start + _rows(index)]
-        expect(bool(np.isfinite(x).all()), "it stores values that are not finite")
+        x, images = (array[start : start + _rows(index)] for array in (index.vectors, index.images))
+        expect(bool(np.isfinite(x).all() and np.isfinite(images).all()), "it stores values that are not finite")
         for reason in metric.unusable_rows(x).values():
             raise KnnvoteError(f"it stores a vector that no index can: {reason}")
 

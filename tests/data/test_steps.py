@@ -1,95 +1,192 @@
-"""The step between an image and its vector: text to object and back, and the one place where it is applied."""
+"""Steps between an image and its vector: text to object and back, what each computes, and one after the other."""
 
-import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from knnvote.classify.classifier import Classifier
-from knnvote.classify.vote import Rule
-from knnvote.data import steps
-from knnvote.data.errors import KnnvoteError
-from knnvote.data.inputs import find_inputs
-from knnvote.data.steps import Pixels, Step, parse_step
-from knnvote.data.tables import image_table, write_table
-from knnvote.indexer.build import IndexOptions, build_in_memory
-from knnvote.indexer.training import TrainingOptions, read_training_set, training_set_from_arrays
+from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.steps.centred import Centred
+from knnvote.data.steps.chain import Steps, parse_steps, steps_of
+from knnvote.data.steps.step import Step
+from knnvote.data.steps.unit import Unit
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (60, 4, 6), np.uint8)
-LABELS = np.arange(60) % 3
-
-
-def test_a_step_is_its_text():
-    assert parse_step("pixels") == Pixels()
-    assert str(parse_step("pixels")) == "pixels"
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (60, 24), np.uint8)
+FLOATS = arrays(np.float32, st.tuples(st.integers(1, 40), st.integers(1, 70)), elements=st.floats(-100, 100, width=32))
 
 
-@pytest.mark.parametrize("text", ["", "pixel", "pixels[]", "pixels[8]", "pixels]", "Pixels", "pixels ", "pixels[8"])
+def fitted(text, images, shape=None, rows=7):
+    shape = shape or images.shape[1:]
+    return parse_steps(text).fitted(lambda: (images[i : i + rows] for i in range(0, len(images), rows)), shape)
+
+
+@pytest.mark.parametrize("text", ["pixels", "centred", "unit", "centred unit", "unit centred unit"])
+def test_steps_are_their_text(text):
+    assert str(parse_steps(text)) == text
+    assert parse_steps(text) == steps_of(text.split())
+    assert bool(parse_steps(text)) == (text != "pixels")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "pixel", "unit[]", "unit[8]", "unit]", "Unit", "unit ", "unit  unit", "pixels unit", "unit,centred"]
+)
 def test_what_is_no_step_is_refused(text):
-    with pytest.raises(KnnvoteError, match="is no step between image and vector: expected one of pixels"):
-        parse_step(text)
+    with pytest.raises(KnnvoteError, match="is no step between image and vector: give some of pixels, centred, unit"):
+        parse_steps(text)
 
 
-def test_pixels_are_taken_row_by_row_without_a_copy():
-    flat = IMAGES.reshape(60, 24)
-    for images in (IMAGES, flat):
-        vectors = Pixels()(images, (4, 6))
-        np.testing.assert_array_equal(vectors, flat)
-        assert np.shares_memory(vectors, images)
-    assert Pixels()(np.zeros((0, 24)), (4, 6)).shape == (0, 24)
-    assert (Pixels().d((4, 6)), Pixels().d((7,)), Pixels().d(())) == (24, 7, 0)
+def test_names_that_users_give():
+    assert steps_of([]) == steps_of(["pixels"]) == steps_of("pixels") == Steps()
+    assert steps_of("unit") == steps_of(("unit",)) == Steps((Unit(),))
+    with pytest.raises(OptionError, match=r"^steps: 'whole' is no step between image and vector: give some of pixels"):
+        steps_of(["centred", "whole"])
+    with pytest.raises(OptionError, match=r"^steps is pixels for no step at all: leave it out beside others$"):
+        steps_of(["pixels", "unit"])
 
 
-def test_pixels_show_a_picture_where_images_have_height_and_width_alone():
-    np.testing.assert_array_equal(Pixels().picture(np.arange(6), (2, 3)), [[0, 1, 2], [3, 4, 5]])
-    assert Pixels().picture(np.arange(6), (6,)) is None
-    assert Pixels().picture(np.arange(12), (2, 3, 2)) is None
+def test_without_steps_images_are_the_vectors():
+    vectors, bad = Steps()(IMAGES, (4, 6))
+    assert vectors is IMAGES
+    assert not bad
+    assert (Steps().d((4, 6)), Steps().d((7,)), Steps().d(())) == (24, 7, 0)
+    assert parse_steps("centred unit").d((4, 6)) == 24
 
 
-@dataclass(frozen=True)
-class Blocks(Step):
-    """A step that knnvote does not take: means of blocks of so many rows."""
-
-    name = "blocks"
-    rows: int
-
-    def __str__(self):
-        return f"blocks[{self.rows}]"
-
-    @classmethod
-    def read(cls, settings):
-        return cls(int(settings))
-
-    def d(self, shape):
-        return shape[0] // self.rows * shape[1]
-
-    def __call__(self, pixels, shape):
-        means = pixels.reshape(len(pixels), -1, self.rows, shape[1]).mean(axis=2)
-        return means.reshape(len(pixels), self.d(shape))
+@given(FLOATS)
+def test_unit_divides_by_the_length(x):
+    units, bad = parse_steps("unit")(x, x.shape[1:])
+    assert units.dtype == np.float32
+    assert [*bad] == np.flatnonzero(~x.any(axis=1)).tolist()
+    doubles = x.astype(np.float64)
+    expected = doubles / np.maximum(np.linalg.norm(doubles, axis=1, keepdims=True), 1e-300)
+    np.testing.assert_allclose(units, expected, rtol=2**-23, atol=1e-40)
 
 
-@pytest.fixture
-def blocks(monkeypatch):
-    monkeypatch.setitem(steps._STEPS, "blocks", Blocks)
-    return Blocks(2)
+@pytest.mark.parametrize("scale", [2.0**-1000, 1e-320, 2.0**500, 1e300])
+def test_a_length_is_found_where_squares_leave_the_range_of_floats(scale):
+    x = np.array([[3, 4, 0]]) * scale
+    units, bad = parse_steps("unit")(x, (3,))
+    assert not bad
+    np.testing.assert_allclose(units, [[0.6, 0.8, 0]], rtol=1e-3)
 
 
-def test_a_further_step_is_a_class_and_a_row_of_a_table(blocks, tmp_path):
-    """Files that are added to an index, and queries of every form, become vectors by the step that the index names."""
-    assert parse_step("blocks[2]") == blocks
-    means = blocks(IMAGES, (4, 6))
-    assert means.shape == (60, 12)
-    stored = replace(training_set_from_arrays(means[:40], LABELS[:40]), shape=(4, 6), step=blocks)
-    write_table(image_table(IMAGES[40:], LABELS[40:]), tmp_path / "x.parquet")
-    inputs = find_inputs([str(tmp_path / "x.parquet")])
-    examples = read_training_set(inputs, TrainingOptions(), stored=stored)
-    np.testing.assert_array_equal(examples.vectors, means[40:])
-    examples = replace(examples, vectors=means)
-    index, _ = build_in_memory(examples, Path("mine"), IndexOptions(), None, start=time.perf_counter())
-    assert (index.manifest.step, index.step, index.shape, index.d) == ("blocks[2]", blocks, (4, 6), 12)
-    answer = Classifier(index, Rule(k=1))(image_table(IMAGES))
-    assert answer.I[:, 0].tolist() == list(range(60))
-    assert answer.D.max() == 0
-    assert index.picture(index.vectors[0]) is None
+@given(FLOATS)
+def test_centred_takes_the_mean_away(x):
+    steps = fitted("centred", x)
+    (step,) = steps.each
+    exact = [math.fsum(column) / len(x) for column in x.T.astype(np.float64)]
+    np.testing.assert_allclose(step.fitted, exact, rtol=1e-12, atol=1e-12 * np.abs(x).max(initial=0))
+    vectors, bad = steps(x, x.shape[1:])
+    np.testing.assert_array_equal(vectors, (x.astype(np.float64) - step.fitted).astype(np.float32))
+    assert vectors.dtype == np.float32
+    assert not bad
+
+
+def test_the_mean_of_whole_numbers_is_exact():
+    (step,) = fitted("centred", IMAGES).each
+    np.testing.assert_array_equal(step.fitted, IMAGES.sum(axis=0, dtype=np.int64) / len(IMAGES))
+
+
+@pytest.mark.parametrize("text", ["unit", "centred", "centred unit", "unit centred"])
+@pytest.mark.parametrize("images", [IMAGES, RNG.normal(size=(60, 41)).astype(np.float32)], ids=["bytes", "floats"])
+def test_a_vector_is_of_its_image_alone(text, images):
+    """Whatever stands beside it in a batch, and in whatever type its values come."""
+    shape = images.shape[1:]
+    steps = fitted(text, images)
+    whole, bad = steps(images, shape)
+    assert not bad
+    for size in (1, 2, 17, 59):
+        parts = [steps(images[i : i + size], shape)[0] for i in range(0, len(images), size)]
+        assert np.concatenate(parts).tobytes() == whole.tobytes()
+    for dtype in (np.float32, np.float64):
+        assert steps(np.asfortranarray(images.astype(dtype)), shape)[0].tobytes() == whole.tobytes()
+    rows = RNG.permutation(len(images))
+    assert steps(images[rows], shape)[0].tobytes() == whole[rows].tobytes()
+
+
+def test_steps_follow_each_other_and_each_is_fitted_to_what_it_gets():
+    images = IMAGES.astype(np.float64)
+
+    def unit(x):
+        return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32).astype(np.float64)
+
+    centred_first = unit(images - images.mean(axis=0))
+    centred_last = unit(images) - unit(images).mean(axis=0)
+    np.testing.assert_allclose(fitted("centred unit", IMAGES)(IMAGES, (24,))[0], centred_first, atol=1e-6)
+    np.testing.assert_allclose(fitted("unit centred", IMAGES)(IMAGES, (24,))[0], centred_last, atol=1e-6)
+    assert np.abs(centred_first - centred_last).max() > 0.1
+
+
+def test_what_steps_were_fitted_to_is_numbers_that_fit_them_again():
+    steps = fitted("centred unit centred", IMAGES, (4, 6))
+    assert steps.state.shape == (48,)
+    again = parse_steps("centred unit centred").with_state(steps.state, (4, 6))
+    assert again(IMAGES, (4, 6))[0].tobytes() == steps(IMAGES, (4, 6))[0].tobytes()
+    assert parse_steps("unit").state.shape == (0,)
+    assert steps.fitted(lambda: pytest.fail("they are fitted"), (4, 6)) is steps
+
+
+@pytest.mark.parametrize(
+    "state", [np.zeros(0), np.zeros(23), np.zeros(25), np.zeros(24, np.float32), np.full(24, np.nan)]
+)
+def test_numbers_that_no_step_was_fitted_to_are_refused(state):
+    with pytest.raises(ValueError, match="have no state of"):
+        parse_steps("centred unit").with_state(state, (24,))
+
+
+def test_only_what_is_fitted_is_done_before_all_is():
+    steps = parse_steps("unit centred unit")
+    assert str(steps.before_fitting) == "unit"
+    assert str(parse_steps("centred unit").before_fitting) == "pixels"
+    assert fitted("unit centred unit", IMAGES).before_fitting == steps
+    with pytest.raises(TypeError, match="the step centred is not fitted"):
+        steps(IMAGES, (24,))
+
+
+def test_a_value_that_is_too_large_after_a_step_makes_a_row_bad():
+    x = np.array([[1e60, 0], [1, 2], [3e38, 0]])
+    steps = parse_steps("centred").with_state(np.array([-1e38, 0.0]), (2,))
+    vectors, bad = steps(x, (2,))
+    assert bad == {
+        0: "a value beyond 3.40282e+38, which float32 does not hold",
+        2: "a value beyond what float32 holds, after the step centred",
+    }
+    np.testing.assert_array_equal(vectors, np.array([[0, 0], [1e38, 2], [0, 0]], np.float32))
+
+
+def test_an_image_that_is_the_mean_has_no_length():
+    _, bad = parse_steps("centred unit").with_state(np.array([1.0, 2.0]), (2,))(np.array([[1, 2], [1, 3]]), (2,))
+    assert bad == {0: "every pixel is zero, which has no length"}
+
+
+@pytest.mark.parametrize(
+    ("text", "in_space", "depends"),
+    [
+        ("pixels", True, True),
+        ("pixels", False, False),
+        ("unit", True, False),
+        ("centred", False, True),
+        ("centred unit", True, True),
+        ("unit centred", True, False),
+    ],
+)
+def test_whether_brighter_images_get_other_vectors(text, in_space, depends):
+    assert parse_steps(text).depends_on_scale(in_space) == depends
+    if text != "pixels":
+        steps, floats = fitted(text, IMAGES), IMAGES.astype(np.float64)
+        assert np.array_equal(steps(floats * 2, (24,))[0], steps(floats, (24,))[0]) != depends
+
+
+def test_no_images_have_no_vectors():
+    assert parse_steps("unit")(np.zeros((0, 0)), (4, 6))[0].shape == (0, 24)
+
+
+def test_each_step_says_what_it_is():
+    for step in (Centred(), Unit()):
+        assert isinstance(step, Step)
+        assert step == type(step).read("")
+        assert step.output((4, 6)) == (4, 6)

@@ -31,6 +31,7 @@ from .options import (
     seed_option,
     seen_options,
     skip_bad_option,
+    steps_option,
     threads_option,
     ties_option,
 )
@@ -92,6 +93,7 @@ from .talk import talk, talk_note
 @labels_option
 @click.option("--id-column", metavar="NAME", help="Column of ids; file#row or the path of an image file otherwise.")
 @seen_options
+@steps_option
 @skip_bad_option
 @part_options
 @click.option("--overwrite", is_flag=True, help="Replace an index folder that exists.")
@@ -118,6 +120,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     id_column: str | None,
     grayscale: bool,
     background: Background | None,
+    steps: tuple[str, ...],
     skip_bad: bool,
     limit: int | None,
     sample: int | None,
@@ -133,6 +136,7 @@ def index(  # noqa: PLR0917  # click passes options by name
 
     training = TrainingOptions(
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
+        steps=steps,
         label_column=None if labels else label_column,
         id_column=None if labels else id_column,
         is_regression=task == "regression",
@@ -333,8 +337,9 @@ def _talk_index(out: Path) -> None:
     manifest = read_manifest(out)
     timing = read_timing(out, manifest.generation)
     skipped = f", {manifest.skipped:,} bad rows left out" if manifest.skipped else ""
+    steps = f", steps {manifest.steps}" if manifest.images else ""
     talk(
-        f"{out}: {manifest.n:,} images of {' x '.join(map(str, manifest.shape))}{skipped}, {manifest.kind}, "
+        f"{out}: {manifest.n:,} images of {' x '.join(map(str, manifest.shape))}{skipped}{steps}, {manifest.kind}, "
         f"{show_bytes(manifest.folder_bytes)}; read in {timing.read_seconds:.1f} s, "
         f"built in {timing.build_seconds:.1f} s"
     )

@@ -12,6 +12,7 @@ import click
 from knnvote.classify.names import INKS, Ink
 from knnvote.data.codecs.names import BACKGROUNDS
 from knnvote.data.errors import OptionError
+from knnvote.data.steps.names import STEPS
 from knnvote.indexer.names import TIES, WEIGHTS, base_name
 
 if TYPE_CHECKING:
@@ -219,11 +220,17 @@ labels_option = click.option(
 )
 table_ids_option = click.option("--id-column", metavar="NAME", help="Column of ids in the table of labels.")
 skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
+steps_option = click.option(
+    "--step",
+    "steps",
+    type=NameChoice(list(STEPS)),
+    multiple=True,
+    metavar="NAME",
+    help=f"Between image and vector: {', '.join(STEPS)}; may be repeated, in any order.",
+)
 part_options = together(
-    click.option("--limit", type=POSITIVE, metavar="N", help="Take so many rows of all files together, the first."),
-    click.option(
-        "--sample", type=POSITIVE, metavar="N", help="Take so many rows of all files together, drawn at random."
-    ),
+    click.option("--limit", type=POSITIVE, metavar="N", help="So many rows of all files, the first."),
+    click.option("--sample", type=POSITIVE, metavar="N", help="So many rows of all files, at random."),
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Tell rows, seconds and bytes; write nothing.")
 seen_options = together(
@@ -259,7 +266,7 @@ def neighbor_options(why: str = "", default_k: str = "") -> Decorator[Any]:
             type=NameChoice(list(WEIGHTS)),
             default="uniform",
             show_default=True,
-            help=f"{_either(WEIGHTS.values())}{why}.",
+            help=f"{_either(WEIGHTS.values())}.",
         ),
     )
 

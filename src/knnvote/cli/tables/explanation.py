@@ -59,11 +59,11 @@ def _print_one(found: Explanations, one: Explanation) -> None:
 def pictures_in_lines(found: Explanations, one: Explanation, width: int) -> Table:
     """The image and those of its neighbours, the nearest first, in lines with their labels below."""
     index, names = found.index, found.index.manifest.class_names
-    low, high = index.manifest.range
+    low, high = index.image_range
     shades = min(0.0, low), high
     pictures: list[tuple[Any, str]] = [(one.pixels, "image")]
     for rank, neighbor in enumerate(one.neighbors, 1):
-        pictures.append((index.picture(index.vectors[neighbor.row]), f"{rank}: {show_class(neighbor.label, names)}"))
+        pictures.append((index.picture(neighbor.row), f"{rank}: {show_class(neighbor.label, names)}"))
     fits = [picture for picture in pictures if picture[0] is not None][:_MOST_PICTURES]
     in_line = min(len(fits), (width + _GAP) // (_CELLS[0] + _GAP))
     cell = min(_CELLS[1], (width + _GAP) // in_line - _GAP)

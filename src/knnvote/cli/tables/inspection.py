@@ -38,11 +38,14 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     shape = " x ".join(map(str, facts["shape"]))
     classes = [show_class(label, facts["class_names"]) for label in facts["classes"][:20]]
     more = [f"... {len(facts['classes'])} in all"] if len(facts["classes"]) > len(classes) else []
-    low, high = facts["range"]
+    images = facts.get("images", facts)
+    low, high = images["range"]
     bad = f"{facts['skipped']:,}"
+    steps = f"{facts['vector']['step']}, to vectors of {facts['d']:,} {facts['dtype']}"
     return [
         ("kind", f"{facts['kind']}, FAISS {facts['factory'] or 'not used'}, metric {facts['metric']}"),
-        ("images", f"{facts['n']:,} of {shape}, {facts['dtype']} from {low:g} to {high:g}, {bad} bad rows left out"),
+        ("images", f"{facts['n']:,} of {shape}, {images['dtype']} from {low:g} to {high:g}, {bad} bad rows left out"),
+        *([("steps", steps)] if "images" in facts else []),
         ("labels", f"{facts['label_type']}, {facts['task']}{': ' if classes else ''}{', '.join(classes + more)}"),
         ("from", ", ".join(source["path"] for source in facts["sources"]) or "arrays"),
         *((("part", f"{rows:,} rows, by --{name}") for name, rows in facts.get("part", {}).items())),

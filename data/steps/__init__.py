@@ -1,0 +1,1 @@
+"""Steps between an image and its vector, one module each."""

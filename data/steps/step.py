@@ -1,0 +1,91 @@
+"""What every step between an image and its vector is: a name, perhaps with settings, which an index holds as text."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knnvote.data.layout import Shape
+from knnvote.data.vectors import Numbers, Reasons
+
+
+class Step(ABC):
+    """What makes numbers of the numbers of images, the stored ones and the queries alike; `str` gives its text.
+
+    Steps are frozen, and equal where their texts are. What one gives depends on the values of an image alone, and on
+    whether their type is unsigned, which it is of queries where it is of stored images: not on how wide it is, nor on
+    the images beside it.
+
+    Attributes:
+        name: as it is typed and stored.
+        depends_on_scale: whether multiples of an image get unlike vectors: None where what follows tells.
+    """
+
+    name: ClassVar[str]
+    depends_on_scale: ClassVar[bool | None] = None
+
+    def __str__(self) -> str:
+        """Its name alone, where it has no settings."""
+        return self.name
+
+    @classmethod
+    def read(cls, settings: str) -> Self:  # noqa: ARG003 - most have none
+        """The step with the settings that stand in brackets after its name; without brackets they are empty.
+
+        Raises:
+            ValueError: there is no such.
+        """
+        return cls()
+
+    def output(self, shape: Shape) -> Shape:
+        """Shape of what it makes of an image of a shape.
+
+        Raises:
+            OptionError: it makes nothing of such.
+        """
+        return shape
+
+    def unusable_rows(self, images: Numbers, shape: Shape) -> Reasons:  # noqa: ARG002 - most take all
+        """Rows of images (n, pixels) of a shape of which it makes nothing, each with the reason."""
+        return {}
+
+    @abstractmethod
+    def __call__(self, images: Numbers, shape: Shape) -> Numbers:
+        """What it makes of images.
+
+        Args:
+            images: (n, pixels) of any number type; a row that is no image is zero.
+            shape: of one image.
+
+        Returns:
+            (n, numbers of its output) of a type that an index stores; of unusable rows anything.
+        """
+
+
+@dataclass(frozen=True)
+class FittedStep(Step):
+    """One that depends on the stored images too, from which it is fitted once.
+
+    Attributes:
+        state: (m,) what it was fitted to; None before.
+    """
+
+    state: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def fitted(self) -> NDArray[np.float64]:
+        """(m,) what it was fitted to."""
+        if self.state is None:
+            raise TypeError(f"the step {self} is not fitted")
+        return self.state
+
+    @abstractmethod
+    def size(self, shape: Shape) -> int:
+        """Numbers of its state for images of a shape."""
+
+    @abstractmethod
+    def fit(self, blocks: Iterable[Numbers], shape: Shape) -> NDArray[np.float64]:
+        """Its state (m,), by stored images of a shape; they come in blocks (n, pixels) that depend on nothing else."""
