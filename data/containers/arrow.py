@@ -1,0 +1,278 @@
+"""Arrow IPC files, which Feather's are too, and streams: read where they lie, a few rows at a time."""
+
+import mmap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from knnvote.data.columns import check_text
+from knnvote.data.errors import ImageFileError, warn
+from knnvote.data.locations import Location, describe_os_error
+from knnvote.data.rows import HEAD_ROWS, RowFile, RowSource, blocks_of
+from knnvote.data.text import describe_error
+
+from .foreign import what_it_is
+from .parquet import BATCH_BYTES, UNREADABLE
+
+_FILE, _STREAM, _PARQUET = b"ARROW1", b"\xff\xff\xff\xff", b"PAR1"
+_END_OF_STREAM = _STREAM + bytes(4)
+_HELD = 1 << 26  # bytes of a mapped file that were read, and may go from memory
+_counted: dict[tuple[object, ...], tuple[int, ...]] = {}
+
+
+@dataclass
+class _Content:
+    """The bytes of a file: mapped where they lie on this machine, and forgotten after they were read.
+
+    Attributes:
+        source: the file.
+        stream: as PyArrow reads it.
+        is_stream: it has no footer.
+        mapping: of it; None of a file elsewhere.
+        seen: bytes of rows that were given on since memory was last let go.
+    """
+
+    source: Location
+    stream: Any
+    is_stream: bool
+    mapping: mmap.mmap | None
+    seen: int = 0
+
+    def reader(self, places: Sequence[int]) -> Any:
+        """What reads columns, by their places; all without any."""
+        options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=[*places])
+        self.stream.seek(0)
+        opened = pa.ipc.open_stream if self.is_stream else pa.ipc.open_file
+        return opened(self.stream, options=options)
+
+    def batches(self, places: Sequence[int], of: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
+        """Record batches with some columns: all, or those of some numbers, ascending."""
+        reader = self.reader(places)
+        if not self.is_stream:
+            for number in range(reader.num_record_batches) if of is None else of:
+                yield reader.get_batch(number)
+            return
+        wanted = None if of is None else {*of}
+        for number, batch in enumerate(reader if wanted is None or wanted else ()):
+            if wanted is None or number in wanted:
+                yield batch
+                if of is not None and number == of[-1]:
+                    return
+
+    def let_go(self, size: int) -> None:
+        """Let go from memory what was mapped, if much of it was read: the system has it still, or reads it again."""
+        self.seen += size
+        if self.mapping is not None and self.seen > _HELD and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapping.madvise(mmap.MADV_DONTNEED)
+            self.seen = 0
+
+
+@dataclass(frozen=True)
+class ArrowRows(RowFile):
+    """An Arrow IPC file or stream, open.
+
+    Attributes:
+        content: its bytes.
+        columns: names and types of the columns.
+        sizes: rows of each record batch.
+    """
+
+    content: _Content = field(compare=False)
+    columns: pa.Schema
+    sizes: tuple[int, ...]
+
+    @classmethod
+    @contextmanager
+    def open(cls, source: RowSource) -> Iterator[Self]:
+        """Open it, and count the rows of its record batches.
+
+        Raises:
+            ImageFileError: it is neither, or is not whole.
+        """
+        with _opened(source) as content:
+            with _told_by_name(source):
+                schema = content.reader([]).schema
+                _ = schema.names  # which fails where they are not UTF-8
+                sizes = _sizes(source, content, schema)
+            yield cls(source, content, schema, sizes)
+
+    @classmethod
+    def has_ranges(cls, source: RowSource) -> bool:
+        """Of what lies on this machine: the rows of a stream are counted by going through it."""
+        return source.is_local
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns."""
+        return self.columns
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all record batches."""
+        return sum(self.sizes)
+
+    def head(self) -> pa.Table:
+        """As `RowFile.head`."""
+        rows = range(min(HEAD_ROWS, self.num_rows))
+        with _told_by_name(self.source):
+            return pa.Table.from_batches([*self._pieces(self.schema.names, HEAD_ROWS, rows)], self.schema)
+
+    def rows_to_hold(self, columns: Sequence[str], rows: int) -> int:
+        """As `RowFile.rows_to_hold`, by the record batch whose rows are the largest."""
+        names = [name for name in columns if not _is_fixed(self.schema.field(name).type)]
+        if not names:
+            return rows
+        with _told_by_name(self.source):
+            bounded = [_bounded(batch, rows) for batch in self.content.batches(self._places(names))]
+        return min(bounded, default=rows)
+
+    def _batches(self, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
+        return self._span(columns, batch_size, range(self.num_rows))
+
+    def _span(self, columns: Sequence[str], batch_size: int, span: range) -> Iterator[pa.RecordBatch]:
+        """As `RowFile._span`; of other rows those of the same record batch are read too where they are compressed."""
+        with _told_by_name(self.source):
+            yield from self._pieces(columns, batch_size, span)
+
+    def take(
+        self, wanted: NDArray[np.int64], columns: Sequence[str], batch_size: int
+    ) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
+        """As `RowFile.take`; record batches without any of them are not read."""
+        ends = np.cumsum(self.sizes, dtype=np.int64)
+        of = np.searchsorted(ends, wanted, side="right")
+        numbers = np.unique(of).tolist()
+        with _told_by_name(self.source):
+            for number, batch in zip(numbers, self._whole_batches(columns, numbers), strict=True):
+                first, here = int(ends[number]) - self.sizes[number], wanted[of == number]
+                for rows in blocks_of(here - first, _bounded(batch, batch_size)):
+                    start = int(rows[0])
+                    piece = self._piece(batch, columns, range(start, int(rows[-1]) + 1))
+                    yield rows + first, pa.Table.from_batches([piece]).take(pa.array(rows - start))
+
+    def _pieces(self, columns: Sequence[str], batch_size: int, span: range) -> Iterator[pa.RecordBatch]:
+        """Some rows of some columns, so many at a time at most."""
+        ends = [*accumulate(self.sizes)]
+        of = [number for number, end in enumerate(ends) if end > span.start and end - self.sizes[number] < span.stop]
+        for number, batch in zip(of, self._whole_batches(columns, of), strict=True):
+            first = ends[number] - self.sizes[number]
+            start, stop = max(span.start - first, 0), min(span.stop - first, batch.num_rows)
+            rows = _bounded(batch, batch_size)
+            for at in range(start, stop, rows):
+                yield self._piece(batch, columns, range(at, min(at + rows, stop)))
+
+    def _whole_batches(self, columns: Sequence[str], of: Sequence[int]) -> Iterator[pa.RecordBatch]:
+        """Record batches of some numbers, ascending, with some columns at least."""
+        for batch in self.content.batches(self._places(columns), of):
+            batch.validate()  # that values lie where they may be read, without which none is looked at
+            yield batch
+
+    def _piece(self, batch: pa.RecordBatch, columns: Sequence[str], rows: range) -> pa.RecordBatch:
+        """Some rows of a record batch, every value of which was looked at.
+
+        Raises:
+            ImageFileError: one is damaged.
+        """
+        self.content.let_go(len(rows) * _row_bytes(batch))  # of what was read before
+        piece = batch.slice(rows.start, len(rows))
+        for column, name in zip(piece.columns, piece.schema.names, strict=True):
+            try:
+                check_text(column, name)
+            except ImageFileError as error:
+                raise ImageFileError(f"{self.source}: {error.marked}") from error
+        return piece if piece.schema.names == [*columns] else piece.select([*columns])
+
+    def _places(self, names: Sequence[str]) -> list[int]:
+        """Of columns; none where all are meant, whose names may then stand there twice."""
+        wanted = {*names}
+        if [*names] == self.schema.names:
+            return []
+        return [place for place, name in enumerate(self.schema.names) if name in wanted]
+
+
+@contextmanager
+def _opened(source: Location) -> Iterator[_Content]:
+    """The bytes of a file or stream.
+
+    Raises:
+        ImageFileError: it is neither.
+    """
+    with source.open() as stream, source.errors_told():
+        size, head = stream.size(), stream.read_at(len(_FILE), 0)
+        end = stream.read_at(len(_FILE), max(0, size - len(_FILE)))
+        if not head.startswith((_FILE, _STREAM)) or (head == _FILE and end != _FILE):
+            raise ImageFileError(f"cannot read {source} as Arrow: {_other(source, head)}")
+    is_stream = head.startswith(_STREAM)
+    if not source.is_local:
+        with source.open() as stream:
+            yield _Content(source, stream, is_stream, None)
+        return
+    with source.errors_told(), Path(source.path).open("rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    yield _Content(source, pa.BufferReader(pa.py_buffer(mapping)), is_stream, mapping)
+
+
+def _other(source: Location, head: bytes) -> str:
+    """What a file is that is neither file nor stream of Arrow."""
+    if head.startswith(_PARQUET):
+        return "it is Parquet: rename it, so that its name ends in .parquet"
+    if head.startswith(_FILE):
+        return "it was not downloaded or written to its end: get it again"
+    return what_it_is(source) or "it is neither an Arrow IPC file nor a stream: get or write it again"
+
+
+def _sizes(source: RowSource, content: _Content, schema: pa.Schema) -> tuple[int, ...]:
+    """Rows of each record batch, which are counted once while the file stays as it is."""
+    key = (source.place, *ArrowRows.state(source))
+    if key not in _counted:
+        cheapest = [place for place, kind in enumerate(schema.types) if _is_fixed(kind)][:1] or [0]
+        sizes = tuple(batch.num_rows for batch in content.batches(cheapest if len(schema) else []))
+        if content.is_stream:
+            _check_end(source, content)
+        _counted[key] = sizes
+    return _counted[key]
+
+
+def _check_end(source: Location, content: _Content) -> None:
+    """Refuse what follows the end of the first of several streams in one file, and tell where there is no end."""
+    end = content.stream.tell()
+    if content.stream.size() > end:
+        raise ImageFileError(
+            f"{source} holds more behind the end of its stream, as streams put one behind the other do: part them"
+        )
+    content.stream.seek(max(0, end - len(_END_OF_STREAM)))
+    if content.stream.read(len(_END_OF_STREAM)) != _END_OF_STREAM:
+        warn(f"{source} has no end mark, as if it were not written to its end: rows may be missing")
+
+
+def _is_fixed(kind: pa.DataType) -> bool:
+    """Whether all values of a type take as much room, and little."""
+    try:
+        return bool(kind.bit_width)
+    except ValueError:
+        return False
+
+
+def _bounded(batch: pa.RecordBatch, rows: int) -> int:
+    """So many rows, or fewer where those of a record batch are large."""
+    return max(1, min(rows, BATCH_BYTES // max(1, _row_bytes(batch))))
+
+
+def _row_bytes(batch: pa.RecordBatch) -> int:
+    """Of a record batch on average."""
+    return int(batch.get_total_buffer_size() // max(1, batch.num_rows))
+
+
+@contextmanager
+def _told_by_name(source: Location) -> Iterator[None]:
+    try:
+        yield
+    except UNREADABLE as error:
+        reason = describe_os_error(error) if isinstance(error, OSError) else describe_error(error)
+        raise ImageFileError(f"cannot read {source} as Arrow: {reason}; get or write it again") from error
