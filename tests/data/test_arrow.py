@@ -15,9 +15,7 @@ from knnvote.data.inputs import find_inputs
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(50, 6)).astype(np.float32)
-NAMES = {
-    "huggingface": json.dumps({"info": {"features": {"label": {"names": ["a", "b", "c"], "_type": "ClassLabel"}}}})
-}
+FEATURES = {"label": {"names": ["a", "b", "c"], "_type": "ClassLabel"}}
 TABLE = pa.table(
     {
         "emb": pa.array([*VECTORS], pa.list_(pa.float32())),
