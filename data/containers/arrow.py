@@ -4,12 +4,14 @@ import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from knnvote.data.columns import check_text
@@ -80,12 +82,12 @@ class ArrowRows(RowFile):
 
     Attributes:
         content: its bytes.
-        columns: names and types of the columns.
+        held: names and types of the columns, as it holds them.
         sizes: rows of each record batch.
     """
 
     content: _Content = field(compare=False)
-    columns: pa.Schema
+    held: pa.Schema
     sizes: tuple[int, ...]
 
     @classmethod
@@ -108,10 +110,10 @@ class ArrowRows(RowFile):
         """Of what lies on this machine: the rows of a stream are counted by going through it."""
         return source.is_local
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
-        """Names and types of the columns."""
-        return self.columns
+        """Names and types of the columns, those of Arrow alone as the ones that Parquet and others have."""
+        return pa.schema([column.with_type(_plain(column.type)) for column in self.held], self.held.metadata)
 
     @property
     def num_rows(self) -> int:
@@ -186,7 +188,14 @@ class ArrowRows(RowFile):
                 check_text(column, name)
             except ImageFileError as error:
                 raise ImageFileError(f"{self.source}: {error.marked}") from error
-        return piece if piece.schema.names == [*columns] else piece.select([*columns])
+        if piece.schema.names != [*columns]:
+            piece = piece.select([*columns])
+        kinds = [_plain(kind) for kind in piece.schema.types]
+        if kinds == piece.schema.types:
+            return piece
+        plain = [_as_plain(column, kind) for column, kind in zip(piece.columns, kinds, strict=True)]
+        fields = [column.with_type(kind) for column, kind in zip(piece.schema, kinds, strict=True)]
+        return pa.RecordBatch.from_arrays(plain, schema=pa.schema(fields, piece.schema.metadata))
 
     def _places(self, names: Sequence[str]) -> list[int]:
         """Of columns; none where all are meant, whose names may then stand there twice."""
@@ -249,6 +258,26 @@ def _check_end(source: Location, content: _Content) -> None:
     content.stream.seek(max(0, end - len(_END_OF_STREAM)))
     if content.stream.read(len(_END_OF_STREAM)) != _END_OF_STREAM:
         warn(f"{source} has no end mark, as if it were not written to its end: rows may be missing")
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type that stands for one of views or of runs, of which Arrow takes no rows, nor Parquet holds all."""
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_plain(kind.value_type)))
+    return _plain(kind.value_type) if pa.types.is_run_end_encoded(kind) else kind
+
+
+def _as_plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    column = pc.run_end_decode(column) if pa.types.is_run_end_encoded(column.type) else column
+    return column if column.type == kind else column.cast(kind)
 
 
 def _is_fixed(kind: pa.DataType) -> bool:

@@ -97,6 +97,28 @@ def test_dictionaries_that_are_replaced_within_a_stream_are_those_of_their_batch
             assert found == ["a", "b", "b", "c", "a", "a"][span.start : span.stop]
 
 
+def test_types_of_arrow_alone_are_those_that_parquet_has_or_refused_by_name(invoke):
+    """As Polars writes text."""
+    texts = [f"t{row}" for row in range(50)]
+    table = TABLE.append_column("view", pa.array(texts, pa.string_view()))
+    ends = pa.array(np.arange(10, 60, 10), pa.int32())
+    runs = pa.RunEndEncodedArray.from_arrays(ends, ["a", "b", "a", "b", "a"])
+    write("x.arrow", table.append_column("runs", runs))
+    with open_one("x.arrow") as rows:
+        assert rows.schema.types[-2:] == [pa.string(), pa.string()]
+        found = pa.Table.from_batches(rows.batches(["view", "runs"], 7))
+        assert found["view"].to_pylist() == texts
+        assert found["runs"].to_pylist() == runs.to_pylist()
+    given = ("x.arrow", "--image-column", "emb", "--label-column", "runs", "--sample", "20", "--out", "x.knn")
+    assert invoke("index", *given).code == 0
+    write("y.arrow", TABLE.append_column("span", pa.array([(1, 2, 3)] * 50, pa.month_day_nano_interval())))
+    done = invoke("classify", "x.knn", "y.arrow", "--out", "out")
+    assert "the column 'span' is month_day_nano_interval, which Parquet does not hold: leave it out with --keep" in (
+        done.stderr
+    )
+    assert invoke("classify", "x.knn", "y.arrow", "--out", "out", "--keep", "text").code == 0
+
+
 def damaged(name, change):
     write(name)
     Path(name).write_bytes(change(Path(name).read_bytes()))
