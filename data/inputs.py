@@ -19,7 +19,7 @@ from .containers.images import ImageRows, is_image_name
 from .convert.saved import SAVED_ENDINGS
 from .errors import ImageFileError, KnnvoteError, warn
 from .folders.classes import class_columns, partition_label
-from .folders.endings import has_rows, labelled_stem, parquet_name, stem
+from .folders.endings import has_rows, is_arrow, labelled_stem, parquet_name, stem
 from .folders.globs import is_glob, matches
 from .folders.kinds import inputs_of_folder
 from .folders.left_out import folders_of_knnvote, tell_like_parquet, tell_unfinished
@@ -354,7 +354,7 @@ def folders_told(source: InputFile, inputs: Sequence[InputFile]) -> Iterator[Non
             raise ImageFileError(f"{error.marked}{labels_told(source, folder)}") from error
         beside = [other.inner for other in inputs if other.shown == source.base + other.inner]
         keys = partitions_told(source.base.rstrip("/") or ".", beside)
-        if keys is None or source.found_by is None or source.is_image_folder:
+        if keys is None or source.found_by is None or source.is_image_folder or is_arrow(source.path):
             raise
         raise ImageFileError(f"{error.marked}; {keys}") from error
 

@@ -2,6 +2,8 @@
 
 import re
 
+from .partitions import READ_INT96
+
 ARROW_ENDINGS = (".arrow", ".feather", ".ipc", ".arrows")
 NUMPY_ENDINGS = (".npy", ".npz")  # of files that a folder is searched for
 _TEXT = r"\.(csv|tsv|json|jsonl|ndjson)"
@@ -34,6 +36,14 @@ def has_rows(name: str) -> bool:
 def parquet_name(name: str) -> str:
     """The name of the Parquet file that stands for one of another format."""
     return f"{_ENDING.sub('', name)}.parquet"
+
+
+def python_table(path: str) -> str:
+    """Python that reads the table of a file, Parquet or Arrow; pyarrow is ``pa`` in it, and its parquet ``pq``."""
+    if not is_arrow(path):
+        return f"pq.read_table({path!r}, {READ_INT96})"
+    kinds = f"pa.ipc.open_file if open({path!r}, 'rb').read(6) == b'ARROW1' else pa.ipc.open_stream"
+    return f"({kinds})({path!r}).read_all()"
 
 
 def stem(name: str) -> str:

@@ -129,7 +129,7 @@ def run_here(message):
     """Run the Python that a message names, in this process; the file that it makes."""
     words = shlex.split(re.search(r"python -c .*(?= makes )", message)[0])
     exec(words[2], {})  # noqa: S102  # of this test's own making
-    return re.search(r" makes (.+?) of it", message)[1]
+    return re.search(r" makes (.+?)( of it|, which|$)", message)[1]
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,7 @@ def test_files_of_other_libraries_are_known_by_their_first_bytes_too():
     assert saved_arrays("x.parquet", b"PAR1") is None
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_images_that_are_named_and_not_held_are_told_with_what_embeds_them(invoke):
     rows = []
     for label in range(70):
@@ -180,7 +181,8 @@ def test_images_that_are_named_and_not_held_are_told_with_what_embeds_them(invok
         rows.append({"image": {"bytes": None, "path": f"{label}.png"}, "label": label})
     table = pa.Table.from_pylist(rows)
     kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-    pq.write_table(table.set_column(0, "image", table["image"].cast(kind)), "x.parquet")
+    table = table.set_column(0, "image", table["image"].cast(kind))
+    pq.write_table(table, "x.parquet")
     done = invoke("index", "x.parquet", "--out", "x.knn")
     assert "column 'image' names files, such as '0.png', and does not hold them" in done.stderr, (
         "beyond the first 64 rows too"
@@ -190,3 +192,8 @@ def test_images_that_are_named_and_not_held_are_told_with_what_embeds_them(invok
     assert invoke("classify", "x.knn", "x.parquet", "--out", "out").code == 1
     stored = io.BytesIO(pq.read_table("x.new.parquet")["image"][3].as_py()["bytes"])
     assert np.asarray(Image.open(stored))[0, 0] == 3
+    for new in (pa.ipc.new_file, pa.ipc.new_stream):
+        with new("y.arrow", table.schema) as writer:
+            writer.write_table(table)
+        run_here(invoke("index", "y.arrow", "--out", "y.knn").stderr)
+        assert pq.read_table("y.arrow.new.parquet").equals(pq.read_table("x.new.parquet"))
