@@ -20,11 +20,13 @@ from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.tables import image_table
 from knnvote.data.text import python_command
 
+from .saved import saved_arrays
 from .source import Stream, Tell, open_source, read_at_most, reading
 
 IDX_MAGIC = b"\0\0"
 NPY_MAGIC = b"\x93NUMPY"
 ZIP_MAGIC = b"PK"
+_HEAD = 64
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -97,7 +99,7 @@ def read_headers(path: Path) -> list[StoredArray]:
         KnnvoteError: it is damaged.
     """
     with reading(path), open_source(path) as stream:
-        magic = stream.read(len(NPY_MAGIC))
+        magic = stream.read(_HEAD)
         stream.seek(0)
         packed = isinstance(stream, gzip.GzipFile)
         if magic.startswith(IDX_MAGIC):
@@ -115,6 +117,8 @@ def read_headers(path: Path) -> list[StoredArray]:
             ]
         if magic.startswith(NPY_MAGIC):
             return [_npy(stream, path, str(path), partial(_load_npy, path), is_packed=packed)]
+        if (told := saved_arrays(str(path), magic)) is not None:
+            raise KnnvoteError(f"cannot read {path}: {told}")
         return list(_npz_headers(stream, path))
 
 

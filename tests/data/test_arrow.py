@@ -82,7 +82,7 @@ def test_large_rows_are_given_a_few_at_a_time(monkeypatch):
     with open_one("x.arrow") as rows:
         assert {batch.num_rows for batch in rows.batches(["emb"], 50)} <= {1, 2, 3}
         assert rows.rows_to_hold(["label"], 50) == 50
-        assert rows.rows_to_hold(["text", "label"], 50) < 5
+        assert 1 <= rows.rows_to_hold(["text", "label"], 50) < 20
 
 
 def test_dictionaries_that_are_replaced_within_a_stream_are_those_of_their_batch():
