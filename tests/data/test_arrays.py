@@ -134,6 +134,7 @@ def cut(by):
         (lambda: cut(9), r"x\.npy holds more than the 848 bytes of its array \(30, 6\) of float32, as where several"),
         (lambda: Path("x.npy").write_bytes(b""), r"cannot read x\.npy: No data left in file"),
         (lambda: Path("x.npy").write_bytes(b"\x93NUMPY\x01\x00\x05\x00{junk"), r"cannot read x\.npy: .*damaged"),
+        (lambda: VECTORS.dump("x.npy"), r"cannot read x\.npy: it is a pickle, .* makes x\.new\.npz of it"),
         (
             lambda: np.savez("x.npz", a=VECTORS, b=VECTORS),
             r"several arrays could be the images.*knnvote convert x\.npz",
