@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from knnvote.data.columns import check_text
+from knnvote.data.columns import check_text, is_string, view_buffer
 from knnvote.data.errors import ImageFileError, warn
 from knnvote.data.locations import Location, describe_os_error
 from knnvote.data.rows import HEAD_ROWS, RowFile, RowSource, blocks_of
@@ -25,6 +25,7 @@ from .parquet import BATCH_BYTES, UNREADABLE
 
 _FILE, _STREAM, _PARQUET = b"ARROW1", b"\xff\xff\xff\xff", b"PAR1"
 _END_OF_STREAM = _STREAM + bytes(4)
+_NUMBER_BYTES = 8  # of a number in a list, at most
 _HELD = 1 << 26  # bytes of a mapped file that were read, and may go from memory
 _counted: dict[tuple[object, ...], tuple[int, ...]] = {}
 
@@ -128,12 +129,13 @@ class ArrowRows(RowFile):
 
     def rows_to_hold(self, columns: Sequence[str], rows: int) -> int:
         """As `RowFile.rows_to_hold`, by the record batch whose rows are the largest."""
-        names = [name for name in columns if not _is_fixed(self.schema.field(name).type)]
+        names = [name for name in columns if not pa.types.is_primitive(self.schema.field(name).type)]
         if not names:
             return rows
         with _told_by_name(self.source):
-            bounded = [_bounded(batch, rows) for batch in self.content.batches(self._places(names))]
-        return min(bounded, default=rows)
+            return min(
+                (_bounded(batch, rows) for batch in self._whole_batches(names, range(len(self.sizes)))), default=rows
+            )
 
     def _batches(self, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
         return self._span(columns, batch_size, range(self.num_rows))
@@ -240,7 +242,7 @@ def _sizes(source: RowSource, content: _Content, schema: pa.Schema) -> tuple[int
     """Rows of each record batch, which are counted once while the file stays as it is."""
     key = (source.place, *ArrowRows.state(source))
     if key not in _counted:
-        cheapest = [place for place, kind in enumerate(schema.types) if _is_fixed(kind)][:1] or [0]
+        cheapest = [place for place, kind in enumerate(schema.types) if pa.types.is_primitive(kind)][:1] or [0]
         sizes = tuple(batch.num_rows for batch in content.batches(cheapest if len(schema) else []))
         if content.is_stream:
             _check_end(source, content)
@@ -280,22 +282,37 @@ def _as_plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return column if column.type == kind else column.cast(kind)
 
 
-def _is_fixed(kind: pa.DataType) -> bool:
-    """Whether all values of a type take as much room, and little."""
-    try:
-        return bool(kind.bit_width)
-    except ValueError:
-        return False
-
-
 def _bounded(batch: pa.RecordBatch, rows: int) -> int:
     """So many rows, or fewer where those of a record batch are large."""
     return max(1, min(rows, BATCH_BYTES // max(1, _row_bytes(batch))))
 
 
 def _row_bytes(batch: pa.RecordBatch) -> int:
-    """Of a record batch on average."""
-    return int(batch.get_total_buffer_size() // max(1, batch.num_rows))
+    """What a row of a record batch takes on average, or may take where rows share values that are held once."""
+    shared = sum(_longest(column) for column in batch.columns)
+    return int(batch.get_total_buffer_size() // max(1, batch.num_rows)) + shared
+
+
+def _longest(values: pa.Array) -> int:
+    """Bytes of the longest value of an array whose values several rows may share; else 0."""
+    t, kind = pa.types, values.type
+    if t.is_struct(kind):
+        return sum(_longest(values.field(place)) for place in range(kind.num_fields))
+    if t.is_dictionary(kind) or t.is_run_end_encoded(kind):
+        held = values.dictionary if t.is_dictionary(kind) else values.values
+        is_text = t.is_binary(held.type) or t.is_large_binary(held.type) or is_string(held.type)
+        longest = pc.max(pc.binary_length(held)).as_py() if is_text and not _is_view(held.type) else 0
+        return max(int(longest or 0), _longest(held))
+    if _is_view(kind):  # of 16 bytes each, of which the first four say how long it is
+        lengths = view_buffer(values.buffers()[1], np.int32, 4 * values.offset, 4 * len(values))[::4]
+        return int(lengths.max(initial=0))
+    if t.is_list_view(kind) or t.is_large_list_view(kind):
+        return _NUMBER_BYTES * int(pc.max(pc.list_value_length(values)).as_py() or 0)
+    return 0
+
+
+def _is_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind))
 
 
 @contextmanager

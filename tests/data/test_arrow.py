@@ -85,6 +85,27 @@ def test_large_rows_are_given_a_few_at_a_time(monkeypatch):
         assert 1 <= rows.rows_to_hold(["text", "label"], 50) < 20
 
 
+def test_rows_that_share_large_values_are_given_a_few_at_a_time(monkeypatch):
+    long = b"x" * 1000
+    columns = {
+        "dictionary": pa.DictionaryArray.from_arrays(pa.array([0] * 50, pa.int8()), pa.array([long])),
+        "view": pa.array([long] * 50, pa.binary_view()),
+        "struct": pa.array(
+            [{"bytes": long, "path": "x"}] * 50, pa.struct([("bytes", pa.binary_view()), ("path", "str")])
+        ),
+        "runs": pa.RunEndEncodedArray.from_arrays(pa.array([50], pa.int32()), pa.array([long])),
+        "list": pa.ListViewArray.from_arrays([0] * 50, [125] * 50, pa.array(range(125))),
+    }
+    write("x.arrow", pa.table(columns), rows=50)
+    monkeypatch.setattr(container, "BATCH_BYTES", 5000)
+    with open_one("x.arrow") as rows:
+        for name in columns:
+            batches = [*rows.batches([name], 50)]
+            assert 1 <= max(batch.num_rows for batch in batches) <= 5, name
+            assert sum(batch.num_rows for batch in batches) == 50
+            assert rows.rows_to_hold([name], 50) <= 5
+
+
 def test_dictionaries_that_are_replaced_within_a_stream_are_those_of_their_batch():
     schema = pa.schema([("kind", pa.dictionary(pa.int8(), pa.string()))])
     with pa.OSFile("x.arrow", "wb") as file, pa.ipc.new_stream(file, schema) as writer:
