@@ -82,7 +82,7 @@ def _with_labels(inputs: Sequence[InputFile]) -> list[InputFile]:
         if n is not None or labels is None:
             continue
         named = stems.get(labelled_stem(inputs[place].place) or "")
-        if named in beside:
+        if named is not None and named in beside:
             both = f"{inputs[beside[named]]} and {inputs[place]}"
             raise KnnvoteError(f"{both} may both hold the labels of {inputs[named]}: leave one out")
         free = [at for at in (place - 1, place + 1) if images.get(at) == labels and at not in beside]

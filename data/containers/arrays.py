@@ -145,8 +145,9 @@ class ArrayRows(RowFile):
         return math.prod(self.images.shape[1:])
 
     def _read(self, columns: Sequence[str], rows: range) -> pa.RecordBatch:
+        labels = self.labels
         arrays = [
-            image_array(self._numbers(rows)) if name == IMAGE else self.labels[rows.start : rows.stop]
+            image_array(self._numbers(rows)) if name == IMAGE or labels is None else labels[rows.start : rows.stop]
             for name in columns
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([self.schema.field(name) for name in columns]))
