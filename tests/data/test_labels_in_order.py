@@ -1,6 +1,7 @@
 """Labels in a file of their own without ids: one for each row of a file, or a file of the same name for each."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,15 @@ def test_the_commands_take_them(invoke):
     assert (done.code, "out/x.parquet has 30 rows, and few.npy 29 labels without ids" in done.stderr) == (1, True)
     np.save("squares.npy", np.arange(270, dtype=np.uint8).reshape(30, 3, 3))
     assert invoke("show", "squares.npy", *given, "--out", "s.png").code == 0
+
+
+def test_labels_that_are_dates_are_told_with_what_makes_text_of_them(invoke):
+    days = pa.array(["2020-01-02", "2020-01-03"] * 15).cast(pa.date32())
+    pq.write_table(pa.table({"label": days}), "days.parquet")
+    done = invoke("index", "x.npy", "--labels", "days.parquet", "--out", "x.knn")
+    exec(re.search(r'python -c "(.*)" makes rows.parquet', done.stderr)[1], {})  # noqa: S102  # of this test's own making
+    assert invoke("index", "x.npy", "--labels", "rows.parquet", "--out", "x.knn").code == 0
+    assert open_index("x.knn").labels.to_pylist()[:2] == ["2020-01-02", "2020-01-03"]
 
 
 def test_bad_rows_are_left_out_with_their_labels():
