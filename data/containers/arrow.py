@@ -36,37 +36,39 @@ class _Content:
 
     Attributes:
         source: the file.
-        stream: as PyArrow reads it.
         is_stream: it has no footer.
         mapping: of it; None of a file elsewhere.
         seen: bytes of rows that were given on since memory was last let go.
     """
 
     source: Location
-    stream: Any
     is_stream: bool
     mapping: mmap.mmap | None
     seen: int = 0
 
-    def reader(self, places: Sequence[int]) -> Any:
+    def stream(self) -> Any:
+        """It from its begin, whatever else is reading it."""
+        return self.source.open() if self.mapping is None else pa.BufferReader(pa.py_buffer(self.mapping))
+
+    def reader(self, stream: Any, places: Sequence[int]) -> Any:
         """What reads columns, by their places; all without any."""
         options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=[*places])
-        self.stream.seek(0)
-        opened = pa.ipc.open_stream if self.is_stream else pa.ipc.open_file
-        return opened(self.stream, options=options)
+        return (pa.ipc.open_stream if self.is_stream else pa.ipc.open_file)(stream, options=options)
 
-    def batches(self, places: Sequence[int], of: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
-        """Record batches with some columns: all, or those of some numbers, ascending."""
-        reader = self.reader(places)
+    def batches(self, places: Sequence[int], of: Sequence[int]) -> Iterator[pa.RecordBatch]:
+        """Record batches of some numbers, ascending, with some columns."""
+        if not of:
+            return
+        reader = self.reader(self.stream(), places)
         if not self.is_stream:
-            for number in range(reader.num_record_batches) if of is None else of:
+            for number in of:
                 yield reader.get_batch(number)
             return
-        wanted = None if of is None else {*of}
-        for number, batch in enumerate(reader if wanted is None or wanted else ()):
-            if wanted is None or number in wanted:
+        wanted = {*of}
+        for number, batch in enumerate(reader):
+            if number in wanted:
                 yield batch
-                if of is not None and number == of[-1]:
+                if number == of[-1]:
                     return
 
     def let_go(self, size: int) -> None:
@@ -99,12 +101,12 @@ class ArrowRows(RowFile):
         Raises:
             ImageFileError: it is neither, or is not whole.
         """
-        with _opened(source) as content:
-            with _told_by_name(source):
-                schema = content.reader([]).schema
-                _ = schema.names  # which fails where they are not UTF-8
-                sizes = _sizes(source, content, schema)
-            yield cls(source, content, schema, sizes)
+        content = _opened(source)
+        with _told_by_name(source):
+            schema = content.reader(content.stream(), []).schema
+            _ = schema.names  # which fails where they are not UTF-8
+            sizes = _sizes(source, content, schema)
+        yield cls(source, content, schema, sizes)
 
     @classmethod
     def has_ranges(cls, source: RowSource) -> bool:
@@ -172,10 +174,23 @@ class ArrowRows(RowFile):
                 yield self._piece(batch, columns, range(at, min(at + rows, stop)))
 
     def _whole_batches(self, columns: Sequence[str], of: Sequence[int]) -> Iterator[pa.RecordBatch]:
-        """Record batches of some numbers, ascending, with some columns at least."""
+        """Record batches of some numbers, ascending, with some columns at least.
+
+        What columns within columns hold was looked at: of a piece Arrow looks at all of it.
+        """
         for batch in self.content.batches(self._places(columns), of):
             batch.validate()  # that values lie where they may be read, without which none is looked at
+            self._check(batch, is_nested=True)
             yield batch
+
+    def _check(self, rows: pa.RecordBatch, *, is_nested: bool) -> None:
+        """Refuse damaged values, which nothing has looked at so far."""
+        for column, name in zip(rows.columns, rows.schema.names, strict=True):
+            try:
+                if _is_nested(column.type) is is_nested:
+                    check_text(column, name)
+            except ImageFileError as error:
+                raise ImageFileError(f"{self.source}: {error.marked}") from error
 
     def _piece(self, batch: pa.RecordBatch, columns: Sequence[str], rows: range) -> pa.RecordBatch:
         """Some rows of a record batch, every value of which was looked at.
@@ -183,13 +198,9 @@ class ArrowRows(RowFile):
         Raises:
             ImageFileError: one is damaged.
         """
-        self.content.let_go(len(rows) * _row_bytes(batch))  # of what was read before
+        self.content.let_go(len(rows) * (batch.get_total_buffer_size() // batch.num_rows))  # of what was read before
         piece = batch.slice(rows.start, len(rows))
-        for column, name in zip(piece.columns, piece.schema.names, strict=True):
-            try:
-                check_text(column, name)
-            except ImageFileError as error:
-                raise ImageFileError(f"{self.source}: {error.marked}") from error
+        self._check(piece, is_nested=False)
         if piece.schema.names != [*columns]:
             piece = piece.select([*columns])
         kinds = [_plain(kind) for kind in piece.schema.types]
@@ -207,8 +218,7 @@ class ArrowRows(RowFile):
         return [place for place, name in enumerate(self.schema.names) if name in wanted]
 
 
-@contextmanager
-def _opened(source: Location) -> Iterator[_Content]:
+def _opened(source: Location) -> _Content:
     """The bytes of a file or stream.
 
     Raises:
@@ -219,14 +229,11 @@ def _opened(source: Location) -> Iterator[_Content]:
         end = stream.read_at(len(_FILE), max(0, size - len(_FILE)))
         if not head.startswith((_FILE, _STREAM)) or (head == _FILE and end != _FILE):
             raise ImageFileError(f"cannot read {source} as Arrow: {_other(source, head)}")
-    is_stream = head.startswith(_STREAM)
-    if not source.is_local:
-        with source.open() as stream:
-            yield _Content(source, stream, is_stream, None)
-        return
-    with source.errors_told(), Path(source.path).open("rb") as file:
-        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    yield _Content(source, pa.BufferReader(pa.py_buffer(mapping)), is_stream, mapping)
+    mapping = None
+    if source.is_local:
+        with source.errors_told(), Path(source.path).open("rb") as file:
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return _Content(source, head.startswith(_STREAM), mapping)
 
 
 def _other(source: Location, head: bytes) -> str:
@@ -243,22 +250,25 @@ def _sizes(source: RowSource, content: _Content, schema: pa.Schema) -> tuple[int
     key = (source.place, *ArrowRows.state(source))
     if key not in _counted:
         cheapest = [place for place, kind in enumerate(schema.types) if pa.types.is_primitive(kind)][:1] or [0]
-        sizes = tuple(batch.num_rows for batch in content.batches(cheapest if len(schema) else []))
+        stream = content.stream()
+        reader = content.reader(stream, cheapest if len(schema) else [])
+        every = reader if content.is_stream else map(reader.get_batch, range(reader.num_record_batches))
+        sizes = tuple(batch.num_rows for batch in every)
         if content.is_stream:
-            _check_end(source, content)
+            _check_end(source, stream)
         _counted[key] = sizes
     return _counted[key]
 
 
-def _check_end(source: Location, content: _Content) -> None:
+def _check_end(source: Location, stream: Any) -> None:
     """Refuse what follows the end of the first of several streams in one file, and tell where there is no end."""
-    end = content.stream.tell()
-    if content.stream.size() > end:
+    end = stream.tell()
+    if stream.size() > end:
         raise ImageFileError(
             f"{source} holds more behind the end of its stream, as streams put one behind the other do: part them"
         )
-    content.stream.seek(max(0, end - len(_END_OF_STREAM)))
-    if content.stream.read(len(_END_OF_STREAM)) != _END_OF_STREAM:
+    stream.seek(max(0, end - len(_END_OF_STREAM)))
+    if stream.read(len(_END_OF_STREAM)) != _END_OF_STREAM:
         warn(f"{source} has no end mark, as if it were not written to its end: rows may be missing")
 
 
@@ -309,6 +319,11 @@ def _longest(values: pa.Array) -> int:
     if t.is_list_view(kind) or t.is_large_list_view(kind):
         return _NUMBER_BYTES * int(pc.max(pc.list_value_length(values)).as_py() or 0)
     return 0
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    """Whether an array of a type has others within it."""
+    return bool(kind.num_fields or pa.types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType))
 
 
 def _is_view(kind: pa.DataType) -> bool:

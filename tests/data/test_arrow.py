@@ -74,6 +74,12 @@ def test_rows_are_those_of_the_table_whatever_is_read_of_them(name, monkeypatch)
             assert np.concatenate([chosen for chosen, _ in taken]).tolist() == wanted.tolist()
             assert pa.concat_tables(table for _, table in taken).equals(TABLE.select(columns).take(pa.array(wanted)))
         assert [*rows.take(np.zeros(0, np.int64), columns, 5)] == []
+        one, other = rows.batches(["label"], 3), rows.batches(["label"], 3, range(20, 50))
+        assert [next(one)[0].to_pylist(), next(other)[0].to_pylist(), next(one)[0].to_pylist()] == [
+            [0, 1, 2],
+            [2, 0, 1],
+            [0, 1, 2],
+        ], "read side by side"
 
 
 def test_large_rows_are_given_a_few_at_a_time(monkeypatch):
