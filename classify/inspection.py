@@ -6,7 +6,6 @@ from typing import Any
 import pyarrow as pa
 
 from knnvote.data.columns import is_float
-from knnvote.data.containers.converted import is_convertible
 from knnvote.data.errors import ImageFileError, as_recorded, param, warn
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import distinctly_named, tell_unused_labels
@@ -126,7 +125,7 @@ def _inspect_file(
 
 def _tell_read_whole(inputs: Sequence[InputFile]) -> None:
     """Tell of files that have to be read to their end all the same, to know their columns and rows."""
-    whole = [source for source in inputs if is_convertible(source.path)]
+    whole = [source for source in inputs if source.is_converted]
     if whole:
         more = f" and {len(whole) - 1:,} more" if whole[1:] else ""
         warn(

@@ -9,13 +9,16 @@ from urllib.parse import quote
 
 from pyarrow import fs as pafs
 
-from .containers.converted import ConvertedRows, is_convertible
+from .containers.arrays import ArrayRows
+from .containers.arrow import ArrowRows
+from .containers.converted import ConvertedRows
 from .containers.images import IMAGE_ENDINGS, ImageRows
-from .containers.joined import FolderLabelRows, JoinedRows
-from .containers.label_table import LabelTable
+from .containers.joined import FolderLabelRows, with_labels
+from .containers.label_table import Labels
 from .containers.parquet import ParquetRows
 from .containers.tar import TAR_ENDINGS, TarRows
 from .errors import ImageFileError, KnnvoteError
+from .folders.endings import ARROW_ENDINGS, NUMPY_ENDINGS, is_array, is_text
 from .folders.globs import is_glob
 from .folders.splits import is_split
 from .locations import locate
@@ -25,6 +28,8 @@ _AND = "\n"  # between the addresses of images and of their labels
 # By the ending of a file's name, whatever its case.
 CONTAINERS: dict[str, type[RowFile]] = {
     ".parquet": ParquetRows,
+    **dict.fromkeys(ARROW_ENDINGS, ArrowRows),
+    **dict.fromkeys(NUMPY_ENDINGS, ArrayRows),
     **dict.fromkeys(TAR_ENDINGS, TarRows),
     **dict.fromkeys(IMAGE_ENDINGS, ImageRows),
 }
@@ -39,7 +44,7 @@ class InputFile(RowSource):
         size: bytes, when it was found.
         root: the place of the folder that was named, if one was.
         found_by: the folder or glob that was named, if it was not the file itself.
-        labels: a table of its labels.
+        labels: of its rows, in a file of their own.
         container: how it holds rows; without it, as its name tells, else as Parquet.
     """
 
@@ -47,7 +52,7 @@ class InputFile(RowSource):
     size: int
     root: str | None = None
     found_by: str | None = None
-    labels: LabelTable | None = field(default=None, kw_only=True)
+    labels: Labels | None = field(default=None, kw_only=True)
     container: type[RowFile] | None = field(default=None, kw_only=True)
 
     @classmethod
@@ -117,7 +122,7 @@ class InputFile(RowSource):
         """
         with self.steady(), self._container.open(self) as rows:
             if self.labels is not None:
-                yield JoinedRows(rows.source, rows, self.labels, self.relative)
+                yield with_labels(rows, self.labels, self.relative)
             elif self.told and not {name for name, _ in self.told} & {*rows.schema.names}:
                 yield FolderLabelRows(rows.source, rows, *self.told[0])
             else:
@@ -132,13 +137,23 @@ class InputFile(RowSource):
             return 0
 
     @property
-    def is_parquet(self) -> bool:
-        """It is a Parquet file: its rows are counted, and some of them read, without reading the others."""
-        return self._container is ParquetRows
+    def has_ranges(self) -> bool:
+        """Its rows are counted, and some of them read, without reading all the others."""
+        return self._container.has_ranges(self)
+
+    @property
+    def is_converted(self) -> bool:
+        """It is read to its end before any row of it is known."""
+        return self._container is ConvertedRows
+
+    @property
+    def is_numbered(self) -> bool:
+        """Its rows have no columns but images and labels, and so are known by their numbers alone."""
+        return self._container is ArrayRows
 
     @property
     def joined_label(self) -> str | None:
-        """The column of labels that a table puts beside its rows."""
+        """The column of labels that a file of their own puts beside its rows."""
         return None if self.labels is None else self.labels.label_column
 
     @property
@@ -156,7 +171,7 @@ class InputFile(RowSource):
         if self.container is not None:
             return self.container
         name = self.path.lower()
-        other = ConvertedRows if is_convertible(name) else ParquetRows
+        other = ArrayRows if is_array(name) else ConvertedRows if is_text(name) else ParquetRows
         return next((found for ending, found in CONTAINERS.items() if name.endswith(ending)), other)
 
     @contextmanager

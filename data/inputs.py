@@ -13,19 +13,21 @@ from typing import Any
 
 from pyarrow import fs as pafs
 
-from .containers.converted import array_lengths, converted_name, is_convertible
+from .containers.arrays import array_lengths
+from .containers.foreign import what_it_is
 from .containers.images import ImageRows, is_image_name
-from .containers.label_table import LabelTable
-from .containers.tar import TarRows
+from .convert.saved import SAVED_ENDINGS
 from .errors import ImageFileError, KnnvoteError, warn
 from .folders.classes import class_columns, partition_label
+from .folders.endings import has_rows, is_arrow, labelled_stem, parquet_name, stem
 from .folders.globs import is_glob, matches
-from .folders.left_out import folders_of_knnvote, tell_beside, tell_like_parquet, tell_unfinished
-from .folders.named import classes_told, renamed, tables_told, tell_split_classes
+from .folders.kinds import inputs_of_folder
+from .folders.left_out import folders_of_knnvote, tell_like_parquet, tell_unfinished
+from .folders.named import classes_told, labels_told, renamed, tables_told, tell_split_classes
 from .folders.partitions import partitions_told
 from .folders.splits import splits_of
 from .folders.tables import refuse_revisions, refuse_table
-from .input_file import CONTAINERS, InputFile
+from .input_file import InputFile
 from .locations import Location, describe_os_error, expand_home, is_uri, locate, relative_path
 
 _FEW = 20  # image files by themselves, as which a shell gives those of a folder
@@ -64,14 +66,28 @@ def find_inputs(arguments: Inputs) -> list[InputFile]:
 
 
 def _with_labels(inputs: Sequence[InputFile]) -> list[InputFile]:
-    """The same, each file of arrays that holds labels alone put beside one next to it that holds as many images."""
+    """The same, each file of arrays that holds labels alone put beside the one of images that they are of.
+
+    That is the one of its stem in the same folder, as ``a.npy`` of ``a-labels.npy``; of files given by name, else one
+    next to it that holds as many images.
+
+    Raises:
+        KnnvoteError: two are of one file.
+    """
     lengths = [array_lengths(source) for source in inputs]
     images = {place: n for place, (n, labels) in enumerate(lengths) if n is not None and labels is None}
+    stems = {stem(inputs[place].place): place for place in images}
     beside: dict[int, int] = {}
     for place, (n, labels) in enumerate(lengths):
+        if n is not None or labels is None:
+            continue
+        named = stems.get(labelled_stem(inputs[place].place) or "")
+        if named is not None and named in beside:
+            both = f"{inputs[beside[named]]} and {inputs[place]}"
+            raise KnnvoteError(f"{both} may both hold the labels of {inputs[named]}: leave one out")
         free = [at for at in (place - 1, place + 1) if images.get(at) == labels and at not in beside]
-        if n is None and labels is not None and free:
-            beside[free[0]] = place
+        if named is not None or (free and not _is_of_folder(inputs[place])):
+            beside[free[0] if named is None else named] = place
     found = []
     for place, source in enumerate(inputs):
         if place in beside:
@@ -82,45 +98,9 @@ def _with_labels(inputs: Sequence[InputFile]) -> list[InputFile]:
     return found
 
 
-def join_labels(
-    inputs: Inputs, labels: str | Path, *, label_column: str | None = None, id_column: str | None = None
-) -> list[InputFile]:
-    """Inputs whose labels are in a table of their own: a row's is that of its id, or of the path or name of its file.
-
-    Args:
-        inputs: files of images, folders of them, globs or URIs: one or several.
-        labels: a Parquet, CSV or JSON lines file with a column of ids or paths, and one of labels.
-        label_column: that of the labels, where not one of its two columns, or one with a usual name, must be it.
-        id_column: likewise that of the ids, or that of the files of images whose values these are; where both have a
-            column of this name, it is both.
-
-    Raises:
-        KnnvoteError: no such column, an id that is missing or has two labels, or no input.
-
-    Example:
-        >>> import pyarrow as pa, pyarrow.parquet as pq
-        >>> from knnvote import index_files, join_labels
-        >>> ids = [f"train.parquet#{row}" for row in range(1347)]
-        >>> pq.write_table(pa.table({"id": ids, "label": [row % 2 for row in range(1347)]}), "labels.parquet")
-        >>> index_files(join_labels("digits/train.parquet", "labels.parquet"), "joined.knn")
-    """
-    table = read_label_table(labels, label_column=label_column, id_column=id_column)
-    return [replace(found, labels=table) for found in find_inputs(inputs)]
-
-
-def read_label_table(
-    labels: str | Path, *, label_column: str | None = None, id_column: str | None = None
-) -> LabelTable:
-    """A table of labels, as `join_labels` takes it.
-
-    Raises:
-        KnnvoteError: as of `join_labels`.
-    """
-    (source, *others) = find_inputs(str(labels))
-    if others:
-        raise KnnvoteError(f"{labels} is {len(others) + 1} files, and labels are read of one: give one of them")
-    with source.open_rows() as rows:
-        return LabelTable.read(rows, label_column, id_column)
+def _is_of_folder(source: InputFile) -> bool:
+    """Whether a file was found in a folder that was named."""
+    return source.root is not None
 
 
 def tell_unused_labels(inputs: Sequence[InputFile]) -> None:
@@ -177,9 +157,11 @@ def _with_classes(found: list[InputFile]) -> list[InputFile]:
 def _expand_path(location: Location) -> list[InputFile]:
     files = _select(location)
     if not files:
+        unread = next((name for name in location.below() if name.lower().endswith(SAVED_ENDINGS)), None)
+        told = "" if unread is None else f"; {location / unread} is not read: {what_it_is(location / unread)}"
         raise KnnvoteError(
             f"{location} is a folder without any *.parquet file but what knnvote made, and without images: "
-            "give one that holds some"
+            f"give one that holds some{told}"
         )
     return files
 
@@ -251,28 +233,18 @@ def _select(location: Location, *, base: str | None = None) -> list[InputFile]:
         and "/." not in f"/{name}"
         and not name.startswith(of_knnvote)
     ]
-    tables = tuple(ending for ending, kind in CONTAINERS.items() if kind not in {ImageRows, TarRows})
     visible = [name for name in files if "/_" not in f"/{name}" and not is_image[name]]
-    taken = [name for name in visible if name.endswith(tables)]
-    tars = [name for name in visible if name.endswith(_TAR)]
-    images = [name for name in files if is_image[name]]
-    refuse_revisions(location, taken)
-    beside = {*taken, *tars}
-    tell_like_parquet(location, taken, [name for name in visible if name not in beside])
+    names = inputs_of_folder(location, visible, [name for name in files if is_image[name]])
+    refuse_revisions(location, names)
+    unlike = [name for name in visible if not (has_rows(name) or name.endswith((_PARQUET, _TAR)))]
+    tell_like_parquet(location, names, unlike)
     tell_unfinished(location, others)
     root = _root(location)
-    if not taken and not tars:
-        return _image_folders(location, base, {name: entries[name].size or 0 for name in images}, root)
-    if taken:
-        tell_beside(location, taken, [*tars, *images])
-    elif images:
-        raise KnnvoteError(
-            f"{location} holds tar files and image files, such as {tars[0]} and {images[0]}: give "
-            f"{shlex.quote(str(location / '**/*.tar'))}, or the folder of the images"
-        )
+    if names and is_image[names[0]]:
+        return _image_folders(location, base, {name: entries[name].size or 0 for name in names}, root)
     return [
         _input(location / name, _relative(location / name, base, location), entries[name], root, location.shown)
-        for name in taken or tars
+        for name in names
     ]
 
 
@@ -377,9 +349,12 @@ def folders_told(source: InputFile, inputs: Sequence[InputFile]) -> Iterator[Non
             raise ImageFileError(
                 f"{error.marked}; {classes_told(source, source.found_by)}{tables_told(source)}"
             ) from error
+        if source.is_numbered:
+            folder = source.found_by if source.root is not None else None
+            raise ImageFileError(f"{error.marked}{labels_told(source, folder)}") from error
         beside = [other.inner for other in inputs if other.shown == source.base + other.inner]
         keys = partitions_told(source.base.rstrip("/") or ".", beside)
-        if keys is None or source.found_by is None or source.is_image_folder:
+        if keys is None or source.found_by is None or source.is_image_folder or is_arrow(source.path):
             raise
         raise ImageFileError(f"{error.marked}; {keys}") from error
 
@@ -392,8 +367,8 @@ def _input(
         relative = f"{inner}{_PARQUET}"
     elif inner.endswith(_TAR):
         relative = inner.removesuffix(_TAR) + _PARQUET
-    elif is_convertible(inner):
-        relative = converted_name(inner)
+    elif has_rows(inner):
+        relative = parquet_name(inner)
     return InputFile(
         location.filesystem, location.path, location.shown, relative, info.size or 0, root, found_by, inner=inner
     )

@@ -87,6 +87,11 @@ class RowFile(ABC):
             with source.open() as stream:
                 return stream.size(), stream.metadata().get("ETag"), stream.metadata().get("Last-Modified")
 
+    @classmethod
+    def has_ranges(cls, source: RowSource) -> bool:  # noqa: ARG003 - of most containers, whatever the file
+        """Whether rows are counted, and some of them read, without reading all the others."""
+        return False
+
     @property
     def id_column(self) -> str | None:
         """The column by which rows are known; None where their numbers tell them apart."""
@@ -224,6 +229,11 @@ class RowFile(ABC):
             start += batch.num_rows
             if start > wanted[-1]:
                 return
+
+
+def blocks_of(wanted: NDArray[np.int64], rows: int) -> Iterator[NDArray[np.int64]]:
+    """Those of some rows (m,), ascending, that lie in the same block of so many, block by block."""
+    yield from filter(len, np.split(wanted, np.flatnonzero(np.diff(wanted // rows)) + 1))
 
 
 def rows_of_span(batches: Iterable[pa.RecordBatch], span: range) -> Iterator[pa.RecordBatch]:

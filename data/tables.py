@@ -38,9 +38,9 @@ def image_table(
     Raises:
         KnnvoteError: images without pixels or not of numbers, labels of a number or type that does not fit.
     """
-    columns, names = [_image_array(images)], [image_column]
+    columns, names = [image_array(images)], [image_column]
     if labels is not None:
-        columns.append(_label_array(labels, len(images)))
+        columns.append(labels_array(labels, len(images)))
         names.append(label_column)
     return pa.table(columns, names=names)
 
@@ -142,7 +142,12 @@ def write_new_csv(table: pa.Table, path: Path) -> None:
         csv.write_csv(table, stream)
 
 
-def _image_array(images: NDArray[Any]) -> pa.Array:
+def image_array(images: NDArray[Any]) -> pa.Array:
+    """Images as `image_table` has them in its column.
+
+    Raises:
+        KnnvoteError: they are without pixels or not of numbers.
+    """
     shape = images.shape[1:]
     width = math.prod(shape)
     if images.ndim < 2 or width == 0:
@@ -158,7 +163,12 @@ def _image_array(images: NDArray[Any]) -> pa.Array:
     )
 
 
-def _label_array(labels: NDArray[Any] | pa.Array, n: int) -> pa.Array:
+def labels_array(labels: NDArray[Any] | pa.Array, n: int) -> pa.Array:
+    """Labels of n images as `image_table` has them in its column.
+
+    Raises:
+        KnnvoteError: they are not as many, or of a type that does not fit.
+    """
     try:
         array = pa.array(_plain(labels)) if isinstance(labels, np.ndarray) else labels
     except (pa.ArrowException, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from knnvote.data.columns import check_text, is_string
-from knnvote.data.containers.label_table import LabelTable
+from knnvote.data.containers.label_table import Labels
 from knnvote.data.convert.ids import USUAL_NAME, holds_text, read_text_columns
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.input_file import InputFile
@@ -280,7 +280,7 @@ def read_as_stored(index: Index, inputs: Sequence[InputFile], label_column: str 
         except KnnvoteError as error:
             raise KnnvoteError(f"{shown}: {error.marked}") from error
 
-    def of_table(table: LabelTable) -> LabelTable:
+    def of_table(table: Labels) -> Labels:
         is_like = kind_of_labels(table.labels.type) == kind_of_labels(like) and not is_string(like)
         return table if is_like or table.texts is None else replace(table, labels=read(table.shown, table.texts))
 

@@ -14,7 +14,8 @@ import pyarrow.types as pt
 
 from knnvote.data.columns import is_binary, is_number, is_string, is_usual_label
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
-from knnvote.data.folders.partitions import READ_INT96, partition_keys
+from knnvote.data.folders.endings import ARROW_ENDINGS, is_arrow, python_table
+from knnvote.data.folders.partitions import partition_keys
 from knnvote.data.input_file import InputFile
 from knnvote.data.text import python_command, whole_characters
 from knnvote.data.vectors import Reasons
@@ -152,9 +153,13 @@ def told_as_text(source: InputFile, column: str, kind: pa.DataType) -> str:
     """What writes labels that are dates or times as text, to follow why they cannot be used; nothing of others."""
     if not pt.is_temporal(kind):
         return ""
-    found = source.found_by if source.found_by and Path(source.found_by).is_dir() else source.shown
+    found = source.shown if source.labels is None else source.labels.shown
+    if not found.lower().endswith((".parquet", *ARROW_ENDINGS)):
+        return ""
+    if source.labels is None and source.found_by and Path(source.found_by).is_dir() and not is_arrow(found):
+        found = source.found_by
     code = (
-        f"import pyarrow as pa, pyarrow.parquet as pq; t = pq.read_table({found!r}, {READ_INT96}); "
+        f"import pyarrow as pa, pyarrow.parquet as pq; t = {python_table(found)}; "
         f"i = t.column_names.index({column!r}); "
         f"pq.write_table(t.set_column(i, {column!r}, t[i].cast(pa.string())), 'rows.parquet')"
     )

@@ -17,7 +17,7 @@ def cut_large(tasks: Sequence[Task], workers: int) -> list[Task]:
     least = sum(task.source.size for task in tasks) / (_SHARES * workers)
     cut: list[Task] = []
     for task in tasks:
-        is_large = workers > 1 and task.source.size >= least and task.source.is_parquet
+        is_large = workers > 1 and task.source.size >= least and task.source.has_ranges
         cut += task.cut(task.count_rows()) if is_large and not task.target.is_file else [task]
     return cut
 

@@ -120,6 +120,34 @@ def kept_columns(
     return others
 
 
+def check_written(schema: pa.Schema, columns: Sequence[str]) -> None:
+    """Refuse columns to keep that are of a type of Arrow's own, which Parquet does not hold.
+
+    Raises:
+        ImageFileError: naming one.
+    """
+    kept = [schema.field(name) for name in columns]
+    if _is_written(kept):
+        return
+    for field in kept:
+        if not _is_written([field]):
+            raise ImageFileError(
+                f"the column {field.name!r} is {field.type}, which Parquet does not hold: leave it out with "
+                f"{param('keep')}"
+            )
+
+
+def _is_written(fields: Sequence[pa.Field]) -> bool:
+    """Whether Parquet holds columns of these types."""
+    if any(pa.types.is_dictionary(field.type) and field.type.value_type.num_fields for field in fields):
+        return False
+    try:
+        pq.write_table(pa.Table.from_batches([], pa.schema(fields)), pa.BufferOutputStream())
+    except pa.ArrowException:
+        return False
+    return True
+
+
 def _refuse_clash(
     kept: Mapping[str, str], of_folders: Mapping[str, str], added: pa.Schema, options: OutputOptions
 ) -> None:

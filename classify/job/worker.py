@@ -33,7 +33,7 @@ from .again import (
     with_kept,
 )
 from .folder import Claim
-from .output import ROW_GROUP, in_one_piece, kept_columns, row_groups, rows_in_group
+from .output import ROW_GROUP, check_written, in_one_piece, kept_columns, row_groups, rows_in_group
 from .parts.ranges import Ranges, write_range
 from .pipeline import Stages, map_ahead, open_stages, prefetch
 from .receipt import Counts, Kept, Receipt, read_receipt, write_sealed
@@ -348,6 +348,7 @@ def plan_columns(classifier: Classifier, images: ImageFile, options: JobOptions)
         of_folders = partition_keys(images.source.relative)
         of_others = (*images.layout.columns, *images.rows.of_folders)
         columns = kept_columns(images.schema, of_others, added, options.output, of_folders)
+        check_written(images.schema, columns)
     schema = pa.schema([*(images.schema.field(name) for name in columns), *added], images.schema.metadata)
     return columns, schema_metadata_without_images(schema)
 

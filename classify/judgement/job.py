@@ -15,8 +15,8 @@ from knnvote.classify.evaluation.accuracy import Judgement, judge_counts
 from knnvote.classify.interval import share_interval
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.output import read_answers
-from knnvote.data.containers.label_table import LabelTable
-from knnvote.data.errors import param
+from knnvote.data.containers.label_table import Labels
+from knnvote.data.errors import ImageFileError, param
 from knnvote.data.locations import Location
 from knnvote.indexer.rungs import Interval
 
@@ -46,18 +46,23 @@ class JobAccuracy:
 
 
 def judge_job(
-    job: FinishedJob, label_column: str | None = None, table: LabelTable | None = None
+    job: FinishedJob, label_column: str | None = None, table: Labels | None = None
 ) -> JobAccuracy | JobErrors | None:
     """Judge a job's rows; None where none has a true label.
 
     Args:
         job: whose outputs are read, batch by batch.
         label_column: of the true labels that they keep; by default the only one with a usual name.
-        table: of the true labels, by ids of rows, in place of a column.
+        table: of the true labels, by ids of rows or in their order, in place of a column.
 
     Raises:
         ImageFileError: an output does not keep that column, or what stands there cannot be compared.
     """
+    if table is not None and table.is_in_order and len(job.receipts) > 1:
+        raise ImageFileError(
+            f"{table.shown} has no ids, and so a label for each row of one output, and {job.out} holds "
+            f"{len(job.receipts):,}: give a table with a column of ids, FILE#ROW"
+        )
     read = partial(_read, job, label_column, table)
     kind = next((row.best.type for row in read()), None)
     if kind is not None and pa.types.is_floating(kind):
@@ -84,7 +89,7 @@ class _Rows:
     truth: list[Any]
 
 
-def _read(job: FinishedJob, label_column: str | None, table: LabelTable | None) -> Iterator[_Rows]:
+def _read(job: FinishedJob, label_column: str | None, table: Labels | None) -> Iterator[_Rows]:
     """All rows of outputs that have true labels, batch by batch."""
     guess = "best" if "columns" in job.record.options else "prediction"  # jobs of before had no other
     prefix = job.record.prefix

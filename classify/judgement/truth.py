@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from knnvote.classify.job.rows import USUAL_IDS
-from knnvote.data.containers.label_table import LabelTable
+from knnvote.data.containers.label_table import Labels, LabelTable
 from knnvote.data.containers.tar import KEY, TAR_KEY
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.locations import Location
@@ -44,7 +44,7 @@ def truth_column(output: Location, prefix: str, named: str | None) -> str | None
 
 
 def join_table(
-    output: Location, name: str, table: LabelTable, column: str | None, batches: Iterable[list[pa.Array]]
+    output: Location, name: str, table: Labels, column: str | None, batches: Iterable[list[pa.Array]]
 ) -> Iterator[list[pa.Array]]:
     """Batches of an output's columns with the labels that a table has of their rows in place of the last, of ids.
 
@@ -56,8 +56,11 @@ def join_table(
         batches: all rows, in order.
 
     Raises:
-        KnnvoteError: ids are no text, or two rows have one key of the table.
+        KnnvoteError: ids are no text, two rows have one key of the table, or rows and labels in order are not as many.
     """
+    if not isinstance(table, LabelTable):
+        yield from _in_order(output, table, batches)
+        return
     first, shard = 0, name.removesuffix(".parquet") + TAR_KEY if column == KEY else ""
     for columns in batches:
         n, kept = len(columns[0]), columns
@@ -70,12 +73,27 @@ def join_table(
         yield [*kept, table.find(ids, are_paths=column in USUAL_IDS, prefix=shard)]
 
 
-def id_column(output: Location, table: LabelTable) -> str | None:
+def _in_order(output: Location, labels: Labels, batches: Iterable[list[pa.Array]]) -> Iterator[list[pa.Array]]:
+    """Batches of an output's columns, each with as many labels behind them.
+
+    Raises:
+        KnnvoteError: all together there are not as many.
+    """
+    with output.open() as stream:
+        found, first = labels.of_rows(pq.read_metadata(stream).num_rows, output.shown), 0
+    for columns in batches:
+        yield [*columns, found.slice(first, len(columns[0]))]
+        first += len(columns[0])
+
+
+def id_column(output: Location, table: Labels) -> str | None:
     """The column of ids that an output keeps: what the table says, else the first usual one; None where there is none.
 
     Raises:
         ImageFileError: it does not keep the one that is named, or cannot be read.
     """
+    if not isinstance(table, LabelTable):
+        return None
     names = _schema(output).names
     if table.rows_column not in {None, *names}:
         raise ImageFileError(

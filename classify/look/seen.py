@@ -15,10 +15,10 @@ from knnvote.classify.answer import Answer, answer_schema
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.rows import Place, find_rows, kept_ids
-from knnvote.data.containers.converted import is_convertible
 from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.containers.tar import TAR_ENDINGS
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, is_number, param, spelled_reasons
+from knnvote.data.folders.endings import has_rows
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import count_rows, find_inputs
 from knnvote.data.layout import ImageOptions, Layout
@@ -104,7 +104,7 @@ def _meant(name: str) -> tuple[str, int | None]:
     if parts is not None and not place.is_file:
         return parts[1], int(parts[2])
     path = place.path.lower()
-    if place.is_file and not (is_convertible(path) or path.endswith((".parquet", *TAR_ENDINGS))):
+    if place.is_file and not (has_rows(path) or path.endswith((".parquet", *TAR_ENDINGS))):
         return name, None
     inputs = find_inputs(name)
     if (rows := count_rows(inputs)) > 1:

@@ -3,6 +3,7 @@
 import shlex
 from typing import Any
 
+from knnvote.data.convert.saved import saved_arrays
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import Location
 from knnvote.data.text import python_command
@@ -40,7 +41,7 @@ def what_it_is(source: Location) -> str | None:
                 return "it was not downloaded or written to its end: get it again"
     except KnnvoteError:
         return None
-    return _kind(head, source.shown)
+    return saved_arrays(source.shown, head) or _kind(head, source.shown)
 
 
 def _ends_well(stream: Any, size: int) -> bool:

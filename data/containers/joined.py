@@ -1,4 +1,4 @@
-"""Labels that are not in the file of the rows: in a table of their own, by ids or paths, or in the name of a folder."""
+"""Labels that are not in the file of the rows: in one of their own, by ids, paths or rows, or in a folder's name."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from knnvote.data.columns import is_binary
 from knnvote.data.errors import ImageFileError, param, warn
 from knnvote.data.rows import RowFile, RowSource
 
-from .label_table import LabelTable
+from .label_table import Labels, LabelTable
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,27 @@ class FolderLabelRows(LabelledRows):
 
 
 @dataclass(frozen=True)
+class InOrderRows(LabelledRows):
+    """Rows with as many labels, in their order.
+
+    Attributes:
+        name: of their column.
+        labels: (n,) of all.
+    """
+
+    name: str
+    labels: pa.Array
+
+    @property
+    def label(self) -> pa.Field:
+        """As they are in their own file."""
+        return pa.field(self.name, self.labels.type)
+
+    def _labels(self, _held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
+        return self.labels.take(pa.array(numbers))
+
+
+@dataclass(frozen=True)
 class JoinedRows(LabelledRows):
     """Rows with labels from a table.
 
@@ -221,6 +242,28 @@ class JoinedRows(LabelledRows):
         column = held.column(own).cast(pa.string())
         column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         return with_prefix(self.id_prefix, column)
+
+
+def with_labels(rows: RowFile, labels: Labels, relative: str) -> LabelledRows:
+    """Rows with labels from a file of their own.
+
+    Args:
+        rows: without.
+        labels: by keys, or in the order of the rows.
+        relative: the path of the rows' file in ids.
+
+    Raises:
+        ImageFileError: labels in order are not as many, or there is a column by which they could be joined.
+    """
+    if isinstance(labels, LabelTable):
+        return JoinedRows(rows.source, rows, labels, relative)
+    if shared := [name for name in labels.others if name in rows.schema.names]:
+        raise ImageFileError(
+            f"{rows.source} and {labels.shown} both have a column {shared[0]!r}: {param('id_column')} {shared[0]} "
+            "joins labels by it; to have them in their order leave it out of one"
+        )
+    found = labels.of_rows(rows.num_rows, rows.source.shown)
+    return InOrderRows(rows.source, rows, labels.label_column, found)
 
 
 def with_prefix(prefix: str, values: pa.Array) -> pa.Array:

@@ -1,9 +1,9 @@
-"""A table of labels by ids or paths, which rows of other files are given."""
+"""Labels in a file of their own, which rows of other files are given: by ids or paths, or row by row."""
 
 import hashlib
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -19,17 +19,82 @@ from .images import is_image_name
 _USUAL_IDS = ("id", "file", "file_name", "filename", "path", "key", "__key__", "image", "image_id")
 
 
-@dataclass(frozen=True, eq=False)
-class LabelTable:
-    """Labels by keys, which are ids or paths of rows, or names of files alone.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Labels:
+    """Labels of rows, in their order.
 
     Attributes:
         shown: the file, as users know it.
-        key_column: its column of keys.
         label_column: its column of labels.
-        keys: (n,) strings, each once.
         labels: (n,) of any type.
         texts: (n,) the same as people wrote them, in strings; None where the file itself has types.
+        others: its other columns.
+        may_begin_with_name: the first may be what they are called, as nothing but their number tells.
+    """
+
+    shown: str
+    label_column: str
+    labels: pa.Array
+    texts: pa.Array | None
+    others: tuple[str, ...] = ()
+    may_begin_with_name: bool = False
+
+    @property
+    def is_in_order(self) -> bool:
+        """There is one for each row of one file, in their order."""
+        return True
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what it says of rows."""
+        return self._digest((self.shown, self.label_column), [self.labels])
+
+    @staticmethod
+    def _digest(names: tuple[object, ...], columns: Sequence[pa.Array]) -> str:
+        digest = hashlib.sha256(repr(names).encode())
+        digest.update(pa.RecordBatch.from_arrays(columns, [str(place) for place in range(len(columns))]).serialize())
+        return digest.hexdigest()
+
+    @classmethod
+    def in_order(cls, rows: RowFile, label_column: str) -> "Labels":
+        """Those of a column of a file of rows."""
+        labels = _without_blanks(_column(rows, label_column))
+        texts = _as_written(labels, rows.cells(label_column))
+        others = tuple(name for name in rows.schema.names if name != label_column)
+        return Labels(shown=rows.source.shown, label_column=label_column, labels=labels, texts=texts, others=others)
+
+    def of_rows(self, n: int, shown: str) -> pa.Array:
+        """(n,) those of a file of so many rows.
+
+        Raises:
+            ImageFileError: they are not as many.
+        """
+        found = self.fitted(n).labels
+        if len(found) != n:
+            raise ImageFileError(
+                f"{shown} has {n:,} rows, and {self.shown} {len(self.labels):,} labels without ids: give as many, each "
+                "in the place of its row, or a table with a column of ids"
+            )
+        return found
+
+    def fitted(self, n: int) -> "Labels":
+        """The same, but for the first if it is what they are called, as where there is one more than rows."""
+        if not self.may_begin_with_name or len(self.labels) != n + 1:
+            return self
+        texts = None if self.texts is None else self.texts.slice(1)
+        return replace(self, labels=self.labels.slice(1), texts=texts, may_begin_with_name=False)
+
+    def tell_unused(self) -> None:
+        """Nothing: there are as many as rows."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LabelTable(Labels):
+    """Labels by keys, which are ids or paths of rows, or names of files alone.
+
+    Attributes:
+        key_column: its column of keys.
+        keys: (n,) strings, each once.
         by_name: place of the key whose last part each name is; -1 where several have it.
         header: the first line of a text file, by which its columns are called.
         rows_column: column of the rows whose values are keys; None for that of the key column's name, where rows have
@@ -37,63 +102,58 @@ class LabelTable:
         taken: by place, the row that has the label, of those that were seen.
     """
 
-    shown: str
     key_column: str
-    label_column: str
     keys: pa.Array
-    labels: pa.Array
-    texts: pa.Array | None
     by_name: dict[str, int]
     header: tuple[str, ...] = ()
     rows_column: str | None = None
     taken: dict[int, str] = field(default_factory=dict)
 
     @property
+    def is_in_order(self) -> bool:
+        """It says by its keys which rows it is of."""
+        return False
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of what it says of rows."""
-        digest = hashlib.sha256(repr((self.shown, self.label_column, self.rows_column)).encode())
-        batch = pa.RecordBatch.from_arrays([self.keys, self.labels], ["keys", "labels"])
-        digest.update(batch.serialize())
-        return digest.hexdigest()
+        return self._digest((self.shown, self.label_column, self.rows_column), [self.keys, self.labels])
 
     @classmethod
-    def read(cls, rows: RowFile, label_column: str | None, id_column: str | None) -> "LabelTable":
-        """Those of a file of rows.
+    def read(cls, rows: RowFile, key_column: str, label_column: str, rows_column: str | None) -> "LabelTable":
+        """Those of two columns of a file of rows.
 
         Raises:
-            ImageFileError: its columns of keys and labels are not known, a key is missing, or has two labels.
+            ImageFileError: a key is missing, or has two labels.
         """
         shown, names = rows.source.shown, rows.schema.names
-        rows_column = None if id_column in names else id_column
         header = tuple(names if rows.cells(names[0]) is not None else ())
-        if (path := next(filter(is_image_name, header), None)) is not None:
-            raise _no_header(shown, header, path)
-        key_column, label_column = _columns(rows, label_column, None if rows_column else id_column)
-        found = pa.Table.from_batches(
-            rows.batches([key_column, label_column], 1 << 16),
-            pa.schema([rows.schema.field(key_column), rows.schema.field(label_column)]),
-        ).combine_chunks()
+        keys, labels = _column(rows, key_column), _without_blanks(_column(rows, label_column))
         try:
-            keys = pc.utf8_trim_whitespace(found[key_column].cast(pa.string())).combine_chunks()
+            keys = pc.utf8_trim_whitespace(keys.cast(pa.string()))
         except pa.ArrowException as error:
             raise ImageFileError(
-                f"{shown}, column {key_column!r}: {found[key_column].type} is no id: name another with "
-                f"{param('id_column')}"
+                f"{shown}, column {key_column!r}: {keys.type} is no id: name another with {param('id_column')}"
             ) from error
         if keys.null_count:
             raise ImageFileError(f"{shown}, column {key_column!r}: {keys.null_count:,} ids are missing: fill them in")
-        labels = _without_blanks(found[label_column].combine_chunks())
         kept = _once(shown, keys, labels)
-        keys, labels, texts = keys.take(kept), labels.take(kept), rows.cells(label_column)
-        if texts is not None:
-            texts = _without_blanks(texts.take(kept))
-        elif is_string(labels.type) or pa.types.is_null(labels.type):
-            texts = labels.cast(pa.string())
+        texts = _as_written(labels, rows.cells(label_column))
         by_name: dict[str, int] = {}
-        for place, key in enumerate(keys.to_pylist()):
+        for place, key in enumerate(keys.take(kept).to_pylist()):
             name = PurePosixPath(key).name
             by_name[name] = -1 if name in by_name else place
-        return cls(shown, key_column, label_column, keys, labels, texts, by_name, header, rows_column)
+        return cls(
+            shown=shown,
+            label_column=label_column,
+            labels=labels.take(kept),
+            texts=None if texts is None else texts.take(kept),
+            key_column=key_column,
+            keys=keys.take(kept),
+            by_name=by_name,
+            header=header,
+            rows_column=rows_column,
+        )
 
     def find(self, ids: pa.Array, *, are_paths: bool, prefix: str = "") -> pa.Array:
         """(n,) the labels of rows with some ids; null where there is none.
@@ -147,8 +207,55 @@ class LabelTable:
             warn(f"{self.shown}: {unused:,} of {len(self.keys):,} labels are of no image, the first of {first!r}{why}")
 
 
-def _columns(rows: RowFile, label_column: str | None, id_column: str | None) -> tuple[str, str]:
-    """The columns of keys and of labels."""
+def read_labels(
+    rows: RowFile,
+    label_column: str | None,
+    id_column: str | None,
+    *,
+    may_be_in_order: bool = False,
+    are_numbered: bool = False,
+) -> Labels:
+    """The labels that a file of rows holds: by ids, or in their order where there are none to join by.
+
+    Args:
+        rows: the file.
+        label_column: that of the labels, if one was named.
+        id_column: that of the ids, or of the rows that are labelled, if one was named.
+        may_be_in_order: the rows that are labelled are not known by a column of their own.
+        are_numbered: they have no other columns, so that only ids ``file#row`` could be theirs.
+
+    Raises:
+        ImageFileError: the columns of keys and labels are not known, a key is missing, or has two labels.
+    """
+    names = rows.schema.names
+    rows_column = None if id_column in names else id_column
+    if rows.cells(names[0]) is not None and (path := next(filter(is_image_name, names), None)) is not None:
+        raise _no_header(rows.source.shown, names, path)
+    may_be_in_order &= id_column is None
+    key, label = _columns(rows, label_column, None if rows_column else id_column, needs_key=not may_be_in_order)
+    if key is not None and may_be_in_order and are_numbered and not _are_of_rows(_column(rows, key)):
+        if key.lower() in _USUAL_IDS:
+            warn(f"{rows.source}: labels are taken in their order, for the rows have no ids as in column {key!r}")
+        key = None
+    return Labels.in_order(rows, label) if key is None else LabelTable.read(rows, key, label, rows_column)
+
+
+def _column(rows: RowFile, name: str) -> pa.Array:
+    batches = rows.batches([name], 1 << 16)
+    return pa.Table.from_batches(batches, pa.schema([rows.schema.field(name)]))[name].combine_chunks()
+
+
+def _are_of_rows(keys: pa.Array) -> bool:
+    """Whether any of some keys is an id ``file#row``."""
+    if pa.types.is_dictionary(keys.type):
+        keys = keys.cast(keys.type.value_type)
+    return bool(is_string(keys.type) and pc.any(pc.match_substring_regex(keys, r"#\d+\s*$")).as_py())
+
+
+def _columns(
+    rows: RowFile, label_column: str | None, id_column: str | None, *, needs_key: bool
+) -> tuple[str | None, str]:
+    """The columns of keys, None where there are none and none are needed, and of labels."""
     names, shown = rows.schema.names, rows.source.shown
     for option, name in (("label_column", label_column), ("id_column", id_column)):
         if name is not None and name not in names:
@@ -159,14 +266,29 @@ def _columns(rows: RowFile, label_column: str | None, id_column: str | None) -> 
         keys = ["id"]
     if len(names) == 2 and len(labels) == 1 and not keys:
         keys = [name for name in names if name not in labels]
-    if len(names) == 2 and len(keys) == 1 and not labels:
-        labels = [name for name in names if name not in keys]
+    others = [name for name in names if name not in keys and not _is_row_number(name)]
+    if not labels and len(others) == 1 and (len(names) == 2 or not needs_key):
+        labels = others
+    if len(labels) == 1 and len(keys) != 1 and not needs_key:
+        return None, labels[0]
     if len(labels) != 1 or len(keys) != 1 or labels == keys:
         raise ImageFileError(
             f"{shown}: which of the columns {', '.join(names)} holds labels, and which ids or paths of images, is not "
             f"known: name them with {param('label_column')} and {param('id_column')}"
         )
     return keys[0], labels[0]
+
+
+def _is_row_number(name: str) -> bool:
+    """Whether a column is called as pandas calls one that numbers rows."""
+    return not name or name.startswith("__index_level_")
+
+
+def _as_written(labels: pa.Array, cells: pa.Array | None) -> pa.Array | None:
+    """Labels (n,) as people wrote them: cells of text, or text that a file with types holds; else None."""
+    if cells is not None:
+        return _without_blanks(cells)
+    return labels.cast(pa.string()) if is_string(labels.type) or pa.types.is_null(labels.type) else None
 
 
 def _without_blanks(labels: pa.Array) -> pa.Array:

@@ -14,20 +14,20 @@ import pyarrow.parquet as pq
 
 from knnvote.data.errors import ImageFileError
 from knnvote.data.locations import Location, describe_os_error
-from knnvote.data.rows import HEAD_ROWS, RowFile, rows_of_span
+from knnvote.data.rows import HEAD_ROWS, RowFile, RowSource, rows_of_span
 from knnvote.data.text import describe_error
 
 from .foreign import what_it_is
 
 _BUFFER = 1 << 20
-_BATCH_BYTES = 1 << 27  # of a batch as Arrow holds it
+BATCH_BYTES = 1 << 27  # of a batch as Arrow holds it
 _ROW_BYTES = 1 << 30  # a row that may be larger is no image
 _NUMBER_BYTES = 12  # of a number in a list: itself, and its two levels
 _OF_SPARK = b"org.apache.spark."  # how the keys begin that Spark writes in footers
 _INT96 = "INT96"
 # What PyArrow raises for damaged files: its own errors (some are only MemoryError, ValueError or KeyError too), those
 # of decoding names that are not UTF-8, and those of an extension type that cannot be made from what the file says.
-_UNREADABLE = (
+UNREADABLE = (
     pa.ArrowException,
     OSError,
     ValueError,
@@ -81,6 +81,11 @@ class ParquetRows(RowFile):
                     raise
                 raise ImageFileError(f"cannot read {source} as Parquet: {found}") from error
             yield rows
+
+    @classmethod
+    def has_ranges(cls, source: RowSource) -> bool:  # noqa: ARG003 - of all
+        """As the footer and its row groups allow."""
+        return True
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -195,7 +200,7 @@ class ParquetRows(RowFile):
                 f"{self.source}: a row may take {largest:,} bytes, and at most {_ROW_BYTES:,} are read: "
                 "leave out the column that is so large"
             )
-        return max(1, min(rows, _BATCH_BYTES // max(1, largest)))
+        return max(1, min(rows, BATCH_BYTES // max(1, largest)))
 
     def _row_bytes(self, group: int, leaf: int, rows: int) -> int:
         """What a row of a column chunk takes on average, or may take where a dictionary holds values that repeat."""
@@ -206,7 +211,7 @@ class ParquetRows(RowFile):
             return int(values * max(_NUMBER_BYTES, metadata.schema.column(leaf).length))
         held = int(chunk.total_uncompressed_size // max(1, n))
         # A dictionary is at most as large as its chunk: small ones need no look.
-        if chunk.has_dictionary_page and chunk.total_uncompressed_size * rows > _BATCH_BYTES:
+        if chunk.has_dictionary_page and chunk.total_uncompressed_size * rows > BATCH_BYTES:
             place = group, chunk.path_in_schema
             if place not in self.longest:
                 self.longest[place] = self._longest_in_dictionary(*place)
@@ -254,7 +259,7 @@ def _in_utc(kind: pa.DataType, physical: Iterator[str]) -> pa.DataType:
 def _told_by_name(source: Location) -> Iterator[None]:
     try:
         yield
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         reason = describe_os_error(error) if isinstance(error, OSError) else describe_error(error)
         raise ImageFileError(
             f"cannot read {source} as Parquet: {reason}; for IDX, CSV and NPZ files there is knnvote convert"

@@ -11,9 +11,11 @@ from .arrays import IDX_MAGIC, NPY_MAGIC, ZIP_MAGIC, StoredArray, choose_table, 
 from .delimited import convert_delimited
 from .json_lines import convert_json
 from .labels_file import read_labels
+from .saved import saved_arrays
 from .source import FORMATS, Tell, first_character, open_source, reading
 
 _HEAD = 512
+_ARROW = (b"ARROW1", b"\xff\xff\xff\xff")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -110,10 +112,14 @@ def _holds_arrays(path: Path) -> bool:
     """
     with reading(path), open_source(path) as stream:
         head = stream.read(_HEAD)
+    if (told := saved_arrays(str(path), head)) is not None:
+        raise KnnvoteError(f"cannot read {path}: {told}")
     if head.startswith((IDX_MAGIC, NPY_MAGIC, ZIP_MAGIC)):
         return True
     if head.startswith(b"PAR1"):
         raise KnnvoteError(f"{path} is Parquet already: it needs no conversion")
+    if head.startswith(_ARROW):
+        raise KnnvoteError(f"{path} is Arrow, which every command reads as it is: it needs no conversion")
     if head.startswith(_UTF16):
         raise KnnvoteError(f"{path} is text in UTF-16: save it as UTF-8, which iconv -f UTF-16 -t UTF-8 does")
     if b"\0" in head:

@@ -52,8 +52,6 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _advice(error: Exception, reason: str) -> str:
-    if "pickle" in reason:
-        return "save its arrays as plain numbers and strings, without Python objects"
     if isinstance(error, UnicodeDecodeError) or "UTF8" in reason:
         return "if it is text, save it as UTF-8, as iconv -f LATIN1 -t UTF-8 does where it is Latin-1"
     return f"expected {FORMATS}: if it is one it is damaged, so get or export it again"

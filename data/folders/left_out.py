@@ -1,12 +1,15 @@
 """What lies in a folder and is not taken: what knnvote made, what is unfinished, and what may be meant and is told."""
 
 import re
+import shlex
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import Location
+
+from .endings import has_rows
 
 _LIKE_PARQUET = re.compile(r"\.(parquet|parq|pq)(\.(gz|bz2|zst|zip|part))?$")
 _LABELS = re.compile(r"labels-\d+\.parquet")
@@ -36,13 +39,14 @@ def tell_like_parquet(folder: Location, taken: Collection[str], others: Iterable
         )
 
 
-def tell_beside(folder: Location, taken: Collection[str], others: Sequence[str]) -> None:
-    """Tell of images that lie beside Parquet files, which are what is taken then, and how to have them taken.
+def tell_beside(folder: Location, taken: Collection[str], others: Sequence[str], kind: str) -> None:
+    """Tell of images that lie beside files of a kind, which are what is taken then, and how to have them taken.
 
     Args:
         folder: that was named.
-        taken: the Parquet files.
-        others: files of images, and tar files.
+        taken: the files of the kind.
+        others: files of images, of whatever kinds.
+        kind: what the files that are taken are called.
     """
     if not others:
         return
@@ -50,9 +54,11 @@ def tell_beside(folder: Location, taken: Collection[str], others: Sequence[str])
     mixed = {parent for name in taken for parent in PurePosixPath(name).parents}
     free = [part for part in (above, *above.parents) if part not in mixed]
     shown = folder / str(free[-1]) if free else folder / others[0]
+    if not free and has_rows(others[0]):  # of which a glob gives each
+        shown = folder / str(above / f"*{PurePosixPath(others[0]).suffix}")
     warnings.warn(
-        f"{folder}: {len(others):,} file(s) of images are left out beside Parquet files: {others[0]}"
-        f"{', ...' if others[1:] else ''}; to have them taken give {shown} and the like",
+        f"{folder}: {len(others):,} file(s) of images are left out beside {kind}: {others[0]}"
+        f"{', ...' if others[1:] else ''}; to have them taken give {shlex.quote(str(shown))} and the like",
         stacklevel=2,
     )
 

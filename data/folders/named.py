@@ -8,6 +8,7 @@ from knnvote.data.errors import param, warn
 from knnvote.data.locations import Location
 
 from .classes import LABEL
+from .endings import may_hold_labels, stem
 from .splits import is_split, splits_of
 
 _TABLES = ("metadata.csv", "metadata.jsonl", "labels.csv")
@@ -52,6 +53,22 @@ def classes_told(folder: Location, found_by: str | None) -> str:
         f"the names of folders are labels where all that hold images lie equally deep below {found_by}, "
         "and here they do not: give one whose folders do"
     )
+
+
+def labels_told(file: Location, folder: str | None) -> str:
+    """A file beside one of arrays that may hold its labels, by its name, and what takes it.
+
+    Args:
+        file: of arrays.
+        folder: that gave it; None where it was named itself.
+    """
+    name = PurePosixPath(file.path).name
+    beside = [other for other in file.above.below(recursive=False) if may_hold_labels(other, stem(name))]
+    found = [file.above / other for other in beside if other != name]
+    if not found:
+        return f"; {param('labels')} takes them from a file of their own"
+    taken = shlex.quote(folder or found[0].shown)
+    return f"; {found[0]} may hold labels: {param('labels')} {taken} takes them"
 
 
 def tables_told(folder: Location) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from knnvote.data.codec import decode, decode_into, header_shape, is_encoded
 from knnvote.data.columns import is_binary, read_column
 from knnvote.data.errors import CodecError, ImageFileError
-from knnvote.data.folders.partitions import READ_INT96
+from knnvote.data.folders.endings import python_table
 from knnvote.data.layout import Candidate, FirstRows, Layout, Measured, Shape, commonest, compatible, show_shape
 from knnvote.data.text import python_command
 from knnvote.data.vectors import Numbers, Reasons
@@ -125,7 +125,7 @@ def refuse_paths(head: pa.Table, columns: Iterable[str], shown: str) -> None:
         if named and not any(row is not None and row["bytes"] for row in rows):
             made = f"{shown.removesuffix('.parquet')}.new.parquet"
             code = (
-                f"import pyarrow as pa, pyarrow.parquet as pq; t = pq.read_table({shown!r}, {READ_INT96}); "
+                f"import pyarrow as pa, pyarrow.parquet as pq; t = {python_table(shown)}; "
                 f"f = t.schema.field({place}); "
                 "embed = lambda row: row and row['path'] and {**row, 'bytes': open(row['path'], 'rb').read()} or None; "
                 f"new = pa.array(map(embed, t.column({place}).to_pylist()), f.type); "

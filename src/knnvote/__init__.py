@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from knnvote.classify.job.work import JobOptions
     from knnvote.classify.vote import Rule
     from knnvote.data.errors import KnnvoteError, OptionError
-    from knnvote.data.inputs import join_labels
+    from knnvote.data.labels.join import join_labels
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.build import IndexOptions, index_arrays, index_files
     from knnvote.indexer.folder.open import open_index
@@ -90,7 +90,7 @@ _MODULES = {
     "find_suspects": "classify.evaluation.suspects",
     "index_arrays": "indexer.build",
     "index_files": "indexer.build",
-    "join_labels": "data.inputs",
+    "join_labels": "data.labels.join",
     "open_index": "indexer.folder.open",
     "relabel_ids": "indexer.grow",
     "remove_ids": "indexer.grow",

@@ -326,7 +326,7 @@ def test_pickled_arrays_are_refused_with_what_to_do(tmp_path, out):
     np.save(tmp_path / "a.npy", np.array([{}], object))
     np.savez(tmp_path / "b.npz", x=IMAGES, y=np.array(["a", 1] * 6, object))
     for name in ("a.npy", "b.npz"):
-        assert "plain numbers and strings, without Python objects" in refusal([tmp_path / name], out)
+        assert "are Python objects that are pickled, which are not read" in refusal([tmp_path / name], out)
 
 
 def test_pickled_arrays_beside_the_named_ones_do_no_harm(tmp_path, out):

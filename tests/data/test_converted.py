@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from knnvote.data.containers import converted
-from knnvote.data.containers.converted import converted_name, is_convertible
 from knnvote.data.errors import ImageFileError
+from knnvote.data.folders.endings import has_rows, parquet_name
 from knnvote.data.inputs import find_inputs
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 5, 4), np.uint8)
@@ -51,7 +51,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["images-idx3-ubyte", "rows.csv", "rows.csv.gz", "both.npz", "rows.jsonl"])
 def test_it_gives_the_index_and_the_answers_that_it_gives_when_it_is_converted_first(invoke, name):
-    sources, made = write(name), converted_name(name)
+    sources, made = write(name), parquet_name(name)
     assert invoke("convert", *sources, made).code == 0
     for out, inputs in (("direct", sources), ("first", [made])):
         assert invoke("index", *inputs, "--out", f"{out}.knn").code == 0
@@ -128,9 +128,9 @@ def test_a_file_is_converted_once_while_it_stays_and_again_when_it_changed(here,
 
 def test_names_tell_what_is_converted():
     taken = ("a.csv", "A.CSV.GZ", "t10k-images-idx3-ubyte", "x.idx1-ubyte.gz", "x.idx", "b.npz", "c.jsonl")
-    assert all(map(is_convertible, taken))
-    assert not any(map(is_convertible, ("a.parquet", "a.txt", "notes", "csv", "a.csv.bak", "idx")))
-    assert [converted_name(name) for name in ("a/b.csv.gz", "x.npz", "i-idx3-ubyte.gz")] == [
+    assert all(map(has_rows, taken))
+    assert not any(map(has_rows, ("a.parquet", "a.txt", "notes", "csv", "a.csv.bak", "idx")))
+    assert [parquet_name(name) for name in ("a/b.csv.gz", "x.npz", "i-idx3-ubyte.gz")] == [
         "a/b.parquet",
         "x.parquet",
         "i-idx3-ubyte.parquet",

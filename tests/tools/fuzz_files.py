@@ -106,7 +106,7 @@ def _serve(seed: int, share: range, index: Path, scratch: Path, writer: int) -> 
 def run_case(what: str, file: bytes, classifier: Classifier, folder: Path) -> tuple[str, str]:
     """The outcome and detail of a file that is classified, indexed, inspected and compared."""
     folder.mkdir()
-    path = folder / ("x.tar" if what == "tar" else "x.parquet")
+    path = folder / f"x.{what if what in ('tar', 'arrow', 'npy') else 'parquet'}"
     path.write_bytes(file)
     before = _reset_peak()
     steps = {"classify": _classify, "index": _index, "inspect": _inspect, "compare": _compare}

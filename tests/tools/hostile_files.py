@@ -1,4 +1,4 @@
-"""Parquet files, tar shards and images as an enemy, or a failing disk, makes them: each from a seed and a number."""
+"""Parquet, Arrow, tar and NumPy files as an enemy, or a failing disk, makes them: each from a seed and a number."""
 
 import io
 import json
@@ -27,9 +27,16 @@ _EXTREMES = [0, 1, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1,
 def case(seed: int, number: int) -> tuple[str, bytes]:
     """What the case is, in a word or two, and the file."""
     rng = np.random.default_rng([seed, number])
-    kind = rng.choice(["bytes", "footer", "integers", "content", "image", "tar"], p=[0.24, 0.29, 0.16, 0.06, 0.15, 0.1])
+    kind = rng.choice(
+        ["bytes", "footer", "integers", "content", "image", "tar", "arrow", "npy"],
+        p=[0.22, 0.26, 0.14, 0.06, 0.14, 0.08, 0.08, 0.02],
+    )
     if kind == "tar":
         return "tar", _hostile_tar(rng)
+    if kind == "npy":
+        return "npy", _mutate(_array(int(rng.integers(3))), rng)
+    if kind == "arrow":
+        return "arrow", _mutate(_arrow(str(rng.choice(list(_layouts()))), int(rng.integers(6))), rng)
     if kind == "content":
         name = str(rng.choice(list(CONTENTS)))
         return f"content {name}", _written(CONTENTS[name](rng), rng)
@@ -78,6 +85,15 @@ def _tar(kind: int) -> bytes:
                 if row % 3 == 0:
                     member.pax_headers = {"size": str(len(content)), "GNU.sparse.size": "0"}
                 archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+@cache
+def _array(kind: int) -> bytes:
+    """Images of a few types, in either order."""
+    pixels = np.random.default_rng(0).integers(0, 17, (_ROWS, SIDE, SIDE)).astype(["u1", ">f8", "<f4"][kind])
+    stream = io.BytesIO()
+    np.save(stream, np.asfortranarray(pixels) if kind else pixels)
     return stream.getvalue()
 
 
@@ -138,6 +154,17 @@ def _with_others(image: pa.Array) -> pa.Table:
 @cache
 def _corpus_file(name: str, variant: int) -> bytes:
     return _written(_layouts()[name], np.random.default_rng([variant]))
+
+
+@cache
+def _arrow(name: str, variant: int) -> bytes:
+    """As a file or a stream of Arrow, compressed or not."""
+    stream, table = io.BytesIO(), _layouts()[name]
+    table = table.append_column("kind", pa.array([f"kind {row % 3}" for row in range(_ROWS)]).dictionary_encode())
+    options = pa.ipc.IpcWriteOptions(compression=[None, "zstd", "lz4"][variant % 3])
+    with (pa.ipc.new_stream if variant % 2 else pa.ipc.new_file)(stream, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=7)
+    return stream.getvalue()
 
 
 def _written(table: pa.Table, rng: np.random.Generator) -> bytes:

@@ -84,14 +84,14 @@ class Plan:
 def _weights(made_from: dict[str, Any], task: Task) -> list[int]:
     """How much work each range of a file is, or all of it: where it follows from an output, that is made at once."""
     rows = _rows(task.source)
-    pieces = task.cut(rows) if task.source.is_parquet else [task]
+    pieces = task.cut(rows) if task.source.has_ranges else [task]
     if len(pieces) > 1 and may_follow(made_from, task.target, task.source.size):
         pieces = [task]
     return [1 + (rows if task.piece is None else task.piece.rows(rows)) for task in pieces]
 
 
 def _rows(source: InputFile) -> int:
-    return source.count_rows() if source.is_parquet else source.size // _ROW_BYTES
+    return source.count_rows() if source.has_ranges else source.size // _ROW_BYTES
 
 
 def folder_of_parts(out: Location) -> Location:

@@ -214,9 +214,9 @@ image_column_option = click.option(
 label_column_option = click.option("--label-column", metavar="NAME", help="Column of the labels.")
 labels_option = click.option(
     "--labels",
-    metavar="FILE",
+    metavar="PATH",
     shell_complete=complete_file,
-    help="A table of the labels, by ids or paths: CSV, Parquet or JSON lines.",
+    help="Labels, by ids, paths or rows, in a file: CSV, Parquet, NPY...; or a folder of files named as IMAGES are.",
 )
 table_ids_option = click.option("--id-column", metavar="NAME", help="Column of ids in the table of labels.")
 skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
@@ -366,7 +366,8 @@ def _without_folder(value: str, page: Path) -> str:
 
 def find_labelled(images: Sequence[str], labels: str | None, label_column: str | None, id_column: str | None) -> Any:
     """The inputs, their labels from a table if one is given, whose columns the other two options name then."""
-    from knnvote.data.inputs import find_inputs, join_labels
+    from knnvote.data.inputs import find_inputs
+    from knnvote.data.labels.join import join_labels
 
     if labels is None:
         return find_inputs(images)

@@ -213,17 +213,19 @@ def report(  # noqa: PLR0917  # click passes options by name
     from knnvote.classify.judgement.numbers import JobErrors
     from knnvote.classify.judgement.truth import TruthError
     from knnvote.classify.pages.job import write_job
-    from knnvote.data.inputs import read_label_table
+    from knnvote.data.folders.endings import is_array
+    from knnvote.data.labels.read import read_label_file
     from knnvote.data.locations import locate
     from knnvote.indexer.folder.open import open_index
 
     from .tables.accuracy import print_accuracy, print_errors
 
     check_table_ids(labels, id_column)
+    index, job = None if index_folder is None else open_index(index_folder), FinishedJob.open(locate(folder))
     table = None
     if labels is not None:
-        table = read_label_table(labels, label_column=label_column, id_column=id_column)
-    index, job = None if index_folder is None else open_index(index_folder), FinishedJob.open(locate(folder))
+        are_numbered = all(map(is_array, job.record.inputs.values()))
+        table = read_label_file(labels, label_column=label_column, id_column=id_column, are_numbered=are_numbered)
     found, accuracy = report_job(job, index), None
     for words in job.kept_told:
         talk_note(words)

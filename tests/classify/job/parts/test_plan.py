@@ -48,8 +48,8 @@ def test_each_range_has_one_turn_and_no_part_has_much_more_than_its_share(tasks,
 
 def test_files_of_other_kinds_are_dealt_out_by_their_size_and_not_read(tmp_path, monkeypatch):
     for name in "abcd":
-        np.save(tmp_path / f"{name}.npy", np.zeros((100, 8, 8), np.uint8))
-    sources = find_inputs([str(Path(tmp_path, f"{name}.npy")) for name in "abcd"])
+        np.savez(tmp_path / f"{name}.npz", np.zeros((100, 8, 8), np.uint8))
+    sources = find_inputs([str(Path(tmp_path, f"{name}.npz")) for name in "abcd"])
     monkeypatch.setattr(type(sources[0]), "count_rows", None)
     tasks = plan_outputs(sources, locate("/nowhere"))
     plan = Plan.of(tasks, MADE_FROM, 2)

@@ -1,0 +1,1 @@
+"""Labels in files of their own, joined to inputs."""
