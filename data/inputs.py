@@ -83,7 +83,12 @@ def _with_labels(inputs: Sequence[InputFile]) -> list[InputFile]:
 
 
 def join_labels(
-    inputs: Inputs, labels: str | Path, *, label_column: str | None = None, id_column: str | None = None
+    inputs: Inputs,
+    labels: str | Path,
+    *,
+    label_column: str | None = None,
+    id_column: str | None = None,
+    group_column: str | None = None,
 ) -> list[InputFile]:
     """Inputs whose labels are in a table of their own: a row's is that of its id, or of the path or name of its file.
 
@@ -93,6 +98,7 @@ def join_labels(
         label_column: that of the labels, where not one of its two columns, or one with a usual name, must be it.
         id_column: likewise that of the ids, or that of the files of images whose values these are; where both have a
             column of this name, it is both.
+        group_column: that of groups, where the table has them and not the files of images.
 
     Raises:
         KnnvoteError: no such column, an id that is missing or has two labels, or no input.
@@ -104,14 +110,15 @@ def join_labels(
         >>> pq.write_table(pa.table({"id": ids, "label": [row % 2 for row in range(1347)]}), "labels.parquet")
         >>> index_files(join_labels("digits/train.parquet", "labels.parquet"), "joined.knn")
     """
-    table = read_label_table(labels, label_column=label_column, id_column=id_column)
+    others = () if group_column is None else (group_column,)
+    table = read_label_table(labels, label_column=label_column, id_column=id_column, others=others)
     return [replace(found, labels=table) for found in find_inputs(inputs)]
 
 
 def read_label_table(
-    labels: str | Path, *, label_column: str | None = None, id_column: str | None = None
+    labels: str | Path, *, label_column: str | None = None, id_column: str | None = None, others: Sequence[str] = ()
 ) -> LabelTable:
-    """A table of labels, as `join_labels` takes it.
+    """A table of labels, as `join_labels` takes it, with such of other columns as it has.
 
     Raises:
         KnnvoteError: as of `join_labels`.
@@ -120,14 +127,7 @@ def read_label_table(
     if others:
         raise KnnvoteError(f"{labels} is {len(others) + 1} files, and labels are read of one: give one of them")
     with source.open_rows() as rows:
-        return LabelTable.read(rows, label_column, id_column)
-
-
-def tell_unused_labels(inputs: Sequence[InputFile]) -> None:
-    """Tell of labels in tables of which the rows, once they were read, have none."""
-    for table in dict.fromkeys(source.labels for source in inputs):
-        if table is not None:
-            table.tell_unused()
+        return LabelTable.read(rows, label_column, id_column, others)
 
 
 def _refuse_parts(inputs: Sequence[InputFile]) -> None:

@@ -32,6 +32,7 @@ class LabelTable:
         texts: (n,) the same as people wrote them, in strings; None where the file itself has types.
         by_name: place of the key whose last part each name is; -1 where several have it.
         header: the first line of a text file, by which its columns are called.
+        others: (n,) of any type, columns that are kept beside the labels, by name.
         rows_column: column of the rows whose values are keys; None for that of the key column's name, where rows have
             one, or else what they are known by.
         taken: by place, the row that has the label, of those that were seen.
@@ -45,6 +46,7 @@ class LabelTable:
     texts: pa.Array | None
     by_name: dict[str, int]
     header: tuple[str, ...] = ()
+    others: dict[str, pa.Array] = field(default_factory=dict)
     rows_column: str | None = None
     taken: dict[int, str] = field(default_factory=dict)
 
@@ -52,13 +54,17 @@ class LabelTable:
     def fingerprint(self) -> str:
         """SHA-256 of what it says of rows."""
         digest = hashlib.sha256(repr((self.shown, self.label_column, self.rows_column)).encode())
-        batch = pa.RecordBatch.from_arrays([self.keys, self.labels], ["keys", "labels"])
+        batch = pa.RecordBatch.from_arrays(
+            [self.keys, self.labels, *self.others.values()], ["keys", "labels", *self.others]
+        )
         digest.update(batch.serialize())
         return digest.hexdigest()
 
     @classmethod
-    def read(cls, rows: RowFile, label_column: str | None, id_column: str | None) -> "LabelTable":
-        """Those of a file of rows.
+    def read(
+        cls, rows: RowFile, label_column: str | None, id_column: str | None, others: Sequence[str] = ()
+    ) -> "LabelTable":
+        """Those of a file of rows, with such of the other columns as it has.
 
         Raises:
             ImageFileError: its columns of keys and labels are not known, a key is missing, or has two labels.
@@ -69,9 +75,10 @@ class LabelTable:
         if (path := next(filter(is_image_name, header), None)) is not None:
             raise _no_header(shown, header, path)
         key_column, label_column = _columns(rows, label_column, None if rows_column else id_column)
+        others = [name for name in others if name in names and name != label_column]
+        columns = list(dict.fromkeys([key_column, label_column, *others]))
         found = pa.Table.from_batches(
-            rows.batches([key_column, label_column], 1 << 16),
-            pa.schema([rows.schema.field(key_column), rows.schema.field(label_column)]),
+            rows.batches(columns, 1 << 16), pa.schema([rows.schema.field(name) for name in columns])
         ).combine_chunks()
         try:
             keys = pc.utf8_trim_whitespace(found[key_column].cast(pa.string())).combine_chunks()
@@ -93,15 +100,17 @@ class LabelTable:
         for place, key in enumerate(keys.to_pylist()):
             name = PurePosixPath(key).name
             by_name[name] = -1 if name in by_name else place
-        return cls(shown, key_column, label_column, keys, labels, texts, by_name, header, rows_column)
+        kept_others = {name: found[name].combine_chunks().take(kept) for name in others}
+        return cls(shown, key_column, label_column, keys, labels, texts, by_name, header, kept_others, rows_column)
 
-    def find(self, ids: pa.Array, *, are_paths: bool, prefix: str = "") -> pa.Array:
+    def find(self, ids: pa.Array, *, are_paths: bool, prefix: str = "", column: str | None = None) -> pa.Array:
         """(n,) the labels of rows with some ids; null where there is none.
 
         Args:
             ids: (n,) strings.
             are_paths: the last parts of ids may be keys, or those of keys be ids.
             prefix: of ids, without which they may be keys too.
+            column: one of the others, in place of the labels.
 
         Raises:
             ImageFileError: the name of a file, or what follows the prefix, is that of two rows.
@@ -120,7 +129,7 @@ class LabelTable:
             if found is not None:
                 self.taken.setdefault(found, text)
             places.append(found)
-        return self.labels.take(pa.array(places, pa.int64()))
+        return self.others.get(column or "", self.labels).take(pa.array(places, pa.int64()))
 
     def _named(self, path: str) -> int | None:
         """The place of the key that has the name of a file."""
