@@ -1,6 +1,6 @@
 """One input, a file or a folder of images: described, opened as rows, and watched while it is read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
