@@ -111,10 +111,8 @@ def test_images_without_a_group_are_each_one_of_its_own_and_told():
     notes = []
     patients = [None if row % 16 == 5 else patient for row, patient in enumerate(PATIENTS)]
     index_files(write("a.parquet", patient=patients), "x.knn", training=BY_PATIENT, tell=notes.append)
-    assert notes == [
-        "10 of 160 images have no group: each counts as a group of its own, and near copies of it are not left out "
-        "with it"
-    ]
+    (note,) = notes
+    assert note.startswith("10 of 160 images have no group: each counts as a group of its own, and near copies of it")
     assert open_index("x.knn").manifest.groups == Groups(column="patient", count=30, largest=8)
 
 
