@@ -4,7 +4,7 @@ An image has a near copy where a neighbour is at less than a quarter of the dist
 further on, and nearer than chance alone brings any of all images that were asked. Out to the K-th neighbour of an image
 chance spreads the others evenly over a ball; a ball of t times its radius holds a share t^d of them, where d is the
 dimension in which the images vary, so that of m images about m K t^d have one so near. t is chosen to make this 0.01.
-The dimension is that of Farahmand, Szepesvari and Audibert (ICML 2007), ln 2 / ln(r_K / r_(K/2)) of the distances of
+The dimension is that of Farahmand, Szepesvári and Audibert (ICML 2007), ln 2 / ln(r_K / r_(K/2)) of the distances of
 two neighbours, of which the median over the images counts: near copies of an image, fewer than K/2, do not shape it.
 
 Near copies flatter what stored images, each left out, show of accuracy, and what test images do that have one in store.
