@@ -90,7 +90,7 @@ def test_frames_of_films_are_found_with_the_answers_that_they_decide(tmp_path, m
 def test_a_few_near_copies_among_digits_are_counted_one_by_one(tmp_path, kind):
     rng = np.random.default_rng(9)
     rows = rng.permutation(len(IMAGES))[:60]
-    copies = IMAGES[rows].reshape(60, -1).astype(int) + (rng.random((60, 64)) < 0.1)
+    copies = IMAGES[rows].reshape(60, -1).astype(int) + (rng.random((60, 64)) < 0.04)
     x = np.vstack([IMAGES.reshape(-1, 64), copies.clip(0, 16)]).astype(np.uint8)
     found = stored(tmp_path, x, np.append(LABELS, (LABELS[rows] + 1) % 10), kind=kind)
     assert (found.asked, found.images) == (1857, 120)
