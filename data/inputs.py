@@ -110,13 +110,13 @@ def join_labels(
         >>> pq.write_table(pa.table({"id": ids, "label": [row % 2 for row in range(1347)]}), "labels.parquet")
         >>> index_files(join_labels("digits/train.parquet", "labels.parquet"), "joined.knn")
     """
-    others = () if group_column is None else (group_column,)
-    table = read_label_table(labels, label_column=label_column, id_column=id_column, others=others)
+    columns = () if group_column is None else (group_column,)
+    table = read_label_table(labels, label_column=label_column, id_column=id_column, columns=columns)
     return [replace(found, labels=table) for found in find_inputs(inputs)]
 
 
 def read_label_table(
-    labels: str | Path, *, label_column: str | None = None, id_column: str | None = None, others: Sequence[str] = ()
+    labels: str | Path, *, label_column: str | None = None, id_column: str | None = None, columns: Sequence[str] = ()
 ) -> LabelTable:
     """A table of labels, as `join_labels` takes it, with such of other columns as it has.
 
@@ -127,7 +127,7 @@ def read_label_table(
     if others:
         raise KnnvoteError(f"{labels} is {len(others) + 1} files, and labels are read of one: give one of them")
     with source.open_rows() as rows:
-        return LabelTable.read(rows, label_column, id_column, others)
+        return LabelTable.read(rows, label_column, id_column, columns)
 
 
 def _refuse_parts(inputs: Sequence[InputFile]) -> None:

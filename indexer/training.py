@@ -306,7 +306,8 @@ def _label_column(
     if named is None and before in names:
         named = before
     with folders_told(images.source, inputs), images.source.content_told():
-        others = (*images.no_labels, options.group_column or "")
+        group = options.group_column
+        others = images.no_labels if group is None or is_usual_name(group) else (*images.no_labels, group)
         found = recognise_label(images.schema, others, named, options.id_column)
         if named is None:
             refuse_beside_folders(found, images.source.relative)

@@ -62,7 +62,7 @@ class LabelTable:
 
     @classmethod
     def read(
-        cls, rows: RowFile, label_column: str | None, id_column: str | None, others: Sequence[str] = ()
+        cls, rows: RowFile, label_column: str | None, id_column: str | None, columns: Sequence[str] = ()
     ) -> "LabelTable":
         """Those of a file of rows, with such of the other columns as it has.
 
@@ -75,10 +75,10 @@ class LabelTable:
         if (path := next(filter(is_image_name, header), None)) is not None:
             raise _no_header(shown, header, path)
         key_column, label_column = _columns(rows, label_column, None if rows_column else id_column)
-        others = [name for name in others if name in names and name != label_column]
-        columns = list(dict.fromkeys([key_column, label_column, *others]))
+        others = [name for name in columns if name in names and name != label_column]
+        wanted = list(dict.fromkeys([key_column, label_column, *others]))
         found = pa.Table.from_batches(
-            rows.batches(columns, 1 << 16), pa.schema([rows.schema.field(name) for name in columns])
+            rows.batches(wanted, 1 << 16), pa.schema([rows.schema.field(name) for name in wanted])
         ).combine_chunks()
         try:
             keys = pc.utf8_trim_whitespace(found[key_column].cast(pa.string())).combine_chunks()
