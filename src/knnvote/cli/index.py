@@ -90,11 +90,11 @@ from .talk import talk, talk_note
 @image_options
 @label_column_option
 @labels_option
-@click.option("--id-column", metavar="NAME", help="Column of ids; file#row or the path of an image file otherwise.")
+@click.option("--id-column", metavar="NAME", help="Column of ids; file#row or paths otherwise.")
 @click.option(
     "--group-column",
     metavar="NAME",
-    help="Column of groups, as patients: an image's own is left out of what is measured.",
+    help="Column of groups that are left out as one.",
 )
 @seen_options
 @skip_bad_option
