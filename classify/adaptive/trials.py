@@ -125,7 +125,8 @@ def _room_of_groups(index: Index) -> NDArray[np.int64]:
     """(n,) for each stored image a number, of few, that its group has not more images than; 0 without groups."""
     if index.groups is None:
         return np.zeros(index.n, dtype=np.int64)
-    return _ROOMS[np.searchsorted(_ROOMS, np.bincount(index.groups))][index.groups]
+    rooms: NDArray[np.int64] = _ROOMS[np.searchsorted(_ROOMS, np.bincount(index.groups))]
+    return rooms[index.groups]
 
 
 def try_rungs(queries: Queries, firsts: Sequence[Rung], others: Sequence[Rung]) -> Trials:
@@ -218,9 +219,8 @@ def _of_other_groups(groups: NDArray[np.int64], rows: NDArray[np.int64], found: 
     """What was found (nq, m) for stored images, in its order but for those of their groups: -1 at the end for each."""
     left_out = (groups[rows, None] == groups[found]) | (found < 0)
     places = np.argsort(left_out, axis=1, kind="stable")
-    return np.where(
-        *(np.take_along_axis(array, places, axis=1) for array in (left_out, np.full_like(found, -1), found))
-    )
+    left_out, found = (np.take_along_axis(array, places, axis=1) for array in (left_out, found))
+    return np.where(left_out, -1, found)
 
 
 def _is_sure(

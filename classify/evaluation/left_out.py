@@ -100,7 +100,8 @@ def neighbors_left_out(
     enough = index.n - most_left(index) + k if by_group else k + 1  # of which k are others, whichever the vector
     left, m = np.arange(len(rows)), min(enough, 2 * k + _GROUP_ROOM)
     while len(left):
-        lacking, step = [], max(1, _BLOCK_NEIGHBORS // m)
+        lacking = []
+        step = max(1, _BLOCK_NEIGHBORS // m)
         for start in range(0, len(left), step):
             part = left[start : start + step]
             found_D, found_I = search(index, index.vectors[rows[part]], m, promise)

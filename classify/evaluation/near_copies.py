@@ -115,8 +115,9 @@ def _find(index: Index, rule: Rule, asked: int, most: int, neighbors: Callable[[
     is_other = np.zeros(asked, dtype=np.bool_)
     can_tell = np.flatnonzero(has_copies & ((~is_near).sum(axis=1) >= rule.k))
     places = np.argsort(is_near[can_tell], axis=1, kind="stable")[:, : rule.k]
-    without = (np.take_along_axis(found[can_tell], places, axis=1) for found in (D, I))
-    is_other[can_tell] = _differ(index, rule, (D[can_tell, : rule.k], I[can_tell, : rule.k]), tuple(without))
+    without_D, without_I = (np.take_along_axis(found[can_tell], places, axis=1) for found in (D, I))
+    with_copies = D[can_tell, : rule.k], I[can_tell, : rule.k]
+    is_other[can_tell] = _differ(index, rule, with_copies, (without_D, without_I))
     return NearCopies(asked=asked, images=int(has_copies.sum()), labels=int(is_other.sum()), within=within)
 
 

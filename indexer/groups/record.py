@@ -49,7 +49,7 @@ class Groups:
 def number_groups(groups: pa.ChunkedArray) -> NDArray[np.int64]:
     """(n,) a number for each group, from 0, which its images share; those without one have each their own."""
     encoded = groups.combine_chunks().dictionary_encode()
-    numbers = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    numbers: NDArray[np.int64] = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     alone = np.flatnonzero(numbers < 0)
     numbers[alone] = len(encoded.dictionary) + np.arange(len(alone))
     return numbers
