@@ -166,9 +166,11 @@ class Tuning:
             tolerance=tolerance,
         )
         firsts, middles, lasts = _rungs(index, self.k)
-        is_exact_cheapest = self.k > most_left(index) or _cost(index, EXACT, self.k) <= _WORTH * min(firsts.values())
+        is_exact_cheapest = self.k >= index.n or _cost(index, EXACT, self.k) <= _WORTH * min(firsts.values())
         if self.target_agreement == 1 or is_exact_cheapest:
             return found(queries=0, label=_EXACT_ALONE, confidence=_EXACT_ALONE)
+        if self.k > most_left(index):  # of some groups
+            return found(queries=0, label=_UNREACHED, confidence=_UNREACHED)
         first_rows, other_rows = _draw(index, self.target_agreement)
         at_best = _at_best(copy_groups(index, other_rows))
         if at_best is None or at_best.low < self.target_agreement:

@@ -174,7 +174,7 @@ def _why_unreached(tuned: Tuned, shown: Interval | None) -> list[str]:
     """Why rungs faster than exact search do not answer, what can be shown, and what more images would buy."""
     asked, target = f"{tuned.queries:,} images asked", tuned.target_agreement
     if not tuned.queries:
-        return ["nearly all stored images have many copies, and cannot be asked"]
+        return ["nearly all stored images have many copies, or groups that leave too few others, and cannot be asked"]
     if shown is None:
         return [f"{asked} do not show that rungs reach the target {target:g}"]
     least = f"{math.floor(shown.low * 10_000) / 10_000:g}"  # rounded up it would not be shown
