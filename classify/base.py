@@ -177,7 +177,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         if X is None:
             k = self._check_k(k, index.n - 1, index.n)
             with limit_threads(effective_n_jobs(self.n_jobs)):
-                _, *found = zip(*leave_out(index, k), strict=True)
+                _, *found = zip(*leave_out(index, k, by_group=False), strict=True)
             D, I = map(np.concatenate, found)
             return D, I
         xq = validate_data(self, X, reset=False)

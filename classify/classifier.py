@@ -136,7 +136,9 @@ class Classifier:
             shape=self.index.shape,
             column=manifest.image_column,
             grayscale=manifest.grayscale is not None,
-            others=numbered_like(manifest.image_column, (manifest.label_column, manifest.id_column)),
+            others=numbered_like(
+                manifest.image_column, (manifest.label_column, manifest.id_column, manifest.group_column)
+            ),
             background=manifest.background,
             feature_names=manifest.feature_names,
         )

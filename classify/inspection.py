@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from knnvote.data.columns import is_float
 from knnvote.data.errors import ImageFileError, as_recorded, param, warn
-from knnvote.data.input_file import InputFile
-from knnvote.data.inputs import distinctly_named, tell_unused_labels
+from knnvote.data.input_file import InputFile, tell_unused_labels
+from knnvote.data.inputs import distinctly_named
 from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import locate
 from knnvote.data.reading import told_of_sizes

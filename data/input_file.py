@@ -1,6 +1,6 @@
 """One input, a file or a folder of images: described, opened as rows, and watched while it is read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -228,3 +228,10 @@ def _inner_of(relative: str, path: str) -> str:
     """What `InputFile.inner` is of what something is made of, whose path relative to the argument is known."""
     ending = PurePosixPath(path).suffix
     return relative.removesuffix(".parquet") + ending if ending.lower() in TAR_ENDINGS else relative
+
+
+def tell_unused_labels(inputs: Sequence[InputFile]) -> None:
+    """Tell of labels in tables of which the rows, once they were read, have none."""
+    for table in dict.fromkeys(source.labels for source in inputs):
+        if table is not None:
+            table.tell_unused()

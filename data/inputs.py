@@ -103,13 +103,6 @@ def _is_of_folder(source: InputFile) -> bool:
     return source.root is not None
 
 
-def tell_unused_labels(inputs: Sequence[InputFile]) -> None:
-    """Tell of labels in tables of which the rows, once they were read, have none."""
-    for table in dict.fromkeys(source.labels for source in inputs):
-        if table is not None:
-            table.tell_unused()
-
-
 def _refuse_parts(inputs: Sequence[InputFile]) -> None:
     """Refuse images that are in two inputs, those of a folder and some of it; tell where many are given one by one.
 

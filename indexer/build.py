@@ -22,12 +22,14 @@ from knnvote.data.progress import stage
 from knnvote.data.tables import SupportsArrow, named_values
 
 from .building.content import read_through, sha256
+from .building.doubts import tell_of_groups
 from .building.work import Work
 from .faiss_index import build_faiss, faiss_metric, held_vectors
 from .folder.facts import describe, library_versions, of_labels, unmeasured
 from .folder.generations import remove_leftovers
 from .folder.write import write_folder
-from .index import PROVENANCE, Index, Timing
+from .groups.record import Groups, refuse_one_group
+from .index import Index, Timing
 from .leftovers import LOCK, WORK, is_leftover
 from .manifest import FORMAT, is_index_folder
 from .names import KINDS, METRIC_NAMES, Kind, MetricName
@@ -122,6 +124,7 @@ def index_files(
             examples = read_training_set(
                 sources, training, metric=options.metric, seed=options.seed, work=work, progress=advance, tell=tell
             )
+        refuse_one_group(Groups.of(examples.provenance, examples.group_column), len(examples.provenance))
         build(examples, folder, options, tune, start=start, work=work)
 
 
@@ -131,6 +134,7 @@ def index_arrays(
     out: Path | str,
     *,
     steps: Sequence[str] = (),
+    groups: NDArray[Any] | Sequence[Any] | None = None,
     is_regression: bool = False,
     options: IndexOptions | None = None,
     tune: Tune | None = None,
@@ -144,6 +148,7 @@ def index_arrays(
         out: the index folder to make.
         steps: between an image and its vector, in this order, as ``("centred", "unit")``; none for the pixels
             themselves.
+        groups: (n,) integers or strings, as `TrainingOptions` has a column of; None for an image without one.
         is_regression: labels are numbers to be averaged.
         options: what kind of index to build.
         tune: finds the rungs of an adaptive index, and the vote that stands where none is asked for (`knnvote.Tuning`);
@@ -165,8 +170,16 @@ def index_arrays(
     with _claimed(local_path(out), overwrite=options.overwrite) as folder:
         values, names = named_values(images)
         examples = training_set_from_arrays(
-            values, labels, metric=options.metric, steps=steps, is_regression=is_regression, feature_names=names
+            values,
+            labels,
+            metric=options.metric,
+            steps=steps,
+            groups=groups,
+            is_regression=is_regression,
+            feature_names=names,
         )
+        tell_of_groups(examples.provenance, 0, None, is_regression=is_regression, tell=warn)
+        refuse_one_group(Groups.of(examples.provenance, None), len(examples.provenance))
         build(examples, folder, options, tune, start=start)
 
 
@@ -303,7 +316,7 @@ def renew_labels(index: Index, labels: pa.Array, tune: Tune, threads: int | None
         KnnvoteError: it cannot be written; the index is not changed.
     """
     read = time.perf_counter()
-    rows = index.provenance(*PROVENANCE).set_column(0, "label", labels)
+    rows = index.provenance().set_column(0, "label", labels)
     manifest = replace(
         index.manifest,
         **of_labels(labels, is_regression=index.is_regression),

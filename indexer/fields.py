@@ -244,6 +244,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "growth": _record_of(
         built=_is_positive, added=_is_count, removed=_is_count, measured=_is_positive, changed=_is_count
     ),
+    "groups": _record_of(column=_is_text_or_none, count=_is_positive, largest=_is_positive),
     "images": _record_of(dtype=_one_of(*_DTYPES), range=_is_range),
     "part": lambda value: any(_record_of(**{name: _is_positive})(value) for name in ("limit", "sample")),
 }
@@ -323,6 +324,14 @@ def _growth_fits(manifest: dict[str, Any]) -> bool:
     )
 
 
+def _groups_fit(manifest: dict[str, Any]) -> bool:
+    """Each image is of one."""
+    groups = manifest.get("groups")
+    return groups is None or (
+        groups["count"] - 1 <= manifest["n"] - groups["largest"] <= (groups["count"] - 1) * groups["largest"]
+    )
+
+
 def _files_fit(manifest: dict[str, Any]) -> bool:
     """Labels and vectors are there, what the kind searches by, and all have room for what they are to hold."""
     files, has_codes = manifest["files"], manifest["kind"] == "adaptive" or "grid" in manifest["search"]
@@ -360,4 +369,5 @@ _TOGETHER: dict[str, Callable[[dict[str, Any]], bool]] = {
     "estimator": _estimator_fits,
     "vote": _vote_fits,
     "growth": _growth_fits,
+    "groups": _groups_fit,
 }

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from knnvote.data.containers.label_table import LabelTable
 from knnvote.data.errors import KnnvoteError, OptionError, param, warn
 from knnvote.data.files import hold_lock
 from knnvote.data.input_file import InputFile
@@ -294,14 +295,28 @@ def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
             grayscale=images.grayscale or manifest.grayscale is not None,
             background=images.background or manifest.background,
         ),
-        id_column=training.id_column or index.manifest.id_column,
+        id_column=training.id_column or manifest.id_column,
+        group_column=_group_column(index, training.group_column),
         is_regression=index.is_regression,
     )
 
 
+def _group_column(index: Index, named: str | None) -> str | None:
+    """The column of the groups of new images, which have groups if the stored ones have."""
+    has_groups, column = index.manifest.groups is not None, index.manifest.group_column
+    if named is not None and not has_groups:
+        raise OptionError(
+            f"{index.path} has no groups, and images without one beside others are not left out with theirs: add "
+            f"without {param('group_column')}, or build an index of all with it"
+        )
+    if has_groups and named is None and column is None:
+        raise OptionError(f"images of {index.path} have groups: name those of new ones with {param('group_column')}")
+    return named or column
+
+
 def _tell_of_review(index: Index, inputs: Sequence[InputFile], added: int, tell: Callable[[str], None]) -> None:
     """Tell that new images that are many of all were chosen for being doubtful: all are no fair sample then."""
-    tables = {source.labels for source in inputs if source.labels is not None}
+    tables = {source.labels for source in inputs if isinstance(source.labels, LabelTable)}
     lists = [table.shown for table in tables if told_to_fill_in(table.header)]
     if lists and not index.is_regression and _MANY * added >= index.n + added:
         tell(

@@ -17,6 +17,7 @@ from knnvote.data.vectors import Numbers, Reasons
 
 from .codes.inverted_file import InvertedFile, training_rows
 from .faiss_index import held_vectors, holds
+from .groups.record import GROUP, number_groups
 from .manifest import AdaptiveSettings, Manifest
 from .metric import METRICS
 from .names import ClassWeight, Kind, MetricName
@@ -48,7 +49,8 @@ class Index:
         faiss_index: that is searched or holds the vectors, mapped if it was opened; None where codes are searched.
         vectors: (n, d) the stored vectors in their own type, mapped if they were opened.
         labels: (n,) Arrow array of labels in their own type.
-        rows: columns label, id, file and row of each vector, as a table or as a Parquet file that is read when asked.
+        rows: columns label, id, file and row of each vector, and group where its images have groups, as a table or as a
+            Parquet file that is read when asked.
         inverted_file: codes of the stored vectors, by which it is searched; None where it is searched without.
         steps: what makes vectors of images, of the stored ones as of queries.
         stored_images: (n, pixels) of which steps made the vectors, mapped likewise; None where these are the images.
@@ -277,8 +279,14 @@ class Index:
         """(n,) each row's id, a string."""
         return self.provenance("id")["id"].combine_chunks()
 
+    @cached_property
+    def groups(self) -> NDArray[np.int64] | None:
+        """(n,) a number for each row's group, from 0, which images of one group share; None without groups."""
+        return None if self.manifest.groups is None else number_groups(self.provenance(GROUP)[GROUP])
+
     def provenance(self, *columns: str) -> pa.Table:
-        """Some of the columns label, id, file and row of each vector."""
+        """Some of the columns label, id, file, row and, with groups, group of each vector; all if none is named."""
+        columns = columns or (PROVENANCE if self.manifest.groups is None else (*PROVENANCE, GROUP))
         return self.rows.select(columns) if isinstance(self.rows, pa.Table) else self.rows.read([*columns])
 
     def places(self, rows: NDArray[np.int64]) -> pa.Table:
@@ -310,7 +318,7 @@ def in_memory(index: Index) -> Index:
     """The same index known to no folder: it is pickled with all that it holds, and written anew."""
     manifest = replace(index.manifest, generation=0, files={}, checksum="")
     values = {field.name: getattr(index, field.name) for field in fields(Index)}
-    return Index(**{**values, "manifest": manifest, "rows": index.provenance(*PROVENANCE)})
+    return Index(**{**values, "manifest": manifest, "rows": index.provenance()})
 
 
 def check_index(index: object, name: str = "index") -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from knnvote.data.errors import KnnvoteError, as_recorded
 from knnvote.data.locations import Location, locate
 
 from .fields import wrong_fields
+from .groups.record import Groups
 from .leftovers import refuse_unfinished
 from .names import Kind, MetricName
 from .rungs import Growth, Rung, Tuned, VoteDefaults
@@ -51,20 +51,6 @@ class Source:
         """As it stands in the manifest, with the mark that it has."""
         marks = {name: value for name, value in (("sha256", self.sha256), ("etag", self.etag)) if value is not None}
         return {"path": self.path, "size": self.size, **marks, "dtype": self.dtype}
-
-
-def copies_told(sources: Sequence[Source]) -> str | None:
-    """What is to be told of files, or links to them, that hold the same; None where each holds something else."""
-    first: dict[str | None, str] = {}
-    copies = [
-        source for source in sources if source.dtype and first.setdefault(source.mark, source.path) != source.path
-    ]
-    if not copies:
-        return None
-    return (
-        f"{len(copies):,} of {len(sources):,} files hold the same bytes as another, {copies[0].path} those of "
-        f"{first[copies[0].mark]}: their images are stored, and vote, more than once; leave such files out"
-    )
 
 
 @dataclass(frozen=True)
@@ -169,6 +155,7 @@ class Manifest:
         vote: that it was made for, where its tuning does not say the same; None where it does, or nothing was said.
         images: where steps make vectors of them, ``dtype`` and ``range`` of the stored images.
         part: ``limit`` or ``sample`` with the rows that were taken, where the index was built of a part of its sources.
+        groups: of its images; None where none were named.
         growth: what came and went since it was built; None where nothing did, or where each change builds it again.
         format: of its folder.
     """
@@ -205,6 +192,7 @@ class Manifest:
     vote: VoteDefaults | None = None
     images: dict[str, Any] = field(default_factory=dict)
     part: dict[str, int] = field(default_factory=dict)
+    groups: Groups | None = None
     growth: Growth | None = None
     format: int = FORMAT
 
@@ -212,6 +200,11 @@ class Manifest:
     def task(self) -> str:
         """``classification`` or ``regression``."""
         return "regression" if self.is_regression else "classification"
+
+    @property
+    def group_column(self) -> str | None:
+        """Where groups were looked for; None where there are none, and for arrays."""
+        return None if self.groups is None else self.groups.column
 
     @property
     def folder_bytes(self) -> int:
@@ -257,6 +250,7 @@ class Manifest:
             vote=VoteDefaults.from_json(record["vote"]) if "vote" in record else None,
             images=record.get("images", {}),
             part=record.get("part", {}),
+            groups=Groups(**record["groups"]) if "groups" in record else None,
             growth=Growth(**record["growth"]) if "growth" in record else None,
         )
 
@@ -294,6 +288,7 @@ class Manifest:
             **({} if self.vote is None else {"vote": self.vote.to_json()}),
             **({"images": self.images} if self.images else {}),
             **({"part": self.part} if self.part else {}),
+            **({} if self.groups is None else {"groups": asdict(self.groups)}),
             **({} if self.growth is None else {"growth": asdict(self.growth)}),
         }
 

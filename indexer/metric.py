@@ -79,6 +79,10 @@ class Metric(ABC):
         """Distances in the space, by the one that scikit-learn knows -> the distance."""
         return D
 
+    def to_sklearn(self, D: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The distance -> that in the space, which grows as lengths do."""
+        return D
+
     def settling_cost(self, dtype: np.dtype[np.generic]) -> float:  # noqa: ARG002  # of some metrics it depends on it
         """Of `reduced` for a candidate, in microseconds for each of its values, on one core of 2023."""
         return 0.00025
@@ -230,6 +234,11 @@ class Cosine(Euclidean):
     def from_sklearn(self, D: NDArray[np.float64]) -> NDArray[np.float64]:
         """Half the square."""
         return np.square(D) / 2
+
+    def to_sklearn(self, D: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The chord."""
+        chord: NDArray[np.float64] = np.sqrt(2 * D)
+        return chord
 
     @staticmethod
     def _of_whole_numbers(xq: NDArray[np.float64], stored: NDArray[np.float64]) -> NDArray[np.float64]:

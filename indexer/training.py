@@ -12,20 +12,28 @@ from numpy.typing import NDArray
 from knnvote.data.codecs.names import Background
 from knnvote.data.columns import is_float
 from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
-from knnvote.data.input_file import InputFile
-from knnvote.data.inputs import distinctly_named, folders_told, tell_unused_labels
+from knnvote.data.input_file import InputFile, tell_unused_labels
+from knnvote.data.inputs import distinctly_named, folders_told
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import ImageFile, Part, files_with_rows, open_images
 from knnvote.data.recognition import recognise_images
 from knnvote.data.steps.chain import Steps, steps_of
 from knnvote.data.vectors import smallest_type
 
-from .building.doubts import doubt_ids, tell_of_floats, tell_of_new_classes, tell_of_sources, tell_of_vectors
+from .building.doubts import (
+    doubt_ids,
+    tell_of_floats,
+    tell_of_groups,
+    tell_of_new_classes,
+    tell_of_sources,
+    tell_of_vectors,
+)
 from .building.gathered import FilePart, Gathered
 from .building.provenance import provenance_table
 from .building.reader import Reader, passed_over
 from .building.stepped import make_vectors, unusable_images
 from .building.work import Work
+from .groups.column import read_groups
 from .labels import (
     class_names,
     is_usual_name,
@@ -49,6 +57,8 @@ class TrainingOptions:
             themselves.
         label_column: where labels are, if the guess fails.
         id_column: where ids are; without it ids are ``file#row``, or the paths of image files.
+        group_column: where groups are, as of one patient, film or document: with an image its group is left out of what
+            is measured on stored images.
         is_regression: labels are numbers to be averaged.
         skip_bad: leave out rows that do not fit, and count them.
         limit: of all files together take so many rows, the first.
@@ -64,6 +74,7 @@ class TrainingOptions:
     steps: Sequence[str] = ()
     label_column: str | None = None
     id_column: str | None = None
+    group_column: str | None = None
     is_regression: bool = False
     skip_bad: bool = False
     limit: int | None = None
@@ -84,13 +95,14 @@ class TrainingSet:
 
     Attributes:
         vectors: (n, d) as steps made them; without steps the images, in the smallest type that holds all without loss.
-        provenance: (n rows) columns label, id, file, row.
+        provenance: (n rows) columns label, id, file, row and, if there are groups, group.
         shape: of one image.
         steps: that made vectors of images, fitted.
         images: (n, pixels) of which steps made the vectors, in the smallest type likewise; None without steps.
         image_column: where the first file holds its images; None for arrays.
         label_column: where it holds the labels; None for arrays.
         id_column: where ids were looked for; None where they are ``file#row``.
+        group_column: where groups were looked for; None where there are none, and for arrays.
         class_names: names that a Hugging Face data set gives its integer classes.
         is_regression: labels are numbers to be averaged.
         grayscale: colour images are converted to grey.
@@ -110,6 +122,7 @@ class TrainingSet:
     image_column: str | None = None
     label_column: str | None = None
     id_column: str | None = None
+    group_column: str | None = None
     class_names: list[str] | None = None
     is_regression: bool = False
     grayscale: bool = False
@@ -155,6 +168,7 @@ def read_training_set(
     reader = partial(
         Reader,
         id_column=options.id_column,
+        group_column=options.group_column,
         is_regression=options.is_regression,
         skip_bad=options.skip_bad,
         gathered=gathered,
@@ -171,6 +185,7 @@ def read_training_set(
     return replace(
         found,
         id_column=options.id_column if stored is None else stored.id_column,
+        group_column=options.group_column if stored is None else stored.group_column,
         part={} if chosen is None else {"limit" if options.limit else "sample": sum(map(len, chosen))},
     )
 
@@ -256,6 +271,7 @@ def _tell(
         if stored is not None:
             labels = found.provenance["label"]
             tell_of_new_classes(labels[:before], labels[before:], found.class_names, tell)
+    tell_of_groups(found.provenance, before, found.class_names, is_regression=options.is_regression, tell=tell)
     tell_of_sources(found.sources[len(known) :], tell)
     images = gathered.by_file(found.vectors)
     tell_of_vectors(images, found.image_column, tell, depends_on_scale=depends_on_scale)
@@ -286,7 +302,8 @@ def _check_parts(inputs: Sequence[InputFile], new: Sequence[FilePart], *, is_who
 def _like(first: FilePart | None, options: TrainingOptions, stored: TrainingSet | None) -> Callable[[pa.Table], Layout]:
     """What recognises images of the first part's shape; of columns that could be meant, the stored ones."""
     known = (options, *(() if stored is None else (stored,)))
-    others = {column for of in known for column in (of.label_column, of.id_column) if column is not None}
+    named = (column for of in known for column in (of.label_column, of.id_column, of.group_column))
+    others = {column for column in named if column is not None}
     others.discard(options.images.image_column or "")
     shape = None if first is None else first.shape
     found = partial(recognise_images, options=options.images, expected=shape, others=others)
@@ -307,7 +324,9 @@ def _label_column(
     if named is None and before in names:
         named = before
     with folders_told(images.source, inputs), images.source.content_told():
-        found = recognise_label(images.schema, images.no_labels, named, options.id_column)
+        group = options.group_column
+        others = images.no_labels if group is None or is_usual_name(group) else (*images.no_labels, group)
+        found = recognise_label(images.schema, others, named, options.id_column)
         if named is None:
             refuse_beside_folders(found, images.source.relative)
         if named is None and before is not None and (stored is not None or not is_usual_name(found)):
@@ -324,6 +343,7 @@ def training_set_from_arrays(
     *,
     metric: MetricName = "l2",
     steps: Sequence[str] = (),
+    groups: NDArray[Any] | Sequence[Any] | None = None,
     is_regression: bool = False,
     feature_names: Sequence[str] | None = None,
 ) -> TrainingSet:
@@ -334,6 +354,7 @@ def training_set_from_arrays(
         labels: (n,) integers, strings or booleans; floats for regression.
         metric: rows that have no place in its space are refused.
         steps: between an image and its vector, as `TrainingOptions` has them.
+        groups: (n,) integers or strings, None for an image without one; None where there are no groups.
         is_regression: labels are numbers to be averaged.
         feature_names: of each value, where they have any.
 
@@ -341,7 +362,7 @@ def training_set_from_arrays(
         KnnvoteError: the counts differ, a value is not finite, a label is missing or of a type that cannot be used.
     """
     images = np.asarray(images)
-    _check_arrays(images, labels)
+    _check_arrays(images, labels, groups)
     chosen, shape = steps_of(steps), images.shape[1:]
     flat = images.reshape(len(images), -1)
     bad = {} if np.isfinite(flat).all() else {int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0]): "not finite"}
@@ -357,7 +378,8 @@ def training_set_from_arrays(
         warn(f"labels are {given.type}, and all are whole: they are classes; to average them, give is_regression=True")
     if label.null_count:
         raise KnnvoteError(f"{label.null_count} labels are missing: leave those images out")
-    provenance = provenance_table(label, None, "array", np.arange(len(images)))
+    of_groups = None if groups is None else read_groups(pa.array(groups), "groups")
+    provenance = provenance_table(label, None, "array", np.arange(len(images)), of_groups)
     found = TrainingSet(
         vectors=smallest_type(flat),
         provenance=provenance,
@@ -387,7 +409,11 @@ def _stepped(
     return replace(found, vectors=vectors, images=images, steps=fitted)
 
 
-def _check_arrays(images: NDArray[Any], labels: NDArray[Any] | Sequence[Any]) -> None:
+def _check_arrays(
+    images: NDArray[Any], labels: NDArray[Any] | Sequence[Any], groups: NDArray[Any] | Sequence[Any] | None
+) -> None:
+    if groups is not None and len(groups) != len(images):
+        raise KnnvoteError(f"{len(groups)} groups for {len(images)} images: give one an image, None where it has none")
     if images.ndim < 2 or len(images) != len(labels) or not len(images):
         raise KnnvoteError(
             f"images of shape {images.shape} and {len(labels)} labels: expected (n, ...) with one label for each of "

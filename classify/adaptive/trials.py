@@ -2,7 +2,8 @@
 
 What finds a copy of itself flatters every search, where copies were stored by mistake. But of a source that gives
 some images again and again, a new one has copies in store. So an image with more than a few copies is asked twice,
-the other time with itself alone left out, and a ladder has to be right both times.
+the other time with itself alone left out, and a ladder has to be right both times. Where an index has groups, with an
+image its group is left out each time: that of a new one is not in store.
 """
 
 from collections.abc import Sequence
@@ -12,10 +13,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.classify.evaluation.left_out import most_left, neighbors_left_out
 from knnvote.classify.search.blocks import in_blocks
 from knnvote.classify.search.candidates import encode
 from knnvote.classify.search.ladder import agrees
-from knnvote.classify.search.search import exact_search
 from knnvote.classify.vote import Rule, mean_target, vote
 from knnvote.data.progress import Advance, stage
 from knnvote.indexer.codes.plain import least
@@ -29,6 +30,8 @@ ANSWERS: tuple[Answers, ...] = get_args(Answers)
 # Neighbours searched beyond those needed. An image and its copies are few up to the first number; up to the second all
 # are left out, and beyond it itself alone: nobody stores an image so often by mistake.
 _FEW, _MANY = 4, 64
+_ROOMS = 4 ** np.arange(32)  # images that a group may have: those of groups in between are asked together
+_PROPOSED = 1 << 22  # candidates at a time
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Queries:
         copies: (images,) a number for each of these that its copies among them share.
         is_alone: (nq,) whether it is left out without its copies.
         spare: (nq,) neighbours to search beyond those needed.
+        room: (nq,) candidates to propose beyond these, for those of the same group; 0 without groups.
         label: (nq,) a class's place in class order, or a mean.
         confidence: (nq,) the winner's share of the vote; 1 for a regression.
     """
@@ -56,6 +60,7 @@ class Queries:
     copies: NDArray[np.int64]
     is_alone: NDArray[np.bool_]
     spare: NDArray[np.int64]
+    room: NDArray[np.int64]
     label: NDArray[np.float64]
     confidence: NDArray[np.float64]
 
@@ -80,7 +85,7 @@ class Trials:
 
 
 def ask(index: Index, rows: NDArray[np.int64], rule: Rule, tolerance: float | None) -> Queries:
-    """Exact search for stored images."""
+    """Exact search for stored images, of an index that leaves k neighbours of each."""
     D, I, is_whole = _with_copies(index, rows, rule.k, _FEW)
     has_few, has_many = np.flatnonzero(is_whole), np.flatnonzero(~is_whole)
     many_D, many_I, is_whole = _with_copies(index, rows[has_many], rule.k, _MANY)
@@ -89,11 +94,12 @@ def ask(index: Index, rows: NDArray[np.int64], rule: Rule, tolerance: float | No
         (has_many, D[has_many], I[has_many], True, _FEW),
         (has_many[is_whole], many_D[is_whole], many_I[is_whole], False, _MANY),
     )
+    room = _room_of_groups(index)[rows]
     asked = []
     for image, near_D, near_I, is_alone, spare in parts:
         left_out = _leave_out(near_D, near_I, rule.k, rows[image], is_alone=is_alone)
         same = (np.full(len(image), value) for value in (is_alone, spare))
-        asked.append((rows[image], image, *same, *_answers(index, *left_out, rule)))
+        asked.append((rows[image], image, *same, room[image], *_answers(index, *left_out, rule)))
     of_queries, image, *rest = map(np.concatenate, zip(*asked, strict=True))
     return Queries(index, rule, tolerance, of_queries, image, copy_groups(index, rows), *rest)
 
@@ -109,10 +115,18 @@ def copy_groups(index: Index, rows: NDArray[np.int64]) -> NDArray[np.int64]:
 def _with_copies(
     index: Index, rows: NDArray[np.int64], k: int, spare: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Neighbours of stored images, and whether k stay of each without itself and its copies."""
-    m = min(index.n, k + spare)
-    D, I = exact_search(index, index.vectors[rows], m)
+    """Neighbours of stored images, without their groups; whether k stay of each without its copies too."""
+    m = min(most_left(index), k + spare - 1)
+    D, I = neighbors_left_out(index, rows, m, "exact")
     return D, I, (D == 0).sum(axis=1) <= m - k
+
+
+def _room_of_groups(index: Index) -> NDArray[np.int64]:
+    """(n,) for each stored image a number, of few, that its group has not more images than; 0 without groups."""
+    if index.groups is None:
+        return np.zeros(index.n, dtype=np.int64)
+    rooms: NDArray[np.int64] = _ROOMS[np.searchsorted(_ROOMS, np.bincount(index.groups))]
+    return rooms[index.groups]
 
 
 def try_rungs(queries: Queries, firsts: Sequence[Rung], others: Sequence[Rung]) -> Trials:
@@ -147,11 +161,12 @@ def _try_group(
 
 def _try_nprobe(queries: Queries, nprobe: int, group: list[Rung], asked: NDArray[np.int64], tried: Trials) -> None:
     """Fill in what rungs of one nprobe do with some queries."""
-    for is_alone, spare in ((False, _FEW), (True, _FEW), (False, _MANY)):
-        alike = asked[(queries.is_alone[asked] == is_alone) & (queries.spare[asked] == spare)]
-        if not len(alike):
-            continue
-        sure, label, confidence = _try_probing(queries, alike, nprobe, group, is_alone=is_alone, spare=spare)
+    kinds = np.stack([queries.is_alone, queries.spare, queries.room], axis=1)[asked]
+    for kind in np.unique(kinds, axis=0):
+        is_alone, spare, room = kind.tolist()
+        alike = asked[(kinds == kind).all(axis=1)]
+        tried_alike = _try_probing(queries, alike, nprobe, group, is_alone=bool(is_alone), spare=spare, room=room)
+        sure, label, confidence = tried_alike
         is_right = label == queries.label[alike]
         if queries.tolerance is not None:
             is_right = np.abs(label - queries.label[alike]) <= queries.tolerance
@@ -162,7 +177,14 @@ def _try_nprobe(queries: Queries, nprobe: int, group: list[Rung], asked: NDArray
 
 
 def _try_probing(
-    queries: Queries, asked: NDArray[np.int64], nprobe: int, rungs: list[Rung], *, is_alone: bool, spare: int
+    queries: Queries,
+    asked: NDArray[np.int64],
+    nprobe: int,
+    rungs: list[Rung],
+    *,
+    is_alone: bool,
+    spare: int,
+    room: int,
 ) -> tuple[NDArray[np.float64], ...]:
     """Rungs of one nprobe, from one probing: whether they are sure, their labels and confidences, each (s, asked).
 
@@ -174,7 +196,9 @@ def _try_probing(
     def try_block(block: NDArray[Any]) -> tuple[NDArray[np.float64]]:
         rows, m = queries.rows[block], max(counts)
         xq = index.vectors[rows]
-        found = index.ivf.probe(encode(index, xq).codes, m + spare, nprobe)
+        found = index.ivf.probe(encode(index, xq).codes, m + spare + room, nprobe)
+        if index.groups is not None:
+            found = _of_other_groups(index.groups, rows, found)[:, : m + spare]
         D, I = _leave_out(distances(xq, index.vectors, found, metric), found, m, rows, is_alone=is_alone)
         agreed = {m: agrees(index, I[:, :m], queries.tolerance) for m in set(counts)}
         if queries.tolerance is None and all(rung.confidence is None for rung in rungs):
@@ -186,8 +210,17 @@ def _try_probing(
         tried = [(_is_sure(rung, agreed[m], *answers[m]), *answers[m]) for rung, m in zip(rungs, counts, strict=True)]
         return (np.array(tried, dtype=np.float64).transpose(2, 1, 0),)
 
-    (found,) = in_blocks(try_block, asked)
-    return tuple(found.transpose(1, 2, 0))
+    step = max(1, _PROPOSED // (max(counts) + spare + room))
+    found = [in_blocks(try_block, asked[start : start + step])[0] for start in range(0, len(asked), step)]
+    return tuple(np.concatenate(found).transpose(1, 2, 0))
+
+
+def _of_other_groups(groups: NDArray[np.int64], rows: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What was found (nq, m) for stored images, in its order but for those of their groups: -1 at the end for each."""
+    left_out = (groups[rows, None] == groups[found]) | (found < 0)
+    places = np.argsort(left_out, axis=1, kind="stable")
+    left_out, found = (np.take_along_axis(array, places, axis=1) for array in (left_out, found))
+    return np.where(left_out, -1, found)
 
 
 def _is_sure(

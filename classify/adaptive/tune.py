@@ -23,6 +23,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.classify.evaluation.left_out import most_left
 from knnvote.classify.evaluation.threshold import check_target_accuracy, choose_threshold
 from knnvote.classify.interval import share_interval
 from knnvote.classify.search.ladder import answer_tolerance
@@ -168,6 +169,8 @@ class Tuning:
         is_exact_cheapest = self.k >= index.n or _cost(index, EXACT, self.k) <= _WORTH * min(firsts.values())
         if self.target_agreement == 1 or is_exact_cheapest:
             return found(queries=0, label=_EXACT_ALONE, confidence=_EXACT_ALONE)
+        if self.k > most_left(index):  # of some groups
+            return found(queries=0, label=_UNREACHED, confidence=_UNREACHED)
         first_rows, other_rows = _draw(index, self.target_agreement)
         at_best = _at_best(copy_groups(index, other_rows))
         if at_best is None or at_best.low < self.target_agreement:

@@ -5,7 +5,7 @@ k - 1 and one more, so that one search for the most neighbours serves every k an
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from knnvote.indexer.names import ClassWeight, Weights
 from knnvote.indexer.rungs import class_weight_to_json
 from knnvote.indexer.threads import limit_threads
 
-from .left_out import LeftOut, check_left_out, leave_out, neighbors_left_out
+from .left_out import LeftOut, check_left_out, leave_out, most_left, neighbors_left_out, told_of_classes
+from .near_copies import NearCopies, near_copies_stored
 from .sampling import sample_rows
 
 MAX_K = 30
@@ -58,6 +59,9 @@ class Choice:
         with_copies: images with an exact copy among the others, which make the accuracy flattering.
         scores: by k, then in the order of `weights_to_try`.
         class_weight: what the votes of classes were multiplied by, as `Rule` has it.
+        groups: that were left out, each with its images; None where the index has none.
+        near_copies: what near copies decide of the vote that the index was made for; None where too few images tell.
+        notes: what is to be known of the figures, in words; parameters are marked.
     """
 
     images: int
@@ -66,6 +70,9 @@ class Choice:
     with_copies: int
     scores: list[Score]
     class_weight: ClassWeight = None
+    groups: int | None = None
+    near_copies: NearCopies | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def weights(self) -> list[Weights]:
@@ -114,6 +121,8 @@ class Choice:
             "images": self.images,
             "search": self.search,
             "with_copies": self.with_copies,
+            "groups": self.groups,
+            "near_copies": None if self.near_copies is None else asdict(self.near_copies),
             **class_weight_to_json(self.class_weight),
             "results": [self._score_to_json(score) for score in self.scores],
             "best": self._score_to_json(self.best),
@@ -158,8 +167,8 @@ def choose_k(
         progress: called with the number of rows after each block.
 
     Raises:
-        KnnvoteError: the index holds one image, or targets too far apart to square.
-        OptionError: max_k is not from 1 to n - 1, or class_weight is none of the index.
+        KnnvoteError: the index holds one image or one group, or targets too far apart to square.
+        OptionError: max_k is more than there are neighbours, or less than 1, or class_weight is none of the index.
 
     Example:
         >>> from knnvote import choose_k, open_index
@@ -170,17 +179,23 @@ def choose_k(
     check_index(index)
     max_k = check_left_out(index, "max_k", max_k, MAX_K)
     _check_targets(index)
-    class_weight = Rule.of(index, class_weight=class_weight).class_weight
-    of_class = index.class_weights(class_weight)
+    rule = Rule.of(index, class_weight=class_weight)
+    of_class = index.class_weights(rule.class_weight)
     with limit_threads(threads):
         with_copies, scores = _measure(index, max_k, of_class, progress)
+        near_copies = near_copies_stored(index, rule)
+    groups = index.manifest.groups
+    of_copies = None if near_copies is None else near_copies.told_of_stored(has_groups=groups is not None)
     return Choice(
         images=index.n,
         search=index.kind,
         measure="mean_squared_error" if index.is_regression else "accuracy",
         with_copies=with_copies,
         scores=scores,
-        class_weight=class_weight,
+        class_weight=rule.class_weight,
+        groups=None if groups is None else groups.count,
+        near_copies=near_copies,
+        notes=tuple(note for note in (told_of_classes(index), of_copies) if note is not None),
     )
 
 
@@ -204,9 +219,9 @@ def weights_to_try(index: Index) -> tuple[Weights, ...]:
     """Weights that do not depend on farther neighbours: those of k are then those of k - 1 and one more.
 
     Args:
-        index: of two images at least.
+        index: of two images at least, or two groups.
     """
-    k = min(_SPREAD_NEIGHBORS, index.n - 1)
+    k = min(_SPREAD_NEIGHBORS, most_left(index))
     D, _ = neighbors_left_out(index, sample_rows(index.n, _SPREAD_OF), k)
     farther = (D - D[:, :1]).mean(axis=1)
     spread = float(np.median(farther[farther > 0])) if (farther > 0).any() else 0.0

@@ -31,8 +31,9 @@ from knnvote.indexer.threads import limit_threads
 from .accuracy import right_predictions, score_classes, score_numbers
 from .comparison import Comparison, Flip, IndexReport, Recall
 from .mcnemar import Difference, mcnemar
+from .near_copies import near_copies_of_tests
 from .sampling import sample_rows
-from .sklearn_search import Algorithm, SklearnSearch
+from .sklearn_search import ALGORITHMS, Algorithm, SklearnSearch
 from .testset import TestSet, read_test_set
 
 _BATCH = 4096
@@ -258,6 +259,7 @@ def _report(search: _Search, tests: TestSet, answer: Answer, truth: Answer) -> I
     labels, exact_labels = answer.prediction.to_pylist(), truth.prediction.to_pylist()
     tolerance = answer_tolerance(index)
     different = [row for row, pair in enumerate(zip(labels, exact_labels, strict=True)) if not _agree(*pair, tolerance)]
+    near_copies = None if search.kind in ALGORITHMS else near_copies_of_tests(index, tests.xq, answer.rule)
     with stage("measuring speed"):
         speed = _measure_speed(search, tests.xq)
     return IndexReport(
@@ -278,6 +280,7 @@ def _report(search: _Search, tests: TestSet, answer: Answer, truth: Answer) -> I
             Flip(row=int(tests.rows[i]), exact=exact_labels[i], label=labels[i], truth=tests.truth[i])
             for i in different
         ],
+        near_copies=near_copies,
         unlike_stored=Scale.of(index, tests.images).unlike(index),
     )
 

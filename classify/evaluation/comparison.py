@@ -9,6 +9,7 @@ from knnvote.indexer.rungs import Interval
 from .accuracy import Judgement
 from .coverage import Coverage
 from .mcnemar import Difference
+from .near_copies import NearCopies
 from .sklearn_search import ALGORITHMS
 
 _UNKNOWN = 5  # labels that are named
@@ -67,6 +68,7 @@ class IndexReport:
         build_seconds: reading excluded.
         stored: test images that are themselves stored in the index.
         flips: images whose label differs from exact search's.
+        near_copies: test images that have a near copy in store, and what these decide; None where too few tell.
         unlike_stored: what is to be told where most test images are of another scale than the stored ones.
     """
 
@@ -89,6 +91,7 @@ class IndexReport:
     build_seconds: float
     stored: int
     flips: list[Flip]
+    near_copies: NearCopies | None = None
     unlike_stored: str | None = None
 
 
@@ -148,6 +151,13 @@ class Comparison:
             f"{report.path}: {report.stored:,} of the {report.judged:,} test images are stored in the index, "
             "and find themselves: accuracy on them says nothing"
             for report in self.stored_in
+        ]
+        found += [
+            f"{report.path}: {report.near_copies.told_of_tests}"
+            for report in self.indexes
+            if report.near_copies is not None
+            and report.near_copies.are_told
+            and report.near_copies.images > report.stored
         ]
         if self.unknown_labels:
             shown = ", ".join([*self.unknown_labels][:_UNKNOWN])

@@ -23,7 +23,7 @@ from knnvote.data.errors import OptionError, param
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.threads import limit_threads
 
-from .left_out import leave_out
+from .left_out import check_left_out, leave_out, most_left
 from .sampling import sample_rows
 
 FALSE_ALARMS = 0.01
@@ -105,6 +105,7 @@ def distance_limit(
     """
     check_index(index)
     _check_false_alarms(index, false_alarms)
+    check_left_out(index, "k", None, 1)
     found = nearest_distances(index, rule, most=MAX_IMAGES, threads=threads, progress=progress)
     return DistanceLimit(
         limit=conformal_quantile(found.distances, false_alarms),
@@ -125,7 +126,7 @@ def nearest_distances(
     """How far each stored image is from the nearest other, as the job's search finds it.
 
     Args:
-        index: of two images at least.
+        index: of two images at least, or two groups.
         rule: of the vote: its k may shape what an approximate index finds.
         most: images that are left out; of more so many stand for all, drawn at random.
         threads: of the search; the distances are the same for any number.
@@ -133,7 +134,7 @@ def nearest_distances(
     """
     rows = sample_rows(index.n, most)
     promise = SEARCHERS[index.kind].far_by
-    k = 1 if promise == "exact" else min(rule.k, index.n - 1)
+    k = 1 if promise == "exact" else min(rule.k, most_left(index))
     distances, with_copies = [], 0
     block = max(1, min(_BLOCK, _BLOCK_PIXELS // index.d))
     with limit_threads(threads):

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from knnvote.classify.classifier import Classifier
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, param, spelled_reasons
-from knnvote.data.input_file import InputFile
-from knnvote.data.inputs import count_rows, distinctly_named, folders_told, tell_unused_labels
+from knnvote.data.input_file import InputFile, tell_unused_labels
+from knnvote.data.inputs import count_rows, distinctly_named, folders_told
 from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
 from knnvote.data.reading import ImageFile, Part, open_images

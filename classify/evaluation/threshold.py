@@ -29,7 +29,7 @@ from knnvote.indexer.rungs import Acceptance, ClassAcceptance
 from knnvote.indexer.threads import limit_threads
 
 from .coverage import Coverage, as_typed, cover
-from .left_out import leave_out
+from .left_out import leave_out, most_left, told_left, told_of_classes
 from .sampling import sample_rows
 from .testset import read_test_set
 
@@ -50,6 +50,8 @@ class Judged:
         right: (n,) whether it is the true one.
         with_copies: stored images among them that have an exact copy stored; 0 for test images.
         left_out: whether they are stored images, each left out.
+        groups: as `Threshold` has it.
+        of_one_group: likewise.
     """
 
     confidence: NDArray[np.float64]
@@ -57,6 +59,8 @@ class Judged:
     right: NDArray[np.bool_]
     with_copies: int
     left_out: bool
+    groups: int | None = None
+    of_one_group: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +95,8 @@ class Threshold:
         chosen: the threshold and what it gives; None where none is shown to reach the target, or no target was given.
         steps: what every threshold gives, the lowest first.
         classes: of the chosen threshold, or where there is none of the least, in class order.
+        groups: that were left out, each with its images; None for test images, and where the index has none.
+        of_one_group: what is to be told of classes whose images are all of one group; None of none.
     """
 
     target_accuracy: float | None
@@ -100,6 +106,8 @@ class Threshold:
     chosen: Coverage | None
     steps: list[Coverage]
     classes: list[ClassCoverage]
+    groups: int | None = None
+    of_one_group: str | None = None
 
     @property
     def within_reach(self) -> float:
@@ -235,6 +243,8 @@ def choose(judged: Judged, classes: Sequence[Any], target_accuracy: float | None
         chosen=chosen,
         steps=steps,
         classes=[_of_class(judged, code, label, accepted, target_accuracy) for code, label in enumerate(classes)],
+        groups=judged.groups,
+        of_one_group=judged.of_one_group,
     )
 
 
@@ -287,10 +297,10 @@ def _accept_class(of_class: ClassCoverage) -> ClassAcceptance:
 
 def _judge_left_out(classifier: Classifier, progress: Callable[[int], None]) -> Judged:
     index, rule = classifier.index, classifier.rule
-    if rule.k >= index.n:
+    if rule.k > most_left(index):
         raise OptionError(
-            f"{param('k')} is {rule.k:,}, and with one of the {index.n:,} images of {index.path} left out there are "
-            f"{index.n - 1:,} neighbours: give test images with labels, or a smaller {param('k')}"
+            f"{param('k')} is {rule.k:,}, and {told_left(index)}: give test images with labels, or a smaller "
+            f"{param('k')}"
         )
     winners, confidences, truths, with_copies = [], [], [], 0
     rows = sample_rows(index.n, MAX_IMAGES)
@@ -307,6 +317,8 @@ def _judge_left_out(classifier: Classifier, progress: Callable[[int], None]) -> 
         right=winner == np.concatenate(truths),
         with_copies=with_copies,
         left_out=True,
+        groups=None if index.manifest.groups is None else index.manifest.groups.count,
+        of_one_group=told_of_classes(index),
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from knnvote.classify.answer import OK, Answer, Neighbor, neighbors_of
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.distance_limit import nearest_distances
+from knnvote.classify.evaluation.left_out import most_left
 from knnvote.classify.vote import class_shares
 from knnvote.indexer.index import Index
 
@@ -91,7 +92,7 @@ class Explanations:
     Attributes:
         index: that answered.
         shown: of each image that was asked for.
-        distances: (m,) of stored images to their nearest others; empty where only one is stored.
+        distances: (m,) of stored images to their nearest others; empty where there are none but itself, or its group.
     """
 
     index: Index
@@ -147,7 +148,7 @@ def gather(
         progress: called with the number of images after each block.
     """
     index, distances = classifier.index, np.empty(0)
-    if index.n > 1 and any(one.neighbors for one in shown):
+    if most_left(index) and any(one.neighbors for one in shown):
         found = nearest_distances(index, classifier.rule, most=MOST_LEFT_OUT, threads=threads, progress=progress)
         distances = found.distances
     return Explanations(index=index, shown=[*shown], distances=distances)

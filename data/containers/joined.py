@@ -1,7 +1,7 @@
 """Labels that are not in the file of the rows: in one of their own, by ids, paths or rows, or in a folder's name."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Self
@@ -38,13 +38,18 @@ class LabelledRows(RowFile, ABC):
     def label(self) -> pa.Field:
         """The column of labels."""
 
+    @property
+    def added(self) -> list[pa.Field]:
+        """The columns that are not in the file: the labels, and perhaps others."""
+        return [self.label]
+
     @abstractmethod
-    def _labels(self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
-        """(n,) the labels of rows of some numbers, of which the columns by which they are known are held."""
+    def _added(self, name: str, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
+        """(n,) such a column for rows of some numbers, of which the columns by which they are known are held."""
 
     @property
     def _known_by(self) -> list[str]:
-        """The columns that `_labels` needs."""
+        """The columns that `_added` needs."""
         return []
 
     @property
@@ -59,9 +64,13 @@ class LabelledRows(RowFile, ABC):
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the rows, with the labels last."""
-        kept = [column for column in self.rows.schema if column.name != self.label.name]
-        return pa.schema([*kept, self.label], self.rows.schema.metadata)
+        """Of the rows, with what is added last."""
+        kept = [column for column in self.rows.schema if column.name not in self._added_names]
+        return pa.schema([*kept, *self.added], self.rows.schema.metadata)
+
+    @property
+    def _added_names(self) -> list[str]:
+        return [column.name for column in self.added]
 
     @property
     def num_rows(self) -> int:
@@ -74,7 +83,7 @@ class LabelledRows(RowFile, ABC):
 
     def rows_to_hold(self, columns: Sequence[str], rows: int) -> int:
         """As the rows have it."""
-        return self.rows.rows_to_hold([name for name in columns if name != self.label.name], rows)
+        return self.rows.rows_to_hold([name for name in columns if name not in self._added_names], rows)
 
     def head(self) -> pa.Table:
         """The first rows, with their labels."""
@@ -113,16 +122,16 @@ class LabelledRows(RowFile, ABC):
             yield numbers, self._joined(table, numbers, columns)
 
     def _needed(self, columns: Sequence[str]) -> list[str]:
-        """The columns of the rows that some of theirs and the labels need."""
-        known_by = self._known_by if self.label.name in columns else []
-        return list(dict.fromkeys([*(name for name in columns if name != self.label.name), *known_by]))
+        """The columns of the rows that some of theirs and what is added need."""
+        own = [name for name in columns if name not in self._added_names]
+        return list(dict.fromkeys([*own, *(self._known_by if len(own) < len(columns) else [])]))
 
     def _joined(
         self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64], columns: Sequence[str]
     ) -> pa.Table:
         """Some columns of rows, of which all that are needed are held; None where none are."""
         found = [
-            self._labels(held, numbers) if held is None or name == self.label.name else held.column(name)
+            self._added(name, held, numbers) if held is None or name in self._added_names else held.column(name)
             for name in columns
         ]
         fields = [self.schema.field(name) for name in columns]
@@ -151,7 +160,7 @@ class FolderLabelRows(LabelledRows):
         """The label."""
         return (self.name,)
 
-    def _labels(self, _held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
+    def _added(self, _name: str, _held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
         return pa.repeat(pa.scalar(self.value, self.label.type), len(numbers))
 
 
@@ -160,20 +169,23 @@ class InOrderRows(LabelledRows):
     """Rows with as many labels, in their order.
 
     Attributes:
-        name: of their column.
-        labels: (n,) of all.
+        labels: one for each.
     """
 
-    name: str
-    labels: pa.Array
+    labels: Labels
 
     @property
     def label(self) -> pa.Field:
         """As they are in their own file."""
-        return pa.field(self.name, self.labels.type)
+        return pa.field(self.labels.label_column, self.labels.labels.type)
 
-    def _labels(self, _held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
-        return self.labels.take(pa.array(numbers))
+    @property
+    def added(self) -> list[pa.Field]:
+        """The labels, and what is kept beside them."""
+        return [self.label, *_fields(self.labels.kept)]
+
+    def _added(self, name: str, _held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
+        return self.labels.kept.get(name, self.labels.labels).take(pa.array(numbers))
 
 
 @dataclass(frozen=True)
@@ -192,6 +204,11 @@ class JoinedRows(LabelledRows):
     def label(self) -> pa.Field:
         """The table's."""
         return pa.field(self.table.label_column, self.table.labels.type)
+
+    @property
+    def added(self) -> list[pa.Field]:
+        """The labels, and what is kept beside them."""
+        return [self.label, *_fields(self.table.kept)]
 
     @property
     def id_column(self) -> str | None:
@@ -230,9 +247,9 @@ class JoinedRows(LabelledRows):
             )
         return joined
 
-    def _labels(self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
+    def _added(self, name: str, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
         is_own = self.id_column == self.rows.id_column
-        return self.table.find(self._ids(held, numbers), are_paths=is_own, prefix=self.id_prefix)
+        return self.table.find(self._ids(held, numbers), are_paths=is_own, prefix=self.id_prefix, column=name)
 
     def _ids(self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
         """(n,) of rows, as strings."""
@@ -262,8 +279,12 @@ def with_labels(rows: RowFile, labels: Labels, relative: str) -> LabelledRows:
             f"{rows.source} and {labels.shown} both have a column {shared[0]!r}: {param('id_column')} {shared[0]} "
             "joins labels by it; to have them in their order leave it out of one"
         )
-    found = labels.of_rows(rows.num_rows, rows.source.shown)
-    return InOrderRows(rows.source, rows, labels.label_column, found)
+    labels.of_rows(rows.num_rows, rows.source.shown)
+    return InOrderRows(rows.source, rows, labels.fitted(rows.num_rows))
+
+
+def _fields(columns: Mapping[str, pa.Array]) -> list[pa.Field]:
+    return [pa.field(name, values.type) for name, values in columns.items()]
 
 
 def with_prefix(prefix: str, values: pa.Array) -> pa.Array:

@@ -29,6 +29,7 @@ class Labels:
         labels: (n,) of any type.
         texts: (n,) the same as people wrote them, in strings; None where the file itself has types.
         others: its other columns.
+        kept: (n,) of any type, such of these as are kept beside the labels, by name.
         may_begin_with_name: the first may be what they are called, as nothing but their number tells.
     """
 
@@ -37,6 +38,7 @@ class Labels:
     labels: pa.Array
     texts: pa.Array | None
     others: tuple[str, ...] = ()
+    kept: dict[str, pa.Array] = field(default_factory=dict)
     may_begin_with_name: bool = False
 
     @property
@@ -47,7 +49,7 @@ class Labels:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of what it says of rows."""
-        return self._digest((self.shown, self.label_column), [self.labels])
+        return self._digest((self.shown, self.label_column), [self.labels, *self.kept.values()])
 
     @staticmethod
     def _digest(names: tuple[object, ...], columns: Sequence[pa.Array]) -> str:
@@ -56,12 +58,15 @@ class Labels:
         return digest.hexdigest()
 
     @classmethod
-    def in_order(cls, rows: RowFile, label_column: str) -> "Labels":
-        """Those of a column of a file of rows."""
+    def in_order(cls, rows: RowFile, label_column: str, columns: Sequence[str] = ()) -> "Labels":
+        """Those of a column of a file of rows, with such of some others as it has."""
         labels = _without_blanks(_column(rows, label_column))
         texts = _as_written(labels, rows.cells(label_column))
         others = tuple(name for name in rows.schema.names if name != label_column)
-        return Labels(shown=rows.source.shown, label_column=label_column, labels=labels, texts=texts, others=others)
+        kept = {name: _column(rows, name) for name in columns if name in others}
+        return Labels(
+            shown=rows.source.shown, label_column=label_column, labels=labels, texts=texts, others=others, kept=kept
+        )
 
     def of_rows(self, n: int, shown: str) -> pa.Array:
         """(n,) those of a file of so many rows.
@@ -117,11 +122,19 @@ class LabelTable(Labels):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of what it says of rows."""
-        return self._digest((self.shown, self.label_column, self.rows_column), [self.keys, self.labels])
+        kept = [self.keys, self.labels, *self.kept.values()]
+        return self._digest((self.shown, self.label_column, self.rows_column), kept)
 
     @classmethod
-    def read(cls, rows: RowFile, key_column: str, label_column: str, rows_column: str | None) -> "LabelTable":
-        """Those of two columns of a file of rows.
+    def read(
+        cls,
+        rows: RowFile,
+        key_column: str,
+        label_column: str,
+        rows_column: str | None,
+        columns: Sequence[str] = (),
+    ) -> "LabelTable":
+        """Those of two columns of a file of rows, with such of some others as it has.
 
         Raises:
             ImageFileError: a key is missing, or has two labels.
@@ -143,11 +156,13 @@ class LabelTable(Labels):
         for place, key in enumerate(keys.take(kept).to_pylist()):
             name = PurePosixPath(key).name
             by_name[name] = -1 if name in by_name else place
+        beside = [name for name in columns if name in names and name != label_column]
         return cls(
             shown=shown,
             label_column=label_column,
             labels=labels.take(kept),
             texts=None if texts is None else texts.take(kept),
+            kept={name: _column(rows, name).take(kept) for name in beside},
             key_column=key_column,
             keys=keys.take(kept),
             by_name=by_name,
@@ -155,13 +170,14 @@ class LabelTable(Labels):
             rows_column=rows_column,
         )
 
-    def find(self, ids: pa.Array, *, are_paths: bool, prefix: str = "") -> pa.Array:
+    def find(self, ids: pa.Array, *, are_paths: bool, prefix: str = "", column: str | None = None) -> pa.Array:
         """(n,) the labels of rows with some ids; null where there is none.
 
         Args:
             ids: (n,) strings.
             are_paths: the last parts of ids may be keys, or those of keys be ids.
             prefix: of ids, without which they may be keys too.
+            column: one that is kept, in place of the labels.
 
         Raises:
             ImageFileError: the name of a file, or what follows the prefix, is that of two rows.
@@ -180,7 +196,7 @@ class LabelTable(Labels):
             if found is not None:
                 self.taken.setdefault(found, text)
             places.append(found)
-        return self.labels.take(pa.array(places, pa.int64()))
+        return self.kept.get(column or "", self.labels).take(pa.array(places, pa.int64()))
 
     def _named(self, path: str) -> int | None:
         """The place of the key that has the name of a file."""
@@ -211,6 +227,7 @@ def read_labels(
     rows: RowFile,
     label_column: str | None,
     id_column: str | None,
+    columns: Sequence[str] = (),
     *,
     may_be_in_order: bool = False,
     are_numbered: bool = False,
@@ -221,6 +238,7 @@ def read_labels(
         rows: the file.
         label_column: that of the labels, if one was named.
         id_column: that of the ids, or of the rows that are labelled, if one was named.
+        columns: that are kept beside the labels, if it has them.
         may_be_in_order: the rows that are labelled are not known by a column of their own.
         are_numbered: they have no other columns, so that only ids ``file#row`` could be theirs.
 
@@ -232,12 +250,16 @@ def read_labels(
     if rows.cells(names[0]) is not None and (path := next(filter(is_image_name, names), None)) is not None:
         raise _no_header(rows.source.shown, names, path)
     may_be_in_order &= id_column is None
-    key, label = _columns(rows, label_column, None if rows_column else id_column, needs_key=not may_be_in_order)
+    key, label = _columns(
+        rows, label_column, None if rows_column else id_column, columns, needs_key=not may_be_in_order
+    )
     if key is not None and may_be_in_order and are_numbered and not _are_of_rows(_column(rows, key)):
         if key.lower() in _USUAL_IDS:
             warn(f"{rows.source}: labels are taken in their order, for the rows have no ids as in column {key!r}")
         key = None
-    return Labels.in_order(rows, label) if key is None else LabelTable.read(rows, key, label, rows_column)
+    if key is None:
+        return Labels.in_order(rows, label, columns)
+    return LabelTable.read(rows, key, label, rows_column, columns)
 
 
 def _column(rows: RowFile, name: str) -> pa.Array:
@@ -253,10 +275,11 @@ def _are_of_rows(keys: pa.Array) -> bool:
 
 
 def _columns(
-    rows: RowFile, label_column: str | None, id_column: str | None, *, needs_key: bool
+    rows: RowFile, label_column: str | None, id_column: str | None, columns: Sequence[str], *, needs_key: bool
 ) -> tuple[str | None, str]:
-    """The columns of keys, None where there are none and none are needed, and of labels."""
-    names, shown = rows.schema.names, rows.source.shown
+    """The columns of keys, None where there are none and none are needed, and of labels, but for some others."""
+    shown, named = rows.source.shown, {label_column, id_column}
+    names = [name for name in rows.schema.names if name not in columns or name in named]
     for option, name in (("label_column", label_column), ("id_column", id_column)):
         if name is not None and name not in names:
             raise ImageFileError(f"{shown}: no column {name!r} for {param(option)}; there are {', '.join(names)}")

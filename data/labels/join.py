@@ -1,11 +1,13 @@
 """Inputs and their labels in files of their own: one for all, or one of the same name for each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from pyarrow import fs as pafs
 
+from knnvote.data.containers.label_table import Labels
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.folders.endings import labelled_stem, may_hold_labels, stem
 from knnvote.data.input_file import InputFile
@@ -16,7 +18,12 @@ from .read import read_label_file
 
 
 def join_labels(
-    inputs: Inputs, labels: str | Path, *, label_column: str | None = None, id_column: str | None = None
+    inputs: Inputs,
+    labels: str | Path,
+    *,
+    label_column: str | None = None,
+    id_column: str | None = None,
+    group_column: str | None = None,
 ) -> list[InputFile]:
     """Inputs whose labels are in files of their own: a row's is that of its id, path or name, or of its place.
 
@@ -28,6 +35,7 @@ def join_labels(
         label_column: that of the labels, where not one of its two columns, or one with a usual name, must be it.
         id_column: likewise that of the ids, or that of the files of images whose values these are; where both have a
             column of this name, it is both.
+        group_column: that of groups, where the files of labels have them and not the files of images.
 
     Raises:
         KnnvoteError: no such column, an id that is missing or has two labels, labels in the order of rows that are not
@@ -41,23 +49,19 @@ def join_labels(
         >>> index_files(join_labels("digits/train.parquet", "labels.parquet"), "joined.knn")
     """
     found, folder = find_inputs(inputs), locate(labels)
-    if folder.is_folder:
-        return _by_name(found, folder, label_column, id_column)
-    return _with_labels(found, labels, label_column, id_column)
+    columns = () if group_column is None else (group_column,)
+    read = partial(read_label_file, label_column=label_column, id_column=id_column, columns=columns)
+    return _by_name(found, folder, read) if folder.is_folder else _with_labels(found, labels, read)
 
 
-def _with_labels(
-    inputs: Sequence[InputFile], labels: str | Path, label_column: str | None, id_column: str | None
-) -> list[InputFile]:
+def _with_labels(inputs: Sequence[InputFile], labels: str | Path, read: Callable[..., Labels]) -> list[InputFile]:
     """The same, with labels of one file.
 
     Raises:
         KnnvoteError: they are in the order of rows, and there are several inputs.
     """
-    found = read_label_file(
+    found = read(
         labels,
-        label_column=label_column,
-        id_column=id_column,
         may_be_in_order=not any(source.names_rows for source in inputs),
         are_numbered=all(source.is_numbered for source in inputs),
     )
@@ -71,9 +75,7 @@ def _with_labels(
     return [replace(source, labels=found) for source in inputs]
 
 
-def _by_name(
-    inputs: Sequence[InputFile], folder: Location, label_column: str | None, id_column: str | None
-) -> list[InputFile]:
+def _by_name(inputs: Sequence[InputFile], folder: Location, read: Callable[..., Labels]) -> list[InputFile]:
     """Inputs with the labels of the file in a folder that is called as each of them is.
 
     Raises:
@@ -89,7 +91,7 @@ def _by_name(
             some = " and ".join(map(str, labels[:2]))
             told = f"{some} may both hold the labels of {source}: leave one out" if some else _none_told(source, folder)
             raise KnnvoteError(told)
-        found += _with_labels([source], labels[0].shown, label_column, id_column)
+        found += _with_labels([source], labels[0].shown, read)
     return found
 
 

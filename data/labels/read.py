@@ -1,5 +1,6 @@
 """A file of labels alone, or of labels by ids, of any format."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ def read_label_file(
     *,
     label_column: str | None = None,
     id_column: str | None = None,
+    columns: Sequence[str] = (),
     may_be_in_order: bool = True,
     are_numbered: bool = False,
 ) -> Labels:
@@ -29,6 +31,7 @@ def read_label_file(
         labels: the file.
         label_column: as of `join_labels`.
         id_column: likewise.
+        columns: that are kept beside the labels, if it has them.
         may_be_in_order: the rows that are labelled are not known by a column of their own.
         are_numbered: they have no other columns, so that only ids ``file#row`` could be theirs.
 
@@ -46,7 +49,7 @@ def read_label_file(
     if found is None:
         with source.open_rows() as rows:
             return read_labels(
-                rows, label_column, id_column, may_be_in_order=may_be_in_order, are_numbered=are_numbered
+                rows, label_column, id_column, columns, may_be_in_order=may_be_in_order, are_numbered=are_numbered
             )
     if id_column is not None or not may_be_in_order:
         raise ImageFileError(f"{source} holds labels without ids: give a table with a column of ids, such as CSV")

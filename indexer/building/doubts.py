@@ -11,8 +11,9 @@ from knnvote.data.columns import is_float
 from knnvote.data.errors import KnnvoteError, param
 from knnvote.data.reading import ImageFile
 from knnvote.data.vectors import Numbers, all_equal, scales_told
+from knnvote.indexer.groups.record import GROUP, number_groups, told_of_lone_classes, told_without_group
 from knnvote.indexer.labels import is_usual_name, like_known, show_class
-from knnvote.indexer.manifest import Source, copies_told
+from knnvote.indexer.manifest import Source
 
 Tell = Callable[[str], None]
 
@@ -69,8 +70,34 @@ def tell_of_floats(images: ImageFile, label_column: str, tell: Tell) -> Tell:
 
 
 def tell_of_sources(new: Sequence[Source], tell: Tell) -> None:
-    """Tell of copies of files."""
-    if note := copies_told(new):
+    """Tell of files, or links to them, that hold the same."""
+    first: dict[str | None, str] = {}
+    copies = [source for source in new if source.dtype and first.setdefault(source.mark, source.path) != source.path]
+    if copies:
+        tell(
+            f"{len(copies):,} of {len(new):,} files hold the same bytes as another, {copies[0].path} those of "
+            f"{first[copies[0].mark]}: their images are stored, and vote, more than once; leave such files out"
+        )
+
+
+def tell_of_groups(
+    provenance: pa.Table, before: int, names: list[str] | None, *, is_regression: bool, tell: Tell
+) -> None:
+    """Tell of images without a group, and of classes of one group alone; of rows without groups nothing.
+
+    Args:
+        provenance: of n rows.
+        before: how many of them were told of before.
+        names: of integer classes, where they have any.
+        is_regression: labels are no classes.
+        tell: told of them.
+    """
+    if GROUP not in provenance.schema.names:
+        return
+    if note := told_without_group(provenance.slice(before)):
+        tell(note)
+    groups = number_groups(provenance[GROUP])
+    if not is_regression and (note := told_of_lone_classes(provenance["label"], groups, names)):
         tell(note)
 
 

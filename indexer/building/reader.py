@@ -13,6 +13,7 @@ from knnvote.data.input_file import InputFile
 from knnvote.data.reading import DecodedRows, ImageFile
 from knnvote.data.steps.chain import Steps
 from knnvote.data.vectors import smallest_type
+from knnvote.indexer.groups.column import read_groups
 from knnvote.indexer.labels import (
     UNLABELLED,
     check_same_kind,
@@ -56,6 +57,7 @@ class Reader:
         images: the file.
         label_column: of it.
         id_column: of it, if one was named.
+        group_column: likewise.
         is_regression: labels are numbers to be averaged.
         skip_bad: leave out rows that do not fit, and count them.
         gathered: with what was read before.
@@ -66,6 +68,7 @@ class Reader:
     images: ImageFile
     label_column: str
     id_column: str | None
+    group_column: str | None
     is_regression: bool
     skip_bad: bool
     gathered: Gathered
@@ -140,16 +143,27 @@ class Reader:
         if self._known_by is not None:
             prefix = "" if self.id_column else images.rows.id_prefix
             ids = read_ids(source, images.column(rows, self._known_by), self._known_by, prefix).take(good)
-        table = provenance_table(labels, ids, source.relative, rows.numbers[good])
+        groups = None
+        if self.group_column is not None:
+            named = f"{source.shown}, column {self.group_column!r}"
+            groups = read_groups(images.column(rows, self.group_column), named).take(good)
+        table = provenance_table(labels, ids, source.relative, rows.numbers[good], groups)
         skipped = sum(source.labels is None or reason != UNLABELLED for reason in bad.values())  # a table leaves out
         return pixels, table, skipped
 
     def _other_columns(self) -> list[str]:
         """The columns that are read beside the images."""
         names = self.images.rows.schema.names
-        if self._known_by not in {None, *names}:
+        for option, name in (("id_column", self._known_by), ("group_column", self.group_column)):
+            if name not in {None, *names}:
+                raise ImageFileError(
+                    f"{self.images.source}: no column {name!r} for {param(option)}; there are {', '.join(names)}"
+                )
+        if self.group_column in {self.label_column, *self.images.layout.columns}:
+            holds = "the labels" if self.group_column == self.label_column else "images"
             raise ImageFileError(
-                f"{self.images.source}: no column {self._known_by!r} for {param('id_column')}; "
-                f"there are {', '.join(names)}"
+                f"{self.images.source}: column {self.group_column!r} holds {holds}, no groups: name another with "
+                f"{param('group_column')}"
             )
-        return [self.label_column] if self._known_by is None else [self.label_column, self._known_by]
+        others = (self._known_by, self.group_column)
+        return list(dict.fromkeys([self.label_column, *(name for name in others if name is not None)]))

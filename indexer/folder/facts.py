@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from knnvote.data.codecs.grey import GRAYSCALE_FORMULA
 from knnvote.indexer.building.content import range_of, read_through
 from knnvote.indexer.faiss_index import Built
+from knnvote.indexer.groups.record import Groups
 from knnvote.indexer.manifest import AdaptiveSettings, Manifest
 from knnvote.indexer.names import Kind, MetricName
 from knnvote.indexer.rungs import class_weight_of_classes
@@ -59,6 +60,7 @@ def of_examples(examples: TrainingSet, labels: pa.Array) -> dict[str, Any]:
         "feature_names": examples.feature_names,
         "estimator": examples.estimator,
         "part": examples.part,
+        "groups": Groups.of(examples.provenance, examples.group_column),
     }
 
 

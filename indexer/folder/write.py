@@ -25,7 +25,7 @@ from knnvote.data.progress import stage
 from knnvote.indexer.building.work import Work, slices_of
 from knnvote.indexer.faiss_index import holds, write_faiss
 from knnvote.indexer.fields import IMAGES, STEPS, wrong_fields
-from knnvote.indexer.index import PROVENANCE, Index, Timing
+from knnvote.indexer.index import Index, Timing
 from knnvote.indexer.leftovers import WORK
 from knnvote.indexer.manifest import FORMAT, MANIFEST, Manifest, StoredFile, read_manifest
 from knnvote.indexer.sealed import seal, write_sealed
@@ -95,13 +95,13 @@ def _write_generation(folder: Path, generation: int, index: Index, timing: Timin
     if index.steps.state.size:
         files[STEPS] = folder / f"{STEPS}-{generation}.npy"
         _write_array(files[STEPS], index.steps.state)
-    files["labels"] = write_labels(folder, generation, index.provenance(*PROVENANCE))
+    files["labels"] = write_labels(folder, generation, index.provenance())
     stored = {role: describe_file(path) for role, path in files.items()}
     commit(folder, replace(index.manifest, generation=generation, files=stored), timing)
 
 
 def write_labels(folder: Path, generation: int, rows: pa.Table) -> Path:
-    """Write the label, id, file and row of each vector; the file."""
+    """Write what is known of each vector but the vector; the file."""
     path = folder / f"labels-{generation}.parquet"
     with atomic_write(path) as stream:
         _write_rows(rows, stream)
@@ -134,7 +134,7 @@ def bytes_to_write(index: Index) -> int:
         size += 0 if holds(index.faiss_index, index.vectors) else index.vectors.nbytes
     size += index.steps.state.nbytes + (0 if index.stored_images is None else index.stored_images.nbytes)
     labels = pa.BufferOutputStream()
-    _write_rows(index.provenance(*PROVENANCE), labels)
+    _write_rows(index.provenance(), labels)
     return size + int(labels.tell())
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.data.vectors import common_type, smallest_type
-from knnvote.indexer.index import PROVENANCE, Index
+from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import Source
 from knnvote.indexer.training import TrainingSet
 
@@ -20,13 +20,14 @@ def training_set(index: Index) -> TrainingSet:
     manifest = index.manifest
     return TrainingSet(
         vectors=index.vectors,
-        provenance=index.provenance(*PROVENANCE),
+        provenance=index.provenance(),
         shape=index.shape,
         steps=index.steps,
         images=index.stored_images,
         image_column=manifest.image_column,
         label_column=manifest.label_column,
         id_column=manifest.id_column,
+        group_column=manifest.group_column,
         class_names=manifest.class_names,
         is_regression=index.is_regression,
         grayscale=manifest.grayscale is not None,

@@ -12,6 +12,7 @@ import numpy as np
 
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.faiss_index import faiss_metric, holds_type, quantized_type
+from knnvote.indexer.groups.record import GROUP, Groups
 from knnvote.indexer.index import PROVENANCE, Index
 from knnvote.indexer.manifest import ProposingSettings
 
@@ -35,12 +36,16 @@ def check_labels(index: Index) -> None:
         KnnvoteError: saying what is wrong.
     """
     types = dict(zip(PROVENANCE, (index.manifest.label_type, "string", "string", "int64"), strict=True))
+    groups = index.manifest.groups
+    types |= {} if groups is None else {GROUP: "string"}
     schema = index.rows.schema_arrow
     found = dict(zip(schema.names, map(str, schema.types), strict=True))
     expect(found == types and len(schema.names) == len(types), f"its labels file has columns {found}, not {types}")
-    table = index.provenance(*PROVENANCE)
+    table = index.provenance()
     expect(len(table) == index.n, f"its labels file has {len(table):,} rows for {index.n:,} vectors")
-    expect(not any(column.null_count for column in table.columns), "its labels file has nulls")
+    expect(not any(table[name].null_count for name in PROVENANCE), "its labels file has nulls")
+    if groups is not None:
+        expect(Groups.of(table, groups.column) == groups, "its groups are not those of its manifest")
     if index.is_regression:
         expect(bool(np.isfinite(index.targets).all()), "it has labels that are not finite")
         return

@@ -15,7 +15,8 @@ from PIL import Image
 
 from knnvote import TrainingOptions, compare, index_files, join_labels, open_index
 from knnvote.data.errors import ImageFileError, KnnvoteError
-from knnvote.data.inputs import find_inputs, tell_unused_labels
+from knnvote.data.input_file import tell_unused_labels
+from knnvote.data.inputs import find_inputs
 from knnvote.data.tables import image_table, write_table
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 5, 4), np.uint8)

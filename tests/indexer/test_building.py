@@ -92,6 +92,12 @@ def with_labels_apart(folder):
     return {"inputs": join_labels(folder / "in", folder / "labels.csv")}
 
 
+def with_groups(folder):
+    groups = [None if row % 50 == 7 else f"patient {row // 9}" for row in range(1200)]
+    write(folder / "in" / "a.parquet", IMAGES, LABELS, patient=groups)
+    return {"inputs": folder / "in", "training": TrainingOptions(group_column="patient")}
+
+
 def of_image_files(folder):
     """Rows that are known by names of files, of which those in two folders are alike."""
     for part in ("one", "two"):
@@ -117,6 +123,7 @@ SETS = {
     "signed": of_small_signed_numbers,
     "bad rows": with_bad_rows,
     "labels apart": with_labels_apart,
+    "groups": with_groups,
     "image files": of_image_files,
     "a sample": of_some_rows,
 }

@@ -23,10 +23,11 @@ def _keys(codes, table):
 class LeaveOneOut:
     """What exact search and rungs answer to a stored image that is left out with its copies, in plain NumPy."""
 
-    def __init__(self, index, x, y, rule):
+    def __init__(self, index, x, y, rule, groups=None):
         ivf = index.ivf
         self.y, self.rule = y, rule
         self.copies = np.unique(x, axis=0, return_inverse=True)[1].ravel()
+        self.groups = np.arange(len(x)) if groups is None else groups
         codes = encode(index, x).codes
         self.D = squared_distances(x, x)
         self.keys, self.keys_of_lists = (_keys(codes, table) for table in (ivf.table, ivf.centroids))
@@ -43,7 +44,10 @@ class LeaveOneOut:
         return D[order], candidates[order]
 
     def others(self, row):
-        return np.flatnonzero(self.copies != self.copies[row])
+        return np.flatnonzero(self.is_other(row, np.arange(len(self.y))))
+
+    def is_other(self, row, rows):
+        return (self.copies[rows] != self.copies[row]) & (self.groups[rows] != self.groups[row])
 
     def exact(self, row):
         return self.answer(*self.nearest(row, self.others(row)))
@@ -54,7 +58,7 @@ class LeaveOneOut:
             return True, self.exact(row)
         places = np.argsort(self.keys_of_lists[row], kind="stable")
         held = np.concatenate([self.lists[place] for place in places[: rung.nprobe]])
-        held = held[self.copies[held] != self.copies[row]]
+        held = held[self.is_other(row, held)]
         m = rung.candidates_per_neighbor * self.rule.k
         candidates = held[np.lexsort((held, self.keys[row, held]))[:m]]
         if rung.confidence is None:

@@ -107,10 +107,10 @@ def things(*, n, nq, seed=0):
     return Made(x[:n], y[:n], x[n:].astype(np.float64))
 
 
-def build(path, x, y, *, tune=None, is_regression=False, **options):
+def build(path, x, y, *, tune=None, is_regression=False, groups=None, **options):
     """An adaptive index, opened."""
     options = IndexOptions(kind="adaptive", **options)
-    index_arrays(x, y, path, is_regression=is_regression, options=options, tune=tune)
+    index_arrays(x, y, path, groups=groups, is_regression=is_regression, options=options, tune=tune)
     return open_index(path)
 
 

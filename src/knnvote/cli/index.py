@@ -91,7 +91,12 @@ from .talk import talk, talk_note
 @image_options
 @label_column_option
 @labels_option
-@click.option("--id-column", metavar="NAME", help="Column of ids; file#row or the path of an image file otherwise.")
+@click.option("--id-column", metavar="NAME", help="Column of ids; file#row or paths otherwise.")
+@click.option(
+    "--group-column",
+    metavar="NAME",
+    help="Column of groups that are left out as one.",
+)
 @seen_options
 @steps_option
 @skip_bad_option
@@ -118,6 +123,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     label_column: str | None,
     labels: str | None,
     id_column: str | None,
+    group_column: str | None,
     grayscale: bool,
     background: Background | None,
     steps: tuple[str, ...],
@@ -139,6 +145,7 @@ def index(  # noqa: PLR0917  # click passes options by name
         steps=steps,
         label_column=None if labels else label_column,
         id_column=None if labels else id_column,
+        group_column=group_column,
         is_regression=task == "regression",
         skip_bad=skip_bad,
         limit=limit,
@@ -157,7 +164,7 @@ def index(  # noqa: PLR0917  # click passes options by name
         by_class=by_class,
     )
     _talk_untuned(kind)
-    inputs = find_labelled(images, labels, label_column, id_column)
+    inputs = find_labelled(images, labels, label_column, id_column, group_column)
     if dry_run:
         from knnvote.classify.dry_run import dry_index
 
@@ -169,6 +176,22 @@ def index(  # noqa: PLR0917  # click passes options by name
     index_files(inputs, out, training=training, options=index_options, tune=tune, tell=talk_note)
     _talk_index(out)
     _talk_guessed(out)
+    _talk_near_copies(out, options["threads"])
+
+
+def _talk_near_copies(out: Path, threads: int | None) -> None:
+    """Tell of stored images with near copies, where these decide what left-out images show."""
+    from knnvote.classify.evaluation.near_copies import near_copies_stored
+    from knnvote.classify.vote import Rule
+    from knnvote.indexer.folder.open import open_index
+    from knnvote.indexer.threads import limit_threads
+
+    index = open_index(out)
+    with limit_threads(threads):
+        found = near_copies_stored(index, Rule.of(index))
+    note = None if found is None else found.told_of_stored(has_groups=index.groups is not None)
+    if note is not None:
+        talk_note(note)
 
 
 def _talk_guessed(out: Path) -> None:
@@ -203,6 +226,7 @@ def _talk_untuned(kind: str) -> None:
 @label_column_option
 @labels_option
 @click.option("--id-column", metavar="NAME", help="Column of ids; that of the index otherwise.")
+@click.option("--group-column", metavar="NAME", help="Column of groups; that of the index otherwise.")
 @seen_options
 @skip_bad_option
 @threads_option
@@ -213,6 +237,7 @@ def add(  # noqa: PLR0917  # click passes options by name
     label_column: str | None,
     labels: str | None,
     id_column: str | None,
+    group_column: str | None,
     grayscale: bool,
     background: Background | None,
     skip_bad: bool,
@@ -228,9 +253,10 @@ def add(  # noqa: PLR0917  # click passes options by name
         images=ImageOptions(image_column=image_column, grayscale=grayscale, background=background),
         label_column=None if labels else label_column,
         id_column=None if labels else id_column,
+        group_column=group_column,
         skip_bad=skip_bad,
     )
-    inputs = find_labelled(images, labels, label_column, id_column)
+    inputs = find_labelled(images, labels, label_column, id_column, group_column)
     words.of_index()
     added = add_files(index_folder, inputs, tuning=Tuning, training=training, threads=threads, tell=talk_note)
     talk(f"{index_folder}: {counted(added, 'image')} added")
@@ -343,6 +369,8 @@ def _talk_index(out: Path) -> None:
         f"{show_bytes(manifest.folder_bytes)}; read in {timing.read_seconds:.1f} s, "
         f"built in {timing.build_seconds:.1f} s"
     )
+    if manifest.groups is not None:
+        talk(manifest.groups.told)
     if len(manifest.classes) == 1:
         talk(f"note: all images are of one class, {manifest.classes[0]}: every answer will be it")
     for line in [*tuning_lines(manifest.search), *vote_lines(manifest.vote)]:

@@ -364,14 +364,20 @@ def _without_folder(value: str, page: Path) -> str:
     return page.name if Path(value) == page else value
 
 
-def find_labelled(images: Sequence[str], labels: str | None, label_column: str | None, id_column: str | None) -> Any:
-    """The inputs, their labels from a table if one is given, whose columns the other two options name then."""
+def find_labelled(
+    images: Sequence[str],
+    labels: str | None,
+    label_column: str | None,
+    id_column: str | None,
+    group_column: str | None = None,
+) -> Any:
+    """The inputs, their labels from a table if one is given, whose columns the other options name then."""
     from knnvote.data.inputs import find_inputs
     from knnvote.data.labels.join import join_labels
 
     if labels is None:
         return find_inputs(images)
-    return join_labels(images, labels, label_column=label_column, id_column=id_column)
+    return join_labels(images, labels, label_column=label_column, id_column=id_column, group_column=group_column)
 
 
 def check_table_ids(labels: str | None, id_column: str | None) -> None:

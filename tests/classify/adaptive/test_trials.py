@@ -14,8 +14,8 @@ FIRSTS = [Rung(1, 2, None), Rung(4, 3, None)]
 OTHERS = [Rung(2, 2, 0.75), Rung(4, 8, 1.0), Rung(8, 4, 0.0)]
 
 
-def assert_trials_are_numpys(index, x, y, rows, rule, *, compare_confidence=True):
-    plain = LeaveOneOut(index, x, y, rule)
+def assert_trials_are_numpys(index, x, y, rows, rule, *, groups=None, compare_confidence=True):
+    plain = LeaveOneOut(index, x, y, rule, groups)
     queries = ask(index, rows, rule, None)
     assert np.array_equal(queries.rows, rows)  # each was asked once, in order
     exact = [plain.exact(row) for row in rows]
@@ -73,6 +73,19 @@ def test_an_image_stored_three_times_never_finds_its_copies(threefold, k):
     queries = ask(index, rows, Rule(k=k), None)
     assert not (queries.label == y[rows]).any()
     assert tried.sure[0].any() == (k == 1)  # two candidates can be copies of one other image, six cannot
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_an_image_is_left_out_with_its_group_of_any_size(tmp_path, k):
+    """Groups of one to three hundred images, each of which lies around a centre of its own."""
+    data = clusters("uint8", n=2400)
+    sizes = [300, 70, 64, 16, 5] + [1] * 45
+    groups = np.random.default_rng(6).permutation(np.append(np.repeat(np.arange(50), sizes), np.arange(50, 1950)))
+    x = np.where(np.isin(groups, np.arange(5))[:, None], data.x // 4 + data.x[groups] // 2, data.x).astype(np.uint8)
+    index = build(tmp_path / "x.knn", x, data.y, groups=groups)
+    rows = np.concatenate([np.flatnonzero(groups == group)[:8] for group in range(12)])
+    tried = assert_trials_are_numpys(index, x, data.y, rows, Rule(k=k), groups=groups)
+    assert 0 < tried.sure[0].mean() < 1
 
 
 @pytest.mark.parametrize("k", [5, 12])

@@ -335,7 +335,7 @@ def test_the_command_gives_json_on_stdout(invoke, exact_index):
     assert list(record) == [
         "images",
         "search",
-        "with_copies",
+        *("with_copies", "groups", "near_copies"),
         "results",
         *("best", "best_balanced"),
         "smallest_within_one_standard_error",

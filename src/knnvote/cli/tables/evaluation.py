@@ -2,10 +2,12 @@
 
 from knnvote.classify.evaluation.choose_k import Choice, Score
 from knnvote.classify.evaluation.suspects import Suspect, Suspects
+from knnvote.cli.spelling import as_typed
+from knnvote.data.errors import spelled
 from knnvote.indexer.labels import show_class
 
 from .inspection import told_class_weight
-from .table import Name, add_row, new_table, print_line, print_table
+from .table import Name, add_row, new_table, print_line, print_table, print_text
 
 _SUSPECT_TEXT = ("id", "label", "neighbours say", "equal image")
 
@@ -14,7 +16,8 @@ def print_choice(choice: Choice) -> None:
     """The table of ``choose-k`` on stdout, a row for each k, and below it the best, the smallest and the largest."""
     measure = choice.measure.replace("_", " ")
     weighed = "" if choice.class_weight is None else f", {told_class_weight(choice.class_weight)}"
-    print_line(f"{choice.images:,} images, each left out in turn, {choice.search} search{weighed}")
+    left_out = told_left_out(choice.images, choice.groups)
+    print_line(f"{left_out}, {choice.search} search{weighed}")
     print_line(f"{measure} by k and weights")
     table = new_table("", "k", *choice.weights)
     digits = len(str(choice.scores[-1].k))
@@ -33,6 +36,14 @@ def print_choice(choice: Choice) -> None:
             f"{choice.with_copies:,} of the {choice.images:,} images have an exact copy among the others, "
             f"which flatters the {measure}"
         )
+    for note in choice.notes:
+        print_text(spelled(note, as_typed))
+
+
+def told_left_out(images: int, groups: int | None) -> str:
+    """What was left out of stored images."""
+    by_group = "" if groups is None else f" with its group, of {groups:,}"
+    return f"{images:,} images, each left out in turn{by_group}"
 
 
 def _show_score(choice: Choice, score: Score) -> str:
@@ -48,7 +59,7 @@ def _show_value(choice: Choice, value: float) -> str:
 
 def print_suspects(found: Suspects, top: int) -> None:
     """The first suspects on stdout, most suspicious first, of equal images one, and below them what there is to say."""
-    print_line(f"{found.images:,} images, each left out in turn, {found.search} search, k = {found.k}")
+    print_line(f"{told_left_out(found.images, found.groups)}, {found.search} search, k = {found.k}")
     cases = found.cases
     shown = cases[:top]
     if shown:

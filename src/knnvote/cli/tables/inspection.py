@@ -7,6 +7,7 @@ from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.data.text import counted, show_bytes
 from knnvote.indexer.codes.library import describe_kernel
+from knnvote.indexer.groups.record import Groups
 from knnvote.indexer.growth.told import measured_on
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.manifest import AdaptiveSettings, ProposingSettings, SearchSettings, search_from_json
@@ -50,6 +51,7 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("from", ", ".join(source["path"] for source in facts["sources"]) or "arrays"),
         *((("part", f"{rows:,} rows, by --{name}") for name, rows in facts.get("part", {}).items())),
         ("columns", f"image {facts['image_column']}, label {facts['label_column']}"),
+        *([("groups", Groups(**facts["groups"]).told)] if "groups" in facts else []),
         ("search", "; ".join(_search_lines(facts))),
         *([("vote", "; ".join(vote_lines(VoteDefaults.from_json(facts["vote"]))))] if facts.get("vote") else []),
         *([("grown", "; ".join(_growth_lines(facts)))] if "growth" in facts else []),
@@ -175,7 +177,7 @@ def _why_unreached(tuned: Tuned, shown: Interval | None) -> list[str]:
     """Why rungs faster than exact search do not answer, what can be shown, and what more images would buy."""
     asked, target = f"{tuned.queries:,} images asked", tuned.target_agreement
     if not tuned.queries:
-        return ["nearly all stored images have many copies, and cannot be asked"]
+        return ["nearly all stored images have many copies, or groups that leave too few others, and cannot be asked"]
     if shown is None:
         return [f"{asked} do not show that rungs reach the target {target:g}"]
     least = f"{math.floor(shown.low * 10_000) / 10_000:g}"  # rounded up it would not be shown

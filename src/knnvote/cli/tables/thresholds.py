@@ -20,7 +20,8 @@ _FEW = 30  # answers, of which an accuracy says little
 def print_threshold(found: Threshold, names: list[str] | None) -> None:
     """What thresholds accept, which was chosen, and what it accepts of each class."""
     asked = "stored images, each left out" if found.left_out else "labelled images"
-    print_line(f"{found.images:,} {asked}")
+    by_group = "" if found.groups is None else f" with its group, of {found.groups:,}"
+    print_line(f"{found.images:,} {asked}{by_group}")
     table = new_table("", "min-confidence", "accepted", "share", "right", "95% interval")
     for step in _some(found.steps, found.chosen):
         mark = " *" if step == found.chosen else ""
@@ -39,6 +40,8 @@ def print_threshold(found: Threshold, names: list[str] | None) -> None:
         print_line(
             f"{found.with_copies:,} of the images have an exact copy among the others, which flatters all of this"
         )
+    if found.of_one_group is not None:
+        print_line(found.of_one_group)
     _print_classes(found, names)
 
 

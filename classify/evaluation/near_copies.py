@@ -1,0 +1,146 @@
+"""Near copies: images that lie so near to another that chance does not bring them there, as frames of one film do.
+
+An image has a near copy where a neighbour is at less than a quarter of the distance of the neighbour some thirty places
+further on, and nearer than chance alone brings any of all images that were asked. Out to the K-th neighbour of an image
+chance spreads the others evenly over a ball; a ball of t times its radius holds a share t^d of them, where d is the
+dimension in which the images vary, so that of m images about m K t^d have one so near. t is chosen to make this 0.01.
+The dimension is that of Farahmand, Szepesvári and Audibert (ICML 2007), ln 2 / ln(r_K / r_(K/2)) of the distances of
+two neighbours, of which the median over the images counts: near copies of an image, fewer than K/2, do not shape it.
+
+Near copies flatter what stored images, each left out, show of accuracy, and what test images do that have one in store.
+How much is told by the answers that would be others without them.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knnvote.classify.search.ladder import answer_tolerance
+from knnvote.classify.search.search import search
+from knnvote.classify.vote import Rule, mean_target, vote
+from knnvote.data.errors import param
+from knnvote.indexer.codes.plain import Neighbors
+from knnvote.indexer.index import Index
+from knnvote.indexer.metric import METRICS
+
+from .left_out import most_left, neighbors_left_out
+from .sampling import sample_rows
+
+_BEYOND = 32  # neighbours that are found beside the k that vote
+_LEAST_BEYOND = 8  # with fewer nothing is told
+_NEAR = 1 / 4
+_BY_CHANCE = 0.01  # images that have one by chance alone, of all that are asked
+_ASKED = (256, 2000)  # at least and at most
+_DISTANCES = 1_000_000_000  # that all of them have, if each stored image is looked at
+_MANY = 0.05  # of the images
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearCopies:
+    """How many images have near copies in store, exact ones among them, and what these decide.
+
+    Attributes:
+        asked: images that were looked at: all, or so many drawn at random.
+        images: that have any.
+        labels: of their answers that would be others without them.
+        within: how near these are, as a share of the distance of a neighbour some thirty places further on.
+    """
+
+    asked: int
+    images: int
+    labels: int
+    within: float
+
+    @property
+    def are_told(self) -> bool:
+        """Whether they decide a label, or are many."""
+        return self.labels > 0 or self.images > _MANY * self.asked
+
+    def told_of_stored(self, *, has_groups: bool) -> str | None:
+        """What is to be told of stored images; None where there is nothing."""
+        if not self.are_told:
+            return None
+        others = "in another group" if has_groups else "among the others"
+        advice = "name a column whose groups hold them together with" if has_groups else "leave them out by"
+        return (
+            f"{self.images:,} of {self.asked:,} stored images have a near copy {others}, and without such "
+            f"{self.labels:,} of their answers would be others: what left-out images show is flattered; {advice} "
+            f"{param('group_column')} of knnvote index"
+        )
+
+    @property
+    def told_of_tests(self) -> str:
+        """What is to be told of test images, where they decide anything."""
+        return (
+            f"{self.images:,} of {self.asked:,} test images have a near copy in store, and without such "
+            f"{self.labels:,} of their answers would be others: accuracy on them is flattered; test images of other "
+            "groups (patients, films, documents) tell that of new ones"
+        )
+
+
+def near_copies_stored(index: Index, rule: Rule) -> NearCopies | None:
+    """Near copies among stored images, in other groups where there are groups; None where too few are stored to tell.
+
+    Args:
+        index: of any kind.
+        rule: of the vote.
+    """
+    rows = sample_rows(index.n, _to_ask(index))
+    return _find(index, rule, len(rows), most_left(index), lambda k: neighbors_left_out(index, rows, k))
+
+
+def near_copies_of_tests(index: Index, xq: NDArray[np.generic], rule: Rule) -> NearCopies | None:
+    """Near copies that test images (nq, d) have in store; None where there are too few to tell."""
+    rows = sample_rows(len(xq), _to_ask(index))
+    return _find(index, rule, len(rows), index.n, lambda k: search(index, xq[rows], k))
+
+
+def _to_ask(index: Index) -> int:
+    return int(np.clip(_DISTANCES // index.n, *_ASKED))
+
+
+def _find(index: Index, rule: Rule, asked: int, most: int, neighbors: Callable[[int], Neighbors]) -> NearCopies | None:
+    """Near copies of so many images, of which one has so many neighbours at most."""
+    width = min(most, rule.k + _BEYOND)
+    if width < rule.k + _LEAST_BEYOND:
+        return None
+    D, I = neighbors(width)
+    lengths = METRICS[index.metric].to_sklearn(D)
+    within = _within(lengths, asked)
+    is_near = lengths <= within * lengths[:, -1:]
+    has_copies = is_near.any(axis=1)
+    is_other = np.zeros(asked, dtype=np.bool_)
+    can_tell = np.flatnonzero(has_copies & ((~is_near).sum(axis=1) >= rule.k))
+    places = np.argsort(is_near[can_tell], axis=1, kind="stable")[:, : rule.k]
+    without_D = np.take_along_axis(D[can_tell], places, axis=1)
+    without_I = np.take_along_axis(I[can_tell], places, axis=1)
+    with_copies = D[can_tell, : rule.k], I[can_tell, : rule.k]
+    is_other[can_tell] = _differ(index, rule, with_copies, (without_D, without_I))
+    return NearCopies(asked=asked, images=int(has_copies.sum()), labels=int(is_other.sum()), within=within)
+
+
+def _within(lengths: NDArray[np.float64], asked: int) -> float:
+    """How near is nearer than chance brings any of so many images, as a share of the farthest distance (nq, width)."""
+    width = lengths.shape[1]
+    half = width // 2
+    has_length = lengths[:, half - 1] > 0
+    if not has_length.any():
+        return 0.0
+    spread = float(np.median(np.log(lengths[has_length, -1] / lengths[has_length, half - 1])))
+    by_chance: float = (_BY_CHANCE / (asked * width)) ** (spread / math.log(width / half))
+    return min(_NEAR, by_chance)
+
+
+def _differ(index: Index, rule: Rule, one: Neighbors, other: Neighbors) -> NDArray[np.bool_]:
+    """Which answers of two sets of neighbours, D and I (nq, k) each, are not the same."""
+    answers = []
+    for D, I in (one, other):
+        if index.is_regression:
+            answers.append(mean_target(index.targets[I], D, rule.weights))
+        else:
+            answers.append(vote(index.class_codes[I], D, rule, rule.class_weights(index))[0].astype(np.float64))
+    found: NDArray[np.bool_] = np.abs(answers[0] - answers[1]) > (answer_tolerance(index) or 0)
+    return found
