@@ -15,7 +15,7 @@ from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError, check
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import DecodedRows, decode_rows
 from knnvote.data.recognition import StoredImages, numbered_like
-from knnvote.data.tables import SupportsArrow, image_table, table_of
+from knnvote.data.tables import SupportsArrow, array_of, image_table, table_of
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index, check_index
@@ -101,7 +101,7 @@ class Classifier:
             return self._classify_encoded(images)
         table = table_of(images)
         if table is None:
-            images = np.asarray(images)
+            images = array_of(images)
             if images.shape in (self.index.shape, (math.prod(self.index.shape),)):
                 images = images[None]
             if images.ndim < 2:

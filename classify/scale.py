@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.data.vectors import FEW, TOO_MANY, far_beyond, is_narrow
+from knnvote.data.vectors import FEW, TOO_MANY, ends, far_beyond, is_narrow
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 
@@ -34,12 +34,12 @@ class Scale:
         good: NDArray[Any] = np.delete(images, list(bad), axis=0) if bad else images
         if not good.size or not index.steps.depends_on_scale(METRICS[index.metric].keeps_values):
             return cls()
-        low, high = index.image_range
+        (low, high), (least, greatest) = index.image_range, ends(good)
         return cls(
             rows=len(good),
             beyond=int(np.count_nonzero(far_beyond(good, low, high))),
-            low=float(good.min()),
-            high=float(good.max()),
+            low=float(least),
+            high=float(greatest),
         )
 
     def __add__(self, other: "Scale") -> "Scale":

@@ -79,6 +79,41 @@ def table_of(data: Any) -> pa.Table | None:
         ) from error
 
 
+def array_of(images: Any) -> NDArray[Any]:
+    """Images as an array.
+
+    Args:
+        images: (n, *shape) an array, or what NumPy makes one of: lists, a tensor.
+
+    Raises:
+        KnnvoteError: they are of a type that NumPy has not, as a tensor of bfloat16 is.
+    """
+    try:
+        return np.asarray(images)
+    except TypeError as error:
+        raise KnnvoteError(
+            f"a {type(images).__name__} cannot be taken as an array ({describe_error(error)}): if it is a tensor of "
+            "bfloat16, give tensor.float(), which holds the same numbers"
+        ) from error
+
+
+def check_numbers(dtype: np.dtype[Any]) -> None:
+    """Refuse images of a type that is none of numbers, or of numbers that no index stores.
+
+    Raises:
+        KnnvoteError: with what to do.
+    """
+    if dtype.kind == "V" and dtype.itemsize == 2:
+        raise KnnvoteError(
+            f"images of type {dtype} cannot be used: if they are bfloat16, which NumPy saves as such, "
+            "(images.view(np.uint16).astype(np.uint32) << 16).view(np.float32) are the same numbers"
+        )
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise KnnvoteError(
+            f"images of type {dtype} cannot be used: convert them to integers or floats of at most 64 bits"
+        )
+
+
 def named_values(data: Any) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     """Vectors, and the names of their values where they are a table with a column a value.
 
@@ -90,7 +125,7 @@ def named_values(data: Any) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     """
     table = table_of(data)
     if table is None:
-        return np.asarray(data), None
+        return array_of(data), None
     for field in table.schema:
         if not is_number(field.type):
             raise KnnvoteError(
@@ -152,10 +187,7 @@ def image_array(images: NDArray[Any]) -> pa.Array:
     width = math.prod(shape)
     if images.ndim < 2 or width == 0:
         raise KnnvoteError(f"images of shape {images.shape} have no pixels: expected (n, height, width) or (n, d)")
-    if images.dtype.kind not in "biuf" or images.dtype.itemsize > 8:
-        raise KnnvoteError(
-            f"images of type {images.dtype} cannot be used: convert them to integers or floats of at most 64 bits"
-        )
+    check_numbers(images.dtype)
     native = np.uint8 if images.dtype.kind == "b" else images.dtype.newbyteorder("=")
     pixels = pa.array(np.ascontiguousarray(images, dtype=native).reshape(-1))
     return pa.ExtensionArray.from_storage(

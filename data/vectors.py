@@ -188,6 +188,21 @@ def sum_in_lanes(terms: NDArray[np.float64]) -> NDArray[np.float64]:
     return sums[..., 0]
 
 
+def ends(vectors: Numbers) -> tuple[float, float]:
+    """The least and the greatest of finite numbers (n, d), one at least, as Python has them.
+
+    NumPy takes fifty times as long for float16 as for float32. The bits of float16, taken as integers, ascend with its
+    numbers from 0 up, and without their sign with those below.
+    """
+    if vectors.dtype != np.float16:
+        return vectors.min().item(), vectors.max().item()
+    signed, bits = vectors.view(np.int16), vectors.view(np.uint16)
+    low, high = signed.min(), signed.max()
+    found = np.array([low if low >= 0 else bits.max(), high if high >= 0 else low]).astype(np.uint16)
+    least, greatest = (found.view(np.float16) + 0).tolist()
+    return least, greatest
+
+
 def far_beyond(vectors: Numbers, low: float, high: float) -> NDArray[np.bool_]:
     """(n,) whether any number of a vector is far beyond a range."""
     room = _BEYOND * (high - low)
@@ -226,7 +241,7 @@ def scales_told(sources: Mapping[str, tuple[Numbers, np.dtype[Any]]]) -> str | N
     for name, vectors in found.items():
         some = _sample(vectors).astype(sources[name][1])
         if name != largest and _are_unlike(some, most):
-            (low, high), (least, greatest) = ((found[one].min(), found[one].max()) for one in (name, largest))
+            (low, high), (least, greatest) = (ends(found[one]) for one in (name, largest))
             return (
                 f"images of {name} range from {low:g} to {high:g}, and those of {largest} from {least:g} to "
                 f"{greatest:g}: they are stored as they are, for nothing is rescaled; store images of one scale alone"

@@ -18,6 +18,7 @@ from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import ImageFile, Part, files_with_rows, open_images
 from knnvote.data.recognition import recognise_images
 from knnvote.data.steps.chain import Steps, steps_of
+from knnvote.data.tables import array_of, check_numbers
 from knnvote.data.vectors import smallest_type
 
 from .building.doubts import (
@@ -26,6 +27,7 @@ from .building.doubts import (
     tell_of_groups,
     tell_of_new_classes,
     tell_of_sources,
+    tell_of_types,
     tell_of_vectors,
 )
 from .building.gathered import FilePart, Gathered
@@ -273,8 +275,10 @@ def _tell(
             tell_of_new_classes(labels[:before], labels[before:], found.class_names, tell)
     tell_of_groups(found.provenance, before, found.class_names, is_regression=options.is_regression, tell=tell)
     tell_of_sources(found.sources[len(known) :], tell)
-    images = gathered.by_file(found.vectors)
-    tell_of_vectors(images, found.image_column, tell, depends_on_scale=depends_on_scale)
+    by_file = gathered.by_file(found.vectors)
+    types = {name: dtype for name, (vectors, dtype) in by_file.items() if len(vectors)}
+    tell_of_types(types, found.vectors.dtype, tell, grows=stored is not None)
+    tell_of_vectors(by_file, found.image_column, tell, depends_on_scale=depends_on_scale)
 
 
 def _as_part(stored: TrainingSet) -> FilePart:
@@ -361,7 +365,7 @@ def training_set_from_arrays(
     Raises:
         KnnvoteError: the counts differ, a value is not finite, a label is missing or of a type that cannot be used.
     """
-    images = np.asarray(images)
+    images = array_of(images)
     _check_arrays(images, labels, groups)
     chosen, shape = steps_of(steps), images.shape[1:]
     flat = images.reshape(len(images), -1)
@@ -419,5 +423,6 @@ def _check_arrays(
             f"images of shape {images.shape} and {len(labels)} labels: expected (n, ...) with one label for each of "
             "n images, n at least 1"
         )
-    if images.dtype.kind not in "biuf" or not images[0].size:
-        raise KnnvoteError(f"images are {images.dtype} of shape {images.shape}: expected numbers, one or more an image")
+    check_numbers(images.dtype)
+    if not images[0].size:
+        raise KnnvoteError(f"images have shape {images.shape}: expected one number or more an image")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.data.reading import rows_within_budget
+from knnvote.data.vectors import ends
 from knnvote.indexer.codes.plain import Neighbors, in_groups
 from knnvote.indexer.metric import Euclidean, FaissMetric, Metric
 
@@ -17,6 +18,7 @@ _WIDEN = 8
 _SCAN_BLOCK = 16_384  # stored vectors converted to float32 at a time, at most
 _CENTRE_FROM = 1024  # stored vectors: near their middle is near enough
 _CANDIDATES = 1 << 22  # settled at a time
+_LARGEST_SCALE = 2.0**100  # in float32
 _GROUP = 8  # stored vectors of which the least distance stands for all
 _PRODUCTS = 1 << 17  # at a time: they stay in the cache
 _LEAST_WITHIN = 8  # queries that all stored vectors are made floats for, however many may be as near
@@ -173,15 +175,18 @@ class _Float32Space:
     def __init__(self, xq: NDArray[np.generic], x: NDArray[np.generic], metric: FaissMetric) -> None:
         self._metric = metric
         self._step = rows_within_budget(x.shape[1], _SCAN_BLOCK)
-        self._is_whole = metric.keeps_values and xq.dtype == x.dtype and x.dtype in (np.uint8, np.uint16)
         self._centre = metric.space(x[:_CENTRE_FROM]).mean(axis=0)
         self._scale = 1.0
-        if self._is_whole:
-            self._centre = np.rint(self._centre)
+        self._narrow: np.dtype[np.generic] | None = None  # of vectors whose differences float32 rounds but once
+        if metric.keeps_values and xq.dtype == x.dtype and x.dtype in (np.uint8, np.uint16):
+            self._centre, self._narrow = np.rint(self._centre), x.dtype
         elif metric.keeps_values:
-            low, high = min(float(xq.min()), float(x.min())), max(float(xq.max()), float(x.max()))
+            (low_q, high_q), (low_x, high_x) = ends(xq), ends(x)
+            low, high = min(low_q, low_x), max(high_q, high_x)
             self._scale = 2.0 ** -np.frexp(max(high - low, np.finfo(np.float64).tiny))[1]
             self._centre = self._centre.clip(low, high)  # a mean of equal values need not equal them
+            if x.dtype == np.float16 and self._scale < _LARGEST_SCALE:
+                self._centre, self._narrow = self._centre.astype(np.float32).astype(np.float64), x.dtype
         self.unit = metric.unit(self._scale)
 
     def blocks(self, x: NDArray[np.generic]) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -190,8 +195,9 @@ class _Float32Space:
             yield start, self(x[start : start + self._step])
 
     def __call__(self, x: NDArray[np.generic]) -> NDArray[np.float32]:
-        if self._is_whole:
-            floats: NDArray[np.float32] = x.astype(np.float32) - self._centre.astype(np.float32)
-        else:
-            floats = ((self._metric.space(x) - self._centre) * self._scale).astype(np.float32)
+        if self._narrow is None or x.dtype != self._narrow:
+            return ((self._metric.space(x) - self._centre) * self._scale).astype(np.float32)
+        floats: NDArray[np.float32] = x.astype(np.float32) - self._centre.astype(np.float32)
+        if self._scale != 1:
+            floats *= np.float32(self._scale)
         return floats

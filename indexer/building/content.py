@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from knnvote.data.vectors import ends
+
 from .work import slices_of
 
 
@@ -27,8 +29,9 @@ def read_through(vectors: NDArray[np.generic], labels: pa.Array) -> tuple[tuple[
     least, greatest = [], []
     for rows in slices_of(vectors):
         digest.update(np.ascontiguousarray(rows).data)
-        least.append(rows.min().item())
-        greatest.append(rows.max().item())
+        low, high = ends(rows)
+        least.append(low)
+        greatest.append(high)
     batch = pa.RecordBatch.from_arrays([labels], ["label"])
     with pa.ipc.new_stream(pa.PythonFile(_Digested(digest), "w"), batch.schema) as writer:
         writer.write_batch(batch)

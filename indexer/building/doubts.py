@@ -101,6 +101,32 @@ def tell_of_groups(
         tell(note)
 
 
+def tell_of_types(types: Mapping[str, np.dtype[Any]], stored: np.dtype[Any], tell: Tell, *, grows: bool) -> None:
+    """Tell that vectors of few bytes take more of them beside those of another file. Nothing is lost by that.
+
+    Of pixels, which are unsigned, their scale is told.
+
+    Args:
+        types: what the vectors of each file alone need, first those of an index that files are added to.
+        stored: in which all are stored.
+        tell: told of it.
+        grows: whether files are added to an index, whose bytes alone count then.
+    """
+    narrow = [name for name, dtype in types.items() if dtype.itemsize < stored.itemsize and dtype.kind != "u"]
+    if not narrow or (grows and narrow[0] != next(iter(types))):
+        return
+    name, own = narrow[0], types[narrow[0]]
+    for other, dtype in types.items():
+        if not np.can_cast(dtype, own):
+            times = stored.itemsize // own.itemsize
+            tell(
+                f"images of {name} are {own}, and those of {other} {dtype}: all are stored as {stored}, which holds "
+                f"both, in {times} times the bytes of {own}; store {other} alone, or write its images as {own} first, "
+                "if that loses little enough"
+            )
+            return
+
+
 def tell_of_vectors(
     by_file: Mapping[str, tuple[Numbers, np.dtype[Any]]],
     image_column: str | None,

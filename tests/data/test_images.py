@@ -27,7 +27,7 @@ from knnvote.data.layouts import encoded
 from knnvote.data.layouts.encoded import Encoded
 from knnvote.data.reading import open_images
 from knnvote.data.recognition import recognise_images
-from knnvote.data.vectors import common_type, convert_queries, smallest_type
+from knnvote.data.vectors import common_type, convert_queries, ends, smallest_type
 
 N, H, W = 7, 4, 4
 IMAGES = np.random.default_rng(1).integers(0, 256, (N, H, W), np.uint8)
@@ -950,3 +950,20 @@ def test_pixels_of_few_values_are_pixels(name):
     }[name]
     table = pa.table({"image": [row.tobytes() for row in images]})
     assert recognise(table).shape == (16, 16)
+
+
+@given(
+    st.data(),
+    st.sampled_from([np.float16, np.float32, np.int8, np.uint16]),
+    st.integers(1, 4),
+    st.integers(1, 40),
+)
+def test_ends_are_the_least_and_the_greatest_number(data, dtype, n, d):
+    whole = np.dtype(dtype).kind in "iu"
+    elements = None if whole else st.floats(-1e4, 1e4, width=np.dtype(dtype).itemsize * 8)
+    sign = data.draw(st.sampled_from([None, 1, -1]))
+    x = data.draw(hnp.arrays(dtype, (n, d), elements=elements))
+    if sign is not None and not whole:
+        x = np.copysign(x, dtype(sign))
+    assert ends(x) == (x.min(), x.max())
+    assert ends(x[:, ::2]) == (x[:, ::2].min(), x[:, ::2].max())

@@ -61,6 +61,14 @@ def of_rising_types(folder):
     return {"inputs": folder / "in"}
 
 
+def of_float16_and_wider(folder):
+    """Floats of 16 bits, and then of 32."""
+    vectors = RNG.normal(size=(1200, 24)).astype(np.float16)
+    write(folder / "in" / "a.parquet", vectors[:700], LABELS[:700])
+    write(folder / "in" / "b.parquet", vectors[700:].astype(np.float32) / 3, LABELS[700:1200])
+    return {"inputs": folder / "in"}
+
+
 def of_small_signed_numbers(folder):
     """Bytes that int8 holds, and then negative ones."""
     write(folder / "in" / "a.parquet", IMAGES[:700], LABELS[:700])
@@ -118,6 +126,8 @@ SETS = {
     "all equal": halves(np.repeat(IMAGES[:1], 1200, axis=0)),
     "embeddings": halves(RNG.normal(size=(1200, 24)).astype(np.float32)),
     "float64": halves(RNG.normal(size=(1200, 24))),
+    "float16": halves(RNG.normal(size=(1200, 24)).astype(np.float16)),
+    "float16 and wider": of_float16_and_wider,
     "text": halves(IMAGES, np.array([f"class {label}" for label in LABELS])),
     "rising types": of_rising_types,
     "signed": of_small_signed_numbers,

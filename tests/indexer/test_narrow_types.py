@@ -1,14 +1,18 @@
 """Float16 and int8 from files and arrays to the stored vectors and back."""
 
 import json
+import re
 
+import brute_force
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from knnvote.classify.classifier import Classifier
 from knnvote.classify.estimator import KNNVoteClassifier
-from knnvote.classify.search.search import search
+from knnvote.classify.search.search import exact_search, search
+from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.tables import image_table
@@ -16,15 +20,21 @@ from knnvote.data.vectors import far_beyond, scales_told
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
-from knnvote.indexer.grow import add_files, compact, remove_ids
+from knnvote.indexer.grow import add_files, compact, relabel_ids, remove_ids
 from knnvote.indexer.manifest import MANIFEST, read_manifest
+from knnvote.indexer.metric import METRICS
 from knnvote.indexer.sealed import seal
+from knnvote.indexer.training import training_set_from_arrays
 
 RNG = np.random.default_rng(0)
 HALVES = RNG.normal(size=(60, 12)).astype(np.float16)
 SIGNED = RNG.integers(-128, 128, (60, 12)).astype(np.int8)
 LABELS = np.arange(60) % 3
 HALF = pa.float16()
+
+
+def str_of_type(x):
+    return str(x.dtype)
 
 
 def write(path, images, kind=None):
@@ -78,7 +88,9 @@ def test_float16_that_is_not_finite_is_a_bad_row(tmp_path, value, invoke):
     assert open_index(tmp_path / "x").vectors.tobytes() == np.delete(HALVES, 7, axis=0).tobytes()
 
 
-@pytest.mark.parametrize("kind", [pa.list_(pa.int8()), pa.list_(pa.int64(), 12)], ids=str)
+@pytest.mark.parametrize(
+    "kind", [None, pa.list_(pa.int8()), pa.list_(pa.int8(), 12), pa.list_(pa.int64(), 12)], ids=str
+)
 def test_whole_numbers_of_which_some_are_negative_and_all_fit_are_int8_beside_the_index(tmp_path, kind):
     vectors = stored(tmp_path / "x", write(tmp_path / "a.parquet", SIGNED, kind))
     assert vectors.dtype == np.int8
@@ -100,7 +112,7 @@ def test_whole_numbers_of_which_some_are_negative_and_all_fit_are_int8_beside_th
         (HALVES, np.abs(SIGNED.astype(np.int32)) * 200, "float32"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:images of .* for nothing is rescaled")
+@pytest.mark.filterwarnings("ignore:images of .* for nothing is rescaled", "ignore:images of .* all are stored as")
 def test_added_to_it_has_the_type_of_all_and_after_a_removal_the_one_it_had(tmp_path, first, more, dtype):
     a, b = write(tmp_path / "a.parquet", first), write(tmp_path / "b.parquet", more)
     stored(tmp_path / "x", a)
@@ -164,3 +176,138 @@ def test_scales_of_float16_are_told_without_overflow():
     assert "those of a from -65504 to 65504" in scales_told({name: (x, x.dtype) for name, x in of.items()})
     of = {"a": SIGNED[:5], "b": SIGNED[:5].clip(0).astype(np.uint8)}
     assert scales_told({name: (x, x.dtype) for name, x in of.items()}) is None
+
+
+# At rest, and what it answers
+
+
+def in_folder(folder, x, **options):
+    """An index of arrays, opened."""
+    index_arrays(x, np.arange(len(x)) % 3, folder, options=IndexOptions(threads=1, **options))
+    return open_index(folder)
+
+
+@pytest.mark.parametrize("x", [HALVES, SIGNED], ids=str_of_type)
+def test_a_file_of_vectors_has_their_bytes_alone(tmp_path, x):
+    index = in_folder(tmp_path / "x", x, kind="adaptive")
+    file = tmp_path / "x" / index.manifest.files["vectors"].name
+    assert file.name == "vectors-0.raw"
+    assert file.read_bytes() == x.tobytes()
+    assert isinstance(index.vectors.base, np.memmap)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["exact", "adaptive"])
+@pytest.mark.parametrize("x", [HALVES, SIGNED], ids=str_of_type)
+def test_queries_of_floats_are_searched_as_they_are_alone_and_together(tmp_path, x, kind, metric):
+    if (kind, metric) == ("adaptive", "l1"):
+        pytest.skip("no bounds hold of l1")
+    index = in_folder(tmp_path / "x", x, kind=kind, metric=metric)
+    xq = (x[:20] + np.float32(1e-3) * RNG.normal(size=(20, 12))).astype(np.float32)
+    assert (xq.astype(x.dtype) != xq).all()
+    expected = brute_force.neighbors(xq.astype(np.float64), x, 5, metric)
+    classifier = Classifier(index, Rule(k=5), promise="careful")
+    for queries, found in ((xq, slice(None)), (xq[:1], slice(1)), (xq.astype(np.float64), slice(None))):
+        answer = classifier(queries)
+        assert answer.D.tobytes() == expected[0][found].tobytes()
+        assert np.array_equal(answer.I, expected[1][found])
+
+
+@pytest.mark.parametrize("x", [HALVES, SIGNED], ids=str_of_type)
+def test_it_grows_shrinks_is_mended_and_compacted_as_it_is(tmp_path, x):
+    a, b = write(tmp_path / "a.parquet", x[:40]), write(tmp_path / "b.parquet", x[40:])
+    index_files(inputs(a), tmp_path / "x", options=IndexOptions(kind="adaptive", threads=1))
+    add_files(tmp_path / "x", inputs(b))
+    remove_ids(tmp_path / "x", ["a.parquet#0"])
+    relabel_ids(tmp_path / "x", "a.parquet#1", 2)
+    for change in (lambda: None, lambda: compact(tmp_path / "x")):
+        change()
+        index = open_index(tmp_path / "x")
+        assert verify_folder(tmp_path / "x") == []
+        assert index.vectors.dtype == x.dtype
+        assert index.vectors.tobytes() == x[1:].tobytes()
+        assert index.labels[:2].to_pylist() == [2, 2]
+        D, I = exact_search(index, x[:9].astype(np.float64), 4)
+        expected = brute_force.neighbors(x[:9].astype(np.float64), x[1:], 4, "l2")
+        assert (D.tobytes(), I.tobytes()) == tuple(found.tobytes() for found in expected)
+
+
+@pytest.mark.parametrize("x", [HALVES, SIGNED], ids=str_of_type)
+def test_arrays_are_not_copied(x):
+    assert np.shares_memory(training_set_from_arrays(x, LABELS).vectors, x)
+
+
+@pytest.mark.parametrize(
+    ("first", "more", "told"),
+    [
+        (HALVES, HALVES / np.float32(3), "the index are float16, and those of b.parquet float32: .* in 2 times"),
+        (SIGNED, SIGNED / np.float32(3), "the index are int8, and those of b.parquet float32: .* in 4 times"),
+        (
+            HALVES / np.float32(3),
+            HALVES.astype(np.float64) / 3,
+            "the index are float32, and those of b.parquet float64: .* in 2 times",
+        ),
+        (HALVES / np.float32(3), HALVES, None),
+        (SIGNED, SIGNED.astype(np.int16) * 2, "the index are int8, and those of b.parquet float32: .* in 4 times"),
+        (
+            SIGNED,
+            SIGNED.astype(np.int16) + 128,
+            "the index are int8, and those of b.parquet uint8: all are stored as float32",
+        ),
+        (np.abs(SIGNED.astype(np.int16)).astype(np.uint8), HALVES / np.float32(3), None),
+    ],
+)
+def test_that_others_make_an_index_wider_is_told(tmp_path, first, more, told):
+    a, b = write(tmp_path / "a.parquet", first), write(tmp_path / "b.parquet", more)
+    stored(tmp_path / "x", a)
+    notes = []
+    add_files(tmp_path / "x", inputs(b), tell=notes.append)
+    found = [note for note in notes if "all are stored as" in note]
+    assert bool(re.search(told, *found)) if told else not found
+
+
+def test_files_of_float16_and_float32_are_told_and_lose_nothing(tmp_path, invoke):
+    write(tmp_path / "a.parquet", HALVES)
+    write(tmp_path / "b.parquet", HALVES / np.float32(3))
+    told = invoke("index", "a.parquet", "b.parquet", "--out", "x").stderr
+    assert "images of a.parquet are float16, and those of b.parquet float32: all are stored as float32" in told
+    assert open_index(tmp_path / "x").vectors.tobytes() == np.vstack([HALVES, HALVES / np.float32(3)]).tobytes()
+
+
+# bfloat16
+
+
+BFLOAT = (RNG.normal(size=(6, 12)).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).view("V2")
+
+
+class Tensor:
+    """As PyTorch's of bfloat16 are."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("Got unsupported ScalarType BFloat16")
+
+
+@pytest.mark.parametrize("take", [Classifier.__call__, index_arrays], ids=["queries", "stored"])
+def test_bfloat16_is_refused_with_what_makes_float32_of_it(tmp_path, take):
+    index = in_folder(tmp_path / "x", HALVES)
+    arguments = (Classifier(index, Rule(k=1)),) if take is Classifier.__call__ else ()
+    more = () if arguments else (LABELS[:6], tmp_path / "y")
+    with pytest.raises(
+        KnnvoteError, match=r"ScalarType BFloat16.*: if it is a tensor of bfloat16, give tensor\.float\(\)"
+    ):
+        take(*arguments, Tensor(), *more)
+    with pytest.raises(KnnvoteError, match=r"bfloat16, which NumPy saves as such, .* are the same numbers") as refused:
+        take(*arguments, BFLOAT, *more)
+    python = re.search(r"as such, (.*) are the same", str(refused.value))[1]
+    images = eval(python, {"np": np, "images": BFLOAT})  # noqa: S307  # as a reader would
+    assert images.dtype == np.float32
+    assert np.array_equal(images.view(np.uint16)[:, 1::2], BFLOAT.view(np.uint16))
+    take(*arguments, images, *more)
+
+
+def test_a_numpy_file_of_bfloat16_is_refused_by_its_name(tmp_path, invoke):
+    np.save(tmp_path / "b.npy", BFLOAT)
+    assert (
+        "b.npy: images of type |V2 cannot be used: if they are bfloat16"
+        in invoke("convert", "b.npy", "b.parquet").stderr
+    )
