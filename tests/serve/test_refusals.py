@@ -8,6 +8,8 @@ import zlib
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("starlette", reason="serving needs the extra serve")
 
@@ -112,6 +114,19 @@ def test_a_path_in_a_request_is_never_opened(app, tmp_path):
     assert (reply.status, reply.json["error"]) == (422, "null image")
 
 
+LABELLED = stream(image_table(np.arange(128, dtype=np.uint8).reshape(2, 8, 8) // 8, np.array(["a", "ü"])))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, len(LABELLED) - 1), st.integers(0, 255)), min_size=1, max_size=4), st.data())
+def test_a_damaged_stream_is_answered_or_refused_and_nothing_else(app, changes, data):
+    body = bytearray(LABELLED)
+    for place, value in changes:
+        body[place] = value
+    length = data.draw(st.integers(0, len(body)) | st.just(len(body)))
+    assert post(app, "/classify", bytes(body[:length]), ARROW).status in {200, 422}
+
+
 def test_colour_is_converted_where_it_is_asked_for(app):
     assert post(app, "/classify?grayscale=true", png(COLOURED), PNG).status == 200
 
@@ -122,6 +137,15 @@ def test_too_many_images_are_refused(app, monkeypatch):
     for body, kind in ((stream(many), ARROW), (json.dumps(np.zeros((4, 64)).tolist()).encode(), JSON)):
         reply = post(app, "/classify", body, kind)
         assert (reply.status, "at most: send more in several" in reply.json["error"]) == (422, True)
+
+
+def test_answers_that_no_memory_holds_are_not_begun(app, monkeypatch):
+    monkeypatch.setattr(tables, "_MOST_VALUES", 9)
+    two = stream(image_table(np.zeros((2, 8, 8), np.uint8)))
+    for asked in ("neighbors", "probabilities"):
+        reply = post(app, f"/classify?{asked}=true", two, ARROW)
+        assert (reply.status, "9 may be asked for at a time" in reply.json["error"]) == (422, True)
+    assert post(app, "/classify", two, ARROW).status == 200
 
 
 # How much

@@ -1,11 +1,13 @@
 """The service on real sockets: idle and slow connections, signals, and the command."""
 
+import asyncio
 import http.client
 import os
 import signal
 import socket
 import threading
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -81,6 +83,17 @@ def test_what_is_no_request_is_refused(place, sent, status):
     with socket.create_connection(place, timeout=20) as connection:
         connection.sendall(sent)
         assert connection.recv(100).split(b" ")[1].startswith(status)
+
+
+def test_many_connections_at_a_time_are_all_answered(place, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # bench is no part of the wheel
+    from bench.serve.client import ask_all, request
+
+    load = asyncio.run(ask_all(place, [request(place, "/classify", IMAGE, PNG)], 300, 32))
+    assert (len(load.waits), load.errors) == (300, {})
+    assert load.wait(50) <= load.wait(99)
+    refused = asyncio.run(ask_all(place, [request(place, "/classify", IMAGE, "text/csv")], 3, 2))
+    assert refused.errors == {"415": 3}
 
 
 def test_it_stops_though_a_body_never_ends_and_answers_what_is_at_work(exact_index):

@@ -34,6 +34,7 @@ from .tables import (
     arrow_table,
     as_arrow,
     as_json,
+    check_answers,
     check_claimed,
     check_rows,
     encoded_table,
@@ -141,7 +142,7 @@ class Application:
         async with self._bodies.read(request) as body:
             pixels = await self._in_thread(lambda: drawn_pixels(served, body))
             table, output = drawn_table(pixels), drawn_output(served)
-            answers = await self._answered(served, table, recognise(served, table, JobOptions()), output)
+            answers = await self._answered(request, served, table, recognise(served, table, JobOptions()), output)
         return JSONResponse(drawn_answer(served, pixels, answers[0].table))
 
     async def _classify(self, request: Request) -> Response:
@@ -149,17 +150,26 @@ class Application:
         asked = asked_of(request.query_params.multi_items())
         async with self._bodies.read(request) as body:
             table, layout = await self._soon(len(body), lambda: _read(kind, body, served, asked))
-            answers = await self._answered(served, table, layout, asked.output)
+            check_answers(served, len(table), asked.output)
+            answers = await self._answered(request, served, table, layout, asked.output)
             found = await self._soon(len(body), lambda: joined(served, table, layout, asked, answers))
             _refuse_all_bad(answers)
             write, media_type = (as_arrow, ARROW) if kind == ARROW else (as_json, JSON)
             note = note_of(served, answers)
             return Response(await self._soon(len(body), lambda: write(found, note)), media_type=media_type)
 
-    async def _answered(self, served: Served, table: pa.Table, layout: Layout, output: OutputOptions) -> list[Answered]:
-        """The answers to the images of a table, piece by piece: others come in between."""
-        answers = []
+    async def _answered(
+        self, request: Request, served: Served, table: pa.Table, layout: Layout, output: OutputOptions
+    ) -> list[Answered]:
+        """The answers to the images of a table, piece by piece: others come in between.
+
+        Raises:
+            HTTPException: too many wait, or who asked is gone.
+        """
+        answers: list[Answered] = []
         for piece in cut(served, table, layout, output):
+            if answers and await request.is_disconnected():
+                raise HTTPException(400, "the connection was closed before the answer")
             answers.append(await self._batches.answer(piece))
             self._metrics.saw_rows(answers[-1].table["status"])
         return answers
@@ -194,7 +204,7 @@ class Application:
         served = self._current.served
         async with self._bodies.read(request) as body:
             table, layout, asked = await self._soon(len(body), lambda: read_infer(body, served))
-            answers = await self._answered(served, table, layout, OutputOptions())
+            answers = await self._answered(request, served, table, layout, OutputOptions())
             return JSONResponse(await self._soon(len(body), lambda: infer_answer(answers, served, self.name, asked)))
 
     def _check_name(self, request: Request) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from knnvote.classify.answer import answer_schema
-from knnvote.classify.job.output import kept_columns
+from knnvote.classify.job.output import OutputOptions, kept_columns
 from knnvote.classify.job.work import JobOptions
 from knnvote.classify.scale import Scale
 from knnvote.data.codec import header_shape
@@ -25,6 +25,7 @@ from .pieces import Answered
 from .served import ENCODED, Served
 
 MOST_ROWS = 100_000  # of a request
+_MOST_VALUES = 10_000_000  # neighbours and shares of the answers to one
 _HEAD = 64  # rows, by which images are recognised
 _COMPRESSED = "its buffers are compressed: write it without, as pyarrow.ipc does unless told"
 
@@ -107,6 +108,20 @@ def check_rows(rows: int) -> None:
     """
     if rows > MOST_ROWS:
         raise KnnvoteError(f"a request may hold {MOST_ROWS:,} images at most: send more in several")
+
+
+def check_answers(served: Served, rows: int, output: OutputOptions) -> None:
+    """Refuse to be asked for more than memory holds.
+
+    Raises:
+        KnnvoteError: naming how much there may be.
+    """
+    each = served.classifier.rule.k * output.neighbors + len(served.index.classes) * output.probabilities
+    if rows * each > _MOST_VALUES:
+        raise KnnvoteError(
+            f"the answers to {rows:,} images would hold {rows * each:,} neighbours or shares: "
+            f"{_MOST_VALUES:,} may be asked for at a time"
+        )
 
 
 def _refuse_compressed(body: bytes) -> None:

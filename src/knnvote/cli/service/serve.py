@@ -26,7 +26,12 @@ _LOOPBACK = ("127.", "localhost", "::1")
 @acceptance_options
 @click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), metavar="N", default=8000, show_default=True, help="0 for a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    default=8000,
+    show_default=True,
+    help="Its port; 0 for a free one.",
 )
 @click.option(
     "--allow-host",
@@ -66,6 +71,7 @@ def serve(  # noqa: PLR0917  # click passes options by name
 
     check_acceptance(**of_rule)
     check_serve_extra()
+    from knnvote.data.locations import locate
     from knnvote.serve.application import Application
     from knnvote.serve.bodies import Limits
     from knnvote.serve.served import Current
@@ -76,7 +82,7 @@ def serve(  # noqa: PLR0917  # click passes options by name
     longest = max_body * _MEGABYTE
     application = Application(
         current,
-        PurePosixPath(index_folder.rstrip("/")).stem,
+        PurePosixPath(locate(index_folder).address).stem,
         Limits(body=longest, held=_BODIES_HELD * longest, waiting=max_waiting),
         names=frozenset(name.lower() for name in (host, *allow_hosts)),
         threads=threads,
