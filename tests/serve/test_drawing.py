@@ -61,7 +61,7 @@ def drawings_of(folder, pictures):
 
 
 def test_pictures_that_are_centred_by_mass_are_told_from_those_centred_by_their_box(tmp_path):
-    pictures = np.zeros((60, 20, 20), np.float32)
+    pictures = np.zeros((30, 20, 20), np.uint8)
     for picture in pictures:
         height, width = RNG.integers(8, 13, 2)
         shape = np.zeros((height, width))

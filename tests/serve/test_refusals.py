@@ -117,7 +117,7 @@ def test_a_path_in_a_request_is_never_opened(app, tmp_path):
 LABELLED = stream(image_table(np.arange(128, dtype=np.uint8).reshape(2, 8, 8) // 8, np.array(["a", "ü"])))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, len(LABELLED) - 1), st.integers(0, 255)), min_size=1, max_size=4), st.data())
 def test_a_damaged_stream_is_answered_or_refused_and_nothing_else(app, changes, data):
     body = bytearray(LABELLED)

@@ -162,7 +162,7 @@ def infer_answer(answered: Sequence[Answered], served: Served, name: str, asked:
         {"name": output, "datatype": outputs[output], "shape": [len(answers)], "data": answers[output].to_pylist()}
         for output in wanted
     ]
-    found = {"model_name": name, "model_version": served.version, "outputs": tensors}
+    found: dict[str, Any] = {"model_name": name, "model_version": served.version, "outputs": tensors}
     note = note_of(served, answered)
     if note is not None:
         found["parameters"] = {"note": note}

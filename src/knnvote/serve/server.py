@@ -97,6 +97,8 @@ def run(
 class _Server(uvicorn.Server):  # type: ignore[misc]  # it is of the extra `serve`, and need not be installed
     """Stops at a signal as at any other end: it was asked to."""
 
+    _was_told = False
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop at the first signal, at once at the second."""
@@ -111,8 +113,8 @@ class _Server(uvicorn.Server):  # type: ignore[misc]  # it is of the extra `serv
                 signal.signal(number, handler)
 
     def _stop(self, _number: int, _frame: object) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
+        self.force_exit, self.should_exit = self._was_told, True
+        self._was_told = True
 
 
 class _Timed(H11Protocol):  # type: ignore[misc]  # likewise

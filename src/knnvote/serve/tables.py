@@ -66,7 +66,7 @@ def json_table(body: bytes, shape: Shape) -> pa.Table:
 
 def _is_one(found: list[Any], shape: Shape) -> bool:
     """Whether a list is a single image, of a shape or flat."""
-    sides = []
+    sides: list[int] = []
     inner: Any = found
     while isinstance(inner, list) and len(sides) <= len(shape):
         sides.append(len(inner))
@@ -88,6 +88,7 @@ def arrow_table(body: bytes) -> pa.Table:
     try:
         _refuse_compressed(body)
         with pa.ipc.open_stream(body) as reader:
+            _check_names(reader.schema)
             batches = []
             rows = 0
             for batch in reader:
@@ -98,6 +99,17 @@ def arrow_table(body: bytes) -> pa.Table:
             return pa.Table.from_batches(batches, reader.schema)
     except (pa.ArrowException, OSError, ValueError, struct.error, EOFError, MemoryError) as error:
         raise KnnvoteError(f"the body is no Arrow stream: {describe_error(error)}") from error
+
+
+def _check_names(fields: Iterable[pa.Field]) -> None:
+    """See that columns and what lies in them have names of text.
+
+    Raises:
+        UnicodeDecodeError: one has not.
+    """
+    for field in fields:
+        field.name  # noqa: B018  # it is decoded when it is asked for
+        _check_names(field.type.field(place) for place in range(field.type.num_fields))
 
 
 def check_rows(rows: int) -> None:
