@@ -70,7 +70,7 @@ def draw(browser, *strokes, kind="mouse"):
         "const b = arguments[0].getBoundingClientRect(); return [b.x, b.y, b.width, b.height]", pad
     )
     for stroke in strokes:
-        actions = ActionBuilder(browser, mouse=PointerInput(kind, "pen"), duration=5)
+        actions = ActionBuilder(browser, mouse=PointerInput(kind, f"pen of {kind}"), duration=5)
         points = [(round(box[0] + x * box[2]), round(box[1] + y * box[3])) for x, y in stroke]
         actions.pointer_action.move_to_location(*points[0])
         actions.pointer_action.pointer_down()
@@ -135,7 +135,8 @@ def test_small_and_large_drawings_anywhere_are_recognised(browser, addresses):
 def test_who_has_only_keys_draws_too(browser, addresses):
     show(browser, addresses.digits)
     pad = browser.find_element(By.CSS_SELECTOR, "canvas.pad")
-    ActionChains(browser).send_keys(Keys.TAB).perform()
+    for _ in browser.find_elements(By.CSS_SELECTOR, "nav a, canvas"):  # links come first
+        ActionChains(browser).send_keys(Keys.TAB).perform()
     assert browser.switch_to.active_element == pad
     pad.send_keys(*[Keys.ARROW_UP] * 8, Keys.SPACE, *[Keys.ARROW_DOWN] * 16, Keys.SPACE)
     told(browser, "1, with ")

@@ -26,7 +26,8 @@
     for (const line of lines) {
       on.beginPath();
       line.map(move).forEach(([x, y], place) => (place ? on.lineTo(x, y) : on.moveTo(x, y)));
-      if (line.length === 1) on.lineTo(...move(line[0]));
+      const [x, y] = move(line[0]);
+      on.lineTo(...(line.length === 1 ? [x + 0.01, y] : move(line.at(-1)))); // a line of no length is not drawn
       on.stroke();
     }
   };
