@@ -10,6 +10,7 @@ import io
 import os
 import re
 import shlex
+import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ _NOT_RUN = {
         "MNIST's files are not here, and the figures are those of one machine; its command line is parsed",
         "MNIST's files are not here, and the figures are those of one machine; its command line is parsed",
     ],
-    "commands.md": ["each line is for another shell"],
+    "commands.md": ["each line is for another shell", "it goes on until it is stopped; a test runs it so"],
     "parts.md": [
         "a test runs it as sbatch would, for each task of the array",
         "a test reads it, and runs its command for each index",
@@ -156,7 +157,7 @@ def run_page(page, shell):
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if page.name not in {"README.md", "tutorial.md", "object-stores.md"}],
+    [page for page in PAGES if page.name not in {"README.md", "tutorial.md", "object-stores.md", "serve.md"}],
     ids=lambda page: page.name,
 )
 def test_every_block_says_and_gives_what_the_page_shows(page, shell):
@@ -218,6 +219,28 @@ def test_every_block_of_object_stores_says_what_the_page_shows(tmp_path, monkeyp
             return run_apart(arguments, env={**store.environment, "COLUMNS": "200"})
 
         run_page(DOCS / "object-stores.md", Shell({"knnvote": knnvote, "export": export, "aws": aws}))
+
+
+def test_every_block_of_the_service_says_what_the_page_shows_where_it_runs(tmp_path, shell):
+    """On a port that is free, which stands in the page then."""
+    pytest.importorskip("uvicorn", reason="serving needs the extra serve")
+    from services import running, service
+
+    knnvote, page = shell.programs["knnvote"], tmp_path / "serve.md"
+    with contextlib.ExitStack() as stack:
+
+        def serve(command, *arguments):
+            if command != "serve":
+                return knnvote(command, *arguments)
+            (path,) = arguments
+            where = stack.enter_context(running(service(Path(path)), port)).address
+            return SimpleNamespace(code=0, stdout="", stderr=f"{where} answers: open it to draw; Ctrl-C stops it\n")
+
+        shell.programs["knnvote"] = serve
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        page.write_text((DOCS / "serve.md").read_text().replace(":8000", f":{port}"))
+        run_page(page, shell)
 
 
 @pytest.fixture

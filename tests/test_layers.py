@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("data", "indexer", "classify")  # each imports only those before it; the command line and the demo import any
+ROOMS = ("data", "indexer", "classify")  # each imports only those before it; all else imports any
 MOST_MODULES, MOST_LINES, MOST_LINES_OF_A_FUNCTION = 16, 400, 50
 
 
@@ -85,7 +85,7 @@ def test_imports_between_what_lies_in_a_folder_form_no_circle(folder):
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_room_imports_only_those_before_it_and_none_the_face(folder):
     room = folder.split(".")[1] if "." in folder else None
-    allowed = ROOMS[: ROOMS.index(room) + 1] if room in ROOMS else (*ROOMS, "cli", "demo")
+    allowed = ROOMS[: ROOMS.index(room) + 1] if room in ROOMS else (*ROOMS, "cli", "demo", "serve")
     beyond = [
         f"{MODULES[name]}:{line} imports {target}"
         for name, line, _, target in _imports_of(folder)

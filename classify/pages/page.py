@@ -5,6 +5,7 @@ import hashlib
 import html
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
@@ -100,25 +101,49 @@ def write_page(path: Path, template: str, *, title: str, frame: Frame | None = N
     Raises:
         KnnvoteError: it cannot be written.
     """
+    text = render_page(template, title=title, frame=frame, links=_links(path, title), **content)
+    with atomic_write(path) as stream:
+        stream.write(text.encode())
+
+
+def render_page(
+    template: str,
+    *,
+    title: str,
+    frame: Frame | None = None,
+    links: Sequence[Link] = (),
+    scripts: Sequence[str] = ("page.js",),
+    **content: Any,
+) -> str:
+    """A page as text.
+
+    Args:
+        template: name of a file in ``classify/pages/templates``.
+        title: of the page.
+        frame: what it is told beside what was found.
+        links: to pages beside it, itself among them.
+        scripts: names of files there, which it runs one after the other.
+        content: what it shows; text is escaped.
+    """
     frame = frame or Frame()
-    script = (files("knnvote.classify.pages") / "templates" / "page.js").read_text()
+    folder = files("knnvote.classify.pages") / "templates"
+    script = "".join((folder / name).read_text() for name in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    text = (
+    text: str = (
         _environment()
         .get_template(template)
         .render(
             title=title,
             command=frame.command,
             ink=frame.ink,
-            links=_links(path, title),
+            links=links,
             version=version("knnvote"),
             script=script,
             script_digest=digest,
             **content,
         )
     )
-    with atomic_write(path) as stream:
-        stream.write(text.encode())
+    return text
 
 
 def _environment() -> "Environment":

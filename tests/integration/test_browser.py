@@ -1,13 +1,11 @@
 """Pages in headless Chromium: real clicks, at the widths of a phone and a desktop, light and dark."""
 
 import json
-import shutil
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
+from browsers import CHROMIUM, DRIVER, PALE, WIDTHS, start_browser
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
@@ -36,13 +34,10 @@ from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
 
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-WIDTHS = {"phone": 390, "desktop": 1200}
 IMAGES = np.random.default_rng(5).integers(0, 256, (600, 10, 10), dtype=np.uint8)
 CODES = IMAGES[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
 PAGES = ("report", "suspects", "job", "diff", "explanation", "review")
 _PAPER = 718  # of A4 without margins of 1 cm
-_ALONE = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="Chromium is not installed: apt-get install chromium chromium-driver"
@@ -85,20 +80,7 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    profile = tmp_path_factory.mktemp("profile")
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        *_ALONE,
-        f"--user-data-dir={profile}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver = start_browser(tmp_path_factory.mktemp("profile"))
     yield driver
     driver.quit()
 
@@ -113,27 +95,6 @@ def show(browser, path, width, scheme="light"):
     browser.get(path.as_uri())
 
 
-# Text whose colour differs too little from what is behind it, by WCAG 2.2 (AA), but that of matplotlib's figures.
-_PALE = """
-const read = (text) => text.match(/[0-9.]+/g).map(Number);
-const over = ([r, g, b, a = 1], back) => [r, g, b].map((part, i) => part * a + back[i] * (1 - a));
-const behind = (element) => {
-  if (!element) return [255, 255, 255];
-  const colour = read(getComputedStyle(element).backgroundColor);
-  return (colour[3] ?? 1) === 1 ? colour : over(colour, behind(element.parentElement));
-};
-const light = (colour) => {
-  const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-  const [r, g, b] = colour.map((part) => linear(part / 255));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
-};
-const hasText = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-return [...document.querySelectorAll("body *:not(script)")].filter(hasText).filter((element) => {
-  const paper = behind(element), ink = over(read(getComputedStyle(element).color), paper);
-  const [a, b] = [light(ink), light(paper)];
-  return !element.closest("svg") && Math.max(a, b) / Math.min(a, b) < 4.5;
-}).map((element) => element.outerHTML.slice(0, 120));
-"""
 # Ticks of an axis that are seen and meet the one before.
 _MEETING = """
 const boxes = (axis) =>
@@ -158,7 +119,7 @@ def test_page_fits_is_readable_and_asks_for_nothing(browser, page, name, width, 
     ink, paper = ink_and_paper(browser)
     assert ink - paper > 150 if scheme == "dark" else paper - ink > 150
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-    assert browser.execute_script(_PALE) == []
+    assert browser.execute_script(PALE) == []
     assert browser.execute_script(_MEETING) == []
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]

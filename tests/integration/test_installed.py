@@ -139,7 +139,8 @@ def test_the_wheel_holds_one_package_with_every_file_of_the_rooms(wheel):
         if path.is_file() and "__pycache__" not in path.parts
     }
     face = ROOT / "src/knnvote"
-    own = {path.relative_to(face) for folder in (face, *face.glob("cli/**")) for path in folder.glob("*.*")}
+    folders = (face, *face.glob("cli/**"), face / "serve")
+    own = {path.relative_to(face) for folder in folders for path in folder.glob("*.*")}
     expected |= {f"knnvote/{path.as_posix()}" for path in own if "__pycache__" not in path.parts}
     assert package == expected
     assert "knnvote/py.typed" in package

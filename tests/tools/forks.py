@@ -94,9 +94,12 @@ def serve() -> None:
 
 
 def imported_modules() -> list[str]:
-    """All of knnvote, and what it imports when it draws pages and pictures, or PyArrow does when it needs it."""
+    """All of knnvote, and what it imports when it draws pages and pictures, or PyArrow does when it needs it.
+
+    But for the service, whose extra need not be installed, and which no command needs that ends.
+    """
     ours = [module.name for module in walk_packages(knnvote.__path__, "knnvote.") if module.name != "knnvote.__main__"]
-    return ["jinja2", "matplotlib.figure", "pandas", *ours]
+    return ["jinja2", "matplotlib.figure", "pandas", *(name for name in ours if ".serve." not in name)]
 
 
 def _run_forked(request: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from .options import (
     parse_distance,
     seen_options,
     threads_option,
+    together,
     vote_options,
 )
 from .talk import end, print_json, talk, talk_error, talk_no_promise, talk_note
@@ -37,6 +38,36 @@ if TYPE_CHECKING:
     from knnvote.indexer.index import Index
 
 _SOME_FAILED = 3  # the exit code
+# When to abstain, as `check_acceptance` and `open_classifier` take it.
+acceptance_options = together(
+    click.option(
+        "--min-confidence",
+        type=float,
+        metavar="SHARE",
+        help="Abstain where the winner has less of the vote; by default as the index was made for, or never.",
+    ),
+    click.option(
+        "--target-accuracy",
+        type=float,
+        metavar="SHARE",
+        help="Find the --min-confidence with which so many accepted are right, by stored images left out.",
+    ),
+    click.option("--by-class", is_flag=True, help="Likewise for each class of enough answers."),
+    click.option(
+        "--max-distance",
+        metavar="NUMBER|auto",
+        callback=parse_distance,
+        help="Abstain where the nearest neighbour is farther; auto finds the limit by stored images.",
+    ),
+    click.option(
+        "--false-alarms",
+        type=float,
+        metavar="SHARE",
+        default=0.01,
+        show_default=True,
+        help="Share of images of the stored kind that --max-distance auto lets abstain.",
+    ),
+)
 
 
 @click.command(cls=Command, epilog=example("knnvote classify digits.knn digits/test.parquet --out predictions"))
@@ -50,33 +81,7 @@ _SOME_FAILED = 3  # the exit code
     help="The output folder, or its URI.",
 )
 @vote_options
-@click.option(
-    "--min-confidence",
-    type=float,
-    metavar="SHARE",
-    help="Abstain where the winner has less of the vote; by default as the index was made for, or never.",
-)
-@click.option(
-    "--target-accuracy",
-    type=float,
-    metavar="SHARE",
-    help="Find the --min-confidence with which so many accepted are right, by stored images left out.",
-)
-@click.option("--by-class", is_flag=True, help="Likewise for each class of enough answers.")
-@click.option(
-    "--max-distance",
-    metavar="NUMBER|auto",
-    callback=parse_distance,
-    help="Abstain where the nearest neighbour is farther; auto finds the limit by stored images.",
-)
-@click.option(
-    "--false-alarms",
-    type=float,
-    metavar="SHARE",
-    default=0.01,
-    show_default=True,
-    help="Share of images of the stored kind that --max-distance auto lets abstain.",
-)
+@acceptance_options
 @click.option("--neighbors", is_flag=True, help="Add each voter's row, id, label and distance.")
 @click.option("--probabilities", is_flag=True, help="Add the share of each class.")
 @click.option("--top", type=POSITIVE, metavar="N", help="Add the N best classes and shares.")
@@ -159,7 +164,8 @@ def classify(  # noqa: PLR0917  # click passes options by name
     of_parts = None if part is None else JobPart.read(part)
     doer = _engine(engine, address)
     inputs, folder = find_inputs(images), locate(out)
-    classifier = _classifier(index_folder, threads, **of_rule)
+    check_acceptance(**of_rule)
+    classifier = open_classifier(index_folder, threads, **of_rule)
     options = JobOptions(
         images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
         output=OutputOptions(
@@ -228,7 +234,24 @@ def _engine(name: Literal["local", "ray"], address: str | None) -> "Engine | Non
     return RayEngine(address)
 
 
-def _classifier(
+def check_acceptance(
+    *,
+    target_accuracy: float | None,
+    by_class: bool,
+    max_distance: "float | Literal['auto'] | None",
+    min_confidence: float | None,
+    **_others: Any,
+) -> None:
+    """Refuse options that say nothing together, or contradict each other."""
+    if max_distance != "auto" and is_given("false_alarms"):
+        raise click.UsageError("--false-alarms is of --max-distance auto: give that too")
+    if target_accuracy is not None and min_confidence is not None:
+        raise click.UsageError("--target-accuracy finds --min-confidence: give one of them")
+    if by_class and target_accuracy is None:
+        raise click.UsageError("--by-class is of --target-accuracy: give that too")
+
+
+def open_classifier(
     index_folder: str,
     threads: int | None,
     *,
@@ -243,12 +266,6 @@ def _classifier(
     from knnvote.classify.vote import Rule
     from knnvote.indexer.folder.open import open_index
 
-    if max_distance != "auto" and is_given("false_alarms"):
-        raise click.UsageError("--false-alarms is of --max-distance auto: give that too")
-    if target_accuracy is not None and given["min_confidence"] is not None:
-        raise click.UsageError("--target-accuracy finds --min-confidence: give one of them")
-    if by_class and target_accuracy is None:
-        raise click.UsageError("--by-class is of --target-accuracy: give that too")
     index = open_index(index_folder)
     rule = Rule.of(index, **given, max_distance=None if max_distance == "auto" else max_distance)
     if target_accuracy is not None:

@@ -17,6 +17,7 @@ from . import data, disk, evaluate, index, jobs, look, show
 from .classify import classify
 from .command import Group
 from .interruption import Interrupted, heed_signals, was_interrupted, words
+from .service.serve import serve
 from .spelling import as_typed
 from .talk import talk_error, talk_note
 
@@ -60,7 +61,7 @@ def cli() -> None:
 for _title, _commands in {
     "Get images": (data.demo, data.sample, data.convert),
     "Build an index": (index.index, index.add, index.remove, index.relabel, index.compact),
-    "Classify": (classify,),
+    "Classify": (classify, serve),
     "Judge": (evaluate.compare, evaluate.choose_k, evaluate.choose_threshold, evaluate.suspects, jobs.diff),
     "Look": (look.explain, look.review, show.show, show.map_space, show.report),
     "Check what is on disk": (disk.inspect, disk.verify),

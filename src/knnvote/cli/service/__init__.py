@@ -1,0 +1,1 @@
+"""The command that serves; what it starts is `knnvote.serve`."""

@@ -1,0 +1,108 @@
+"""Who may ask: by the names of this service and from its own page alone, whatever a browser is made to send."""
+
+import ipaddress
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from time import perf_counter
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+
+from knnvote.data.progress import log
+
+from .metrics import Metrics
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Guard:
+    """Wraps the application: checks each request's head, and counts what became of it.
+
+    A page from elsewhere can have a browser ask a service of this machine, under a name of its own (DNS rebinding) or
+    by its address (a form, a script); the first shows in Host, the second in Origin. Names alone can be rebound, so
+    that addresses are always taken.
+    """
+
+    def __init__(self, app: Any, *, names: frozenset[str], metrics: Metrics, route_of: Callable[[Any], str]) -> None:
+        """Wrap it.
+
+        Args:
+            app: the application.
+            names: hosts by which it may be asked, beside localhost and addresses.
+            metrics: told of each request.
+            route_of: the route that answered, by its endpoint.
+        """
+        self._app, self._metrics, self._route_of = app, metrics, route_of
+        self._names = names | {"localhost"}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request, as ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, code = perf_counter(), 500
+
+        async def send_and_see(message: Any) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        refused = self._refused(Headers(scope=scope))
+        try:
+            if refused:
+                await _send_error(send_and_see, *refused)
+            else:
+                await self._app(scope, receive, send_and_see)
+        except Exception as error:  # noqa: BLE001 - the service goes on, and who asked was told that it failed
+            log.error("%s %s failed: %r", scope["method"], scope["path"], error)
+        seconds = perf_counter() - start
+        self._metrics.saw_request(self._route_of(scope.get("endpoint")), scope["method"], code, seconds)
+        log.info("%s %s: %d, %.1f ms", scope["method"], scope["path"], code, 1000 * seconds)
+
+    def _refused(self, headers: Headers) -> tuple[int, str] | None:
+        """Status and reason of a request that is not answered."""
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._is_ours(hosts[0]):
+            told = hosts[0] if len(hosts) == 1 else "no one host"
+            return 421, f"{told[:100]!r} is no name of this service: start it with --allow-host to be asked by it"
+        origins = headers.getlist("origin")
+        if any(origin not in {f"http://{hosts[0]}", f"https://{hosts[0]}"} for origin in origins):
+            return 403, "the request comes from a page of another site"
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        name = host.lower()
+        if name.startswith("["):
+            name = name[1:].partition("]")[0]
+        elif name.count(":") == 1:
+            name = name.partition(":")[0]
+        return name in self._names or _is_address(name)
+
+
+@lru_cache(maxsize=64)  # clients ask by few names, again and again
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+async def _send_error(send: Any, code: int, reason: str) -> None:
+    body = json.dumps({"error": reason}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": code, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

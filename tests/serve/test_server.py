@@ -1,0 +1,165 @@
+"""The service on real sockets: idle and slow connections, signals, and the command."""
+
+import asyncio
+import http.client
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+pytest.importorskip("uvicorn", reason="serving needs the extra serve")
+
+from services import PNG, png, running, service
+
+from knnvote.serve import server
+
+IMAGE = png(np.full((8, 8), 9))
+HEAD = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def place(exact_index):
+    with running(service(exact_index)) as found:
+        yield found.place
+
+
+def classify(place, body=IMAGE):
+    connection = http.client.HTTPConnection(*place, timeout=20)
+    connection.request("POST", "/classify", body, {"Content-Type": PNG})
+    reply = connection.getresponse()
+    said = reply.status, reply.read()
+    connection.close()
+    return said
+
+
+def test_one_connection_asks_again_and_again(place):
+    connection = http.client.HTTPConnection(*place, timeout=20)
+    for _ in range(3):
+        connection.request("POST", "/classify", IMAGE, {"Content-Type": PNG})
+        assert connection.getresponse().read() == classify(place)[1]
+    connection.close()
+
+
+def test_idle_and_half_connections_keep_nobody_waiting(place):
+    idle = [socket.create_connection(place) for _ in range(100)]
+    for half in idle[50:]:
+        half.sendall(HEAD % 90 + b"12")
+    assert classify(place)[0] == 200
+    for connection in idle:
+        connection.close()
+
+
+def test_a_head_that_does_not_come_is_not_waited_for(exact_index, monkeypatch):
+    monkeypatch.setattr(server, "_HEAD_SECONDS", 0.05)
+    with running(service(exact_index)) as found:
+        for begun in (b"", b"GET / HTTP/1.1\r\nHost: loc"):
+            with socket.create_connection(found.place, timeout=20) as slow:
+                slow.sendall(begun)
+                assert slow.recv(100) == b""
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+        (b"no HTTP at all\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"400"),
+        (b"GET /v2 HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"421"),
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"4"),
+        (HEAD % 99_999_999, b"413"),
+        (
+            b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"4",
+        ),
+    ],
+)
+def test_what_is_no_request_is_refused(place, sent, status):
+    with socket.create_connection(place, timeout=20) as connection:
+        connection.sendall(sent)
+        assert connection.recv(100).split(b" ")[1].startswith(status)
+
+
+def test_many_connections_at_a_time_are_all_answered(place, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # bench is no part of the wheel
+    from bench.serve.client import ask_all, request
+
+    load = asyncio.run(ask_all(place, [request(place, "/classify", IMAGE, PNG)], 300, 32))
+    assert (len(load.waits), load.errors) == (300, {})
+    assert load.wait(50) <= load.wait(99)
+    refused = asyncio.run(ask_all(place, [request(place, "/classify", IMAGE, "text/csv")], 3, 2))
+    assert refused.errors == {"415": 3}
+
+
+def test_it_stops_though_a_body_never_ends_and_answers_what_is_at_work(exact_index):
+    with running(service(exact_index)) as found:
+        half = socket.create_connection(found.place)
+        half.sendall(HEAD % 90 + b"12")
+        assert classify(found.place)[0] == 200
+        found.stop()
+    half.close()
+
+
+# The command
+
+
+@pytest.fixture
+def signalled(monkeypatch):
+    """Where the command would say where it answers, it is asked there, and then told to stop."""
+    said = []
+
+    def ask(page):
+        def then():
+            address = urlsplit(page)
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                try:
+                    said.append(classify((address.hostname, address.port))[0])
+                    break
+                except OSError:
+                    time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=then).start()
+
+    address_of = server.address_of
+
+    def told(listening):
+        ask(address_of(listening))
+        return address_of(listening)
+
+    monkeypatch.setattr(server, "address_of", told)
+    return said
+
+
+def test_the_command_answers_until_it_is_told_to_stop(exact_index, invoke, signalled):
+    before = signal.getsignal(signal.SIGTERM)
+    done = invoke("serve", exact_index, "--port", "0", "--threads", "1")
+    assert (done.code, done.stdout, signalled) == (0, "", [200])
+    first, last = done.stderr.splitlines()
+    assert first.startswith("http://127.0.0.1:")
+    assert first.endswith("/ answers: open it to draw; Ctrl-C stops it")
+    assert last == "stopped"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_it_cannot_listen_on_is_told(exact_index, invoke):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = invoke("serve", exact_index, "--port", port)
+    told = f"error: cannot listen on port {port} of 127.0.0.1: Address already in use; give another --port, or 0 for a "
+    assert (done.code, done.stderr) == (1, f"{told}free one\n")
+    done = invoke("serve", exact_index, "--host", "no.such.host.invalid", "--port", "0")
+    assert done.code == 2
+    assert "--host is 'no.such.host.invalid', which is no address of this machine" in done.stderr
+
+
+def test_the_options_of_the_vote_are_those_of_classify(exact_index, invoke):
+    done = invoke("serve", exact_index, "--by-class")
+    assert (done.code, "--by-class is of --target-accuracy" in done.stderr) == (2, True)
+    assert invoke("serve", "nothing.knn").code == 1
