@@ -182,10 +182,8 @@ def read_training_set(
     found = _joined(gathered, options, stored)
     depends_on_scale = steps.depends_on_scale(METRICS[metric].keeps_values)
     _tell(found, gathered, options, stored=stored, depends_on_scale=depends_on_scale, tell=tell)
-    if steps:
-        found = _stepped(found, steps, metric, stored, work)
     return replace(
-        found,
+        _stepped(found, steps, metric, stored, work),
         id_column=options.id_column if stored is None else stored.id_column,
         group_column=options.group_column if stored is None else stored.group_column,
         part={} if chosen is None else {"limit" if options.limit else "sample": sum(map(len, chosen))},
@@ -391,17 +389,19 @@ def training_set_from_arrays(
         is_regression=is_regression,
         feature_names=None if feature_names is None else tuple(feature_names),
     )
-    return _stepped(found, chosen, metric, None, Work()) if chosen else found
+    return _stepped(found, chosen, metric, None, Work())
 
 
 def _stepped(
     found: TrainingSet, steps: Steps, metric: MetricName, stored: TrainingSet | None, work: Work
 ) -> TrainingSet:
-    """Images that were taken as vectors, with the vectors that steps make of them.
+    """Images that were taken as vectors, with the vectors that steps make of them; without steps as they are.
 
     Raises:
         KnnvoteError: a step makes no vector of an image, or none of the type of the stored ones.
     """
+    if not steps:
+        return found
     images, before = found.vectors, 0 if stored is None else len(stored.vectors)
     new = found.provenance.slice(before)
     vectors, fitted = make_vectors(images, found.shape, steps, metric=METRICS[metric], provenance=new, work=work)

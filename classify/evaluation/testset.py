@@ -82,8 +82,7 @@ def read_test_set(
                     xq, bad = classifier.queries(rows)
                     good = np.setdiff1d(np.arange(len(xq)), list(bad))
                     blocks.append(xq[good])
-                    if classifier.index.steps:
-                        pixels.append(rows.pixels[good])
+                    pixels += [rows.pixels[good]] if classifier.index.steps else []
                     numbers.append(before + rows.numbers[good])
                     if label is None:
                         labels += [None] * len(good)

@@ -65,6 +65,7 @@ class Steps:
             return np.zeros((0, self.d(shape)), np.float32), {}
         vectors, bad = images, Reasons()
         for step in self.each:
+            after = step.output(shape)  # which may refuse it
             bad = step.unusable_rows(vectors, shape) | bad
             with np.errstate(over="ignore"):
                 vectors = step(vectors, shape)
@@ -72,7 +73,7 @@ class Steps:
                 lost = np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
                 beyond = dict.fromkeys(lost, f"a value beyond what {vectors.dtype} holds, after the step {step}")
                 vectors, bad = zero_rows(vectors, beyond), beyond | bad
-            shape = step.output(shape)
+            shape = after
         return vectors, bad
 
     @property

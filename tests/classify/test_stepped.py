@@ -14,7 +14,7 @@ from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
 from knnvote.classify.evaluation.choose_k import choose_k
 from knnvote.classify.evaluation.compare import compare
 from knnvote.classify.evaluation.suspects import find_suspects
-from knnvote.classify.look.explain import explain_images
+from knnvote.classify.look.seen import explain_images
 from knnvote.classify.look.words import outvoted
 from knnvote.classify.pages.thumbnails import thumbnail
 from knnvote.classify.parameters import ParameterError, RowError

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -56,6 +56,7 @@ def test_without_steps_images_are_the_vectors():
     assert parse_steps("centred unit").d((4, 6)) == 24
 
 
+@settings(max_examples=30)
 @given(FLOATS)
 def test_unit_divides_by_the_length(x):
     units, bad = parse_steps("unit")(x, x.shape[1:])
@@ -74,6 +75,7 @@ def test_a_length_is_found_where_squares_leave_the_range_of_floats(scale):
     np.testing.assert_allclose(units, [[0.6, 0.8, 0]], rtol=1e-3)
 
 
+@settings(max_examples=30)
 @given(FLOATS)
 def test_centred_takes_the_mean_away(x):
     steps = fitted("centred", x)

@@ -135,10 +135,13 @@ def test_a_folder_says_its_steps_and_keeps_the_images(tmp_path):
 
 
 SETS = {
-    "bytes": lambda folder: [write(folder / "a.parquet", IMAGES[:90]), write(folder / "b.parquet", IMAGES[90:])],
+    "bytes": lambda folder: [
+        write(folder / "a.parquet", IMAGES[:90], LABELS[:90]),
+        write(folder / "b.parquet", IMAGES[90:], LABELS[90:]),
+    ],
     "rising types": lambda folder: [
-        write(folder / "a.parquet", IMAGES[:90]),
-        write(folder / "b.parquet", IMAGES[90:] / np.float32(7)),
+        write(folder / "a.parquet", IMAGES[:90], LABELS[:90]),
+        write(folder / "b.parquet", IMAGES[90:] / np.float32(7), LABELS[90:]),
     ],
     "embeddings": lambda folder: [write(folder / "a.parquet", EMBEDDINGS)],
 }
@@ -278,9 +281,7 @@ def test_other_steps_than_those_of_the_index_are_refused_when_images_are_added(t
     write(tmp_path / "b.parquet", IMAGES[100:], LABELS[100:])
     training = TrainingOptions(steps=("unit",))
     index_files(tmp_path / "a.parquet", tmp_path / "x.knn", training=training, options=options())
-    with pytest.raises(
-        OptionError, match=r"x.knn has the steps unit, which new images get too: add them without steps"
-    ):
+    with pytest.raises(OptionError, match=r"x.knn has the steps unit, for new images too: add them without steps"):
         add_files(tmp_path / "x.knn", tmp_path / "b.parquet", training=TrainingOptions(steps=("centred",)))
     assert add_files(tmp_path / "x.knn", tmp_path / "b.parquet", training=training, threads=1) == 60
 
