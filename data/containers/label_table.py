@@ -28,6 +28,7 @@ class Labels:
         label_column: its column of labels.
         labels: (n,) of any type.
         texts: (n,) the same as people wrote them, in strings; None where the file itself has types.
+        header: the first line of a text file, by which its columns are called.
         others: its other columns.
         may_begin_with_name: the first may be what they are called, as nothing but their number tells.
     """
@@ -36,6 +37,7 @@ class Labels:
     label_column: str
     labels: pa.Array
     texts: pa.Array | None
+    header: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     may_begin_with_name: bool = False
 
@@ -96,7 +98,6 @@ class LabelTable(Labels):
         key_column: its column of keys.
         keys: (n,) strings, each once.
         by_name: place of the key whose last part each name is; -1 where several have it.
-        header: the first line of a text file, by which its columns are called.
         rows_column: column of the rows whose values are keys; None for that of the key column's name, where rows have
             one, or else what they are known by.
         taken: by place, the row that has the label, of those that were seen.
@@ -105,7 +106,6 @@ class LabelTable(Labels):
     key_column: str
     keys: pa.Array
     by_name: dict[str, int]
-    header: tuple[str, ...] = ()
     rows_column: str | None = None
     taken: dict[int, str] = field(default_factory=dict)
 
