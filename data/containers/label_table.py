@@ -271,6 +271,11 @@ def _columns(
         labels = others
     if len(labels) == 1 and len(keys) != 1 and not needs_key:
         return None, labels[0]
+    if len(labels) != 1 and not needs_key:
+        raise ImageFileError(
+            f"{shown}: which of the columns {', '.join(names)} holds labels is not known: name it with "
+            f"{param('label_column')}"
+        )
     if len(labels) != 1 or len(keys) != 1 or labels == keys:
         raise ImageFileError(
             f"{shown}: which of the columns {', '.join(names)} holds labels, and which ids or paths of images, is not "
