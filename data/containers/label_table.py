@@ -28,6 +28,7 @@ class Labels:
         label_column: its column of labels.
         labels: (n,) of any type.
         texts: (n,) the same as people wrote them, in strings; None where the file itself has types.
+        header: the first line of a text file, by which its columns are called.
         others: its other columns.
         kept: (n,) of any type, such of these as are kept beside the labels, by name.
         may_begin_with_name: the first may be what they are called, as nothing but their number tells.
@@ -37,6 +38,7 @@ class Labels:
     label_column: str
     labels: pa.Array
     texts: pa.Array | None
+    header: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     kept: dict[str, pa.Array] = field(default_factory=dict)
     may_begin_with_name: bool = False
@@ -101,7 +103,6 @@ class LabelTable(Labels):
         key_column: its column of keys.
         keys: (n,) strings, each once.
         by_name: place of the key whose last part each name is; -1 where several have it.
-        header: the first line of a text file, by which its columns are called.
         rows_column: column of the rows whose values are keys; None for that of the key column's name, where rows have
             one, or else what they are known by.
         taken: by place, the row that has the label, of those that were seen.
@@ -110,7 +111,6 @@ class LabelTable(Labels):
     key_column: str
     keys: pa.Array
     by_name: dict[str, int]
-    header: tuple[str, ...] = ()
     rows_column: str | None = None
     taken: dict[int, str] = field(default_factory=dict)
 
@@ -294,6 +294,11 @@ def _columns(
         labels = others
     if len(labels) == 1 and len(keys) != 1 and not needs_key:
         return None, labels[0]
+    if len(labels) != 1 and not needs_key:
+        raise ImageFileError(
+            f"{shown}: which of the columns {', '.join(names)} holds labels is not known: name it with "
+            f"{param('label_column')}"
+        )
     if len(labels) != 1 or len(keys) != 1 or labels == keys:
         raise ImageFileError(
             f"{shown}: which of the columns {', '.join(names)} holds labels, and which ids or paths of images, is not "

@@ -37,7 +37,7 @@ def numbers(table):
     return table["image"].combine_chunks().to_numpy_ndarray()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 4), min_size=1, max_size=3),
     n=st.integers(0, 12),

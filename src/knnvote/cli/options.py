@@ -216,7 +216,7 @@ labels_option = click.option(
     "--labels",
     metavar="PATH",
     shell_complete=complete_file,
-    help="Labels, by ids, paths or rows, in a file: CSV, Parquet, NPY...; or a folder of files named as IMAGES are.",
+    help="Labels by ids, paths or rows: CSV, Parquet, NPY..., or a folder.",
 )
 table_ids_option = click.option("--id-column", metavar="NAME", help="Column of ids in the table of labels.")
 skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
