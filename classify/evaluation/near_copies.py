@@ -115,9 +115,9 @@ def _find(index: Index, rule: Rule, asked: int, most: int, neighbors: Callable[[
     is_other = np.zeros(asked, dtype=np.bool_)
     can_tell = np.flatnonzero(has_copies & ((~is_near).sum(axis=1) >= rule.k))
     places = np.argsort(is_near[can_tell], axis=1, kind="stable")[:, : rule.k]
-    without_D, without_I = (np.take_along_axis(found[can_tell], places, axis=1) for found in (D, I))
     with_copies = D[can_tell, : rule.k], I[can_tell, : rule.k]
-    is_other[can_tell] = _differ(index, rule, with_copies, (without_D, without_I))
+    without = np.take_along_axis(D[can_tell], places, axis=1), np.take_along_axis(I[can_tell], places, axis=1)
+    is_other[can_tell] = _differ(index, rule, with_copies, without)
     return NearCopies(asked=asked, images=int(has_copies.sum()), labels=int(is_other.sum()), within=within)
 
 
@@ -129,7 +129,7 @@ def _within(lengths: NDArray[np.float64], asked: int) -> float:
     if not has_length.any():
         return 0.0
     spread = float(np.median(np.log(lengths[has_length, -1] / lengths[has_length, half - 1])))
-    by_chance = (_BY_CHANCE / (asked * width)) ** (spread / math.log(width / half))
+    by_chance: float = (_BY_CHANCE / (asked * width)) ** (spread / math.log(width / half))
     return min(_NEAR, by_chance)
 
 
