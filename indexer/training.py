@@ -184,8 +184,6 @@ def read_training_set(
     _tell(found, gathered, options, stored=stored, depends_on_scale=depends_on_scale, tell=tell)
     return replace(
         _stepped(found, steps, metric, stored, work),
-        id_column=options.id_column if stored is None else stored.id_column,
-        group_column=options.group_column if stored is None else stored.group_column,
         part={} if chosen is None else {"limit" if options.limit else "sample": sum(map(len, chosen))},
     )
 
@@ -236,7 +234,7 @@ def _begun(work: Work, stored: TrainingSet | None, tell: Callable[[str], None]) 
 def _joined(gathered: Gathered, options: TrainingOptions, stored: TrainingSet | None) -> TrainingSet:
     """All that was read, images as vectors; new ids are distinct but for those of a named column."""
     parts = gathered.parts
-    first = 0 if stored is None else len(stored.vectors)
+    first, named = (0, options) if stored is None else (len(stored.vectors), stored)
     vectors, provenance = gathered.finish(are_ids_named=options.id_column is not None, first=first)
     return TrainingSet(
         vectors=vectors,
@@ -244,6 +242,8 @@ def _joined(gathered: Gathered, options: TrainingOptions, stored: TrainingSet | 
         shape=parts[0].shape,
         image_column=parts[0].image_column or parts[-1].image_column,
         label_column=parts[0].label_column or parts[-1].label_column,
+        id_column=named.id_column,
+        group_column=named.group_column,
         class_names=gathered.names,
         is_regression=options.is_regression,
         sources=tuple(gathered.sources),

@@ -4,7 +4,7 @@ Each stored image is classified by the others (Lachenbruch and Mickey 1968). The
 k - 1 and one more, so that one search for the most neighbours serves every k and every weighting.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,7 +19,15 @@ from knnvote.indexer.names import ClassWeight, Weights
 from knnvote.indexer.rungs import class_weight_to_json
 from knnvote.indexer.threads import limit_threads
 
-from .left_out import LeftOut, check_left_out, leave_out, most_left, neighbors_left_out, told_of_classes
+from .left_out import (
+    LeftOut,
+    check_left_out,
+    count_groups,
+    leave_out,
+    most_left,
+    neighbors_left_out,
+    told_of_classes,
+)
 from .near_copies import NearCopies, near_copies_stored
 from .sampling import sample_rows
 
@@ -180,12 +188,9 @@ def choose_k(
     max_k = check_left_out(index, "max_k", max_k, MAX_K)
     _check_targets(index)
     rule = Rule.of(index, class_weight=class_weight)
-    of_class = index.class_weights(rule.class_weight)
     with limit_threads(threads):
-        with_copies, scores = _measure(index, max_k, of_class, progress)
+        with_copies, scores = _measure(index, max_k, rule.class_weights(index), progress)
         near_copies = near_copies_stored(index, rule)
-    groups = index.manifest.groups
-    of_copies = None if near_copies is None else near_copies.told_of_stored(has_groups=groups is not None)
     return Choice(
         images=index.n,
         search=index.kind,
@@ -193,10 +198,17 @@ def choose_k(
         with_copies=with_copies,
         scores=scores,
         class_weight=rule.class_weight,
-        groups=None if groups is None else groups.count,
+        groups=count_groups(index),
         near_copies=near_copies,
-        notes=tuple(note for note in (told_of_classes(index), of_copies) if note is not None),
+        notes=tuple(_notes(index, near_copies)),
     )
+
+
+def _notes(index: Index, near_copies: NearCopies | None) -> Iterator[str]:
+    if of_classes := told_of_classes(index):
+        yield of_classes
+    if near_copies is not None and (of_copies := near_copies.told_of_stored(has_groups=index.groups is not None)):
+        yield of_copies
 
 
 def _measure(

@@ -121,6 +121,11 @@ def most_left(index: Index) -> int:
     return index.n - (1 if groups is None else groups.largest)
 
 
+def count_groups(index: Index) -> int | None:
+    """How many groups are left out, each with its images; None where the index has none."""
+    return None if index.manifest.groups is None else index.manifest.groups.count
+
+
 def told_of_classes(index: Index) -> str | None:
     """What is to be told of classes of which nothing is left where one of their images is left out with its group."""
     if index.groups is None or index.is_regression:

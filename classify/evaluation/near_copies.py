@@ -115,10 +115,9 @@ def _find(index: Index, rule: Rule, asked: int, most: int, neighbors: Callable[[
     is_other = np.zeros(asked, dtype=np.bool_)
     can_tell = np.flatnonzero(has_copies & ((~is_near).sum(axis=1) >= rule.k))
     places = np.argsort(is_near[can_tell], axis=1, kind="stable")[:, : rule.k]
-    without_D = np.take_along_axis(D[can_tell], places, axis=1)
-    without_I = np.take_along_axis(I[can_tell], places, axis=1)
     with_copies = D[can_tell, : rule.k], I[can_tell, : rule.k]
-    is_other[can_tell] = _differ(index, rule, with_copies, (without_D, without_I))
+    without = np.take_along_axis(D[can_tell], places, axis=1), np.take_along_axis(I[can_tell], places, axis=1)
+    is_other[can_tell] = _differ(index, rule, with_copies, without)
     return NearCopies(asked=asked, images=int(has_copies.sum()), labels=int(is_other.sum()), within=within)
 
 

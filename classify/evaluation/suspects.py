@@ -30,7 +30,7 @@ from knnvote.indexer.threads import limit_threads
 
 from .equal_images import Equal, equal_images
 from .label_errors import LEAST_K, Evidence, LabelErrors, estimate, other_classes
-from .left_out import LeftOut, check_left_out, leave_out, told_of_classes
+from .left_out import LeftOut, check_left_out, count_groups, leave_out, told_of_classes
 
 DEFAULT_K = 20
 
@@ -80,7 +80,6 @@ class Suspects:
         reviewed: images that would be suspects, had nobody looked at them.
         label_errors: how many labels are likely wrong; None where there are fewer than 10 neighbours or two classes.
         groups: that were left out, each with its images; None where the index has none.
-        of_one_group: what is to be told of classes whose images are of one group, and so all suspects; None of none.
         class_names: names of integer labels, where the index has them.
         suspects: most suspicious first; those with an equal image of another label before all others. Each is described
             when it is asked for: there may be a million of them.
@@ -94,7 +93,6 @@ class Suspects:
     reviewed: int
     label_errors: LabelErrors | None
     groups: int | None
-    of_one_group: str | None
     class_names: list[str] | None
     suspects: "_Described"
 
@@ -129,8 +127,8 @@ class Suspects:
             )
         if self.reviewed:
             lines.append(f"{self.reviewed:,} more were reviewed, and are left out")
-        if self.of_one_group is not None:
-            lines.append(self.of_one_group)
+        if (of_classes := told_of_classes(self.suspects.of)) is not None:
+            lines.append(of_classes)
         return lines if self.label_errors is None else [*lines, self.label_errors.told(self.images)]
 
 
@@ -187,8 +185,7 @@ def find_suspects(
         ('train.parquet#380', 9, 5, 0.95)
     """
     check_index(index)
-    k = _check_k(index, k)
-    equal = equal_images(index)
+    k, equal = _check_k(index, k), equal_images(index)
     is_contested, is_reviewed = np.isin(np.arange(index.n), [*equal]), _find_reviewed(index, reviewed, tell)
     with limit_threads(threads):
         votes, evidence = _find_contradicted(index, leave_out(index, k, progress=progress), is_contested, is_reviewed)
@@ -201,8 +198,7 @@ def find_suspects(
         with_equal=int(is_contested[listed.rows].sum()),
         reviewed=len(votes.rows) - len(listed.rows),
         label_errors=_estimate(index, evidence, listed, is_contested),
-        groups=None if index.manifest.groups is None else index.manifest.groups.count,
-        of_one_group=told_of_classes(index),
+        groups=count_groups(index),
         class_names=index.manifest.class_names,
         suspects=_Described(index, listed, equal),
     )

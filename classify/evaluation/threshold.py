@@ -29,7 +29,7 @@ from knnvote.indexer.rungs import Acceptance, ClassAcceptance
 from knnvote.indexer.threads import limit_threads
 
 from .coverage import Coverage, as_typed, cover
-from .left_out import leave_out, most_left, told_left, told_of_classes
+from .left_out import count_groups, leave_out, most_left, told_left, told_of_classes
 from .sampling import sample_rows
 from .testset import read_test_set
 
@@ -317,7 +317,7 @@ def _judge_left_out(classifier: Classifier, progress: Callable[[int], None]) -> 
         right=winner == np.concatenate(truths),
         with_copies=with_copies,
         left_out=True,
-        groups=None if index.manifest.groups is None else index.manifest.groups.count,
+        groups=count_groups(index),
         of_one_group=told_of_classes(index),
     )
 

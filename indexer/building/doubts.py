@@ -97,7 +97,7 @@ def tell_of_groups(
     if note := told_without_group(provenance.slice(before)):
         tell(note)
     groups = number_groups(provenance[GROUP])
-    if not is_regression and (note := told_of_lone_classes(provenance["label"], groups, names)):
+    if not is_regression and groups.any() and (note := told_of_lone_classes(provenance["label"], groups, names)):
         tell(note)
 
 
