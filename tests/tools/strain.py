@@ -88,7 +88,7 @@ async def endless(place: tuple[str, int]) -> bytes:
     while not answer.done() and not writer.is_closing():
         writer.write(b"10000\r\n" + b"a" * 0x10000 + b"\r\n")
         try:
-            await asyncio.wait_for(writer.drain(), 1)
+            await asyncio.wait_for(writer.drain(), 20)
         except (OSError, TimeoutError):
             break
         await asyncio.sleep(0)
