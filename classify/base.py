@@ -28,10 +28,10 @@ from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import training_set_from_arrays
 
 from .adaptive.tune import Tuning
-from .evaluation.left_out import leave_out
 from .parameters import RULE_PARAMETERS, ParameterError, RowError, check_to_answer, metric_of
 from .scale import Scale
 from .search.ladder import Promise
+from .search.left_out import leave_out
 from .search.search import find
 from .vote import Rule
 from .weighting import plain_class_weight

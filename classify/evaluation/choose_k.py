@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.classify.search.left_out import LeftOut, check_left_out, leave_out, neighbors_left_out
+from knnvote.classify.search.sampling import sample_rows
 from knnvote.classify.vote import ClassWeights, Rule, votes_of
 from knnvote.classify.weighting import WEIGHTINGS, read_weighting
 from knnvote.data.errors import KnnvoteError
@@ -18,9 +20,6 @@ from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.names import ClassWeight, Weights
 from knnvote.indexer.rungs import class_weight_to_json
 from knnvote.indexer.threads import limit_threads
-
-from .left_out import LeftOut, check_left_out, leave_out, neighbors_left_out
-from .sampling import sample_rows
 
 MAX_K = 30
 _SPREAD_OF, _SPREAD_NEIGHBORS = 256, 10  # images, and neighbours of each, that show how far neighbours lie apart

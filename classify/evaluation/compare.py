@@ -16,6 +16,7 @@ from knnvote.classify.interval import share_interval
 from knnvote.classify.scale import Scale
 from knnvote.classify.search.kinds import SEARCHERS
 from knnvote.classify.search.ladder import answer_tolerance
+from knnvote.classify.search.sampling import sample_rows
 from knnvote.classify.search.search import exact_search, finds_equal
 from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import KnnvoteError
@@ -31,7 +32,6 @@ from knnvote.indexer.threads import limit_threads
 from .accuracy import right_predictions, score_classes, score_numbers
 from .comparison import Comparison, Flip, IndexReport, Recall
 from .mcnemar import Difference, mcnemar
-from .sampling import sample_rows
 from .sklearn_search import Algorithm, SklearnSearch
 from .testset import TestSet, read_test_set
 

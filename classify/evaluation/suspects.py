@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from knnvote.classify.answer import Neighbor, neighbors_of
+from knnvote.classify.search.left_out import LeftOut, check_left_out, leave_out
 from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import KnnvoteError, warn
 from knnvote.indexer.fixes import FIX, LabelTexts
@@ -30,7 +31,6 @@ from knnvote.indexer.threads import limit_threads
 
 from .equal_images import Equal, equal_images
 from .label_errors import LEAST_K, Evidence, LabelErrors, estimate, other_classes
-from .left_out import LeftOut, check_left_out, leave_out
 
 DEFAULT_K = 20
 

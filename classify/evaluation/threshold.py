@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.interval import share_interval
+from knnvote.classify.search.left_out import leave_out
+from knnvote.classify.search.sampling import sample_rows
 from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import OptionError, check, is_number, param
 from knnvote.data.inputs import Inputs, find_inputs
@@ -29,8 +31,6 @@ from knnvote.indexer.rungs import Acceptance, ClassAcceptance
 from knnvote.indexer.threads import limit_threads
 
 from .coverage import Coverage, as_typed, cover
-from .left_out import leave_out
-from .sampling import sample_rows
 from .testset import read_test_set
 
 MAX_IMAGES = 10_000  # left out: the interval of an accuracy of 0.99 is then 0.004 wide

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from knnvote.classify.answer import OK, Answer, Neighbor, neighbors_of
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.evaluation.distance_limit import nearest_distances
+from knnvote.classify.search.distance_limit import nearest_distances
 from knnvote.classify.vote import class_shares
 from knnvote.indexer.index import Index
 

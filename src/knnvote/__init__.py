@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
     from knnvote.classify.evaluation.choose_k import choose_k
     from knnvote.classify.evaluation.compare import compare
-    from knnvote.classify.evaluation.distance_limit import distance_limit
     from knnvote.classify.evaluation.suspects import find_suspects
     from knnvote.classify.evaluation.threshold import choose_threshold
     from knnvote.classify.job.output import OutputOptions
     from knnvote.classify.job.run import Summary, run_job
     from knnvote.classify.job.work import JobOptions
+    from knnvote.classify.search.distance_limit import distance_limit
     from knnvote.classify.vote import Rule
     from knnvote.data.errors import KnnvoteError, OptionError
     from knnvote.data.inputs import join_labels
@@ -86,7 +86,7 @@ _MODULES = {
     "choose_threshold": "classify.evaluation.threshold",
     "compact": "indexer.grow",
     "compare": "classify.evaluation.compare",
-    "distance_limit": "classify.evaluation.distance_limit",
+    "distance_limit": "classify.search.distance_limit",
     "find_suspects": "classify.evaluation.suspects",
     "index_arrays": "indexer.build",
     "index_files": "indexer.build",

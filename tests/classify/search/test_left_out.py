@@ -4,7 +4,7 @@ import brute_force
 import numpy as np
 import pytest
 
-from knnvote.classify.evaluation.left_out import BLOCK, check_left_out, leave_out, neighbors_left_out
+from knnvote.classify.search.left_out import BLOCK, check_left_out, leave_out, neighbors_left_out
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index

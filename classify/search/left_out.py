@@ -6,12 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.search.ladder import Promise
-from knnvote.classify.search.search import finds_equal, search
 from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.progress import stage
 from knnvote.indexer.codes.plain import Neighbors
 from knnvote.indexer.index import Index
+
+from .ladder import Promise
+from .search import finds_equal, search
 
 # Rows searched at a time. No number of threads enters here: float sums would differ in their last bits.
 BLOCK = 8192

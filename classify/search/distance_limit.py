@@ -17,12 +17,12 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.search.kinds import SEARCHERS
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import OptionError, param
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.threads import limit_threads
 
+from .kinds import SEARCHERS
 from .left_out import leave_out
 from .sampling import sample_rows
 
