@@ -14,8 +14,9 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.steps import Pixels, Step, parse_step
 from knnvote.data.tables import image_table, write_table
+from knnvote.indexer.arrays.labelled import training_set_from_arrays
 from knnvote.indexer.build import IndexOptions, build_in_memory
-from knnvote.indexer.training import TrainingOptions, read_training_set, training_set_from_arrays
+from knnvote.indexer.training import TrainingOptions, read_training_set
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 4, 6), np.uint8)
 LABELS = np.arange(60) % 3
