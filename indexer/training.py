@@ -1,4 +1,4 @@
-"""Labelled images: read from Parquet files or taken from arrays, checked row by row, with where each row came from."""
+"""Labelled images read from files, checked row by row, with where each row came from."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,25 +10,21 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.data.codecs.names import Background
-from knnvote.data.columns import is_float
-from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
+from knnvote.data.errors import ImageFileError, KnnvoteError, check_instance, param, warn
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import distinctly_named, folders_told, tell_unused_labels
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import ImageFile, Part, files_with_rows, open_images
 from knnvote.data.recognition import recognise_images
 from knnvote.data.steps import Pixels, Step
-from knnvote.data.vectors import smallest_type
 
 from .building.doubts import doubt_ids, tell_of_floats, tell_of_new_classes, tell_of_sources, tell_of_vectors
 from .building.gathered import FilePart, Gathered
-from .building.provenance import provenance_table
 from .building.reader import Reader, passed_over
 from .building.work import Work
 from .labels import (
     class_names,
     is_usual_name,
-    label_array,
     recognise_label,
     refuse_beside_folders,
     same_names,
@@ -64,6 +60,10 @@ class TrainingOptions:
     skip_bad: bool = False
     limit: int | None = None
     sample: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what was given."""
+        check_instance("images", self.images, ImageOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,61 +298,3 @@ def _label_column(
                 f"name the labels' with {param('label_column')}"
             )
     return found
-
-
-def training_set_from_arrays(
-    images: NDArray[Any],
-    labels: NDArray[Any] | Sequence[Any],
-    *,
-    metric: MetricName = "l2",
-    is_regression: bool = False,
-    feature_names: Sequence[str] | None = None,
-) -> TrainingSet:
-    """Take labelled images from arrays.
-
-    Args:
-        images: (n, *shape) of any number type.
-        labels: (n,) integers, strings or booleans; floats for regression.
-        metric: rows that have no place in its space are refused.
-        is_regression: labels are numbers to be averaged.
-        feature_names: of each value, where they have any.
-
-    Raises:
-        KnnvoteError: the counts differ, a value is not finite, a label is missing or of a type that cannot be used.
-    """
-    images = np.asarray(images)
-    _check_arrays(images, labels)
-    step = Pixels()
-    flat = step(images, images.shape[1:])
-    bad = {} if np.isfinite(flat).all() else {int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0]): "not finite"}
-    bad |= METRICS[metric].unusable_rows(flat)
-    for row, reason in bad.items():
-        raise KnnvoteError(f"image {row} cannot be stored: {reason}; leave it out")
-    try:
-        given = pa.array(labels)
-        label = label_array(given, is_regression=is_regression)
-    except (pa.ArrowException, OverflowError) as error:
-        raise KnnvoteError(f"labels cannot be used ({error}): give one integer, string or boolean an image") from error
-    if is_float(given.type) and not is_regression:
-        warn(f"labels are {given.type}, and all are whole: they are classes; to average them, give is_regression=True")
-    if label.null_count:
-        raise KnnvoteError(f"{label.null_count} labels are missing: leave those images out")
-    provenance = provenance_table(label, None, "array", np.arange(len(images)))
-    return TrainingSet(
-        vectors=smallest_type(flat),
-        provenance=provenance,
-        shape=images.shape[1:],
-        step=step,
-        is_regression=is_regression,
-        feature_names=None if feature_names is None else tuple(feature_names),
-    )
-
-
-def _check_arrays(images: NDArray[Any], labels: NDArray[Any] | Sequence[Any]) -> None:
-    if images.ndim < 2 or len(images) != len(labels) or not len(images):
-        raise KnnvoteError(
-            f"images of shape {images.shape} and {len(labels)} labels: expected (n, ...) with one label for each of "
-            "n images, n at least 1"
-        )
-    if images.dtype.kind not in "biuf" or not images[0].size:
-        raise KnnvoteError(f"images are {images.dtype} of shape {images.shape}: expected numbers, one or more an image")

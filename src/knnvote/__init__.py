@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.build import IndexOptions, index_arrays, index_files
     from knnvote.indexer.folder.open import open_index
-    from knnvote.indexer.grow import add_files, compact, relabel_ids, remove_ids
+    from knnvote.indexer.grow import add_arrays, add_files, compact, relabel_ids, remove_ids
     from knnvote.indexer.index import Index
     from knnvote.indexer.training import TrainingOptions
 
@@ -48,6 +48,7 @@ __all__ = [
     "Summary",
     "TrainingOptions",
     "Tuning",
+    "add_arrays",
     "add_files",
     "choose_k",
     "choose_threshold",
@@ -81,6 +82,7 @@ _MODULES = {
     "Summary": "classify.job.run",
     "TrainingOptions": "indexer.training",
     "Tuning": "classify.adaptive.tune",
+    "add_arrays": "indexer.grow",
     "add_files": "indexer.grow",
     "choose_k": "classify.evaluation.choose_k",
     "choose_threshold": "classify.evaluation.threshold",
