@@ -124,7 +124,7 @@ class Tuning:
         """
         rule = self.rule.of_index(index)
         if rule != self.rule:
-            return replace(self, weights=rule.weights, class_weight=rule.class_weight)(index)
+            return replace(self, weights=rule.stored_weights, class_weight=rule.class_weight)(index)
         manifest = index.manifest
         if isinstance(manifest.search, AdaptiveSettings):
             manifest = replace(manifest, search=replace(manifest.search, tuned=self._rungs(index)))

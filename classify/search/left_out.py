@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.data.errors import KnnvoteError, OptionError, param
+from knnvote.data.errors import KnnvoteError, OptionError, check, is_whole, param
 from knnvote.data.progress import stage
 from knnvote.indexer.codes.plain import Neighbors
 from knnvote.indexer.index import Index
@@ -105,6 +105,7 @@ def check_left_out(index: Index, name: str, k: int | None, default: int) -> int:
         raise KnnvoteError(f"{index.path} holds one image, and leaving it out leaves no neighbour: index more images")
     if k is None:
         return min(default, most)
+    check(name, k, is_whole(k), f"give a whole number from 1 to {most}")
     if not 1 <= k <= most:
         raise OptionError(
             f"{param(name)} is {k:,}, and with one of the {index.n:,} images of {index.path} left out there are "
