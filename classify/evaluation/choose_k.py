@@ -66,6 +66,12 @@ class Choice:
     scores: list[Score]
     class_weight: ClassWeight = None
 
+    def __repr__(self) -> str:
+        """The best of them."""
+        best, measure = self.best, self.measure.replace("_", " ")
+        tried = f"{len(self.scores):,} tried on {self.images:,} images"
+        return f"<Choice k {best.k}, {best.weights}: {measure} {best.value:.4g}; {tried}>"
+
     @property
     def weights(self) -> list[Weights]:
         """The weightings that were tried."""

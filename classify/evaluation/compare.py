@@ -19,7 +19,7 @@ from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.search.sampling import sample_rows
 from knnvote.classify.search.search import exact_search, finds_equal
 from knnvote.classify.vote import Rule, vote
-from knnvote.data.errors import KnnvoteError
+from knnvote.data.errors import KnnvoteError, check_instance
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
@@ -84,8 +84,11 @@ def compare(
         (450, 'exact', 1.0, 0.9889)
     """
     indexes = _opened(indexes)
-    rule = (rule or Rule.of(*indexes)).accepting(None)  # of all answers, accepted or not
-    read = _reader(inputs, images or ImageOptions(), label_column, Part(limit=limit, sample=sample))
+    rule, images = rule or Rule.of(*indexes), images or ImageOptions()
+    check_instance("rule", rule, Rule)
+    check_instance("images", images, ImageOptions)
+    rule = rule.accepting(None)  # of all answers, accepted or not
+    read = _reader(inputs, images, label_column, Part(limit=limit, sample=sample))
     with limit_threads(threads) as used:
         classifiers = [Classifier(index, rule) for index in indexes]
         first, outcomes = _judge_indexes(classifiers, read)

@@ -22,7 +22,7 @@ from knnvote.classify.interval import share_interval
 from knnvote.classify.search.left_out import leave_out
 from knnvote.classify.search.sampling import sample_rows
 from knnvote.classify.vote import Rule, vote
-from knnvote.data.errors import OptionError, check, is_number, param
+from knnvote.data.errors import OptionError, check, check_instance, is_number, param
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
@@ -100,6 +100,14 @@ class Threshold:
     chosen: Coverage | None
     steps: list[Coverage]
     classes: list[ClassCoverage]
+
+    def __repr__(self) -> str:
+        """What was chosen, or that nothing was."""
+        target = "no target" if self.target_accuracy is None else f"target accuracy {self.target_accuracy:g}"
+        if self.chosen is None:
+            return f"<Threshold: none for {target} of {self.images:,} images; {len(self.steps):,} steps>"
+        accepts = f"accepts {self.chosen.coverage:.1%} of {self.images:,} images"
+        return f"<Threshold {self.chosen.threshold:g} for {target}: {accepts}>"
 
     @property
     def within_reach(self) -> float:
@@ -311,6 +319,7 @@ def _judge_left_out(classifier: Classifier, progress: Callable[[int], None]) -> 
 
 
 def _judge_tests(classifier: Classifier, tests: Inputs, images: ImageOptions, label_column: str | None) -> Judged:
+    check_instance("images", images, ImageOptions)
     found = read_test_set(find_inputs(tests), classifier, images, label_column)
     places = {label: code for code, label in enumerate(classifier.index.classes.to_pylist())}
     labelled = [place for place, label in enumerate(found.truth) if label is not None]
