@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
-from knnvote.classify.evaluation.sampling import sample_rows
+from knnvote.classify.search.sampling import sample_rows
 
 from .measure import Choice, Result, Talk, measure
 from .problem import Problem, exact_neighbors

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.evaluation.sampling import sample_rows
+from knnvote.classify.search.sampling import sample_rows
 
 from .contenders import CONTENDERS, FLAT
 from .problem import NO_LABEL, Neighbors, Problem

@@ -1,9 +1,10 @@
 """What a classifier says of images, as arrays and as Arrow tables."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,12 @@ from knnvote.data.errors import OptionError, check, is_whole, param
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
+from .notebook.frame import data_frame
 from .search.kinds import SEARCHERS
 from .vote import Rule, class_shares, ranked
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _MOST_IN_LISTS = 2**31 - 1  # values, whose places are int32
 
@@ -57,6 +62,8 @@ class Answer:
         ['prediction', 'confidence', 'distance', 'best', 'second', 'margin', 'status', 'reason', 'neighbors']
         >>> answer.top(5)["top"].to_pylist()
         [[2], [8], [9]]
+        >>> len(answer), answer
+        (3, <Answer to 3 images by digits.knn: 3 ok>)
     """
 
     index: Index
@@ -72,6 +79,17 @@ class Answer:
     reason: NDArray[np.object_]
     rung: NDArray[np.int8] | None = None
     again: Callable[[], "Answer"] | None = field(default=None, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        """How many images it is of."""
+        return len(self.status)
+
+    def __repr__(self) -> str:
+        """How many images there are of each status."""
+        found = Counter(self.status.tolist())
+        counts = ", ".join(f"{found[status]:,} {status}" for status in (OK, ABSTAINED, BAD_IMAGE) if found[status])
+        images = "image" if len(self) == 1 else "images"
+        return f"<Answer to {len(self):,} {images} by {self.index.path}{counts and ': '}{counts}>"
 
     @cached_property
     def is_image(self) -> NDArray[np.bool_]:
@@ -138,7 +156,7 @@ class Answer:
         Raises:
             OptionError: the index is one for regression, n is no such number, or they are more than lists hold.
         """
-        check_top(n)
+        check_top(n, "n")
         _refuse_regression(self.index, "top")
         one = self.of_confidences
         codes, D = self.index.class_codes[one.I[self.is_image]], one.D[self.is_image]
@@ -206,14 +224,26 @@ class Answer:
             columns += [best["top"].combine_chunks(), best["top_share"].combine_chunks()]
         return pa.Table.from_arrays(columns, schema=schema)
 
+    def to_pandas(self, **asked: Any) -> "DataFrame":
+        """`to_table` as a pandas DataFrame; labels that are whole numbers stay so, where some are missing too.
 
-def check_top(top: int) -> None:
+        Args:
+            asked: as `to_table` has it.
+
+        Raises:
+            KnnvoteError: pandas is not installed.
+            OptionError: as of `to_table`.
+        """
+        return data_frame(self.to_table(**asked))
+
+
+def check_top(top: int, name: str = "top") -> None:
     """Refuse what is no number of best classes.
 
     Raises:
         OptionError: naming it.
     """
-    check("top", top, is_whole(top) and top >= 1, "give a whole number of at least 1")
+    check(name, top, is_whole(top) and top >= 1, "give a whole number of at least 1")
 
 
 def _refuse_regression(index: Index, name: str) -> None:

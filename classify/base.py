@@ -10,13 +10,15 @@ from typing import Any, Literal, Self
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from knnvote.data.errors import KnnvoteError
+from knnvote.data.errors import KnnvoteError, check_one_of
 from knnvote.data.steps.chain import steps_of
 from knnvote.data.vectors import convert_queries
+from knnvote.indexer.arrays.labelled import training_set_from_arrays
 from knnvote.indexer.build import MAX_SEED, IndexOptions, build_in_memory, write_index
 from knnvote.indexer.building.stepped import unusable_images
 from knnvote.indexer.codes.plain import Neighbors
@@ -24,16 +26,25 @@ from knnvote.indexer.folder.generations import read_timing
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index, Timing, in_memory
 from knnvote.indexer.metric import METRICS
-from knnvote.indexer.names import ClassWeight, Weights
+from knnvote.indexer.names import ClassWeight
 from knnvote.indexer.rungs import class_weight_from_json, class_weight_of_classes
 from knnvote.indexer.threads import limit_threads
-from knnvote.indexer.training import training_set_from_arrays
 
 from .adaptive.tune import Tuning
-from .evaluation.left_out import leave_out
-from .parameters import RULE_PARAMETERS, ParameterError, RowError, check_to_answer, metric_of
+from .notebook.weight_function import AnyWeights
+from .parameters import (
+    RULE_PARAMETERS,
+    ParameterError,
+    RowError,
+    array_like,
+    check_to_answer,
+    metric_of,
+    own_names,
+    weights_to_store,
+)
 from .scale import Scale
 from .search.ladder import Promise
+from .search.left_out import leave_out
 from .search.search import find
 from .vote import Rule
 from .weighting import plain_class_weight
@@ -48,7 +59,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         self,
         n_neighbors: int = 5,
         *,
-        weights: Weights = "uniform",
+        weights: AnyWeights = "uniform",
         metric: str = "l2",
         p: float = 2,
         steps: Sequence[str] = (),
@@ -102,12 +113,14 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
             overwrite: replace an index folder that is there.
 
         Raises:
+            ParameterError: weights are a function, which no folder holds.
             KnnvoteError: the folder cannot be written.
         """
         check_is_fitted(self)
         own = self.get_params()
         check_to_answer(own)
         opened = {**type(self)().get_params(), **_tuned_for(self._index)}  # what an estimator has that is told nothing
+        own["weights"] = weights_to_store(self.weights)
         others = {name: own[name] for name in RULE_PARAMETERS if name in own and own[name] != opened[name]}
         if "n_neighbors" in others:
             others["n_neighbors"] = int(self.n_neighbors)
@@ -135,6 +148,29 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         D, I = self._neighbors(X, self.n_neighbors if n_neighbors is None else n_neighbors, "careful")
         return (D, I) if return_distance else I
 
+    def kneighbors_graph(
+        self,
+        X: ArrayLike | None = None,
+        n_neighbors: int | None = None,
+        mode: Literal["connectivity", "distance"] = "connectivity",
+    ) -> csr_matrix:
+        """The nearest stored rows of each query as a sparse matrix, as scikit-learn has it.
+
+        Args:
+            X: (nq, d) queries; None for the stored rows, each of which is then no neighbour of itself.
+            n_neighbors: of each; None for the estimator's own.
+            mode: ``connectivity`` for ones at the neighbours, ``distance`` for their distances.
+
+        Returns:
+            (nq, n_samples_fit_) float64 in CSR form, with n_neighbors entries in each row, nearest first.
+        """
+        with own_names():
+            check_one_of("mode", mode, ("connectivity", "distance"))
+        D, I = self.kneighbors(X, n_neighbors)
+        values = D if mode == "distance" else np.ones_like(D)
+        places = (values.ravel(), I.ravel(), np.arange(0, I.size + 1, I.shape[1]))
+        return csr_matrix(places, shape=(len(I), self.n_samples_fit_))
+
     def _recorded(self) -> dict[str, Any]:
         """What a saved one answers by that only some estimators have, where it is not what its index was made for."""
         return {}
@@ -146,7 +182,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         options = IndexOptions(kind=self.kind, metric=metric, seed=self._seed(), threads=effective_n_jobs(self.n_jobs))
         tune = Tuning(
             k=int(self.n_neighbors),
-            weights=self.weights,
+            weights="uniform" if callable(self.weights) else weights_to_store(self.weights),  # which has no function
             ties=getattr(self, "ties", "nearest"),  # a mean has none
             class_weight=class_weight,
             target_agreement=float(self.target_agreement),
@@ -180,7 +216,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
                 _, *found = zip(*leave_out(index, k, by_group=False), strict=True)
             D, I = map(np.concatenate, found)
             return D, I
-        xq = validate_data(self, X, reset=False)
+        xq = validate_data(self, array_like(X, "X"), reset=False)
         k = self._check_k(k, index.n, len(xq))
         _check_rows(unusable_images(xq, index.shape, index.steps, METRICS[index.metric]))
         unlike = Scale.of(index, xq).unlike(index)

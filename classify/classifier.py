@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError, check_one_of, param, spelled_reasons
+from knnvote.data.errors import (
+    ImageFileError,
+    KnnvoteError,
+    OptionError,
+    check,
+    check_instance,
+    check_one_of,
+    param,
+    spelled_reasons,
+)
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import DecodedRows, decode_rows
 from knnvote.data.recognition import StoredImages, numbered_like
-from knnvote.data.tables import SupportsArrow, array_of, image_table, table_of
+from knnvote.data.tables import SupportsArrow, SupportsDLPack, array_of, image_table, table_of
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index, check_index
@@ -24,10 +34,12 @@ from knnvote.indexer.metric import METRICS
 from .answer import Answer
 from .decision import decide
 from .scale import Scale
+from .search.distance_limit import with_limit
 from .search.ladder import PROMISES, Promise
 from .search.search import Found, check_k, find, finds_the_same, promises_differ
 from .vote import Rule, mean_target, runner_up, vote
 
+Images = NDArray[Any] | SupportsArrow | SupportsDLPack | Sequence[Any] | bytes  # what `Classifier` takes
 _OF_INDEX = Rule()  # stands for the one that the index was made for, until it is asked
 
 
@@ -63,8 +75,9 @@ class Classifier:
     def __post_init__(self) -> None:
         """Check the rule against the index."""
         check_index(self.index)
-        if self.rule is _OF_INDEX:
+        if self.rule is _OF_INDEX or self.rule is None:
             object.__setattr__(self, "rule", _own_rule(self.index))
+        check_instance("rule", self.rule, Rule)
         object.__setattr__(self, "rule", self.rule.of_index(self.index))
         check_k(self.index, self.rule.k)
         check_one_of("promise", self.promise, PROMISES)
@@ -73,6 +86,7 @@ class Classifier:
                 f"{self.index.path} was built for regression, which has no confidence: "
                 f"leave out {param('min_confidence')}"
             )
+        object.__setattr__(self, "rule", with_limit(self.index, self.rule))
 
     @classmethod
     def open(cls, path: Path | str, rule: Rule | None = None) -> "Classifier":
@@ -84,41 +98,72 @@ class Classifier:
         index = open_index(path)
         return cls(index, rule or _own_rule(index))
 
-    def __call__(self, images: NDArray[Any] | SupportsArrow | bytes | list[bytes]) -> Answer:
+    def __call__(self, images: Images) -> Answer:
         """Classify images.
 
         Args:
-            images: (nq, *shape) or (nq, pixels) of any number type, a single image of the index's shape or flat, an
-                Arrow table or record batch or a pandas or Polars DataFrame in any layout that Parquet files may have,
-                whose columns are taken by name, or the bytes of one encoded image or a list of those.
+            images: (nq, *shape) or (nq, pixels) of any number type, as an array, a tensor that lies in memory or nested
+                lists; a single image of the index's shape or flat; an Arrow table or record batch or a pandas or Polars
+                DataFrame in any layout that Parquet files may have, whose columns are taken by name; or the bytes of
+                one encoded image or a list of those.
 
         Raises:
             KnnvoteError: images as a whole do not fit the index; single ones that do not are answered ``bad_image``.
         """
-        if isinstance(images, bytes):
-            images = [images]
-        if isinstance(images, list) and images and all(isinstance(image, bytes) for image in images):
-            return self._classify_encoded(images)
+        return self.classify_table(*self._recognised(images))
+
+    def stream(self, batches: Iterable[Images]) -> Iterator[Answer]:
+        """Classify batch after batch; memory does not grow with their number.
+
+        Args:
+            batches: each of them images as a call takes them: a generator of arrays, a `pyarrow.RecordBatchReader`,
+                `pyarrow.parquet.ParquetFile(path).iter_batches()`.
+
+        Returns:
+            The answer to each batch, given before the next is asked for. Tables with the columns of the one before have
+            their images where that has them.
+
+        Raises:
+            OptionError: batches are one table or array.
+            KnnvoteError: as of a call, when the batch is reached.
+        """
+        is_one = isinstance(batches, str | bytes) or hasattr(type(batches), "ndim") or table_of(batches) is not None
+        check("batches", type(batches).__name__, not is_one, "call the classifier with it, or give several, as [batch]")
+        return self._stream(batches)
+
+    def _stream(self, batches: Iterable[Images]) -> Iterator[Answer]:
+        known: tuple[pa.Schema, Layout] | None = None
+        for batch in batches:
+            table, layout = self._recognised(batch, known)
+            known = (table.schema, layout) if table.num_rows else None
+            yield self.classify_table(table, layout)
+
+    def _recognised(self, images: Images, known: tuple[pa.Schema, Layout] | None = None) -> tuple[pa.Table, Layout]:
+        """Images of whatever form as a table, and how it holds them; columns that are known hold them as before."""
+        several = [images] if isinstance(images, bytes) else images
+        if isinstance(several, list) and several and all(isinstance(image, bytes) for image in several):
+            table = pa.table({"image": pa.array(several, pa.large_binary())})
+            # By no row at all: bytes are taken for encoded images of the index's shape, and each that is none is bad.
+            return table, self.recognise(table[:0], ImageOptions(image_column="image"))
         table = table_of(images)
         if table is None:
-            images = array_of(images)
-            if images.shape in (self.index.shape, (math.prod(self.index.shape),)):
-                images = images[None]
-            if images.ndim < 2:
-                raise KnnvoteError(f"images have shape {images.shape}: give (n, ...) images of {self.index.shape}")
-            table = image_table(images)
+            table = image_table(self._several(array_of(images, "images")))
+        if known is not None and table.schema == known[0]:
+            return table, known[1]
         try:
-            layout = self.recognise(table, ImageOptions())
+            return table, self.recognise(table, ImageOptions())
         except ImageFileError as error:
             raise ImageFileError(
                 f"{error.marked} (a table's columns are taken by name, an array's, as its to_numpy() gives, in order)"
             ) from error
-        return self.classify_table(table, layout)
 
-    def _classify_encoded(self, images: list[bytes]) -> Answer:
-        table = pa.table({"image": pa.array(images, pa.large_binary())})
-        # By no row at all: bytes are then taken for encoded images of the index's shape, and each that is none is bad.
-        return self.classify_table(table, self.recognise(table[:0], ImageOptions(image_column="image")))
+    def _several(self, images: NDArray[Any]) -> NDArray[Any]:
+        """An array of several images, be it of one."""
+        if images.shape in (self.index.shape, (math.prod(self.index.shape),)):
+            images = images[None]
+        if images.ndim < 2:
+            raise KnnvoteError(f"images have shape {images.shape}: give (n, ...) images of {self.index.shape}")
+        return images
 
     def recognise(self, head: pa.Table, options: ImageOptions) -> Layout:
         """How a table whose first rows these are holds its images.

@@ -53,9 +53,9 @@ def decide(
     if least is not None:
         for unsure in np.flatnonzero(confidence < least):
             status[unsure], reason[unsure] = ABSTAINED, f"confidence below {least[unsure]:g}"
-    if rule.max_distance is not None:
-        far = distance > rule.max_distance
-        status[far], reason[far] = ABSTAINED, f"nearest neighbour farther than {rule.max_distance:g}"
+    if rule.limit is not None:
+        far = distance > rule.limit
+        status[far], reason[far] = ABSTAINED, f"nearest neighbour farther than {rule.limit:g}"
     status[list(bad)], reason[list(bad)] = BAD_IMAGE, list(bad.values())
     prediction = pc.if_else(pa.array(status == OK, pa.bool_()), best, pa.scalar(None, best.type))
     return Decision(prediction, status, reason)

@@ -15,11 +15,12 @@ from knnvote.data.columns import is_string
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.index import Index, Timing
 from knnvote.indexer.labels import label_array
-from knnvote.indexer.names import ClassWeight, Ties, Weights
+from knnvote.indexer.names import ClassWeight, Ties
 from knnvote.indexer.rungs import class_weight_to_json
 
 from .base import KNNVoteBase
-from .parameters import check_to_answer, check_to_fit, rule_of_metric, stored_class_weight
+from .notebook.weight_function import AnyWeights
+from .parameters import array_like, check_to_answer, check_to_fit, own_names, rule_of_metric, stored_class_weight
 from .vote import Rule, class_shares, mean_target, vote
 
 
@@ -28,7 +29,8 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
 
     Args:
         n_neighbors: that vote.
-        weights: ``uniform``, ``distance`` for 1 / distance, or ``softmax[T]`` for exp(-distance / T); `Rule` has more.
+        weights: ``uniform`` or None, ``distance`` for 1 / distance, ``softmax[T]`` for exp(-distance / T), or a
+            function of distances (nq, k), as `Rule` has it; with one, kind is exact, and the estimator is not saved.
         metric: ``l2``, ``cosine`` or ``l1``; or scikit-learn's ``euclidean``, ``manhattan`` or ``minkowski``.
         p: power of ``minkowski``, 1 or 2; of other metrics nothing.
         steps: between a row and its vector, in this order, as ``("centred", "unit")``: `TrainingOptions` has more. What
@@ -68,7 +70,7 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         self,
         n_neighbors: int = 5,
         *,
-        weights: Weights = "uniform",
+        weights: AnyWeights = "uniform",
         metric: str = "l2",
         p: float = 2,
         steps: Sequence[str] = (),
@@ -107,7 +109,7 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
             KnnvoteError: a row cannot be used.
         """
         check_to_fit(self.get_params())
-        rows, labels = validate_data(self, X, y, copy=True)
+        rows, labels = validate_data(self, array_like(X, "X"), array_like(y, "y"), copy=True)
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         self._has_own_labels = _is_storable(labels)
@@ -118,7 +120,8 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         check_is_fitted(self)
         rule = self._rule()
         D, I = self._neighbors(X, rule.k, "label", rule)
-        winner, _ = vote(self._index.class_codes[I], D, rule, rule.class_weights(self._index))
+        with own_names():
+            winner, _ = vote(self._index.class_codes[I], D, rule, rule.class_weights(self._index))
         classes: NDArray[Any] = self.classes_[winner]
         return classes
 
@@ -128,7 +131,8 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         rule = self._rule()
         D, I = self._neighbors(X, rule.k, "confidence", rule)
         of_class = rule.class_weights(self._index)
-        return class_shares(self._index.class_codes[I], D, len(self.classes_), rule.weights, of_class)
+        with own_names():
+            return class_shares(self._index.class_codes[I], D, len(self.classes_), rule.weights, of_class)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write the fitted index as an index folder, which every knnvote command takes.
@@ -177,7 +181,8 @@ class KNNVoteRegressor(RegressorMixin, KNNVoteBase):  # type: ignore[misc]  # sc
 
     Args:
         n_neighbors: that are averaged.
-        weights: ``uniform``, ``distance`` for 1 / distance, or ``softmax[T]`` for exp(-distance / T); `Rule` has more.
+        weights: ``uniform`` or None, ``distance`` for 1 / distance, ``softmax[T]`` for exp(-distance / T), or a
+            function of distances (nq, k), as `Rule` has it; with one, kind is exact, and the estimator is not saved.
         metric: ``l2``, ``cosine`` or ``l1``; or scikit-learn's ``euclidean``, ``manhattan`` or ``minkowski``.
         p: power of ``minkowski``, 1 or 2; of other metrics nothing.
         steps: between a row and its vector, in this order, as ``("centred", "unit")``: `TrainingOptions` has more. What
@@ -215,14 +220,15 @@ class KNNVoteRegressor(RegressorMixin, KNNVoteBase):  # type: ignore[misc]  # sc
             KnnvoteError: a row cannot be used.
         """
         check_to_fit(self.get_params())
-        return self._fit(*validate_data(self, X, y, copy=True, y_numeric=True))
+        return self._fit(*validate_data(self, array_like(X, "X"), array_like(y, "y"), copy=True, y_numeric=True))
 
     def predict(self, X: ArrayLike | None) -> NDArray[np.float64]:
         """The mean target (nq,) for each row of X (nq, d); for each stored row, of the others, for None."""
         check_is_fitted(self)
         rule = self._rule()
         D, I = self._neighbors(X, rule.k, "label", rule)
-        return mean_target(self._index.targets[I], D, rule.weights)
+        with own_names():
+            return mean_target(self._index.targets[I], D, rule.weights)
 
     def _rule(self) -> Rule:
         check_to_answer({"n_neighbors": self.n_neighbors, "weights": self.weights, "n_jobs": self.n_jobs})

@@ -7,10 +7,12 @@ from typing import Any, cast
 
 from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole
 from knnvote.data.steps.chain import steps_of
+from knnvote.data.tables import array_of, is_tensor
 from knnvote.indexer.build import MAX_SEED
-from knnvote.indexer.names import METRIC_NAMES, ClassWeight, MetricName
+from knnvote.indexer.names import METRIC_NAMES, ClassWeight, MetricName, Weights
 
 from .adaptive.tune import Tuning
+from .notebook.weight_function import AnyWeights
 from .vote import Rule
 from .weighting import plain_class_weight
 
@@ -37,7 +39,7 @@ def metric_of(parameters: Mapping[str, Any]) -> MetricName:
         ParameterError: there is no such metric here.
     """
     metric, power = parameters["metric"], parameters["p"]
-    with _own_names():
+    with own_names():
         if isinstance(metric, str) and metric == "minkowski":
             is_power = isinstance(power, Real) and power in _MINKOWSKI
             check("p", power, is_power, "give 1 or 2, whose minkowski distances are l1 and l2")
@@ -57,7 +59,10 @@ def check_to_fit(parameters: Mapping[str, Any]) -> None:
     check_to_answer(parameters)
     rule_of_metric(Rule(weights=parameters["weights"]), metric_of(parameters))
     state = parameters["random_state"]
-    with _own_names():
+    with own_names():
+        weights, is_tuned = parameters["weights"], parameters["kind"] == "adaptive"
+        expected = "give kind='exact' with a function, for nothing is tuned for one"
+        check("weights", weights, not (is_tuned and callable(weights)), expected)
         hint = " (an index of another kind can be opened, not fitted)"
         check_one_of("kind", parameters["kind"], ("exact", "adaptive"), hint)
         Tuning(target_agreement=parameters["target_agreement"])
@@ -73,7 +78,7 @@ def check_to_answer(parameters: Mapping[str, Any]) -> None:
         ParameterError: naming parameter and value.
     """
     jobs = parameters["n_jobs"]
-    with _own_names():
+    with own_names():
         Rule(**{_RULE[name]: value for name, value in parameters.items() if name in _RULE})
         is_count = jobs is None or (is_whole(jobs) and jobs != 0)
         expected = "give a number of threads, -1 for as many as there are processors, or None for one"
@@ -86,8 +91,28 @@ def rule_of_metric(rule: Rule, metric: MetricName) -> Rule:
     Raises:
         ParameterError: they lack a temperature that the metric does not tell.
     """
-    with _own_names():
+    with own_names():
         return rule.of_metric(metric)
+
+
+def weights_to_store(given: AnyWeights) -> Weights:
+    """The text of weights, as an index keeps what it is tuned for and what it answers by.
+
+    Raises:
+        ParameterError: they are a function.
+    """
+    with own_names():
+        return Rule(weights=given).stored_weights
+
+
+def array_like(given: Any, name: str) -> Any:
+    """What scikit-learn takes for an array: of a tensor NumPy's, all else as it is.
+
+    Raises:
+        ParameterError: no array can share a tensor's memory.
+    """
+    with own_names():
+        return array_of(given, name) if is_tensor(given) else given
 
 
 def stored_class_weight(given: Any, labels: Mapping[Any, bool | int | str]) -> ClassWeight:
@@ -100,7 +125,7 @@ def stored_class_weight(given: Any, labels: Mapping[Any, bool | int | str]) -> C
     Raises:
         ParameterError: they are none, or name a class that there is not while others have no weight.
     """
-    with _own_names():
+    with own_names():
         if given is None or isinstance(given, str):
             return plain_class_weight(given)
         check("class_weight", given, isinstance(given, Mapping), "give balanced, a dict of weights by class, or None")
@@ -112,7 +137,7 @@ def stored_class_weight(given: Any, labels: Mapping[Any, bool | int | str]) -> C
 
 
 @contextmanager
-def _own_names() -> Iterator[None]:
+def own_names() -> Iterator[None]:
     """Tell what is refused as parameters of an estimator."""
     try:
         yield

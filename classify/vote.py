@@ -1,9 +1,10 @@
 """The vote of k neighbours: a class, how sure it is, or none; for regression their mean."""
 
 import math
+import reprlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,13 @@ from knnvote.indexer.index import Index
 from knnvote.indexer.names import TIES, ClassWeight, MetricName, NumbersByClass, Ties, Weights
 from knnvote.indexer.rungs import Acceptance, VoteDefaults
 
+from .notebook.weight_function import AnyWeights, neighbor_weights, plain_weights
 from .weighting import (
-    Weighting,
     check_weights,
     class_weight_of,
     numbers_by_class,
     numbers_of_index,
     plain_class_weight,
-    read_weighting,
     weights_of_metric,
 )
 
@@ -35,7 +35,9 @@ class Rule:
         k: neighbours that vote.
         weights: ``uniform``, one vote each; ``distance``, 1 / distance, and neighbours at distance zero then outvote
             all others; ``softmax[T]``, exp(-distance / T), which for cosine is exp(similarity / T) and has T 0.07 as
-            ``softmax`` alone.
+            ``softmax`` alone. Or as scikit-learn has it None, which is uniform, or a function of the distances (nq, k)
+            of each query's neighbours, ascending, that gives weights of the same shape: by it no index is tuned, and
+            no job done.
         ties: among classes with equal votes the one with the smaller summed distance, then the first in class order
             (``nearest``); or the first in class order, as scikit-learn has it (``first-class``).
         class_weight: what the votes of each class are multiplied by, for unequal classes: ``balanced`` for
@@ -43,7 +45,8 @@ class Rule:
             or ``none`` for nothing.
         min_confidence: abstain where the winner's share of the vote is smaller.
         min_confidence_by_class: likewise of winners of some classes, by label; min_confidence is of the others then.
-        max_distance: abstain where the nearest neighbour is farther.
+        max_distance: abstain where the nearest neighbour is farther; ``auto`` has a classifier find the distance that a
+            hundredth of images of the stored kind exceed (`distance_limit`).
 
     Example:
         >>> from knnvote import Classifier, Rule
@@ -54,12 +57,12 @@ class Rule:
     """
 
     k: int = 5
-    weights: Weights = "uniform"
+    weights: AnyWeights = "uniform"
     ties: Ties = "nearest"
     class_weight: ClassWeight = None
     min_confidence: float | None = None
     min_confidence_by_class: NumbersByClass | None = None
-    max_distance: float | None = None
+    max_distance: float | Literal["auto"] | None = None
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -68,7 +71,7 @@ class Rule:
             OptionError: naming the value.
         """
         check("k", self.k, is_whole(self.k) and self.k >= 1, "give a whole number of at least 1")
-        check_weights(self.weights)
+        object.__setattr__(self, "weights", plain_weights(self.weights))
         check_one_of("ties", self.ties, TIES)
         if self.min_confidence is not None:
             is_share = is_number(self.min_confidence) and 0 <= self.min_confidence <= 1
@@ -78,24 +81,29 @@ class Rule:
             own = ("min_confidence_by_class", self.min_confidence_by_class)
             numbers = numbers_by_class(*own, (0, 1), "give shares of the vote from 0 to 1 by label, each once")
             object.__setattr__(self, "min_confidence_by_class", numbers)
-        if self.max_distance is not None:
-            is_distance = is_number(self.max_distance) and 0 <= self.max_distance < math.inf
-            check("max_distance", self.max_distance, is_distance, "give a distance of at least 0, or leave it out")
-        object.__setattr__(self, "weights", self.weighting.text)
+        limit: Any = self.max_distance
+        is_limit = limit is None or is_auto(limit) or (is_number(limit) and 0 <= limit < math.inf)
+        check("max_distance", limit, is_limit, "give a distance of at least 0 or 'auto', or leave it out")
         object.__setattr__(self, "class_weight", plain_class_weight(self.class_weight))
         for name in ("k", "min_confidence", "max_distance"):
             object.__setattr__(self, name, plain(getattr(self, name)))
+
+    def __repr__(self) -> str:
+        """What makes it again: k, weights, and what is not as usual."""
+        usual = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
+        said = [(name, value) for name, value, default in usual if name in {"k", "weights"} or value != default]
+        return f"Rule({', '.join(f'{name}={_shown(value)}' for name, value in said)})"
 
     @classmethod
     def of(
         cls,
         *indexes: Index,
         k: int | None = None,
-        weights: Weights | None = None,
+        weights: AnyWeights = None,
         ties: Ties | None = None,
         class_weight: Any = None,
         min_confidence: float | None = None,
-        max_distance: float | None = None,
+        max_distance: float | Literal["auto"] | None = None,
     ) -> "Rule":
         """The rule of the vote that indexes were made for, but for what is given.
 
@@ -112,7 +120,7 @@ class Rule:
         """
         rule = cls(
             k=_common(indexes, "k") if k is None else k,
-            weights=weights or _common(indexes, "weights"),
+            weights=_common(indexes, "weights") if weights is None else weights,
             ties=ties or _common(indexes, "ties"),
             class_weight=_common(indexes, "class_weight") if class_weight is None else class_weight,
             min_confidence=min_confidence,
@@ -171,6 +179,8 @@ class Rule:
         Raises:
             OptionError: they lack a temperature that the metric does not tell.
         """
+        if not isinstance(self.weights, str):
+            return self
         weights = weights_of_metric(self.weights, metric)
         return self if weights == self.weights else replace(self, weights=weights)
 
@@ -179,9 +189,31 @@ class Rule:
         return index.class_weights(self.class_weight)
 
     @property
-    def weighting(self) -> Weighting:
-        """What `weights` stands for."""
-        return read_weighting(self.weights)
+    def stored_weights(self) -> Weights:
+        """The text of its weights, as indexes and jobs keep it.
+
+        Raises:
+            OptionError: they are a function.
+        """
+        check_weights(self.weights)
+        return str(self.weights)
+
+    @property
+    def limit(self) -> float | None:
+        """`max_distance` as a number, which a classifier has found where it is to be found."""
+        if isinstance(self.max_distance, str):
+            raise TypeError(f"max_distance is {self.max_distance!r}, which no classifier has made a number yet")
+        return self.max_distance
+
+
+def _shown(value: Any) -> str:
+    """A value of a rule in a line: of a function its name."""
+    return str(getattr(value, "__name__", None) or reprlib.repr(value))
+
+
+def is_auto(max_distance: object) -> bool:
+    """Whether a distance is to be found."""
+    return isinstance(max_distance, str) and max_distance == "auto"
 
 
 def _common(indexes: Sequence[Index], name: str) -> Any:
@@ -298,10 +330,10 @@ def _first(
 
 
 def votes_of(
-    codes: NDArray[np.int32], D: NDArray[np.float64], weights: Weights, of_class: ClassWeights
+    codes: NDArray[np.int32], D: NDArray[np.float64], weights: AnyWeights, of_class: ClassWeights
 ) -> NDArray[np.float64]:
     """What each neighbour's vote counts (nq, k): by its distance, and by its class."""
-    w = read_weighting(weights)(D)
+    w = neighbor_weights(weights, D)
     return w if of_class is None else w * of_class[codes]
 
 
@@ -309,7 +341,7 @@ def class_shares(
     codes: NDArray[np.int32],
     D: NDArray[np.float64],
     n_classes: int,
-    weights: Weights,
+    weights: AnyWeights,
     of_class: ClassWeights = None,
 ) -> NDArray[np.float64]:
     """Each class's share of the vote, (nq, n_classes)."""
@@ -321,9 +353,9 @@ def class_shares(
     return shares / _total(w)[:, None]
 
 
-def mean_target(targets: NDArray[np.float64], D: NDArray[np.float64], weights: Weights) -> NDArray[np.float64]:
+def mean_target(targets: NDArray[np.float64], D: NDArray[np.float64], weights: AnyWeights) -> NDArray[np.float64]:
     """The weighted mean (nq,) of the neighbours' targets (nq, k)."""
-    w = read_weighting(weights)(D)
+    w = neighbor_weights(weights, D)
     total = np.zeros(len(D))
     for j in range(targets.shape[1]):
         total += w[:, j] * targets[:, j]

@@ -246,14 +246,15 @@ def read_weighting(text: Weights) -> Weighting:
     return WEIGHTINGS[parts[1]].read(parts[2] or "")
 
 
-def check_weights(weights: Weights) -> None:
+def check_weights(weights: object) -> None:
     """Refuse what stands for no weighting.
 
     Raises:
         OptionError: naming it.
     """
     forms = ", ".join(weighting.form for weighting in WEIGHTINGS.values())
-    check("weights", weights, is_weighting(weights), f"give one of {forms}")
+    why = ", for no function is stored or tuned for" if callable(weights) else ""
+    check("weights", weights, is_weighting(weights), f"give one of {forms}{why}")
 
 
 def weights_of_metric(weights: Weights, metric: MetricName) -> Weights:

@@ -136,6 +136,15 @@ def check_one_of(name: str, value: object, allowed: tuple[str, ...], hint: str =
     check(name, value, isinstance(value, str) and value in allowed, f"give one of {', '.join(allowed)}{hint}")
 
 
+def check_instance(name: str, value: object, kind: type) -> None:
+    """Refuse what is no object of a class, such as a dict of options.
+
+    Raises:
+        OptionError: naming parameter and value.
+    """
+    check(name, value, isinstance(value, kind), f"give {kind.__name__}(...), or leave it out")
+
+
 def memory_ran_out(advice: str) -> str:
     """What to say where it did: how much this process has held, and what helps."""
     unit = 1 if sys.platform == "darwin" else 1024

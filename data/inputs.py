@@ -28,7 +28,7 @@ from .folders.partitions import partitions_told
 from .folders.splits import splits_of
 from .folders.tables import refuse_revisions, refuse_table
 from .input_file import InputFile
-from .locations import Location, describe_os_error, expand_home, is_uri, locate, relative_path
+from .locations import Location, describe_os_error, expand_home, is_uri, locate, path_text, relative_path
 
 _FEW = 20  # image files by themselves, as which a shell gives those of a folder
 _PARQUET, _TAR = ".parquet", ".tar"
@@ -132,7 +132,7 @@ def _refuse_parts(inputs: Sequence[InputFile]) -> None:
 def _expand(named: str | Path | InputFile) -> list[InputFile]:
     if isinstance(named, InputFile):
         return [named]
-    argument = expand_home(str(named))
+    argument = expand_home(path_text(named))
     if is_uri(argument):
         return _with_classes(_expand_uri(argument))
     if not _exists(argument) and is_glob(argument):

@@ -254,7 +254,7 @@ def locate(argument: str | Path | Location) -> Location:
     """
     if isinstance(argument, Location):
         return argument
-    text = str(argument)
+    text = path_text(argument)
     if not text:
         raise KnnvoteError("an empty path is given: give that of a file or folder, or . for the folder at work")
     if not is_uri(argument):
@@ -281,10 +281,22 @@ def local_path(argument: str | Path) -> Path:
     Raises:
         OptionError: it is a URI.
     """
+    text = path_text(argument)
     if is_uri(argument):
-        shown = without_secrets(str(argument))
+        shown = without_secrets(text)
         raise OptionError(f"{shown!r} is a URI, and what is needed is a path of this machine")
-    return Path(expand_home(str(argument)))
+    return Path(expand_home(text))
+
+
+def path_text(given: object) -> str:
+    """The text of a path.
+
+    Raises:
+        OptionError: it is none, and would be one only as the text that it is shown by, as None and arrays would.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise OptionError(f"type {type(given).__name__} is no path: give a text or a pathlib.Path")
+    return str(given)
 
 
 def expand_home(path: str) -> str:

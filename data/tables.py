@@ -1,7 +1,7 @@
 """Images and labels as Arrow tables, and those as Parquet files."""
 
 import math
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from .columns import is_number
-from .errors import KnnvoteError
+from .errors import KnnvoteError, OptionError, param
 from .files import atomic_write
 from .layouts.wide import Wide
 from .text import describe_error
@@ -52,6 +52,16 @@ class SupportsArrow(Protocol):
         """Its rows as Arrow hands them on."""
 
 
+class SupportsDLPack(Protocol):
+    """A tensor of any library: PyTorch, JAX, TensorFlow."""
+
+    def __dlpack__(self, *, stream: Any = None) -> Any:
+        """Its numbers as DLPack hands them on."""
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Where they lie."""
+
+
 def table_of(data: Any) -> pa.Table | None:
     """A table or data frame of any library as Arrow's; None of what has no named columns, such as an array.
 
@@ -79,22 +89,46 @@ def table_of(data: Any) -> pa.Table | None:
         ) from error
 
 
-def array_of(images: Any) -> NDArray[Any]:
-    """Images as an array.
+def is_tensor(data: Any) -> bool:
+    """Whether something is an array of a library that is not NumPy, such as a tensor of PyTorch."""
+    kind = type(data)
+    is_arrow = hasattr(kind, "__arrow_c_array__") or hasattr(kind, "__arrow_c_stream__")  # which tells what is missing
+    return hasattr(kind, "__dlpack__") and not issubclass(kind, np.ndarray) and not is_arrow
+
+
+def array_of(data: Any, name: str) -> NDArray[Any]:
+    """An array, a tensor or nested lists of numbers as NumPy has them; memory is shared where it can be.
+
+    A tensor is taken by its ``__array__``, or by DLPack where it has none.
 
     Args:
-        images: (n, *shape) an array, or what NumPy makes one of: lists, a tensor.
+        data: what was given.
+        name: of the parameter.
 
     Raises:
-        KnnvoteError: they are of a type that NumPy has not, as a tensor of bfloat16 is.
+        OptionError: it is none, has values that are masked, or is a tensor that no array can share.
     """
+    if isinstance(data, str | PurePath):
+        raise OptionError(f"{param(name)} is {str(data)!r}: give an array; files are for index_files and run_job")
+    if np.ma.is_masked(data):
+        raise OptionError(
+            f"{param(name)} has masked values, and no distance leaves any out: fill them, or drop the rows"
+        )
+    library, kind = type(data).__module__.partition(".")[0], type(data).__name__
+    shown = f"{param(name)} of type {kind if library == 'builtins' else f'{library}.{kind}'}"
     try:
-        return np.asarray(images)
-    except TypeError as error:
-        raise KnnvoteError(
-            f"a {type(images).__name__} cannot be taken as an array ({describe_error(error)}): if it is a tensor of "
-            "bfloat16, give tensor.float(), which holds the same numbers"
+        by_dlpack = is_tensor(data) and not hasattr(type(data), "__array__")
+        found = np.from_dlpack(data) if by_dlpack else np.asarray(data)
+    except (RuntimeError, TypeError, ValueError, BufferError) as error:
+        mend = "as tensor.detach().cpu().float().numpy() does" if is_tensor(data) else "each row as long as the first"
+        raise OptionError(
+            f"{shown} cannot be read as an array ({describe_error(error)}): give numbers in memory, {mend}"
         ) from error
+    if found.dtype == object and not found.ndim:
+        mend = ", as its toarray() does" if hasattr(data, "toarray") else ""
+        mend = "; Classifier.stream takes batches" if hasattr(data, "__next__") else mend
+        raise OptionError(f"{shown} cannot be read as an array: give numbers in memory{mend}")
+    return found
 
 
 def check_numbers(dtype: np.dtype[Any]) -> None:
@@ -125,7 +159,7 @@ def named_values(data: Any) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     """
     table = table_of(data)
     if table is None:
-        return array_of(data), None
+        return array_of(data, "images"), None
     for field in table.schema:
         if not is_number(field.type):
             raise KnnvoteError(

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole, param, warn
+from knnvote.data.errors import KnnvoteError, OptionError, check, check_instance, check_one_of, is_whole, param, warn
 from knnvote.data.files import hold_lock
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, count_rows, find_inputs, refuse_splits
@@ -21,6 +21,7 @@ from knnvote.data.locations import local_path, locate
 from knnvote.data.progress import stage
 from knnvote.data.tables import SupportsArrow, named_values
 
+from .arrays.labelled import training_set_from_arrays
 from .building.content import read_through, sha256
 from .building.doubts import tell_of_groups
 from .building.work import Work
@@ -33,8 +34,8 @@ from .index import Index, Timing
 from .leftovers import LOCK, WORK, is_leftover
 from .manifest import FORMAT, is_index_folder
 from .names import KINDS, METRIC_NAMES, Kind, MetricName
-from .threads import available_processors, limit_threads
-from .training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
+from .threads import available_processors, check_threads, limit_threads
+from .training import TrainingOptions, TrainingSet, read_training_set
 
 MAX_SEED = 2**31 - 1  # what FAISS takes
 Tune = Callable[[Index], Index]  # called with an index that is not yet on disk; gives it with what was found of it
@@ -78,6 +79,7 @@ class IndexOptions:
             raise OptionError("kind 'factory' and a FAISS factory string go together: give both or neither")
         is_seed = is_whole(self.seed) and 0 <= self.seed <= MAX_SEED
         check("seed", self.seed, is_seed, f"give a whole number from 0 to {MAX_SEED}")
+        check_threads(self.threads)
 
 
 def index_files(
@@ -112,6 +114,8 @@ def index_files(
         1797
     """
     training, options = training or TrainingOptions(), options or IndexOptions()
+    check_instance("training", training, TrainingOptions)
+    _check_options(options, tune)
     start = time.perf_counter()
     sources = find_inputs(inputs)
     refuse_splits(sources)
@@ -134,25 +138,29 @@ def index_arrays(
     out: Path | str,
     *,
     steps: Sequence[str] = (),
+    ids: NDArray[Any] | Sequence[Any] | None = None,
     groups: NDArray[Any] | Sequence[Any] | None = None,
     is_regression: bool = False,
     options: IndexOptions | None = None,
     tune: Tune | None = None,
+    progress: Callable[[int], None] = lambda _rows: None,
 ) -> None:
     """Build the index of labelled images in memory and commit it at `out`.
 
     Args:
-        images: (n, *shape) of any number type, or a table with a column a value: a pandas or Polars DataFrame or an
-            Arrow table, whose names the index keeps.
+        images: (n, *shape) of any number type, be it a tensor that lies in memory; or a table with a column a value, a
+            pandas or Polars DataFrame or an Arrow table, whose names the index keeps.
         labels: (n,) integers, strings or booleans; numbers for regression.
         out: the index folder to make.
         steps: between an image and its vector, in this order, as ``("centred", "unit")``; none for the pixels
             themselves.
+        ids: (n,) texts or whole numbers by which images are known; without them ``array#row``, from 0.
         groups: (n,) integers or strings, as `TrainingOptions` has a column of; None for an image without one.
         is_regression: labels are numbers to be averaged.
         options: what kind of index to build.
         tune: finds the rungs of an adaptive index, and the vote that stands where none is asked for (`knnvote.Tuning`);
             without it the most careful rung stands.
+        progress: told the rows of each block that was looked through.
 
     Raises:
         KnnvoteError: the arrays do not fit, or `out` cannot be written or is in use; nothing there is changed.
@@ -161,26 +169,35 @@ def index_arrays(
         >>> import numpy as np
         >>> from knnvote import index_arrays, open_index
         >>> images = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
-        >>> index_arrays(images, ["low", "middle", "high"], "three.knn")
+        >>> index_arrays(images, ["low", "middle", "high"], "three.knn", ids=["a", "b", "c"])
         >>> open_index("three.knn").classes.to_pylist()
         ['high', 'low', 'middle']
     """
-    options = options or IndexOptions()
-    start = time.perf_counter()
+    options, start = options or IndexOptions(), time.perf_counter()
+    _check_options(options, tune)
     with _claimed(local_path(out), overwrite=options.overwrite) as folder:
         values, names = named_values(images)
         examples = training_set_from_arrays(
             values,
             labels,
+            ids=ids,
+            groups=groups,
             metric=options.metric,
             steps=steps,
-            groups=groups,
             is_regression=is_regression,
             feature_names=names,
+            progress=progress,
         )
         tell_of_groups(examples.provenance, 0, None, is_regression=is_regression, tell=warn)
         refuse_one_group(Groups.of(examples.provenance, None), len(examples.provenance))
         build(examples, folder, options, tune, start=start)
+
+
+def _check_options(options: object, tune: object) -> None:
+    """Refuse what cannot say how an index is built, before any work."""
+    check_instance("options", options, IndexOptions)
+    is_called = tune is None or (callable(tune) and not isinstance(tune, type))
+    check("tune", tune, is_called, "give what is called with the index, as Tuning(k=3) is")
 
 
 @contextmanager

@@ -14,11 +14,11 @@ import pyarrow.types as pt
 from knnvote.data.columns import check_text, is_string
 from knnvote.data.containers.label_table import Labels
 from knnvote.data.convert.ids import USUAL_NAME, holds_text, read_text_columns
-from knnvote.data.errors import ImageFileError, KnnvoteError, param
+from knnvote.data.errors import ImageFileError, KnnvoteError, is_whole, param
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, find_inputs
 
-from .building.provenance import ids_as_stored, read_ids
+from .building.provenance import id_array, ids_as_stored, read_ids
 from .index import Index
 from .labels import common_label_type, kind_of_labels, like_known, show_class, true_labels
 
@@ -109,19 +109,19 @@ def read_fixes(inputs: Inputs, *, id_column: str | None = None, label_column: st
     return pa.concat_tables(tables).rename_columns(["id", "label"])
 
 
-def fixes_of(ids: str | Sequence[str] | pa.ChunkedArray, labels: Any) -> pa.Table:
+def fixes_of(ids: str | int | Sequence[str] | Sequence[int] | pa.ChunkedArray, labels: Any) -> pa.Table:
     """Labels to give to stored images, as `read_fixes` has them, from what Python gives.
 
     Raises:
         KnnvoteError: there are not as many labels as ids, or they are of several kinds.
     """
-    if isinstance(ids, str):
+    if isinstance(ids, str) or is_whole(ids):
         ids, labels = [ids], [labels]
     if isinstance(labels, str):
         raise KnnvoteError(f"labels are the text {labels!r}, and ids several: give a label for each")
     try:
         column = labels if isinstance(labels, pa.Array | pa.ChunkedArray) else pa.array(labels, from_pandas=True)
-        given = _table(ids if isinstance(ids, pa.ChunkedArray) else pa.array(ids, pa.string()), column)
+        given = _table(id_array(ids), column)
     except (pa.ArrowException, TypeError) as error:
         raise KnnvoteError(
             f"ids and labels cannot be used ({error}): give as many labels of one kind as ids"

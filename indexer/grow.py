@@ -7,9 +7,9 @@ once. Labels alone change without either: what makes a search fast depends on no
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,33 +19,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from knnvote.data.containers.label_table import LabelTable
-from knnvote.data.errors import KnnvoteError, OptionError, param, warn
+from knnvote.data.errors import KnnvoteError, check, check_instance, param, warn
 from knnvote.data.files import hold_lock
-from knnvote.data.input_file import InputFile
-from knnvote.data.inputs import Inputs, count_rows, find_inputs, refuse_splits
+from knnvote.data.inputs import Inputs, find_inputs, refuse_splits
 from knnvote.data.locations import local_path
 from knnvote.data.progress import stage
-from knnvote.data.steps.chain import steps_of
+from knnvote.data.tables import SupportsArrow
 
 from .build import IndexOptions, Tune, build, renew_labels
-from .building.provenance import ids_as_stored
-from .fixes import change_labels, fixes_of, read_as_stored, told_to_fill_in
+from .building.provenance import id_array, ids_as_stored
+from .fixes import change_labels, fixes_of
 from .folder.facts import of_stored_classes
 from .folder.generations import remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
+from .growth.arrays import with_arrays
 from .growth.change import Manner, append, grown, leave_out
-from .growth.stored import after_stored, keep, training_set, with_kept, with_rows
+from .growth.images import with_files
+from .growth.stored import after_stored, keep, training_set, with_kept
 from .growth.told import has_promise, tell_of_forgotten
 from .index import Index
 from .leftovers import LOCK
-from .manifest import Source, read_manifest
+from .manifest import read_manifest
 from .rungs import Growth, class_weight_of_classes
-from .training import TrainingOptions, TrainingSet, read_training_set
+from .training import TrainingOptions, TrainingSet
 
 Tuner = Callable[..., Tune]  # called with k, weights, ties and targets: `knnvote.Tuning`
-_MANY = 10  # the part of all images that new ones have to be, at least, to be many: one in so many
 
 
 def add_files(
@@ -84,24 +83,63 @@ def add_files(
         >>> open_index("digits.knn").n
         1797
     """
+    check_instance("training", training or TrainingOptions(), TrainingOptions)
     start, sources = time.perf_counter(), find_inputs(inputs)
     refuse_splits(sources)
     with _claimed(local_path(path)) as (index, digests):
-        if index.inverted_file is None:
-            _check_tuning(index, tuning)
-        examples = _read_more(index, sources, training, progress, tell)
-        added = len(examples.vectors)
-        if index.inverted_file is None:
-            _build_again(index, after_stored(index, examples), tuning, threads, start=start)
-        else:
-            manner = _manner(index, grown(index, added=added), tuning, threads, start=start)
-            append(index, examples, digests, manner)
-        return added
+        more = partial(with_files, index, sources, training, progress, tell)
+        return _add(index, more, digests, tuning, threads, start=start)
+
+
+def add_arrays(
+    path: Path | str,
+    images: NDArray[Any] | SupportsArrow,
+    labels: NDArray[Any] | Sequence[Any],
+    *,
+    ids: NDArray[Any] | Sequence[Any] | None = None,
+    groups: NDArray[Any] | Sequence[Any] | None = None,
+    tuning: Tuner | None = None,
+    threads: int | None = None,
+    progress: Callable[[int], None] = lambda _rows: None,
+    tell: Callable[[str], None] = warn,
+) -> int:
+    """Add labelled images of arrays to an index, after the images that it stores.
+
+    Args:
+        path: the index folder.
+        images: (m, *shape) of the index's shape or flat, of any number type; or a table with a column a value.
+        labels: (m,) of the kind that it has.
+        ids: (m,) texts or whole numbers by which they are known, none of them stored; without them ``array#row``, whose
+            numbers count on.
+        groups: (m,) integers or strings, None for an image without one, if the stored images have groups.
+        tuning: as `add_files` has it.
+        threads: that work; None for as many as there are processors.
+        progress: told the rows of each block that was looked through.
+        tell: told of classes that are new, and of images of another scale than the stored ones.
+
+    Returns:
+        How many images were added.
+
+    Raises:
+        KnnvoteError: images or labels do not fit, ids are stored, or tuning is due and none given; nothing is changed.
+
+    Example:
+        >>> from knnvote import add_arrays, open_index
+        >>> stored = open_index("digits.knn")
+        >>> add_arrays("digits.knn", stored.vectors[:2] // 2, stored.labels[:2], ids=["pale", "paler"])
+        2
+        >>> open_index("digits.knn").ids[-2:].to_pylist()
+        ['pale', 'paler']
+    """
+    start = time.perf_counter()
+    with _claimed(local_path(path)) as (index, digests):
+        more = partial(with_arrays, index, images, labels, ids=ids, groups=groups, progress=progress, tell=tell)
+        return _add(index, more, digests, tuning, threads, start=start)
 
 
 def remove_ids(
     path: Path | str,
-    ids: str | Sequence[str] | pa.ChunkedArray,
+    ids: str | int | Sequence[str] | Sequence[int] | pa.ChunkedArray,
     *,
     tuning: Tuner | None = None,
     threads: int | None = None,
@@ -111,7 +149,7 @@ def remove_ids(
 
     Args:
         path: the index folder.
-        ids: strings, one or several.
+        ids: texts, or whole numbers where ids are such, one or several.
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
             target, when a fifth of the images on which it was has come or gone; else there is no need of one.
         threads: that work; None for as many as there are processors.
@@ -133,8 +171,7 @@ def remove_ids(
     """
     start = time.perf_counter()
     with _claimed(local_path(path)) as (index, _):
-        ids = [ids] if isinstance(ids, str) else ids
-        kept = _other_rows(index, pc.unique(ids if isinstance(ids, pa.ChunkedArray) else pa.array(ids, pa.string())))
+        kept = _other_rows(index, pc.unique(id_array(ids)))
         removed = int((~kept).sum())
         if index.inverted_file is None:
             _check_tuning(index, tuning)
@@ -184,7 +221,7 @@ def compact(path: Path | str, *, tuning: Tuner | None = None, threads: int | Non
 
 def relabel_ids(
     path: Path | str,
-    ids: str | Sequence[str] | pa.ChunkedArray,
+    ids: str | int | Sequence[str] | Sequence[int] | pa.ChunkedArray,
     labels: Any,
     *,
     tuning: Tuner | None = None,
@@ -195,7 +232,7 @@ def relabel_ids(
 
     Args:
         path: the index folder.
-        ids: strings, one or several; every image that has one gets its label.
+        ids: as `remove_ids` has them; every image that has one gets its label.
         labels: one for each id: as the stored ones are, or text that says one; None leaves an image as it is.
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
             target, for its promise is one of labels; others need none.
@@ -223,6 +260,27 @@ def relabel_ids(
             renew_labels(index, changed, _as_before(index, tuning), threads, start=start)
             tell_of_forgotten(index, changed, tell)
         return count
+
+
+def _add(
+    index: Index,
+    more: Callable[[], TrainingSet],
+    digests: Mapping[str, Any],
+    tuning: Tuner | None,
+    threads: int | None,
+    *,
+    start: float,
+) -> int:
+    """Commit an index with more images, whose number is given; `append` has what the arguments are."""
+    if index.inverted_file is None:
+        _check_tuning(index, tuning)
+    examples = more()
+    added = len(examples.vectors)
+    if index.inverted_file is None:
+        _build_again(index, after_stored(index, examples), tuning, threads, start=start)
+    else:
+        append(index, examples, digests, _manner(index, grown(index, added=added), tuning, threads, start=start))
+    return added
 
 
 @contextmanager
@@ -254,101 +312,6 @@ def _manner(index: Index, growth: Growth, tuning: Tuner | None, threads: int | N
         return Manner(tune=None, threads=threads, start=start)
     _check_tuning(index, tuning)
     return Manner(tune=_as_before(index, tuning), threads=threads, start=start)
-
-
-def _read_more(
-    index: Index,
-    sources: Sequence[InputFile],
-    training: TrainingOptions | None,
-    progress: Callable[[int], None],
-    tell: Callable[[str], None],
-) -> TrainingSet:
-    """What an index is to store with the images of some files, but of vectors (m, d) those of the files alone."""
-    options = _like_stored(index, training or TrainingOptions())
-    sources, stored = read_as_stored(index, sources, options.label_column), training_set(index)
-    with stage("reading", partial(count_rows, sources), progress=progress) as advance:
-        found = read_training_set(sources, options, metric=index.metric, stored=stored, progress=advance, tell=tell)
-    _refuse_stored_ids(index, found.provenance["id"].combine_chunks())
-    _refuse_stored_files(index, stored, found.sources[len(stored.sources) :], sources)
-    _tell_of_review(index, sources, len(found.vectors), tell)
-    return replace(found, feature_names=stored.feature_names, estimator=stored.estimator, part=stored.part)
-
-
-def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
-    """Options that read new images as the stored ones were read, or would have been, had they been in need of more."""
-    manifest, images = index.manifest, training.images
-    if training.steps and steps_of(training.steps) != index.steps:
-        raise OptionError(
-            f"{index.path} has the steps {index.steps}, for new images too: add them without {param('steps')}"
-        )
-    if training.limit is not None or training.sample is not None:
-        raise OptionError(f"{param('limit')} and {param('sample')} are of a new index: add whole files")
-    if images.background is not None and manifest.background not in {None, images.background}:
-        raise OptionError(
-            f"{index.path} has images on a {manifest.background} background, and new ones on {images.background} would "
-            f"be seen otherwise: add them without {param('background')}"
-        )
-    return replace(
-        training,
-        images=replace(
-            images,
-            grayscale=images.grayscale or manifest.grayscale is not None,
-            background=images.background or manifest.background,
-        ),
-        id_column=training.id_column or manifest.id_column,
-        group_column=_group_column(index, training.group_column),
-        is_regression=index.is_regression,
-    )
-
-
-def _group_column(index: Index, named: str | None) -> str | None:
-    """The column of the groups of new images, which have groups if the stored ones have."""
-    has_groups, column = index.manifest.groups is not None, index.manifest.group_column
-    if named is not None and not has_groups:
-        raise OptionError(
-            f"{index.path} has no groups, and images without one beside others are not left out with theirs: add "
-            f"without {param('group_column')}, or build an index of all with it"
-        )
-    if has_groups and named is None and column is None:
-        raise OptionError(f"images of {index.path} have groups: name those of new ones with {param('group_column')}")
-    return named or column
-
-
-def _tell_of_review(index: Index, inputs: Sequence[InputFile], added: int, tell: Callable[[str], None]) -> None:
-    """Tell that new images that are many of all were chosen for being doubtful: all are no fair sample then."""
-    tables = {source.labels for source in inputs if isinstance(source.labels, LabelTable)}
-    lists = [table.shown for table in tables if told_to_fill_in(table.header)]
-    if lists and not index.is_regression and _MANY * added >= index.n + added:
-        tell(
-            f"rows of {lists[0]} were listed for being doubtful, and are {added / (index.n + added):.0%} of the images "
-            "now: what stored images, each left out, show of accuracy and thresholds is of harder ones than most to "
-            "come; labelled images drawn at random show it better, as knnvote choose-threshold takes them"
-        )
-
-
-def _refuse_stored_ids(index: Index, ids: pa.Array) -> None:
-    """Refuse ids of new images, those from the n-th, that are among the ids before."""
-    new, stored = ids[index.n :], ids[: index.n]
-    again = new.filter(pc.is_in(new, value_set=stored.filter(pc.is_in(stored, value_set=new))))  # of many stored few
-    if len(again):
-        raise KnnvoteError(
-            f"{index.path} stores {len(again):,} of the {len(new):,} ids already, the first {again[0].as_py()!r}; "
-            "nothing was added: remove these first with knnvote remove or, if they are other images, rename their "
-            f"files or name a column of ids with {param('id_column')}"
-        )
-
-
-def _refuse_stored_files(index: Index, stored: TrainingSet, new: Sequence[Source], inputs: Sequence[InputFile]) -> None:
-    """Refuse a file that is stored under another path, which gives its images other ids."""
-    if any(source.labels is not None for source in inputs):
-        return  # tables may each tell the labels of other rows of one file
-    paths = {source.mark: source.path for source in with_rows(stored.sources, stored.provenance)}
-    for source in new:
-        if source.mark in paths:
-            raise KnnvoteError(
-                f"{index.path} stores images of a file with the same bytes as {source.path} already, then named "
-                f"{paths[source.mark]}; nothing was added: leave it out, or remove those images first"
-            )
 
 
 def _other_rows(index: Index, ids: pa.Array) -> NDArray[np.bool_]:
@@ -392,6 +355,8 @@ def _as_before(index: Index, tuning: Tuner | None) -> Tune:
         return lambda successor: replace(
             successor, manifest=of_stored_classes(replace(successor.manifest, vote=index.manifest.vote))
         )
+    expected = "give the class itself, which is called with what the index was made for: tuning=knnvote.Tuning"
+    check("tuning", tuning, isinstance(tuning, type) or not is_dataclass(tuning), expected)
     targets: dict[str, Any] = {} if tuned is None else {"target_agreement": tuned.target_agreement}
     if vote.acceptance is not None:
         targets |= {"target_accuracy": vote.acceptance.target_accuracy, "by_class": bool(vote.acceptance.by_class)}

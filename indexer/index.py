@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from knnvote.data.containers.images import is_image_name
 from knnvote.data.errors import KnnvoteError, check
+from knnvote.data.layout import show_shape
 from knnvote.data.steps.chain import Steps
 from knnvote.data.vectors import Numbers, Reasons
 
+from .building.provenance import ARRAY
 from .codes.inverted_file import InvertedFile, training_rows
 from .faiss_index import held_vectors, holds
 from .groups.record import GROUP, number_groups
@@ -62,6 +64,8 @@ class Index:
         (1347, 64, (8, 8), 'exact')
         >>> index.vectors.dtype, index.labels[:3].to_pylist(), index.ids[0].as_py()
         (dtype('uint8'), [2, 8, 9], 'train.parquet#0')
+        >>> index
+        <Index digits.knn: 1,347 images of 8 x 8, uint8, 10 classes, exact search by l2>
     """
 
     path: Path
@@ -73,6 +77,12 @@ class Index:
     inverted_file: InvertedFile | None
     steps: Steps = field(default_factory=Steps)
     stored_images: NDArray[np.generic] | None = None
+
+    def __repr__(self) -> str:
+        """What it stores, and how it is searched."""
+        labels = "a number each" if self.is_regression else f"{len(self.manifest.classes):,} classes"
+        images = f"{self.n:,} images of {show_shape(self.shape)}, {self.vectors.dtype}"
+        return f"<Index {self.path}: {images}, {labels}, {self.kind} search by {self.metric}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without what it computed from the rest, and with its vectors once."""
@@ -297,8 +307,9 @@ class Index:
         held = self.provenance("id", "file", "row").take(pa.array(rows)).combine_chunks()
         if self.manifest.id_column is not None:
             return held.select(["file", "row"])
-        ids = held["id"].combine_chunks()
-        is_image = pa.array([is_image_name(name) for name in ids.to_pylist()], pa.bool_())
+        is_array = pc.equal(held["file"], ARRAY)
+        ids = pc.if_else(is_array, pa.scalar(None, pa.string()), held["id"]).combine_chunks()  # which tell no file
+        is_image = pa.array([name is not None and is_image_name(name) for name in ids.to_pylist()], pa.bool_())
         shard = pc.struct_field(pc.extract_regex(ids, r"^(?P<file>.*?\.tar)#"), "file")
         file = pc.coalesce(shard, pc.if_else(is_image, ids, held["file"].combine_chunks()))
         return pa.table({"file": file, "row": pc.if_else(is_image, 0, held["row"].combine_chunks())})

@@ -12,8 +12,22 @@ from typing import Any, TypeVar
 import faiss
 from threadpoolctl import ThreadpoolController
 
+from knnvote.data.errors import check, is_whole
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def check_threads(threads: int | None) -> None:
+    """Refuse what is no number of threads.
+
+    Raises:
+        OptionError: naming it.
+    """
+    is_count = threads is None or (is_whole(threads) and threads >= 1)
+    check(
+        "threads", threads, is_count, "give a whole number of at least 1, or None for as many as there are processors"
+    )
 
 
 @contextmanager
@@ -23,6 +37,7 @@ def limit_threads(threads: int | None) -> Iterator[int]:
     In a forked process they use one, whatever is asked: OpenMP's threads do not outlive a fork, and to wait for them
     would be for ever.
     """
+    check_threads(threads)
     count = threads or available_processors()
     used = 1 if _forked else count
     with _blas.limit(used), _pools(len(sys.modules)).limit(limits=used, user_api="openmp"):

@@ -1,4 +1,4 @@
-"""Labelled images: read from Parquet files or taken from arrays, checked row by row, with where each row came from."""
+"""Labelled images read from files, checked row by row, with where each row came from."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,16 +10,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.data.codecs.names import Background
-from knnvote.data.columns import is_float
-from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
+from knnvote.data.errors import ImageFileError, KnnvoteError, check_instance, param, warn
 from knnvote.data.input_file import InputFile, tell_unused_labels
 from knnvote.data.inputs import distinctly_named, folders_told
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import ImageFile, Part, files_with_rows, open_images
 from knnvote.data.recognition import recognise_images
 from knnvote.data.steps.chain import Steps, steps_of
-from knnvote.data.tables import array_of, check_numbers
-from knnvote.data.vectors import smallest_type
 
 from .building.doubts import (
     doubt_ids,
@@ -31,15 +28,12 @@ from .building.doubts import (
     tell_of_vectors,
 )
 from .building.gathered import FilePart, Gathered
-from .building.provenance import provenance_table
 from .building.reader import Reader, passed_over
-from .building.stepped import make_vectors, unusable_images
+from .building.stepped import make_vectors
 from .building.work import Work
-from .groups.column import read_groups
 from .labels import (
     class_names,
     is_usual_name,
-    label_array,
     recognise_label,
     refuse_beside_folders,
     same_names,
@@ -83,11 +77,12 @@ class TrainingOptions:
     sample: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse steps that there are not.
+        """Check what was given.
 
         Raises:
-            OptionError: naming the step.
+            OptionError: naming what cannot be used.
         """
+        check_instance("images", self.images, ImageOptions)
         steps_of(self.steps)
 
 
@@ -183,7 +178,7 @@ def read_training_set(
     depends_on_scale = steps.depends_on_scale(METRICS[metric].keeps_values)
     _tell(found, gathered, options, stored=stored, depends_on_scale=depends_on_scale, tell=tell)
     return replace(
-        _stepped(found, steps, metric, stored, work),
+        with_vectors(found, steps, metric, stored, work),
         part={} if chosen is None else {"limit" if options.limit else "sample": sum(map(len, chosen))},
     )
 
@@ -339,60 +334,7 @@ def _label_column(
     return found
 
 
-def training_set_from_arrays(
-    images: NDArray[Any],
-    labels: NDArray[Any] | Sequence[Any],
-    *,
-    metric: MetricName = "l2",
-    steps: Sequence[str] = (),
-    groups: NDArray[Any] | Sequence[Any] | None = None,
-    is_regression: bool = False,
-    feature_names: Sequence[str] | None = None,
-) -> TrainingSet:
-    """Take labelled images from arrays.
-
-    Args:
-        images: (n, *shape) of any number type.
-        labels: (n,) integers, strings or booleans; floats for regression.
-        metric: rows that have no place in its space are refused.
-        steps: between an image and its vector, as `TrainingOptions` has them.
-        groups: (n,) integers or strings, None for an image without one; None where there are no groups.
-        is_regression: labels are numbers to be averaged.
-        feature_names: of each value, where they have any.
-
-    Raises:
-        KnnvoteError: the counts differ, a value is not finite, a label is missing or of a type that cannot be used.
-    """
-    images = array_of(images)
-    _check_arrays(images, labels, groups)
-    chosen, shape = steps_of(steps), images.shape[1:]
-    flat = images.reshape(len(images), -1)
-    bad = {} if np.isfinite(flat).all() else {int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0]): "not finite"}
-    bad = bad or unusable_images(flat, shape, chosen, METRICS[metric])
-    for row, reason in bad.items():
-        raise KnnvoteError(f"image {row} cannot be stored: {reason}; leave it out")
-    try:
-        given = pa.array(labels)
-        label = label_array(given, is_regression=is_regression)
-    except (pa.ArrowException, OverflowError) as error:
-        raise KnnvoteError(f"labels cannot be used ({error}): give one integer, string or boolean an image") from error
-    if is_float(given.type) and not is_regression:
-        warn(f"labels are {given.type}, and all are whole: they are classes; to average them, give is_regression=True")
-    if label.null_count:
-        raise KnnvoteError(f"{label.null_count} labels are missing: leave those images out")
-    of_groups = None if groups is None else read_groups(pa.array(groups), "groups")
-    provenance = provenance_table(label, None, "array", np.arange(len(images)), of_groups)
-    found = TrainingSet(
-        vectors=smallest_type(flat),
-        provenance=provenance,
-        shape=shape,
-        is_regression=is_regression,
-        feature_names=None if feature_names is None else tuple(feature_names),
-    )
-    return _stepped(found, chosen, metric, None, Work())
-
-
-def _stepped(
+def with_vectors(
     found: TrainingSet, steps: Steps, metric: MetricName, stored: TrainingSet | None, work: Work
 ) -> TrainingSet:
     """Images that were taken as vectors, with the vectors that steps make of them; without steps as they are.
@@ -411,18 +353,3 @@ def _stepped(
             "those that are stored: build an index of all of them"
         )
     return replace(found, vectors=vectors, images=images, steps=fitted)
-
-
-def _check_arrays(
-    images: NDArray[Any], labels: NDArray[Any] | Sequence[Any], groups: NDArray[Any] | Sequence[Any] | None
-) -> None:
-    if groups is not None and len(groups) != len(images):
-        raise KnnvoteError(f"{len(groups)} groups for {len(images)} images: give one an image, None where it has none")
-    if images.ndim < 2 or len(images) != len(labels) or not len(images):
-        raise KnnvoteError(
-            f"images of shape {images.shape} and {len(labels)} labels: expected (n, ...) with one label for each of "
-            "n images, n at least 1"
-        )
-    check_numbers(images.dtype)
-    if not images[0].size:
-        raise KnnvoteError(f"images have shape {images.shape}: expected one number or more an image")

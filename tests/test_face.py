@@ -24,6 +24,7 @@ CLASSES = {
 }
 FUNCTIONS = {
     *(
+        "add_arrays",
         "add_files",
         "choose_k",
         "choose_threshold",

@@ -138,7 +138,7 @@ def measure(name: str, seed: int, size: Size, tune: Tuning, *, folder: Path, thr
         folder,
         is_regression=made.is_regression,
         options=IndexOptions(kind="adaptive", metric=made.metric, seed=seed, threads=threads),
-        tune=replace(tune, k=rule.k, weights=rule.weights, ties=rule.ties),
+        tune=replace(tune, k=rule.k, weights=rule.stored_weights, ties=rule.ties),
     )
     build_seconds = time.perf_counter() - start
     classifier = Classifier.open(folder, rule)

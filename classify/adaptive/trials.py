@@ -13,10 +13,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.evaluation.left_out import most_left, neighbors_left_out
 from knnvote.classify.search.blocks import in_blocks
 from knnvote.classify.search.candidates import encode
 from knnvote.classify.search.ladder import agrees
+from knnvote.classify.search.left_out import most_left, neighbors_left_out
 from knnvote.classify.vote import Rule, mean_target, vote
 from knnvote.data.progress import Advance, stage
 from knnvote.indexer.codes.plain import least

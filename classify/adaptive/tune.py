@@ -23,10 +23,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.evaluation.left_out import most_left
 from knnvote.classify.evaluation.threshold import check_target_accuracy, choose_threshold
 from knnvote.classify.interval import share_interval
 from knnvote.classify.search.ladder import answer_tolerance
+from knnvote.classify.search.left_out import most_left
 from knnvote.classify.vote import Rule
 from knnvote.classify.weighting import check_weights, plain_class_weight, read_weighting
 from knnvote.data.errors import OptionError, check, check_one_of, is_number, is_whole, param, plain, warn
@@ -125,7 +125,7 @@ class Tuning:
         """
         rule = self.rule.of_index(index)
         if rule != self.rule:
-            return replace(self, weights=rule.weights, class_weight=rule.class_weight)(index)
+            return replace(self, weights=rule.stored_weights, class_weight=rule.class_weight)(index)
         manifest = index.manifest
         if isinstance(manifest.search, AdaptiveSettings):
             manifest = replace(manifest, search=replace(manifest.search, tuned=self._rungs(index)))

@@ -11,15 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.vote import ClassWeights, Rule, votes_of
-from knnvote.classify.weighting import WEIGHTINGS, read_weighting
-from knnvote.data.errors import KnnvoteError
-from knnvote.indexer.index import Index, check_index
-from knnvote.indexer.names import ClassWeight, Weights
-from knnvote.indexer.rungs import class_weight_to_json
-from knnvote.indexer.threads import limit_threads
-
-from .left_out import (
+from knnvote.classify.search.left_out import (
     LeftOut,
     check_left_out,
     count_groups,
@@ -28,8 +20,16 @@ from .left_out import (
     neighbors_left_out,
     told_of_classes,
 )
+from knnvote.classify.search.sampling import sample_rows
+from knnvote.classify.vote import ClassWeights, Rule, votes_of
+from knnvote.classify.weighting import WEIGHTINGS, read_weighting
+from knnvote.data.errors import KnnvoteError
+from knnvote.indexer.index import Index, check_index
+from knnvote.indexer.names import ClassWeight, Weights
+from knnvote.indexer.rungs import class_weight_to_json
+from knnvote.indexer.threads import limit_threads
+
 from .near_copies import NearCopies, near_copies_stored
-from .sampling import sample_rows
 
 MAX_K = 30
 _SPREAD_OF, _SPREAD_NEIGHBORS = 256, 10  # images, and neighbours of each, that show how far neighbours lie apart
@@ -81,6 +81,12 @@ class Choice:
     groups: int | None = None
     near_copies: NearCopies | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """The best of them."""
+        best, measure = self.best, self.measure.replace("_", " ")
+        tried = f"{len(self.scores):,} tried on {self.images:,} images"
+        return f"<Choice k {best.k}, {best.weights}: {measure} {best.value:.4g}; {tried}>"
 
     @property
     def weights(self) -> list[Weights]:

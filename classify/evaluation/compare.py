@@ -16,9 +16,10 @@ from knnvote.classify.interval import share_interval
 from knnvote.classify.scale import Scale
 from knnvote.classify.search.kinds import SEARCHERS
 from knnvote.classify.search.ladder import answer_tolerance
+from knnvote.classify.search.sampling import sample_rows
 from knnvote.classify.search.search import exact_search, finds_equal
 from knnvote.classify.vote import Rule, vote
-from knnvote.data.errors import KnnvoteError
+from knnvote.data.errors import KnnvoteError, check_instance
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
@@ -32,7 +33,6 @@ from .accuracy import right_predictions, score_classes, score_numbers
 from .comparison import Comparison, Flip, IndexReport, Recall
 from .mcnemar import Difference, mcnemar
 from .near_copies import near_copies_of_tests
-from .sampling import sample_rows
 from .sklearn_search import ALGORITHMS, Algorithm, SklearnSearch
 from .testset import TestSet, read_test_set
 
@@ -85,8 +85,11 @@ def compare(
         (450, 'exact', 1.0, 0.9889)
     """
     indexes = _opened(indexes)
-    rule = (rule or Rule.of(*indexes)).accepting(None)  # of all answers, accepted or not
-    read = _reader(inputs, images or ImageOptions(), label_column, Part(limit=limit, sample=sample))
+    rule, images = rule or Rule.of(*indexes), images or ImageOptions()
+    check_instance("rule", rule, Rule)
+    check_instance("images", images, ImageOptions)
+    rule = rule.accepting(None)  # of all answers, accepted or not
+    read = _reader(inputs, images, label_column, Part(limit=limit, sample=sample))
     with limit_threads(threads) as used:
         classifiers = [Classifier(index, rule) for index in indexes]
         first, outcomes = _judge_indexes(classifiers, read)

@@ -121,6 +121,11 @@ class Comparison:
     unknown_labels: dict[str, int] = field(default_factory=dict)
     unlabelled: int = 0
 
+    def __repr__(self) -> str:
+        """How often each index agrees with exact search."""
+        told = "; ".join(f"{report.path} agrees {report.agreement.value:.4f}" for report in self.indexes)
+        return f"<Comparison of {len(self.indexes):,} on {self.queries:,} images, k {self.k}: {told}>"
+
     @property
     def is_regression(self) -> bool:
         """Whether labels are numbers, which agree where they are near each other."""

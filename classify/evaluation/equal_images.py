@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from knnvote.classify.search.left_out import BLOCK
 from knnvote.indexer.index import Index
-
-from .left_out import BLOCK
 
 
 class Equal(NamedTuple):

@@ -19,15 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.classify.search.ladder import answer_tolerance
+from knnvote.classify.search.left_out import most_left, neighbors_left_out
+from knnvote.classify.search.sampling import sample_rows
 from knnvote.classify.search.search import search
 from knnvote.classify.vote import Rule, mean_target, vote
 from knnvote.data.errors import param
 from knnvote.indexer.codes.plain import Neighbors
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
-
-from .left_out import most_left, neighbors_left_out
-from .sampling import sample_rows
 
 _BEYOND = 32  # neighbours that are found beside the k that vote
 _LEAST_BEYOND = 8  # with fewer nothing is told

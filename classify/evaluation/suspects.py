@@ -22,15 +22,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from knnvote.classify.answer import Neighbor, neighbors_of
+from knnvote.classify.search.left_out import LeftOut, check_left_out, count_groups, leave_out, told_of_classes
 from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import KnnvoteError, warn
+from knnvote.indexer.building.provenance import id_array
 from knnvote.indexer.fixes import FIX, LabelTexts
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.threads import limit_threads
 
 from .equal_images import Equal, equal_images
 from .label_errors import LEAST_K, Evidence, LabelErrors, estimate, other_classes
-from .left_out import LeftOut, check_left_out, count_groups, leave_out, told_of_classes
 
 DEFAULT_K = 20
 
@@ -96,6 +97,11 @@ class Suspects:
     class_names: list[str] | None
     suspects: "_Described"
 
+    def __repr__(self) -> str:
+        """How many there are."""
+        found = f"{self.losing_the_vote:,} lose the vote, {self.with_equal:,} have an equal image of another label"
+        return f"<Suspects: {len(self.suspects):,} of {self.images:,} images: {found}>"
+
     @property
     def cases(self) -> Sequence[Suspect]:
         """The suspects, but of those that are equal images the first alone: it has the others' labels in `equal`."""
@@ -156,7 +162,7 @@ def find_suspects(
     index: Index,
     *,
     k: int | None = None,
-    reviewed: str | Sequence[str] | pa.ChunkedArray = (),
+    reviewed: str | int | Sequence[str] | Sequence[int] | pa.ChunkedArray = (),
     threads: int | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
     tell: Callable[[str], None] = warn,
@@ -223,13 +229,12 @@ def _find_contradicted(
 
 
 def _find_reviewed(
-    index: Index, ids: str | Sequence[str] | pa.ChunkedArray, tell: Callable[[str], None]
+    index: Index, ids: str | int | Sequence[str] | Sequence[int] | pa.ChunkedArray, tell: Callable[[str], None]
 ) -> NDArray[np.bool_]:
     """(n,) whether a stored image has one of some ids."""
-    if not len(ids):
+    given = pc.unique(id_array(ids, "reviewed"))
+    if not len(given):
         return np.zeros(index.n, np.bool_)
-    ids = [ids] if isinstance(ids, str) else ids
-    given = pc.unique(ids if isinstance(ids, pa.ChunkedArray) else pa.array(ids, pa.string()))
     unknown = len(given) - int(pc.sum(pc.is_in(given, value_set=index.ids)).as_py())
     if unknown:
         tell(

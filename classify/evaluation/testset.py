@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.classify.classifier import Classifier
+from knnvote.classify.search.sampling import sample_rows
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, param, spelled_reasons
 from knnvote.data.input_file import InputFile, tell_unused_labels
 from knnvote.data.inputs import count_rows, distinctly_named, folders_told
@@ -19,8 +20,6 @@ from knnvote.data.progress import stage
 from knnvote.data.reading import ImageFile, Part, open_images
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import class_names, find_label, true_labels
-
-from .sampling import sample_rows
 
 _BATCH = 4096
 

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.interval import share_interval
+from knnvote.classify.search.left_out import count_groups, leave_out, most_left, told_left, told_of_classes
+from knnvote.classify.search.sampling import sample_rows
 from knnvote.classify.vote import Rule, vote
-from knnvote.data.errors import OptionError, check, is_number, param
+from knnvote.data.errors import OptionError, check, check_instance, is_number, param
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
@@ -29,8 +31,6 @@ from knnvote.indexer.rungs import Acceptance, ClassAcceptance
 from knnvote.indexer.threads import limit_threads
 
 from .coverage import Coverage, as_typed, cover
-from .left_out import count_groups, leave_out, most_left, told_left, told_of_classes
-from .sampling import sample_rows
 from .testset import read_test_set
 
 MAX_IMAGES = 10_000  # left out: the interval of an accuracy of 0.99 is then 0.004 wide
@@ -108,6 +108,14 @@ class Threshold:
     classes: list[ClassCoverage]
     groups: int | None = None
     of_one_group: str | None = None
+
+    def __repr__(self) -> str:
+        """What was chosen, or that nothing was."""
+        target = "no target" if self.target_accuracy is None else f"target accuracy {self.target_accuracy:g}"
+        if self.chosen is None:
+            return f"<Threshold: none for {target} of {self.images:,} images; {len(self.steps):,} steps>"
+        accepts = f"accepts {self.chosen.coverage:.1%} of {self.images:,} images"
+        return f"<Threshold {self.chosen.threshold:g} for {target}: {accepts}>"
 
     @property
     def within_reach(self) -> float:
@@ -323,6 +331,7 @@ def _judge_left_out(classifier: Classifier, progress: Callable[[int], None]) -> 
 
 
 def _judge_tests(classifier: Classifier, tests: Inputs, images: ImageOptions, label_column: str | None) -> Judged:
+    check_instance("images", images, ImageOptions)
     found = read_test_set(find_inputs(tests), classifier, images, label_column)
     places = {label: code for code, label in enumerate(classifier.index.classes.to_pylist())}
     labelled = [place for place, label in enumerate(found.truth) if label is not None]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from knnvote.classify.answer import check_top
 from knnvote.classify.search.ladder import Promise
-from knnvote.data.errors import ImageFileError, KnnvoteError, param, warn
+from knnvote.data.errors import ImageFileError, KnnvoteError, check, param, warn
 from knnvote.data.locations import Location
 from knnvote.data.text import describe_error
 
@@ -59,6 +59,8 @@ class OutputOptions:
         """
         if self.top is not None:
             check_top(self.top)
+        are_names = self.keep is None or not isinstance(self.keep, str)
+        check("keep", self.keep, are_names, "give names of columns, as keep=('label',) does")
 
     @property
     def promise(self) -> Promise:

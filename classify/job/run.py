@@ -15,13 +15,15 @@ from typing import Any
 
 from knnvote.classify.answer import answer_schema
 from knnvote.classify.classifier import Classifier
+from knnvote.classify.names import STATUSES
 from knnvote.classify.scale import Scale
-from knnvote.data.errors import ImageFileError, as_recorded, check, param
+from knnvote.data.errors import ImageFileError, as_recorded, check, check_instance, is_whole, param
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.locations import Location, locate
 from knnvote.data.progress import Advance, stage
 from knnvote.data.recognition import StoredImages
 from knnvote.indexer.index import Index
+from knnvote.indexer.threads import check_threads
 
 from .again import check_only, why_not_replace
 from .engine import Engine, LocalEngine
@@ -101,6 +103,12 @@ class Summary:
     bad_example: str | None
     unlike_stored: str | None
 
+    def __repr__(self) -> str:
+        """What became of rows and files."""
+        counts = ", ".join(f"{getattr(self.counts, status):,} {status}" for status in STATUSES)
+        files = f"{self.written:,} written, {self.skipped:,} skipped, {len(self.failed):,} failed"
+        return f"<Summary: {self.counts.rows:,} rows: {counts}; files: {files}; {self.seconds:.1f} s>"
+
     @property
     def has_no_answer(self) -> bool:
         """Whether there are rows, and all are bad images: abstention is an answer of the rule."""
@@ -167,7 +175,7 @@ def run_job(
         >>> summary.written, summary.counts.rows
         (2, 1797)
     """
-    _check_classifier(classifier)
+    _check(classifier, options or JobOptions(), threads, batch_size)
     engine = engine or LocalEngine(classifier)
     of_part = None if part is None else _part_for(engine, part)
     start = time.perf_counter()
@@ -231,10 +239,13 @@ class _Job:
         return outcomes, Progress(part=part, left=rest.left)
 
 
-def _check_classifier(given: object) -> None:
-    """Refuse what is no classifier, such as the path of an index."""
+def _check(given: object, options: object, threads: int | None, batch_size: int) -> None:
+    """Refuse what is no classifier, such as the path of an index, and what is none of its options."""
     call = f"Classifier.open({str(given)!r})" if isinstance(given, str | PurePath) else "Classifier.open(path)"
     check("classifier", given, isinstance(given, Classifier), f"give one, as {call} gives it")
+    check_instance("options", options, JobOptions)
+    check_threads(threads)
+    check("batch_size", batch_size, is_whole(batch_size) and batch_size >= 1, "give a whole number of at least 1")
 
 
 def _part_for(engine: Engine, given: tuple[int, int] | JobPart) -> JobPart:

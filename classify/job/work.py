@@ -8,7 +8,8 @@ from typing import Any, Literal
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.scale import Scale
 from knnvote.classify.vote import Rule
-from knnvote.data.errors import check_one_of
+from knnvote.classify.weighting import check_weights
+from knnvote.data.errors import check_instance, check_one_of
 from knnvote.data.input_file import InputFile
 from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import Location
@@ -32,7 +33,7 @@ class JobOptions:
         only: ``abstained`` to answer in outputs that are there the rows that abstained alone, and keep all others.
 
     Raises:
-        OptionError: `only` is something else.
+        OptionError: `only` is something else, or images or output are no such options.
 
     Example:
         >>> from knnvote import Classifier, JobOptions, OutputOptions, run_job
@@ -47,6 +48,8 @@ class JobOptions:
 
     def __post_init__(self) -> None:
         """Check what was given."""
+        check_instance("images", self.images, ImageOptions)
+        check_instance("output", self.output, OutputOptions)
         if self.only is not None:
             check_one_of("only", self.only, ("abstained",))
 
@@ -144,8 +147,10 @@ class Work:
 
         Raises:
             KnnvoteError: its index is in memory alone.
+            OptionError: its weights are a function, which no record of a job holds.
         """
         index = classifier.index
+        check_weights(classifier.rule.weights)
         return cls(
             index=index.address if isinstance(index, OpenedIndex) else "",  # of one in memory, which is refused next
             fingerprint=index.fingerprint,

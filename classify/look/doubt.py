@@ -85,7 +85,7 @@ def _kinds(answers: pa.Table, rule: Rule) -> NDArray[np.int64]:
     is_bad, is_abstained, is_ok = (
         pc.equal(answers["status"], status).to_numpy() for status in (BAD_IMAGE, ABSTAINED, OK)
     )
-    limit = np.inf if rule.max_distance is None else rule.max_distance
+    limit = np.inf if rule.limit is None else rule.limit
     is_unsure = is_abstained & ~(_numbers(answers, "distance") > limit)
     is_close = is_ok & (_numbers(answers, "margin") < 1)
     return np.select([is_bad, is_unsure, is_close], [BAD, UNSURE, CLOSE], FAR)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from knnvote.classify.answer import OK, Answer, Neighbor, neighbors_of
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.evaluation.distance_limit import nearest_distances
-from knnvote.classify.evaluation.left_out import most_left
+from knnvote.classify.search.distance_limit import nearest_distances
+from knnvote.classify.search.left_out import most_left
 from knnvote.classify.vote import class_shares
 from knnvote.indexer.index import Index
 

@@ -10,6 +10,7 @@ import numpy as np
 from knnvote.classify.job.report import Bin, JobReport, ReportedRow
 from knnvote.classify.judgement.job import JobAccuracy
 from knnvote.classify.judgement.numbers import JobErrors
+from knnvote.classify.weighting import read_weighting
 from knnvote.data.errors import as_recorded, spelled
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
@@ -57,7 +58,7 @@ def write_job(
         tiles=_tiles(report, accuracy, errors),
         made=_made(report, index),
         confidence=_histogram(report.confidence, report.rule.min_confidence, "least confidence", least=1.0),
-        distance=_histogram(report.distance, report.rule.max_distance, "farthest distance"),
+        distance=_histogram(report.distance, report.rule.limit, "farthest distance"),
         classes_axis=None if accuracy is None else share_axis(row.accuracy for row in accuracy.judgement.classes),
         report=report,
         kept=[spelled(words, as_recorded) for words in report.kept],
@@ -117,7 +118,8 @@ def _histogram(bins: Sequence[Bin], limit: float | None, what: str, *, least: fl
 def rule_sentence(report: JobReport) -> str:
     """How neighbours became answers, in one plain sentence."""
     rule = report.rule
-    told = "The nearest neighbour answers" if rule.k == 1 else f"{rule.k} neighbours {rule.weighting.of_neighbors}"
+    voters = f"{rule.k} neighbours {read_weighting(rule.stored_weights).of_neighbors}"
+    told = "The nearest neighbour answers" if rule.k == 1 else voters
     if rule.class_weight is not None:
         told += ", by class " + ("so that all count the same" if rule.class_weight == "balanced" else "too")
     if report.confidence and rule.k > 1:
@@ -127,8 +129,8 @@ def rule_sentence(report: JobReport) -> str:
     if rule.min_confidence is not None:
         own = "" if rule.min_confidence_by_class is None else ", or that of its class"
         limits.append(f"the confidence is below {rule.min_confidence:g}{own}")
-    if rule.max_distance is not None:
-        limits.append(f"the nearest neighbour is farther than {rule.max_distance:g}")
+    if rule.limit is not None:
+        limits.append(f"the nearest neighbour is farther than {rule.limit:g}")
     return f"{told}; abstains where {' or '.join(limits)}." if limits else f"{told}; never abstains."
 
 

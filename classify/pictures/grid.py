@@ -63,7 +63,7 @@ def draw_grid(images: Sequence[ShownImage], columns: int, *, ink: Ink = "light")
 
 def draw_errors(images: Sequence[ShownImage], *, ink: Ink = "light") -> "Figure":
     """A row for each image with an answer: itself, then the nearest of its voters, with label and distance."""
-    rule = images[0].answer.rule if images[0].answer else Rule()
+    rule = Rule() if images[0].answer is None else images[0].answer.rule
     shown = min(rule.k, _MOST_VOTERS)
     cells: list[tuple[NDArray[Any] | None, str, bool]] = []
     for image in images:

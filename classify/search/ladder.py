@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.classify.notebook.weight_function import told_weights
 from knnvote.classify.vote import Rule, vote
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
@@ -46,7 +47,7 @@ def why_untuned(index: Index, rule: Rule) -> str | None:
     if tuned is None:
         return f"{index.path} was not tuned: its most careful rung searches, and no agreement was measured for it"
     if not _was_for(tuned, rule, index):
-        before, asked = f"k {tuned.k} and {tuned.weights} weights", f"k {rule.k} and {rule.weights} weights"
+        before, asked = (f"k {one.k} and {told_weights(one.weights)}" for one in (tuned, rule))
         if before == asked and tuned.class_weight != rule.class_weight:
             before, asked = (f"{before} with {_told(one.class_weight)}" for one in (tuned, rule))
         elif before == asked:
@@ -107,9 +108,9 @@ def climb(
 
 def _is_near(D: NDArray[np.float64], rule: Rule, index: Index) -> NDArray[np.bool_]:
     """Whether the nearest of each query's neighbours (nq, k) is near enough for an answer."""
-    if rule.max_distance is None:
+    if rule.limit is None:
         return np.ones(len(D), dtype=np.bool_)
-    near: NDArray[np.bool_] = METRICS[index.metric].final(D[:, 0]) <= rule.max_distance
+    near: NDArray[np.bool_] = METRICS[index.metric].final(D[:, 0]) <= rule.limit
     return near
 
 

@@ -3,17 +3,21 @@
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from knnvote.data.columns import is_string
 from knnvote.data.containers.joined import with_prefix
 from knnvote.data.containers.tar import TAR_KEY
-from knnvote.data.errors import KnnvoteError, param
+from knnvote.data.errors import KnnvoteError, OptionError, is_whole, param
 from knnvote.data.locations import Location
 from knnvote.indexer.groups.record import GROUP
+
+ARRAY = "array"  # the file of rows that came from none
 
 
 def read_ids(source: Location, ids: pa.Array, id_column: str, prefix: str = "") -> pa.Array:
@@ -29,6 +33,29 @@ def read_ids(source: Location, ids: pa.Array, id_column: str, prefix: str = "") 
             f"{source.shown}, column {id_column!r}: ids of type {ids.type} cannot be written as text: "
             f"name another with {param('id_column')}"
         ) from error
+
+
+def id_array(
+    ids: Any, name: str = "ids", expected: str = "give texts or whole numbers, one or several"
+) -> pa.Array | pa.ChunkedArray:
+    """Ids that Python gives as strings.
+
+    Args:
+        ids: texts or whole numbers, one or several.
+        name: of the parameter.
+        expected: what to give instead of what is none.
+
+    Raises:
+        OptionError: they are none.
+    """
+    several = [ids] if isinstance(ids, str) or is_whole(ids) else ids
+    try:
+        given = several if isinstance(several, pa.ChunkedArray) else pa.array(several)
+    except (pa.ArrowException, OverflowError, TypeError) as error:
+        raise OptionError(f"{param(name)} cannot be used ({error}): {expected}") from error
+    if not (is_string(given.type) or pa.types.is_integer(given.type) or pa.types.is_null(given.type)):
+        raise OptionError(f"{param(name)} are of type {given.type}: {expected}")
+    return given.cast(pa.string())
 
 
 def provenance_table(

@@ -28,7 +28,7 @@ from .known import is_known
 from .verify import check_content
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OpenedIndex(Index):
     """An index that was opened from a folder.
 

@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from knnvote.data.errors import KnnvoteError
+from knnvote.data.input_file import InputFile
 from knnvote.data.vectors import common_type, smallest_type
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import Source
@@ -80,3 +83,33 @@ def with_rows(sources: Sequence[Source], provenance: pa.Table) -> tuple[Source, 
     """The sources of which any row is stored."""
     files = set(provenance["file"].unique().to_pylist())
     return tuple(source for source in sources if source.path in files)
+
+
+def refuse_stored_ids(index: Index, ids: pa.Array, otherwise: str) -> None:
+    """Refuse ids of new images, those from the n-th, that are among the ids before.
+
+    Args:
+        index: that has n images.
+        ids: of these and the new ones.
+        otherwise: what helps beside removing those that are stored.
+    """
+    new, stored = ids[index.n :], ids[: index.n]
+    again = new.filter(pc.is_in(new, value_set=stored.filter(pc.is_in(stored, value_set=new))))  # of many stored few
+    if len(again):
+        raise KnnvoteError(
+            f"{index.path} stores {len(again):,} of the {len(new):,} ids already, the first {again[0].as_py()!r}; "
+            f"nothing was added: remove these first with knnvote remove {otherwise}"
+        )
+
+
+def refuse_stored_files(index: Index, stored: TrainingSet, new: Sequence[Source], inputs: Sequence[InputFile]) -> None:
+    """Refuse a file that is stored under another path, which gives its images other ids."""
+    if any(source.labels is not None for source in inputs):
+        return  # tables may each tell the labels of other rows of one file
+    paths = {source.mark: source.path for source in with_rows(stored.sources, stored.provenance)}
+    for source in new:
+        if source.mark in paths:
+            raise KnnvoteError(
+                f"{index.path} stores images of a file with the same bytes as {source.path} already, then named "
+                f"{paths[source.mark]}; nothing was added: leave it out, or remove those images first"
+            )

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
     from knnvote.classify.evaluation.choose_k import choose_k
     from knnvote.classify.evaluation.compare import compare
-    from knnvote.classify.evaluation.distance_limit import distance_limit
     from knnvote.classify.evaluation.suspects import find_suspects
     from knnvote.classify.evaluation.threshold import choose_threshold
     from knnvote.classify.job.output import OutputOptions
     from knnvote.classify.job.run import Summary, run_job
     from knnvote.classify.job.work import JobOptions
+    from knnvote.classify.search.distance_limit import distance_limit
     from knnvote.classify.vote import Rule
     from knnvote.data.errors import KnnvoteError, OptionError
     from knnvote.data.labels.join import join_labels
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.build import IndexOptions, index_arrays, index_files
     from knnvote.indexer.folder.open import open_index
-    from knnvote.indexer.grow import add_files, compact, relabel_ids, remove_ids
+    from knnvote.indexer.grow import add_arrays, add_files, compact, relabel_ids, remove_ids
     from knnvote.indexer.index import Index
     from knnvote.indexer.training import TrainingOptions
 
@@ -48,6 +48,7 @@ __all__ = [
     "Summary",
     "TrainingOptions",
     "Tuning",
+    "add_arrays",
     "add_files",
     "choose_k",
     "choose_threshold",
@@ -81,12 +82,13 @@ _MODULES = {
     "Summary": "classify.job.run",
     "TrainingOptions": "indexer.training",
     "Tuning": "classify.adaptive.tune",
+    "add_arrays": "indexer.grow",
     "add_files": "indexer.grow",
     "choose_k": "classify.evaluation.choose_k",
     "choose_threshold": "classify.evaluation.threshold",
     "compact": "indexer.grow",
     "compare": "classify.evaluation.compare",
-    "distance_limit": "classify.evaluation.distance_limit",
+    "distance_limit": "classify.search.distance_limit",
     "find_suspects": "classify.evaluation.suspects",
     "index_arrays": "indexer.build",
     "index_files": "indexer.build",

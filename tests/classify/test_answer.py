@@ -112,8 +112,9 @@ def test_probabilities_of_a_regression_are_refused(tmp_path):
 
 @pytest.mark.parametrize("n", [0, -1, 2.5, "3", True])
 def test_no_such_number_of_best_classes_is_refused(classifier, n):
-    for ask in (lambda: answer_schema(classifier.index, top=n), lambda: classifier(IMAGES).top(n)):
-        with pytest.raises(OptionError, match=rf"^top is {n!r}: give a whole number of at least 1$"):
+    asks = {"top": lambda: answer_schema(classifier.index, top=n), "n": lambda: classifier(IMAGES).top(n)}
+    for name, ask in asks.items():
+        with pytest.raises(OptionError, match=rf"^{name} is {n!r}: give a whole number of at least 1$"):
             ask()
 
 

@@ -11,8 +11,8 @@ import pytest
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import compare
-from knnvote.classify.evaluation.left_out import neighbors_left_out
 from knnvote.classify.evaluation.threshold import choose_threshold
+from knnvote.classify.search.left_out import neighbors_left_out
 from knnvote.classify.vote import Rule, vote
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.tables import image_table, write_table

@@ -57,7 +57,7 @@ def marked_names():
 
 OF_JOBS = {field.name for record in (Rule, ImageOptions, OutputOptions) for field in fields(record)}
 # These never come before the command line.
-OF_PYTHON = {"n_jobs", "random_state", "promise", "p", "min_confidence_by_class"}
+OF_PYTHON = {"batches", "min_confidence_by_class", "mode", "n_jobs", "p", "promise", "random_state", "tune", "tuning"}
 # What Ray's own command is given.
 OF_RAY = {("classify/cluster/connection.py", flag) for flag in ("--address", "--skip-version-check")}
 MARKED = sorted({name for name, _ in marked_names()} | OF_JOBS | {"images_key", "labels_key"})
@@ -155,11 +155,11 @@ def test_a_check_names_parameter_and_value():
         ("k", 2.5),
         ("k", "5"),
         ("k", None),
-        ("weights", None),
+        ("weights", 5),
         ("ties", np.ones(3)),
         ("min_confidence", "0.5"),
         ("min_confidence", float("nan")),
-        ("max_distance", "auto"),
+        ("max_distance", "far"),
         ("max_distance", float("nan")),
     ],
 )

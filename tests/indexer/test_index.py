@@ -14,9 +14,9 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.search import search
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
+from knnvote.indexer.arrays.labelled import training_set_from_arrays
 from knnvote.indexer.build import IndexOptions, build_in_memory, index_arrays
 from knnvote.indexer.folder.open import open_index
-from knnvote.indexer.training import training_set_from_arrays
 
 X = np.random.default_rng(0).integers(0, 256, size=(300, 50), dtype=np.uint8)
 Y = np.arange(300) % 3

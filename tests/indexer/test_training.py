@@ -17,7 +17,8 @@ from knnvote.data.errors import ImageFileError, KnnvoteError, spelled
 from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.tables import image_table
-from knnvote.indexer.training import TrainingOptions, read_training_set, training_set_from_arrays
+from knnvote.indexer.arrays.labelled import training_set_from_arrays
+from knnvote.indexer.training import TrainingOptions, read_training_set
 
 N = 12
 IMAGES = np.random.default_rng(3).integers(0, 256, (N, 4, 4), np.uint8)

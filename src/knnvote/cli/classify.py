@@ -316,7 +316,7 @@ def _talk_acceptance(index: "Index", rule: "Rule", *, is_own: bool) -> None:
 
 def _limit_distance(index: "Index", rule: "Rule", false_alarms: float, threads: int | None) -> "Rule":
     """The rule with the distance that a share of images of the stored kind exceed."""
-    from knnvote.classify.evaluation.distance_limit import distance_limit
+    from knnvote.classify.search.distance_limit import distance_limit
 
     found = distance_limit(index, rule, false_alarms=false_alarms, threads=threads)
     talk(

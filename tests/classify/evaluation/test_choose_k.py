@@ -15,9 +15,9 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from weightings import WEIGHTS, in_sklearn, temperature
 
-import knnvote.classify.evaluation.left_out
+import knnvote.classify.search.left_out
 from knnvote.classify.evaluation.choose_k import Choice, Score, choose_k, mean_targets, votes
-from knnvote.classify.evaluation.left_out import neighbors_left_out
+from knnvote.classify.search.left_out import neighbors_left_out
 from knnvote.classify.vote import Rule, mean_target, vote
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.sample import split_digits
@@ -79,7 +79,7 @@ def accuracies(choice):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 7 rows, so that small indexes have several and an incomplete one."""
-    monkeypatch.setattr(knnvote.classify.evaluation.left_out, "BLOCK", 7)
+    monkeypatch.setattr(knnvote.classify.search.left_out, "BLOCK", 7)
 
 
 def test_accuracies_on_the_digits_are_those_of_plain_leave_one_out(exact_index):
@@ -191,7 +191,7 @@ def test_every_kind_of_index_is_taken_and_no_row_finds_itself(tmp_path, kind):
 
 @pytest.mark.parametrize("is_regression", [False, True])
 def test_threads_change_nothing_and_progress_counts_every_row(exact_index, tmp_path, monkeypatch, is_regression):
-    monkeypatch.setattr(knnvote.classify.evaluation.left_out, "BLOCK", 500)
+    monkeypatch.setattr(knnvote.classify.search.left_out, "BLOCK", 500)
     index = open_index(exact_index)
     if is_regression:
         index = made(tmp_path, TRAIN, DIGITS.train_labels / 3, is_regression=True)

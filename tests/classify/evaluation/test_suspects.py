@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import knnvote.classify.evaluation.equal_images
-import knnvote.classify.evaluation.left_out
 import knnvote.classify.evaluation.suspects
+import knnvote.classify.search.left_out
 from knnvote.classify.evaluation.suspects import Suspect, find_suspects
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.sample import split_digits
@@ -73,7 +73,7 @@ def found_suspects(found):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 7 rows, so that small indexes have several and an incomplete one."""
-    for module in (knnvote.classify.evaluation.left_out, knnvote.classify.evaluation.equal_images):
+    for module in (knnvote.classify.search.left_out, knnvote.classify.evaluation.equal_images):
         monkeypatch.setattr(module, "BLOCK", 7)
 
 

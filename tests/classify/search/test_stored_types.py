@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from knnvote.classify.search.search import exact_search, search
+from knnvote.indexer.arrays.labelled import training_set_from_arrays
 from knnvote.indexer.build import IndexOptions, build_in_memory
 from knnvote.indexer.codes import plain, steps
 from knnvote.indexer.codes.library import ENVIRONMENT, NONE, _usable
 from knnvote.indexer.metric import METRICS
-from knnvote.indexer.training import training_set_from_arrays
 
 HALVES = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
 HALVES = HALVES[np.isfinite(HALVES)]

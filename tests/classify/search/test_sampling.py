@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from knnvote.classify.evaluation.sampling import sample_rows
+from knnvote.classify.search.sampling import sample_rows
 
 
 @pytest.mark.parametrize("size", [1, 7, 40, 99])

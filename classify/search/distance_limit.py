@@ -11,18 +11,18 @@ calibrating images, so that none is lost to the index; the rate is then not prov
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.search.kinds import SEARCHERS
-from knnvote.classify.vote import Rule
-from knnvote.data.errors import OptionError, param
+from knnvote.classify.vote import Rule, is_auto
+from knnvote.data.errors import OptionError, check_instance, is_number, param, warn
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.threads import limit_threads
 
+from .kinds import SEARCHERS
 from .left_out import check_left_out, leave_out, most_left
 from .sampling import sample_rows
 
@@ -104,6 +104,7 @@ def distance_limit(
         >>> classify = Classifier(index, Rule(max_distance=found.limit))
     """
     check_index(index)
+    check_instance("rule", rule, Rule)
     _check_false_alarms(index, false_alarms)
     check_left_out(index, "k", None, 1)
     found = nearest_distances(index, rule, most=MAX_IMAGES, threads=threads, progress=progress)
@@ -113,6 +114,23 @@ def distance_limit(
         images=len(found.distances),
         with_copies=found.with_copies,
     )
+
+
+def with_limit(index: Index, rule: Rule) -> Rule:
+    """The rule, with the number that ``auto`` stands for; it is told if copies make that too narrow.
+
+    Raises:
+        OptionError: there are too few images to find one.
+    """
+    if not is_auto(rule.max_distance):
+        return rule
+    found = distance_limit(index, rule)
+    if found.has_many_copies:
+        warn(
+            f"{param('max_distance')} is {found.limit:g}, and {found.with_copies:,} of the {found.images:,} stored "
+            "images from which it was found have an exact copy stored, so it is too narrow"
+        )
+    return replace(rule, max_distance=found.limit)
 
 
 def nearest_distances(
@@ -157,9 +175,9 @@ def conformal_quantile(scores: NDArray[np.float64], alpha: float) -> float:
 
 
 def _check_false_alarms(index: Index, false_alarms: float) -> None:
-    if not _LEAST_FALSE_ALARMS <= false_alarms < 1:
+    if not (is_number(false_alarms) and _LEAST_FALSE_ALARMS <= false_alarms < 1):
         raise OptionError(
-            f"{param('false_alarms')} is {false_alarms}: give a share of images from {_LEAST_FALSE_ALARMS:g}, below 1"
+            f"{param('false_alarms')} is {false_alarms!r}: give a share of images from {_LEAST_FALSE_ALARMS:g}, below 1"
         )
     needed = max(2, math.ceil(1 / _as_written(false_alarms)) - 1)
     if index.n < needed:

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knnvote.classify.adaptive.tune import Tuning
-from knnvote.classify.evaluation import left_out
 from knnvote.classify.evaluation.choose_k import choose_k
-from knnvote.classify.evaluation.distance_limit import distance_limit
-from knnvote.classify.evaluation.left_out import BLOCK, check_left_out, leave_out, most_left, neighbors_left_out
 from knnvote.classify.evaluation.suspects import find_suspects
 from knnvote.classify.evaluation.threshold import choose_threshold
+from knnvote.classify.search import left_out
+from knnvote.classify.search.distance_limit import distance_limit
+from knnvote.classify.search.left_out import BLOCK, check_left_out, leave_out, most_left, neighbors_left_out
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.indexer.build import IndexOptions, index_arrays

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import read_record
 
-import knnvote.classify.evaluation.distance_limit
+import knnvote.classify.search.distance_limit
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.evaluation.distance_limit import conformal_quantile, distance_limit
-from knnvote.classify.evaluation.sampling import sample_rows
 from knnvote.classify.interval import share_interval
 from knnvote.classify.job.receipt import read_receipt
+from knnvote.classify.search.distance_limit import conformal_quantile, distance_limit
+from knnvote.classify.search.sampling import sample_rows
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import OptionError
 from knnvote.data.locations import locate
@@ -79,8 +79,8 @@ def test_of_floats_the_limit_is_the_same_bits_for_any_number_of_threads(tmp_path
 
 
 def test_of_many_images_a_random_sample_is_asked_against_all(exact_index, monkeypatch):
-    monkeypatch.setattr(knnvote.classify.evaluation.distance_limit, "MAX_IMAGES", 200)
-    monkeypatch.setattr(knnvote.classify.evaluation.distance_limit, "_BLOCK", 7)
+    monkeypatch.setattr(knnvote.classify.search.distance_limit, "MAX_IMAGES", 200)
+    monkeypatch.setattr(knnvote.classify.search.distance_limit, "_BLOCK", 7)
     found = distance_limit(open_index(exact_index), Rule(), false_alarms=0.1)
     sample = plain_distances(TRAIN, "l2")[sample_rows(1347, 200)]
     assert (found.limit, found.images) == (np.sort(sample)[math.ceil(201 * 0.9) - 1], 200)
@@ -88,7 +88,7 @@ def test_of_many_images_a_random_sample_is_asked_against_all(exact_index, monkey
 
 def test_classes_that_are_stored_in_turn_do_not_shape_the_limit(tmp_path, monkeypatch):
     """Every tenth image is of one class, and one image of ten is asked: the closest class would give the limit."""
-    monkeypatch.setattr(knnvote.classify.evaluation.distance_limit, "MAX_IMAGES", 400)
+    monkeypatch.setattr(knnvote.classify.search.distance_limit, "MAX_IMAGES", 400)
     rng = np.random.default_rng(0)
     y = np.arange(6000) % 10
     x = (rng.normal(size=(10, 20)) * 100)[y] + rng.normal(size=(6000, 20)) * (1 + y[:, None])

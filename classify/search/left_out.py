@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.search.ladder import Promise
-from knnvote.classify.search.search import finds_equal, search
-from knnvote.data.errors import KnnvoteError, OptionError, param
+from knnvote.data.errors import KnnvoteError, OptionError, check, is_whole, param
 from knnvote.data.progress import stage
 from knnvote.indexer.codes.plain import Neighbors
 from knnvote.indexer.groups.record import told_of_lone_classes
 from knnvote.indexer.index import Index
+
+from .ladder import Promise
+from .search import finds_equal, search
 
 # Rows searched at a time. No number of threads enters here: float sums would differ in their last bits.
 BLOCK = 8192
@@ -156,6 +157,7 @@ def check_left_out(index: Index, name: str, k: int | None, default: int) -> int:
         raise KnnvoteError(f"{index.path} holds one image, and leaving it out leaves no neighbour: index more images")
     if k is None:
         return min(default, most)
+    check(name, k, is_whole(k), f"give a whole number from 1 to {most}")
     if not 1 <= k <= most:
         raise OptionError(f"{param(name)} is {k:,}, and {told_left(index)}: give {param(name)} from 1 to {most}")
     return k

@@ -1,0 +1,1 @@
+"""What only Python can say or show: no command has it, and no file holds it."""

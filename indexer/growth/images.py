@@ -1,0 +1,90 @@
+"""Labelled images of files, joined with what an index stores."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from knnvote.data.containers.label_table import LabelTable
+from knnvote.data.errors import OptionError, param
+from knnvote.data.input_file import InputFile
+from knnvote.data.inputs import count_rows
+from knnvote.data.progress import stage
+from knnvote.data.steps.chain import steps_of
+from knnvote.indexer.fixes import read_as_stored, told_to_fill_in
+from knnvote.indexer.index import Index
+from knnvote.indexer.training import TrainingOptions, TrainingSet, read_training_set
+
+from .stored import refuse_stored_files, refuse_stored_ids, training_set
+
+_MANY = 10  # the part of all images that new ones have to be, at least, to be many: one in so many
+
+
+def with_files(
+    index: Index,
+    sources: Sequence[InputFile],
+    training: TrainingOptions | None,
+    progress: Callable[[int], None],
+    tell: Callable[[str], None],
+) -> TrainingSet:
+    """What an index is to store with the images of some files, but of vectors (m, d) those of the files alone."""
+    options = _like_stored(index, training or TrainingOptions())
+    sources, stored = read_as_stored(index, sources, options.label_column), training_set(index)
+    with stage("reading", partial(count_rows, sources), progress=progress) as advance:
+        found = read_training_set(sources, options, metric=index.metric, stored=stored, progress=advance, tell=tell)
+    others = f"or, if they are other images, rename their files or name a column of ids with {param('id_column')}"
+    refuse_stored_ids(index, found.provenance["id"].combine_chunks(), others)
+    refuse_stored_files(index, stored, found.sources[len(stored.sources) :], sources)
+    _tell_of_review(index, sources, len(found.vectors), tell)
+    return replace(found, feature_names=stored.feature_names, estimator=stored.estimator, part=stored.part)
+
+
+def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
+    """Options that read new images as the stored ones were read, or would have been, had they been in need of more."""
+    manifest, images = index.manifest, training.images
+    if training.steps and steps_of(training.steps) != index.steps:
+        raise OptionError(
+            f"{index.path} has the steps {index.steps}, for new images too: add them without {param('steps')}"
+        )
+    if training.limit is not None or training.sample is not None:
+        raise OptionError(f"{param('limit')} and {param('sample')} are of a new index: add whole files")
+    if images.background is not None and manifest.background not in {None, images.background}:
+        raise OptionError(
+            f"{index.path} has images on a {manifest.background} background, and new ones on {images.background} would "
+            f"be seen otherwise: add them without {param('background')}"
+        )
+    return replace(
+        training,
+        images=replace(
+            images,
+            grayscale=images.grayscale or manifest.grayscale is not None,
+            background=images.background or manifest.background,
+        ),
+        id_column=training.id_column or manifest.id_column,
+        group_column=_group_column(index, training.group_column),
+        is_regression=index.is_regression,
+    )
+
+
+def _group_column(index: Index, named: str | None) -> str | None:
+    """The column of the groups of new images, which have groups if the stored ones have."""
+    has_groups, column = index.manifest.groups is not None, index.manifest.group_column
+    if named is not None and not has_groups:
+        raise OptionError(
+            f"{index.path} has no groups, and images without one beside others are not left out with theirs: add "
+            f"without {param('group_column')}, or build an index of all with it"
+        )
+    if has_groups and named is None and column is None:
+        raise OptionError(f"images of {index.path} have groups: name those of new ones with {param('group_column')}")
+    return named or column
+
+
+def _tell_of_review(index: Index, inputs: Sequence[InputFile], added: int, tell: Callable[[str], None]) -> None:
+    """Tell that new images that are many of all were chosen for being doubtful: all are no fair sample then."""
+    tables = {source.labels for source in inputs if isinstance(source.labels, LabelTable)}
+    lists = [table.shown for table in tables if told_to_fill_in(table.header)]
+    if lists and not index.is_regression and _MANY * added >= index.n + added:
+        tell(
+            f"rows of {lists[0]} were listed for being doubtful, and are {added / (index.n + added):.0%} of the images "
+            "now: what stored images, each left out, show of accuracy and thresholds is of harder ones than most to "
+            "come; labelled images drawn at random show it better, as knnvote choose-threshold takes them"
+        )
