@@ -55,6 +55,7 @@ def bench():
             "made",
             "promise.__main__",
             "scale.__main__",
+            "votes.__main__",
         )
         modules = [f"bench.{name}" for name in names]
         yield {name.removesuffix(".__main__"): import_module(name).main for name in modules}
