@@ -31,12 +31,12 @@ def embeddings(n, classes=6, d=32, seed=0):
 def stored(tmp_path):
     from bench.votes.rules import Stored
 
-    x, codes = embeddings(240)
+    x, codes = embeddings(150)
     index_arrays(x, codes, tmp_path / "x.knn", options=IndexOptions(metric="cosine"))
     return Stored(open_index(tmp_path / "x.knn"), x, codes)
 
 
-@pytest.mark.parametrize("k", [1, 7, 240])
+@pytest.mark.parametrize("k", [1, 30])
 def test_all_votes_of_one_rule_are_the_same(stored, k):
     from bench.votes.rules import contenders
 
