@@ -41,6 +41,7 @@ _NOT_RUN = {
         "MNIST's files are not here, and the figures are those of one machine; its command line is parsed",
     ],
     "commands.md": ["each line is for another shell", "it goes on until it is stopped; a test runs it so"],
+    "embeddings.md": ["it takes a model"],
     "parts.md": [
         "a test runs it as sbatch would, for each task of the array",
         "a test reads it, and runs its command for each index",

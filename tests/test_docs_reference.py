@@ -56,6 +56,7 @@ def bench():
             "promise.__main__",
             "scale.__main__",
             "serve.__main__",
+            "votes.__main__",
         )
         modules = [f"bench.{name}" for name in names]
         yield {name.removesuffix(".__main__"): import_module(name).main for name in modules}
