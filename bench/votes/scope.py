@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 from bench.problem import Problem
 from knnvote.classify.answer import OK, Answer
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.evaluation.distance_limit import distance_limit
 from knnvote.classify.evaluation.threshold import choose_threshold
+from knnvote.classify.search.distance_limit import distance_limit
 from knnvote.classify.vote import Rule
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
