@@ -186,7 +186,8 @@ def remove_ids(
 def compact(path: Path | str, *, tuning: Tuner | None = None, threads: int | None = None) -> int:
     """Build an index afresh from the images that it stores, where images came or went since it was built.
 
-    Its bytes are then those of an index built of these images in this order, and what it promises is measured on them.
+    Its bytes are then those of an index built of these images in this order, with steps fitted as its own are, and what
+    it promises is measured on them.
 
     Args:
         path: the index folder.
