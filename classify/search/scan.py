@@ -195,9 +195,11 @@ class _Float32Space:
             yield start, self(x[start : start + self._step])
 
     def __call__(self, x: NDArray[np.generic]) -> NDArray[np.float32]:
+        floats: NDArray[np.float32]
         if self._narrow is None or x.dtype != self._narrow:
-            return ((self._metric.space(x) - self._centre) * self._scale).astype(np.float32)
-        floats: NDArray[np.float32] = x.astype(np.float32) - self._centre.astype(np.float32)
+            floats = ((self._metric.space(x) - self._centre) * self._scale).astype(np.float32)
+            return floats
+        floats = x.astype(np.float32) - self._centre.astype(np.float32)
         if self._scale != 1:
             floats *= np.float32(self._scale)
         return floats

@@ -220,10 +220,23 @@ template <class X> struct __attribute__((packed)) Anywhere {
     operator X() const { return value; }
 };
 
-// Up to LANES values of a stored vector, as the processor takes them: float16 as float32, which holds each, others as
-// they are. Stored values are finite.
+// Up to LANES values of a stored vector, as the processor takes them: float16 as float32, which holds each, and so int8
+// where that is faster; others as they are. Stored values are finite.
 template <class X> inline const Anywhere<X> *widened(const Anywhere<X> *x, long, float *) { return x; }
-#if defined(__F16C__)
+#if defined(__AVX512F__)
+inline __m512 floats(const Half *x) { return _mm512_cvtph_ps(load<__m256i>(x)); }
+inline __m512 floats(const int8_t *x) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load<__m128i>(x))); }
+template <class X> inline const float *in_floats(const void *x, long count, float *room) {
+    X part[LANES] = {};
+    if (count < LANES) memcpy(part, x, count * sizeof(X)), x = part;
+    for (int i = 0; i < LANES; i += 16) _mm512_storeu_ps(room + i, floats((const X *)x + i));  // as wide as it is loaded
+    return room;
+}
+inline const float *widened(const Anywhere<Half> *x, long count, float *room) { return in_floats<Half>(x, count, room); }
+inline const float *widened(const Anywhere<int8_t> *x, long count, float *room) {
+    return in_floats<int8_t>(x, count, room);
+}
+#elif defined(__F16C__)
 inline const float *widened(const Anywhere<Half> *x, long count, float *room) {
     Half part[LANES] = {};
     memcpy(part, x, count * sizeof(Half));
@@ -254,8 +267,10 @@ template <class Sum, class X, class Term> inline Sum sum_of(const X *x, long d, 
         auto values = widened(x + i, LANES, room);
         for (int j = 0; j < LANES; j++) part[j] += term(i + j, values[j]);
     }
-    auto values = widened(x + i, d - i, room);
-    for (int j = 0; i + j < d; j++) part[j] += term(i + j, values[j]);
+    if (i < d) {
+        auto values = widened(x + i, d - i, room);
+        for (int j = 0; i + j < d; j++) part[j] += term(i + j, values[j]);
+    }
     for (int half = LANES / 2; half; half /= 2)
         for (int j = 0; j < half; j++) part[j] += part[j + half];
     return part[0];

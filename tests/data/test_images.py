@@ -952,6 +952,7 @@ def test_pixels_of_few_values_are_pixels(name):
     assert recognise(table).shape == (16, 16)
 
 
+@settings(max_examples=40)
 @given(
     st.data(),
     st.sampled_from([np.float16, np.float32, np.int8, np.uint16]),

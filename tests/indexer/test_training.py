@@ -371,6 +371,7 @@ def test_files_of_other_label_types_are_refused(tmp_path):
         read(tmp_path, image_table(IMAGES, LABELS), image_table(IMAGES, LABELS.astype(str)))
 
 
+@pytest.mark.filterwarnings("ignore:images of .* all are stored as")
 @pytest.mark.parametrize(
     ("dtypes", "stored"),
     [
