@@ -50,26 +50,44 @@ class _Content:
         """It from its begin, whatever else is reading it."""
         return self.source.open() if self.mapping is None else pa.BufferReader(pa.py_buffer(self.mapping))
 
-    def reader(self, stream: Any, places: Sequence[int]) -> Any:
-        """What reads columns, by their places; all without any."""
-        options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=[*places])
-        return (pa.ipc.open_stream if self.is_stream else pa.ipc.open_file)(stream, options=options)
+    def all_batches(self, stream: Any, places: Sequence[int]) -> Any:
+        """All record batches, with some columns where that spares work, or else with all."""
+        reader = self._reader(stream, places)
+        return reader if self.is_stream else map(reader.get_batch, range(reader.num_record_batches))
 
     def batches(self, places: Sequence[int], of: Sequence[int]) -> Iterator[pa.RecordBatch]:
-        """Record batches of some numbers, ascending, with some columns."""
+        """Record batches of some numbers, ascending, with the columns of some places; with all without any."""
         if not of:
             return
-        reader = self.reader(self.stream(), places)
-        if not self.is_stream:
-            for number in of:
-                yield reader.get_batch(number)
-            return
+        reader = self._reader(self.stream(), places)
         wanted = {*of}
-        for number, batch in enumerate(reader):
+        for number, batch in enumerate(reader) if self.is_stream else ((n, reader.get_batch(n)) for n in of):
             if number in wanted:
-                yield batch
-                if number == of[-1]:
-                    return
+                yield batch.select([*places]) if places and self._is_plain else batch
+            if number == of[-1]:
+                return
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns."""
+        return self._open(self.stream(), []).schema
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Values are those that are mapped, as the first record batch shows: columns of files would be copied."""
+        if self.mapping is None or self.is_stream:
+            return False
+        held, reader = pa.py_buffer(self.mapping), self._open(self.stream(), [])
+        columns = reader.get_batch(0).columns if reader.num_record_batches else []
+        buffers = [buffer for column in columns for buffer in column.buffers() if buffer]
+        return all(held.address <= buffer.address <= held.address + held.size for buffer in buffers)
+
+    def _reader(self, stream: Any, places: Sequence[int]) -> Any:
+        return self._open(stream, [] if self._is_plain else places)
+
+    def _open(self, stream: Any, places: Sequence[int]) -> Any:
+        options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=[*places])
+        return (pa.ipc.open_stream if self.is_stream else pa.ipc.open_file)(stream, options=options)
 
     def let_go(self, size: int) -> None:
         """Let go from memory what was mapped, if much of it was read: the system has it still, or reads it again."""
@@ -103,7 +121,7 @@ class ArrowRows(RowFile):
         """
         content = _opened(source)
         with _told_by_name(source):
-            schema = content.reader(content.stream(), []).schema
+            schema = content.schema
             _ = schema.names  # which fails where they are not UTF-8
             sizes = _sizes(source, content, schema)
         yield cls(source, content, schema, sizes)
@@ -251,9 +269,7 @@ def _sizes(source: RowSource, content: _Content, schema: pa.Schema) -> tuple[int
     if key not in _counted:
         cheapest = [place for place, kind in enumerate(schema.types) if pa.types.is_primitive(kind)][:1] or [0]
         stream = content.stream()
-        reader = content.reader(stream, cheapest if len(schema) else [])
-        every = reader if content.is_stream else map(reader.get_batch, range(reader.num_record_batches))
-        sizes = tuple(batch.num_rows for batch in every)
+        sizes = tuple(batch.num_rows for batch in content.all_batches(stream, cheapest if len(schema) else []))
         if content.is_stream:
             _check_end(source, stream)
         _counted[key] = sizes
