@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import imagecodecs
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -72,6 +73,13 @@ def test_json_and_encoded_images_are_answered_as_the_job_answers_the_file(exact_
     assert with_client(service(exact_index), all_at_once) == rows
 
 
+def test_a_jpeg_is_answered_as_by_the_classifier(exact_index, table):
+    image = np.array(table["image"].combine_chunks().to_numpy_ndarray())[7]
+    body = bytes(imagecodecs.jpeg8_encode(image, level=100))
+    expected = Classifier.open(exact_index)(body).to_table().to_pylist()
+    assert classify(service(exact_index), body, "image/jpeg").json["answers"] == expected
+
+
 def test_requests_that_come_while_another_is_searched_are_one_batch(exact_index, table):
     images = [row.as_py() for row in table["image"].combine_chunks().storage]
 
@@ -93,7 +101,7 @@ def test_requests_that_come_while_another_is_searched_are_one_batch(exact_index,
 
 
 @pytest.mark.parametrize("labels", ["text", "numbers"])
-@pytest.mark.parametrize("metric", ["l2", "cosine"])
+@pytest.mark.parametrize("metric", ["l2", "cosine", "l1"])
 def test_vectors_are_answered_as_the_job_answers_them(tmp_path, labels, metric):
     vectors = RNG.normal(size=(90, 12)).astype(np.float32)
     vectors[50:60] = vectors[:10]  # exact copies, and ties

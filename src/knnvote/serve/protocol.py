@@ -123,7 +123,7 @@ def _flat(data: list[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     try:
         found = np.asarray(data)
         fits = found.dtype.kind in ("biu" if dtype.kind in "iu" else "b" if dtype.kind == "b" else "biuf")
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             numbers = found.astype(dtype)
     except (ValueError, TypeError, OverflowError) as error:
         raise KnnvoteError(f"data of {_INPUT} are no {dtype.name}: {describe_error(error)}") from error
