@@ -102,7 +102,7 @@ def print_votes(found: Sequence[Measured], title: str) -> None:
         ratios = [rate / first for rate, first in zip(each.rates, found[0].rates, strict=True)]
         table.add_row(
             each.contender.name,
-            each.contender.rule.weights,
+            each.contender.rule.stored_weights,
             *(f"{share:.4f}" for share in (each.accuracy, each.balanced, each.top5)),
             str(differ),
             f"{statistics.median(each.rates):,.0f}",
@@ -117,7 +117,7 @@ def print_scope(rules: Sequence[Rule], found: Sequence[Sequence[Draw]], title: s
     limited = new_table("", "k", "weights", "limits", "refused", "", "answered", "right", "right of all", left=3)
     for place, rule in enumerate(rules):
         drawn = [draw[place] for draw in found]
-        named = (str(rule.k), rule.weights)
+        named = (str(rule.k), rule.stored_weights)
         shares = ([getattr(draw, name) for draw in drawn] for name in ("accuracy", "by_confidence", "by_distance"))
         apart.add_row(*named, *(f"{statistics.fmean(of_draws):.4f}" for of_draws in shares))
         for limits in LIMITS:

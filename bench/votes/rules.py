@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.vote import Rule
-from knnvote.classify.weighting import Softmax
+from knnvote.classify.weighting import Softmax, read_weighting
 from knnvote.indexer.index import Index
 
 
@@ -72,7 +72,7 @@ class ScikitLearn(Vote):
     def __init__(self, stored: Stored, rule: Rule) -> None:
         """Fit it by brute force, which alone takes cosine."""
         weights: Any = rule.weights
-        if isinstance(rule.weighting, Softmax):
+        if isinstance(read_weighting(rule.stored_weights), Softmax):
             weights = partial(_softmax_weights, temperature=_temperature(rule))
         self._model = KNeighborsClassifier(rule.k, weights=weights, metric="cosine", algorithm="brute", n_jobs=1)
         self._model.fit(stored.x, stored.codes)
@@ -89,9 +89,10 @@ class ScikitLearn(Vote):
 
 
 def _temperature(rule: Rule) -> float:
-    if not isinstance(rule.weighting, Softmax) or rule.weighting.temperature is None:
+    weighting = read_weighting(rule.stored_weights)
+    if not isinstance(weighting, Softmax) or weighting.temperature is None:
         raise ValueError(rule.weights)
-    return rule.weighting.temperature
+    return weighting.temperature
 
 
 def _softmax_weights(D: NDArray[np.floating[Any]], *, temperature: float) -> NDArray[np.float64]:
