@@ -152,8 +152,7 @@ def index_arrays(
             pandas or Polars DataFrame or an Arrow table, whose names the index keeps.
         labels: (n,) integers, strings or booleans; numbers for regression.
         out: the index folder to make.
-        steps: between an image and its vector, in this order, as ``("centred", "unit")``; none for the pixels
-            themselves.
+        steps: between an image and its vector, in this order, as ``("centred", "unit")``; by default none.
         ids: (n,) texts or whole numbers by which images are known; without them ``array#row``, from 0.
         groups: (n,) integers or strings, as `TrainingOptions` has a column of; None for an image without one.
         is_regression: labels are numbers to be averaged.
@@ -176,21 +175,19 @@ def index_arrays(
     options, start = options or IndexOptions(), time.perf_counter()
     _check_options(options, tune)
     with _claimed(local_path(out), overwrite=options.overwrite) as folder:
-        values, names = named_values(images)
-        examples = training_set_from_arrays(
-            values,
-            labels,
-            ids=ids,
-            groups=groups,
-            metric=options.metric,
-            steps=steps,
-            is_regression=is_regression,
-            feature_names=names,
-            progress=progress,
-        )
-        tell_of_groups(examples.provenance, 0, None, is_regression=is_regression, tell=warn)
-        refuse_one_group(Groups.of(examples.provenance, None), len(examples.provenance))
-        build(examples, folder, options, tune, start=start)
+        given = {"ids": ids, "steps": steps, "groups": groups, "is_regression": is_regression}
+        build(_taken(images, labels, options, **given, progress=progress), folder, options, tune, start=start)
+
+
+def _taken(
+    images: NDArray[Any] | SupportsArrow, labels: NDArray[Any] | Sequence[Any], options: IndexOptions, **given: Any
+) -> TrainingSet:
+    """Labelled images of arrays, with what else `training_set_from_arrays` is given; it is told how groups lie."""
+    values, names = named_values(images)
+    examples = training_set_from_arrays(values, labels, metric=options.metric, feature_names=names, **given)
+    tell_of_groups(examples.provenance, 0, None, is_regression=examples.is_regression, tell=warn)
+    refuse_one_group(Groups.of(examples.provenance, None), len(examples.provenance))
+    return examples
 
 
 def _check_options(options: object, tune: object) -> None:

@@ -13,7 +13,7 @@ from knnvote.data.layout import compatible, show_shape
 from knnvote.data.tables import SupportsArrow, named_values, table_of
 from knnvote.data.vectors import common_type, scales_told
 from knnvote.indexer.arrays.labelled import training_set_from_arrays
-from knnvote.indexer.building.doubts import tell_of_new_classes
+from knnvote.indexer.building.doubts import tell_of_groups, tell_of_new_classes
 from knnvote.indexer.building.provenance import ARRAY
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import common_label_type, unusable_labels
@@ -66,6 +66,7 @@ def with_arrays(
     rows = pa.concat_tables([stored.provenance, new.provenance], promote_options="permissive").combine_chunks()
     refuse_stored_ids(index, rows["id"].combine_chunks(), f"or give other {param('ids')}")
     _tell(index, stored, new, tell)
+    tell_of_groups(rows, index.n, stored.class_names, is_regression=index.is_regression, tell=tell)
     made_of = None if stored.images is None or new.images is None else _widened(stored.images, new.images)
     return replace(stored, vectors=_widened(stored.vectors, new.vectors), images=made_of, provenance=rows)
 

@@ -244,3 +244,19 @@ def test_new_classes_and_another_scale_are_told(stored):
     with pytest.warns(Note, match=r"^images of the arrays range from 0 to 1, and those of the index from 0 to 1"):
         add_arrays(stored, IMAGES[NEW] / 16, LABELS[NEW])
     assert np.array_equal(open_index(stored).vectors[-60:], (IMAGES[NEW] / 16).reshape(60, 64))
+
+
+def test_images_that_come_get_the_steps_and_groups_of_the_index(tmp_path):
+    groups = np.arange(160) % 7
+    index_arrays(IMAGES[OLD], LABELS[OLD], tmp_path / "x.knn", steps=("centred", "unit"), groups=groups[OLD])
+    steps, told = open_index(tmp_path / "x.knn").steps, "have groups: give groups, None in the place of an image"
+    with pytest.raises(OptionError, match=told):
+        add_arrays(tmp_path / "x.knn", IMAGES[NEW], LABELS[NEW])
+    assert add_arrays(tmp_path / "x.knn", IMAGES[NEW], LABELS[NEW], groups=groups[NEW], tell=lambda _: None) == 60
+    index = open_index(tmp_path / "x.knn")
+    assert np.array_equal(index.vectors, steps(IMAGES.reshape(160, 64), (8, 8))[0])
+    assert index.provenance("group")["group"].to_pylist() == [str(group) for group in groups]
+    assert verify_folder(tmp_path / "x.knn") == []
+    index_arrays(IMAGES[OLD], LABELS[OLD], tmp_path / "y.knn")
+    with pytest.raises(OptionError, match=r"has no groups, .* add without groups, or build an index of all with them"):
+        add_arrays(tmp_path / "y.knn", IMAGES[NEW], LABELS[NEW], groups=groups[NEW])
