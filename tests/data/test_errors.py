@@ -57,7 +57,10 @@ def marked_names():
 
 OF_JOBS = {field.name for record in (Rule, ImageOptions, OutputOptions) for field in fields(record)}
 # These never come before the command line.
-OF_PYTHON = {"batches", "min_confidence_by_class", "mode", "n_jobs", "p", "promise", "random_state", "tune", "tuning"}
+OF_PYTHON = {
+    *("batches", "groups", "min_confidence_by_class", "mode", "n_jobs", "p", "promise", "random_state", "tune"),
+    "tuning",
+}
 # What Ray's own command is given.
 OF_RAY = {("classify/cluster/connection.py", flag) for flag in ("--address", "--skip-version-check")}
 MARKED = sorted({name for name, _ in marked_names()} | OF_JOBS | {"images_key", "labels_key"})
