@@ -13,9 +13,11 @@ from typing import Any
 
 from pyarrow import fs as pafs
 
-from .containers.arrays import array_lengths
+from .containers.arrays import ArrayRows, array_lengths
+from .containers.arrow import ArrowRows
 from .containers.foreign import what_it_is
 from .containers.images import ImageRows, is_image_name
+from .containers.tar import TarRows
 from .convert.saved import SAVED_ENDINGS
 from .errors import ImageFileError, KnnvoteError, warn
 from .folders.classes import class_columns, partition_label
@@ -27,11 +29,12 @@ from .folders.named import classes_told, labels_told, renamed, tables_told, tell
 from .folders.partitions import partitions_told
 from .folders.splits import splits_of
 from .folders.tables import refuse_revisions, refuse_table
-from .input_file import InputFile
+from .input_file import CONTAINERS, InputFile
 from .locations import Location, describe_os_error, expand_home, is_uri, locate, path_text, relative_path
 
 _FEW = 20  # image files by themselves, as which a shell gives those of a folder
 _PARQUET, _TAR = ".parquet", ".tar"
+_LATER = frozenset({ImageRows, TarRows, ArrowRows, ArrayRows})  # what a folder gives only where it holds no tables
 
 
 Inputs = str | Path | InputFile | Sequence[str | Path | InputFile]
@@ -227,9 +230,10 @@ def _select(location: Location, *, base: str | None = None) -> list[InputFile]:
         and not name.startswith(of_knnvote)
     ]
     visible = [name for name in files if "/_" not in f"/{name}" and not is_image[name]]
-    names = inputs_of_folder(location, visible, [name for name in files if is_image[name]])
+    tables = tuple(ending for ending, kind in CONTAINERS.items() if kind not in _LATER)
+    names = inputs_of_folder(location, visible, [name for name in files if is_image[name]], tables)
     refuse_revisions(location, names)
-    unlike = [name for name in visible if not (has_rows(name) or name.endswith((_PARQUET, _TAR)))]
+    unlike = [name for name in visible if not (has_rows(name) or name.endswith((*tables, _TAR)))]
     tell_like_parquet(location, names, unlike)
     tell_unfinished(location, others)
     root = _root(location)

@@ -10,23 +10,26 @@ from knnvote.data.locations import Location
 from .endings import NUMPY_ENDINGS, is_arrow
 from .left_out import tell_beside
 
-_PARQUET, _TAR = ".parquet", ".tar"
+_TAR = ".tar"
 _OF_CACHE = re.compile(r"(^|/)cache-[0-9a-f]+(_\d+_of_\d+)?\.arrow$")  # of what `datasets` has made of others
 
 
-def inputs_of_folder(folder: Location, names: Sequence[str], images: Sequence[str]) -> list[str]:
+def inputs_of_folder(
+    folder: Location, names: Sequence[str], images: Sequence[str], tables: tuple[str, ...]
+) -> list[str]:
     """The files of the first kind that there is: Parquet, tar, images, Arrow, arrays; others are told.
 
     Args:
         folder: that was named.
         names: of visible files in it.
         images: the image files among these and others.
+        tables: endings of Parquet files, and of what else counts as they do.
 
     Raises:
         KnnvoteError: there are tar files and image files.
     """
     kinds = {
-        "Parquet files": [name for name in names if name.endswith(_PARQUET)],
+        "Parquet files": [name for name in names if name.endswith(tables)],
         "tar files": [name for name in names if name.endswith(_TAR)],
         "files of images": [*images],
         "Arrow files": _without_caches(folder, [name for name in names if is_arrow(name)]),

@@ -195,8 +195,6 @@ def test_the_commands_take_them(invoke):
     np.save("few.npy", LABELS[1:])
     done = invoke("report", "out", "--labels", "few.npy")
     assert (done.code, "out/x.parquet has 30 rows, and few.npy 29 labels without ids" in done.stderr) == (1, True)
-    np.save("squares.npy", np.arange(270, dtype=np.uint8).reshape(30, 3, 3))
-    assert invoke("show", "squares.npy", *given, "--out", "s.png").code == 0
 
 
 def test_labels_that_are_dates_are_told_with_what_makes_text_of_them(invoke):
