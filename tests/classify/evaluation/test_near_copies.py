@@ -23,7 +23,7 @@ def stored(folder, x, y, rule=None, **options):
     return near_copies_stored(open_index(folder / "i.knn"), rule or Rule())
 
 
-def clusters_of(d, n=1500):
+def clusters_of(d, n=500):
     y = RNG.integers(0, 10, n)
     return (RNG.normal(size=(10, d))[y] * 2 + RNG.normal(size=(n, d)) * RNG.uniform(0.3, 1, 10)[y, None]).astype(
         "f4"
@@ -36,10 +36,10 @@ SETS = {
     "wine": datasets.load_wine(return_X_y=True),
     "breast cancer": datasets.load_breast_cancer(return_X_y=True),
     **{
-        f"normal, {d} dimensions": (RNG.normal(size=(1500, d)).astype("f4"), RNG.integers(0, 2, 1500))
+        f"normal, {d} dimensions": (RNG.normal(size=(500, d)).astype("f4"), RNG.integers(0, 2, 500))
         for d in (2, 8, 384)
     },
-    **{f"uniform, {d} dimensions": (RNG.random((1500, d)), RNG.integers(0, 2, 1500)) for d in (3, 64)},
+    **{f"uniform, {d} dimensions": (RNG.random((500, d)), RNG.integers(0, 2, 500)) for d in (3, 64)},
     **{f"clusters, {d} dimensions": clusters_of(d) for d in (2, 16, 128)},
     "few": (RNG.normal(size=(16, 4)), RNG.integers(0, 2, 16)),
 }
