@@ -35,7 +35,7 @@ def enlarged(image, times, frame, left, top, *, inked=255, paper=0):
 def test_enlarged_moved_and_inverted_digits_are_still_recognised(exact_index, digits):
     classify = Classifier.open(exact_index)
     drawings = Drawings.of(classify.index)
-    images, labels = digits.test_images[:150], digits.test_labels[:150]
+    images, labels = digits.test_images[:80], digits.test_labels[:80]
     alone = np.mean(np.array(classify(images).best.to_pylist()) == labels)
     for frame, times, inked, paper in ((120, 10, 255, 0), (400, 25, 30, 220)):
         fitted = [
