@@ -110,6 +110,7 @@ def _find(index: Index, rule: Rule, asked: int, most: int, neighbors: Callable[[
     lengths = METRICS[index.metric].to_sklearn(D)
     within = _within(lengths, asked)
     is_near = lengths <= within * lengths[:, -1:]
+    is_near &= is_near.sum(axis=1, keepdims=True) <= width // 2  # more are a cluster, such as a class of its own
     has_copies = is_near.any(axis=1)
     is_other = np.zeros(asked, dtype=np.bool_)
     can_tell = np.flatnonzero(has_copies & ((~is_near).sum(axis=1) >= rule.k))
