@@ -62,11 +62,7 @@ def serve(  # noqa: PLR0917  # click passes options by name
     threads: int | None,
     **of_rule: Any,
 ) -> None:
-    """Open a page where one draws an image and sees its label, and answer programs over HTTP.
-
-    It answers as classify does, until Ctrl-C or SIGTERM, and takes up what add, remove, relabel and index make of the
-    index meanwhile.
-    """
+    """Open a page where one draws an image and sees its label, and answer programs over HTTP."""
     from knnvote.serve.extra import check_serve_extra
 
     check_acceptance(**of_rule)
