@@ -83,7 +83,12 @@ def _with_labels(inputs: Sequence[InputFile]) -> list[InputFile]:
 
 
 def join_labels(
-    inputs: Inputs, labels: str | Path, *, label_column: str | None = None, id_column: str | None = None
+    inputs: Inputs,
+    labels: str | Path,
+    *,
+    label_column: str | None = None,
+    id_column: str | None = None,
+    weight_column: str | None = None,
 ) -> list[InputFile]:
     """Inputs whose labels are in a table of their own: a row's is that of its id, or of the path or name of its file.
 
@@ -93,9 +98,10 @@ def join_labels(
         label_column: that of the labels, where not one of its two columns, or one with a usual name, must be it.
         id_column: likewise that of the ids, or that of the files of images whose values these are; where both have a
             column of this name, it is both.
+        weight_column: that of the weights, which `TrainingOptions` names too, if it is the table that has it.
 
     Raises:
-        KnnvoteError: no such column, an id that is missing or has two labels, or no input.
+        KnnvoteError: no such column, an id that is missing or has two labels or weights, or no input.
 
     Example:
         >>> import pyarrow as pa, pyarrow.parquet as pq
@@ -104,23 +110,17 @@ def join_labels(
         >>> pq.write_table(pa.table({"id": ids, "label": [row % 2 for row in range(1347)]}), "labels.parquet")
         >>> index_files(join_labels("digits/train.parquet", "labels.parquet"), "joined.knn")
     """
-    table = read_label_table(labels, label_column=label_column, id_column=id_column)
+    table = read_label_table(labels, label_column=label_column, id_column=id_column, weight_column=weight_column)
     return [replace(found, labels=table) for found in find_inputs(inputs)]
 
 
-def read_label_table(
-    labels: str | Path, *, label_column: str | None = None, id_column: str | None = None
-) -> LabelTable:
-    """A table of labels, as `join_labels` takes it.
-
-    Raises:
-        KnnvoteError: as of `join_labels`.
-    """
+def read_label_table(labels: str | Path, **columns: str | None) -> LabelTable:
+    """A table of labels, with its columns named as `join_labels` takes them; it raises what that does."""
     (source, *others) = find_inputs(str(labels))
     if others:
         raise KnnvoteError(f"{labels} is {len(others) + 1} files, and labels are read of one: give one of them")
     with source.open_rows() as rows:
-        return LabelTable.read(rows, label_column, id_column)
+        return LabelTable.read(rows, **columns)
 
 
 def tell_unused_labels(inputs: Sequence[InputFile]) -> None:

@@ -27,10 +27,11 @@ from .faiss_index import build_faiss, faiss_metric, held_vectors
 from .folder.facts import describe, library_versions, of_labels, unmeasured
 from .folder.generations import remove_leftovers
 from .folder.write import write_folder
-from .index import PROVENANCE, Index, Timing
+from .index import Index, Timing
 from .leftovers import LOCK, WORK, is_leftover
 from .manifest import FORMAT, is_index_folder
 from .names import KINDS, METRIC_NAMES, Kind, MetricName
+from .records.weights import weights_of
 from .threads import available_processors, limit_threads
 from .training import TrainingOptions, TrainingSet, read_training_set, training_set_from_arrays
 
@@ -130,6 +131,7 @@ def index_arrays(
     labels: NDArray[Any] | Sequence[Any],
     out: Path | str,
     *,
+    sample_weight: NDArray[Any] | Sequence[float] | None = None,
     is_regression: bool = False,
     options: IndexOptions | None = None,
     tune: Tune | None = None,
@@ -141,6 +143,7 @@ def index_arrays(
             Arrow table, whose names the index keeps.
         labels: (n,) integers, strings or booleans; numbers for regression.
         out: the index folder to make.
+        sample_weight: (n,) what the vote of each image is multiplied by, finite and above 0; None for all alike.
         is_regression: labels are numbers to be averaged.
         options: what kind of index to build.
         tune: finds the rungs of an adaptive index, and the vote that stands where none is asked for (`knnvote.Tuning`);
@@ -162,7 +165,12 @@ def index_arrays(
     with _claimed(local_path(out), overwrite=options.overwrite) as folder:
         values, names = named_values(images)
         examples = training_set_from_arrays(
-            values, labels, metric=options.metric, is_regression=is_regression, feature_names=names
+            values,
+            labels,
+            sample_weight,
+            metric=options.metric,
+            is_regression=is_regression,
+            feature_names=names,
         )
         build(examples, folder, options, tune, start=start)
 
@@ -296,11 +304,11 @@ def renew_labels(index: Index, labels: pa.Array, tune: Tune, threads: int | None
         KnnvoteError: it cannot be written; the index is not changed.
     """
     read = time.perf_counter()
-    rows = index.provenance(*PROVENANCE).set_column(0, "label", labels)
+    rows = index.provenance(*index.columns).set_column(0, "label", labels)
     manifest = replace(
         index.manifest,
         **of_labels(labels, is_regression=index.is_regression),
-        data_sha256=read_through(index.vectors, labels)[1],
+        data_sha256=read_through(index.vectors, labels, weights_of(rows))[1],
     )
     renewed = Index(
         index.path, unmeasured(manifest), index.faiss_index, index.vectors, labels, rows, index.inverted_file

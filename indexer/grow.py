@@ -34,7 +34,7 @@ from .folder.generations import remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
 from .growth.change import Manner, append, grown, leave_out
-from .growth.stored import keep, training_set, with_rows
+from .growth.stored import keep, training_set, weight_column_of, with_rows
 from .growth.told import has_promise, tell_of_forgotten
 from .index import Index
 from .leftovers import LOCK
@@ -63,8 +63,8 @@ def add_files(
         inputs: Parquet files of images and labels like those stored, folders of them, globs or URIs: one or several.
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
             target, when a fifth of the images on which it was has come or gone; else there is no need of one.
-        training: what the user says of the new images. Task, grayscale, background and id column are the index's;
-            grayscale and a background that it has not become its own.
+        training: what the user says of the new images. Task, grayscale, background, id column and weight column are
+            the index's; grayscale and a background that it has not become its own.
         threads: that work; None for as many as there are processors.
         progress: told the rows of each batch.
         tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
@@ -293,6 +293,7 @@ def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
             background=images.background or manifest.background,
         ),
         id_column=training.id_column or index.manifest.id_column,
+        weight_column=weight_column_of(index, training.weight_column),
         is_regression=index.is_regression,
     )
 

@@ -36,6 +36,7 @@ from .labels import (
 from .manifest import Source
 from .metric import METRICS
 from .names import MetricName
+from .records.weights import weights_from_array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,8 @@ class TrainingOptions:
         images: overrides of how images are recognised.
         label_column: where labels are, if the guess fails.
         id_column: where ids are; without it ids are ``file#row``, or the paths of image files.
+        weight_column: where each image has what its vote is multiplied by, a finite number above 0; without it all
+            count the same.
         is_regression: labels are numbers to be averaged.
         skip_bad: leave out rows that do not fit, and count them.
         limit: of all files together take so many rows, the first.
@@ -60,6 +63,7 @@ class TrainingOptions:
     images: ImageOptions = field(default_factory=ImageOptions)
     label_column: str | None = None
     id_column: str | None = None
+    weight_column: str | None = None
     is_regression: bool = False
     skip_bad: bool = False
     limit: int | None = None
@@ -72,12 +76,13 @@ class TrainingSet:
 
     Attributes:
         vectors: (n, d) in the smallest type that holds all of them without loss.
-        provenance: (n rows) columns label, id, file, row.
+        provenance: (n rows) columns label, id, file, row, and weight if images have any.
         shape: of one image.
         step: that made vectors of images.
         image_column: where the first file holds its images; None for arrays.
         label_column: where it holds the labels; None for arrays.
         id_column: where ids were looked for; None where they are ``file#row``.
+        weight_column: where weights were found; None where there are none, and for arrays.
         class_names: names that a Hugging Face data set gives its integer classes.
         is_regression: labels are numbers to be averaged.
         grayscale: colour images are converted to grey.
@@ -96,6 +101,7 @@ class TrainingSet:
     image_column: str | None = None
     label_column: str | None = None
     id_column: str | None = None
+    weight_column: str | None = None
     class_names: list[str] | None = None
     is_regression: bool = False
     grayscale: bool = False
@@ -136,11 +142,12 @@ def read_training_set(
     gathered = _begun(work or Work(), stored, tell)
     step = Pixels() if stored is None else stored.step
     chosen = Part(limit=options.limit, sample=options.sample, seed=seed).of(inputs)
-    known = set[str]() if stored is None else {source.path for source in stored.sources}
+    known = {source.path for source in (() if stored is None else stored.sources)}
     inputs = distinctly_named(inputs, known, has_ids=options.id_column is not None)
     reader = partial(
         Reader,
         id_column=options.id_column,
+        weight_column=options.weight_column,
         is_regression=options.is_regression,
         skip_bad=options.skip_bad,
         gathered=gathered,
@@ -151,12 +158,9 @@ def read_training_set(
     _check_parts(inputs, gathered.parts[0 if stored is None else 1 :], is_whole=chosen is None)
     found = _joined(gathered, options, stored)
     _tell(found, gathered, options, stored=stored, metric=metric, tell=tell)
-    return replace(
-        found,
-        step=step,
-        id_column=options.id_column if stored is None else stored.id_column,
-        part={} if chosen is None else {"limit" if options.limit else "sample": sum(map(len, chosen))},
-    )
+    id_column = options.id_column if stored is None else stored.id_column
+    part = {} if chosen is None else {"limit" if options.limit else "sample": sum(map(len, chosen))}
+    return replace(found, step=step, id_column=id_column, part=part)
 
 
 def _read_files(
@@ -212,6 +216,7 @@ def _joined(gathered: Gathered, options: TrainingOptions, stored: TrainingSet | 
         shape=parts[0].shape,
         image_column=parts[0].image_column or parts[-1].image_column,
         label_column=parts[0].label_column or parts[-1].label_column,
+        weight_column=options.weight_column if stored is None else stored.weight_column,
         class_names=gathered.names,
         is_regression=options.is_regression,
         sources=tuple(gathered.sources),
@@ -268,7 +273,8 @@ def _check_parts(inputs: Sequence[InputFile], new: Sequence[FilePart], *, is_who
 def _like(first: FilePart | None, options: TrainingOptions, stored: TrainingSet | None) -> Callable[[pa.Table], Layout]:
     """What recognises images of the first part's shape; of columns that could be meant, the stored ones."""
     known = (options, *(() if stored is None else (stored,)))
-    others = {column for of in known for column in (of.label_column, of.id_column) if column is not None}
+    others = {column for of in known for column in (of.label_column, of.id_column, of.weight_column)}
+    others.discard(None)
     others.discard(options.images.image_column or "")
     shape = None if first is None else first.shape
     found = partial(recognise_images, options=options.images, expected=shape, others=others)
@@ -289,7 +295,8 @@ def _label_column(
     if named is None and before in names:
         named = before
     with folders_told(images.source, inputs), images.source.content_told():
-        found = recognise_label(images.schema, images.no_labels, named, options.id_column)
+        no_labels = [*images.no_labels, *filter(None, [options.weight_column])]
+        found = recognise_label(images.schema, no_labels, named, options.id_column)
         if named is None:
             refuse_beside_folders(found, images.source.relative)
         if named is None and before is not None and (stored is not None or not is_usual_name(found)):
@@ -303,6 +310,7 @@ def _label_column(
 def training_set_from_arrays(
     images: NDArray[Any],
     labels: NDArray[Any] | Sequence[Any],
+    sample_weight: NDArray[Any] | Sequence[float] | None = None,
     *,
     metric: MetricName = "l2",
     is_regression: bool = False,
@@ -313,12 +321,14 @@ def training_set_from_arrays(
     Args:
         images: (n, *shape) of any number type.
         labels: (n,) integers, strings or booleans; floats for regression.
+        sample_weight: (n,) what the vote of each image is multiplied by; None for all alike.
         metric: rows that have no place in its space are refused.
         is_regression: labels are numbers to be averaged.
         feature_names: of each value, where they have any.
 
     Raises:
-        KnnvoteError: the counts differ, a value is not finite, a label is missing or of a type that cannot be used.
+        KnnvoteError: the counts differ, a value is not finite, a weight is not above 0 and finite, a label is missing
+            or of a type that cannot be used.
     """
     images = np.asarray(images)
     _check_arrays(images, labels)
@@ -337,7 +347,8 @@ def training_set_from_arrays(
         warn(f"labels are {given.type}, and all are whole: they are classes; to average them, give is_regression=True")
     if label.null_count:
         raise KnnvoteError(f"{label.null_count} labels are missing: leave those images out")
-    provenance = provenance_table(label, None, "array", np.arange(len(images)))
+    weights = None if sample_weight is None else weights_from_array(sample_weight, len(images))
+    provenance = provenance_table(label, None, "array", np.arange(len(images)), weights)
     return TrainingSet(
         vectors=smallest_type(flat),
         provenance=provenance,

@@ -1,4 +1,7 @@
-"""Labels that are not in the file of the rows: in a table of their own, by ids or paths, or in the name of a folder."""
+"""Labels that are not in the file of the rows: in a table of their own, by ids or paths, or in the name of a folder.
+
+A table may have weights beside them.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -20,7 +23,7 @@ from .label_table import LabelTable
 
 @dataclass(frozen=True)
 class LabelledRows(RowFile, ABC):
-    """Rows with a column of labels that is not in their file, in place of one of that name.
+    """Rows with columns that are not in their file, labels above all, in place of those of that name.
 
     Attributes:
         rows: without it.
@@ -38,13 +41,18 @@ class LabelledRows(RowFile, ABC):
     def label(self) -> pa.Field:
         """The column of labels."""
 
+    @property
+    def added(self) -> list[pa.Field]:
+        """The columns that are put beside the rows: the labels first."""
+        return [self.label]
+
     @abstractmethod
-    def _labels(self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
-        """(n,) the labels of rows of some numbers, of which the columns by which they are known are held."""
+    def _values(self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> list[pa.Array]:
+        """(n,) of each added column for rows of some numbers, of which the columns by which they are known are held."""
 
     @property
     def _known_by(self) -> list[str]:
-        """The columns that `_labels` needs."""
+        """The columns that `_values` needs."""
         return []
 
     @property
@@ -59,9 +67,14 @@ class LabelledRows(RowFile, ABC):
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the rows, with the labels last."""
-        kept = [column for column in self.rows.schema if column.name != self.label.name]
-        return pa.schema([*kept, self.label], self.rows.schema.metadata)
+        """Of the rows, with the labels and what else is added last."""
+        kept = [column for column in self.rows.schema if column.name not in self._names]
+        return pa.schema([*kept, *self.added], self.rows.schema.metadata)
+
+    @property
+    def _names(self) -> list[str]:
+        """Of what is added."""
+        return [column.name for column in self.added]
 
     @property
     def num_rows(self) -> int:
@@ -74,7 +87,8 @@ class LabelledRows(RowFile, ABC):
 
     def rows_to_hold(self, columns: Sequence[str], rows: int) -> int:
         """As the rows have it."""
-        return self.rows.rows_to_hold([name for name in columns if name != self.label.name], rows)
+        added = self._names
+        return self.rows.rows_to_hold([name for name in columns if name not in added], rows)
 
     def head(self) -> pa.Table:
         """The first rows, with their labels."""
@@ -113,18 +127,18 @@ class LabelledRows(RowFile, ABC):
             yield numbers, self._joined(table, numbers, columns)
 
     def _needed(self, columns: Sequence[str]) -> list[str]:
-        """The columns of the rows that some of theirs and the labels need."""
-        known_by = self._known_by if self.label.name in columns else []
-        return list(dict.fromkeys([*(name for name in columns if name != self.label.name), *known_by]))
+        """The columns of the rows that some of theirs and what is added need."""
+        added = self._names
+        known_by = self._known_by if {*added} & {*columns} else []
+        return list(dict.fromkeys([*(name for name in columns if name not in added), *known_by]))
 
     def _joined(
         self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64], columns: Sequence[str]
     ) -> pa.Table:
         """Some columns of rows, of which all that are needed are held; None where none are."""
-        found = [
-            self._labels(held, numbers) if held is None or name == self.label.name else held.column(name)
-            for name in columns
-        ]
+        added = self._names
+        values = dict(zip(added, self._values(held, numbers), strict=True)) if {*added} & {*columns} else {}
+        found = [values[name] if held is None or name in values else held.column(name) for name in columns]
         fields = [self.schema.field(name) for name in columns]
         return pa.Table.from_arrays(found, schema=pa.schema(fields, self.schema.metadata))
 
@@ -151,8 +165,8 @@ class FolderLabelRows(LabelledRows):
         """The label."""
         return (self.name,)
 
-    def _labels(self, _held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
-        return pa.repeat(pa.scalar(self.value, self.label.type), len(numbers))
+    def _values(self, _held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> list[pa.Array]:
+        return [pa.repeat(pa.scalar(self.value, self.label.type), len(numbers))]
 
 
 @dataclass(frozen=True)
@@ -171,6 +185,12 @@ class JoinedRows(LabelledRows):
     def label(self) -> pa.Field:
         """The table's."""
         return pa.field(self.table.label_column, self.table.labels.type)
+
+    @property
+    def added(self) -> list[pa.Field]:
+        """The labels, and the weights if the table has any."""
+        weights, name = self.table.weights, self.table.weight_column
+        return [self.label] if weights is None or name is None else [self.label, pa.field(name, weights.type)]
 
     @property
     def id_column(self) -> str | None:
@@ -209,9 +229,11 @@ class JoinedRows(LabelledRows):
             )
         return joined
 
-    def _labels(self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
+    def _values(self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> list[pa.Array]:
         is_own = self.id_column == self.rows.id_column
-        return self.table.find(self._ids(held, numbers), are_paths=is_own, prefix=self.id_prefix)
+        places = self.table.places(self._ids(held, numbers), are_paths=is_own, prefix=self.id_prefix)
+        weights = self.table.weights
+        return [self.table.labels.take(places), *([] if weights is None else [weights.take(places)])]
 
     def _ids(self, held: pa.RecordBatch | pa.Table | None, numbers: NDArray[np.int64]) -> pa.Array:
         """(n,) of rows, as strings."""

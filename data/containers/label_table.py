@@ -32,6 +32,8 @@ class LabelTable:
         texts: (n,) the same as people wrote them, in strings; None where the file itself has types.
         by_name: place of the key whose last part each name is; -1 where several have it.
         header: the first line of a text file, by which its columns are called.
+        weight_column: its column of weights; None where it has none.
+        weights: (n,) of any type; None likewise.
         rows_column: column of the rows whose values are keys; None for that of the key column's name, where rows have
             one, or else what they are known by.
         taken: by place, the row that has the label, of those that were seen.
@@ -46,33 +48,43 @@ class LabelTable:
     by_name: dict[str, int]
     header: tuple[str, ...] = ()
     rows_column: str | None = None
+    weight_column: str | None = None
+    weights: pa.Array | None = None
     taken: dict[int, str] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of what it says of rows."""
         digest = hashlib.sha256(repr((self.shown, self.label_column, self.rows_column)).encode())
-        batch = pa.RecordBatch.from_arrays([self.keys, self.labels], ["keys", "labels"])
-        digest.update(batch.serialize())
+        columns = {"keys": self.keys, "labels": self.labels}
+        columns |= {} if self.weights is None else {f"weights {self.weight_column}": self.weights}
+        digest.update(pa.RecordBatch.from_pydict(columns).serialize())
         return digest.hexdigest()
 
     @classmethod
-    def read(cls, rows: RowFile, label_column: str | None, id_column: str | None) -> "LabelTable":
-        """Those of a file of rows.
+    def read(
+        cls,
+        rows: RowFile,
+        label_column: str | None = None,
+        id_column: str | None = None,
+        weight_column: str | None = None,
+    ) -> "LabelTable":
+        """Those of a file of rows, with the weights that it has in a column of that name, if it has one.
 
         Raises:
-            ImageFileError: its columns of keys and labels are not known, a key is missing, or has two labels.
+            ImageFileError: its columns of keys and labels are not known, or a key is missing, or has two labels or
+                weights.
         """
         shown, names = rows.source.shown, rows.schema.names
         rows_column = None if id_column in names else id_column
         header = tuple(names if rows.cells(names[0]) is not None else ())
         if (path := next(filter(is_image_name, header), None)) is not None:
             raise _no_header(shown, header, path)
-        key_column, label_column = _columns(rows, label_column, None if rows_column else id_column)
-        found = pa.Table.from_batches(
-            rows.batches([key_column, label_column], 1 << 16),
-            pa.schema([rows.schema.field(key_column), rows.schema.field(label_column)]),
-        ).combine_chunks()
+        weight_column = weight_column if weight_column in names else None
+        key_column, label_column = _columns(rows, label_column, None if rows_column else id_column, weight_column)
+        wanted = [key_column, label_column, *([] if weight_column is None else [weight_column])]
+        schema = pa.schema([rows.schema.field(name) for name in wanted])
+        found = pa.Table.from_batches(rows.batches(wanted, 1 << 16), schema).combine_chunks()
         try:
             keys = pc.utf8_trim_whitespace(found[key_column].cast(pa.string())).combine_chunks()
         except pa.ArrowException as error:
@@ -84,6 +96,9 @@ class LabelTable:
             raise ImageFileError(f"{shown}, column {key_column!r}: {keys.null_count:,} ids are missing: fill them in")
         labels = _without_blanks(found[label_column].combine_chunks())
         kept = _once(shown, keys, labels)
+        weights = None
+        if weight_column is not None:
+            weights = _weights_once(shown, keys, found[weight_column].combine_chunks(), kept)
         keys, labels, texts = keys.take(kept), labels.take(kept), rows.cells(label_column)
         if texts is not None:
             texts = _without_blanks(texts.take(kept))
@@ -93,10 +108,15 @@ class LabelTable:
         for place, key in enumerate(keys.to_pylist()):
             name = PurePosixPath(key).name
             by_name[name] = -1 if name in by_name else place
-        return cls(shown, key_column, label_column, keys, labels, texts, by_name, header, rows_column)
+        of_labels = (shown, key_column, label_column, keys, labels, texts, by_name, header, rows_column)
+        return cls(*of_labels, weight_column, weights)
 
     def find(self, ids: pa.Array, *, are_paths: bool, prefix: str = "") -> pa.Array:
-        """(n,) the labels of rows with some ids; null where there is none.
+        """(n,) the labels of rows with some ids, as `places` finds them; null where there is none."""
+        return self.labels.take(self.places(ids, are_paths=are_paths, prefix=prefix))
+
+    def places(self, ids: pa.Array, *, are_paths: bool, prefix: str = "") -> pa.Array:
+        """(n,) where the table has what belongs to rows with some ids; null where it has nothing.
 
         Args:
             ids: (n,) strings.
@@ -120,7 +140,7 @@ class LabelTable:
             if found is not None:
                 self.taken.setdefault(found, text)
             places.append(found)
-        return self.labels.take(pa.array(places, pa.int64()))
+        return pa.array(places, pa.int64())
 
     def _named(self, path: str) -> int | None:
         """The place of the key that has the name of a file."""
@@ -147,9 +167,11 @@ class LabelTable:
             warn(f"{self.shown}: {unused:,} of {len(self.keys):,} labels are of no image, the first of {first!r}{why}")
 
 
-def _columns(rows: RowFile, label_column: str | None, id_column: str | None) -> tuple[str, str]:
+def _columns(
+    rows: RowFile, label_column: str | None, id_column: str | None, weight_column: str | None
+) -> tuple[str, str]:
     """The columns of keys and of labels."""
-    names, shown = rows.schema.names, rows.source.shown
+    names, shown = [name for name in rows.schema.names if name != weight_column], rows.source.shown
     for option, name in (("label_column", label_column), ("id_column", id_column)):
         if name is not None and name not in names:
             raise ImageFileError(f"{shown}: no column {name!r} for {param(option)}; there are {', '.join(names)}")
@@ -202,6 +224,24 @@ def _once(shown: str, keys: pa.Array, labels: pa.Array) -> pa.Array:
     for place in places[~has_label].tolist():
         first.setdefault(texts[place], place)
     return pa.array(sorted(first.values()), pa.int64())
+
+
+def _weights_once(shown: str, keys: pa.Array, weights: pa.Array, kept: pa.Array) -> pa.Array:
+    """The weights (m,) at the places that are kept, of which each key is at one.
+
+    Raises:
+        ImageFileError: a key has two.
+    """
+    places = pc.index_in(keys, value_set=keys.take(kept))
+    of_keys = weights.take(kept)
+    is_other = pc.fill_null(pc.not_equal(weights, of_keys.take(places)), False)
+    if pc.any(is_other).as_py():
+        place = pc.index(is_other, True).as_py()
+        one, other = of_keys[places[place].as_py()].as_py(), weights[place].as_py()
+        raise ImageFileError(
+            f"{shown}: {keys[place].as_py()!r} has two weights, {one} and {other}: leave in the right one"
+        )
+    return of_keys
 
 
 def _no_header(shown: str, names: Sequence[str], key: str) -> ImageFileError:

@@ -8,11 +8,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from knnvote.indexer.records.weights import WEIGHT
+
 from .work import slices_of
 
 
-def read_through(vectors: NDArray[np.generic], labels: pa.Array) -> tuple[tuple[float, float], str]:
-    """The least and the greatest number of vectors (n, d), and a SHA-256 of these with their labels (n,).
+def read_through(
+    vectors: NDArray[np.generic], labels: pa.Array, weights: pa.Array | None
+) -> tuple[tuple[float, float], str]:
+    """The least and the greatest number of vectors (n, d), and a SHA-256 of these with their labels and weights (n,).
 
     It is the same whatever the kind of index: indexes that share it can share exact results. Vectors that are mapped
     are read once.
@@ -23,7 +27,8 @@ def read_through(vectors: NDArray[np.generic], labels: pa.Array) -> tuple[tuple[
         digest.update(np.ascontiguousarray(rows).data)
         least.append(rows.min().item())
         greatest.append(rows.max().item())
-    batch = pa.RecordBatch.from_arrays([labels], ["label"])
+    columns = {"label": labels} if weights is None else {"label": labels, WEIGHT: weights}
+    batch = pa.RecordBatch.from_pydict(columns)
     with pa.ipc.new_stream(pa.PythonFile(_Digested(digest), "w"), batch.schema) as writer:
         writer.write_batch(batch)
     return (min(least), max(greatest)), digest.hexdigest()

@@ -13,6 +13,7 @@ from knnvote.data.containers.joined import with_prefix
 from knnvote.data.containers.tar import TAR_KEY
 from knnvote.data.errors import KnnvoteError, param
 from knnvote.data.locations import Location
+from knnvote.indexer.records.weights import WEIGHT
 
 
 def read_ids(source: Location, ids: pa.Array, id_column: str, prefix: str = "") -> pa.Array:
@@ -30,14 +31,21 @@ def read_ids(source: Location, ids: pa.Array, id_column: str, prefix: str = "") 
         ) from error
 
 
-def provenance_table(labels: pa.Array, ids: pa.Array | None, file: str, rows: NDArray[np.int64]) -> pa.Table:
-    """Columns label, id (string, ``file#row`` where none is given), file, row (int64)."""
+def provenance_table(
+    labels: pa.Array,
+    ids: pa.Array | None,
+    file: str,
+    rows: NDArray[np.int64],
+    weights: NDArray[np.float64] | None = None,
+) -> pa.Table:
+    """Columns label, id (string, ``file#row`` where none is given), file, row (int64), and weight if rows have one."""
     row_numbers = pa.array(rows, pa.int64())
     files = pa.array([file] * len(rows), pa.string())
     if ids is None or ids.null_count:
         default = pc.binary_join_element_wise(files, row_numbers.cast(pa.string()), "#")
         ids = default if ids is None else pc.coalesce(ids, default)
-    return pa.table({"label": labels, "id": ids, "file": files, "row": row_numbers})
+    table = pa.table({"label": labels, "id": ids, "file": files, "row": row_numbers})
+    return table if weights is None else table.append_column(WEIGHT, pa.array(weights, pa.float64()))
 
 
 def distinct_ids(provenance: pa.Table, first: int) -> pa.Table:

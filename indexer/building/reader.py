@@ -21,6 +21,7 @@ from knnvote.indexer.labels import (
     unusable_labels,
 )
 from knnvote.indexer.metric import Metric
+from knnvote.indexer.records.weights import read_weights, unusable_weights
 
 from .gathered import FilePart, Gathered
 from .provenance import provenance_table, read_ids
@@ -55,6 +56,7 @@ class Reader:
         images: the file.
         label_column: of it.
         id_column: of it, if one was named.
+        weight_column: of it, likewise.
         is_regression: labels are numbers to be averaged.
         skip_bad: leave out rows that do not fit, and count them.
         gathered: with what was read before.
@@ -65,6 +67,7 @@ class Reader:
     images: ImageFile
     label_column: str
     id_column: str | None
+    weight_column: str | None
     is_regression: bool
     skip_bad: bool
     gathered: Gathered
@@ -119,6 +122,8 @@ class Reader:
         bad = self.metric.unusable_rows(block) | rows.bad
         label = images.column(rows, self.label_column)
         bad |= unusable_labels(label, None if self.is_regression else self.gathered.names)
+        weights = self._weights(rows)
+        bad = bad if weights is None else unusable_weights(weights) | bad
         if bad and not self.skip_bad:
             row = min(bad)
             raise KnnvoteError(
@@ -139,16 +144,32 @@ class Reader:
         if self._known_by is not None:
             prefix = "" if self.id_column else images.rows.id_prefix
             ids = read_ids(source, images.column(rows, self._known_by), self._known_by, prefix).take(good)
-        table = provenance_table(labels, ids, source.relative, rows.numbers[good])
+        weights = None if weights is None else weights[good]
+        table = provenance_table(labels, ids, source.relative, rows.numbers[good], weights)
         skipped = sum(source.labels is None or reason != UNLABELLED for reason in bad.values())  # a table leaves out
         return vectors, table, skipped
+
+    def _weights(self, rows: DecodedRows) -> NDArray[np.float64] | None:
+        """What the votes of rows (n,) are multiplied by, as it stands there; None where nothing is asked."""
+        if self.weight_column is None:
+            return None
+        try:
+            return read_weights(self.images.column(rows, self.weight_column))
+        except KnnvoteError as error:
+            told = f"{self.images.source.shown}, column {self.weight_column!r}: {error.marked}"
+            raise KnnvoteError(told) from error
 
     def _other_columns(self) -> list[str]:
         """The columns that are read beside the images."""
         names = self.images.rows.schema.names
-        if self._known_by not in {None, *names}:
+        for option, name in (("id_column", self._known_by), ("weight_column", self.weight_column)):
+            if name not in {None, *names}:
+                raise ImageFileError(
+                    f"{self.images.source}: no column {name!r} for {param(option)}; there are {', '.join(names)}"
+                )
+        if self.weight_column in {self.label_column, *self.images.layout.columns}:
             raise ImageFileError(
-                f"{self.images.source}: no column {self._known_by!r} for {param('id_column')}; "
-                f"there are {', '.join(names)}"
+                f"{self.images.source}: column {self.weight_column!r} for {param('weight_column')} holds the labels or "
+                "images: name another"
             )
-        return [self.label_column] if self._known_by is None else [self.label_column, self._known_by]
+        return [name for name in (self.label_column, self._known_by, self.weight_column) if name is not None]

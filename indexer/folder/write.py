@@ -25,7 +25,7 @@ from knnvote.data.progress import stage
 from knnvote.indexer.building.work import Work, slices_of
 from knnvote.indexer.faiss_index import holds, write_faiss
 from knnvote.indexer.fields import wrong_fields
-from knnvote.indexer.index import PROVENANCE, Index, Timing
+from knnvote.indexer.index import Index, Timing
 from knnvote.indexer.leftovers import WORK
 from knnvote.indexer.manifest import FORMAT, MANIFEST, Manifest, StoredFile, read_manifest
 from knnvote.indexer.sealed import seal, write_sealed
@@ -88,13 +88,13 @@ def _write_generation(folder: Path, generation: int, index: Index, timing: Timin
             files[role] = folder / f"{role}-{generation}.npy"
             if not work.give(array, files[role]):
                 _write_array(files[role], array)
-    files["labels"] = write_labels(folder, generation, index.provenance(*PROVENANCE))
+    files["labels"] = write_labels(folder, generation, index.provenance(*index.columns))
     stored = {role: describe_file(path) for role, path in files.items()}
     commit(folder, replace(index.manifest, generation=generation, files=stored), timing)
 
 
 def write_labels(folder: Path, generation: int, rows: pa.Table) -> Path:
-    """Write the label, id, file and row of each vector; the file."""
+    """Write the label, id, file and row of each vector, and its weight if it has one; the file."""
     path = folder / f"labels-{generation}.parquet"
     with atomic_write(path) as stream:
         _write_rows(rows, stream)
@@ -126,7 +126,7 @@ def bytes_to_write(index: Index) -> int:
         size = 0 if index.faiss_index is None else int(faiss.serialize_index(index.faiss_index).nbytes)
         size += 0 if holds(index.faiss_index, index.vectors) else index.vectors.nbytes
     labels = pa.BufferOutputStream()
-    _write_rows(index.provenance(*PROVENANCE), labels)
+    _write_rows(index.provenance(*index.columns), labels)
     return size + int(labels.tell())
 
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.faiss_index import faiss_metric, holds_type, quantized_type
-from knnvote.indexer.index import PROVENANCE, Index
+from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import ProposingSettings
+from knnvote.indexer.records.weights import WEIGHT, SampleWeight
 
 _MOST_CANDIDATES = 4096  # that HNSW keeps by its own setting, as many as are asked for beside
 
@@ -34,13 +35,16 @@ def check_labels(index: Index) -> None:
     Raises:
         KnnvoteError: saying what is wrong.
     """
-    types = dict(zip(PROVENANCE, (index.manifest.label_type, "string", "string", "int64"), strict=True))
+    types = {"label": index.manifest.label_type, "id": "string", "file": "string", "row": "int64", WEIGHT: "double"}
+    types = {name: types[name] for name in index.columns}
     schema = index.rows.schema_arrow
     found = dict(zip(schema.names, map(str, schema.types), strict=True))
     expect(found == types and len(schema.names) == len(types), f"its labels file has columns {found}, not {types}")
-    table = index.provenance(*PROVENANCE)
+    table = index.provenance(*index.columns)
     expect(len(table) == index.n, f"its labels file has {len(table):,} rows for {index.n:,} vectors")
     expect(not any(column.null_count for column in table.columns), "its labels file has nulls")
+    told = index.manifest.sample_weight
+    expect(told == SampleWeight.of(table, index.manifest.weight_column), "its weights are not those of its manifest")
     if index.is_regression:
         expect(bool(np.isfinite(index.targets).all()), "it has labels that are not finite")
         return
