@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.classify.vote import ClassWeights, Rule, votes_of
-from knnvote.classify.weighting import WEIGHTINGS, read_weighting
+from knnvote.classify.vote import Factors, Rule, votes_of
+from knnvote.classify.weighting import WEIGHTINGS
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.names import ClassWeight, Weights
@@ -171,9 +171,8 @@ def choose_k(
     max_k = check_left_out(index, "max_k", max_k, MAX_K)
     _check_targets(index)
     class_weight = Rule.of(index, class_weight=class_weight).class_weight
-    of_class = index.class_weights(class_weight)
     with limit_threads(threads):
-        with_copies, scores = _measure(index, max_k, of_class, progress)
+        with_copies, scores = _measure(index, max_k, class_weight, progress)
     return Choice(
         images=index.n,
         search=index.kind,
@@ -185,7 +184,7 @@ def choose_k(
 
 
 def _measure(
-    index: Index, max_k: int, of_class: ClassWeights, progress: Callable[[int], None]
+    index: Index, max_k: int, class_weight: ClassWeight, progress: Callable[[int], None]
 ) -> tuple[int, list[Score]]:
     """How many images have a copy among the others, and the scores."""
     moments = {weights: _Moments() for weights in weights_to_try(index)}
@@ -193,8 +192,9 @@ def _measure(
     with_copies = 0
     for part in leave_out(index, max_k, progress=progress):
         with_copies += part.count_copies(index)
+        factors = index.vote_factors(class_weight, part.I)
         for weights, found in moments.items():
-            values = _values(index, part, weights, of_class)
+            values = _values(index, part, weights, factors)
             found.add(values)
             classes[weights].add(values, index, part.rows)
     return with_copies, _scores(moments, classes, max_k)
@@ -241,19 +241,19 @@ def _check_targets(index: Index) -> None:
         )
 
 
-def _values(index: Index, part: LeftOut, weights: Weights, of_class: ClassWeights) -> NDArray[np.float64]:
+def _values(index: Index, part: LeftOut, weights: Weights, factors: Factors) -> NDArray[np.float64]:
     """(m, k) for each row and k: 1 where its label is found and 0 else; for regression the squared error."""
     if index.is_regression:
-        means = mean_targets(index.targets[part.I], part.D, weights)
+        means = mean_targets(index.targets[part.I], part.D, weights, factors)
         squared: NDArray[np.float64] = np.square(means - index.targets[part.rows, None])
         return squared
-    is_right = votes(index.class_codes[part.I], part.D, weights, of_class) == index.class_codes[part.rows, None]
+    is_right = votes(index.class_codes[part.I], part.D, weights, factors) == index.class_codes[part.rows, None]
     values: NDArray[np.float64] = is_right.astype(np.float64)
     return values
 
 
 def votes(
-    codes: NDArray[np.int32], D: NDArray[np.float64], weights: Weights, of_class: ClassWeights = None
+    codes: NDArray[np.int32], D: NDArray[np.float64], weights: Weights, factors: Factors = None
 ) -> NDArray[np.int32]:
     """What `vote` with ``ties="nearest"`` gives for every number of neighbours from 1 to k.
 
@@ -261,12 +261,12 @@ def votes(
         codes: (nq, k) class of each neighbour, as its place in class order.
         D: (nq, k) distances, ascending.
         weights: of the votes, stepwise ones.
-        of_class: as `vote` takes it.
+        factors: as `vote` takes it.
 
     Returns:
         (nq, k) int32: in column j the winning class of the first j + 1 neighbours.
     """
-    w = votes_of(codes, D, weights, of_class)
+    w = votes_of(D, weights, factors)
     places, classes = _number_classes(codes)
     queries = np.arange(len(codes))
     sums = np.zeros((places.max(initial=0) + 1, len(codes)))  # queries last: reductions over few classes are then fast
@@ -298,9 +298,11 @@ def _number_classes(codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArra
     return places, classes
 
 
-def mean_targets(targets: NDArray[np.float64], D: NDArray[np.float64], weights: Weights) -> NDArray[np.float64]:
+def mean_targets(
+    targets: NDArray[np.float64], D: NDArray[np.float64], weights: Weights, factors: Factors = None
+) -> NDArray[np.float64]:
     """What `mean_target` gives for every number of neighbours from 1 to k: targets and distances (nq, k) -> (nq, k)."""
-    w = read_weighting(weights)(D)
+    w = votes_of(D, weights, factors)
     means: NDArray[np.float64] = np.cumsum(w * targets, axis=1) / np.cumsum(w, axis=1)
     return means
 

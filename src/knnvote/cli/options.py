@@ -210,6 +210,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 image_column_option = click.option(
     "--image-column", metavar="NAME", help="Column of the images, or the prefix of one column a pixel."
 )
+weight_column_option = click.option(
+    "--weight-column", metavar="NAME", help="Column of weights of images' votes, above 0."
+)
 label_column_option = click.option("--label-column", metavar="NAME", help="Column of the labels.")
 labels_option = click.option(
     "--labels",
@@ -218,7 +221,7 @@ labels_option = click.option(
     help="A table of the labels, by ids or paths: CSV, Parquet or JSON lines.",
 )
 table_ids_option = click.option("--id-column", metavar="NAME", help="Column of ids in the table of labels.")
-skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
+skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out and count rows that do not fit.")
 part_options = together(
     click.option("--limit", type=POSITIVE, metavar="N", help="Take so many rows of all files together, the first."),
     click.option(
@@ -278,7 +281,7 @@ def class_weight_option(default: str = "") -> Decorator[Any]:
         metavar="NAME|FILE",
         callback=parse_class_weight,
         shell_complete=complete_file,
-        help=f"balanced, none, or a CSV of class and weight{default}.",
+        help=f"balanced, none, or CSV of class and weight{default}.",
     )
 
 
@@ -357,13 +360,19 @@ def _without_folder(value: str, page: Path) -> str:
     return page.name if Path(value) == page else value
 
 
-def find_labelled(images: Sequence[str], labels: str | None, label_column: str | None, id_column: str | None) -> Any:
-    """The inputs, their labels from a table if one is given, whose columns the other two options name then."""
+def find_labelled(
+    images: Sequence[str],
+    labels: str | None,
+    label_column: str | None,
+    id_column: str | None,
+    weight_column: str | None = None,
+) -> Any:
+    """The inputs, their labels from a table if one is given, whose columns the other options name then."""
     from knnvote.data.inputs import find_inputs, join_labels
 
     if labels is None:
         return find_inputs(images)
-    return join_labels(images, labels, label_column=label_column, id_column=id_column)
+    return join_labels(images, labels, label_column=label_column, id_column=id_column, weight_column=weight_column)
 
 
 def check_table_ids(labels: str | None, id_column: str | None) -> None:
