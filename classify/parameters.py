@@ -131,7 +131,7 @@ def with_weight(
         raise RowError(f"sample_weight has shape {weights.shape}: give ({len(X)},), a number a row of X")
     there = np.flatnonzero(weights != 0)
     if not len(there):
-        raise RowError("sample_weight is 0 of every row of X: give one at least another")
+        raise RowError("sample_weight is zero for every row of X: give some of them another")
     for place, reason in unusable_weights(weights[there]).items():
         raise RowError(f"row {there[place]} of X has {reason}: leave it out, or give another")
     return X[there], y[there], weights[there]

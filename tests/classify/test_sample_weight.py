@@ -310,7 +310,7 @@ def test_an_estimator_has_them_and_rows_of_weight_0_are_as_if_they_were_not_ther
         (np.ones(N - 1), rf"^sample_weight has shape \({N - 1},\): give \({N},\), a number a row of X$"),
         (np.ones((N, 2)), r"^sample_weight has shape"),
         (["much"] * N, r"^sample_weight is no array of numbers"),
-        (np.zeros(N), r"^sample_weight is 0 of every row of X"),
+        (np.zeros(N), r"^sample_weight is zero for every row of X: give some of them another$"),
         (
             np.where(np.arange(N) == 9, -1, np.arange(N) > 3),
             r"^row 9 of X has weight -1, which is below 0: leave it out",
