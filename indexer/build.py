@@ -34,6 +34,7 @@ from .index import Index, Timing
 from .leftovers import LOCK, WORK, is_leftover
 from .manifest import FORMAT, is_index_folder
 from .names import KINDS, METRIC_NAMES, Kind, MetricName
+from .records.weights import weights_of
 from .threads import available_processors, check_threads, limit_threads
 from .training import TrainingOptions, TrainingSet, read_training_set
 
@@ -140,6 +141,7 @@ def index_arrays(
     steps: Sequence[str] = (),
     ids: NDArray[Any] | Sequence[Any] | None = None,
     groups: NDArray[Any] | Sequence[Any] | None = None,
+    sample_weight: NDArray[Any] | Sequence[float] | None = None,
     is_regression: bool = False,
     options: IndexOptions | None = None,
     tune: Tune | None = None,
@@ -156,6 +158,7 @@ def index_arrays(
             themselves.
         ids: (n,) texts or whole numbers by which images are known; without them ``array#row``, from 0.
         groups: (n,) integers or strings, as `TrainingOptions` has a column of; None for an image without one.
+        sample_weight: (n,) what the vote of each image is multiplied by, finite and above 0; None for all alike.
         is_regression: labels are numbers to be averaged.
         options: what kind of index to build.
         tune: finds the rungs of an adaptive index, and the vote that stands where none is asked for (`knnvote.Tuning`);
@@ -175,22 +178,28 @@ def index_arrays(
     """
     options, start = options or IndexOptions(), time.perf_counter()
     _check_options(options, tune)
+    beside = {"steps": steps, "ids": ids, "groups": groups, "sample_weight": sample_weight}
     with _claimed(local_path(out), overwrite=options.overwrite) as folder:
-        values, names = named_values(images)
-        examples = training_set_from_arrays(
-            values,
-            labels,
-            ids=ids,
-            groups=groups,
-            metric=options.metric,
-            steps=steps,
-            is_regression=is_regression,
-            feature_names=names,
-            progress=progress,
-        )
-        tell_of_groups(examples.provenance, 0, None, is_regression=is_regression, tell=warn)
-        refuse_one_group(Groups.of(examples.provenance, None), len(examples.provenance))
+        examples = _take_arrays(images, labels, options, is_regression=is_regression, progress=progress, **beside)
         build(examples, folder, options, tune, start=start)
+
+
+def _take_arrays(
+    images: NDArray[Any] | SupportsArrow,
+    labels: NDArray[Any] | Sequence[Any],
+    options: IndexOptions,
+    *,
+    is_regression: bool,
+    **beside: Any,
+) -> TrainingSet:
+    """The labelled images that `index_arrays` was given."""
+    values, names = named_values(images)
+    examples = training_set_from_arrays(
+        values, labels, metric=options.metric, is_regression=is_regression, feature_names=names, **beside
+    )
+    tell_of_groups(examples.provenance, 0, None, is_regression=is_regression, tell=warn)
+    refuse_one_group(Groups.of(examples.provenance, None), len(examples.provenance))
+    return examples
 
 
 def _check_options(options: object, tune: object) -> None:
@@ -337,7 +346,7 @@ def renew_labels(index: Index, labels: pa.Array, tune: Tune, threads: int | None
     manifest = replace(
         index.manifest,
         **of_labels(labels, is_regression=index.is_regression),
-        data_sha256=read_through(index.vectors, labels)[1],
+        data_sha256=read_through(index.vectors, labels, weights_of(rows))[1],
     )
     values = {field.name: getattr(index, field.name) for field in fields(Index)}
     renewed = Index(**{**values, "manifest": unmeasured(manifest), "labels": labels, "rows": rows})
