@@ -115,12 +115,14 @@ class Answer:
         D, I = self.of_confidences.D[self.is_image], self.of_confidences.I[self.is_image]
         shares = np.full((len(self.I), len(self.index.classes)), np.nan)
         shares[self.is_image] = class_shares(
-            self.index.class_codes[I], D, shares.shape[1], self.rule.weights, self.rule.class_weights(self.index)
+            self.index.class_codes[I], D, shares.shape[1], self.rule.weights, self.rule.factors(self.index, I)
         )
         return shares
 
     def neighbors(self) -> pa.Array:
-        """(nq,) lists of the k voters as structs of row, id, label and distance, nearest first; null for bad images.
+        """(nq,) lists of the k voters, nearest first; null for bad images.
+
+        They are structs of row, id, label and distance, and weight where the index has one for each image.
 
         Raises:
             OptionError: they are 2^31 or more, which no column of Arrow's lists holds.
@@ -128,15 +130,15 @@ class Answer:
         k = self.I.shape[1]
         self._check_lists(k, "neighbours")
         rows = self.I[self.is_image].ravel()
-        voters = pa.StructArray.from_arrays(
-            [
-                pa.array(rows),
-                self.index.ids.take(pa.array(rows)),
-                self.index.labels.take(pa.array(rows)),
-                pa.array(self.D[self.is_image].ravel()),
-            ],
-            names=["row", "id", "label", "distance"],
-        )
+        values = [
+            pa.array(rows),
+            self.index.ids.take(pa.array(rows)),
+            self.index.labels.take(pa.array(rows)),
+            pa.array(self.D[self.is_image].ravel()),
+        ]
+        if (weights := self.index.sample_weight) is not None:
+            values.append(pa.array(weights[rows]))
+        voters = pa.StructArray.from_arrays(values, fields=_voter_fields(self.index))
         offsets = np.concatenate([[0], np.cumsum(self.is_image * k)]).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), voters, mask=pa.array(~self.is_image))
 
@@ -159,8 +161,8 @@ class Answer:
         check_top(n, "n")
         _refuse_regression(self.index, "top")
         one = self.of_confidences
-        codes, D = self.index.class_codes[one.I[self.is_image]], one.D[self.is_image]
-        classes, shares = ranked(codes, D, self.rule, n, self.rule.class_weights(self.index))
+        I, D = one.I[self.is_image], one.D[self.is_image]
+        classes, shares = ranked(self.index.class_codes[I], D, self.rule, n, self.rule.factors(self.index, I))
         self._check_lists(classes.shape[1], "classes")
         is_class = classes >= 0
         lengths = np.zeros(len(self.I), np.int64)
@@ -280,8 +282,7 @@ def answer_schema(
         ("reason", pa.string()),
     ]
     if neighbors:
-        voter = [("row", pa.int64()), ("id", pa.string()), ("label", label), ("distance", pa.float64())]
-        fields.append(("neighbors", pa.list_(pa.struct(voter))))
+        fields.append(("neighbors", pa.list_(pa.struct(_voter_fields(index)))))
         if SEARCHERS[index.kind].has_rungs:
             fields.append(("rung", pa.int8()))
     if probabilities:
@@ -292,18 +293,30 @@ def answer_schema(
     return pa.schema([(prefix + name, kind) for name, kind in fields])
 
 
+def _voter_fields(index: Index) -> list[pa.Field]:
+    """What is told of a neighbour that voted."""
+    fields = [("row", pa.int64()), ("id", pa.string()), ("label", index.labels.type), ("distance", pa.float64())]
+    weight = [] if index.manifest.sample_weight is None else [("weight", pa.float64())]
+    return [pa.field(name, kind) for name, kind in (*fields, *weight)]
+
+
 def _class_names(index: Index) -> list[str]:
     return [str(name) for name in index.classes.to_pylist()]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbor:
-    """A stored image: its row in the index, its id, label, and distance in the index's metric."""
+    """A stored image: its row in the index, its id, label, distance in the index's metric, and weight if it has one."""
 
     row: int
     id: str
     label: Any
     distance: float
+    weight: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As an object, without a weight that there is not."""
+        return {name: value for name, value in vars(self).items() if name != "weight" or value is not None}
 
 
 def neighbors_of(
@@ -312,7 +325,9 @@ def neighbors_of(
     """Stored images by their rows, with the distances that go with them."""
     places = np.asarray(rows, np.int64)
     ids, labels = (values.take(places).to_pylist() for values in (index.ids, index.labels))
+    own = index.sample_weight
+    weights = [None] * len(places) if own is None else own[places].tolist()
     return [
-        Neighbor(row=int(row), id=name, label=label, distance=float(distance))
-        for row, name, label, distance in zip(places, ids, labels, distances, strict=True)
+        Neighbor(row=int(row), id=name, label=label, distance=float(distance), weight=weight)
+        for row, name, label, distance, weight in zip(places, ids, labels, distances, weights, strict=True)
     ]

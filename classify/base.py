@@ -175,7 +175,13 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         """What a saved one answers by that only some estimators have, where it is not what its index was made for."""
         return {}
 
-    def _fit(self, X: NDArray[Any], labels: Any, class_weight: ClassWeight = None) -> Self:
+    def _fit(
+        self,
+        X: NDArray[Any],
+        labels: Any,
+        sample_weight: NDArray[np.float64] | None,
+        class_weight: ClassWeight = None,
+    ) -> Self:
         start = time.perf_counter()
         metric = metric_of(self.get_params())
         _check_rows(unusable_images(X, X.shape[1:], steps_of(self.steps), METRICS[metric]))
@@ -189,7 +195,13 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         )
         names = getattr(self, "feature_names_in_", None)
         examples = training_set_from_arrays(
-            X, labels, metric=metric, steps=self.steps, is_regression=self._is_regression, feature_names=names
+            X,
+            labels,
+            sample_weight=sample_weight,
+            metric=metric,
+            steps=self.steps,
+            is_regression=self._is_regression,
+            feature_names=names,
         )
         self._take(*build_in_memory(examples, Path(type(self).__name__), options, tune, start=start))
         return self

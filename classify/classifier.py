@@ -181,9 +181,7 @@ class Classifier:
             shape=self.index.shape,
             column=manifest.image_column,
             grayscale=manifest.grayscale is not None,
-            others=numbered_like(
-                manifest.image_column, (manifest.label_column, manifest.id_column, manifest.group_column)
-            ),
+            others=numbered_like(manifest.image_column, manifest.other_columns),
             background=manifest.background,
             feature_names=manifest.feature_names,
         )
@@ -268,17 +266,19 @@ class Classifier:
         self, D: NDArray[np.float64], I: NDArray[np.int64], is_image: NDArray[np.bool_]
     ) -> tuple[pa.Array, pa.Array, NDArray[np.float64], NDArray[np.float64]]:
         """The first class, the second, the first one's share and its margin, each (nq,); of a regression the mean."""
-        confidence, margin = np.full(len(I), np.nan), np.full(len(I), np.nan)
-        if self.index.is_regression:
-            mean = np.full(len(I), np.nan)
-            mean[is_image] = mean_target(self.index.targets[I[is_image]], D[is_image], self.rule.weights)
-            return pa.array(mean, mask=~is_image), pa.nulls(len(I), pa.float64()), confidence, margin
-        first, second = np.zeros(len(I), np.int32), np.full(len(I), -1, np.int32)
-        D, codes, of_class = D[is_image], self.index.class_codes[I[is_image]], self.rule.class_weights(self.index)
-        first[is_image], confidence[is_image] = vote(codes, D, self.rule, of_class)
-        second[is_image], share = runner_up(codes, D, self.rule, first[is_image], of_class)
+        nq, index = len(I), self.index
+        confidence, margin = np.full(nq, np.nan), np.full(nq, np.nan)
+        D, I = D[is_image], I[is_image]
+        factors = self.rule.factors(index, I)
+        if index.is_regression:
+            mean = np.full(nq, np.nan)
+            mean[is_image] = mean_target(index.targets[I], D, self.rule.weights, factors)
+            return pa.array(mean, mask=~is_image), pa.nulls(nq, pa.float64()), confidence, margin
+        first, second = np.zeros(nq, np.int32), np.full(nq, -1, np.int32)
+        codes, names = index.class_codes[I], index.classes
+        first[is_image], confidence[is_image] = vote(codes, D, self.rule, factors)
+        second[is_image], share = runner_up(codes, D, self.rule, first[is_image], factors)
         margin[is_image] = confidence[is_image] - share
-        names = self.index.classes
         return (
             names.take(pa.array(first, mask=~is_image)),
             names.take(pa.array(second, mask=second < 0)),

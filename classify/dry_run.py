@@ -19,7 +19,8 @@ from knnvote.data.reading import Part, open_images, rows_within_budget
 from knnvote.data.recognition import recognise_images
 from knnvote.indexer.build import IndexOptions, Tune, build_in_memory, check_destination
 from knnvote.indexer.folder.write import bytes_to_write
-from knnvote.indexer.index import PROVENANCE, Index
+from knnvote.indexer.groups.record import GROUP
+from knnvote.indexer.index import Index
 from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import TrainingOptions, TrainingSet, read_training_set
 
@@ -95,7 +96,8 @@ def dry_index(
     clock = _Clock()
     examples = read_training_set(sources, few, metric=options.metric, progress=clock, tell=tell)
     # The first rows may all be of one group, with which all would be left out.
-    examples = replace(examples, provenance=examples.provenance.select(PROVENANCE))
+    kept = [name for name in examples.provenance.column_names if name != GROUP]
+    examples = replace(examples, provenance=examples.provenance.select(kept))
     build, size = _measure_build(examples, path, options, tune, sum(sizes) / clock.rows)
     return DryRun(
         out=str(path),

@@ -20,7 +20,15 @@ from knnvote.indexer.rungs import class_weight_to_json
 
 from .base import KNNVoteBase
 from .notebook.weight_function import AnyWeights
-from .parameters import array_like, check_to_answer, check_to_fit, own_names, rule_of_metric, stored_class_weight
+from .parameters import (
+    array_like,
+    check_to_answer,
+    check_to_fit,
+    own_names,
+    rule_of_metric,
+    stored_class_weight,
+    with_weight,
+)
 from .vote import Rule, class_shares, mean_target, vote
 
 
@@ -96,24 +104,27 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         self.ties = ties
         self.class_weight = class_weight
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Build the index of labelled rows.
 
         Args:
             X: (n, d) finite numbers.
             y: (n,) classes of any type that can be sorted.
+            sample_weight: (n,) what the vote of each row is multiplied by; None for all alike. A row of weight 0 is not
+                stored, as if it were not there; one of weight 2 has two votes, and is one neighbour still.
 
         Raises:
-            ValueError: X or y is not such.
+            ValueError: X, y or sample_weight is not such.
             ParameterError: a parameter cannot be used.
             KnnvoteError: a row cannot be used.
         """
         check_to_fit(self.get_params())
         rows, labels = validate_data(self, array_like(X, "X"), array_like(y, "y"), copy=True)
         check_classification_targets(labels)
+        rows, labels, weights = with_weight(rows, labels, sample_weight)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         self._has_own_labels = _is_storable(labels)
-        return self._fit(rows, labels if self._has_own_labels else codes, self._class_weight())
+        return self._fit(rows, labels if self._has_own_labels else codes, weights, self._class_weight())
 
     def predict(self, X: ArrayLike | None) -> NDArray[Any]:
         """The class (nq,) of each row of X (nq, d); of each stored row, by the others, for None."""
@@ -121,7 +132,7 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         rule = self._rule()
         D, I = self._neighbors(X, rule.k, "label", rule)
         with own_names():
-            winner, _ = vote(self._index.class_codes[I], D, rule, rule.class_weights(self._index))
+            winner, _ = vote(self._index.class_codes[I], D, rule, rule.factors(self._index, I))
         classes: NDArray[Any] = self.classes_[winner]
         return classes
 
@@ -130,9 +141,9 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         check_is_fitted(self)
         rule = self._rule()
         D, I = self._neighbors(X, rule.k, "confidence", rule)
-        of_class = rule.class_weights(self._index)
+        factors = rule.factors(self._index, I)
         with own_names():
-            return class_shares(self._index.class_codes[I], D, len(self.classes_), rule.weights, of_class)
+            return class_shares(self._index.class_codes[I], D, len(self.classes_), rule.weights, factors)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write the fitted index as an index folder, which every knnvote command takes.
@@ -207,20 +218,22 @@ class KNNVoteRegressor(RegressorMixin, KNNVoteBase):  # type: ignore[misc]  # sc
 
     _is_regression = True
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Build the index of rows with their targets.
 
         Args:
             X: (n, d) finite numbers.
             y: (n,) finite numbers.
+            sample_weight: (n,) what each row counts in a mean, as `KNNVoteClassifier.fit` has it.
 
         Raises:
-            ValueError: X or y is not such.
+            ValueError: X, y or sample_weight is not such.
             ParameterError: a parameter cannot be used.
             KnnvoteError: a row cannot be used.
         """
         check_to_fit(self.get_params())
-        return self._fit(*validate_data(self, array_like(X, "X"), array_like(y, "y"), copy=True, y_numeric=True))
+        rows, targets = validate_data(self, array_like(X, "X"), array_like(y, "y"), copy=True, y_numeric=True)
+        return self._fit(*with_weight(rows, targets, sample_weight))
 
     def predict(self, X: ArrayLike | None) -> NDArray[np.float64]:
         """The mean target (nq,) for each row of X (nq, d); for each stored row, of the others, for None."""
@@ -228,7 +241,7 @@ class KNNVoteRegressor(RegressorMixin, KNNVoteBase):  # type: ignore[misc]  # sc
         rule = self._rule()
         D, I = self._neighbors(X, rule.k, "label", rule)
         with own_names():
-            return mean_target(self._index.targets[I], D, rule.weights)
+            return mean_target(self._index.targets[I], D, rule.weights, rule.factors(self._index, I))
 
     def _rule(self) -> Rule:
         check_to_answer({"n_neighbors": self.n_neighbors, "weights": self.weights, "n_jobs": self.n_jobs})

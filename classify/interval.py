@@ -1,8 +1,12 @@
 """A measured share and how sure it is."""
 
+import math
+
 from scipy.special import betaincinv
 
 from knnvote.indexer.rungs import Interval
+
+_TAIL = 0.025  # beyond each end of an interval
 
 
 def share_interval(successes: float, trials: float) -> Interval:
@@ -11,6 +15,11 @@ def share_interval(successes: float, trials: float) -> Interval:
     Trials that are not independent count for fewer, which need not be a whole number (Korn and Graubard 1998).
     """
     failures = trials - successes
-    low = float(betaincinv(successes, failures + 1, 0.025)) if successes else 0.0
-    high = float(betaincinv(successes + 1, failures, 0.975)) if failures else 1.0
+    low = float(betaincinv(successes, failures + 1, _TAIL)) if successes else 0.0
+    high = float(betaincinv(successes + 1, failures, 1 - _TAIL)) if failures else 1.0
     return Interval(value=successes / trials, low=low, high=high)
+
+
+def trials_to_show(share: float) -> int:
+    """The fewest trials that show a share above 0 and below 1: if all succeed, their interval begins there."""
+    return math.ceil(math.log(_TAIL) / math.log(share))

@@ -5,11 +5,15 @@ from contextlib import contextmanager
 from numbers import Real
 from typing import Any, cast
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole
 from knnvote.data.steps.chain import steps_of
 from knnvote.data.tables import array_of, is_tensor
 from knnvote.indexer.build import MAX_SEED
 from knnvote.indexer.names import METRIC_NAMES, ClassWeight, MetricName, Weights
+from knnvote.indexer.records.weights import unusable_weights
 
 from .adaptive.tune import Tuning
 from .notebook.weight_function import AnyWeights
@@ -134,6 +138,30 @@ def stored_class_weight(given: Any, labels: Mapping[Any, bool | int | str]) -> C
         is_known = len(pairs) in {len(given), len(labels)}
         check("class_weight", given, is_known, f"name some of the classes {', '.join(map(repr, [*labels][:5]))}")
         return plain_class_weight(pairs) if pairs else None
+
+
+def with_weight(
+    X: NDArray[Any], y: NDArray[Any], sample_weight: ArrayLike | None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None]:
+    """Rows X (n, d) with their y (n,) and weights (n,), but those of weight 0; None in place of no weights.
+
+    Raises:
+        RowError: they are no n finite numbers of at least 0, or all are 0.
+    """
+    if sample_weight is None:
+        return X, y, None
+    try:
+        weights = np.asarray(sample_weight, np.float64)
+    except (TypeError, ValueError) as error:
+        raise RowError(f"sample_weight is no array of numbers ({error}): give one a row of X") from error
+    if weights.shape != (len(X),):
+        raise RowError(f"sample_weight has shape {weights.shape}: give ({len(X)},), a number a row of X")
+    there = np.flatnonzero(weights != 0)
+    if not len(there):
+        raise RowError("sample_weight is zero for every row of X: give some of them another")
+    for place, reason in unusable_weights(weights[there]).items():
+        raise RowError(f"row {there[place]} of X has {reason}: leave it out, or give another")
+    return X[there], y[there], weights[there]
 
 
 @contextmanager

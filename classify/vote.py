@@ -24,7 +24,7 @@ from .weighting import (
     weights_of_metric,
 )
 
-ClassWeights = NDArray[np.float64] | None  # what each class's votes are multiplied by; None: all count the same
+Factors = NDArray[np.float64] | None  # what each neighbour's vote (nq, k) is multiplied by; None: all count the same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,9 +184,9 @@ class Rule:
         weights = weights_of_metric(self.weights, metric)
         return self if weights == self.weights else replace(self, weights=weights)
 
-    def class_weights(self, index: Index) -> ClassWeights:
-        """What the votes of each class of an index are multiplied by, of a rule as `of_index` gives it."""
-        return index.class_weights(self.class_weight)
+    def factors(self, index: Index, I: NDArray[np.int64]) -> Factors:
+        """What the votes of neighbours I (nq, k) are multiplied by, of a rule as `of_index` gives it."""
+        return index.vote_factors(self.class_weight, I)
 
     @property
     def stored_weights(self) -> Weights:
@@ -228,7 +228,7 @@ def _common(indexes: Sequence[Index], name: str) -> Any:
 
 
 def vote(
-    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, of_class: ClassWeights = None
+    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, factors: Factors = None
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """The winning class of each query.
 
@@ -236,12 +236,12 @@ def vote(
         codes: (nq, k) class of each neighbour, as its place in class order.
         D: (nq, k) distances, ascending.
         rule: weights and ties.
-        of_class: what each class's votes are multiplied by, as `Index.class_weights` has it.
+        factors: (nq, k) what each neighbour's vote is multiplied by, as `Rule.factors` has it.
 
     Returns:
         winner (nq,) int32, and confidence (nq,) float64: the winner's share of the vote.
     """
-    votes, distance, total = _sums(codes, D, rule, of_class)
+    votes, distance, total = _sums(codes, D, rule, factors)
     most = votes.max(axis=1)
     return _first(codes, votes == most[:, None], distance, rule), most / total
 
@@ -251,7 +251,7 @@ def runner_up(
     D: NDArray[np.float64],
     rule: Rule,
     winner: NDArray[np.int32],
-    of_class: ClassWeights = None,
+    factors: Factors = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """The class that would win each query's vote if the winner's voters had none.
 
@@ -260,7 +260,7 @@ def runner_up(
         D: (nq, k) distances, ascending.
         rule: weights and ties.
         winner: (nq,) as `vote` found it.
-        of_class: as `vote` takes it.
+        factors: as `vote` takes it.
 
     Returns:
         second (nq,) int32, -1 where all neighbours are of one class, and share (nq,) float64 of the vote, 0 there.
@@ -271,7 +271,8 @@ def runner_up(
     if not len(rows):
         return second, share
     codes, others = codes[rows], others[rows]
-    votes, distance, total = _sums(codes, D[rows], rule, of_class)
+    of_rows = None if factors is None else factors[rows]
+    votes, distance, total = _sums(codes, D[rows], rule, of_rows)
     most = np.where(others, votes, -1).max(axis=1)
     second[rows] = _first(codes, others & (votes == most[:, None]), distance, rule)
     share[rows] = most / total
@@ -279,7 +280,7 @@ def runner_up(
 
 
 def ranked(
-    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, n: int, of_class: ClassWeights = None
+    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, n: int, factors: Factors = None
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """The n first classes of each query, by their votes and then as ties go: `vote`'s first, then `runner_up`'s.
 
@@ -288,13 +289,13 @@ def ranked(
         D: (nq, k) distances, ascending.
         rule: weights and ties.
         n: how many, at least 1.
-        of_class: as `vote` takes it.
+        factors: as `vote` takes it.
 
     Returns:
         classes (nq, m) int32 with m at most n and at most k, -1 where the neighbours are of fewer classes, and share
         (nq, m) float64 of the vote, 0 there.
     """
-    votes, distance, total = _sums(codes, D, rule, of_class)
+    votes, distance, total = _sums(codes, D, rule, factors)
     is_again = np.zeros(codes.shape, dtype=np.bool_)
     for j in range(1, codes.shape[1]):
         is_again[:, j] = (codes[:, :j] == codes[:, j, None]).any(axis=1)
@@ -306,10 +307,10 @@ def ranked(
 
 
 def _sums(
-    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, of_class: ClassWeights
+    codes: NDArray[np.int32], D: NDArray[np.float64], rule: Rule, factors: Factors
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """At each neighbour's place the votes (nq, k) and distances (nq, k) of all of its class; and all votes (nq,)."""
-    w = votes_of(codes, D, rule.weights, of_class)
+    w = votes_of(D, rule.weights, factors)
     votes, distance = np.zeros_like(D), np.zeros_like(D)
     for j in range(codes.shape[1]):
         same = codes == codes[:, j, None]
@@ -329,12 +330,10 @@ def _first(
     return first
 
 
-def votes_of(
-    codes: NDArray[np.int32], D: NDArray[np.float64], weights: AnyWeights, of_class: ClassWeights
-) -> NDArray[np.float64]:
-    """What each neighbour's vote counts (nq, k): by its distance, and by its class."""
+def votes_of(D: NDArray[np.float64], weights: AnyWeights, factors: Factors) -> NDArray[np.float64]:
+    """What each neighbour's vote counts (nq, k): by its distance, and what that is multiplied by."""
     w = neighbor_weights(weights, D)
-    return w if of_class is None else w * of_class[codes]
+    return w if factors is None else w * factors
 
 
 def class_shares(
@@ -342,10 +341,10 @@ def class_shares(
     D: NDArray[np.float64],
     n_classes: int,
     weights: AnyWeights,
-    of_class: ClassWeights = None,
+    factors: Factors = None,
 ) -> NDArray[np.float64]:
     """Each class's share of the vote, (nq, n_classes)."""
-    w = votes_of(codes, D, weights, of_class)
+    w = votes_of(D, weights, factors)
     shares = np.zeros((len(codes), n_classes))
     rows = np.arange(len(codes))
     for j in range(codes.shape[1]):
@@ -353,9 +352,11 @@ def class_shares(
     return shares / _total(w)[:, None]
 
 
-def mean_target(targets: NDArray[np.float64], D: NDArray[np.float64], weights: AnyWeights) -> NDArray[np.float64]:
-    """The weighted mean (nq,) of the neighbours' targets (nq, k)."""
-    w = neighbor_weights(weights, D)
+def mean_target(
+    targets: NDArray[np.float64], D: NDArray[np.float64], weights: AnyWeights, factors: Factors = None
+) -> NDArray[np.float64]:
+    """The weighted mean (nq,) of the neighbours' targets (nq, k); the rest as `vote` takes it."""
+    w = votes_of(D, weights, factors)
     total = np.zeros(len(D))
     for j in range(targets.shape[1]):
         total += w[:, j] * targets[:, j]

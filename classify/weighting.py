@@ -8,7 +8,7 @@ import csv
 import math
 import re
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -23,6 +23,7 @@ from knnvote.indexer.labels import show_class
 from knnvote.indexer.names import ClassWeight, MetricName, NumbersByClass, Weights
 
 _WEIGHTS = (1e-9, 1e9)  # of classes
+_SHOWN = 3  # classes of which weights are shown
 _NEAREST = 1e-300
 _TEMPERATURE = 0.07  # of similarities
 _OF_SIMILARITIES = (0.02, 0.05, _TEMPERATURE, 0.1, 0.2)  # that are tried
@@ -318,30 +319,34 @@ def class_weight_of(index: Index, class_weight: ClassWeight) -> ClassWeight:
 
 
 def numbers_of_index(index: Index, name: str, numbers: NumbersByClass) -> NumbersByClass:
-    """Numbers of classes with the labels of an index, in their order; text stands for the label or name that it shows.
+    """Numbers of classes with the labels of an index, in their order.
+
+    Text stands for a label, for the name of one, or for both as they are shown, such as ``7 (cat)``.
 
     Raises:
         OptionError: they name a class that no stored image has, or twice the same, or by a text that is the name of
             one and the label of another.
     """
-    names, classes = index.manifest.class_names or [], index.manifest.classes
-    shown = {names[label]: label for label in classes if isinstance(label, int) and 0 <= label < len(names)}
-    texts = {str(label): label for label in classes}
-    for text in (label for label, _ in numbers if label in shown):
-        if shown[text] != texts.get(text, shown[text]):
-            one, other = (show_class(label, names) for label in (shown[text], texts[text]))
+    names, classes = index.manifest.class_names, index.manifest.classes
+    known: dict[Any, set[Any]] = defaultdict(set)  # as text: the label, its name, and both as they are shown
+    for label in classes:
+        is_named = isinstance(label, int) and 0 <= label < len(names or [])
+        for text in (label, str(label), show_class(label, names), *([names[label]] if names and is_named else [])):
+            known[text].add(label)
+    for text, meant in ((label, known[label]) for label, _ in numbers if label in known):
+        if len(meant) > 1:
+            one, other = (show_class(label, names) for label in sorted(meant)[:2])
             raise OptionError(
-                f"{param(name)} names the class {text!r}, which of {index.path} is the name of {one} and the label of "
-                f"{other}: say which by its number, which Python can, as in Rule({name}={{{shown[text]}: 1}})"
+                f"{param(name)} names the class {text!r}, which may be {one} or {other} of {index.path}: "
+                f"say {one!r} or {other!r}"
             )
-    known = {**shown, **texts, **{label: label for label in classes}}
     unknown = [label for label, _ in numbers if label not in known]
     if unknown:
         few = ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
         raise OptionError(
             f"{param(name)} names the class {unknown[0]!r}, which no image of {index.path} has: name some of {few}"
         )
-    found = {known[label]: number for label, number in numbers}
+    found = {next(iter(known[label])): number for label, number in numbers}
     check(name, numbers, len(found) == len(numbers), "name each class once")
     return tuple((label, found[label]) for label in classes if label in found)
 
@@ -372,6 +377,14 @@ def read_class_weights(path: str) -> ClassWeight:
     if not pairs:
         raise KnnvoteError(f"{path} has no row: give a class and its weight in each")
     return plain_class_weight(pairs)
+
+
+def told_class_weight(class_weight: ClassWeight) -> str:
+    """What votes of classes are multiplied by, in words."""
+    if class_weight is None or class_weight == "balanced":
+        return f"class weight {class_weight or 'none'}"
+    shown = [f"{label} {weight:g}" for label, weight in class_weight[:_SHOWN]]
+    return f"class weight of {', '.join([*shown, *(['...'] if len(class_weight) > len(shown) else [])])}"
 
 
 def is_weighting(text: object) -> bool:

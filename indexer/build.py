@@ -34,6 +34,7 @@ from .index import Index, Timing
 from .leftovers import LOCK, WORK, is_leftover
 from .manifest import FORMAT, is_index_folder
 from .names import KINDS, METRIC_NAMES, Kind, MetricName
+from .records.weights import weights_of
 from .threads import available_processors, check_threads, limit_threads
 from .training import TrainingOptions, TrainingSet, read_training_set
 
@@ -140,6 +141,7 @@ def index_arrays(
     steps: Sequence[str] = (),
     ids: NDArray[Any] | Sequence[Any] | None = None,
     groups: NDArray[Any] | Sequence[Any] | None = None,
+    sample_weight: NDArray[Any] | Sequence[float] | None = None,
     is_regression: bool = False,
     options: IndexOptions | None = None,
     tune: Tune | None = None,
@@ -155,6 +157,7 @@ def index_arrays(
         steps: between an image and its vector, in this order, as ``("centred", "unit")``; by default none.
         ids: (n,) texts or whole numbers by which images are known; without them ``array#row``, from 0.
         groups: (n,) integers or strings, as `TrainingOptions` has a column of; None for an image without one.
+        sample_weight: (n,) what the vote of each image is multiplied by, finite and above 0; None for all alike.
         is_regression: labels are numbers to be averaged.
         options: what kind of index to build.
         tune: finds the rungs of an adaptive index, and the vote that stands where none is asked for (`knnvote.Tuning`);
@@ -175,8 +178,9 @@ def index_arrays(
     options, start = options or IndexOptions(), time.perf_counter()
     _check_options(options, tune)
     with _claimed(local_path(out), overwrite=options.overwrite) as folder:
-        given = {"ids": ids, "steps": steps, "groups": groups, "is_regression": is_regression}
-        build(_taken(images, labels, options, **given, progress=progress), folder, options, tune, start=start)
+        given = {"ids": ids, "steps": steps, "groups": groups, "sample_weight": sample_weight}
+        examples = _taken(images, labels, options, is_regression=is_regression, progress=progress, **given)
+        build(examples, folder, options, tune, start=start)
 
 
 def _taken(
@@ -334,7 +338,7 @@ def renew_labels(index: Index, labels: pa.Array, tune: Tune, threads: int | None
     manifest = replace(
         index.manifest,
         **of_labels(labels, is_regression=index.is_regression),
-        data_sha256=read_through(index.vectors, labels)[1],
+        data_sha256=read_through(index.vectors, labels, weights_of(rows))[1],
     )
     values = {field.name: getattr(index, field.name) for field in fields(Index)}
     renewed = Index(**{**values, "manifest": unmeasured(manifest), "labels": labels, "rows": rows})

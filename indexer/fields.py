@@ -16,6 +16,7 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.steps.chain import parse_steps
 
 from .names import KINDS, METRIC_NAMES, TASKS, TIES, WEIGHTS, base_name
+from .records.weights import LEAST, MOST
 from .rungs import Tuned
 
 _DTYPES = ("uint8", "uint16", "uint32", "int8", "float16", "float32", "float64")
@@ -153,6 +154,11 @@ def _is_weight_of_class(value: Any) -> bool:
     return is_pair and is_number(value[1]) and value[1] > 0
 
 
+def _is_sample_weight(value: Any) -> bool:
+    is_record = _record_of(column=_is_text_or_none, least=is_number, most=is_number)(value)
+    return is_record and LEAST <= value["least"] <= value["most"] <= MOST
+
+
 def _is_weights(value: Any) -> bool:
     return isinstance(value, str) and base_name(value) in WEIGHTS
 
@@ -179,7 +185,7 @@ _is_acceptance_of_class = _record_of(
     accuracy=lambda value: value is None or _is_interval(value),
 )
 _is_acceptance = _record_with(
-    {"by_class": _list_of(_is_acceptance_of_class)},
+    {"by_class": _list_of(_is_acceptance_of_class), "balanced_accuracy": _is_share},
     target_accuracy=_is_share,
     min_confidence=lambda value: value is None or _is_share(value),
     coverage=_is_share,
@@ -246,6 +252,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     ),
     "groups": _record_of(column=_is_text_or_none, count=_is_positive, largest=_is_positive),
     "images": _record_of(dtype=_one_of(*_DTYPES), range=_is_range),
+    "sample_weight": _is_sample_weight,
     "part": lambda value: any(_record_of(**{name: _is_positive})(value) for name in ("limit", "sample")),
 }
 

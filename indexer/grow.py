@@ -64,8 +64,8 @@ def add_files(
         inputs: Parquet files of images and labels like those stored, folders of them, globs or URIs: one or several.
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
             target, when a fifth of the images on which it was has come or gone; else there is no need of one.
-        training: what the user says of the new images. Task, grayscale, background and id column are the index's;
-            grayscale and a background that it has not become its own.
+        training: what the user says of the new images. Task, grayscale, background, id column and weight column are
+            the index's; grayscale and a background that it has not become its own.
         threads: that work; None for as many as there are processors.
         progress: told the rows of each batch.
         tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
@@ -98,6 +98,7 @@ def add_arrays(
     *,
     ids: NDArray[Any] | Sequence[Any] | None = None,
     groups: NDArray[Any] | Sequence[Any] | None = None,
+    sample_weight: NDArray[Any] | Sequence[float] | None = None,
     tuning: Tuner | None = None,
     threads: int | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
@@ -112,6 +113,7 @@ def add_arrays(
         ids: (m,) texts or whole numbers by which they are known, none of them stored; without them ``array#row``, whose
             numbers count on.
         groups: (m,) integers or strings, None for an image without one, if the stored images have groups.
+        sample_weight: (m,) what the vote of each is multiplied by, if the stored images have weights.
         tuning: as `add_files` has it.
         threads: that work; None for as many as there are processors.
         progress: told the rows of each block that was looked through.
@@ -133,7 +135,8 @@ def add_arrays(
     """
     start = time.perf_counter()
     with _claimed(local_path(path)) as (index, digests):
-        more = partial(with_arrays, index, images, labels, ids=ids, groups=groups, progress=progress, tell=tell)
+        beside = {"ids": ids, "groups": groups, "sample_weight": sample_weight}
+        more = partial(with_arrays, index, images, labels, **beside, progress=progress, tell=tell)
         return _add(index, more, digests, tuning, threads, start=start)
 
 

@@ -23,6 +23,7 @@ from .groups.record import GROUP, number_groups
 from .manifest import AdaptiveSettings, Manifest
 from .metric import METRICS
 from .names import ClassWeight, Kind, MetricName
+from .records.weights import WEIGHT
 from .rungs import EXACT, Rung, Tuned, VoteDefaults, class_weight_of_classes
 
 _LEAST_CANDIDATES = 64
@@ -51,8 +52,8 @@ class Index:
         faiss_index: that is searched or holds the vectors, mapped if it was opened; None where codes are searched.
         vectors: (n, d) the stored vectors in their own type, mapped if they were opened.
         labels: (n,) Arrow array of labels in their own type.
-        rows: columns label, id, file and row of each vector, and group where its images have groups, as a table or as a
-            Parquet file that is read when asked.
+        rows: columns label, id, file and row of each vector, and group and weight where its images have such, as a
+            table or as a Parquet file that is read when asked.
         inverted_file: codes of the stored vectors, by which it is searched; None where it is searched without.
         steps: what makes vectors of images, of the stored ones as of queries.
         stored_images: (n, pixels) of which steps made the vectors, mapped likewise; None where these are the images.
@@ -258,25 +259,49 @@ class Index:
     def class_weights(self, class_weight: ClassWeight) -> NDArray[np.float64] | None:
         """What each class's votes are multiplied by (classes,), at most 1; None where classes have no weights.
 
-        Balanced weights are n / (classes * rows of the class), as scikit-learn's ``compute_class_weight`` has them. All
-        are scaled by the power of two that no sum of votes overflows with, which changes neither shares nor ties.
+        Balanced weights are n / (classes * rows of the class), as scikit-learn's ``compute_class_weight`` has them;
+        where images have weights, their sums are taken in place of rows. All are scaled as `_scaled` does.
         """
         if class_weight is None:
             return None
         if class_weight not in self._class_weights:
             classes = self.manifest.classes
             if class_weight == "balanced":
-                weights = self.n / (len(classes) * np.bincount(self.class_codes, minlength=len(classes)))
+                counts = np.bincount(self.class_codes, self.sample_weight, minlength=len(classes))
+                weights = counts.sum() / (len(classes) * counts)
             else:
                 given = dict(class_weight)
                 weights = np.array([given.get(label, 1) for label in classes], np.float64)
-            self._class_weights[class_weight] = np.ldexp(weights, -np.frexp(weights.max())[1])
+            self._class_weights[class_weight] = _scaled(weights)
         return self._class_weights[class_weight]
 
     @cached_property
     def _class_weights(self) -> dict[ClassWeight, NDArray[np.float64]]:
         """Those that were asked for."""
         return {}
+
+    @cached_property
+    def sample_weight(self) -> NDArray[np.float64] | None:
+        """(n,) what the vote of each stored image is multiplied by; None where all count the same."""
+        if self.manifest.sample_weight is None:
+            return None
+        weights: NDArray[np.float64] = self.provenance(WEIGHT)[WEIGHT].to_numpy()
+        return weights
+
+    @cached_property
+    def _scaled_weight(self) -> NDArray[np.float64] | None:
+        return None if self.sample_weight is None else _scaled(self.sample_weight)
+
+    def vote_factors(self, class_weight: ClassWeight, I: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """What the votes of neighbours I (nq, k) are multiplied by: the weight of the class, and the image's own.
+
+        None where all count the same.
+        """
+        of_class, of_image = self.class_weights(class_weight), self._scaled_weight
+        if of_class is None:
+            return None if of_image is None else of_image[I]
+        factors: NDArray[np.float64] = of_class[self.class_codes[I]]
+        return factors if of_image is None else factors * of_image[I]
 
     @cached_property
     def targets(self) -> NDArray[np.float64]:
@@ -294,9 +319,15 @@ class Index:
         """(n,) a number for each row's group, from 0, which images of one group share; None without groups."""
         return None if self.manifest.groups is None else number_groups(self.provenance(GROUP)[GROUP])
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What `provenance` has of each vector."""
+        groups = () if self.manifest.groups is None else (GROUP,)
+        return (*PROVENANCE, *groups, *(() if self.manifest.sample_weight is None else (WEIGHT,)))
+
     def provenance(self, *columns: str) -> pa.Table:
-        """Some of the columns label, id, file, row and, with groups, group of each vector; all if none is named."""
-        columns = columns or (PROVENANCE if self.manifest.groups is None else (*PROVENANCE, GROUP))
+        """Some of `columns`, which are label, id, file, row and what else is known of each vector; all if none."""
+        columns = columns or self.columns
         return self.rows.select(columns) if isinstance(self.rows, pa.Table) else self.rows.read([*columns])
 
     def places(self, rows: NDArray[np.int64]) -> pa.Table:
@@ -323,6 +354,12 @@ def _restored(values: dict[str, Any]) -> Index:
 
 
 PROVENANCE = ("label", "id", "file", "row")
+
+
+def _scaled(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights by a power of two less than 1, so that no sum of votes overflows: neither shares nor ties change."""
+    scaled: NDArray[np.float64] = np.ldexp(weights, -np.frexp(weights.max())[1])
+    return scaled
 
 
 def in_memory(index: Index) -> Index:

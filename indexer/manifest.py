@@ -2,19 +2,20 @@
 
 import hashlib
 import json
-import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from knnvote.data.codecs.names import Background
-from knnvote.data.errors import KnnvoteError, as_recorded
+from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import Location, locate
 
 from .fields import wrong_fields
 from .groups.record import Groups
 from .leftovers import refuse_unfinished
 from .names import Kind, MetricName
+from .records.earlier import build_again
+from .records.weights import SampleWeight
 from .rungs import Growth, Rung, Tuned, VoteDefaults
 from .sealed import read_sealed
 
@@ -157,6 +158,7 @@ class Manifest:
         part: ``limit`` or ``sample`` with the rows that were taken, where the index was built of a part of its sources.
         groups: of its images; None where none were named.
         growth: what came and went since it was built; None where nothing did, or where each change builds it again.
+        sample_weight: of images that have each a weight of its vote; None where all count the same.
         format: of its folder.
     """
 
@@ -194,6 +196,7 @@ class Manifest:
     part: dict[str, int] = field(default_factory=dict)
     groups: Groups | None = None
     growth: Growth | None = None
+    sample_weight: SampleWeight | None = None
     format: int = FORMAT
 
     @property
@@ -205,6 +208,16 @@ class Manifest:
     def group_column(self) -> str | None:
         """Where groups were looked for; None where there are none, and for arrays."""
         return None if self.groups is None else self.groups.column
+
+    @property
+    def weight_column(self) -> str | None:
+        """Where weights of images were found; None where there are none, and for arrays."""
+        return None if self.sample_weight is None else self.sample_weight.column
+
+    @property
+    def other_columns(self) -> tuple[str | None, ...]:
+        """The columns that held what is known of images beside themselves."""
+        return self.label_column, self.id_column, self.group_column, self.weight_column
 
     @property
     def folder_bytes(self) -> int:
@@ -252,6 +265,7 @@ class Manifest:
             part=record.get("part", {}),
             groups=Groups(**record["groups"]) if "groups" in record else None,
             growth=Growth(**record["growth"]) if "growth" in record else None,
+            sample_weight=SampleWeight(**record["sample_weight"]) if "sample_weight" in record else None,
         )
 
     def _facts(self) -> dict[str, Any]:
@@ -290,6 +304,7 @@ class Manifest:
             **({"part": self.part} if self.part else {}),
             **({} if self.groups is None else {"groups": asdict(self.groups)}),
             **({} if self.growth is None else {"growth": asdict(self.growth)}),
+            **({} if self.sample_weight is None else {"sample_weight": asdict(self.sample_weight)}),
         }
 
 
@@ -335,7 +350,7 @@ def read_manifest(path: Path | Location) -> Manifest:
             "upgrade with pip install --upgrade knnvote"
         )
     if record.get("format") == 1 and isinstance(record.get("search"), dict) and "grid" in record["search"]:
-        raise KnnvoteError(f"{path} has index format 1, of an earlier knnvote: {_build_again(path, record)}")
+        raise KnnvoteError(f"{path} has index format 1, of an earlier knnvote: {build_again(path, record)}")
     try:
         return Manifest.from_json(record)
     except ValueError as error:
@@ -343,45 +358,3 @@ def read_manifest(path: Path | Location) -> Manifest:
             f"{folder / MANIFEST} is not one that knnvote writes: missing or unusable are {error}; "
             "build the index again"
         ) from error
-
-
-def _build_again(path: Path | Location, record: dict[str, Any]) -> str:
-    """How to build an index again, from the record of one of an earlier format."""
-    try:
-        files = [source["path"] for source in record["sources"]]
-        options = [
-            word
-            for name, value in _given(record).items()
-            if value is not None
-            for word in (as_recorded(name), str(value))
-        ]
-        flags = [as_recorded(flag) for flag, is_given in _flags(record).items() if is_given]
-        named = [*files, as_recorded("out"), str(path)]
-        command = ["knnvote", "index", *named, *options, *flags, as_recorded("overwrite")]
-        return f"build it again with {shlex.join(command) if files else 'overwrite, from the arrays it was made of'}"
-    except (AttributeError, LookupError, TypeError):  # another program wrote it
-        return "build it again from its images"
-
-
-def _given(record: dict[str, Any]) -> dict[str, Any]:
-    """Options of `knnvote index` that a record tells, where they are not what is taken without them."""
-    tuned = record["search"].get("tuned") or {}
-    told = {
-        "kind": (record["kind"], "exact"),
-        "metric": (record["metric"], "l2"),
-        "task": (record["task"], "classification"),
-        "image_column": (None if "feature_names" in record else record["image_column"], "image"),
-        "label_column": (record["label_column"], "label"),
-        "id_column": (record["id_column"], None),
-        "background": (record["vector"].get("background"), None),
-        "seed": (record["seed"], 0),
-        "k": (tuned.get("k"), 5),
-        "weights": (tuned.get("weights"), "uniform"),
-        "ties": (tuned.get("ties"), "nearest"),
-        "target_agreement": (tuned.get("target_agreement"), 0.999),
-    }
-    return {option: value for option, (value, default) in told.items() if value != default}
-
-
-def _flags(record: dict[str, Any]) -> dict[str, bool]:
-    return {"grayscale": record["vector"]["grayscale"] is not None, "skip_bad": record["skipped"] > 0}

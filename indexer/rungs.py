@@ -260,6 +260,7 @@ class Acceptance:
         accuracy: of these.
         images: stored ones, each left out, whose answers were judged.
         by_class: of each class what is accepted from a confidence of its own; none where all share the one.
+        balanced_accuracy: the mean of such accuracies over the true labels; None of what an older version chose.
     """
 
     target_accuracy: float
@@ -268,6 +269,7 @@ class Acceptance:
     accuracy: Interval
     images: int
     by_class: tuple[ClassAcceptance, ...] = ()
+    balanced_accuracy: float | None = None
 
     @property
     def min_confidence_by_class(self) -> NumbersByClass | None:
@@ -277,8 +279,8 @@ class Acceptance:
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the manifest."""
-        record = asdict(self)
-        return {name: value for name, value in record.items() if name != "by_class" or value}
+        record, optional = asdict(self), {"by_class", "balanced_accuracy"}
+        return {name: value for name, value in record.items() if name not in optional or value not in ((), None)}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Acceptance":

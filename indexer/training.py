@@ -55,6 +55,8 @@ class TrainingOptions:
         id_column: where ids are; without it ids are ``file#row``, or the paths of image files.
         group_column: where groups are, as of one patient, film or document: with an image its group is left out of what
             is measured on stored images.
+        weight_column: where each image has what its vote is multiplied by, a finite number above 0; without it all
+            count the same.
         is_regression: labels are numbers to be averaged.
         skip_bad: leave out rows that do not fit, and count them.
         limit: of all files together take so many rows, the first.
@@ -71,6 +73,7 @@ class TrainingOptions:
     label_column: str | None = None
     id_column: str | None = None
     group_column: str | None = None
+    weight_column: str | None = None
     is_regression: bool = False
     skip_bad: bool = False
     limit: int | None = None
@@ -92,7 +95,7 @@ class TrainingSet:
 
     Attributes:
         vectors: (n, d) as steps made them; without steps the images, in the smallest type that holds all without loss.
-        provenance: (n rows) columns label, id, file, row and, if there are groups, group.
+        provenance: (n rows) columns label, id, file, row and, if there are such, group and weight.
         shape: of one image.
         steps: that made vectors of images, fitted.
         images: (n, pixels) of which steps made the vectors, in the smallest type likewise; None without steps.
@@ -100,6 +103,7 @@ class TrainingSet:
         label_column: where it holds the labels; None for arrays.
         id_column: where ids were looked for; None where they are ``file#row``.
         group_column: where groups were looked for; None where there are none, and for arrays.
+        weight_column: where weights were found; None where there are none, and for arrays.
         class_names: names that a Hugging Face data set gives its integer classes.
         is_regression: labels are numbers to be averaged.
         grayscale: colour images are converted to grey.
@@ -120,6 +124,7 @@ class TrainingSet:
     label_column: str | None = None
     id_column: str | None = None
     group_column: str | None = None
+    weight_column: str | None = None
     class_names: list[str] | None = None
     is_regression: bool = False
     grayscale: bool = False
@@ -160,12 +165,13 @@ def read_training_set(
     steps, work = steps_of(options.steps) if stored is None else stored.steps, work or Work()
     gathered = _begun(work, stored, tell)
     chosen = Part(limit=options.limit, sample=options.sample, seed=seed).of(inputs)
-    known = set[str]() if stored is None else {source.path for source in stored.sources}
+    known = {source.path for source in (() if stored is None else stored.sources)}
     inputs = distinctly_named(inputs, known, has_ids=options.id_column is not None)
     reader = partial(
         Reader,
         id_column=options.id_column,
         group_column=options.group_column,
+        weight_column=options.weight_column,
         is_regression=options.is_regression,
         skip_bad=options.skip_bad,
         gathered=gathered,
@@ -177,10 +183,8 @@ def read_training_set(
     found = _joined(gathered, options, stored)
     depends_on_scale = steps.depends_on_scale(METRICS[metric].keeps_values)
     _tell(found, gathered, options, stored=stored, depends_on_scale=depends_on_scale, tell=tell)
-    return replace(
-        with_vectors(found, steps, metric, stored, work),
-        part={} if chosen is None else {"limit" if options.limit else "sample": sum(map(len, chosen))},
-    )
+    part = {} if chosen is None else {"limit" if options.limit else "sample": sum(map(len, chosen))}
+    return replace(with_vectors(found, steps, metric, stored, work), part=part)
 
 
 def _read_files(
@@ -239,6 +243,7 @@ def _joined(gathered: Gathered, options: TrainingOptions, stored: TrainingSet | 
         label_column=parts[0].label_column or parts[-1].label_column,
         id_column=named.id_column,
         group_column=named.group_column,
+        weight_column=named.weight_column,
         class_names=gathered.names,
         is_regression=options.is_regression,
         sources=tuple(gathered.sources),
@@ -299,7 +304,7 @@ def _check_parts(inputs: Sequence[InputFile], new: Sequence[FilePart], *, is_who
 def _like(first: FilePart | None, options: TrainingOptions, stored: TrainingSet | None) -> Callable[[pa.Table], Layout]:
     """What recognises images of the first part's shape; of columns that could be meant, the stored ones."""
     known = (options, *(() if stored is None else (stored,)))
-    named = (column for of in known for column in (of.label_column, of.id_column, of.group_column))
+    named = (column for of in known for column in (of.label_column, of.id_column, of.group_column, of.weight_column))
     others = {column for column in named if column is not None}
     others.discard(options.images.image_column or "")
     shape = None if first is None else first.shape
@@ -322,8 +327,8 @@ def _label_column(
         named = before
     with folders_told(images.source, inputs), images.source.content_told():
         group = options.group_column
-        others = images.no_labels if group is None or is_usual_name(group) else (*images.no_labels, group)
-        found = recognise_label(images.schema, others, named, options.id_column)
+        beside = (None if group is not None and is_usual_name(group) else group, options.weight_column)
+        found = recognise_label(images.schema, (*images.no_labels, *filter(None, beside)), named, options.id_column)
         if named is None:
             refuse_beside_folders(found, images.source.relative)
         if named is None and before is not None and (stored is not None or not is_usual_name(found)):

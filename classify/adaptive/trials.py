@@ -257,9 +257,10 @@ def _answers(
     D = D.copy()
     D[lacking] = 1
     if index.is_regression:
-        label, confidence = mean_target(index.targets[I], D, rule.weights), np.ones(len(I))
+        label = mean_target(index.targets[I], D, rule.weights, rule.factors(index, I))
+        confidence = np.ones(len(I))
     else:
-        codes, confidence = vote(index.class_codes[I], D, rule, rule.class_weights(index))
+        codes, confidence = vote(index.class_codes[I], D, rule, rule.factors(index, I))
         label = codes.astype(np.float64)
     label[lacking] = np.nan
     return label, confidence

@@ -161,8 +161,10 @@ def _top_accuracy(answer: Answer, truth: list[Any]) -> Interval | None:
 def _coverage(answer: Answer, truth: list[Any]) -> list[Coverage]:
     """What a few thresholds would accept of the labelled images, as a job with the least confidence does."""
     is_labelled = np.array([true is not None for true in truth])
-    confidence = answer.confidence[is_labelled]
-    return cover(confidence, right_predictions(answer, truth)[is_labelled], few_thresholds(confidence))
+    confidence, right = answer.confidence[is_labelled], right_predictions(answer, truth)[is_labelled]
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(truth))}
+    of_rows = np.array([numbers[true] for true in truth], np.int64)[is_labelled]
+    return cover(confidence, right, few_thresholds(confidence), of_rows)
 
 
 def score_numbers(answer: Answer, truth: list[Any]) -> dict[str, Any]:

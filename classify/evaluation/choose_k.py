@@ -21,14 +21,15 @@ from knnvote.classify.search.left_out import (
     told_of_classes,
 )
 from knnvote.classify.search.sampling import sample_rows
-from knnvote.classify.vote import ClassWeights, Rule, votes_of
-from knnvote.classify.weighting import WEIGHTINGS, read_weighting
+from knnvote.classify.vote import Factors, Rule
+from knnvote.classify.weighting import WEIGHTINGS
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.names import ClassWeight, Weights
 from knnvote.indexer.rungs import class_weight_to_json
 from knnvote.indexer.threads import limit_threads
 
+from .every_k import mean_targets, votes
 from .near_copies import NearCopies, near_copies_stored
 
 MAX_K = 30
@@ -195,7 +196,7 @@ def choose_k(
     _check_targets(index)
     rule = Rule.of(index, class_weight=class_weight)
     with limit_threads(threads):
-        with_copies, scores = _measure(index, max_k, rule.class_weights(index), progress)
+        with_copies, scores = _measure(index, max_k, rule.class_weight, progress)
         near_copies = near_copies_stored(index, rule)
     return Choice(
         images=index.n,
@@ -218,7 +219,7 @@ def _notes(index: Index, near_copies: NearCopies | None) -> Iterator[str]:
 
 
 def _measure(
-    index: Index, max_k: int, of_class: ClassWeights, progress: Callable[[int], None]
+    index: Index, max_k: int, class_weight: ClassWeight, progress: Callable[[int], None]
 ) -> tuple[int, list[Score]]:
     """How many images have a copy among the others, and the scores."""
     moments = {weights: _Moments() for weights in weights_to_try(index)}
@@ -226,8 +227,9 @@ def _measure(
     with_copies = 0
     for part in leave_out(index, max_k, progress=progress):
         with_copies += part.count_copies(index)
+        factors = index.vote_factors(class_weight, part.I)
         for weights, found in moments.items():
-            values = _values(index, part, weights, of_class)
+            values = _values(index, part, weights, factors)
             found.add(values)
             classes[weights].add(values, index, part.rows)
     return with_copies, _scores(moments, classes, max_k)
@@ -274,68 +276,15 @@ def _check_targets(index: Index) -> None:
         )
 
 
-def _values(index: Index, part: LeftOut, weights: Weights, of_class: ClassWeights) -> NDArray[np.float64]:
+def _values(index: Index, part: LeftOut, weights: Weights, factors: Factors) -> NDArray[np.float64]:
     """(m, k) for each row and k: 1 where its label is found and 0 else; for regression the squared error."""
     if index.is_regression:
-        means = mean_targets(index.targets[part.I], part.D, weights)
+        means = mean_targets(index.targets[part.I], part.D, weights, factors)
         squared: NDArray[np.float64] = np.square(means - index.targets[part.rows, None])
         return squared
-    is_right = votes(index.class_codes[part.I], part.D, weights, of_class) == index.class_codes[part.rows, None]
+    is_right = votes(index.class_codes[part.I], part.D, weights, factors) == index.class_codes[part.rows, None]
     values: NDArray[np.float64] = is_right.astype(np.float64)
     return values
-
-
-def votes(
-    codes: NDArray[np.int32], D: NDArray[np.float64], weights: Weights, of_class: ClassWeights = None
-) -> NDArray[np.int32]:
-    """What `vote` with ``ties="nearest"`` gives for every number of neighbours from 1 to k.
-
-    Args:
-        codes: (nq, k) class of each neighbour, as its place in class order.
-        D: (nq, k) distances, ascending.
-        weights: of the votes, stepwise ones.
-        of_class: as `vote` takes it.
-
-    Returns:
-        (nq, k) int32: in column j the winning class of the first j + 1 neighbours.
-    """
-    w = votes_of(codes, D, weights, of_class)
-    places, classes = _number_classes(codes)
-    queries = np.arange(len(codes))
-    sums = np.zeros((places.max(initial=0) + 1, len(codes)))  # queries last: reductions over few classes are then fast
-    distances = np.zeros_like(sums)
-    winners = np.empty(codes.shape, dtype=np.int32)
-    for j in range(codes.shape[1]):
-        sums[places[:, j], queries] += w[:, j]
-        distances[places[:, j], queries] += D[:, j]
-        # A neighbour without weight makes its class lose a tie, and another than its own may win:
-        # all classes are compared each time.
-        nearest = np.where(sums == sums.max(axis=0), distances, np.inf).argmin(axis=0)
-        winners[:, j] = classes[queries, nearest]
-    return winners
-
-
-def _number_classes(codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Number the classes among each row's neighbours, in class order: at most k, however many classes there are.
-
-    Returns:
-        places (nq, k): each neighbour's class as numbered in its row; classes (nq, k): the code at each place.
-    """
-    order = np.argsort(codes, axis=1, kind="stable")
-    ascending = np.take_along_axis(codes, order, axis=1)
-    ranks = np.zeros(codes.shape, dtype=np.int64)
-    ranks[:, 1:] = np.cumsum(ascending[:, 1:] != ascending[:, :-1], axis=1)
-    places, classes = np.empty_like(ranks), np.zeros_like(codes)
-    np.put_along_axis(places, order, ranks, axis=1)
-    np.put_along_axis(classes, ranks, ascending, axis=1)
-    return places, classes
-
-
-def mean_targets(targets: NDArray[np.float64], D: NDArray[np.float64], weights: Weights) -> NDArray[np.float64]:
-    """What `mean_target` gives for every number of neighbours from 1 to k: targets and distances (nq, k) -> (nq, k)."""
-    w = read_weighting(weights)(D)
-    means: NDArray[np.float64] = np.cumsum(w * targets, axis=1) / np.cumsum(w, axis=1)
-    return means
 
 
 @dataclass

@@ -138,8 +138,8 @@ def _differ(index: Index, rule: Rule, one: Neighbors, other: Neighbors) -> NDArr
     answers = []
     for D, I in (one, other):
         if index.is_regression:
-            answers.append(mean_target(index.targets[I], D, rule.weights))
+            answers.append(mean_target(index.targets[I], D, rule.weights, rule.factors(index, I)))
         else:
-            answers.append(vote(index.class_codes[I], D, rule, rule.class_weights(index))[0].astype(np.float64))
+            answers.append(vote(index.class_codes[I], D, rule, rule.factors(index, I))[0].astype(np.float64))
     found: NDArray[np.bool_] = np.abs(answers[0] - answers[1]) > (answer_tolerance(index) or 0)
     return found

@@ -12,7 +12,7 @@ its own label relative to how near it is to another. On MNIST's 60,000 training 
 54%. Votes weighted by 1 / distance rank no better.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, overload
 
@@ -22,16 +22,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from knnvote.classify.answer import Neighbor, neighbors_of
-from knnvote.classify.search.left_out import LeftOut, check_left_out, count_groups, leave_out, told_of_classes
-from knnvote.classify.vote import Rule, vote
+from knnvote.classify.search.left_out import check_left_out, count_groups, told_of_classes
+from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, warn
 from knnvote.indexer.building.provenance import id_array
 from knnvote.indexer.fixes import FIX, LabelTexts
 from knnvote.indexer.index import Index, check_index
+from knnvote.indexer.names import ClassWeight
+from knnvote.indexer.rungs import class_weight_to_json
 from knnvote.indexer.threads import limit_threads
 
+from .contradiction import Votes, find_contradicted
 from .equal_images import Equal, equal_images
-from .label_errors import LEAST_K, Evidence, LabelErrors, estimate, other_classes
+from .label_errors import LEAST_K, Evidence, LabelErrors, estimate
 
 DEFAULT_K = 20
 
@@ -67,6 +70,11 @@ class Suspect:
     neighbors: tuple[Neighbor, ...]
     equal: tuple[Neighbor, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """As an object."""
+        neighbors, equal = ([one.to_json() for one in of] for of in (self.neighbors, self.equal))
+        return {**vars(self), "neighbors": neighbors, "equal": equal}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Suspects:
@@ -81,6 +89,7 @@ class Suspects:
         reviewed: images that would be suspects, had nobody looked at them.
         label_errors: how many labels are likely wrong; None where there are fewer than 10 neighbours or two classes.
         groups: that were left out, each with its images; None where the index has none.
+        class_weight: what the votes of classes were multiplied by, as `Rule` has it.
         class_names: names of integer labels, where the index has them.
         suspects: most suspicious first; those with an equal image of another label before all others. Each is described
             when it is asked for: there may be a million of them.
@@ -96,6 +105,7 @@ class Suspects:
     groups: int | None
     class_names: list[str] | None
     suspects: "_Described"
+    class_weight: ClassWeight = None
 
     def __repr__(self) -> str:
         """How many there are."""
@@ -109,8 +119,10 @@ class Suspects:
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``suspects`` as JSON."""
+        found = {name: value for name, value in vars(self).items() if name != "class_weight"}
         errors = None if self.label_errors is None else asdict(self.label_errors)
-        return {**vars(self), "label_errors": errors, "suspects": [asdict(suspect) for suspect in self.suspects[:]]}
+        suspects = [suspect.to_json() for suspect in self.suspects[:]]
+        return {**found, "label_errors": errors, "suspects": suspects, **class_weight_to_json(self.class_weight)}
 
     def to_table(self) -> pa.Table:
         """All suspects as a list to be filled in, equal images one below the other.
@@ -138,30 +150,11 @@ class Suspects:
         return lines if self.label_errors is None else [*lines, self.label_errors.told(self.images)]
 
 
-@dataclass(frozen=True)
-class _Votes:
-    """Of m stored images: rows (m,), neighbours D and I (m, k), winning class (m,) and its share, and what ranks."""
-
-    rows: NDArray[np.int64]
-    D: NDArray[np.float64]
-    I: NDArray[np.int64]
-    winner: NDArray[np.int32]
-    share: NDArray[np.float64]
-    against: NDArray[np.float64]
-    relative_distance: NDArray[np.float64]
-
-    @classmethod
-    def joined(cls, parts: Sequence["_Votes"]) -> "_Votes":
-        return cls(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
-
-    def take(self, places: NDArray[Any]) -> "_Votes":
-        return _Votes(*(values[places] for values in vars(self).values()))
-
-
 def find_suspects(
     index: Index,
     *,
     k: int | None = None,
+    class_weight: Any = None,
     reviewed: str | int | Sequence[str] | Sequence[int] | pa.ChunkedArray = (),
     threads: int | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
@@ -169,12 +162,14 @@ def find_suspects(
 ) -> Suspects:
     """Stored images whose label loses the vote of their neighbours, or has a rival on an equal image.
 
-    Votes are uniform, and ties go to the nearer class. Of equal images with different labels all are suspects but those
-    with the label that most of them have. A class of fewer images than k / 2 may lose every vote: give a smaller k.
+    Votes are uniform, but for weights of classes and of images, and ties go to the nearer class. Of equal images with
+    different labels all are suspects but those with the label that most of them have. A class of fewer images than
+    k / 2 may lose every vote: give a smaller k.
 
     Args:
         index: an opened index of classes, of any kind.
         k: neighbours that vote; by default `DEFAULT_K`, or half of the mean number of images of a class if less.
+        class_weight: of the vote, as `Rule` has it; by default that of the index.
         reviewed: ids, one or several, of images whose label a person has confirmed: they are no suspects.
         threads: of the search.
         progress: called with the number of rows after each block.
@@ -182,7 +177,7 @@ def find_suspects(
 
     Raises:
         KnnvoteError: the index is for regression, or holds one image.
-        OptionError: k is more than there are neighbours, or less than 1.
+        OptionError: k is more than there are neighbours, or less than 1; or class_weight is none of the index.
 
     Example:
         >>> from knnvote import find_suspects, open_index
@@ -191,41 +186,36 @@ def find_suspects(
         ('train.parquet#380', 9, 5, 0.95)
     """
     check_index(index)
-    k, equal = _check_k(index, k), equal_images(index)
+    rule, equal = _rule(index, k, class_weight), equal_images(index)
     is_contested, is_reviewed = np.isin(np.arange(index.n), [*equal]), _find_reviewed(index, reviewed, tell)
     with limit_threads(threads):
-        votes, evidence = _find_contradicted(index, leave_out(index, k, progress=progress), is_contested, is_reviewed)
+        votes, evidence = find_contradicted(index, rule, is_contested, is_reviewed, progress)
+    return _listed(_Described(index, votes, equal), rule, evidence, is_contested, is_reviewed)
+
+
+def _listed(
+    all_of: "_Described",
+    rule: Rule,
+    evidence: Evidence,
+    is_contested: NDArray[np.bool_],
+    is_reviewed: NDArray[np.bool_],
+) -> Suspects:
+    """Those of all suspects that were not reviewed, in their order, with what there is to say of them."""
+    index, votes = all_of.of, all_of.votes
     listed = _rank(votes.take(~is_reviewed[votes.rows]), is_contested)
     return Suspects(
         images=index.n,
         search=index.kind,
-        k=k,
+        k=rule.k,
         losing_the_vote=int((listed.winner != index.class_codes[listed.rows]).sum()),
         with_equal=int(is_contested[listed.rows].sum()),
         reviewed=len(votes.rows) - len(listed.rows),
         label_errors=_estimate(index, evidence, listed, is_contested),
         groups=count_groups(index),
         class_names=index.manifest.class_names,
-        suspects=_Described(index, listed, equal),
+        suspects=_Described(index, listed, all_of.equal),
+        class_weight=rule.class_weight,
     )
-
-
-def _find_contradicted(
-    index: Index, left_out: Iterable[LeftOut], is_contested: NDArray[np.bool_], is_reviewed: NDArray[np.bool_]
-) -> tuple[_Votes, Evidence]:
-    """The votes of images whose label is contradicted or contested, and what those of all images tell of labels."""
-    other = other_classes(index.class_codes, len(index.classes))
-    found, evidence = [], []
-    for part in left_out:
-        rows, votes = part.rows, _count_votes(index, part)
-        loses = votes.winner != index.class_codes[rows]
-        found.append(votes.take(loses | is_contested[rows]))
-        contradiction = _contradict(index.class_codes[part.I], part.D, other[rows])
-        loses_otherwise = votes.winner != other[rows]
-        evidence.append(
-            Evidence(votes.winner, votes.share, loses & ~is_reviewed[rows], loses_otherwise, *contradiction)
-        )
-    return _Votes.joined(found), Evidence.joined(evidence)
 
 
 def _find_reviewed(
@@ -245,46 +235,28 @@ def _find_reviewed(
     return found
 
 
-def _estimate(index: Index, evidence: Evidence, votes: _Votes, is_contested: NDArray[np.bool_]) -> LabelErrors | None:
+def _estimate(index: Index, evidence: Evidence, votes: Votes, is_contested: NDArray[np.bool_]) -> LabelErrors | None:
     """How many labels are likely wrong, beside the votes of the suspects in their order."""
     if votes.D.shape[1] < LEAST_K or len(index.classes) < 2:
         return None
     return estimate(evidence, votes.against, votes.relative_distance, is_contested[votes.rows])
 
 
-def _rank(votes: _Votes, is_contested: NDArray[np.bool_]) -> _Votes:
+def _rank(votes: Votes, is_contested: NDArray[np.bool_]) -> Votes:
     """Votes with the most suspicious first."""
     is_settled = ~is_contested[votes.rows]
     return votes.take(np.lexsort((votes.rows, -votes.relative_distance, -votes.against, is_settled)))
 
 
-def _check_k(index: Index, k: int | None) -> int:
+def _rule(index: Index, k: int | None, class_weight: Any) -> Rule:
+    """Of the votes that tell suspects."""
     if index.is_regression:
         raise KnnvoteError(
             f"{index.path} was built for regression, whose labels no vote contradicts: give an index of classes"
         )
     # All others of few images would outvote each: of equal classes its own is the smallest when it is left out.
-    return check_left_out(index, "k", k, min(DEFAULT_K, max(1, index.n // (2 * len(index.classes)))))
-
-
-def _count_votes(index: Index, part: LeftOut) -> _Votes:
-    rows, D, I = part
-    codes = index.class_codes[I]
-    winner, share = vote(codes, D, Rule(k=D.shape[1]))
-    return _Votes(rows, D, I, winner, share, *_contradict(codes, D, index.class_codes[rows]))
-
-
-def _contradict(
-    codes: NDArray[np.int32], D: NDArray[np.float64], own: NDArray[np.int32]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The share (m,) of neighbours (m, k) against labels (m,), and their relative distance (m,)."""
-    is_own = codes == own[:, None]
-    farthest = D[:, -1]
-    own = np.where(is_own, D, farthest[:, None]).min(axis=1)
-    other = np.where(is_own, farthest[:, None], D).min(axis=1)
-    total = own + other
-    relative = np.divide(own, total, out=np.full_like(total, 0.5), where=total > 0)
-    return (~is_own).mean(axis=1), relative
+    k = check_left_out(index, "k", k, min(DEFAULT_K, max(1, index.n // (2 * len(index.classes)))))
+    return Rule(k=k, class_weight=Rule.of(index, class_weight=class_weight).class_weight)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -292,7 +264,7 @@ class _Described(Sequence[Suspect]):
     """Suspects of an index in the order of their votes, described when they are asked for."""
 
     of: Index
-    votes: _Votes
+    votes: Votes
     equal: dict[int, Equal]
 
     def __repr__(self) -> str:
@@ -347,7 +319,7 @@ class _Described(Sequence[Suspect]):
         return "; ".join(told) or None
 
 
-def _describe(index: Index, votes: _Votes, equal: dict[int, Equal]) -> list[Suspect]:
+def _describe(index: Index, votes: Votes, equal: dict[int, Equal]) -> list[Suspect]:
     places = index.places(votes.rows).to_pydict()
     says = index.classes.take(votes.winner).to_pylist()
     suspects = []

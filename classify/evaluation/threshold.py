@@ -48,6 +48,7 @@ class Judged:
         confidence: (n,) float64.
         winner: (n,) int32, the class that won as its place in class order.
         right: (n,) whether it is the true one.
+        truth: (n,) a number from 0 for each true label.
         with_copies: stored images among them that have an exact copy stored; 0 for test images.
         left_out: whether they are stored images, each left out.
         groups: as `Threshold` has it.
@@ -57,6 +58,7 @@ class Judged:
     confidence: NDArray[np.float64]
     winner: NDArray[np.int32]
     right: NDArray[np.bool_]
+    truth: NDArray[np.int32]
     with_copies: int
     left_out: bool
     groups: int | None = None
@@ -145,6 +147,7 @@ class Threshold:
             coverage=best.coverage,
             accuracy=best.accuracy,
             images=self.images,
+            balanced_accuracy=best.balanced_accuracy,
         )
 
     @property
@@ -240,7 +243,7 @@ def choose(judged: Judged, classes: Sequence[Any], target_accuracy: float | None
         classes: the labels, in class order.
         target_accuracy: as of `choose_threshold`.
     """
-    steps = cover(judged.confidence, judged.right, as_typed(judged.confidence))
+    steps = cover(judged.confidence, judged.right, as_typed(judged.confidence), judged.truth)
     chosen = None if target_accuracy is None else _last_to_pass(steps, target_accuracy)
     accepted = (chosen or steps[0]).threshold
     return Threshold(
@@ -313,16 +316,17 @@ def _judge_left_out(classifier: Classifier, progress: Callable[[int], None]) -> 
     winners, confidences, truths, with_copies = [], [], [], 0
     rows = sample_rows(index.n, MAX_IMAGES)
     for part in leave_out(index, rule.k, rows=rows, block=_BLOCK, progress=progress):
-        winner, confidence = vote(index.class_codes[part.I], part.D, rule, rule.class_weights(index))
+        winner, confidence = vote(index.class_codes[part.I], part.D, rule, rule.factors(index, part.I))
         winners.append(winner)
         confidences.append(confidence)
         truths.append(index.class_codes[part.rows])
         with_copies += part.count_copies(index)
-    winner = np.concatenate(winners)
+    winner, truth = np.concatenate(winners), np.concatenate(truths)
     return Judged(
         confidence=np.concatenate(confidences),
         winner=winner,
-        right=winner == np.concatenate(truths),
+        right=winner == truth,
+        truth=truth,
         with_copies=with_copies,
         left_out=True,
         groups=count_groups(index),
@@ -333,12 +337,20 @@ def _judge_left_out(classifier: Classifier, progress: Callable[[int], None]) -> 
 def _judge_tests(classifier: Classifier, tests: Inputs, images: ImageOptions, label_column: str | None) -> Judged:
     check_instance("images", images, ImageOptions)
     found = read_test_set(find_inputs(tests), classifier, images, label_column)
-    places = {label: code for code, label in enumerate(classifier.index.classes.to_pylist())}
     labelled = [place for place, label in enumerate(found.truth) if label is not None]
+    known, truths = classifier.index.classes.to_pylist(), [found.truth[place] for place in labelled]
+    places = {label: code for code, label in enumerate(dict.fromkeys([*known, *truths]))}  # those that it lacks last
     if not labelled:
         raise OptionError(f"no test image has a label: name their column with {param('label_column')}")
     with stage("searching"):
         answer = classifier.answer(found.xq[labelled], {})
     winner = np.array([places[label] for label in answer.best.to_pylist()], np.int32)
-    truth = np.array([places.get(found.truth[place], -1) for place in labelled], np.int32)
-    return Judged(confidence=answer.confidence, winner=winner, right=winner == truth, with_copies=0, left_out=False)
+    truth = np.array([places[label] for label in truths], np.int32)
+    return Judged(
+        confidence=answer.confidence,
+        winner=winner,
+        right=winner == truth,
+        truth=truth,
+        with_copies=0,
+        left_out=False,
+    )

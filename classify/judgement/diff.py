@@ -63,17 +63,22 @@ class Judged:
     Attributes:
         rows: such rows, by true label.
         hits: of them, rows whose prediction is the true label, likewise.
-        answered: of all, rows with a prediction.
+        answers: of all, rows with a prediction, likewise.
     """
 
     rows: Counter[Any] = field(default_factory=Counter)
     hits: Counter[Any] = field(default_factory=Counter)
-    answered: int = 0
+    answers: Counter[Any] = field(default_factory=Counter)
 
     @property
     def labelled(self) -> int:
         """Rows with a true label."""
         return self.rows.total()
+
+    @property
+    def answered(self) -> int:
+        """Rows with a prediction."""
+        return self.answers.total()
 
     @property
     def right(self) -> int:
@@ -95,6 +100,11 @@ class Judged:
         """Right rows among those with a prediction; None where there is none."""
         return share_interval(self.right, self.answered) if self.answered else None
 
+    @property
+    def balanced_accuracy_of_answered(self) -> float | None:
+        """The mean over the true labels of the share of right rows among those with a prediction; None likewise."""
+        return fmean(self.hits[true] / n for true, n in self.answers.items()) if self.answers else None
+
     def to_json(self) -> dict[str, Any]:
         """As an object."""
         of_answered = self.accuracy_of_answered
@@ -105,6 +115,7 @@ class Judged:
             "accuracy": asdict(self.accuracy),
             "balanced_accuracy": self.balanced_accuracy,
             "accuracy_of_answered": None if of_answered is None else asdict(of_answered),
+            "balanced_accuracy_of_answered": self.balanced_accuracy_of_answered,
         }
 
 
@@ -358,7 +369,8 @@ class _Tally:
             right = is_labelled & np.array([true == label for true, label in pairs], np.bool_)
             judged.rows.update(compress(rows.truth, is_labelled))
             judged.hits.update(compress(rows.truth, right))
-            judged.answered += int((is_labelled & pc.equal(status, OK).to_numpy(zero_copy_only=False)).sum())
+            is_answered = is_labelled & pc.equal(status, OK).to_numpy(zero_copy_only=False)
+            judged.answers.update(compress(rows.truth, is_answered))
             found.append(right)
         return found[0], found[1]
 

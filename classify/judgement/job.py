@@ -35,6 +35,7 @@ class JobAccuracy:
         accuracy: of the best guess, also where the job abstained.
         accepted: of these rows, those with a prediction.
         accuracy_of_accepted: of their predictions; None where there are none.
+        balanced_accuracy_of_accepted: the mean of such accuracies over their true labels; None likewise.
         judgement: best guesses by class and what is taken for what, without bands of confidence.
     """
 
@@ -42,6 +43,7 @@ class JobAccuracy:
     accuracy: Interval
     accepted: int
     accuracy_of_accepted: Interval | None
+    balanced_accuracy_of_accepted: float | None
     judgement: Judgement
 
 
@@ -144,12 +146,15 @@ def _judge(accepted: Counter[tuple[Any, Any]], withheld: Counter[tuple[Any, Any]
     pairs = accepted + withheld
     if not pairs:
         return None
+    labels = sorted({label for _, label in pairs})
+    of_accepted = judge_counts(accepted, labels, []) if accepted else None
     return JobAccuracy(
         rows=pairs.total(),
         accuracy=_accuracy(pairs),
         accepted=accepted.total(),
         accuracy_of_accepted=_accuracy(accepted) if accepted else None,
-        judgement=judge_counts(pairs, sorted({label for _, label in pairs}), []),
+        balanced_accuracy_of_accepted=None if of_accepted is None else of_accepted.balanced_accuracy,
+        judgement=judge_counts(pairs, labels, []),
     )
 
 

@@ -73,11 +73,9 @@ class Explanation:
         answer = self.answer
         if not self.neighbors or answer.index.is_regression:
             return []
-        codes = answer.index.class_codes[answer.I]
-        (shares,) = class_shares(
-            codes, answer.D, len(answer.index.classes), answer.rule.weights, answer.rule.class_weights(answer.index)
-        )
-        labels = answer.index.classes
+        index, rule = answer.index, answer.rule
+        codes, labels = index.class_codes[answer.I], index.classes
+        (shares,) = class_shares(codes, answer.D, len(labels), rule.weights, rule.factors(index, answer.I))
         votes = [
             Vote(label=labels[code].as_py(), share=float(shares[code]), neighbors=int((codes == code).sum()))
             for code in np.unique(codes).tolist()
@@ -119,7 +117,7 @@ class Explanations:
             "id": one.id,
             **row,
             "votes": [vars(vote) for vote in one.votes],
-            "neighbors": [vars(neighbor) for neighbor in one.neighbors],
+            "neighbors": [neighbor.to_json() for neighbor in one.neighbors],
             "nearer_than": None if nearest is None else self.nearer_than(nearest),
             "left_out": len(self.distances),
             "kept": {name: _in_json(value) for name, value in one.kept.items()},

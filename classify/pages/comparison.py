@@ -188,12 +188,16 @@ def _accuracy_tile(report: IndexReport) -> Tile | None:
         return Tile(
             f"accuracy, {report.path}",
             f"{interval.value:.2%}",
-            f"95% interval {interval.low:.2%} to {interval.high:.2%}",
+            f"95% interval {interval.low:.2%} to {interval.high:.2%}{_balanced(report)}",
         )
     if report.mean_absolute_error is None:
         return None
     r2 = "" if report.accuracy is None else f"R² {report.accuracy:.4f}"
     return Tile(f"mean absolute error, {report.path}", f"{report.mean_absolute_error:.4g}", r2)
+
+
+def _balanced(report: IndexReport) -> str:
+    return "" if report.judgement is None else f"; balanced {report.judgement.balanced_accuracy:.2%}"
 
 
 def _axes(comparison: Comparison) -> dict[str, Axis]:
@@ -265,7 +269,8 @@ def accuracy_sentence(report: IndexReport) -> str:
         images = sum(of_class.images for of_class in report.judgement.classes)
         return (
             f"{report.path} is right on {round(accuracy.value * images):,} of {images:,} images: accuracy "
-            f"{accuracy.value:.4f}, of a 95% interval from {accuracy.low:.4f} to {accuracy.high:.4f}."
+            f"{accuracy.value:.4f}, of a 95% interval from {accuracy.low:.4f} to {accuracy.high:.4f}; balanced, "
+            f"the mean over the true labels, {report.judgement.balanced_accuracy:.4f}."
         )
     if report.mean_absolute_error is not None:
         r2 = "" if report.accuracy is None else f"R² {report.accuracy:.4f}, "

@@ -67,7 +67,7 @@ def write_job(
         error_spread=None if errors is None else _histogram(errors.spread, None, ""),
         confusions=[] if accuracy is None else accuracy.judgement.commonest_confusions[:_CONFUSIONS],
         facts=report.facts,
-        rule=rule_sentence(report),
+        rule=rule_sentence(report, index),
         has_pictures=not rows or bool(report.unread) or any(row.pixels is not None for row in rows),
         least_confident=_show(report.least_confident, index),
         farthest=_show(report.farthest, index),
@@ -82,8 +82,10 @@ def _tiles(report: JobReport, accuracy: JobAccuracy | None, errors: JobErrors | 
     tiles = [Tile("labelled", f"{facts['ok'] / rows:.1%}", f"{facts['ok']:,} of {facts['rows']:,} rows")]
     if accuracy is not None:
         if accuracy.accuracy_of_accepted is not None:
-            tiles.append(_accuracy_tile("right of the labelled", accuracy.accuracy_of_accepted))
-        tiles.append(_accuracy_tile("right of all, by the best guess", accuracy.accuracy))
+            balanced = accuracy.balanced_accuracy_of_accepted
+            tiles.append(_accuracy_tile("right of the labelled", accuracy.accuracy_of_accepted, balanced))
+        balanced = accuracy.judgement.balanced_accuracy
+        tiles.append(_accuracy_tile("right of all, by the best guess", accuracy.accuracy, balanced))
     if errors is not None:
         r2 = "" if errors.r2 is None else f"R² {errors.r2:.4f}"
         tiles.append(Tile("mean absolute error", f"{errors.mean_absolute_error:.4g}", r2))
@@ -99,8 +101,9 @@ def _tiles(report: JobReport, accuracy: JobAccuracy | None, errors: JobErrors | 
     return tiles
 
 
-def _accuracy_tile(what: str, interval: Interval) -> Tile:
-    return Tile(what, f"{interval.value:.2%}", f"95% interval {interval.low:.2%} to {interval.high:.2%}")
+def _accuracy_tile(what: str, interval: Interval, balanced: float | None) -> Tile:
+    told = f"95% interval {interval.low:.2%} to {interval.high:.2%}"
+    return Tile(what, f"{interval.value:.2%}", told if balanced is None else f"{told}; balanced {balanced:.2%}")
 
 
 def _made(report: JobReport, index: Index | None) -> list[tuple[str, str]]:
@@ -115,13 +118,15 @@ def _histogram(bins: Sequence[Bin], limit: float | None, what: str, *, least: fl
     return draw_histogram([(each.low, each.high, each.rows) for each in bins], marks, least=least) if bins else None
 
 
-def rule_sentence(report: JobReport) -> str:
+def rule_sentence(report: JobReport, index: Index | None = None) -> str:
     """How neighbours became answers, in one plain sentence."""
     rule = report.rule
     voters = f"{rule.k} neighbours {read_weighting(rule.stored_weights).of_neighbors}"
     told = "The nearest neighbour answers" if rule.k == 1 else voters
     if rule.class_weight is not None:
         told += ", by class " + ("so that all count the same" if rule.class_weight == "balanced" else "too")
+    if index is not None and index.sample_weight is not None and rule.k > 1:
+        told += ", but for the weight of each image"
     if report.confidence and rule.k > 1:
         winner = "the nearer class" if rule.ties == "nearest" else "the first in class order"
         told += f"; of equal votes {winner} wins"

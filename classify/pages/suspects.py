@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from knnvote.classify.evaluation.suspects import Suspect, Suspects
+from knnvote.classify.weighting import told_class_weight
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
@@ -49,6 +50,7 @@ def write_suspects(path: Path, found: Suspects, index: Index, top: int, frame: F
         made=[index_facts(index)],
         index=index,
         found=found,
+        weighed=None if found.class_weight is None else told_class_weight(found.class_weight),
         shown=shown,
         name=name,
     )

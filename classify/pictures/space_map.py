@@ -10,8 +10,8 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from knnvote.classify.search.search import check_k
-from knnvote.classify.vote import class_shares
-from knnvote.classify.weighting import weights_of_metric
+from knnvote.classify.vote import Rule, class_shares
+from knnvote.classify.weighting import told_class_weight
 from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.progress import stage
 from knnvote.indexer.index import Index
@@ -64,24 +64,22 @@ class SpaceMap:
         return float((self.regions[up, across] == self.codes).mean())
 
 
-def find_map(index: Index, *, k: int, weights: Weights, seed: int) -> SpaceMap:
+def find_map(index: Index, *, rule: Rule, seed: int) -> SpaceMap:
     """Place stored images, all or a random sample of them, and find the regions.
 
+    Args:
+        index: of classes.
+        rule: of the vote for a region, as `Rule.of_index` gives it.
+        seed: of the images.
+
     Raises:
-        OptionError: the index is one for regression, or has fewer than k images; or weights lack a temperature that
-            the metric does not tell.
+        OptionError: the index is one for regression, or has fewer than k images.
         KnnvoteError: its images do not differ along two axes.
     """
-    if index.is_regression:
-        raise OptionError(
-            f"{index.path} was built for regression, which has no classes and so no regions to map: give an index of "
-            f"classes ({param('draw_choice')} draws a picture of one for regression)"
-        )
-    check_k(index, k)
-    weights = weights_of_metric(weights, index.metric)
+    check_k(index, rule.k)
     if index.n == 1:
         raise KnnvoteError(f"{index.path} holds one image, which cannot be spread on a map: index more images")
-    rows = _sample(index.n, max(k, min(_FITTED, _FITTED_VALUES // index.d)), seed)
+    rows = _sample(index.n, max(rule.k, min(_FITTED, _FITTED_VALUES // index.d)), seed)
     x = METRICS[index.metric].space(index.vectors[rows])
     if index.d < 2 or (x == x[0]).all():
         raise KnnvoteError(f"{index.path} holds images that are all alike, or of one pixel: there is nothing to map")
@@ -94,12 +92,13 @@ def find_map(index: Index, *, k: int, weights: Weights, seed: int) -> SpaceMap:
     extent = _extent(points)
     across, up = (np.linspace(extent[2 * axis], extent[2 * axis + 1], _SIDES[axis]) for axis in (0, 1))
     regions = np.empty(_SIDES[::-1], np.int32)
-    neighbors = NearestNeighbors(n_neighbors=k).fit(points)
+    neighbors = NearestNeighbors(n_neighbors=rule.k).fit(points)
     with stage("searching regions", len(up), "lines") as advance:
         for line, y in enumerate(up):
             D, I = neighbors.kneighbors(np.stack([across, np.full_like(across, y)], axis=1))
             D = METRICS[index.metric].from_sklearn(D * largest)
-            regions[line] = class_shares(codes[I], D, len(index.classes), weights).argmax(axis=1)
+            factors = rule.factors(index, rows[I])
+            regions[line] = class_shares(codes[I], D, len(index.classes), rule.weights, factors).argmax(axis=1)
             advance(1)
     return SpaceMap(
         points=points,
@@ -110,21 +109,26 @@ def find_map(index: Index, *, k: int, weights: Weights, seed: int) -> SpaceMap:
     )
 
 
-def draw_map(index: Index, *, k: int | None = None, weights: Weights = "uniform", seed: int = 0) -> "Figure":
+def draw_map(
+    index: Index, *, k: int | None = None, weights: Weights = "uniform", class_weight: Any = None, seed: int = 0
+) -> "Figure":
     """Regions as tints, images as points, and names of classes within their regions.
 
     Args:
         index: of classes.
         k: neighbours that vote for a region; by default 15, or all images of fewer.
         weights: of their votes.
+        class_weight: of the vote, as `Rule` has it; by default that of the index.
         seed: of the images drawn.
 
     Raises:
-        OptionError, KnnvoteError: as `find_map`.
+        OptionError, KnnvoteError: as `find_map`; or weights lack a temperature that the metric does not tell, or
+            class_weight is none of the index.
     """
-    if k is None:
-        k = min(DEFAULT_K, index.n)
-    found = find_map(index, k=k, weights=weights, seed=seed)
+    _refuse_regression(index)
+    k = min(DEFAULT_K, index.n) if k is None else k
+    rule = Rule.of(index, k=k, weights=weights, class_weight=class_weight)
+    found = find_map(index, rule=rule, seed=seed)
     names = [str(name) for name in index.classes.to_pylist()]
     figure = new_figure(9, 6.6)
     axes = figure.subplots()
@@ -141,12 +145,13 @@ def draw_map(index: Index, *, k: int | None = None, weights: Weights = "uniform"
         fontsize=11,
         color=INK,
     )
+    weighed = "" if rule.class_weight is None else f"Votes have {told_class_weight(rule.class_weight)}. "
     own = f"{found.own:.0%} of the images lie in a region of their own class here."
     of_all = "" if len(found.points) == index.n else f" of {index.n:,}, drawn at random"
     shown = "all shown" if len(drawn) == len(found.points) else f"{len(drawn):,} of them shown"
     told = (
         f"Axes and regions from {len(found.points):,} images{of_all}; {shown} as points. "
-        f"Classification itself uses all {index.d:,} dimensions.\n{own} "
+        f"Classification itself uses all {index.d:,} dimensions.\n{weighed}{own} "
     )
     caption = figure.supxlabel(f"{told} ", fontsize=8, color=INK)
     with missing_characters():  # which are told of when the picture is saved
@@ -154,6 +159,14 @@ def draw_map(index: Index, *, k: int | None = None, weights: Weights = "uniform"
         named = _name_classes(axes, found, names)
     caption.set_text(told + _say_named(named, len(names)))
     return figure
+
+
+def _refuse_regression(index: Index) -> None:
+    if index.is_regression:
+        raise OptionError(
+            f"{index.path} was built for regression, which has no classes and so no regions to map: give an index of "
+            f"classes ({param('draw_choice')} draws a picture of one for regression)"
+        )
 
 
 def _say_named(named: int, classes: int) -> str:

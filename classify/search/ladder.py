@@ -129,7 +129,8 @@ def _search_rung(
         return everything, *settle_or_scan(index, xq, proposed, k)
     D, I = settle(xq, index.vectors, proposed, k, metric)
     full = np.flatnonzero(I[:, -1] >= 0)
-    confidence = vote(index.class_codes[I[full]], metric.final(D[full]), rule, rule.class_weights(index))[1]
+    voters = I[full]
+    confidence = vote(index.class_codes[voters], metric.final(D[full]), rule, rule.factors(index, voters))[1]
     sure = full[confidence >= rung.confidence]
     return sure, D[sure], I[sure]
 

@@ -137,7 +137,7 @@ class LabelTable(Labels):
         """Those of two columns of a file of rows, with such of some others as it has.
 
         Raises:
-            ImageFileError: a key is missing, or has two labels.
+            ImageFileError: a key is missing, or has two labels or two values of another column.
         """
         shown, names = rows.source.shown, rows.schema.names
         header = tuple(names if rows.cells(names[0]) is not None else ())
@@ -162,7 +162,7 @@ class LabelTable(Labels):
             label_column=label_column,
             labels=labels.take(kept),
             texts=None if texts is None else texts.take(kept),
-            kept={name: _column(rows, name).take(kept) for name in beside},
+            kept={name: _kept_once(shown, name, keys, _column(rows, name), kept) for name in beside},
             key_column=key_column,
             keys=keys.take(kept),
             by_name=by_name,
@@ -352,6 +352,22 @@ def _once(shown: str, keys: pa.Array, labels: pa.Array) -> pa.Array:
     for place in places[~has_label].tolist():
         first.setdefault(texts[place], place)
     return pa.array(sorted(first.values()), pa.int64())
+
+
+def _kept_once(shown: str, name: str, keys: pa.Array, values: pa.Array, kept: pa.Array) -> pa.Array:
+    """The values (m,) of a column at the places that are kept, of which each key is at one.
+
+    Raises:
+        ImageFileError: a key has two.
+    """
+    of_keys = values.take(kept)
+    known = dict(zip(keys.take(kept).to_pylist(), of_keys.to_pylist(), strict=True))
+    for key, value in zip(keys.to_pylist(), values.to_pylist(), strict=True):
+        if value is not None and known[key] != value:
+            raise ImageFileError(
+                f"{shown}: {key!r} has two values in column {name!r}, {known[key]} and {value}: leave in the right one"
+            )
+    return of_keys
 
 
 def _no_header(shown: str, names: Sequence[str], key: str) -> ImageFileError:

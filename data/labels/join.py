@@ -24,6 +24,7 @@ def join_labels(
     label_column: str | None = None,
     id_column: str | None = None,
     group_column: str | None = None,
+    weight_column: str | None = None,
 ) -> list[InputFile]:
     """Inputs whose labels are in files of their own: a row's is that of its id, path or name, or of its place.
 
@@ -36,10 +37,11 @@ def join_labels(
         id_column: likewise that of the ids, or that of the files of images whose values these are; where both have a
             column of this name, it is both.
         group_column: that of groups, where the files of labels have them and not the files of images.
+        weight_column: that of weights, which `TrainingOptions` names too, likewise.
 
     Raises:
-        KnnvoteError: no such column, an id that is missing or has two labels, labels in the order of rows that are not
-            as many, several files that could hold those of an input, or no input.
+        KnnvoteError: no such column, an id that is missing or has two labels, groups or weights, labels in the order of
+            rows that are not as many, several files that could hold those of an input, or no input.
 
     Example:
         >>> import pyarrow as pa, pyarrow.parquet as pq
@@ -49,7 +51,7 @@ def join_labels(
         >>> index_files(join_labels("digits/train.parquet", "labels.parquet"), "joined.knn")
     """
     found, folder = find_inputs(inputs), locate(labels)
-    columns = () if group_column is None else (group_column,)
+    columns = tuple(name for name in (group_column, weight_column) if name is not None)
     read = partial(read_label_file, label_column=label_column, id_column=id_column, columns=columns)
     return _by_name(found, folder, read) if folder.is_folder else _with_labels(found, labels, read)
 

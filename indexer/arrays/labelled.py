@@ -21,6 +21,7 @@ from knnvote.indexer.groups.column import read_groups
 from knnvote.indexer.labels import label_array
 from knnvote.indexer.metric import METRICS, Metric
 from knnvote.indexer.names import MetricName
+from knnvote.indexer.records.weights import weights_from_array
 from knnvote.indexer.training import TrainingSet, with_vectors
 
 _BLOCK = 1 << 16  # rows at a time
@@ -32,6 +33,7 @@ def training_set_from_arrays(
     *,
     ids: NDArray[Any] | Sequence[Any] | None = None,
     groups: NDArray[Any] | Sequence[Any] | None = None,
+    sample_weight: NDArray[Any] | Sequence[float] | None = None,
     metric: MetricName = "l2",
     steps: Steps | Sequence[str] = (),
     is_regression: bool = False,
@@ -46,6 +48,7 @@ def training_set_from_arrays(
         labels: (n,) integers, strings or booleans; floats for regression.
         ids: (n,) texts or whole numbers by which images are known; without them, and where one is None, ``array#row``.
         groups: (n,) integers or strings, None for an image without one; None where there are no groups.
+        sample_weight: (n,) what the vote of each image is multiplied by; None for all alike.
         metric: rows that have no place in its space are refused.
         steps: between an image and its vector, as `TrainingOptions` has them, or fitted ones.
         is_regression: labels are numbers to be averaged.
@@ -54,26 +57,31 @@ def training_set_from_arrays(
         progress: told the rows of each block that was looked through.
 
     Raises:
-        KnnvoteError: the counts differ, a value is not finite, a label is missing or of a type that cannot be used.
+        KnnvoteError: the counts differ, a value is not finite, or a weight or a label is missing or cannot be used.
     """
     images = np.asarray(images)
-    labels = array_of(labels, "labels") if is_tensor(labels) else labels
-    ids = array_of(ids, "ids") if is_tensor(ids) else ids
-    groups = array_of(groups, "groups") if is_tensor(groups) else groups
+    labels, ids = _held(labels, "labels"), _held(ids, "ids")
+    groups, sample_weight = _held(groups, "groups"), _held(sample_weight, "sample_weight")
     _check_arrays(images, labels, groups)
     chosen, shape = steps if isinstance(steps, Steps) else steps_of(steps), images.shape[1:]
     flat = images.reshape(len(images), -1)
     _check_numbers(flat, shape, chosen, METRICS[metric], progress)
     label, rows = _label_array(labels, is_regression=is_regression), np.arange(first, first + len(images))
     of_groups = None if groups is None else read_groups(pa.array(groups), "groups")
+    weights = None if sample_weight is None else weights_from_array(sample_weight, len(images))
     found = TrainingSet(
         vectors=smallest_type(flat),
-        provenance=provenance_table(label, _id_array(ids, len(images)), ARRAY, rows, of_groups),
+        provenance=provenance_table(label, _id_array(ids, len(images)), ARRAY, rows, groups=of_groups, weights=weights),
         shape=shape,
         is_regression=is_regression,
         feature_names=None if feature_names is None else tuple(feature_names),
     )
     return with_vectors(found, chosen, metric, None, Work())
+
+
+def _held(given: Any, name: str) -> Any:
+    """What is given, of a tensor its values."""
+    return array_of(given, name) if is_tensor(given) else given
 
 
 def _check_arrays(

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.data.vectors import ends
+from knnvote.indexer.records.weights import WEIGHT
 
 from .work import slices_of
 
@@ -19,8 +20,10 @@ def range_of(images: NDArray[np.generic]) -> tuple[float, float]:
     return min(least for least, _ in ends), max(greatest for _, greatest in ends)
 
 
-def read_through(vectors: NDArray[np.generic], labels: pa.Array) -> tuple[tuple[float, float], str]:
-    """The least and the greatest number of vectors (n, d), and a SHA-256 of these with their labels (n,).
+def read_through(
+    vectors: NDArray[np.generic], labels: pa.Array, weights: pa.Array | None
+) -> tuple[tuple[float, float], str]:
+    """The least and the greatest number of vectors (n, d), and a SHA-256 of these with their labels and weights (n,).
 
     It is the same whatever the kind of index: indexes that share it can share exact results. Vectors that are mapped
     are read once.
@@ -32,7 +35,8 @@ def read_through(vectors: NDArray[np.generic], labels: pa.Array) -> tuple[tuple[
         low, high = ends(rows)
         least.append(low)
         greatest.append(high)
-    batch = pa.RecordBatch.from_arrays([labels], ["label"])
+    columns = {"label": labels} if weights is None else {"label": labels, WEIGHT: weights}
+    batch = pa.RecordBatch.from_pydict(columns)
     with pa.ipc.new_stream(pa.PythonFile(_Digested(digest), "w"), batch.schema) as writer:
         writer.write_batch(batch)
     return (min(least), max(greatest)), digest.hexdigest()

@@ -16,6 +16,7 @@ from knnvote.data.containers.tar import TAR_KEY
 from knnvote.data.errors import KnnvoteError, OptionError, is_whole, param
 from knnvote.data.locations import Location
 from knnvote.indexer.groups.record import GROUP
+from knnvote.indexer.records.weights import WEIGHT
 
 ARRAY = "array"  # the file of rows that came from none
 
@@ -59,16 +60,24 @@ def id_array(
 
 
 def provenance_table(
-    labels: pa.Array, ids: pa.Array | None, file: str, rows: NDArray[np.int64], groups: pa.Array | None = None
+    labels: pa.Array,
+    ids: pa.Array | None,
+    file: str,
+    rows: NDArray[np.int64],
+    *,
+    groups: pa.Array | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> pa.Table:
-    """Columns label, id (string, ``file#row`` where none is given), file, row (int64) and, if any are given, group."""
+    """Columns label, id (string, ``file#row`` where none is given), file, row (int64); group, weight if given."""
     row_numbers = pa.array(rows, pa.int64())
     files = pa.array([file] * len(rows), pa.string())
     if ids is None or ids.null_count:
         default = pc.binary_join_element_wise(files, row_numbers.cast(pa.string()), "#")
         ids = default if ids is None else pc.coalesce(ids, default)
     found = {"label": labels, "id": ids, "file": files, "row": row_numbers}
-    return pa.table(found if groups is None else {**found, GROUP: groups})
+    found |= {} if groups is None else {GROUP: groups}
+    found |= {} if weights is None else {WEIGHT: pa.array(weights, pa.float64())}
+    return pa.table(found)
 
 
 def distinct_ids(provenance: pa.Table, first: int) -> pa.Table:

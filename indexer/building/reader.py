@@ -22,6 +22,7 @@ from knnvote.indexer.labels import (
     unusable_labels,
 )
 from knnvote.indexer.metric import Metric
+from knnvote.indexer.records.weights import read_weights, unusable_weights
 
 from .gathered import FilePart, Gathered
 from .provenance import provenance_table, read_ids
@@ -58,6 +59,7 @@ class Reader:
         label_column: of it.
         id_column: of it, if one was named.
         group_column: likewise.
+        weight_column: of it, likewise.
         is_regression: labels are numbers to be averaged.
         skip_bad: leave out rows that do not fit, and count them.
         gathered: with what was read before.
@@ -69,6 +71,7 @@ class Reader:
     label_column: str
     id_column: str | None
     group_column: str | None
+    weight_column: str | None
     is_regression: bool
     skip_bad: bool
     gathered: Gathered
@@ -123,6 +126,8 @@ class Reader:
         bad = unusable_images(block, rows.shape, self.steps, self.metric) | rows.bad
         label = images.column(rows, self.label_column)
         bad |= unusable_labels(label, None if self.is_regression else self.gathered.names)
+        weights = self._weights(rows)
+        bad = bad if weights is None else unusable_weights(weights) | bad
         if bad and not self.skip_bad:
             row = min(bad)
             raise KnnvoteError(
@@ -147,23 +152,36 @@ class Reader:
         if self.group_column is not None:
             named = f"{source.shown}, column {self.group_column!r}"
             groups = read_groups(images.column(rows, self.group_column), named).take(good)
-        table = provenance_table(labels, ids, source.relative, rows.numbers[good], groups)
+        weights = None if weights is None else weights[good]
+        table = provenance_table(labels, ids, source.relative, rows.numbers[good], groups=groups, weights=weights)
         skipped = sum(source.labels is None or reason != UNLABELLED for reason in bad.values())  # a table leaves out
         return pixels, table, skipped
+
+    def _weights(self, rows: DecodedRows) -> NDArray[np.float64] | None:
+        """What the votes of rows (n,) are multiplied by, as it stands there; None where nothing is asked."""
+        if self.weight_column is None:
+            return None
+        try:
+            return read_weights(self.images.column(rows, self.weight_column))
+        except KnnvoteError as error:
+            told = f"{self.images.source.shown}, column {self.weight_column!r}: {error.marked}"
+            raise KnnvoteError(told) from error
 
     def _other_columns(self) -> list[str]:
         """The columns that are read beside the images."""
         names = self.images.rows.schema.names
-        for option, name in (("id_column", self._known_by), ("group_column", self.group_column)):
+        beside = {"group_column": self.group_column, "weight_column": self.weight_column}
+        for option, name in {"id_column": self._known_by, **beside}.items():
             if name not in {None, *names}:
                 raise ImageFileError(
                     f"{self.images.source}: no column {name!r} for {param(option)}; there are {', '.join(names)}"
                 )
-        if self.group_column in {self.label_column, *self.images.layout.columns}:
-            holds = "the labels" if self.group_column == self.label_column else "images"
-            raise ImageFileError(
-                f"{self.images.source}: column {self.group_column!r} holds {holds}, no groups: name another with "
-                f"{param('group_column')}"
-            )
-        others = (self._known_by, self.group_column)
-        return list(dict.fromkeys([self.label_column, *(name for name in others if name is not None)]))
+        for option, name in beside.items():
+            if name in {self.label_column, *self.images.layout.columns}:
+                holds = "the labels" if name == self.label_column else "images"
+                what = option.removesuffix("_column") + "s"
+                raise ImageFileError(
+                    f"{self.images.source}: column {name!r} holds {holds}, no {what}: name another with {param(option)}"
+                )
+        named = (self.label_column, self._known_by, *beside.values())
+        return list(dict.fromkeys(name for name in named if name is not None))

@@ -15,6 +15,7 @@ from knnvote.indexer.faiss_index import Built
 from knnvote.indexer.groups.record import Groups
 from knnvote.indexer.manifest import AdaptiveSettings, Manifest
 from knnvote.indexer.names import Kind, MetricName
+from knnvote.indexer.records.weights import SampleWeight, weights_of
 from knnvote.indexer.rungs import class_weight_of_classes
 from knnvote.indexer.training import TrainingSet
 
@@ -24,7 +25,7 @@ def describe(
 ) -> Manifest:
     """Everything that is known of an index that is not yet tuned."""
     x = examples.vectors
-    ends, stored = read_through(x, labels)
+    ends, stored = read_through(x, labels, weights_of(examples.provenance))
     return Manifest(
         kind=kind,
         factory=built.factory,
@@ -55,6 +56,7 @@ def of_examples(examples: TrainingSet, labels: pa.Array) -> dict[str, Any]:
         "image_column": examples.image_column,
         "label_column": examples.label_column,
         "id_column": examples.id_column,
+        "sample_weight": SampleWeight.of(examples.provenance, examples.weight_column),
         "sources": examples.sources,
         "skipped": examples.skipped,
         "feature_names": examples.feature_names,

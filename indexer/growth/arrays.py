@@ -32,6 +32,7 @@ def with_arrays(
     *,
     ids: NDArray[Any] | Sequence[Any] | None,
     groups: NDArray[Any] | Sequence[Any] | None,
+    sample_weight: NDArray[Any] | Sequence[float] | None,
     progress: Callable[[int], None],
     tell: Tell,
 ) -> TrainingSet:
@@ -43,6 +44,7 @@ def with_arrays(
         labels: (m,) of the kind that it has.
         ids: (m,) of the images; None for those that count on.
         groups: (m,) of the images, if those of the index have groups.
+        sample_weight: (m,) of the images, if those of the index have weights.
         progress: told the rows of each block.
         tell: told of classes that are new, and of images of another scale.
 
@@ -50,12 +52,14 @@ def with_arrays(
         KnnvoteError: they do not fit, or an id is stored; the message says what to do.
     """
     _check_groups(index, groups)
+    _check_weights(index, sample_weight)
     stored = training_set(index)
     new = training_set_from_arrays(
         _of_shape(_in_order(images, stored.feature_names), stored.shape),
         labels,
         ids=ids,
         groups=groups,
+        sample_weight=sample_weight,
         metric=index.metric,
         steps=index.steps,
         is_regression=index.is_regression,
@@ -87,6 +91,18 @@ def _check_groups(index: Index, groups: Any) -> None:
     raise OptionError(
         f"{index.path} has no groups, and images without one beside others are not left out with theirs: add without "
         f"{param('groups')}, or build an index of all with them"
+    )
+
+
+def _check_weights(index: Index, sample_weight: Any) -> None:
+    """Refuse images without weights where the stored ones have some, and the other way."""
+    if (sample_weight is None) == (index.manifest.sample_weight is None):
+        return
+    if sample_weight is None:
+        raise OptionError(f"each image of {index.path} has a weight: give {param('sample_weight')}, one an image")
+    raise OptionError(
+        f"the images of {index.path} have no weights: leave out {param('sample_weight')}, or build an index of all "
+        "images with it"
     )
 
 

@@ -27,6 +27,7 @@ from knnvote.indexer.folder.write import commit, describe_file, new_generation, 
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import Manifest, StoredFile
 from knnvote.indexer.metric import METRICS
+from knnvote.indexer.records.weights import weights_of
 from knnvote.indexer.rungs import Growth
 from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import TrainingSet
@@ -163,7 +164,8 @@ def _commit(index: Index, following: _Next, manner: Manner, read: float) -> None
             facts = of_examples(following.examples, labels)
             manifest = replace(following.manifest, **facts, generation=generation, files=files)
             manifest = _with_images(of_stored_classes(manifest), folder, following.examples)
-            ends, stored = read_through(map_vectors(folder / files["vectors"].name, manifest), labels)
+            mapped = map_vectors(folder / files["vectors"].name, manifest)
+            ends, stored = read_through(mapped, labels, weights_of(rows))
         manifest, untuned = replace(manifest, range=ends, data_sha256=stored), time.perf_counter()
         if manner.tune is not None:
             manifest = manner.tune(load_index(folder, unmeasured(manifest))).manifest

@@ -61,6 +61,7 @@ def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
         ),
         id_column=training.id_column or manifest.id_column,
         group_column=_group_column(index, training.group_column),
+        weight_column=_weight_column(index, training.weight_column),
         is_regression=index.is_regression,
     )
 
@@ -76,6 +77,22 @@ def _group_column(index: Index, named: str | None) -> str | None:
     if has_groups and named is None and column is None:
         raise OptionError(f"images of {index.path} have groups: name those of new ones with {param('group_column')}")
     return named or column
+
+
+def _weight_column(index: Index, named: str | None) -> str | None:
+    """The column of the weights of new images, which have weights if the stored ones have."""
+    own = index.manifest.sample_weight
+    if own is None and named is not None:
+        raise OptionError(
+            f"the images of {index.path} have no weights: leave out {param('weight_column')}, or build it again with "
+            "it of all images"
+        )
+    if own is not None and named is None and own.column is None:
+        raise OptionError(
+            f"each image of {index.path} has a weight, given by an array: name the column of the new ones' with "
+            f"{param('weight_column')}"
+        )
+    return named or index.manifest.weight_column
 
 
 def _tell_of_review(index: Index, inputs: Sequence[InputFile], added: int, tell: Callable[[str], None]) -> None:

@@ -31,6 +31,7 @@ def training_set(index: Index) -> TrainingSet:
         label_column=manifest.label_column,
         id_column=manifest.id_column,
         group_column=manifest.group_column,
+        weight_column=manifest.weight_column,
         class_names=manifest.class_names,
         is_regression=index.is_regression,
         grayscale=manifest.grayscale is not None,

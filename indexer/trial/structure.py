@@ -15,6 +15,7 @@ from knnvote.indexer.faiss_index import faiss_metric, holds_type, quantized_type
 from knnvote.indexer.groups.record import GROUP, Groups
 from knnvote.indexer.index import PROVENANCE, Index
 from knnvote.indexer.manifest import ProposingSettings
+from knnvote.indexer.records.weights import WEIGHT, SampleWeight
 
 _MOST_CANDIDATES = 4096  # that HNSW keeps by its own setting, as many as are asked for beside
 
@@ -36,16 +37,16 @@ def check_labels(index: Index) -> None:
         KnnvoteError: saying what is wrong.
     """
     types = dict(zip(PROVENANCE, (index.manifest.label_type, "string", "string", "int64"), strict=True))
-    groups = index.manifest.groups
-    types |= {} if groups is None else {GROUP: "string"}
+    types |= {name: {GROUP: "string", WEIGHT: "double"}[name] for name in index.columns[len(PROVENANCE) :]}
     schema = index.rows.schema_arrow
     found = dict(zip(schema.names, map(str, schema.types), strict=True))
     expect(found == types and len(schema.names) == len(types), f"its labels file has columns {found}, not {types}")
-    table = index.provenance()
+    table, manifest = index.provenance(), index.manifest
     expect(len(table) == index.n, f"its labels file has {len(table):,} rows for {index.n:,} vectors")
-    expect(not any(table[name].null_count for name in PROVENANCE), "its labels file has nulls")
-    if groups is not None:
-        expect(Groups.of(table, groups.column) == groups, "its groups are not those of its manifest")
+    expect(not any(table[name].null_count for name in types if name != GROUP), "its labels file has nulls")
+    expect(Groups.of(table, manifest.group_column) == manifest.groups, "its groups are not those of its manifest")
+    told = SampleWeight.of(table, manifest.weight_column)
+    expect(told == manifest.sample_weight, "its weights are not those of its manifest")
     if index.is_regression:
         expect(bool(np.isfinite(index.targets).all()), "it has labels that are not finite")
         return

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import compare
-from knnvote.classify.evaluation.comparison import Comparison
+from knnvote.classify.evaluation.comparison import Comparison, IndexReport
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.record import has_records, remove_records
 from knnvote.classify.job.run import run_job
@@ -132,9 +132,14 @@ def _tell_comparison(comparison: Comparison, say: Say) -> None:
     for report in comparison.indexes:
         agreement = report.agreement
         say(
-            f"  {report.kind:<9} accuracy {report.accuracy:.4f}, agreement with exact search {agreement.value:.4f} "
+            f"  {report.kind:<9} accuracy {report.accuracy:.4f}{_balanced(report)}, agreement with exact search "
+            f"{agreement.value:.4f} "
             f"(95% interval {agreement.low:.4f} to {agreement.high:.4f})"
         )
+
+
+def _balanced(report: IndexReport) -> str:
+    return "" if report.judgement is None else f" (balanced {report.judgement.balanced_accuracy:.4f})"
 
 
 def _tell_drawn(paths: DemoPaths, say: Say) -> None:

@@ -126,7 +126,18 @@ def test_jobs_take_them_from_the_index_or_find_them_and_go_on_without_a_search(i
     assert invoke("review", "found", "--index", "y.knn", "--out", "r.csv").code == 0
     assert invoke("report", "found", "--index", "y.knn", "--out", "page.html").code == 0
     assert ", or that of its class" in Path("page.html").read_text()
-    assert "of 3 of 4 classes from a confidence of their own" in invoke("inspect", "x.knn").stdout
+    inspected = invoke("inspect", "x.knn").stdout
+    assert "of 3 of 4 classes from a confidence of their own" in inspected
+    *own, rare = open_index("x.knn").vote.acceptance.by_class
+    for one in own:
+        line = (
+            f"{one.label}: from confidence {one.min_confidence:g}, {one.coverage:.1%} of {one.answers} answers, of "
+            f"which {one.accuracy.value:.4f} are right ({one.accuracy.low:.4f} to {one.accuracy.high:.4f})"
+        )
+        assert line in found.stderr.splitlines()
+        assert line in " ".join(inspected.split())
+    few = f"rare: {rare.answers} answers, too few to tell, for 0.9 takes 36: the confidence of all is its own"
+    assert few in found.stderr.splitlines()
 
 
 def test_they_are_chosen_anew_when_images_are_added_and_refused_where_they_are_none(work):
@@ -167,3 +178,24 @@ def test_a_file_of_class_weights_that_cannot_be_is_told_by_its_name_and_class(in
     Path("w.csv").write_text("class,weight\n" + rows)
     done = invoke("classify", "x.knn", "new.parquet", "--out", "o", "--class-weight", "w.csv")
     assert (done.code, done.stderr) == (1, f"error: {told}\n")
+
+
+@pytest.mark.usefixtures("work")
+def test_choose_threshold_tells_what_each_class_alone_accepts_and_which_are_too_small(invoke):
+    told = invoke("choose-threshold", "x.knn", "--target-accuracy", TARGET).stdout.split("chosen likewise, ")[1]
+    found = choose_threshold(open_index("x.knn"), RULE, TARGET)
+    assert told.startswith("for which 0.9 takes 36 answers at least\n")
+    rows = {line.split()[0]: line.split()[1:] for line in told.splitlines()[2:]}
+    for of_class in found.classes:
+        own = of_class.own
+        if own is None:
+            assert (of_class.label, rows["rare"]) == (
+                "rare",
+                ["that", "of", "all", "too", "few", "answers", "to", "tell"],
+            )
+            continue
+        right = own.accuracy
+        assert rows[of_class.label] == [
+            *(f"{own.threshold:.2f}", f"{own.images}", f"{own.coverage:.1%}", f"{right.value:.4f}"),
+            f"{right.low:.4f}-{right.high:.4f}",
+        ]

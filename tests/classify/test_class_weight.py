@@ -15,8 +15,12 @@ from weightings import WEIGHTS
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.estimator import KNNVoteClassifier
-from knnvote.classify.evaluation.choose_k import choose_k, votes
+from knnvote.classify.evaluation.choose_k import choose_k
+from knnvote.classify.evaluation.every_k import votes
+from knnvote.classify.evaluation.suspects import find_suspects
 from knnvote.classify.evaluation.threshold import choose_threshold
+from knnvote.classify.pictures import space_map
+from knnvote.classify.search.left_out import neighbors_left_out
 from knnvote.classify.search.search import why_no_promise
 from knnvote.classify.vote import Rule, class_shares, ranked, runner_up, vote
 from knnvote.classify.weighting import read_class_weights, read_weighting
@@ -82,25 +86,26 @@ def test_votes_shares_and_ranks_are_those_of_a_plain_count(index, weights, ties,
 
 def test_weights_of_one_change_no_bit_and_no_sum_overflows(index):
     codes, D = index.class_codes[Classifier(index, Rule(k=9))(XQ).I], np.full((60, 9), 1e-320)
-    for of_class in (None, np.array([1.0, 1.0, 1.0])):
+    for factors in (None, np.ones(codes.shape)):
         rule = Rule(k=9, weights="distance")
-        found = vote(codes, D, rule, of_class)
-        assert np.array_equal(found[1], ranked(codes, D, rule, 1, of_class)[1][:, 0])
+        found = vote(codes, D, rule, factors)
+        assert np.array_equal(found[1], ranked(codes, D, rule, 1, factors)[1][:, 0])
         assert np.isfinite(found[1]).all()
-        assert np.array_equal(runner_up(codes, D, rule, found[0], of_class)[0], runner_up(codes, D, rule, found[0])[0])
-        assert np.array_equal(class_shares(codes, D, 3, "distance", of_class), class_shares(codes, D, 3, "distance"))
-    heavy = index.class_weights(((0, 1e9), (7, 1e-9)))
+        assert np.array_equal(runner_up(codes, D, rule, found[0], factors)[0], runner_up(codes, D, rule, found[0])[0])
+        assert np.array_equal(class_shares(codes, D, 3, "distance", factors), class_shares(codes, D, 3, "distance"))
+    heavy = index.class_weights(((0, 1e9), (7, 1e-9)))[codes]
     assert np.isfinite(class_shares(codes, D, 3, "distance", heavy)).all()
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_every_k_has_the_label_that_the_weighed_vote_gives_it(index, weights):
     answer = Classifier(index, Rule(k=12))(XQ)
-    codes, D, of_class = index.class_codes[answer.I], answer.D, index.class_weights("balanced")
-    winners = votes(codes, D, weights, of_class)
+    codes, D, factors = index.class_codes[answer.I], answer.D, index.vote_factors("balanced", answer.I)
+    assert np.array_equal(factors, index.class_weights("balanced")[codes])
+    winners = votes(codes, D, weights, factors)
     for k in range(1, 13):
         rule = Rule(k=k, weights=weights)
-        assert np.array_equal(winners[:, k - 1], vote(codes[:, :k], D[:, :k], rule, of_class)[0])
+        assert np.array_equal(winners[:, k - 1], vote(codes[:, :k], D[:, :k], rule, factors[:, :k])[0])
 
 
 def test_of_unequal_classes_balanced_weights_raise_the_balanced_accuracy(index):
@@ -152,15 +157,19 @@ def test_a_text_that_is_the_name_of_one_class_and_the_label_of_another_is_refuse
     write_table(table, tmp_path / "x.parquet")
     index_files(str(tmp_path / "x.parquet"), tmp_path / "x.knn")
     index = open_index(tmp_path / "x.knn")
-    told = (
-        r"names the class '1', which of .* is the name of 0 \(1\) and the label of 1 \(0\): say which by its number, "
-    )
+    told = r"names the class '1', which may be 0 \(1\) or 1 \(0\) of .*: say '0 \(1\)' or '1 \(0\)'$"
     with pytest.raises(OptionError, match=f"class_weight {told}"):
         Rule.of(index, class_weight={"1": 2})
     with pytest.raises(OptionError, match=f"min_confidence_by_class {told}"):
         Classifier(index, Rule(min_confidence=0.5, min_confidence_by_class={"2": 1, "1": 0.5}))
     given = {0: 2, 1: 3, "2": 4, "dog": 5}  # numbers, and texts with one meaning alone
     assert Rule.of(index, class_weight=given).class_weight == ((0, 2.0), (1, 3.0), (2, 4.0), (3, 5.0))
+    (tmp_path / "w.csv").write_text("class,weight\n1 (0),3\n3 (dog),5\n0 (1),2\n2,4\n")
+    assert Rule.of(index, class_weight=read_class_weights(str(tmp_path / "w.csv"))).class_weight == (
+        *((0, 2.0), (1, 3.0), (2, 4.0), (3, 5.0)),
+    )
+    with pytest.raises(OptionError, match=r": name each class once$"):
+        Rule.of(index, class_weight={"3 (dog)": 2, "dog": 3})
 
 
 def test_a_regression_has_no_classes_to_weigh(tmp_path):
@@ -278,3 +287,28 @@ def test_the_commands_take_and_keep_class_weights_and_jobs_go_on(tmp_path, monke
     assert "the job own has settled --class-weight: leave it out" in settled.stderr
     assert invoke("classify", "x.knn", "test.parquet", "--out", "o", "--class-weight", "no.csv").code == 1
     assert pa.types.is_integer(pq.read_schema("own/test.parquet").field("best").type)
+
+
+def test_suspects_and_maps_are_of_the_vote_that_the_index_was_made_for_or_of_another(tmp_path, index, monkeypatch):
+    index_arrays(X, LABELS, tmp_path / "x.knn", tune=Tuning(class_weight="balanced"))
+    balanced = open_index(tmp_path / "x.knn")
+    plain, own, none = (
+        find_suspects(of, k=9, class_weight=given)
+        for of, given in ((index, None), (balanced, None), (balanced, "none"))
+    )
+    assert (plain.class_weight, own.class_weight, none.class_weight) == (None, "balanced", None)
+    assert plain.to_json()["suspects"] == none.to_json()["suspects"] != own.to_json()["suspects"]
+    assert "class_weight" not in plain.to_json()
+    rare = [sum(one.label == 7 for one in found.suspects) for found in (plain, own)]
+    assert rare[1] < rare[0]
+    _, I = neighbors_left_out(index, np.arange(250), 9)
+    votes_of = index.vote_factors("balanced", I)
+    share = (votes_of * (index.class_codes[I] != index.class_codes[:, None])).sum(axis=1) / votes_of.sum(axis=1)
+    assert [one.against for one in own.suspects] == pytest.approx([share[one.row] for one in own.suspects], abs=1e-12)
+    monkeypatch.setattr(space_map, "_SIDES", (48, 36))
+    captions = [
+        space_map.draw_map(of, k=9, class_weight=given).texts[-1].get_text()
+        for of, given in ((index, None), (balanced, None), (balanced, {7: 3}))
+    ]
+    told = ["class weight balanced" in captions[1], "class weight of 7 3" in captions[2], "weight" in captions[0]]
+    assert told == [True, True, False]

@@ -47,7 +47,9 @@ def without_ties(k, metric="euclidean"):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("made", [KNNVoteClassifier, KNNVoteRegressor])
 def test_scikit_learn_finds_an_estimator_that_does_what_it_expects(made, kind):
-    checked = check_estimator(made(kind=kind), on_skip=None, on_fail=None)
+    # A row of weight w is one of the k neighbours, and w copies of it are w of them: of no such vote are both the same.
+    unlike = {f"check_sample_weight_equivalence_on_{form}_data": "a vote of k" for form in ("dense", "sparse")}
+    checked = check_estimator(made(kind=kind), expected_failed_checks=unlike, on_skip=None, on_fail=None)
     failed = [(check["check_name"], check["exception"]) for check in checked if check["status"] == "failed"]
     skipped = {check["check_name"] for check in checked if check["status"] == "skipped"}
     assert not failed

@@ -60,7 +60,9 @@ def test_the_tour_says_what_the_recipe_asks_for(tour):
         told = "\n".join(said)
         assert "pixels range over (0, 16), vectors have shape (1797, 64)" in told
         accuracies = re.findall(
-            r"^  (exact|adaptive) +accuracy (0\.\d{4}), agreement with exact search ([\d.]+)", told, re.M
+            r"^  (exact|adaptive) +accuracy (0\.\d{4}) \(balanced 0\.\d{4}\), agreement with exact search ([\d.]+)",
+            told,
+            re.M,
         )
         assert [kind for kind, *_ in accuracies] == ["exact", "adaptive"]
         assert all(float(accuracy) >= 0.98 and float(agreement) >= 0.99 for _, accuracy, agreement in accuracies)

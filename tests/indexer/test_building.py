@@ -95,9 +95,10 @@ def with_bad_rows(folder):
 
 def with_labels_apart(folder):
     write_table(image_table(IMAGES, LABELS).drop(["label"]), folder / "in" / "a.parquet")
-    lines = [f"a.parquet#{row},class {label}" for row, label in enumerate(LABELS)]
-    (folder / "labels.csv").write_text("\n".join(["id,label", *lines]))
-    return {"inputs": join_labels(folder / "in", folder / "labels.csv")}
+    lines = [f"a.parquet#{row},class {label},{1 + row % 7}" for row, label in enumerate(LABELS)]
+    (folder / "labels.csv").write_text("\n".join(["id,label,times", *lines]))
+    inputs = join_labels(folder / "in", folder / "labels.csv", weight_column="times")
+    return {"inputs": inputs, "training": TrainingOptions(weight_column="times")}
 
 
 def with_groups(folder):

@@ -282,13 +282,13 @@ def _accept(index: "Index", rule: "Rule", target_accuracy: float, threads: int |
     from knnvote.classify.evaluation.threshold import choose_threshold
     from knnvote.data.errors import KnnvoteError
 
-    from .tables.inspection import acceptance_lines
+    from .tables.inspection import acceptance_lines, class_lines
 
     found = choose_threshold(index, rule, target_accuracy, threads=threads)
     acceptance = found.acceptance_by_class if by_class else found.acceptance
     if acceptance is None or found.chosen is None:
         raise KnnvoteError(found.why_none)
-    for line in acceptance_lines(acceptance):
+    for line in [*acceptance_lines(acceptance), *class_lines(acceptance, index.manifest.class_names)]:
         talk(line)
     if found.has_many_copies:
         talk(f"note: {found.with_copies:,} of them have an exact copy stored, which flatters the accuracy")

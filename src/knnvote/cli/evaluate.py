@@ -174,6 +174,7 @@ def choose_k(  # noqa: PLR0917  # click passes options by name
     metavar="N",
     help="Neighbours that vote; by default 20, or half of the mean number of images of a class.",
 )
+@class_weight_option("; by default as the index was made for")
 @click.option(
     "--top",
     type=POSITIVE,
@@ -205,6 +206,7 @@ def choose_k(  # noqa: PLR0917  # click passes options by name
 def suspects(  # noqa: PLR0917  # click passes options by name
     index_folder: str,
     k: int | None,
+    class_weight: Any,
     top: int,
     csv: Path | None,
     reviewed: tuple[str, ...],
@@ -226,7 +228,7 @@ def suspects(  # noqa: PLR0917  # click passes options by name
     seen = read_reviewed([*reviewed], id_column) if reviewed else ()
     opened = open_index(index_folder)
     _talk_approximate(opened, "neighbours")
-    found = find_suspects(opened, k=k, reviewed=seen, threads=threads, tell=talk_note)
+    found = find_suspects(opened, k=k, class_weight=class_weight, reviewed=seen, threads=threads, tell=talk_note)
     if csv is not None:
         write_new_csv(found.to_table(), csv)
         talk_written(csv)

@@ -34,6 +34,7 @@ from .options import (
     steps_option,
     threads_option,
     ties_option,
+    weight_column_option,
 )
 from .talk import talk, talk_note
 
@@ -97,6 +98,7 @@ from .talk import talk, talk_note
     metavar="NAME",
     help="Column of groups that are left out as one.",
 )
+@weight_column_option
 @seen_options
 @steps_option
 @skip_bad_option
@@ -124,6 +126,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     labels: str | None,
     id_column: str | None,
     group_column: str | None,
+    weight_column: str | None,
     grayscale: bool,
     background: Background | None,
     steps: tuple[str, ...],
@@ -146,6 +149,7 @@ def index(  # noqa: PLR0917  # click passes options by name
         label_column=None if labels else label_column,
         id_column=None if labels else id_column,
         group_column=group_column,
+        weight_column=weight_column,
         is_regression=task == "regression",
         skip_bad=skip_bad,
         limit=limit,
@@ -164,7 +168,7 @@ def index(  # noqa: PLR0917  # click passes options by name
         by_class=by_class,
     )
     _talk_untuned(kind)
-    inputs = find_labelled(images, labels, label_column, id_column, group_column)
+    inputs = find_labelled(images, labels, label_column, id_column, (group_column, weight_column))
     if dry_run:
         from knnvote.classify.dry_run import dry_index
 
@@ -227,6 +231,7 @@ def _talk_untuned(kind: str) -> None:
 @labels_option
 @click.option("--id-column", metavar="NAME", help="Column of ids; that of the index otherwise.")
 @click.option("--group-column", metavar="NAME", help="Column of groups; that of the index otherwise.")
+@click.option("--weight-column", metavar="NAME", help="Column of weights; that of the index otherwise.")
 @seen_options
 @skip_bad_option
 @threads_option
@@ -238,6 +243,7 @@ def add(  # noqa: PLR0917  # click passes options by name
     labels: str | None,
     id_column: str | None,
     group_column: str | None,
+    weight_column: str | None,
     grayscale: bool,
     background: Background | None,
     skip_bad: bool,
@@ -247,6 +253,7 @@ def add(  # noqa: PLR0917  # click passes options by name
     from knnvote.classify.adaptive.tune import Tuning
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.grow import add_files
+    from knnvote.indexer.manifest import read_manifest
     from knnvote.indexer.training import TrainingOptions
 
     training = TrainingOptions(
@@ -254,9 +261,12 @@ def add(  # noqa: PLR0917  # click passes options by name
         label_column=None if labels else label_column,
         id_column=None if labels else id_column,
         group_column=group_column,
+        weight_column=weight_column,
         skip_bad=skip_bad,
     )
-    inputs = find_labelled(images, labels, label_column, id_column, group_column)
+    manifest = read_manifest(index_folder)
+    beside = (group_column or manifest.group_column, weight_column or manifest.weight_column)
+    inputs = find_labelled(images, labels, label_column, id_column, beside)
     words.of_index()
     added = add_files(index_folder, inputs, tuning=Tuning, training=training, threads=threads, tell=talk_note)
     talk(f"{index_folder}: {counted(added, 'image')} added")
@@ -358,7 +368,7 @@ def _talk_index(out: Path) -> None:
     from knnvote.indexer.growth.told import measured_on
     from knnvote.indexer.manifest import read_manifest
 
-    from .tables.inspection import tuning_lines, vote_lines
+    from .tables.inspection import class_lines, tuning_lines, vote_lines, weights_line
 
     manifest = read_manifest(out)
     timing = read_timing(out, manifest.generation)
@@ -373,7 +383,11 @@ def _talk_index(out: Path) -> None:
         talk(manifest.groups.told)
     if len(manifest.classes) == 1:
         talk(f"note: all images are of one class, {manifest.classes[0]}: every answer will be it")
-    for line in [*tuning_lines(manifest.search), *vote_lines(manifest.vote)]:
+    if manifest.sample_weight is not None:
+        talk(f"weights {weights_line(manifest.sample_weight)}")
+    acceptance = None if manifest.vote is None else manifest.vote.acceptance
+    of_classes = class_lines(acceptance, manifest.class_names)
+    for line in [*tuning_lines(manifest.search), *vote_lines(manifest.vote), *of_classes]:
         talk(line)
     if (told := measured_on(manifest.growth, manifest.search, manifest.vote)) is not None:
         talk(told)

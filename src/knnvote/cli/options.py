@@ -211,6 +211,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 image_column_option = click.option(
     "--image-column", metavar="NAME", help="Column of the images, or the prefix of one column a pixel."
 )
+weight_column_option = click.option(
+    "--weight-column", metavar="NAME", help="Column of weights of images' votes, above 0."
+)
 label_column_option = click.option("--label-column", metavar="NAME", help="Column of the labels.")
 labels_option = click.option(
     "--labels",
@@ -219,7 +222,7 @@ labels_option = click.option(
     help="Labels by ids, paths or rows: CSV, Parquet, NPY..., or a folder.",
 )
 table_ids_option = click.option("--id-column", metavar="NAME", help="Column of ids in the table of labels.")
-skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out rows that do not fit, and count them.")
+skip_bad_option = click.option("--skip-bad", is_flag=True, help="Leave out and count rows that do not fit.")
 steps_option = click.option(
     "--step",
     "steps",
@@ -285,7 +288,7 @@ def class_weight_option(default: str = "") -> Decorator[Any]:
         metavar="NAME|FILE",
         callback=parse_class_weight,
         shell_complete=complete_file,
-        help=f"balanced, none, or a CSV of class and weight{default}.",
+        help=f"balanced, none, or CSV of class and weight{default}.",
     )
 
 
@@ -369,15 +372,19 @@ def find_labelled(
     labels: str | None,
     label_column: str | None,
     id_column: str | None,
-    group_column: str | None = None,
+    beside: tuple[str | None, str | None] = (None, None),
 ) -> Any:
-    """The inputs, their labels from a table if one is given, whose columns the other options name then."""
+    """The inputs, their labels from a table if one is given, whose columns the other options name then.
+
+    Those that may be beside the labels are of groups and of weights.
+    """
     from knnvote.data.inputs import find_inputs
     from knnvote.data.labels.join import join_labels
 
     if labels is None:
         return find_inputs(images)
-    return join_labels(images, labels, label_column=label_column, id_column=id_column, group_column=group_column)
+    named = {"label_column": label_column, "id_column": id_column}
+    return join_labels(images, labels, **named, group_column=beside[0], weight_column=beside[1])
 
 
 def check_table_ids(labels: str | None, id_column: str | None) -> None:

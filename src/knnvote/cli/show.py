@@ -12,6 +12,7 @@ from knnvote.data.text import counted
 from .command import Command
 from .options import (
     check_table_ids,
+    class_weight_option,
     complete_file,
     complete_folder,
     example,
@@ -159,15 +160,16 @@ def _grid_of(sample: int) -> tuple[int, int]:
 )
 @index_argument
 @neighbor_options(" for a region", default_k="; by default 15, or all images of fewer")
+@class_weight_option("; by default as the index was made for")
 @seed_option("Of the images drawn.")
 @picture_option("map.png")
-def map_space(index_folder: str, k: int | None, weights: Any, seed: int, out: Path) -> None:
+def map_space(index_folder: str, out: Path, **options: Any) -> None:
     """Draw stored images on two principal components, and the regions of nearest neighbours there."""
     from knnvote.classify.pictures.figures import save
     from knnvote.classify.pictures.space_map import draw_map
     from knnvote.indexer.folder.open import open_index
 
-    save(draw_map(open_index(index_folder), k=k, weights=weights, seed=seed), out)
+    save(draw_map(open_index(index_folder), **options), out)
     talk_written(out)
 
 

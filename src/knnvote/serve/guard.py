@@ -74,10 +74,8 @@ class Guard:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             told = hosts[0] if len(hosts) == 1 else "no one host"
-            return (
-                421,
-                f"{told[:100]!r} is no name of this service: start it with {as_recorded('allow_host')} to be asked by it",
-            )
+            option = as_recorded("allow_host")
+            return 421, f"{told[:100]!r} is no name of this service: start it with {option} to be asked by it"
         origins = headers.getlist("origin")
         if any(origin not in {f"http://{hosts[0]}", f"https://{hosts[0]}"} for origin in origins):
             return 403, "the request comes from a page of another site"

@@ -46,3 +46,16 @@ def test_few_thresholds_of_many_confidences_lie_where_coverage_falls():
     confidence = np.append(np.linspace(0.2, 0.9, 100), np.ones(900))
     shares = [record.coverage for record in cover(confidence, confidence > 0, few_thresholds(confidence))]
     assert shares == pytest.approx([1, 0.98, 0.96, 0.94, 0.92, 0.9], abs=0.002)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_beside_the_accuracy_stands_its_mean_over_the_true_labels_of_what_is_accepted(seed):
+    rng = np.random.default_rng(seed)
+    truth, predicted = rng.choice(5, 90, p=[0.5, 0.3, 0.1, 0.07, 0.03]), rng.integers(0, 5, 90)
+    confidence = rng.integers(1, 6, 90) / 5
+    found = cover(confidence, truth == predicted, np.array([0.2, 0.5, 0.8, 1.0]), truth)
+    for step in found:
+        accepted = confidence >= step.threshold
+        balanced = np.mean([(predicted == true)[accepted & (truth == true)].mean() for true in set(truth[accepted])])
+        assert step.balanced_accuracy == pytest.approx(balanced, abs=1e-12)
+    assert cover(confidence, truth == predicted)[0].balanced_accuracy is None

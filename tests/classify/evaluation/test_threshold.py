@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import brute_force
 import numpy as np
@@ -27,7 +28,14 @@ from knnvote.indexer.grow import add_files
 
 def judged(confidence, right):
     winner = np.zeros(len(right), np.int32)
-    return Judged(confidence=confidence, winner=winner, right=right, with_copies=0, left_out=True)
+    return Judged(
+        confidence=confidence,
+        winner=winner,
+        right=right,
+        truth=1 - right.astype(np.int32),
+        with_copies=0,
+        left_out=True,
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -60,7 +68,7 @@ def test_the_least_threshold_stands_down_to_which_all_are_shown_to_reach_the_tar
     assert found.classes[0].own_threshold == expected  # all are of it
     if found.chosen is not None:
         assert found.chosen.images == (confidence >= expected).sum()
-        assert found.classes[0].accepted == found.chosen
+        assert found.classes[0].accepted == replace(found.chosen, balanced_accuracy=None)
 
 
 def test_a_threshold_whose_accuracy_is_below_the_target_is_chosen_as_seldom_as_is_said():
@@ -127,6 +135,10 @@ def test_labelled_images_are_judged_as_compare_judges_them(index, folder):
     (report,) = compare(folder / "new.parquet", index, Rule(k=3)).indexes
     assert (found.images, found.left_out) == (600, False)
     assert found.steps[0].accuracy.value == report.accuracy
+    assert found.steps[0].balanced_accuracy == pytest.approx(report.judgement.balanced_accuracy, abs=1e-12)
+    for few in report.coverage:
+        same = next(step for step in found.steps if step.threshold == few.threshold)
+        assert few.balanced_accuracy == pytest.approx(same.balanced_accuracy, abs=1e-12)
     answer = Classifier(index, Rule(k=3))(DATA.xq)
     named = np.array(answer.best.to_pylist())
     right = named == TRUE_OF_NEW
@@ -216,6 +228,7 @@ def test_an_index_keeps_its_vote_and_its_threshold_and_classify_takes_them(folde
     )
     inspected = invoke("inspect", folder / "sure.knn").stdout
     assert "made for k 7 and uniform weights; accepts answers with confidence" in inspected
+    assert f"; balanced accuracy {kept.balanced_accuracy:.4f}" in " ".join(inspected.split())
 
 
 def test_of_an_index_that_grows_the_threshold_is_found_anew(folder, tmp_path, invoke):

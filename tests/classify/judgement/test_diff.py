@@ -59,12 +59,15 @@ def rows_of(out, prefix=""):
 def test_every_change_is_counted_with_its_first_rows_and_judged(jobs):
     diff = diff_jobs(*jobs)
     labels, statuses, better, worse, first = Counter(), Counter(), Counter(), Counter(), {}
-    right, of_class = np.zeros(2, int), defaultdict(list)
+    right, of_class, answered = np.zeros(2, int), defaultdict(list), (defaultdict(list), defaultdict(list))
     for (name, row, truth, *one), (_, _, _, *other) in zip(rows_of("one"), rows_of("other", "knn_"), strict=True):
         hits = [truth is not None and prediction == truth for _, prediction in (one, other)]
         right += hits
         if truth is not None:
             of_class[truth].append(hits)
+            for answers, hit, (status, _) in zip(answered, hits, (one, other), strict=True):
+                if status == "ok":
+                    answers[truth].append(hit)
         if one == other:
             assert hits[0] == hits[1]
             continue
@@ -87,6 +90,9 @@ def test_every_change_is_counted_with_its_first_rows_and_judged(jobs):
     assert [judged.labelled for judged in diff.judged] == [298, 298]
     assert [judged.balanced_accuracy for judged in diff.judged] == pytest.approx(balanced, abs=1e-12)
     assert diff.judged[0].answered == 297  # but for the bad image
+    for judged, answers in zip(diff.judged, answered, strict=True):
+        of_answered = np.mean([np.mean(hits) for hits in answers.values()])
+        assert judged.balanced_accuracy_of_answered == pytest.approx(of_answered, abs=1e-12)
     assert (diff.accuracies.only_name, diff.accuracies.only_other) == (better.total(), worse.total())
     assert diff.accuracies.p == binomtest(better.total(), better.total() + worse.total()).pvalue
     assert diff.to_json()["differences"][:2] == ["--k was 1 and is 7", "--min-confidence was not given and is 0.5"]

@@ -63,6 +63,12 @@ def test_best_guesses_and_accepted_labels_are_counted(tmp_path, monkeypatch, inv
     assert 0 < len(accepted) < 297
     assert found.accepted == len(accepted)
     assert found.accuracy_of_accepted == share_interval(sum(accepted), len(accepted))
+    hits = {label: [] for label in {row["label"] for row in rows if row["knn_status"] == "ok"}}
+    for row, hit in zip(rows, right, strict=True):
+        if row["knn_status"] == "ok":
+            hits[row["label"]].append(hit)
+    balanced = np.mean([np.mean(of_label) for of_label in hits.values()])
+    assert found.balanced_accuracy_of_accepted == pytest.approx(balanced, abs=1e-12)
     pairs = Counter((row["label"], row["knn_best"]) for row in rows)
     assert {(pair.truth, pair.label): pair.images for pair in found.judgement.confusion} == pairs
     by_class = {one.label: (one.images, round(one.accuracy.value * one.images)) for one in found.judgement.classes}
@@ -76,6 +82,7 @@ def test_best_guesses_and_accepted_labels_are_counted(tmp_path, monkeypatch, inv
     told, of_accepted = done.stdout.splitlines()
     assert told.startswith(f"297 rows with a true label: the best guess is right for {sum(right) / 297:.4f} (95% ")
     assert of_accepted.startswith(f"{len(accepted)} of them ({len(accepted) / 297:.2%}) are accepted: the label is ")
+    assert of_accepted.endswith(f", balanced accuracy {balanced:.4f}")
     page = Path("report.html").read_text()
     assert f"Of 297 rows with a true label the best guess is right for {sum(right) / 297:.2%}" in page
     table = page.partition('<h2 id="confusions">')[2].partition("</table>")[0]

@@ -20,6 +20,7 @@ from knnvote.classify.pictures.choice import draw_choice
 from knnvote.classify.pictures.figures import check_picture, new_figure, plain, save, style
 from knnvote.classify.pictures.grid import check_grid, draw_errors, draw_grid
 from knnvote.classify.pictures.space_map import draw_map, find_map
+from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
@@ -315,7 +316,7 @@ def test_the_map_names_classes_says_what_its_axes_carry_and_claims_no_accuracy(e
     index = open_index(exact_index)
     figure = draw_map(index, k=15)
     (axes,) = figure.axes
-    shares = find_map(index, k=15, weights="uniform", seed=0).shares
+    shares = find_map(index, rule=Rule(k=15), seed=0).shares
     assert figure.get_suptitle().startswith("Regions of 15 nearest neighbours")
     assert f"{shares.sum():.1%} of the variance" in figure.get_suptitle()
     assert {text.get_text() for text in axes.texts} == set("0123456789")
@@ -325,7 +326,7 @@ def test_the_map_names_classes_says_what_its_axes_carry_and_claims_no_accuracy(e
 
 
 def test_the_regions_are_the_votes_of_neighbours_in_the_plane(exact_index):
-    found = find_map(open_index(exact_index), k=5, weights="uniform", seed=0)
+    found = find_map(open_index(exact_index), rule=Rule(k=5), seed=0)
     left, right, bottom, top = found.extent
     height, width = found.regions.shape
     for row, column in ((30, 40), (180, 240), (300, 400)):
@@ -389,7 +390,7 @@ def test_names_stand_in_their_own_regions_and_not_over_each_other(tmp_path, exac
     index_arrays(digits.vectors.reshape(-1, 8, 8), names, tmp_path / "x.knn")
     index = open_index(tmp_path / "x.knn")
     (axes,) = draw_map(index).axes
-    found = find_map(index, k=15, weights="uniform", seed=0)
+    found = find_map(index, rule=Rule(k=15), seed=0)
     left, right, bottom, top = found.extent
     assert len(axes.texts) >= 7
     for text in axes.texts:

@@ -17,8 +17,10 @@ def print_accuracy(found: JobAccuracy) -> None:
     if found.accuracy_of_accepted is None:
         print_text("none of them is accepted")
     else:
-        of_accepted = _show(found.accuracy_of_accepted)
-        print_text(f"{found.accepted:,} of them ({share:.2%}) are accepted: the label is right for {of_accepted}")
+        print_text(
+            f"{found.accepted:,} of them ({share:.2%}) are accepted: the label is right for "
+            f"{_show(found.accuracy_of_accepted)}, balanced accuracy {found.balanced_accuracy_of_accepted:.4f}"
+        )
 
 
 def print_errors(found: JobErrors) -> None:

@@ -94,12 +94,12 @@ def _print_confusions(judgement: Judgement, names: list[str] | None) -> None:
 
 def _print_coverage(coverage: list[Coverage]) -> None:
     print_line("")
-    table = new_table("", as_typed("min_confidence"), "labelled", "accuracy", _INTERVAL, "wrong")
+    table = new_table("", as_typed("min_confidence"), "labelled", "accuracy", _INTERVAL, "balanced", "wrong")
     table.columns[0].no_wrap = True
     for accepted in coverage:
         wrong = accepted.images - round(accepted.accuracy.value * accepted.images)
-        shown = (f"{accepted.coverage:.2%}", *_show_share(accepted.accuracy), f"{wrong:,}")
-        add_row(table, f"{accepted.threshold:.2f}", *shown)
+        shown = (f"{accepted.coverage:.2%}", *_show_share(accepted.accuracy), f"{accepted.balanced_accuracy:.4f}")
+        add_row(table, f"{accepted.threshold:.2f}", *shown, f"{wrong:,}")
     print_table(table)
 
 

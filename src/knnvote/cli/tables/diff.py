@@ -58,9 +58,10 @@ def _print_judged(diff: JobDiff) -> None:
     if diff.judged is None or accuracies is None:
         return
     print_line("")
-    table = new_table("", "job", "right of all", "95% interval", "balanced", "answered", "right of these")
+    table = new_table("", "job", "right of all", "95% interval", "balanced", "answered", "right of these", "balanced")
     for path, judged in zip((diff.first, diff.second), diff.judged, strict=True):
         accuracy, of_answered = judged.accuracy, judged.accuracy_of_answered
+        balanced = judged.balanced_accuracy_of_answered
         add_row(
             table,
             Name(path),
@@ -69,6 +70,7 @@ def _print_judged(diff: JobDiff) -> None:
             f"{judged.balanced_accuracy:.4f}",
             f"{judged.answered / judged.labelled:.2%}",
             "" if of_answered is None else f"{of_answered.value:.4f}",
+            "" if balanced is None else f"{balanced:.4f}",
         )
     print_table(table)
     print_text(accuracies.told(short_name))

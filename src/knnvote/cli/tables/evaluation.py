@@ -2,11 +2,11 @@
 
 from knnvote.classify.evaluation.choose_k import Choice, Score
 from knnvote.classify.evaluation.suspects import Suspect, Suspects
+from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.indexer.labels import show_class
 
-from .inspection import told_class_weight
 from .table import Name, add_row, new_table, print_line, print_table, print_text
 
 _SUSPECT_TEXT = ("id", "label", "neighbours say", "equal image")
@@ -59,7 +59,8 @@ def _show_value(choice: Choice, value: float) -> str:
 
 def print_suspects(found: Suspects, top: int) -> None:
     """The first suspects on stdout, most suspicious first, of equal images one, and below them what there is to say."""
-    print_line(f"{told_left_out(found.images, found.groups)}, {found.search} search, k = {found.k}")
+    weighed = "" if found.class_weight is None else f", {told_class_weight(found.class_weight)}"
+    print_line(f"{told_left_out(found.images, found.groups)}, {found.search} search, k = {found.k}{weighed}")
     cases = found.cases
     shown = cases[:top]
     if shown:

@@ -47,11 +47,13 @@ def _print_one(found: Explanations, one: Explanation) -> None:
             add_row(table, Name(show_class(vote.label, names)), drawn, str(vote.neighbors))
         print_table(table)
     if one.neighbors:
-        table = new_table("", "rank", "id", "label", "distance", text=("id", "label"))
+        weight = () if found.index.sample_weight is None else ("weight",)
+        table = new_table("", "rank", "id", "label", "distance", *weight, text=("id", "label"))
         digits = len(str(len(one.neighbors)))
         for rank, neighbor in enumerate(one.neighbors, 1):
             label = Name(show_class(neighbor.label, names))
-            add_row(table, f"{rank:{digits}}", Name(neighbor.id), label, f"{neighbor.distance:.4g}")
+            weighed = () if neighbor.weight is None else (f"{neighbor.weight:g}",)
+            add_row(table, f"{rank:{digits}}", Name(neighbor.id), label, f"{neighbor.distance:.4g}", *weighed)
         print_table(table)
         print_line(nearness(found, one))
 

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.data.text import counted, show_bytes
@@ -11,15 +12,15 @@ from knnvote.indexer.groups.record import Groups
 from knnvote.indexer.growth.told import measured_on
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.manifest import AdaptiveSettings, ProposingSettings, SearchSettings, search_from_json
-from knnvote.indexer.names import ClassWeight
-from knnvote.indexer.rungs import Acceptance, Growth, Interval, MeasuredLadder, Tuned, VoteDefaults
+from knnvote.indexer.records.weights import SampleWeight
+from knnvote.indexer.rungs import Acceptance, ClassAcceptance, Growth, Interval, MeasuredLadder, Tuned, VoteDefaults
 
 from .images import print_images
 from .table import add_row, new_list, print_table
 
 _TALLIED = 20
-_CLASS_WEIGHTS = 3  # that are shown
 _FEW = 5  # classes that are named
+_CLASSES_SHOWN = 12  # of which each is told
 _FEW_COPIES = 0.9  # of the images asked: they tell as much as so many, or more
 
 
@@ -52,8 +53,9 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         *((("part", f"{rows:,} rows, by --{name}") for name, rows in facts.get("part", {}).items())),
         ("columns", f"image {facts['image_column']}, label {facts['label_column']}"),
         *([("groups", Groups(**facts["groups"]).told)] if "groups" in facts else []),
+        *([("weights", weights_line(SampleWeight(**facts["sample_weight"])))] if "sample_weight" in facts else []),
         ("search", "; ".join(_search_lines(facts))),
-        *([("vote", "; ".join(vote_lines(VoteDefaults.from_json(facts["vote"]))))] if facts.get("vote") else []),
+        *(_vote_rows(VoteDefaults.from_json(facts["vote"]), facts["class_names"]) if facts.get("vote") else []),
         *([("grown", "; ".join(_growth_lines(facts)))] if "growth" in facts else []),
         ("kernel", describe_kernel()),
         ("size", f"{show_bytes(facts['bytes'])}, built in {facts['timing']['build_seconds']:.1f} s"),
@@ -61,6 +63,11 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("versions", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
         ("fingerprint", facts["fingerprint"]),
     ]
+
+
+def _vote_rows(vote: VoteDefaults, names: list[str] | None) -> list[tuple[str, str]]:
+    by_class = [("by class", line) for line in class_lines(vote.acceptance, names)]
+    return [("vote", "; ".join(vote_lines(vote))), *by_class]
 
 
 def _search_lines(facts: dict[str, Any]) -> list[str]:
@@ -115,6 +122,12 @@ def tuning_lines(settings: SearchSettings) -> list[str]:
     ]
 
 
+def weights_line(weights: SampleWeight) -> str:
+    """The weights of stored images, in words."""
+    held = "given by an array" if weights.column is None else f"of column {weights.column!r}"
+    return f"{held}, from {weights.least:g} to {weights.most:g}: what an image's vote is multiplied by"
+
+
 def vote_lines(vote: VoteDefaults | None) -> list[str]:
     """The vote that an index was made for, in words; nothing where nothing was said."""
     if vote is None:
@@ -123,14 +136,6 @@ def vote_lines(vote: VoteDefaults | None) -> list[str]:
     weighed = "" if vote.class_weight is None else f", {told_class_weight(vote.class_weight)}"
     lines = [f"made for k {vote.k} and {vote.weights} weights{ties}{weighed}"]
     return lines if vote.acceptance is None else [*lines, *acceptance_lines(vote.acceptance)]
-
-
-def told_class_weight(class_weight: ClassWeight) -> str:
-    """What votes of classes are multiplied by, in words."""
-    if class_weight is None or class_weight == "balanced":
-        return f"class weight {class_weight or 'none'}"
-    shown = [f"{label} {weight:g}" for label, weight in class_weight[:_CLASS_WEIGHTS]]
-    return f"class weight of {', '.join([*shown, *(['...'] if len(class_weight) > len(shown) else [])])}"
 
 
 def acceptance_lines(found: Acceptance) -> list[str]:
@@ -149,19 +154,48 @@ def acceptance_lines(found: Acceptance) -> list[str]:
     return lines
 
 
+def class_lines(found: Acceptance | None, names: list[str] | None) -> list[str]:
+    """What is accepted of the answers that name each class, in words; none where all share one confidence."""
+    if found is None:
+        return []
+    lines = [_class_line(one, names, found.target_accuracy) for one in found.by_class[:_CLASSES_SHOWN]]
+    more = f"{len(found.by_class) - len(lines):,} more classes: knnvote choose-threshold --json tells of all"
+    return [*lines, *([more] if len(found.by_class) > len(lines) else [])]
+
+
+def _class_line(one: ClassAcceptance, names: list[str] | None, target: float) -> str:
+    from knnvote.classify.interval import trials_to_show
+
+    name, answers = show_class(one.label, names), counted(one.answers, "answer")
+    if one.coverage is None or one.accuracy is None:
+        needed = trials_to_show(target)
+        few = (
+            f"too few to tell, for {target:g} takes {needed:,}"
+            if one.answers < needed
+            else f"too few right for {target:g}"
+        )
+        return f"{name}: {answers}, {few}: the confidence of all is its own"
+    accuracy = one.accuracy
+    return (
+        f"{name}: from confidence {one.min_confidence:g}, {one.coverage:.1%} of {answers}, of which "
+        f"{accuracy.value:.4f} are right ({accuracy.low:.4f} to {accuracy.high:.4f})"
+    )
+
+
 def acceptance_line(found: Acceptance) -> str:
     """What a threshold accepts, in words."""
     accuracy = found.accuracy
+    balanced = "" if found.balanced_accuracy is None else f"; balanced accuracy {found.balanced_accuracy:.4f}"
     if found.min_confidence is None:
         return (
             f"accepts no answer unless told: {found.target_accuracy:g} was wanted, and of the surest "
             f"{found.coverage:.1%} of {found.images:,} stored images {accuracy.value:.4f} are right, of a 95% interval "
-            f"from {accuracy.low:.4f}"
+            f"from {accuracy.low:.4f}{balanced}"
         )
     return (
         f"accepts answers with confidence {found.min_confidence:g} or more: {found.coverage:.1%} of "
         f"{found.images:,} stored images, each left out, of which {accuracy.value:.4f} are right "
-        f"({accuracy.low:.4f} to {accuracy.high:.4f}; {found.target_accuracy:g} was wanted)"
+        f"({accuracy.low:.4f} to {accuracy.high:.4f}; {found.target_accuracy:g} was wanted){balanced}"
     )
 
 

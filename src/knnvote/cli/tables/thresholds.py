@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 
 from knnvote.classify.evaluation.coverage import Coverage
-from knnvote.classify.evaluation.threshold import ClassCoverage, Threshold
+from knnvote.classify.evaluation.threshold import Threshold
+from knnvote.classify.interval import trials_to_show
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.indexer.labels import show_class
@@ -13,7 +14,6 @@ from .table import Name, add_row, new_table, print_line, print_table
 
 _STEPS_SHOWN = 12
 _CLASSES_SHOWN = 12
-_LEVEL = 0.025  # of each test
 _FEW = 30  # answers, of which an accuracy says little
 
 
@@ -22,10 +22,10 @@ def print_threshold(found: Threshold, names: list[str] | None) -> None:
     asked = "stored images, each left out" if found.left_out else "labelled images"
     by_group = "" if found.groups is None else f" with its group, of {found.groups:,}"
     print_line(f"{found.images:,} {asked}{by_group}")
-    table = new_table("", "min-confidence", "accepted", "share", "right", "95% interval")
+    table = new_table("", "min-confidence", "accepted", "share", "right", "95% interval", "balanced")
     for step in _some(found.steps, found.chosen):
         mark = " *" if step == found.chosen else ""
-        add_row(table, f"{step.threshold:.2f}{mark}", *_accepted(step))
+        add_row(table, f"{step.threshold:.2f}{mark}", *_accepted(step), f"{step.balanced_accuracy:.4f}")
     print_table(table)
     if found.target_accuracy is None:
         print_line("a --target-accuracy chooses one of them")
@@ -52,19 +52,18 @@ def _some(steps: Sequence[Coverage], chosen: Coverage | None) -> list[Coverage]:
 
 
 def _accepted(step: Coverage) -> list[str]:
+    return [f"{step.images:,}", f"{step.coverage:.1%}", *_right(step)]
+
+
+def _right(step: Coverage) -> list[str]:
     accuracy = step.accuracy
-    return [
-        f"{step.images:,}",
-        f"{step.coverage:.1%}",
-        f"{accuracy.value:.4f}",
-        f"{accuracy.low:.4f}-{accuracy.high:.4f}",
-    ]
+    return [f"{accuracy.value:.4f}", f"{accuracy.low:.4f}-{accuracy.high:.4f}"]
 
 
 def _print_classes(found: Threshold, names: list[str] | None) -> None:
     """The classes of whose answers the fewest are right, at the threshold."""
-    told = [found_class for found_class in found.classes if found_class.accepted is not None]
-    told.sort(key=lambda of_class: of_class.accepted.accuracy.value if of_class.accepted else 1)
+    told = [(of_class, of_class.accepted) for of_class in found.classes if of_class.accepted is not None]
+    told.sort(key=lambda of_class: of_class[1].accuracy.value)
     if not told:
         return
     shown = told[:_CLASSES_SHOWN]
@@ -72,31 +71,35 @@ def _print_classes(found: Threshold, names: list[str] | None) -> None:
     title = f"answers at {threshold:g} by their class" + (", the least right first" if told[len(shown) :] else "")
     print_line("")
     print_line(title)
-    own = ("its own",) if any(of_class.own_threshold is not None for of_class in shown) else ()
-    table = new_table("", "class", "answers", "accepted", "right", "95% interval", *own, "", text=("",))
-    for of_class in shown:
+    table = new_table("", "class", "answers", "accepted", "right", "95% interval", "", text=("",))
+    for of_class, accepted in shown:
+        few = "too few to tell" if accepted.images < _FEW else ""
         name = Name(show_class(of_class.label, names))
-        add_row(table, name, f"{of_class.answers:,}", *_of_class(of_class, bool(own)))
+        add_row(table, name, f"{of_class.answers:,}", f"{accepted.images:,}", *_right(accepted), few)
     print_table(table)
     if found.target_accuracy is not None:
-        needed = math.ceil(math.log(_LEVEL) / math.log(found.target_accuracy))
-        print_line(
-            f"{'its own: for' if own else 'for'} a class alone a least confidence is chosen likewise, "
-            f"for which {found.target_accuracy:g} takes {needed:,} answers at least"
-        )
+        _print_own(found, found.target_accuracy, names)
     if told[len(shown) :]:
         print_line(f"{len(told) - len(shown):,} more classes are not shown: --json has all")
 
 
-def _of_class(of_class: ClassCoverage, has_own: bool) -> list[str]:
-    accepted = of_class.accepted
-    if accepted is None:
-        return ["0"]
-    accuracy, own = accepted.accuracy, of_class.own_threshold
-    return [
-        f"{accepted.images:,}",
-        f"{accuracy.value:.4f}",
-        f"{accuracy.low:.4f}-{accuracy.high:.4f}",
-        *(["none" if own is None else f"{own:.2f}"] if has_own else []),
-        "too few to tell" if accepted.images < _FEW else "",
-    ]
+def _print_own(found: Threshold, target_accuracy: float, names: list[str] | None) -> None:
+    """From which confidence a class alone is shown to reach the target and what that accepts, or why none is."""
+    needed = trials_to_show(target_accuracy)
+    takes = f"for which {target_accuracy:g} takes {needed:,} answers at least"
+    told = [of_class for of_class in found.classes if of_class.answers]
+    if not any(of_class.own for of_class in told):
+        print_line(f"for a class alone a least confidence is chosen likewise, {takes}")
+        return
+    told.sort(key=lambda of_class: of_class.own.accuracy.value if of_class.own else 0)
+    print_line("")
+    print_line(f"of a class alone from a least confidence of its own (--by-class), chosen likewise, {takes}")
+    table = new_table("", "class", "min-confidence", "accepted", "share", "right", "95% interval", "", text=("",))
+    for of_class in told[:_CLASSES_SHOWN]:
+        name = Name(show_class(of_class.label, names))
+        if of_class.own is not None:
+            add_row(table, name, f"{of_class.own.threshold:.2f}", *_accepted(of_class.own), "")
+        else:
+            why = "too few answers to tell" if of_class.answers < needed else "too few are right"
+            add_row(table, name, "that of all", "", "", "", "", why)
+    print_table(table)
