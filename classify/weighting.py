@@ -182,7 +182,7 @@ class Softmax(Weighting):
             raise OptionError(
                 f"{param('weights')} is {self.name!r}, and only similarities have a usual temperature: of metric "
                 f"{metric} give one in the unit of its distances, as in softmax[T]; knnvote choose-k X.knn tells the "
-                "accuracy with several"
+                "accuracy with several; embeddings are mostly indexed by metric cosine, which needs none"
             )
         return type(self)(_TEMPERATURE)
 

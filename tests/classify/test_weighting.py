@@ -26,7 +26,8 @@ from knnvote.indexer.folder.open import open_index
 
 NO_TEMPERATURE = (
     "weights is 'softmax', and only similarities have a usual temperature: of metric {} give one in the unit of its "
-    "distances, as in softmax[T]; knnvote choose-k X.knn tells the accuracy with several"
+    "distances, as in softmax[T]; knnvote choose-k X.knn tells the accuracy with several; embeddings are "
+    "mostly indexed by metric cosine, which needs none"
 )
 
 

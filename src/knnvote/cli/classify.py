@@ -302,10 +302,10 @@ def _talk_acceptance(index: "Index", rule: "Rule", *, is_own: bool) -> None:
     if acceptance is None or acceptance.min_confidence is None or not is_own:
         return
     if rule.is_vote_of(index):
+        of_class = ", or with that of their class" if acceptance.min_confidence_by_class else ""
         talk(
             f"accepts answers with confidence {acceptance.min_confidence:g} or more, as the index was made for "
-            f"accuracy {acceptance.target_accuracy:g}{', or with that of their class' if acceptance.by_class else ''}; "
-            "--min-confidence 0 accepts all"
+            f"accuracy {acceptance.target_accuracy:g}{of_class}; --min-confidence 0 accepts all"
         )
     else:
         talk(
