@@ -46,7 +46,7 @@ class Drawings:
     def of(cls, index: Index) -> "Drawings | None":
         """Measured from some of the stored pictures; None where they are none."""
         rows = np.unique(np.linspace(0, index.n - 1, min(index.n, _SAMPLE)).astype(np.int64))
-        found = [index.picture(index.vectors[row]) for row in rows]
+        found = [index.picture(int(row)) for row in rows]
         held = [picture.astype(np.float64) for picture in found if picture is not None]
         if not held:
             return None
