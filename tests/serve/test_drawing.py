@@ -55,6 +55,23 @@ def test_how_the_digits_are_made_is_measured(exact_index):
     assert 1 < drawings.pen < 3
 
 
+def test_where_steps_make_vectors_of_images_drawings_are_made_as_the_images(tmp_path, digits):
+    steps = ("centred", "unit")
+    index_arrays(digits.train_images[:300], digits.train_labels[:300], tmp_path / "s.knn", steps=steps)
+    index_arrays(digits.train_images[:300], digits.train_labels[:300], tmp_path / "x.knn")
+    stepped, plain = (Classifier.open(tmp_path / name) for name in ("s.knn", "x.knn"))
+    assert stepped.index.vectors.dtype != plain.index.vectors.dtype
+    assert Drawings.of(stepped.index) == Drawings.of(plain.index)
+    image = enlarged(digits.test_images[3], 20, 200, 10, 30)
+    fitted = Drawings.of(stepped.index).fit(image)
+    app = service(tmp_path / "s.knn")
+    assert "<canvas" in page_of(app)
+    answer, of_plain = draw(app, image).json, draw(service(tmp_path / "x.knn"), image).json
+    assert answer["best"] == str(stepped(fitted).best[0])
+    assert answer["seen"] == of_plain["seen"]
+    assert all(neighbor["picture"].startswith("data:image/png") for neighbor in answer["neighbors"])
+
+
 def drawings_of(folder, pictures):
     index_arrays(pictures, np.arange(len(pictures)) % 2, folder / "x.knn", options=IndexOptions(overwrite=True))
     return Drawings.of(Classifier.open(folder / "x.knn").index)

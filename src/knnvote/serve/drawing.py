@@ -52,12 +52,12 @@ class Drawings:
             return None
         pictures = np.stack(held)
         border = _border(pictures)
-        low, high = index.manifest.range
+        low, high = index.image_range
         paper = float(np.median(border))
         ink = high if high - paper >= paper - low else low
         share = np.clip((pictures - paper) / ((ink - paper) or 1.0), 0, 1)
         height, width = pictures.shape[1:]
-        made = (height, width), index.vectors.dtype
+        made = (height, width), index.images.dtype
         inked = [picture for picture in share if picture.max() >= _INKED]
         if not inked or np.mean(np.abs(border - paper) <= _PAPER * (high - low)) < _MOSTLY_PAPER:
             ends = min(0.0, low), next((white for white in _WHITES if high <= white), high)
