@@ -88,6 +88,12 @@ def test_a_vector_is_shown_as_the_picture_it_is_where_it_is_one(folder):
     assert (index.has_pictures, pictures.has_pictures) == (False, True)
 
 
+def test_an_index_tells_of_its_images_and_of_the_steps_that_make_vectors_of_them(tmp_path):
+    index_arrays(X[:30].reshape(30, 5, 10), Y[:30], tmp_path / "s.knn", steps=("centred", "unit"))
+    told = repr(open_index(tmp_path / "s.knn"))
+    assert told.endswith("s.knn: 30 images of 5 x 10, uint8, steps centred unit, 3 classes, exact search by l2>")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what it was advised of a file's memory")
 def test_the_system_is_told_that_vectors_beside_codes_are_read_at_random(tmp_path):
     x = np.random.default_rng(1).integers(0, 256, size=(3000, 50), dtype=np.uint8)

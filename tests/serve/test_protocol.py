@@ -57,6 +57,15 @@ def test_the_metadata_tell_what_the_model_takes_and_gives(app, exact_index):
     }
 
 
+def test_the_input_is_of_the_images_type_where_steps_make_vectors_of_them(tmp_path):
+    index_arrays(IMAGES, np.arange(6) % 2, tmp_path / "s.knn", steps=("centred", "unit"))
+    app = service(tmp_path / "s.knn")
+    model = with_client(app, lambda client: client.get("/v2/models/digits")).json
+    assert model["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, 8, 8]}]
+    expected = Classifier.open(tmp_path / "s.knn")(IMAGES).to_table().to_pydict()
+    assert outputs(infer(app, IMAGES.ravel().tolist())) == expected
+
+
 def test_tensors_of_any_type_and_nesting_are_answered_as_by_the_classifier(app, exact_index):
     expected = Classifier.open(exact_index)(IMAGES).to_table().to_pydict()
     flat = IMAGES.ravel().tolist()
