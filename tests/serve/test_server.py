@@ -64,6 +64,24 @@ def test_a_head_that_does_not_come_is_not_waited_for(exact_index, monkeypatch):
                 assert slow.recv(100) == b""
 
 
+def test_an_answer_that_is_not_taken_is_not_waited_for(exact_index, monkeypatch):
+    monkeypatch.setattr(server, "_TAKE_SECONDS", 0.05)
+    app, over = service(exact_index), threading.Event()
+
+    async def large(scope, receive, send):
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"50000000")]})
+        await send({"type": "http.response.body", "body": bytes(50_000_000), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})  # which waits until that is taken, or never will be
+        over.set()
+
+    with running(large) as found, socket.create_connection(found.place, timeout=20) as lazy:
+        lazy.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert over.wait(20)
+
+
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
