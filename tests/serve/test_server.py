@@ -181,3 +181,23 @@ def test_the_options_of_the_vote_are_those_of_classify(exact_index, invoke):
     done = invoke("serve", exact_index, "--by-class")
     assert (done.code, "--by-class is of --target-accuracy" in done.stderr) == (2, True)
     assert invoke("serve", "nothing.knn").code == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("localhost.example.org", False),
+        ("127.example.org", False),
+        ("0.0.0.0", False),  # noqa: S104  # it is told of, not listened on
+        ("::", False),
+    ],
+)
+def test_it_says_that_others_can_ask_where_they_can(exact_index, invoke, monkeypatch, host, is_loopback):
+    monkeypatch.setattr(server, "serve", lambda *_given: None)
+    done = invoke("serve", exact_index, "--host", host)
+    assert done.code == 0
+    assert (f"note: whoever reaches {host} can ask" in done.stderr) == (not is_loopback)
