@@ -1,5 +1,7 @@
 """Drawings and dropped pictures, made as the stored ones are and so recognised; and what the page is told."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.sample import drawn_one, split_digits
 from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.serve import application
 from knnvote.serve.drawing import Drawings
 
 RNG = np.random.default_rng(11)
@@ -144,6 +147,18 @@ def test_the_page_is_told_label_shares_picture_and_neighbours(exact_index):
     assert all(one.startswith("data:image/png") for one in (answer["seen"], answer["neighbors"][0]["picture"]))
 
 
+def test_pictures_of_an_answer_are_read_where_nobody_waits_for_them(exact_index, monkeypatch):
+    drawn_answer, threads = application.drawn_answer, []
+
+    def seen(*given):
+        threads.append(threading.current_thread())
+        return drawn_answer(*given)
+
+    monkeypatch.setattr(application, "drawn_answer", seen)
+    assert draw(service(exact_index), drawn_one() * 15).status == 200
+    assert [thread is threading.current_thread() for thread in threads] == [False]
+
+
 def test_the_page_is_told_of_what_is_none_of_its_kind(exact_index):
     app = service(lambda: Classifier.open(exact_index, Rule(max_distance=5)))
     answer = draw(app, np.tri(200, dtype=np.uint8) * 200).json
@@ -169,7 +184,7 @@ def test_an_index_of_vectors_has_a_page_that_says_so(tmp_path):
     assert "there is nothing to draw" in page_of(app)
     assert "<canvas" not in page_of(app)
     reply = draw(app, np.eye(20) * 255)
-    assert (reply.status, "stores no pictures" in reply.json["error"]) == (422, True)
+    assert (reply.status, reply.json["error"]) == (422, "digits stores no pictures: send vectors to /classify")
 
 
 def test_the_page_may_ask_its_service_alone(exact_index):
