@@ -78,7 +78,8 @@ def answer(pieces: Sequence[Piece]) -> list[Answered]:
     """
     served, output = pieces[0].served, pieces[0].output
     classifier = served.asked(output.promise)
-    queries, scales, bad, first = [], [], {}, 0
+    scales: list[Scale] = []
+    queries, bad, first = [], {}, 0
     for (layout, _), group in groupby(pieces, key=lambda piece: (piece.layout, piece.images.schema)):
         alike = [*group]
         rows = decode_rows(pa.concat_tables([piece.images for piece in alike]), layout)
