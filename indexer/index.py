@@ -82,8 +82,9 @@ class Index:
     def __repr__(self) -> str:
         """What it stores, and how it is searched."""
         labels = "a number each" if self.is_regression else f"{len(self.manifest.classes):,} classes"
-        images = f"{self.n:,} images of {show_shape(self.shape)}, {self.vectors.dtype}"
-        return f"<Index {self.path}: {images}, {labels}, {self.kind} search by {self.metric}>"
+        images = f"{self.n:,} images of {show_shape(self.shape)}, {self.images.dtype}"
+        steps = f", steps {self.steps}" if self.steps else ""
+        return f"<Index {self.path}: {images}{steps}, {labels}, {self.kind} search by {self.metric}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without what it computed from the rest, and with its vectors once."""

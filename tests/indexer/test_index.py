@@ -80,12 +80,18 @@ def test_an_index_in_memory_is_pickled_whole_and_has_no_fingerprint_yet():
 def test_a_vector_is_shown_as_the_picture_it_is_where_it_is_one(folder):
     index = open_index(folder)
     assert index.shape == (50,)
-    assert index.picture(index.vectors[3]) is None
-    np.testing.assert_array_equal(index.picture(index.vectors[3], (5, 10)), X[3].reshape(5, 10))
+    assert index.picture(3) is None
+    np.testing.assert_array_equal(index.picture(3, (5, 10)), X[3].reshape(5, 10))
     examples = training_set_from_arrays(X.reshape(300, 5, 10), Y)
     pictures, _ = build_in_memory(examples, Path("mine"), IndexOptions(), None, start=time.perf_counter())
-    np.testing.assert_array_equal(pictures.picture(pictures.vectors[3]), X[3].reshape(5, 10))
+    np.testing.assert_array_equal(pictures.picture(3), X[3].reshape(5, 10))
     assert (index.has_pictures, pictures.has_pictures) == (False, True)
+
+
+def test_an_index_tells_of_its_images_and_of_the_steps_that_make_vectors_of_them(tmp_path):
+    index_arrays(X[:30].reshape(30, 5, 10), Y[:30], tmp_path / "s.knn", steps=("centred", "unit"))
+    told = repr(open_index(tmp_path / "s.knn"))
+    assert told.endswith("s.knn: 30 images of 5 x 10, uint8, steps centred unit, 3 classes, exact search by l2>")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what it was advised of a file's memory")

@@ -34,6 +34,13 @@ def job(classifier, folder, images, **output):
     return pq.read_table(out / "in.parquet").replace_schema_metadata(None)
 
 
+def write_stepped(folder, table, *steps):
+    """An index of a table of digits, whose vectors steps made."""
+    images = np.array(table["image"].combine_chunks().to_numpy_ndarray())
+    index_arrays(images, table["label"].to_numpy(), folder / "s.knn", steps=steps)
+    return folder / "s.knn"
+
+
 def classify(app, body, kind, query=""):
     reply = with_client(app, lambda client: client.post(f"/classify?{query}", body, kind))
     assert reply.status == 200, reply.body
@@ -180,3 +187,32 @@ def test_images_of_another_scale_are_told_as_a_job_tells_them(exact_index, table
     reply = with_client(app, lambda client: client.post("/v2/models/digits/infer", body, JSON))
     assert reply.json["parameters"]["note"].startswith(told)
     assert "note" not in classify(app, json.dumps(images.tolist()).encode(), JSON).json
+
+
+def test_where_steps_make_vectors_of_images_answers_and_scale_are_the_job_s(tmp_path, table):
+    folder = write_stepped(tmp_path, table, "centred")
+    images = np.array(table["image"].combine_chunks().to_numpy_ndarray())[:40]
+    classifier, app = Classifier.open(folder), service(folder)
+    for given, is_unlike in ((images, False), (images // 16, True)):
+        write_table(image_table(given), tmp_path / "in.parquet")
+        out = tmp_path / f"out{is_unlike}"
+        summary = run_job(classifier, tmp_path / "in.parquet", out, JobOptions())
+        reply = classify(app, stream(image_table(given)), ARROW)
+        found = read_stream(reply.body)
+        assert found.replace_schema_metadata(None).equals(
+            pq.read_table(out / "in.parquet").replace_schema_metadata(None)
+        )
+        note = (found.schema.metadata or {}).get(b"knnvote.note", b"").decode()
+        assert (note or None) == summary.unlike_stored
+        assert bool(note) == is_unlike
+
+
+def test_each_of_some_requests_in_one_batch_has_its_own_scale(exact_index, table):
+    images = np.array(table["image"].combine_chunks().to_numpy_ndarray())[:40]
+    asked = [images[:1], images, images // 16, images, images // 16]
+
+    async def all_at_once(client):
+        replies = (client.post("/classify", json.dumps(given.tolist()).encode(), JSON) for given in asked)
+        return ["note" in reply.json for reply in await asyncio.gather(*replies)]
+
+    assert with_client(service(exact_index), all_at_once) == [False, False, True, False, True]

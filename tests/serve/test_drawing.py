@@ -1,5 +1,7 @@
 """Drawings and dropped pictures, made as the stored ones are and so recognised; and what the page is told."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.sample import drawn_one, split_digits
 from knnvote.indexer.build import IndexOptions, index_arrays
+from knnvote.serve import application
 from knnvote.serve.drawing import Drawings
 
 RNG = np.random.default_rng(11)
@@ -53,6 +56,23 @@ def test_how_the_digits_are_made_is_measured(exact_index):
     assert (drawings.shape, drawings.paper, drawings.ink, drawings.side) == ((8, 8), 0, 16, 8)
     assert np.allclose(drawings.centre, (4, 4), atol=0.5)
     assert 1 < drawings.pen < 3
+
+
+def test_where_steps_make_vectors_of_images_drawings_are_made_as_the_images(tmp_path, digits):
+    steps = ("centred", "unit")
+    index_arrays(digits.train_images[:300], digits.train_labels[:300], tmp_path / "s.knn", steps=steps)
+    index_arrays(digits.train_images[:300], digits.train_labels[:300], tmp_path / "x.knn")
+    stepped, plain = (Classifier.open(tmp_path / name) for name in ("s.knn", "x.knn"))
+    assert stepped.index.vectors.dtype != plain.index.vectors.dtype
+    assert Drawings.of(stepped.index) == Drawings.of(plain.index)
+    image = enlarged(digits.test_images[3], 20, 200, 10, 30)
+    fitted = Drawings.of(stepped.index).fit(image)
+    app = service(tmp_path / "s.knn")
+    assert "<canvas" in page_of(app)
+    answer, of_plain = draw(app, image).json, draw(service(tmp_path / "x.knn"), image).json
+    assert answer["best"] == str(stepped(fitted).best[0])
+    assert answer["seen"] == of_plain["seen"]
+    assert all(neighbor["picture"].startswith("data:image/png") for neighbor in answer["neighbors"])
 
 
 def drawings_of(folder, pictures):
@@ -127,6 +147,18 @@ def test_the_page_is_told_label_shares_picture_and_neighbours(exact_index):
     assert all(one.startswith("data:image/png") for one in (answer["seen"], answer["neighbors"][0]["picture"]))
 
 
+def test_pictures_of_an_answer_are_read_where_nobody_waits_for_them(exact_index, monkeypatch):
+    drawn_answer, threads = application.drawn_answer, []
+
+    def seen(*given):
+        threads.append(threading.current_thread())
+        return drawn_answer(*given)
+
+    monkeypatch.setattr(application, "drawn_answer", seen)
+    assert draw(service(exact_index), drawn_one() * 15).status == 200
+    assert [thread is threading.current_thread() for thread in threads] == [False]
+
+
 def test_the_page_is_told_of_what_is_none_of_its_kind(exact_index):
     app = service(lambda: Classifier.open(exact_index, Rule(max_distance=5)))
     answer = draw(app, np.tri(200, dtype=np.uint8) * 200).json
@@ -152,7 +184,7 @@ def test_an_index_of_vectors_has_a_page_that_says_so(tmp_path):
     assert "there is nothing to draw" in page_of(app)
     assert "<canvas" not in page_of(app)
     reply = draw(app, np.eye(20) * 255)
-    assert (reply.status, "stores no pictures" in reply.json["error"]) == (422, True)
+    assert (reply.status, reply.json["error"]) == (422, "digits stores no pictures: send vectors to /classify")
 
 
 def test_the_page_may_ask_its_service_alone(exact_index):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from importlib.resources import files
 
 import numpy as np
@@ -14,8 +15,11 @@ from services import ARROW, JSON, PNG, png, service, stream
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.vote import Rule
+from knnvote.data.errors import KnnvoteError
 from knnvote.data.tables import image_table
 from knnvote.indexer.build import index_arrays
+from knnvote.serve.asked import asked_of
+from knnvote.serve.bodies import Bodies
 
 FILE = json.loads((files("knnvote.serve") / "openapi.json").read_text())
 RNG = np.random.default_rng(4)
@@ -55,6 +59,15 @@ def test_the_metadata_tell_what_the_model_takes_and_gives(app, exact_index):
         **dict.fromkeys(("confidence", "distance", "margin"), "FP64"),
         **dict.fromkeys(("status", "reason"), "BYTES"),
     }
+
+
+def test_the_input_is_of_the_images_type_where_steps_make_vectors_of_them(tmp_path):
+    index_arrays(IMAGES, np.arange(6) % 2, tmp_path / "s.knn", steps=("centred", "unit"))
+    app = service(tmp_path / "s.knn")
+    model = with_client(app, lambda client: client.get("/v2/models/digits")).json
+    assert model["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, 8, 8]}]
+    expected = Classifier.open(tmp_path / "s.knn")(IMAGES).to_table().to_pydict()
+    assert outputs(infer(app, IMAGES.ravel().tolist())) == expected
 
 
 def test_tensors_of_any_type_and_nesting_are_answered_as_by_the_classifier(app, exact_index):
@@ -144,6 +157,21 @@ def test_parameters_of_the_openapi_file_are_those_that_are_taken(app):
     assert taken == {**dict.fromkeys(names, 200), "keep": 422}  # which is not there
 
 
+def test_shapes_of_the_openapi_file_are_those_that_are_taken():
+    (pattern,) = [
+        given["schema"]["pattern"]
+        for given in FILE["paths"]["/classify"]["post"]["parameters"]
+        if given["name"] == "shape"
+    ]
+    for text in ("8", "28x28", "1x2x3x4", "1x2x3x4x5", "0x8", "08x8", "1234567", "x8", "8x", "8x8\n", ""):
+        taken = re.search(pattern.replace("$", r"\Z"), text) is not None  # of JavaScript, where $ is the very end
+        if taken:
+            asked_of([("shape", text)])
+        else:
+            with pytest.raises(KnnvoteError, match="give height and width"):
+                asked_of([("shape", text)])
+
+
 VALUES = {
     "neighbors": "true",
     "probabilities": "true",
@@ -187,3 +215,23 @@ def test_answers_are_as_the_openapi_file_says(request, kind):
             told = FILE["components"]["responses"][told["$ref"].rpartition("/")[2]]
         schema = told["content"][reply.headers["content-type"]]["schema"]
         jsonschema.validate(reply.json, {**schema, "components": FILE["components"]})
+
+
+@pytest.mark.parametrize("path", [path for path, methods in FILE["paths"].items() if "post" in methods])
+def test_the_openapi_file_tells_of_compressed_bodies_failures_and_want_of_memory(exact_index, monkeypatch, path):
+    app = service(exact_index)
+    kind, body = (JSON, b"{}") if path.endswith("infer") else (PNG, png(IMAGES[0]))
+
+    async def post(client, **headers):
+        return await client.post(path.replace("{name}", "digits"), body, kind, **headers)
+
+    replies = [with_client(app, lambda client: post(client, content_encoding="gzip"))]
+    for error in (ZeroDivisionError, MemoryError):
+        monkeypatch.setattr(Bodies, "read", lambda *_given, error=error: raising(error))
+        replies.append(with_client(app, post))
+    assert [reply.status for reply in replies] == [415, 500, 503]
+    assert FILE["paths"][path]["post"]["responses"].keys() >= {str(reply.status) for reply in replies}
+
+
+def raising(error):
+    raise error

@@ -16,6 +16,7 @@ pytest.importorskip("starlette", reason="serving needs the extra serve")
 from asgi import with_client
 from services import ARROW, JSON, PNG, png, service, stream
 
+from knnvote.data.errors import KnnvoteError
 from knnvote.data.tables import image_table
 from knnvote.serve import bodies, tables
 
@@ -139,12 +140,20 @@ def test_too_many_images_are_refused(app, monkeypatch):
         assert (reply.status, "at most: send more in several" in reply.json["error"]) == (422, True)
 
 
+def test_too_many_images_in_json_are_refused_before_they_are_made_a_table(monkeypatch):
+    monkeypatch.setattr(tables, "MOST_ROWS", 3)
+    with pytest.raises(KnnvoteError, match="a request may hold 3 images at most"):
+        tables.json_table(b"[[1], [[2]], 3, {}]", (8, 8))  # of which no table could be made
+
+
 def test_answers_that_no_memory_holds_are_not_begun(app, monkeypatch):
     monkeypatch.setattr(tables, "_MOST_VALUES", 9)
     two = stream(image_table(np.zeros((2, 8, 8), np.uint8)))
-    for asked in ("neighbors", "probabilities"):
-        reply = post(app, f"/classify?{asked}=true", two, ARROW)
-        assert (reply.status, "9 may be asked for at a time" in reply.json["error"]) == (422, True)
+    for asked, values in (("neighbors=true", 40), ("probabilities=true", 20), ("top=3", 12), ("top=99", 20)):
+        reply = post(app, f"/classify?{asked}", two, ARROW)
+        told = f"would hold {values} values of neighbours and classes: 9 may be asked for at a time"
+        assert (reply.status, told in reply.json["error"]) == (422, True)
+    assert post(app, "/classify?top=2", two, ARROW).status == 200
     assert post(app, "/classify", two, ARROW).status == 200
 
 
@@ -259,3 +268,26 @@ def test_every_answer_forbids_what_browsers_do_unless_told(app):
         assert reply.headers["x-content-type-options"] == "nosniff"
         assert reply.headers["x-frame-options"] == "DENY"
         assert "access-control-allow-origin" not in reply.headers
+
+
+# What is kept of them
+
+
+def test_methods_that_clients_make_up_are_counted_as_one(app):
+    async def ask(client):
+        for method in ("BREW", "PROPFIND", "HEAD"):
+            await client.ask(method, "/v2")
+        return (await client.get("/metrics")).body.decode()
+
+    told = with_client(app, ask)
+    assert 'knnvote_requests_total{code="405",method="other",route="/v2"} 2.0' in told
+    assert 'method="HEAD"' in told
+    assert "BREW" not in told
+
+
+def test_a_path_forges_no_line_of_the_log(app, caplog):
+    with caplog.at_level("INFO", "knnvote"):
+        with_client(app, lambda client: client.get("/x\nGET /y: 200, 1.0 ms" + "a" * 500))
+    (line,) = [record.getMessage() for record in caplog.records if "ms" in record.getMessage()]
+    assert line.startswith(r"'GET /x\nGET /y: 200, 1.0 msaaa")
+    assert (len(line) < 250, "\n" in line) == (True, False)

@@ -81,3 +81,13 @@ def test_what_cannot_be_opened_is_told_once_and_the_one_before_answers(tmp_path,
     write(tmp_path, 3)
     current.renew()
     assert current.served.classifier(IMAGES[:1]).prediction.to_pylist() == [3]
+
+
+def test_any_failure_to_take_up_an_index_is_counted(tmp_path, monkeypatch, caplog):
+    write(tmp_path, 0)
+    current = served.Current(lambda: Classifier.open(tmp_path / "x.knn"))
+    write(tmp_path, 1)
+    monkeypatch.setattr(served.Drawings, "of", lambda _index: 1 / 0)
+    current.renew()
+    assert (current.failures, current.renewals) == (1, 0)
+    assert "ZeroDivisionError('division by zero')" in caplog.text

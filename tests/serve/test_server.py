@@ -64,6 +64,24 @@ def test_a_head_that_does_not_come_is_not_waited_for(exact_index, monkeypatch):
                 assert slow.recv(100) == b""
 
 
+def test_an_answer_that_is_not_taken_is_not_waited_for(exact_index, monkeypatch):
+    monkeypatch.setattr(server, "_TAKE_SECONDS", 0.05)
+    app, over = service(exact_index), threading.Event()
+
+    async def large(scope, receive, send):
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"50000000")]})
+        await send({"type": "http.response.body", "body": bytes(50_000_000), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})  # which waits until that is taken, or never will be
+        over.set()
+
+    with running(large) as found, socket.create_connection(found.place, timeout=20) as lazy:
+        lazy.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert over.wait(20)
+
+
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
@@ -163,3 +181,23 @@ def test_the_options_of_the_vote_are_those_of_classify(exact_index, invoke):
     done = invoke("serve", exact_index, "--by-class")
     assert (done.code, "--by-class is of --target-accuracy" in done.stderr) == (2, True)
     assert invoke("serve", "nothing.knn").code == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("localhost.example.org", False),
+        ("127.example.org", False),
+        ("0.0.0.0", False),  # noqa: S104  # it is told of, not listened on
+        ("::", False),
+    ],
+)
+def test_it_says_that_others_can_ask_where_they_can(exact_index, invoke, monkeypatch, host, is_loopback):
+    monkeypatch.setattr(server, "serve", lambda *_given: None)
+    done = invoke("serve", exact_index, "--host", host)
+    assert done.code == 0
+    assert (f"note: whoever reaches {host} can ask" in done.stderr) == (not is_loopback)

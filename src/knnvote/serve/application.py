@@ -140,10 +140,10 @@ class Application:
     async def _drawing(self, request: Request) -> Response:
         served = self._current.served
         async with self._bodies.read(request) as body:
-            pixels = await self._in_thread(lambda: drawn_pixels(served, body))
+            pixels = await self._in_thread(lambda: drawn_pixels(served, body, self.name))
             table, output = drawn_table(pixels), drawn_output(served)
             answers = await self._answered(request, served, table, recognise(served, table, JobOptions()), output)
-        return JSONResponse(drawn_answer(served, pixels, answers[0].table))
+        return JSONResponse(await self._in_thread(lambda: drawn_answer(served, pixels, answers[0].table)))
 
     async def _classify(self, request: Request) -> Response:
         kind, served = _kind_of(request), self._current.served

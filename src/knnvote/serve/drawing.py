@@ -46,18 +46,18 @@ class Drawings:
     def of(cls, index: Index) -> "Drawings | None":
         """Measured from some of the stored pictures; None where they are none."""
         rows = np.unique(np.linspace(0, index.n - 1, min(index.n, _SAMPLE)).astype(np.int64))
-        found = [index.picture(index.vectors[row]) for row in rows]
+        found = [index.picture(int(row)) for row in rows]
         held = [picture.astype(np.float64) for picture in found if picture is not None]
         if not held:
             return None
         pictures = np.stack(held)
         border = _border(pictures)
-        low, high = index.manifest.range
+        low, high = index.image_range
         paper = float(np.median(border))
         ink = high if high - paper >= paper - low else low
         share = np.clip((pictures - paper) / ((ink - paper) or 1.0), 0, 1)
         height, width = pictures.shape[1:]
-        made = (height, width), index.vectors.dtype
+        made = (height, width), index.images.dtype
         inked = [picture for picture in share if picture.max() >= _INKED]
         if not inked or np.mean(np.abs(border - paper) <= _PAPER * (high - low)) < _MOSTLY_PAPER:
             ends = min(0.0, low), next((white for white in _WHITES if high <= white), high)

@@ -21,6 +21,8 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS"})  # others, which clients can make up, are counted together
+_LOGGED = 200  # characters of what was asked
 
 
 class Guard:
@@ -57,6 +59,8 @@ class Guard:
                 MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
+        # A path may hold line breaks, once it is decoded.
+        told = repr(f"{scope['method']} {scope['path']}"[:_LOGGED])
         refused = self._refused(Headers(scope=scope))
         try:
             if refused:
@@ -64,10 +68,11 @@ class Guard:
             else:
                 await self._app(scope, receive, send_and_see)
         except Exception as error:  # noqa: BLE001 - the service goes on, and who asked was told that it failed
-            log.error("%s %s failed: %r", scope["method"], scope["path"], error)
+            log.error("%s failed: %r", told, error)
         seconds = perf_counter() - start
-        self._metrics.saw_request(self._route_of(scope.get("endpoint")), scope["method"], code, seconds)
-        log.info("%s %s: %d, %.1f ms", scope["method"], scope["path"], code, 1000 * seconds)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.saw_request(self._route_of(scope.get("endpoint")), method, code, seconds)
+        log.info("%s: %d, %.1f ms", told, code, 1000 * seconds)
 
     def _refused(self, headers: Headers) -> tuple[int, str] | None:
         """Status and reason of a request that is not answered."""

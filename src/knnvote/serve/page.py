@@ -19,14 +19,19 @@ from .tables import check_claimed
 _TOP = 5  # classes whose share of the vote is shown
 
 
-def drawn_pixels(served: Served, body: bytes) -> Numbers:
+def drawn_pixels(served: Served, body: bytes, name: str) -> Numbers:
     """A drawing or a dropped picture as the index stores pictures, (height, width).
+
+    Args:
+        served: what answers.
+        body: an encoded image.
+        name: by which the index is asked for.
 
     Raises:
         KnnvoteError: the index stores none; it cannot be read, or shows nothing.
     """
     if served.drawings is None:
-        raise KnnvoteError(f"{served.index.path} stores no pictures: send vectors to /classify")
+        raise KnnvoteError(f"{name} stores no pictures: send vectors to /classify")
     check_claimed([body])
     try:
         picture = decode(body, grayscale=True, background="white")

@@ -1,11 +1,12 @@
 """Pieces of requests, answered together: decoded, searched and voted on as one batch, as in a job."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.scale import Scale
@@ -77,20 +78,30 @@ def answer(pieces: Sequence[Piece]) -> list[Answered]:
     """
     served, output = pieces[0].served, pieces[0].output
     classifier = served.asked(output.promise)
+    scales: list[Scale] = []
     queries, bad, first = [], {}, 0
-    for (layout, _), alike in groupby(pieces, key=lambda piece: (piece.layout, piece.images.schema)):
-        xq, reasons = classifier.queries(decode_rows(pa.concat_tables([piece.images for piece in alike]), layout))
+    for (layout, _), group in groupby(pieces, key=lambda piece: (piece.layout, piece.images.schema)):
+        alike = [*group]
+        rows = decode_rows(pa.concat_tables([piece.images for piece in alike]), layout)
+        xq, reasons = classifier.queries(rows)
         queries.append(xq)
+        scales += _scales(alike, rows.pixels, reasons)
         bad.update({first + row: reason for row, reason in reasons.items()})
         first += len(xq)
     xq = queries[0] if len(queries) == 1 else np.concatenate(queries)
     found = classifier.answer(xq, spelled_reasons(bad, as_recorded)).to_table(**output.of_answers)
     answered, start = [], 0
+    for piece, scale in zip(pieces, scales, strict=True):
+        answered.append(Answered(found.slice(start, piece.rows), scale))
+        start += piece.rows
+    return answered
+
+
+def _scales(pieces: Sequence[Piece], pixels: NDArray[np.generic], bad: Iterable[int]) -> Iterator[Scale]:
+    """That of each piece, by the pixels (n, pixels) of all but for bad rows; nothing where it is not measured."""
+    start = 0
     for piece in pieces:
         stop = start + piece.rows
-        scale = Scale()
-        if piece.is_measured:
-            scale = Scale.of(served.index, xq[start:stop], [row - start for row in bad if start <= row < stop])
-        answered.append(Answered(found.slice(start, piece.rows), scale))
+        own_bad = [row - start for row in bad if start <= row < stop]
+        yield Scale.of(piece.served.index, pixels[start:stop], own_bad) if piece.is_measured else Scale()
         start = stop
-    return answered

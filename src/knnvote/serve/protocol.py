@@ -48,7 +48,7 @@ def server_metadata() -> dict[str, Any]:
 
 def model_metadata(served: Served, name: str) -> dict[str, Any]:
     """What `/v2/models/NAME` tells."""
-    dtype = _DATATYPES[served.index.vectors.dtype.name]
+    dtype = _DATATYPES[served.index.images.dtype.name]
     return {
         "name": name,
         "versions": [served.version],

@@ -111,9 +111,10 @@ class Current:
         self._seen = found
         try:
             self.served = Served.of(self._open())
-        except KnnvoteError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the one before answers on
             self.failures += 1
-            log.warning("the index was written anew and cannot be served, the one before answers on: %s", error)
+            told = error if isinstance(error, KnnvoteError) else repr(error)
+            log.warning("the index was written anew and cannot be served, the one before answers on: %s", told)
         else:
             self.renewals += 1
             log.info("%s: a new generation answers, %s", self.served.index.path, self.served.version)

@@ -19,6 +19,7 @@ from knnvote.indexer.threads import limit_threads
 from .application import Application
 
 _HEAD_SECONDS = 10.0  # in which the head of a request has to come
+_TAKE_SECONDS = 120.0  # in which a client has to take what it is answered
 _KEEP_SECONDS = 30  # that a connection stays open without a request
 _STOP_SECONDS = 1  # that requests at work have when the service stops
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -118,13 +119,15 @@ class _Server(uvicorn.Server):  # type: ignore[misc]  # it is of the extra `serv
 
 
 class _Timed(H11Protocol):  # type: ignore[misc]  # likewise
-    """A connection whose requests have heads that come in time, and which is closed else."""
+    """A connection whose requests have heads that come in time, whose answers are taken in time, and closed else."""
 
     _timer: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a head."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(0)  # so that writing pauses for whatever is not taken
         self._wait()
 
     def data_received(self, data: bytes) -> None:
@@ -138,7 +141,18 @@ class _Timed(H11Protocol):  # type: ignore[misc]  # likewise
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._forget()
+        self._forget_taking()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begin to wait until the answer is taken."""
+        super().pause_writing()
+        self._taking = self.loop.call_later(_TAKE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It is taken."""
+        super().resume_writing()
+        self._forget_taking()
 
     def _wait(self) -> None:
         self._timer = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
@@ -147,6 +161,11 @@ class _Timed(H11Protocol):  # type: ignore[misc]  # likewise
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _forget_taking(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
 
 
 def _allow_files() -> None:

@@ -25,7 +25,9 @@ from .pieces import Answered
 from .served import ENCODED, Served
 
 MOST_ROWS = 100_000  # of a request
-_MOST_VALUES = 10_000_000  # neighbours and shares of the answers to one
+_MOST_VALUES = 10_000_000  # of neighbours and classes in the answers to one
+_OF_NEIGHBOR = 4  # row, id, label and distance
+_OF_TOP = 2  # class and share
 _HEAD = 64  # rows, by which images are recognised
 _COMPRESSED = "its buffers are compressed: write it without, as pyarrow.ipc does unless told"
 
@@ -43,7 +45,7 @@ def json_table(body: bytes, shape: Shape) -> pa.Table:
         shape: of an image.
 
     Raises:
-        KnnvoteError: it is no JSON, or holds anything else.
+        KnnvoteError: it is no JSON, or holds anything else or too many images.
     """
     try:
         found = json.loads(body)
@@ -56,6 +58,7 @@ def json_table(body: bytes, shape: Shape) -> pa.Table:
     if not isinstance(found, list):
         raise KnnvoteError("the body holds no images: give a list of lists of numbers, as images or alone")
     images = [found] if _is_one(found, shape) else found
+    check_rows(len(images))
     try:
         return pa.table({ENCODED: pa.array(images)})
     except (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -128,10 +131,15 @@ def check_answers(served: Served, rows: int, output: OutputOptions) -> None:
     Raises:
         KnnvoteError: naming how much there may be.
     """
-    each = served.classifier.rule.k * output.neighbors + len(served.index.classes) * output.probabilities
+    classes = len(served.index.classes)
+    each = (
+        _OF_NEIGHBOR * served.classifier.rule.k * output.neighbors
+        + classes * output.probabilities
+        + _OF_TOP * min(output.top or 0, served.classifier.rule.k, classes)
+    )
     if rows * each > _MOST_VALUES:
         raise KnnvoteError(
-            f"the answers to {rows:,} images would hold {rows * each:,} neighbours or shares: "
+            f"the answers to {rows:,} images would hold {rows * each:,} values of neighbours and classes: "
             f"{_MOST_VALUES:,} may be asked for at a time"
         )
 

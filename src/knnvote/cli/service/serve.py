@@ -1,5 +1,6 @@
 """The command that answers over HTTP."""
 
+import ipaddress
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,7 +14,6 @@ from knnvote.cli.talk import talk, talk_no_promise
 
 _MEGABYTE = 1_000_000
 _BODIES_HELD = 8  # of the longest, at a time
-_LOOPBACK = ("127.", "localhost", "::1")
 
 
 @click.command(
@@ -83,9 +83,17 @@ def serve(  # noqa: PLR0917  # click passes options by name
         names=frozenset(name.lower() for name in (host, *allow_hosts)),
         threads=threads,
     )
-    if not host.startswith(_LOOPBACK):
+    if not _is_loopback(host):
         talk(f"note: whoever reaches {host} can ask: there is no password and no encryption")
     serve_application(
         application, host, port, threads, lambda page: talk(f"{page} answers: open it to draw; Ctrl-C stops it")
     )
     talk("stopped")
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether nobody else reaches a host: a name may stand for any address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
