@@ -260,3 +260,28 @@ def test_images_that_come_get_the_steps_and_groups_of_the_index(tmp_path):
     index_arrays(IMAGES[OLD], LABELS[OLD], tmp_path / "y.knn")
     with pytest.raises(OptionError, match=r"has no groups, .* add without groups, or build an index of all with them"):
         add_arrays(tmp_path / "y.knn", IMAGES[NEW], LABELS[NEW], groups=groups[NEW])
+
+
+def test_groups_and_weights_come_with_arrays_side_by_side(tmp_path):
+    groups, weights = [f"p{row // 8}" for row in range(160)], np.random.default_rng(3).choice([0.5, 2], 160)
+    beside = {"groups": groups[:100], "sample_weight": weights[OLD]}
+    index_arrays(IMAGES[OLD], LABELS[OLD], tmp_path / "x.knn", **beside)
+    for given, told in (
+        ({"groups": groups[100:]}, "has a weight: give sample_weight, one an image"),
+        ({"sample_weight": weights[NEW]}, "have groups: give groups, None in the place"),
+    ):
+        with pytest.raises(OptionError, match=told):
+            add_arrays(tmp_path / "x.knn", IMAGES[NEW], LABELS[NEW], **given)
+    assert (
+        add_arrays(tmp_path / "x.knn", IMAGES[NEW], LABELS[NEW], groups=groups[100:], sample_weight=weights[NEW]) == 60
+    )
+    index = open_index(tmp_path / "x.knn")
+    assert index.provenance().column_names == ["label", "id", "file", "row", "group", "weight"]
+    assert index.provenance("group")["group"].to_pylist() == groups
+    assert index.sample_weight.tolist() == weights.tolist()
+    assert verify_folder(tmp_path / "x.knn") == []
+
+
+def test_weights_are_refused_where_the_stored_images_have_none(stored):
+    with pytest.raises(OptionError, match="have no weights: leave out sample_weight, or build an index of all"):
+        add_arrays(stored, IMAGES[NEW], LABELS[NEW], sample_weight=np.ones(60))

@@ -263,3 +263,35 @@ def test_a_manifest_whose_weights_are_none_is_refused(wrong):
     Path("x.knn/manifest.json").write_bytes(seal(record))
     with pytest.raises(KnnvoteError, match="sample_weight"):
         open_index("x.knn")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_table_of_labels_may_have_groups_and_weights(invoke):
+    """An index that takes both from one table has their columns found again when images are added."""
+    write_table(image_table(IMAGES, LABELS), Path("rows.parquet"))
+    write_table(image_table(IMAGES[:30] ^ 1, LABELS[:30]), Path("more.parquet"))
+    for name, n in (("rows", 120), ("more", 30)):
+        lines = [f"{name}.parquet#{row},{LABELS[row]},p{row // 6},{S[row]}" for row in range(n)]
+        Path(f"{name}.csv").write_text("\n".join(["id,label,patient,times", *lines]) + "\n")
+    beside = ("--group-column", "patient", "--weight-column", "times")
+    done = invoke("index", "rows.parquet", "--labels", "rows.csv", *beside, "--out", "x.knn")
+    assert done.code == 0, done.stderr
+    assert "20 groups by column 'patient'" in done.stderr
+    assert "weights of column 'times'" in done.stderr
+    assert open_index("x.knn").manifest.other_columns == ("label", None, "patient", "times")
+    done = invoke("add", "x.knn", "more.parquet", "--labels", "more.csv")
+    assert done.code == 0, done.stderr
+    found = open_index("x.knn")
+    assert found.sample_weight.tolist() == [*S, *S[:30]]
+    assert found.provenance("group")["group"].to_pylist()[120:] == [f"p{row // 6}" for row in range(30)]
+    assert verify_folder("x.knn") == []
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.filterwarnings("ignore:groups.csv. 1 of 9 rows repeat a key")
+def test_a_key_with_two_groups_is_refused():
+    write_table(image_table(IMAGES[:8], LABELS[:8]), Path("rows.parquet"))
+    lines = [f"rows.parquet#{row},{LABELS[row]},p{row % 2}" for row in (*range(8), 3)]
+    Path("groups.csv").write_text("\n".join(["id,label,patient", *lines[:-1], lines[-1].replace("p1", "p7")]) + "\n")
+    with pytest.raises(ImageFileError, match=r"'rows\.parquet#3' has two values in column 'patient', p1 and p7"):
+        join_labels("rows.parquet", "groups.csv", group_column="patient")
