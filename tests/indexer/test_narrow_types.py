@@ -17,6 +17,7 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.tables import image_table
 from knnvote.data.vectors import far_beyond, scales_told
+from knnvote.indexer.arrays.labelled import training_set_from_arrays
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
@@ -24,7 +25,6 @@ from knnvote.indexer.grow import add_files, compact, relabel_ids, remove_ids
 from knnvote.indexer.manifest import MANIFEST, read_manifest
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.sealed import seal
-from knnvote.indexer.training import training_set_from_arrays
 
 RNG = np.random.default_rng(0)
 HALVES = RNG.normal(size=(60, 12)).astype(np.float16)
