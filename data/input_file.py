@@ -13,7 +13,7 @@ from .containers.arrays import ArrayRows
 from .containers.arrow import ArrowRows
 from .containers.converted import ConvertedRows
 from .containers.images import IMAGE_ENDINGS, ImageRows
-from .containers.joined import FolderLabelRows, with_labels
+from .containers.joined import FolderLabelRows, rows_with_labels
 from .containers.label_table import Labels
 from .containers.parquet import ParquetRows
 from .containers.tar import TAR_ENDINGS, TarRows
@@ -122,7 +122,7 @@ class InputFile(RowSource):
         """
         with self.steady(), self._container.open(self) as rows:
             if self.labels is not None:
-                yield with_labels(rows, self.labels, self.relative)
+                yield rows_with_labels(rows, self.labels, self.relative)
             elif self.told and not {name for name, _ in self.told} & {*rows.schema.names}:
                 yield FolderLabelRows(rows.source, rows, *self.told[0])
             else:

@@ -65,10 +65,10 @@ def find_inputs(arguments: Inputs) -> list[InputFile]:
             filesystems.append(file.filesystem)
             found.append(file)
     _refuse_parts(found)
-    return _with_labels(found)
+    return _beside_arrays(found)
 
 
-def _with_labels(inputs: Sequence[InputFile]) -> list[InputFile]:
+def _beside_arrays(inputs: Sequence[InputFile]) -> list[InputFile]:
     """The same, each file of arrays that holds labels alone put beside the one of images that they are of.
 
     That is the one of its stem in the same folder, as ``a.npy`` of ``a-labels.npy``; of files given by name, else one

@@ -80,7 +80,7 @@ def _in_order(output: Location, labels: Labels, batches: Iterable[list[pa.Array]
         KnnvoteError: all together there are not as many.
     """
     with output.open() as stream:
-        found, first = labels.of_rows(pq.read_metadata(stream).num_rows, output.shown), 0
+        found, first = labels.of_rows(pq.read_metadata(stream).num_rows, output.shown).labels, 0
     for columns in batches:
         yield [*columns, found.slice(first, len(columns[0]))]
         first += len(columns[0])

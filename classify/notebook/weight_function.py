@@ -67,12 +67,16 @@ def _called(function: WeightFunction, D: NDArray[np.float64]) -> NDArray[np.floa
         row, j = np.argwhere(wrong)[0]
         raise OptionError(
             f"{param('weights')} gives {w[row, j]:g} for distance {D[row, j]:g}: give finite weights of at least 0"
-            + ("; 'distance' is 1 / distance that has a word for 0" if D[row, j] == 0 else "")
+            + (
+                "; weights='distance' is 1 / distance, by which neighbours at distance 0 alone vote"
+                if D[row, j] == 0
+                else ""
+            )
         )
     if not w.any(axis=1).all():
-        farther = D[~w.any(axis=1)][0, 0]
+        nearest = D[~w.any(axis=1)][0, 0]
         raise OptionError(
-            f"{param('weights')} gives all neighbours of a query 0, the nearest of which is {farther:g} away: "
+            f"{param('weights')} gives all neighbours of a query 0, the nearest of which is {nearest:g} away: "
             "give one at least a weight above 0, or abstain from far ones with max_distance"
         )
     return w

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import numpy as np
@@ -30,6 +31,7 @@ LABEL = "label"
 _MOST_UNPACKED = 8  # files that are kept; each is as large as its numbers
 _chosen: dict[tuple[object, ...], tuple[StoredArray, StoredArray | None]] = {}
 _unpacked: dict[tuple[object, ...], Path] = {}
+_unpacking = Lock()
 _names = count()
 
 
@@ -221,21 +223,31 @@ def _unpack(array: StoredArray, key: tuple[object, ...]) -> Path:
     Raises:
         KnnvoteError: it is damaged, or there is no room.
     """
-    if key not in _unpacked:
-        made = made_folder() / f"{next(_names)}.array"
-        size = 0
-        with array.unpacked() as content, made.open("wb") as unpacked:
-            while piece := content.read(BLOCK):
-                size += len(piece)
-                if size > array.end:
-                    break
-                try:
-                    unpacked.write(piece)
-                except OSError as error:
-                    told = f"cannot unpack {array.path} to {made.parent}: {describe_os_error(error)}"
-                    raise KnnvoteError(f"{told}; the variable TMPDIR names another folder") from error
-        array.check_end(size)
-        _unpacked[key] = made
-        if len(_unpacked) > _MOST_UNPACKED:
-            _unpacked.pop(next(iter(_unpacked))).unlink(missing_ok=True)
-    return _unpacked[key]
+    with _unpacking:
+        if key not in _unpacked:
+            made = made_folder() / f"{next(_names)}.array"
+            try:
+                _write_unpacked(array, made)
+            except BaseException:
+                made.unlink(missing_ok=True)
+                raise
+            _unpacked[key] = made
+            if len(_unpacked) > _MOST_UNPACKED:
+                _unpacked.pop(next(iter(_unpacked))).unlink(missing_ok=True)
+        return _unpacked[key]
+
+
+def _write_unpacked(array: StoredArray, made: Path) -> None:
+    """Write an array's bytes as they are."""
+    size = 0
+    with array.unpacked() as content, made.open("wb") as unpacked:
+        while piece := content.read(BLOCK):
+            size += len(piece)
+            if size > array.end:
+                break
+            try:
+                unpacked.write(piece)
+            except OSError as error:
+                told = f"cannot unpack {array.path} to {made.parent}: {describe_os_error(error)}"
+                raise KnnvoteError(f"{told}; the variable TMPDIR names another folder") from error
+    array.check_end(size)

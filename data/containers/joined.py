@@ -261,7 +261,7 @@ class JoinedRows(LabelledRows):
         return with_prefix(self.id_prefix, column)
 
 
-def with_labels(rows: RowFile, labels: Labels, relative: str) -> LabelledRows:
+def rows_with_labels(rows: RowFile, labels: Labels, relative: str) -> LabelledRows:
     """Rows with labels from a file of their own.
 
     Args:
@@ -279,8 +279,7 @@ def with_labels(rows: RowFile, labels: Labels, relative: str) -> LabelledRows:
             f"{rows.source} and {labels.shown} both have a column {shared[0]!r}: {param('id_column')} {shared[0]} "
             "joins labels by it; to have them in their order leave it out of one"
         )
-    labels.of_rows(rows.num_rows, rows.source.shown)
-    return InOrderRows(rows.source, rows, labels.fitted(rows.num_rows))
+    return InOrderRows(rows.source, rows, labels.of_rows(rows.num_rows, rows.source.shown))
 
 
 def _fields(columns: Mapping[str, pa.Array]) -> list[pa.Field]:

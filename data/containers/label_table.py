@@ -70,14 +70,14 @@ class Labels:
             shown=rows.source.shown, label_column=label_column, labels=labels, texts=texts, others=others, kept=kept
         )
 
-    def of_rows(self, n: int, shown: str) -> pa.Array:
-        """(n,) those of a file of so many rows.
+    def of_rows(self, n: int, shown: str) -> "Labels":
+        """Those of a file of so many rows, without what they are called.
 
         Raises:
             ImageFileError: they are not as many.
         """
-        found = self.fitted(n).labels
-        if len(found) != n:
+        found = self.fitted(n)
+        if len(found.labels) != n:
             raise ImageFileError(
                 f"{shown} has {n:,} rows, and {self.shown} {len(self.labels):,} labels without ids: give as many, each "
                 "in the place of its row, or a table with a column of ids"
@@ -253,9 +253,10 @@ def read_labels(
     key, label = _columns(
         rows, label_column, None if rows_column else id_column, columns, needs_key=not may_be_in_order
     )
-    if key is not None and may_be_in_order and are_numbered and not _are_of_rows(_column(rows, key)):
-        if key.lower() in _USUAL_IDS:
-            warn(f"{rows.source}: labels are taken in their order, for the rows have no ids as in column {key!r}")
+    if may_be_in_order and are_numbered and (key is None or not _are_of_rows(_column(rows, key))):
+        unused = key if key is not None and key.lower() in _USUAL_IDS else _like_ids(rows, label)
+        if unused is not None:
+            warn(f"{rows.source}: labels are taken in their order, for the rows have no ids as in column {unused!r}")
         key = None
     if key is None:
         return Labels.in_order(rows, label, columns)
@@ -265,6 +266,17 @@ def read_labels(
 def _column(rows: RowFile, name: str) -> pa.Array:
     batches = rows.batches([name], 1 << 16)
     return pa.Table.from_batches(batches, pa.schema([rows.schema.field(name)]))[name].combine_chunks()
+
+
+def _like_ids(rows: RowFile, label_column: str) -> str | None:
+    """The first column but the labels that could be ids: single words, of which no two are the same; None without."""
+    for column in rows.schema:
+        if column.name != label_column and is_string(column.type):
+            words = _column(rows, column.name)
+            words = words.filter(pc.match_substring_regex(words, r"^\S+$"))
+            if 1 < len(words) == rows.num_rows == len(words.unique()):
+                return str(column.name)
+    return None
 
 
 def _are_of_rows(keys: pa.Array) -> bool:

@@ -79,7 +79,8 @@ class ParquetRows(RowFile):
                 found = what_it_is(source)
                 if found is None:
                     raise
-                raise ImageFileError(f"cannot read {source} as Parquet: {found}") from error
+                kind = " as Parquet" if source.path.endswith(".parquet") else ""
+                raise ImageFileError(f"cannot read {source}{kind}: {found}") from error
             yield rows
 
     @classmethod

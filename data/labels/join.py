@@ -53,10 +53,10 @@ def join_labels(
     found, folder = find_inputs(inputs), locate(labels)
     columns = tuple(name for name in (group_column, weight_column) if name is not None)
     read = partial(read_label_file, label_column=label_column, id_column=id_column, columns=columns)
-    return _by_name(found, folder, read) if folder.is_folder else _with_labels(found, labels, read)
+    return _by_name(found, folder, read) if folder.is_folder else _of_one_file(found, labels, read)
 
 
-def _with_labels(inputs: Sequence[InputFile], labels: str | Path, read: Callable[..., Labels]) -> list[InputFile]:
+def _of_one_file(inputs: Sequence[InputFile], labels: str | Path, read: Callable[..., Labels]) -> list[InputFile]:
     """The same, with labels of one file.
 
     Raises:
@@ -83,7 +83,7 @@ def _by_name(inputs: Sequence[InputFile], folder: Location, read: Callable[..., 
     Raises:
         KnnvoteError: there is none for one, or several.
     """
-    files = [(source, labels_of(source, folder, inputs)) for source in inputs]
+    files = [(source, _labels_of(source, folder, inputs)) for source in inputs]
     of_others = {labels[0].place for _, labels in files if len(labels) == 1}
     found = []
     for source, labels in files:
@@ -93,7 +93,7 @@ def _by_name(inputs: Sequence[InputFile], folder: Location, read: Callable[..., 
             some = " and ".join(map(str, labels[:2]))
             told = f"{some} may both hold the labels of {source}: leave one out" if some else _none_told(source, folder)
             raise KnnvoteError(told)
-        found += _with_labels([source], labels[0].shown, read)
+        found += _of_one_file([source], labels[0].shown, read)
     return found
 
 
@@ -102,7 +102,7 @@ def _none_told(source: InputFile, folder: Location) -> str:
     return f"{folder} holds no file of labels for {source}: expected one such as {name}.csv or {name}-labels.npy"
 
 
-def labels_of(source: InputFile, folder: Location, inputs: Sequence[InputFile] = ()) -> list[Location]:
+def _labels_of(source: InputFile, folder: Location, inputs: Sequence[InputFile] = ()) -> list[Location]:
     """The files in a folder that are called as those of the labels of an input, and are no inputs by their own names.
 
     Args:

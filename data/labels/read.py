@@ -43,9 +43,11 @@ def read_label_file(
         raise KnnvoteError(f"{labels} is {len(others) + 1} files, and labels are read of one: give one of them")
     path = Path(source.path)
     found: Labels | None = None
-    is_one_column = is_text(source.path) or path.suffix.lower() == ".txt"
-    if source.is_local and path.is_file() and (is_array(source.path) or is_one_column):
-        found = (_of_array if is_array(source.path) else _of_one_column)(source, path, label_column)
+    if source.is_local and path.is_file():
+        if is_array(source.path):
+            found = _of_array(source, path, label_column)
+        elif is_text(source.path) or path.suffix.lower() == ".txt":
+            found = _of_one_column(source, path)
     if found is None:
         with source.open_rows() as rows:
             return read_labels(
@@ -84,7 +86,7 @@ def _labels(source: InputFile, array: StoredArray) -> Labels:
     return Labels(shown=source.shown, label_column=column, labels=values, texts=texts)
 
 
-def _of_one_column(source: InputFile, path: Path, _name: str | None) -> Labels | None:
+def _of_one_column(source: InputFile, path: Path) -> Labels | None:
     """Those of text of one column, one a line; None of other text."""
     found = read_one_column(path)
     if found is None:

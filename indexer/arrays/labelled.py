@@ -13,6 +13,7 @@ from knnvote.data.layout import Shape
 from knnvote.data.progress import stage
 from knnvote.data.steps.chain import Steps, steps_of
 from knnvote.data.tables import array_of, check_numbers, is_tensor
+from knnvote.data.text import describe_error
 from knnvote.data.vectors import smallest_type
 from knnvote.indexer.building.provenance import ARRAY, id_array, provenance_table
 from knnvote.indexer.building.stepped import unusable_images
@@ -62,12 +63,12 @@ def training_set_from_arrays(
     images = np.asarray(images)
     labels, ids = _held(labels, "labels"), _held(ids, "ids")
     groups, sample_weight = _held(groups, "groups"), _held(sample_weight, "sample_weight")
-    _check_arrays(images, labels, groups)
+    _check_arrays(images, labels)
     chosen, shape = steps if isinstance(steps, Steps) else steps_of(steps), images.shape[1:]
     flat = images.reshape(len(images), -1)
     _check_numbers(flat, shape, chosen, METRICS[metric], progress)
     label, rows = _label_array(labels, is_regression=is_regression), np.arange(first, first + len(images))
-    of_groups = None if groups is None else read_groups(pa.array(groups), "groups")
+    of_groups = None if groups is None else _group_array(groups, len(images))
     weights = None if sample_weight is None else weights_from_array(sample_weight, len(images))
     found = TrainingSet(
         vectors=smallest_type(flat),
@@ -84,11 +85,7 @@ def _held(given: Any, name: str) -> Any:
     return array_of(given, name) if is_tensor(given) else given
 
 
-def _check_arrays(
-    images: NDArray[Any], labels: NDArray[Any] | Sequence[Any], groups: NDArray[Any] | Sequence[Any] | None
-) -> None:
-    if groups is not None and len(groups) != len(images):
-        raise KnnvoteError(f"{len(groups)} groups for {len(images)} images: give one an image, None where it has none")
+def _check_arrays(images: NDArray[Any], labels: NDArray[Any] | Sequence[Any]) -> None:
     if not hasattr(labels, "__len__") or isinstance(labels, str):
         raise OptionError(f"{param('labels')} is {labels!r}: give one label for each image, as a list or an array")
     if images.ndim < 2 or len(images) != len(labels) or not len(images):
@@ -126,6 +123,20 @@ def _label_array(labels: NDArray[Any] | Sequence[Any], *, is_regression: bool) -
     if label.null_count:
         raise KnnvoteError(f"{label.null_count} labels are missing: leave those images out")
     return label
+
+
+def _group_array(groups: NDArray[Any] | Sequence[Any], n: int) -> pa.Array:
+    """Groups (n,) as strings."""
+    give = "give one whole number or text an image, None where it has none"
+    if isinstance(groups, str | bytes) or not hasattr(groups, "__len__"):
+        raise OptionError(f"{param('groups')} is {groups!r}: {give}")
+    if len(groups) != n:
+        raise KnnvoteError(f"{len(groups)} groups for {n} images: {give}")
+    try:
+        given = pa.array(groups)
+    except (pa.ArrowException, OverflowError) as error:
+        raise OptionError(f"{param('groups')} cannot be used ({describe_error(error)}): {give}") from error
+    return read_groups(given, "groups")
 
 
 def _id_array(ids: NDArray[Any] | Sequence[Any] | None, n: int) -> pa.Array | None:

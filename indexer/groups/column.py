@@ -8,7 +8,7 @@ from knnvote.data.errors import KnnvoteError
 
 
 def read_groups(groups: pa.Array, where: str) -> pa.Array:
-    """Groups as strings; null where there is none, which NaN and blank texts say too.
+    """Groups as strings without white space around them; null where there is none, which NaN and blank texts say too.
 
     Whole numbers are the same groups whether a file has them as integers or, beside missing ones, as floats.
 
@@ -26,7 +26,7 @@ def read_groups(groups: pa.Array, where: str) -> pa.Array:
         if is_float(kind):
             numbers = groups.cast(pa.float64())
             groups = pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers).cast(pa.int64())
-        texts = groups.cast(pa.string())
+        texts = pc.utf8_trim_whitespace(groups.cast(pa.string()))
     except pa.ArrowException as error:
         raise KnnvoteError(f"{where}: values of type {kind} name no groups: give whole numbers or texts") from error
-    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), pa.scalar(None, pa.string()), texts)
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)

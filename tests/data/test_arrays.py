@@ -1,8 +1,12 @@
 """Arrays of NumPy's files: read where they lie, whatever their order, type and container, or refused with a word."""
 
 import gzip
+import io
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +98,27 @@ def test_what_is_packed_is_unpacked_once_while_it_stays(write, name, monkeypatch
     np.testing.assert_array_equal(numbers(table_of("other.npz")), VECTORS * 2)
     np.testing.assert_array_equal(numbers(table_of(name)), VECTORS)
     assert len(unpacked) == 3
+
+
+def test_what_cannot_be_unpacked_to_its_end_leaves_no_file(monkeypatch):
+    np.savez_compressed("x.npz", x=VECTORS)
+    before = {*container.made_folder().iterdir()}
+    monkeypatch.setattr(container.StoredArray, "unpacked", lambda _: nullcontext(io.BytesIO(b"short")))
+    with pytest.raises(ImageFileError, match=r"holds 5 bytes \(unpacked\)"):
+        table_of("x.npz")
+    assert {*container.made_folder().iterdir()} == before
+
+
+def test_threads_that_want_one_array_unpack_it_once(monkeypatch):
+    np.savez_compressed("x.npz", x=VECTORS)
+    unpacked, unpack = [], container.StoredArray.unpacked
+    monkeypatch.setattr(
+        container.StoredArray, "unpacked", lambda array: (unpacked.append(1), time.sleep(0.02), unpack(array))[2]
+    )
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(table_of, ["x.npz"] * 4):
+            np.testing.assert_array_equal(numbers(found), VECTORS)
+    assert len(unpacked) == 1
 
 
 def test_no_more_is_read_than_is_asked_for(monkeypatch):

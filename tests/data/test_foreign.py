@@ -122,7 +122,7 @@ def test_a_pickle_is_refused_with_python_that_makes_arrays_of_it(invoke, held, n
     with source.open_rows() as rows:
         assert rows.schema.names == (["image"] if held is VECTORS else ["image", "label"])
         assert rows.head()["image"].combine_chunks().to_numpy_ndarray().tolist() == VECTORS.tolist()
-    assert invoke("convert", name, "x.parquet").stderr.endswith(done.stderr.partition(" as Parquet")[2])
+    assert invoke("convert", name, "x.parquet").stderr.endswith(done.stderr.removeprefix(f"error: cannot read {name}"))
 
 
 def run_here(message):

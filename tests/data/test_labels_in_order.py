@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from knnvote.data.tables import image_table
 
 VECTORS = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
 LABELS = [f"c{row % 3}" for row in range(30)]
+NAMES = [f"n{row}" for row in range(30)]
 TEXTS = [f"say {row % 7}" for row in range(30)]
 
 
@@ -97,6 +99,26 @@ def test_ids_of_rows_are_joined_by_and_other_ids_are_told_not_to_be():
         UserWarning, match=r"l\.csv: labels are taken in their order, for the rows have no ids as in column 'id'"
     ):
         assert labels_of("x.npy", "l.csv") == ("intent", LABELS)
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"), [("name,label", (NAMES, LABELS)), ("n,text,name,label", (range(30), TEXTS, NAMES, LABELS))]
+)
+def test_a_column_of_texts_that_all_differ_is_told_not_to_be_joined_by(header, columns):
+    with pytest.warns(UserWarning, match=r"l\.csv: labels are taken in their order, .* as in column 'name'"):
+        assert labels_of("x.npy", csv("l.csv", header, *columns)) == ("label", LABELS)
+
+
+def test_sentences_that_all_differ_are_no_ids_and_not_told():
+    said = [f"say {name}" for name in NAMES]
+    assert labels_of("x.npy", csv("l.csv", "text,label", said, LABELS)) == ("label", LABELS)
+
+
+def test_labels_are_fitted_to_the_rows_by_what_checks_their_number():
+    (source,) = join_labels("x.npy", csv("l.csv", "intent", LABELS))
+    assert source.labels.of_rows(30, "x.npy").labels.to_pylist() == LABELS
+    given = replace(source.labels, labels=pa.array(["intent", *LABELS]), texts=None, may_begin_with_name=True)
+    assert given.of_rows(30, "x.npy").labels.to_pylist() == LABELS
 
 
 def test_a_file_with_columns_is_joined_in_order_where_none_could_join():

@@ -320,7 +320,7 @@ def _limit_distance(index: "Index", rule: "Rule", false_alarms: float, threads: 
 
     found = distance_limit(index, rule, false_alarms=false_alarms, threads=threads)
     talk(
-        f"--max-distance is {found.limit}, which about {false_alarms:.4g} of images of the stored kind exceed: "
+        f"--max-distance is {found.limit:.6g}, which about {false_alarms:.4g} of images of the stored kind exceed: "
         f"from {found.images:,} stored images, each left out"
         + (f"; {found.with_copies:,} have an exact copy stored, so it is too narrow" if found.has_many_copies else "")
     )

@@ -154,7 +154,7 @@ def test_the_command_writes_the_number_and_a_rerun_skips_all(exact_index, digits
     limit = distance_limit(open_index(exact_index), Rule()).limit
     assert done.code == 0, done.stderr
     assert done.stderr.splitlines()[0] == (
-        f"--max-distance is {limit}, which about 0.01 of images of the stored kind exceed: "
+        f"--max-distance is {limit:.6g}, which about 0.01 of images of the stored kind exceed: "
         "from 1,347 stored images, each left out"
     )
     record = json.loads(read_record(tmp_path / "out"))
@@ -174,7 +174,7 @@ def test_the_command_writes_the_number_and_a_rerun_skips_all(exact_index, digits
 def test_many_copies_are_told(tmp_path, invoke, digits_folder):
     index = made(tmp_path, np.concatenate([DIGITS.train_images] * 2), [*DIGITS.train_labels] * 2)
     done = invoke("classify", index.path, digits_folder / "test.parquet", "--out", "out", "--max-distance", "auto")
-    assert "--max-distance is 0.0, " in done.stderr
+    assert "--max-distance is 0, " in done.stderr
     assert "; 2,694 have an exact copy stored, so it is too narrow" in done.stderr
 
 

@@ -87,7 +87,7 @@ def test_a_column_of_groups_is_neither_taken_for_labels_nor_for_images():
         ([1, 2, None], ["1", "2", None]),
         (pa.array([1.0, 2.0, float("nan")]), ["1", "2", None]),
         (pa.array([1, None], pa.float16()), ["1", None]),
-        (["a", "", "  ", " b"], ["a", None, None, " b"]),
+        (["a", "", "  ", " b", "a\t"], ["a", None, None, "b", "a"]),
         (pa.array(["a", None, "a"]).dictionary_encode(), ["a", None, "a"]),
         (pa.nulls(2), [None, None]),
         ([True, False], ["true", "false"]),
@@ -139,6 +139,9 @@ def test_groups_of_arrays_are_kept_and_named_where_files_are_added():
     assert open_index("x.knn").manifest.groups == Groups(column=None, count=20, largest=28)
     with pytest.raises(KnnvoteError, match="3 groups for 160 images"):
         index_arrays(IMAGES, LABELS, "y.knn", groups=[1, 2, 3])
+    for wrong in (["a", 1] * 80, np.zeros((160, 2)), 5, "a" * 160):
+        with pytest.raises(OptionError, match=r"^groups .*: give one whole number or text an image, None where it"):
+            index_arrays(IMAGES, LABELS, "y.knn", groups=wrong)
     with pytest.raises(KnnvoteError, match=r"all 160 images are of one group, .*: give other groups, or none"):
         index_arrays(IMAGES, LABELS, "y.knn", groups=["a"] * 160)
 

@@ -67,8 +67,8 @@ def _print_classes(found: Threshold, names: list[str] | None) -> None:
     if not told:
         return
     shown = told[:_CLASSES_SHOWN]
-    threshold = (found.chosen or found.steps[0]).threshold
-    title = f"answers at {threshold:g} by their class" + (", the least right first" if told[len(shown) :] else "")
+    answers = "all answers" if found.chosen is None else f"answers at {found.chosen.threshold:g}"
+    title = f"{answers} by their class" + (", the least right first" if told[len(shown) :] else "")
     print_line("")
     print_line(title)
     table = new_table("", "class", "answers", "accepted", "right", "95% interval", "", text=("",))
