@@ -34,7 +34,7 @@ _NEAR = 1 / 4
 _BY_CHANCE = 0.01  # images that have one by chance alone, of all that are asked
 _ASKED = (256, 2000)  # at least and at most
 _DISTANCES = 1_000_000_000  # that all of them have, if each stored image is looked at
-_MANY = 0.05  # of the images
+_MANY, _DECIDED = 0.05, 0.002  # of the images, from which on they are told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +55,8 @@ class NearCopies:
 
     @property
     def are_told(self) -> bool:
-        """Whether they decide a label, or are many."""
-        return self.labels > 0 or self.images > _MANY * self.asked
+        """Whether they decide more than a label here and there, or are many."""
+        return self.labels > _DECIDED * self.asked or self.images > _MANY * self.asked
 
     def told_of_stored(self, *, has_groups: bool) -> str | None:
         """What is to be told of stored images; None where there is nothing."""

@@ -15,6 +15,7 @@ from knnvote.data.errors import ImageFileError, param, warn
 from knnvote.data.rows import RowFile
 
 from .images import is_image_name
+from .row_numbers import is_row_number, refuse_other_order
 
 _USUAL_IDS = ("id", "file", "file_name", "filename", "path", "key", "__key__", "image", "image_id")
 
@@ -259,6 +260,7 @@ def read_labels(
             warn(f"{rows.source}: labels are taken in their order, for the rows have no ids as in column {unused!r}")
         key = None
     if key is None:
+        refuse_other_order(rows)
         return Labels.in_order(rows, label, columns)
     return LabelTable.read(rows, key, label, rows_column, columns)
 
@@ -301,7 +303,7 @@ def _columns(
         keys = ["id"]
     if len(names) == 2 and len(labels) == 1 and not keys:
         keys = [name for name in names if name not in labels]
-    others = [name for name in names if name not in keys and not _is_row_number(name)]
+    others = [name for name in names if name not in keys and not is_row_number(name)]
     if not labels and len(others) == 1 and (len(names) == 2 or not needs_key):
         labels = others
     if len(labels) == 1 and len(keys) != 1 and not needs_key:
@@ -317,11 +319,6 @@ def _columns(
             f"known: name them with {param('label_column')} and {param('id_column')}"
         )
     return keys[0], labels[0]
-
-
-def _is_row_number(name: str) -> bool:
-    """Whether a column is called as pandas calls one that numbers rows."""
-    return not name or name.startswith("__index_level_")
 
 
 def _as_written(labels: pa.Array, cells: pa.Array | None) -> pa.Array | None:

@@ -109,6 +109,16 @@ def test_a_column_of_texts_that_all_differ_is_told_not_to_be_joined_by(header, c
         assert labels_of("x.npy", csv("l.csv", header, *columns)) == ("label", LABELS)
 
 
+@pytest.mark.parametrize("name", ["row", "index", ""])
+def test_rows_that_are_numbered_in_another_order_are_refused_until_they_are_sorted(name):
+    backwards = [*range(29, -1, -1)]
+    csv("l.csv", f"{name},label", backwards, [LABELS[row] for row in backwards])
+    with pytest.raises(ImageFileError, match=rf"l\.csv: column '{name}' numbers the rows in another order than theirs"):
+        join_labels("x.npy", "l.csv")
+    csv("l.csv", f"{name},label", range(30), LABELS)
+    assert labels_of("x.npy", "l.csv") == ("label", LABELS)
+
+
 def test_sentences_that_all_differ_are_no_ids_and_not_told():
     said = [f"say {name}" for name in NAMES]
     assert labels_of("x.npy", csv("l.csv", "text,label", said, LABELS)) == ("label", LABELS)
