@@ -26,12 +26,13 @@ from knnvote.data.text import show_bytes
 from .table import new_table, print_legend, print_table
 
 _LEGEND = (
-    "limit: the share of the index, and the most anonymous memory that the first run took; faults: pages waited for "
-    "while they were read from the disk; read: from the disk, by this process; anonymous: the most of the process's "
+    "limit: the share of the index, the most anonymous memory that the first run took, and 16 MB for page tables and "
+    "files that are written; faults: pages waited for while they were read from the disk; read: from the disk, by this process; anonymous: the most of the process's "
     "own memory. Before each run but that with the index at hand its pages are dropped from the system's cache, so "
     "that the cgroup pays for what it reads. Pages of libraries that others read before are nobody's anew."
 )
 _MOUNTS = Path("/proc/self/mountinfo")
+_ROOM = 16 << 20  # for page tables, files that are written, and what anonymous memory grew by between two looks
 _SAMPLED = 0.01  # seconds between looks at the process
 # Becomes the command once it is in the group, so that all its memory is of the group.
 _JOIN = "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid())); os.execv(sys.argv[2], sys.argv[2:])"
@@ -163,7 +164,7 @@ def main(index: Path, images: str, share: float, **options: int | None) -> None:
     with open_group() as group:
         from_disk = _run(group, index, images, given, cold=files)
         at_hand = _run(group, index, images, given)
-        limit = int(share * size) + from_disk.anonymous
+        limit = int(share * size) + from_disk.anonymous + _ROOM
         group.limit(limit)
         limited = _run(group, index, images, given, cold=files)
     for name, most, run in (

@@ -59,7 +59,7 @@ OF_JOBS = {field.name for record in (Rule, ImageOptions, OutputOptions) for fiel
 # These never come before the command line.
 OF_PYTHON = {
     *("batches", "groups", "min_confidence_by_class", "mode", "n_jobs", "p", "promise", "random_state", "tune"),
-    "tuning",
+    *("sample_weight", "tuning"),
 }
 # What Ray's own command is given.
 OF_RAY = {("classify/cluster/connection.py", flag) for flag in ("--address", "--skip-version-check")}
