@@ -27,7 +27,8 @@ from .table import new_table, print_legend, print_table
 
 _LEGEND = (
     "limit: the share of the index, the most anonymous memory that the first run took, and 16 MB for page tables and "
-    "files that are written; faults: pages waited for while they were read from the disk; read: from the disk, by this process; anonymous: the most of the process's "
+    "files that are written; faults: pages waited for while they were read from the disk; read: from the disk, by "
+    "this process; anonymous: the most of the process's "
     "own memory. Before each run but that with the index at hand its pages are dropped from the system's cache, so "
     "that the cgroup pays for what it reads. Pages of libraries that others read before are nobody's anew."
 )
