@@ -141,12 +141,19 @@ def _power(found: Sequence[Stored], cost: Callable[[Stored], float]) -> Callable
     return lambda n: float(np.exp(first + slope * np.log(n)))
 
 
-_MEASURED: dict[str, tuple[Callable[[Stored], float], str]] = {
-    "build, us a stored image": (lambda one: 1e6 * one.build / one.n, ",.1f"),
-    "hot bytes a stored image": (lambda one: one.hot / one.n, ",.1f"),
-    "other bytes a stored image": (lambda one: one.cold / one.n, ",.1f"),
-    "start of a job, s": (lambda one: one.start, ".2f"),
-    "job, us an image": (lambda one: 1e6 * one.image, ",.1f"),
+def _line(found: Sequence[Stored], cost: Callable[[Stored], float]) -> Callable[[float], float]:
+    """A cost of each of n as that of one more and a share of what all have once, by least squares of the whole."""
+    each, once = np.polyfit([one.n for one in found], [one.n * cost(one) for one in found], 1)
+    return lambda n: float(each + once / n)
+
+
+_Fit = Callable[[Sequence[Stored], Callable[[Stored], float]], Callable[[float], float]]
+_MEASURED: dict[str, tuple[Callable[[Stored], float], str, _Fit]] = {
+    "build, us a stored image": (lambda one: 1e6 * one.build / one.n, ",.1f", _line),
+    "hot bytes a stored image": (lambda one: one.hot / one.n, ",.1f", _power),
+    "other bytes a stored image": (lambda one: one.cold / one.n, ",.1f", _power),
+    "start of a job, s": (lambda one: one.start, ".2f", _power),
+    "job, us an image": (lambda one: 1e6 * one.image, ",.1f", _power),
 }
 
 
@@ -154,8 +161,8 @@ def _print_stored(found: Sequence[Stored]) -> None:
     """What was measured at each size, and what the others say of the last."""
     headers = [f"{one.n:,} stored" for one in found]
     table = new_table("processor time, one search thread", "", *headers, f"{found[-1].n:,}, foretold", left=1)
-    for name, (cost, form) in _MEASURED.items():
-        foretold = _power(found[:-1], cost)(found[-1].n)
+    for name, (cost, form, fit) in _MEASURED.items():
+        foretold = fit(found[:-1], cost)(found[-1].n)
         table.add_row(name, *(format(cost(one), form) for one in found), format(foretold, form))
     print_table(table)
 
@@ -189,7 +196,7 @@ def _both(index: Path, images: Path) -> Callable[[], None]:
 def _print_plan(found: Sequence[Stored], d: int) -> None:
     """What far more images cost, on machines of several kinds."""
     stored, images = _STORED, _IMAGES
-    cost = {name: _power(found, of)(stored) for name, (of, _) in _MEASURED.items()}
+    cost = {name: fit(found, of)(stored) for name, (of, _, fit) in _MEASURED.items()}
     hot, cold = (stored * cost[f"{kind} bytes a stored image"] for kind in ("hot", "other"))
     build = stored * cost["build, us a stored image"] / 1e6 / 3600
     print(
