@@ -16,8 +16,8 @@ from .work import slices_of
 
 def range_of(images: NDArray[np.generic]) -> tuple[float, float]:
     """The least and the greatest number of images (n, pixels), which may be mapped."""
-    ends = [(rows.min().item(), rows.max().item()) for rows in slices_of(images)]
-    return min(least for least, _ in ends), max(greatest for _, greatest in ends)
+    least, greatest = zip(*map(ends, slices_of(images)), strict=True)
+    return min(least), max(greatest)
 
 
 def read_through(
