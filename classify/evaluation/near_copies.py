@@ -66,17 +66,21 @@ class NearCopies:
         advice = "name a column whose groups hold them together with" if has_groups else "leave them out by"
         return (
             f"{self.images:,} of {self.asked:,} stored images have a near copy {others}, and without such "
-            f"{self.labels:,} of their answers would be others: what left-out images show is flattered; {advice} "
+            f"{self.labels:,} of their answers would be others: what left-out images show {self._flattered}; {advice} "
             f"{param('group_column')} of knnvote index"
         )
+
+    @property
+    def _flattered(self) -> str:
+        return "is flattered" if self.labels else "may be flattered"
 
     @property
     def told_of_tests(self) -> str:
         """What is to be told of test images, where they decide anything."""
         return (
             f"{self.images:,} of {self.asked:,} test images have a near copy in store, and without such "
-            f"{self.labels:,} of their answers would be others: accuracy on them is flattered; test images of other "
-            "groups (patients, films, documents) tell that of new ones"
+            f"{self.labels:,} of their answers would be others: accuracy on them {self._flattered}; test images of "
+            "other groups (patients, films, documents) tell that of new ones"
         )
 
 
