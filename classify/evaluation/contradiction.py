@@ -1,6 +1,6 @@
 """Labels of stored images against the votes of the others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from knnvote.classify.search.left_out import LeftOut, leave_out
 from knnvote.classify.vote import Factors, Rule, vote
 from knnvote.indexer.index import Index
 
-from .label_errors import Evidence, other_classes
+from .label_errors import Evidence, joined, other_classes
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,6 @@ class Votes:
     share: NDArray[np.float64]
     against: NDArray[np.float64]
     relative_distance: NDArray[np.float64]
-
-    @classmethod
-    def joined(cls, parts: Sequence["Votes"]) -> "Votes":
-        """Those of several, one after the other."""
-        return cls(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
 
     def take(self, places: NDArray[Any]) -> "Votes":
         """Those at some places, which are indices or a mask."""
@@ -56,7 +51,7 @@ def find_contradicted(
         evidence.append(
             Evidence(votes.winner, votes.share, loses & ~is_reviewed[rows], loses_otherwise, *contradiction)
         )
-    return Votes.joined(found), Evidence.joined(evidence)
+    return joined(found), joined(evidence)
 
 
 def _count_votes(index: Index, rule: Rule, part: LeftOut, factors: Factors) -> Votes:

@@ -12,6 +12,7 @@ docs/how-it-works.md has both beside made label errors.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,10 +72,13 @@ class Evidence:
     against: NDArray[np.float64]
     relative_distance: NDArray[np.float64]
 
-    @classmethod
-    def joined(cls, parts: Sequence["Evidence"]) -> "Evidence":
-        """Parts as one."""
-        return cls(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
+
+Parts = TypeVar("Parts")
+
+
+def joined(parts: Sequence[Parts]) -> Parts:
+    """Records of arrays, of one class, as one record of the arrays behind each other."""
+    return type(parts[0])(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
 
 
 def count_wrong(evidence: Evidence) -> tuple[float, float, float]:
