@@ -7,13 +7,13 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from growing import IMAGES, KINDS, LABELS, NEW, OLD
 
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.suspects import find_suspects
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, Note, OptionError
-from knnvote.data.sample import digits
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.arrays import labelled
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
@@ -21,14 +21,6 @@ from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.grow import add_arrays, compact, relabel_ids, remove_ids
 
-IMAGES, LABELS = (array[:160] for array in digits())
-OLD, NEW = slice(0, 100), slice(100, 160)
-KINDS = {
-    "exact": {"kind": "exact"},
-    "adaptive": {"kind": "adaptive"},
-    "hnsw": {"kind": "hnsw"},
-    "factory": {"kind": "factory", "factory": "PCA8,Flat"},
-}
 TYPES = {
     "uint8": lambda images: images,
     "uint16": lambda images: images.astype(np.uint16) * 1000,

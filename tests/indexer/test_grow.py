@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from growing import IMAGES, KINDS, LABELS, NEW, OLD
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_sets import FAISS_METRICS, clusters
@@ -27,7 +28,6 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
-from knnvote.data.sample import digits
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
 from knnvote.indexer.fixes import read_id_column
@@ -37,14 +37,6 @@ from knnvote.indexer.grow import add_files, compact, remove_ids
 from knnvote.indexer.manifest import read_manifest
 from knnvote.indexer.training import TrainingOptions
 
-IMAGES, LABELS = (array[:160] for array in digits())
-OLD, NEW = slice(0, 100), slice(100, 160)
-KINDS = {
-    "exact": {"kind": "exact"},
-    "adaptive": {"kind": "adaptive"},
-    "hnsw": {"kind": "hnsw"},
-    "factory": {"kind": "factory", "factory": "PCA8,Flat"},
-}
 WIDER = {
     "uint8": lambda images: images,
     "uint16": lambda images: images.astype(np.uint16) * 1000,
