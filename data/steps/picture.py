@@ -1,0 +1,123 @@
+"""What steps that need rows and columns have in common: which images they take, a few at a time, and how they mix pixels."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knnvote.data.errors import OptionError, param
+from knnvote.data.layout import Shape, show_shape
+from knnvote.data.vectors import Numbers, Reasons, sum_in_lanes
+
+from .step import Step
+
+PART = 256  # of the way from one pixel to the next: what places between pixels are rounded to
+_MOST_CHANNELS = 4
+_BLOCK = 1 << 17  # numbers at a time, which stay in the cache until they are done
+_ROUNDED = 1 + 2.0**-20  # by which a mean of equal numbers is not off
+_LARGEST = float(np.finfo(np.float32).max)
+_WIDER = {1: np.uint16, 2: np.uint32, 4: np.uint64}  # where sums of 256 numbers have room, by bytes
+
+
+class PictureStep(Step):
+    """A step that makes a picture of a picture: the same shape, and of unsigned numbers the same type.
+
+    These are computed in whole numbers and rounded to the nearest, half up; all others in float64, term by term in one
+    order, and rounded to float32 once. Both are the same bits on any machine.
+
+    Attributes:
+        weighs: whether pixels count by their values, 0 being the background.
+    """
+
+    weighs: ClassVar[bool] = True
+
+    def output(self, shape: Shape) -> Shape:
+        """The same, of rows and columns, perhaps with channels.
+
+        Raises:
+            OptionError: there are none.
+        """
+        if len(shape) == 2 or (len(shape) == 3 and shape[2] <= _MOST_CHANNELS):
+            return shape
+        raise OptionError(
+            f"{param('steps')}: {self} needs rows and columns, perhaps with up to {_MOST_CHANNELS} channels after them, "
+            f"and images are {show_shape(shape)}: say with {param('shape')} how flat ones are to be read, give arrays "
+            f"(n, rows, columns), or leave it out"
+        )
+
+    def unusable_rows(self, images: Numbers, shape: Shape) -> Reasons:
+        """Those of values that float32 does not hold, and where 0 must be the background, that have another."""
+        bad = self._out_of_range(images) if images.dtype.kind != "u" else {}
+        if not self.weighs:
+            return bad
+        why = (
+            f"its corners are bright and its middle is dark, and {self} takes 0 for the background: invert such images"
+        )
+        return dict.fromkeys(_on_light(self._pictures(images, shape)).tolist(), why) | bad
+
+    def __call__(self, images: Numbers, shape: Shape) -> Numbers:
+        """(n, pixels) of the same type where that is unsigned, else float32."""
+        is_whole = images.dtype.kind == "u" and images.dtype.itemsize in _WIDER
+        made: Numbers = np.empty(images.shape, images.dtype if is_whole else np.float32)
+        size = max(1, _BLOCK // images.shape[1])
+        for start in range(0, len(images), size):
+            block = images[start : start + size]
+            if not is_whole:
+                block = np.clip(block.astype(np.float64), 0 if self.weighs else -_LARGEST, _LARGEST)
+            made[start : start + size] = self._made(self._pictures(block, shape)).reshape(len(block), -1)
+        return made
+
+    @abstractmethod
+    def _made(self, pictures: Numbers) -> Numbers:
+        """What it makes of pictures (b, rows, columns, channels) of unsigned numbers or float64: the same of others."""
+
+    @staticmethod
+    def _pictures(images: Numbers, shape: Shape) -> Numbers:
+        """Images (n, pixels) as (n, rows, columns, channels)."""
+        return images.reshape(len(images), *shape[:2], -1)
+
+    def _out_of_range(self, images: Numbers) -> Reasons:
+        low, high = images.min(axis=1), images.max(axis=1)
+        beyond = np.flatnonzero((high > _LARGEST) | (low < -_LARGEST)).tolist()
+        bad = dict.fromkeys(beyond, f"a value beyond {_LARGEST:g}, which float32 does not hold")
+        if self.weighs:
+            below = np.flatnonzero(low < 0).tolist()
+            bad |= dict.fromkeys(below, f"a value below 0, and {self} takes 0 for the background")
+        return bad
+
+
+def _on_light(pictures: Numbers) -> NDArray[np.intp]:
+    """Which of pictures (n, rows, columns, channels) seem dark on light, by all four corners."""
+    corners = pictures[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    rows = np.flatnonzero((corners > 0).any(axis=2).all(axis=1))  # of most sets none
+    if not len(rows) or min(pictures.shape[1:3]) == 1:  # a line has no corners
+        return rows[:0]
+    masses = mass(pictures[rows]).reshape(len(rows), -1)
+    darkest = mass(corners[rows, None]).reshape(len(rows), 4).min(axis=1)
+    mean = sum_in_lanes(masses) / masses.shape[1]
+    is_light = (darkest > mean * _ROUNDED) & (darkest > masses.max(axis=1) / 2)
+    found: NDArray[np.intp] = rows[is_light]
+    return found
+
+
+def widened(numbers: Numbers) -> Numbers:
+    """The same in a type where sums of 256 of them have room."""
+    return numbers.astype(_WIDER[numbers.dtype.itemsize]) if numbers.dtype.kind == "u" else numbers
+
+
+def mixed(one: Numbers, other: Numbers, part: NDArray[np.intp]) -> Numbers:
+    """Numbers (m, w) between two others of one type, in each row at a part (m,), of `PART`, of the way to the other."""
+    far: NDArray[Any] = part[:, None]
+    if one.dtype.kind != "u":
+        return (one * (PART - far) + other * far) / PART
+    far = far.astype(_WIDER[one.dtype.itemsize])
+    return ((one * (PART - far) + other * far + PART // 2) // PART).astype(one.dtype)
+
+
+def mass(pictures: Numbers) -> NDArray[np.float64]:
+    """(b, rows, columns) of pictures (b, rows, columns, channels): the sum of the channels."""
+    total = pictures[..., 0].astype(np.float64)
+    for channel in range(1, pictures.shape[3]):
+        total += pictures[..., channel]
+    return total
