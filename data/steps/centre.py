@@ -1,7 +1,8 @@
 """What a picture shows, brought to one size and to the middle.
 
 As MNIST was made: Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-based learning applied to document
-recognition", Proceedings of the IEEE 86 (1998): fitted into 20 x 20 of 28 x 28 pixels, the centre of mass in the middle.
+recognition", Proceedings of the IEEE 86 (1998): fitted into 20 x 20 of 28 x 28 pixels, with the centre of mass in the
+middle.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.data.vectors import Numbers, sum_in_lanes
+from knnvote.data.vectors import Numbers
 
 from .picture import PART, PictureStep, mass, mixed
 
@@ -24,7 +25,7 @@ class Centre(PictureStep):
 
     def _made(self, pictures: Numbers) -> Numbers:
         masses = mass(pictures)
-        down, across = _Extent.of(_totals(masses, 2)), _Extent.of(_totals(masses, 1))
+        down, across = (_Extent.of(masses.sum(axis=axis)) for axis in (2, 1))
         pixels = np.maximum(down.pixels, across.pixels)
         upright = _scaled(pictures, down.sources(pixels))
         return _scaled(upright.swapaxes(1, 2), across.sources(pixels)).swapaxes(1, 2)
@@ -51,8 +52,7 @@ class _Extent:
         """By the mass (b, size) at each place."""
         size, is_seen = totals.shape[1], totals > 0
         first = is_seen.argmax(axis=1).astype(np.float64)
-        total = sum_in_lanes(totals)
-        moment = sum_in_lanes(totals * (np.arange(size) + 0.5))
+        total, moment = totals.sum(axis=1), (totals * (np.arange(size) + 0.5)).sum(axis=1)  # exact, in whatever order
         return cls(
             size=size,
             first=first,
@@ -79,15 +79,6 @@ class _Extent:
         within = np.clip(within - 0.5, 0, self.length[:, None] - 1)
         places = np.floor((self.first[:, None] + within) * PART + 0.5)
         return np.where(is_in_box, places, self.size * PART).astype(np.intp)
-
-
-def _totals(masses: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Sums of masses (b, rows, columns) along one axis, in its order."""
-    lines = np.moveaxis(masses, axis, 0)
-    total = lines[0].copy()
-    for line in lines[1:]:
-        total += line
-    return total
 
 
 def _scaled(pictures: Numbers, sources: NDArray[np.intp]) -> Numbers:

@@ -10,11 +10,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from knnvote.data.vectors import Numbers, sum_in_lanes
+from knnvote.data.vectors import Numbers
 
 from .picture import PART, PictureStep, mass, mixed
-
-_FLAT = 2.0**-20  # variance, in pixels squared, below which a picture is one row: it has no slant but by rounding
 
 
 @dataclass(frozen=True)
@@ -35,21 +33,16 @@ class Deskew(PictureStep):
         return mixed(pieces[first * channels], pieces[(first + 1) * channels], places % PART)
 
 
-def _shifts(mass: NDArray[np.float64]) -> NDArray[np.float64]:
+def _shifts(masses: NDArray[np.float64]) -> NDArray[np.float64]:
     """(b, rows) pixels from where a pixel of each row is to where it was, of masses (b, rows, columns)."""
-    b, rows, columns = mass.shape
-    y, x = (np.arange(size) - (size - 1) / 2 for size in (rows, columns))
-    sums = np.zeros((3, b, columns))  # of the mass times 1, y and y squared, row by row: always in this order
-    for row in range(rows):
-        term = mass[:, row]
-        for power in range(3):
-            sums[power] += term
-            term = term * y[row]
-    m00, m01, m02 = sum_in_lanes(sums)
-    m10, m11 = sum_in_lanes(sums[:2] * x)
+    b, rows, columns = masses.shape
+    y, x = (np.arange(size, dtype=np.float64) - size // 2 for size in (rows, columns))
+    across, down = np.tile(x, rows), np.repeat(y, columns)
+    powers = np.stack([np.ones(rows * columns), across, down, across * down, down * down], axis=1)
+    m00, m10, m01, m11, m02 = (masses.reshape(b, -1) @ powers).T  # exact, in whatever order
     centre = m01 / np.where(m00 > 0, m00, 1)
     covariance, variance = m11 - m10 * centre, m02 - m01 * centre
-    has_slant = variance > m00 * _FLAT
+    has_slant = variance > 0  # which one row, or nothing, has not
     slant = np.where(has_slant, covariance, 0) / np.where(has_slant, variance, 1)
     shifts: NDArray[np.float64] = slant[:, None] * (y - centre[:, None])
     return shifts

@@ -1,4 +1,4 @@
-"""What steps that need rows and columns have in common: which images they take, a few at a time, and how they mix pixels."""
+"""What steps that need rows and columns have in common: what images they take, and how pixels are weighed and mixed."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar
@@ -8,14 +8,15 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import OptionError, param
 from knnvote.data.layout import Shape, show_shape
-from knnvote.data.vectors import Numbers, Reasons, sum_in_lanes
+from knnvote.data.vectors import Numbers, Reasons
 
 from .step import Step
 
 PART = 256  # of the way from one pixel to the next: what places between pixels are rounded to
 _MOST_CHANNELS = 4
 _BLOCK = 1 << 17  # numbers at a time, which stay in the cache until they are done
-_ROUNDED = 1 + 2.0**-20  # by which a mean of equal numbers is not off
+_MOST_ROWS = 2048  # up to which moments of bytes are exact
+_EXACT_BITS = 53  # of whole numbers that float64 holds
 _LARGEST = float(np.finfo(np.float32).max)
 _WIDER = {1: np.uint16, 2: np.uint32, 4: np.uint64}  # where sums of 256 numbers have room, by bytes
 
@@ -36,15 +37,20 @@ class PictureStep(Step):
         """The same, of rows and columns, perhaps with channels.
 
         Raises:
-            OptionError: there are none.
+            OptionError: there are none, or too many to be weighed.
         """
-        if len(shape) == 2 or (len(shape) == 3 and shape[2] <= _MOST_CHANNELS):
-            return shape
-        raise OptionError(
-            f"{param('steps')}: {self} needs rows and columns, perhaps with up to {_MOST_CHANNELS} channels after them, "
-            f"and images are {show_shape(shape)}: say with {param('shape')} how flat ones are to be read, give arrays "
-            f"(n, rows, columns), or leave it out"
-        )
+        if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] > _MOST_CHANNELS):
+            raise OptionError(
+                f"{param('steps')}: {self} needs rows and columns, perhaps with 1 to {_MOST_CHANNELS} channels after "
+                f"them, and images are {show_shape(shape)}: say with {param('shape')} how flat ones are to be read, "
+                f"give arrays (n, rows, columns), or leave {self} out"
+            )
+        if self.weighs and max(shape) > _MOST_ROWS:
+            raise OptionError(
+                f"{param('steps')}: {self} takes pictures of at most {_MOST_ROWS} x {_MOST_ROWS}, and images are "
+                f"{show_shape(shape)}: scale them, or leave {self} out"
+            )
+        return shape
 
     def unusable_rows(self, images: Numbers, shape: Shape) -> Reasons:
         """Those of values that float32 does not hold, and where 0 must be the background, that have another."""
@@ -93,10 +99,9 @@ def _on_light(pictures: Numbers) -> NDArray[np.intp]:
     rows = np.flatnonzero((corners > 0).any(axis=2).all(axis=1))  # of most sets none
     if not len(rows) or min(pictures.shape[1:3]) == 1:  # a line has no corners
         return rows[:0]
-    masses = mass(pictures[rows]).reshape(len(rows), -1)
-    darkest = mass(corners[rows, None]).reshape(len(rows), 4).min(axis=1)
-    mean = sum_in_lanes(masses) / masses.shape[1]
-    is_light = (darkest > mean * _ROUNDED) & (darkest > masses.max(axis=1) / 2)
+    masses = mass(pictures[rows])
+    darkest = masses[:, [0, 0, -1, -1], [0, -1, 0, -1]].min(axis=1)
+    is_light = (darkest > masses.mean(axis=(1, 2))) & (darkest > masses.max(axis=(1, 2)) / 2)
     found: NDArray[np.intp] = rows[is_light]
     return found
 
@@ -116,8 +121,23 @@ def mixed(one: Numbers, other: Numbers, part: NDArray[np.intp]) -> Numbers:
 
 
 def mass(pictures: Numbers) -> NDArray[np.float64]:
-    """(b, rows, columns) of pictures (b, rows, columns, channels): the sum of the channels."""
+    """What pixels weigh: whole numbers, whose sums and moments float64 holds, so that no order of adding counts.
+
+    Args:
+        pictures: (b, rows, columns, channels) of numbers from 0 up.
+
+    Returns:
+        (b, rows, columns) the sum of the channels; where that is no whole number, or too large, times a power of two
+        and rounded up, so that what is not 0 weighs something.
+    """
     total = pictures[..., 0].astype(np.float64)
     for channel in range(1, pictures.shape[3]):
         total += pictures[..., channel]
-    return total
+    if pictures.dtype.itemsize == 1:
+        return total
+    rows, columns = total.shape[1:]
+    bits = _EXACT_BITS - (rows * columns * max(rows, columns) ** 2).bit_length()
+    exponent = np.frexp(total.max(axis=(1, 2), keepdims=True))[1] - bits
+    if pictures.dtype.kind == "u":
+        exponent = np.maximum(exponent, 0)
+    return np.ceil(np.ldexp(total, -exponent))

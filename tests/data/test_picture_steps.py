@@ -69,7 +69,7 @@ def between(pixels, place, other, part, dtype):
 
 
 def deskewed(image):
-    pixels, (_, columns, _) = values(image)
+    pixels, _ = values(image)
     total = sum(pixels.values())
     if not total:
         return pixels
@@ -178,10 +178,13 @@ def test_images_of_which_nothing_sensible_comes_are_bad():
     images[2, 3, 3] = -1
     images[3, 3, 3] = 1e39
     flat = images.reshape(4, 30)
-    beyond = "a value beyond 3.40282e+38, which float32 does not hold"
+    light, beyond = (
+        "its corners are bright and its middle is dark",
+        "a value beyond 3.40282e+38, which float32 does not hold",
+    )
     for step in ("deskew", "centre"):
         assert parse_steps(step)(flat, (5, 6))[1] == {
-            1: f"its corners are bright and its middle is dark, and {step} takes 0 for the background: invert such images",
+            1: f"{light}, and {step} takes 0 for the background: invert such images",
             2: f"a value below 0, and {step} takes 0 for the background",
             3: beyond,
         }
