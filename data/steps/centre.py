@@ -19,13 +19,14 @@ _BOX, _PICTURE = 20, 28  # sides
 
 @dataclass(frozen=True)
 class Centre(PictureStep):
-    """The box of all that is not 0 scaled to fit 20/28 of the picture, and moved by whole pixels, none of it out."""
+    """The box of all that is not 0 scaled to 20/28 of the picture and moved by whole pixels, but none of it out of it."""
 
     name = "centre"
 
     def _made(self, pictures: Numbers) -> Numbers:
         masses = mass(pictures)
-        down, across = (_Extent.of(masses.sum(axis=axis)) for axis in (2, 1))
+        by_row, by_column = masses @ np.ones(masses.shape[2]), np.ones(masses.shape[1]) @ masses
+        down, across = _Extent.of(by_row), _Extent.of(by_column)
         pixels = np.maximum(down.pixels, across.pixels)
         upright = _scaled(pictures, down.sources(pixels))
         return _scaled(upright.swapaxes(1, 2), across.sources(pixels)).swapaxes(1, 2)
@@ -72,7 +73,9 @@ class _Extent:
             pixels: (b,) that go into one.
         """
         length = self.length / pixels
-        start = np.floor(self.size / 2 - self.centre / pixels + 0.5)
+        start = np.floor(
+            self.size // 2 + 1 - self.centre / pixels
+        )  # the centre of mass is in that pixel, as MNIST has it
         start = np.clip(start, 0, np.floor(self.size - length))
         within = (np.arange(self.size) + 0.5 - start[:, None]) * pixels[:, None]
         is_in_box = (within > 0) & (within < self.length[:, None])

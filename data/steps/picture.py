@@ -117,7 +117,11 @@ def mixed(one: Numbers, other: Numbers, part: NDArray[np.intp]) -> Numbers:
     if one.dtype.kind != "u":
         return (one * (PART - far) + other * far) / PART
     far = far.astype(_WIDER[one.dtype.itemsize])
-    return ((one * (PART - far) + other * far + PART // 2) // PART).astype(one.dtype)
+    total = one * (PART - far)
+    total += other * far
+    total += PART // 2
+    total //= PART
+    return total.astype(one.dtype)
 
 
 def mass(pictures: Numbers) -> NDArray[np.float64]:

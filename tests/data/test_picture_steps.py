@@ -95,7 +95,7 @@ def centred(image):
     mass = [sum((place[axis] + HALF) * v for place, v in pixels.items()) / total for axis in (0, 1)]
     scale = max(Fraction(28 * length[axis], 20 * sides[axis]) for axis in (0, 1))
     for axis in (0, 1):
-        start = floor(Fraction(sides[axis], 2) - (mass[axis] - first[axis]) / scale + HALF)
+        start = floor(sides[axis] // 2 + 1 - (mass[axis] - first[axis]) / scale)
         start = min(max(start, 0), floor(sides[axis] - length[axis] / scale))
         made = {}
         for place in pixels:
@@ -160,7 +160,10 @@ def test_centre_makes_the_same_of_a_stroke_wherever_it_was_and_of_what_is_so_its
     images[1, 8:, 11:27] = images[0, :20, :16]
     made = done("centre", images).reshape(images.shape)
     np.testing.assert_array_equal(made[0], made[1])
-    np.testing.assert_array_equal(made[0, 4:24].max(axis=0) > 0, (np.arange(28) >= 6) & (np.arange(28) < 22))
+    for axis in (0, 1):
+        weights = made[0].sum(axis=axis, dtype=float)
+        assert 13.5 <= np.average(np.arange(28), weights=weights) < 14.5
+        assert (weights > 0).sum() == (16, 20)[axis]
     np.testing.assert_array_equal(done("centre", made).reshape(images.shape), made)
 
 
