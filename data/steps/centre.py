@@ -19,7 +19,7 @@ _BOX, _PICTURE = 20, 28  # sides
 
 @dataclass(frozen=True)
 class Centre(PictureStep):
-    """The box of all that is not 0 scaled to 20/28 of the picture and moved by whole pixels, but none of it out of it."""
+    """The box of all that is not 0 scaled to 20/28 of the picture, and moved by whole pixels, none of it cut off."""
 
     name = "centre"
 

@@ -41,9 +41,9 @@ class PictureStep(Step):
         """
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] > _MOST_CHANNELS):
             raise OptionError(
-                f"{param('steps')}: {self} needs rows and columns, perhaps with 1 to {_MOST_CHANNELS} channels after "
-                f"them, and images are {show_shape(shape)}: say with {param('shape')} how flat ones are to be read, "
-                f"give arrays (n, rows, columns), or leave {self} out"
+                f"{param('steps')}: {self} needs rows and columns, with up to {_MOST_CHANNELS} channels after them, and "
+                f"images are {show_shape(shape)}: say with {param('shape')} how flat ones are to be read, give arrays "
+                f"(n, rows, columns), or leave {self} out"
             )
         if self.weighs and max(shape) > _MOST_ROWS:
             raise OptionError(
