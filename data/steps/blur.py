@@ -19,5 +19,6 @@ class Blur(PictureStep):
     def _made(self, pictures: Numbers) -> Numbers:
         wide = np.pad(widened(pictures), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
         tall = wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]
-        total = tall[:, :, :-2] + 2 * tall[:, :, 1:-1] + tall[:, :, 2:]
-        return (total + 8) // 16 if pictures.dtype.kind == "u" else total / 16
+        total: Numbers = tall[:, :, :-2] + 2 * tall[:, :, 1:-1] + tall[:, :, 2:]
+        mean: Numbers = (total + 8) // 16 if pictures.dtype.kind == "u" else total / 16
+        return mean

@@ -1,6 +1,7 @@
 """What steps that need rows and columns have in common: what images they take, and how pixels are weighed and mixed."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,9 +42,9 @@ class PictureStep(Step):
         """
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] > _MOST_CHANNELS):
             raise OptionError(
-                f"{param('steps')}: {self} needs rows and columns, with up to {_MOST_CHANNELS} channels after them, and "
-                f"images are {show_shape(shape)}: say with {param('shape')} how flat ones are to be read, give arrays "
-                f"(n, rows, columns), or leave {self} out"
+                f"{param('steps')}: {self} needs rows and columns, with up to {_MOST_CHANNELS} channels after them, "
+                f"and images are {show_shape(shape)}: say with {param('shape')} how flat ones are to be read, give "
+                f"arrays (n, rows, columns), or leave {self} out"
             )
         if self.weighs and max(shape) > _MOST_ROWS:
             raise OptionError(
@@ -60,18 +61,19 @@ class PictureStep(Step):
         why = (
             f"its corners are bright and its middle is dark, and {self} takes 0 for the background: invert such images"
         )
-        return dict.fromkeys(_on_light(self._pictures(images, shape)).tolist(), why) | bad
+        light = [
+            start + row for start, block in _blocks(images) for row in _on_light(self._pictures(block, shape)).tolist()
+        ]
+        return dict.fromkeys(light, why) | bad
 
     def __call__(self, images: Numbers, shape: Shape) -> Numbers:
         """(n, pixels) of the same type where that is unsigned, else float32."""
         is_whole = images.dtype.kind == "u" and images.dtype.itemsize in _WIDER
+        least = 0 if self.weighs else -_LARGEST
         made: Numbers = np.empty(images.shape, images.dtype if is_whole else np.float32)
-        size = max(1, _BLOCK // images.shape[1])
-        for start in range(0, len(images), size):
-            block = images[start : start + size]
-            if not is_whole:
-                block = np.clip(block.astype(np.float64), 0 if self.weighs else -_LARGEST, _LARGEST)
-            made[start : start + size] = self._made(self._pictures(block, shape)).reshape(len(block), -1)
+        for start, block in _blocks(images):
+            values = block if is_whole else np.clip(block.astype(np.float64), least, _LARGEST)
+            made[start : start + len(block)] = self._made(self._pictures(values, shape)).reshape(len(block), -1)
         return made
 
     @abstractmethod
@@ -93,10 +95,16 @@ class PictureStep(Step):
         return bad
 
 
+def _blocks(images: Numbers) -> Iterator[tuple[int, Numbers]]:
+    """Images (n, pixels) a few at a time, each with the number of the first."""
+    size = max(1, _BLOCK // images.shape[1])
+    return ((start, images[start : start + size]) for start in range(0, len(images), size))
+
+
 def _on_light(pictures: Numbers) -> NDArray[np.intp]:
     """Which of pictures (n, rows, columns, channels) seem dark on light, by all four corners."""
     corners = pictures[:, [0, 0, -1, -1], [0, -1, 0, -1]]
-    rows = np.flatnonzero((corners > 0).any(axis=2).all(axis=1))  # of most sets none
+    rows = np.flatnonzero(corners.max(axis=2).min(axis=1) > 0)  # of most sets none
     if not len(rows) or min(pictures.shape[1:3]) == 1:  # a line has no corners
         return rows[:0]
     masses = mass(pictures[rows])
@@ -115,9 +123,10 @@ def mixed(one: Numbers, other: Numbers, part: NDArray[np.intp]) -> Numbers:
     """Numbers (m, w) between two others of one type, in each row at a part (m,), of `PART`, of the way to the other."""
     far: NDArray[Any] = part[:, None]
     if one.dtype.kind != "u":
-        return (one * (PART - far) + other * far) / PART
+        between: Numbers = (one * (PART - far) + other * far) / PART
+        return between
     far = far.astype(_WIDER[one.dtype.itemsize])
-    total = one * (PART - far)
+    total: Numbers = one * (PART - far)
     total += other * far
     total += PART // 2
     total //= PART
@@ -134,7 +143,7 @@ def mass(pictures: Numbers) -> NDArray[np.float64]:
         (b, rows, columns) the sum of the channels; where that is no whole number, or too large, times a power of two
         and rounded up, so that what is not 0 weighs something.
     """
-    total = pictures[..., 0].astype(np.float64)
+    total: NDArray[np.float64] = pictures[..., 0].astype(np.float64)
     for channel in range(1, pictures.shape[3]):
         total += pictures[..., channel]
     if pictures.dtype.itemsize == 1:
@@ -144,4 +153,5 @@ def mass(pictures: Numbers) -> NDArray[np.float64]:
     exponent = np.frexp(total.max(axis=(1, 2), keepdims=True))[1] - bits
     if pictures.dtype.kind == "u":
         exponent = np.maximum(exponent, 0)
-    return np.ceil(np.ldexp(total, -exponent))
+    scaled: NDArray[np.float64] = np.ceil(np.ldexp(total, -exponent))
+    return scaled
