@@ -86,7 +86,7 @@ class PictureStep(Step):
         return images.reshape(len(images), *shape[:2], -1)
 
     def _out_of_range(self, images: Numbers) -> Reasons:
-        low, high = images.min(axis=1), images.max(axis=1)
+        low, high = (ends.astype(np.float64) for ends in (images.min(axis=1), images.max(axis=1)))
         beyond = np.flatnonzero((high > _LARGEST) | (low < -_LARGEST)).tolist()
         bad = dict.fromkeys(beyond, f"a value beyond {_LARGEST:g}, which float32 does not hold")
         if self.weighs:

@@ -141,7 +141,8 @@ def test_a_picture_is_made_alone_and_of_its_values_alone(step, monkeypatch):
     np.testing.assert_array_equal(np.concatenate([done(step, images[i : i + 1]) for i in range(12)]), made)
     for dtype in (np.uint16, np.uint32):
         np.testing.assert_array_equal(done(step, images.astype(dtype)), made)
-    np.testing.assert_array_equal(done(step, images.astype(np.float64)), done(step, images.astype(np.int16)))
+    for dtype in (np.int16, np.float16, np.float32):
+        np.testing.assert_array_equal(done(step, images.astype(dtype)), done(step, images.astype(np.float64)))
 
 
 def test_a_slanted_stroke_is_upright_after_deskew_and_an_upright_one_as_it_was():
