@@ -1,6 +1,7 @@
 """An answer as a notebook shows it: the first images, each with its label, its vote and the neighbours that gave it."""
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
-from knnvote.indexer.shown.parts import bar, cards, faint, frame, picture, show_label, table, text
+from knnvote.indexer.shown.parts import bar, card, cards, faint, frame, show_label, table
 from knnvote.indexer.shown.thumbnails import SMALL, stored_thumbnail
 
 ROWS, CLASSES = 5, 3  # that are shown
@@ -41,10 +42,10 @@ def _verdict(index: Index, answer: dict[str, Any]) -> str:
     """The label, or why there is none, and the best classes with their shares of the vote."""
     manifest, best = index.manifest, answer["best"]
     if best is None:
-        return f"<strong>bad image</strong><br>{faint(text(answer['reason']))}"
+        return f"<strong>bad image</strong><br>{faint(escape(answer['reason']))}"
     lines = [f'<strong style="font-size:1.2em">{show_label(best, manifest)}</strong>']
     if answer["prediction"] is None:
-        lines = [f"<strong>abstained</strong>: {text(answer['reason'])}", f"best guess {lines[0]}"]
+        lines = [f"<strong>abstained</strong>: {escape(answer['reason'])}", f"best guess {lines[0]}"]
     if not index.is_regression:
         for label, share in zip(answer["top"], answer["top_share"], strict=True):
             lines.append(bar(share) + faint(f"{share:.0%} {show_label(label, manifest)}"))
@@ -58,15 +59,12 @@ def _voters(index: Index, best: Any, D: NDArray[np.float64], I: NDArray[np.int64
     manifest, own, several = index.manifest, index.sample_weight, []
     for row, distance in zip(I[:_NEIGHBORS].tolist(), D[:_NEIGHBORS].tolist(), strict=True):
         label = index.labels[row].as_py()
-        drawn = stored_thumbnail(
-            manifest, index.images[row], f"a stored {show_class(label, manifest.class_names)}", SMALL
-        )
+        told = f"a stored {show_class(label, manifest.class_names)}"
+        drawn = stored_thumbnail(manifest, index.images[row], told, SMALL)
         shown = show_label(label, manifest)
-        is_for = not index.is_regression and label == best
-        weight = "" if own is None else f", weight {own[row]:g}"
-        several.append(
-            f"{picture(drawn)}{f'<strong>{shown}</strong>' if is_for else shown}<br>"
-            f"{faint(f'at {distance:.4g}{weight}')}{'' if drawn.source else faint(f'<br>row {row}')}"
-        )
+        if not index.is_regression and label == best:
+            shown = f"<strong>{shown}</strong>"
+        near = f"at {distance:.4g}" + ("" if own is None else f", weight {own[row]:g}")
+        several.append(card(drawn, shown, near if drawn.source else f"{near}, row {row}"))
     more = len(I) - len(several)
-    return cards(several) + (faint(f"and {more:,} more neighbours") if more else "")
+    return cards(several, has_pictures=manifest.has_pictures) + (faint(f"and {more:,} more neighbours") if more else "")

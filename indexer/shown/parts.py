@@ -16,7 +16,7 @@ from .thumbnails import SMALL, Thumbnail
 _LONGEST = 60  # characters of a label
 _LINE = "rgba(128,128,128,.5)"  # on light and dark alike
 _BAR = "#4a90c2"
-_CELL = "text-align:left;vertical-align:top;padding:.35em 1em .35em 0;font-weight:inherit;white-space:normal"
+_CELL = "text-align:left;vertical-align:top;padding:.35em 1em .35em 0;font-weight:inherit;white-space:"
 
 
 def text(value: object) -> str:
@@ -41,19 +41,22 @@ def frame(title: str, parts: Iterable[str]) -> str:
     return f'<div style="overflow-wrap:anywhere;max-width:60em"><div><strong>{escape(title)}</strong></div>{body}</div>'
 
 
-def picture(drawn: Thumbnail) -> str:
-    """A small picture; nothing where there is none."""
+def card(drawn: Thumbnail, label: str, note: str) -> str:
+    """A small picture above its label and a note, which are HTML; these alone where there is none."""
     if not drawn.source:
-        return ""
+        return f"{label} {faint(note)}"
     style = f"width:{SMALL}px;height:{SMALL}px;max-width:none;margin:0;object-fit:contain;image-rendering:pixelated;"
     style += f"border:1px solid {_LINE};box-sizing:content-box;display:block"
-    return f'<img src="{drawn.source}" alt="{text(drawn.told)}" width="{SMALL}" height="{SMALL}" style="{style}">'
+    shown = f'<img src="{drawn.source}" alt="{text(drawn.told)}" width="{SMALL}" height="{SMALL}" style="{style}">'
+    return f"{shown}{label}<br>{faint(note)}"
 
 
-def cards(several: Sequence[str]) -> str:
-    """Things beside each other, in as many lines as the width takes."""
-    style = "display:inline-block;vertical-align:top;min-width:3.6em;max-width:9em;margin:0 .6em .4em 0;padding:0;"
-    items = "".join(f'<li style="{style}line-height:1.3">{one}</li>' for one in several)
+def cards(several: Sequence[str], *, has_pictures: bool) -> str:
+    """Things beside each other, in as many lines as the width takes; what are no pictures below each other."""
+    style = "margin:0 .6em .4em 0;padding:0;line-height:1.3"
+    if has_pictures:
+        style += ";display:inline-block;vertical-align:top;min-width:3.6em;max-width:9em"
+    items = "".join(f'<li style="{style}">{one}</li>' for one in several)
     return f'<ul style="list-style:none;margin:.2em 0 0;padding:0">{items}</ul>'
 
 
@@ -67,10 +70,10 @@ def table(rows: Iterable[Sequence[str]]) -> str:
     """Rows of cells, the first of which says what the others are of."""
     lines = []
     for head, *others in rows:
-        cells = "".join(f'<td style="{_CELL}">{one}</td>' for one in others)
+        cells = "".join(f'<td style="{_CELL}normal">{one}</td>' for one in others)
         lines.append(
             f'<tr style="background:none;border-top:1px solid {_LINE}">'
-            f'<th scope="row" style="{_CELL}">{head}</th>{cells}</tr>'
+            f'<th scope="row" style="{_CELL}nowrap">{head}</th>{cells}</tr>'
         )
     style = "border-collapse:collapse;table-layout:auto;margin:.3em 0;color:inherit;font-size:inherit"
     return f'<table style="{style}"><tbody>{"".join(lines)}</tbody></table>' if lines else ""

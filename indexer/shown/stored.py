@@ -15,7 +15,7 @@ from knnvote.indexer.labels import show_class
 from knnvote.indexer.manifest import AdaptiveSettings, Manifest
 from knnvote.indexer.rungs import Acceptance, Tuned
 
-from .parts import cards, faint, frame, picture, show_label, table
+from .parts import card, cards, faint, frame, show_label, table
 from .thumbnails import SMALL, stored_thumbnail
 
 _SHOWN = 12  # classes, each with an image; or images of a regression
@@ -37,7 +37,14 @@ def index_html(title: str, manifest: Manifest, labels: pa.Array, images: NDArray
         examples = _of_classes(manifest, labels)
     shown = [_example(manifest, labels[row].as_py(), images[row], note) for row, note in examples.items()]
     more = len(manifest.classes) - len(shown)
-    return frame(title, [facts, cards(shown), faint(f"and {more:,} more classes") if more > 0 else ""])
+    return frame(
+        title,
+        [
+            facts,
+            cards(shown, has_pictures=manifest.has_pictures),
+            faint(f"and {more:,} more classes") if more > 0 else "",
+        ],
+    )
 
 
 def _facts(manifest: Manifest, labels: pa.Array) -> Iterator[tuple[str, str]]:
@@ -100,6 +107,5 @@ def _of_classes(manifest: Manifest, labels: pa.Array) -> dict[int, str]:
 
 
 def _example(manifest: Manifest, label: Any, image: NDArray[np.generic], note: str) -> str:
-    told = f"a stored {show_class(label, manifest.class_names)}"
-    lines = [f"<strong>{show_label(label, manifest)}</strong>", *([faint(note)] if note else [])]
-    return picture(stored_thumbnail(manifest, image, told, SMALL)) + "<br>".join(lines)
+    drawn = stored_thumbnail(manifest, image, f"a stored {show_class(label, manifest.class_names)}", SMALL)
+    return card(drawn, f"<strong>{show_label(label, manifest)}</strong>", note)

@@ -79,14 +79,24 @@ def _lines(text):
 
 
 def told(outputs):
-    """Outputs of cells as texts by the kind of content, without pictures, whose bytes other libraries change."""
-    return [
-        [
-            {kind: "" if kind == "image/png" else _PICTURE.sub("", "".join(lines)) for kind, lines in forms.items()}
-            for forms in (output.get("data", {"stream": output.get("text")}) for output in cell)
-        ]
-        for cell in outputs
+    """Outputs of cells as texts by the kind of content: what is printed as one, and no pictures.
+
+    Of these, other versions of other libraries make other bytes.
+    """
+    return [_told(cell) for cell in outputs]
+
+
+def _told(cell):
+    printed = "".join(line for output in cell if "text" in output for line in output["text"])
+    shown = [
+        {
+            kind: "" if kind == "image/png" else _PICTURE.sub("", "".join(lines))
+            for kind, lines in output["data"].items()
+        }
+        for output in cell
+        if "data" in output
     ]
+    return [*([{"printed": printed}] if printed else []), *shown]
 
 
 def main(path):

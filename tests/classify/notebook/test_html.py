@@ -114,7 +114,7 @@ def test_what_is_no_picture_is_text_and_long_votes_are_cut(tmp_path, named):
     page = shown(Classifier(index, Rule(k=14))(index.vectors[:1]))
     assert page.pictures == []
     assert re.search(r"^Answer to 1 image by \S+: 1 ok 0 \d", page.text)
-    assert f" {'0 (one)' if named else '0'} at 0 row 0 " in page.text
+    assert f" {'0 (one)' if named else '0'} at 0, row 0 " in page.text
     assert page.text.endswith("and 4 more neighbours")
     of_index = shown(index)
     assert of_index.pictures == []
