@@ -118,7 +118,8 @@ def test_inspect_and_index_tell_the_steps(folder, invoke, monkeypatch, tmp_path)
     assert refused.stderr == "error: --step is pixels for no step at all: leave it out beside others\n"
     unknown = invoke("index", "test.parquet", "--out", tmp_path / "z.knn", "--step", "unit[2]")
     assert unknown.stderr == (
-        "error: --step: 'unit[2]' is no step between image and vector: give some of pixels, centred, unit\n"
+        "error: --step: 'unit[2]' is no step between image and vector: give some of pixels, centre, deskew, blur, "
+        "centred, unit\n"
     )
 
 
