@@ -174,9 +174,7 @@ def choose_k(
     """Leave-one-out accuracy, for regression the mean squared error, of every k from 1 to max_k and each weighting.
 
     Of weights with a temperature a range is tried: about 0.07 for cosine, else about how much farther than the nearest
-    its ten neighbours usually lie.
-
-    Ties of votes go to the nearer class, as `vote` has it by default.
+    its ten neighbours usually lie. Ties of votes go to the nearer class, as `vote` has it by default.
 
     Args:
         index: an opened index of any kind.

@@ -242,7 +242,7 @@ def with_bad(values, kind=None):
 
 NAN = [float("nan")] * 16
 BAD = {
-    "null images": (lambda: with_bad([None, None]), "null image"),
+    "null images": (lambda: with_bad([None, None]), "null vector"),
     "ragged images": (lambda: with_bad([[1.0] * 15, [1.0] * 17]), "15 values, expected 16"),
     "NaN": (lambda: with_bad([NAN, NAN]), "value 0 is NaN"),
     "undecodable PNG": (lambda: with_bad([png(IMAGES[2])[:50], b"\x89PNG"], "binary"), ""),
