@@ -178,7 +178,7 @@ def test_estimators_refuse_what_has_no_vector_by_its_row():
         KNNVoteClassifier(steps=("sharp",)).fit(X, Y)
     blank = X.copy()
     blank[5] = 0
-    with pytest.raises(RowError, match="row 5 of X cannot be compared: every pixel is zero, which has no length"):
+    with pytest.raises(RowError, match="row 5 of X cannot be compared: every value is zero, which has no length"):
         KNNVoteClassifier(steps=("unit",)).fit(blank, Y)
-    with pytest.raises(RowError, match="row 5 of X cannot be compared: every pixel is zero, which has no length"):
+    with pytest.raises(RowError, match="row 5 of X cannot be compared: every value is zero, which has no length"):
         KNNVoteClassifier(steps=("unit",)).fit(X, Y).predict(blank)
