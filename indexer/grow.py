@@ -41,7 +41,8 @@ from .growth.told import has_promise, tell_of_forgotten
 from .index import Index
 from .leftovers import LOCK
 from .manifest import read_manifest
-from .rungs import Growth, class_weight_of_classes
+from .records.growth import Growth
+from .rungs import class_weight_of_classes
 from .training import TrainingOptions, TrainingSet
 
 Tuner = Callable[..., Tune]  # called with k, weights, ties and targets: `knnvote.Tuning`
@@ -108,7 +109,8 @@ def add_arrays(
 
     Args:
         path: the index folder.
-        images: (m, *shape) of the index's shape or flat, of any number type; or a table with a column a value.
+        images: (m, *shape) of the index's shape or flat, of any number type; a table with a column a value; or a column
+            of lists or tensors.
         labels: (m,) of the kind that it has.
         ids: (m,) texts or whole numbers by which they are known, none of them stored; without them ``array#row``, whose
             numbers count on.
@@ -355,7 +357,7 @@ def _build_again(
 def _as_before(index: Index, tuning: Tuner | None) -> Tune:
     """What tunes its successor for all that an index was tuned for."""
     tuned, vote = index.tuned, index.vote
-    if tuning is None or (tuned is None and vote.acceptance is None):  # where nothing is measured
+    if tuning is None or (tuned is None and not vote.is_measured):  # where nothing is measured
         return lambda successor: replace(
             successor, manifest=of_stored_classes(replace(successor.manifest, vote=index.manifest.vote))
         )
@@ -364,6 +366,10 @@ def _as_before(index: Index, tuning: Tuner | None) -> Tune:
     targets: dict[str, Any] = {} if tuned is None else {"target_agreement": tuned.target_agreement}
     if vote.acceptance is not None:
         targets |= {"target_accuracy": vote.acceptance.target_accuracy, "by_class": bool(vote.acceptance.by_class)}
+    if vote.max_distance is not None and vote.max_distance.is_found:
+        targets |= {"max_distance": "auto", "false_alarms": vote.max_distance.false_alarms}
+    elif vote.max_distance is not None:
+        targets |= {"max_distance": vote.max_distance.limit}
 
     def tune(successor: Index) -> Index:
         class_weight = class_weight_of_classes(vote.class_weight, frozenset(successor.manifest.classes))
