@@ -41,6 +41,7 @@ from .growth.told import has_promise, tell_of_forgotten
 from .index import Index
 from .leftovers import LOCK
 from .manifest import read_manifest
+from .records.distance import KeptDistance
 from .records.growth import Growth
 from .rungs import class_weight_of_classes
 from .training import TrainingOptions, TrainingSet
@@ -366,13 +367,24 @@ def _as_before(index: Index, tuning: Tuner | None) -> Tune:
     targets: dict[str, Any] = {} if tuned is None else {"target_agreement": tuned.target_agreement}
     if vote.acceptance is not None:
         targets |= {"target_accuracy": vote.acceptance.target_accuracy, "by_class": bool(vote.acceptance.by_class)}
-    if vote.max_distance is not None and vote.max_distance.is_found:
-        targets |= {"max_distance": "auto", "false_alarms": vote.max_distance.false_alarms}
-    elif vote.max_distance is not None:
-        targets |= {"max_distance": vote.max_distance.limit}
 
     def tune(successor: Index) -> Index:
         class_weight = class_weight_of_classes(vote.class_weight, frozenset(successor.manifest.classes))
-        return tuning(k=vote.k, weights=vote.weights, ties=vote.ties, class_weight=class_weight, **targets)(successor)
+        as_it_was = {"k": vote.k, "weights": vote.weights, "ties": vote.ties, "class_weight": class_weight}
+        return tuning(**as_it_was, **targets, **_distance(vote.max_distance, successor))(successor)
 
     return tune
+
+
+def _distance(kept: KeptDistance | None, successor: Index) -> dict[str, Any]:
+    """What a successor is told of how far the nearest neighbour may be: to find it anew, or what it was."""
+    if kept is None:
+        return {}
+    if kept.can_be_found(successor.n):
+        return {"max_distance": "auto", "false_alarms": kept.false_alarms}
+    if kept.is_found:
+        warn(
+            f"{successor.path} has {successor.n:,} images now, too few to find {param('max_distance')} anew: it stays "
+            f"{kept.limit:g}"
+        )
+    return {"max_distance": kept.limit}

@@ -20,7 +20,6 @@ from knnvote.classify.search.distance_limit import (
     MAX_IMAGES,
     check_share,
     conformal_quantile,
-    least_images,
     nearest_distances,
     shown_limit,
 )
@@ -33,6 +32,7 @@ from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
 from knnvote.indexer.index import Index, check_index
+from knnvote.indexer.records.distance import least_images
 from knnvote.indexer.rungs import Interval
 from knnvote.indexer.threads import limit_threads
 

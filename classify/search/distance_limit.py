@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, Context
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from knnvote.classify.vote import Rule, is_auto
 from knnvote.data.errors import OptionError, check, check_instance, is_number, param, plain, warn
 from knnvote.indexer.index import Index, check_index
-from knnvote.indexer.records.distance import KeptDistance
+from knnvote.indexer.records.distance import KeptDistance, as_written, least_images
 from knnvote.indexer.threads import limit_threads
 
 from .kinds import SEARCHERS
@@ -188,15 +187,10 @@ def conformal_quantile(scores: NDArray[np.float64], alpha: float) -> float:
     Raises:
         ValueError: alpha is so small that this is beyond the last of them.
     """
-    rank = math.ceil((len(scores) + 1) * (1 - _as_written(alpha)))
+    rank = math.ceil((len(scores) + 1) * (1 - as_written(alpha)))
     if rank > len(scores):
         raise ValueError(f"{len(scores)} scores are too few for alpha {alpha}")
     return float(np.partition(scores, rank - 1)[rank - 1])
-
-
-def least_images(false_alarms: float) -> int:
-    """How many distances tell the one that such a share exceed."""
-    return max(2, math.ceil(1 / _as_written(false_alarms)) - 1)
 
 
 def shown_limit(distance: float) -> float:
@@ -228,8 +222,3 @@ def _check_false_alarms(index: Index, false_alarms: float) -> None:
             f"and {index.path} holds {index.n:,}: index more images, allow more false alarms, "
             f"or give {param('max_distance')} a number"
         )
-
-
-def _as_written(share: float) -> Fraction:
-    """A share as its decimals say, so that no rounding moves a rank: 100 (1 - 0.42) is 58, not a little more."""
-    return Fraction(str(share))

@@ -1,7 +1,19 @@
 """How far the nearest neighbour of an answer may be, as an index keeps it."""
 
+import math
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Any
+
+
+def least_images(false_alarms: float) -> int:
+    """How many distances tell the one that such a share exceed."""
+    return max(2, math.ceil(1 / as_written(false_alarms)) - 1)
+
+
+def as_written(share: float) -> Fraction:
+    """A share as its decimals say, so that no rounding moves a rank: 100 (1 - 0.42) is 58, not a little more."""
+    return Fraction(str(share))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +35,10 @@ class KeptDistance:
     def is_found(self) -> bool:
         """Whether stored images tell it."""
         return self.false_alarms is not None
+
+    def can_be_found(self, n: int) -> bool:
+        """Whether so many stored images tell it anew."""
+        return self.false_alarms is not None and n >= least_images(self.false_alarms)
 
     @property
     def told(self) -> str:

@@ -14,7 +14,7 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.distances import choose_distance
 from knnvote.classify.search.distance_limit import distance_limit, shown_limit
 from knnvote.classify.vote import Rule
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, Note, OptionError
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
@@ -108,6 +108,10 @@ def test_a_limit_that_was_found_is_found_anew_and_one_that_was_given_stays(folde
     found = open_index(tmp_path / "auto.knn")
     assert found.vote.max_distance.images == 60
     assert found.vote.max_distance.limit == distance_limit(found, Rule(), false_alarms=0.05).limit
+    with pytest.warns(Note, match=r"has 18 images now, too few to find max_distance anew: it stays \d"):
+        remove_ids(tmp_path / "auto.knn", [f"mixed.parquet#{row}" for row in range(18, 60)], tuning=Tuning)
+    few = open_index(tmp_path / "auto.knn").vote.max_distance
+    assert (few.limit, few.is_found) == (found.vote.max_distance.limit, False)
     write_table(image_table(X, Y), tmp_path / "more.parquet")
     add_files(tmp_path / "given.knn", tmp_path / "more.parquet", tell=lambda _note: None)
     assert open_index(tmp_path / "given.knn").vote.max_distance.limit == 7.5
