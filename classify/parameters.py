@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole
 from knnvote.data.steps.chain import steps_of
-from knnvote.data.tables import array_of, is_tensor, why_no_column
+from knnvote.data.tables import array_of, column_of, is_tensor, named_values, why_no_column
 from knnvote.indexer.build import MAX_SEED
 from knnvote.indexer.names import METRIC_NAMES, ClassWeight, MetricName, Weights
 from knnvote.indexer.records.weights import unusable_weights
@@ -110,13 +110,17 @@ def weights_to_store(given: AnyWeights) -> Weights:
 
 
 def array_like(given: Any, name: str) -> Any:
-    """What scikit-learn takes for an array: of a tensor, and of rows in lists, NumPy's; all else as it is.
+    """What scikit-learn takes for an array: of a tensor, rows in lists or a column of lists NumPy's; all else as it is.
 
     Raises:
         ParameterError: no array can share a tensor's memory, or rows are of unlike length.
+        KnnvoteError: a row of a column cannot be used.
     """
-    is_rows = name == "X" and isinstance(given, list | tuple)
     with own_names():
+        if name == "X" and column_of(given) is not None:
+            values, _ = named_values(given)
+            return values.reshape(len(values), -1)
+        is_rows = name == "X" and isinstance(given, list | tuple)
         return array_of(given, name) if is_rows or is_tensor(given) else given
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from .columns import is_number
+from .columns import is_list, is_number
 from .errors import KnnvoteError, OptionError, param
 from .files import atomic_write
 from .layout import ImageOptions, Layout
@@ -236,7 +236,7 @@ def named_values(data: Any) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     """
     table = table_of(data)
     column = column_of(data) if table is None else table
-    if column is not None and column.num_columns == 1 and not is_number(column.schema[0].type):
+    if column is not None and (table is None or _is_of_lists(column)):
         return _decoded(column), None
     if table is None:
         return array_of(data, "images"), None
@@ -247,6 +247,12 @@ def named_values(data: Any) -> tuple[NDArray[Any], tuple[str, ...] | None]:
             )
     names = tuple(table.column_names)
     return _all_good(Wide(name="", columns=names, shape=(len(names),), grayscale=False), table), names
+
+
+def _is_of_lists(table: pa.Table) -> bool:
+    """Whether a table has one column, of lists or tensors."""
+    kinds = table.schema.types
+    return len(kinds) == 1 and (is_list(kinds[0]) or isinstance(kinds[0], pa.FixedShapeTensorType))
 
 
 def _decoded(column: pa.Table) -> NDArray[Any]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from knnvote.classify.classifier import Classifier
+from knnvote.classify.estimator import KNNVoteClassifier
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.build import index_arrays
 from knnvote.indexer.folder.open import open_index
@@ -51,6 +52,8 @@ def test_a_column_is_taken_as_its_array(index, tmp_path, name):
     assert Classifier(index)(column).D[:, 0].tolist() == [0.0] * 40
     index_arrays(column, Y, tmp_path / "column.knn")
     assert np.array_equal(open_index(tmp_path / "column.knn").vectors, X)
+    if name != "pandas, of several axes":  # which are no rows for scikit-learn
+        assert KNNVoteClassifier(n_neighbors=1).fit(column, Y).predict(column).tolist() == Y.tolist()
     assert add_arrays(index.path, COLUMNS[name](X + 1), Y) == 40
 
 
