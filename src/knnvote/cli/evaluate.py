@@ -298,10 +298,7 @@ def choose_threshold(  # noqa: PLR0917  # click passes options by name
     as_json: bool,
     **of_rule: Any,
 ) -> None:
-    """Tell how many answers each --min-confidence accepts and how many are right, by stored images or by labelled.
-
-    With --false-alarms or --unknown tell instead how many images are refused for each --max-distance.
-    """
+    """Tell what each --min-confidence accepts and how much of it is right, or what each --max-distance refuses."""
     from knnvote.classify.vote import Rule
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.folder.open import open_index
