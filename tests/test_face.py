@@ -26,6 +26,7 @@ FUNCTIONS = {
     *(
         "add_arrays",
         "add_files",
+        "choose_distance",
         "choose_k",
         "choose_threshold",
         "compact",
@@ -230,6 +231,7 @@ def test_where_an_opened_index_is_wanted_its_path_is_refused_with_what_to_give(g
     calls = {
         "index": (
             knnvote.Classifier,
+            knnvote.choose_distance,
             knnvote.choose_k,
             knnvote.choose_threshold,
             knnvote.find_suspects,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
     from knnvote.classify.evaluation.choose_k import choose_k
     from knnvote.classify.evaluation.compare import compare
+    from knnvote.classify.evaluation.distances import choose_distance
     from knnvote.classify.evaluation.suspects import find_suspects
     from knnvote.classify.evaluation.threshold import choose_threshold
     from knnvote.classify.job.output import OutputOptions
@@ -50,6 +51,7 @@ __all__ = [
     "Tuning",
     "add_arrays",
     "add_files",
+    "choose_distance",
     "choose_k",
     "choose_threshold",
     "compact",
@@ -84,6 +86,7 @@ _MODULES = {
     "Tuning": "classify.adaptive.tune",
     "add_arrays": "indexer.grow",
     "add_files": "indexer.grow",
+    "choose_distance": "classify.evaluation.distances",
     "choose_k": "classify.evaluation.choose_k",
     "choose_threshold": "classify.evaluation.threshold",
     "compact": "indexer.grow",

@@ -36,6 +36,7 @@ from .options import (
 from .talk import end, print_json, talk, talk_no_promise, talk_note, talk_written
 
 if TYPE_CHECKING:
+    from knnvote.classify.vote import Rule
     from knnvote.indexer.index import Index
 
 
@@ -251,13 +252,26 @@ def _talk_approximate(index: "Index", what: str) -> None:
 
 @click.command(
     cls=Command,
-    short_help="Tell what each --min-confidence accepts, and how well.",
+    short_help="Tell what each --min-confidence or --max-distance accepts.",
     epilog=example("knnvote choose-threshold digits.knn --target-accuracy 0.99"),
 )
 @index_argument
 @click.argument("tests", metavar="[IMAGES]...", nargs=-1, shell_complete=complete_file)
 @click.option(
     "--target-accuracy", type=float, metavar="SHARE", help="Share of the accepted answers that is to be right."
+)
+@click.option(
+    "--false-alarms",
+    type=float,
+    metavar="SHARE",
+    help="Choose the --max-distance that lets such a share of known images abstain.",
+)
+@click.option(
+    "--unknown",
+    metavar="PATH",
+    multiple=True,
+    shell_complete=complete_file,
+    help="Images of none of the classes, for --max-distance; may be repeated.",
 )
 @vote_options
 @image_options
@@ -271,6 +285,8 @@ def choose_threshold(  # noqa: PLR0917  # click passes options by name
     index_folder: str,
     tests: tuple[str, ...],
     target_accuracy: float | None,
+    false_alarms: float | None,
+    unknown: tuple[str, ...],
     image_column: str | None,
     shape: tuple[int, ...] | None,
     grayscale: bool,
@@ -282,28 +298,52 @@ def choose_threshold(  # noqa: PLR0917  # click passes options by name
     as_json: bool,
     **of_rule: Any,
 ) -> None:
-    """Tell how many answers each --min-confidence accepts and how many are right, by stored images or by labelled."""
-    from knnvote.classify.evaluation.threshold import choose_threshold as choose
+    """Tell what each --min-confidence accepts and how much of it is right, or what each --max-distance refuses."""
     from knnvote.classify.vote import Rule
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.folder.open import open_index
 
-    from .tables.thresholds import print_threshold
-
+    is_of_distance = false_alarms is not None or bool(unknown)
+    if is_of_distance and target_accuracy is not None:
+        raise click.UsageError("--target-accuracy is of --min-confidence: give it without --false-alarms and --unknown")
     if labels is not None and not tests:
         raise click.UsageError("--labels is of labelled images: give IMAGES too")
     check_table_ids(labels, id_column)
     index = open_index(index_folder)
     rule = Rule.of(index, **of_rule).accepting(None)
-    found = choose(
-        index,
-        rule,
-        target_accuracy,
-        tests=find_labelled(tests, labels, label_column, id_column) if tests else None,
-        images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
-        label_column=None if labels else label_column,
-        threads=threads,
-    )
+    given: dict[str, Any] = {
+        "tests": find_labelled(tests, labels, label_column, id_column) if tests else None,
+        "images": ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
+        "label_column": None if labels else label_column,
+        "threads": threads,
+    }
+    if is_of_distance:
+        _choose_distance(index, rule, false_alarms, unknown, given, as_json=as_json)
+    else:
+        _choose_confidence(index, rule, target_accuracy, given, as_json=as_json)
+
+
+def _choose_distance(
+    index: "Index", rule: "Rule", false_alarms: float | None, unknown: tuple[str, ...], given: Any, *, as_json: bool
+) -> None:
+    from knnvote.classify.evaluation.distances import choose_distance
+    from knnvote.classify.search.distance_limit import FALSE_ALARMS
+
+    from .tables.thresholds import print_distances
+
+    share = FALSE_ALARMS if false_alarms is None else false_alarms
+    found = choose_distance(index, rule, share, unknown=unknown or None, **given)
+    end(found, file=None, write=lambda _page: None, as_json=as_json, print_table=print_distances)
+
+
+def _choose_confidence(
+    index: "Index", rule: "Rule", target_accuracy: float | None, given: Any, *, as_json: bool
+) -> None:
+    from knnvote.classify.evaluation.threshold import choose_threshold
+
+    from .tables.thresholds import print_threshold
+
+    found = choose_threshold(index, rule, target_accuracy, **given)
     if as_json:
         print_json(found.to_json())
     else:

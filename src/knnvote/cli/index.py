@@ -9,6 +9,7 @@ from knnvote.data.codecs.names import Background
 from knnvote.data.text import counted
 from knnvote.indexer.names import KINDS, METRIC_NAMES, TASKS
 
+from .classify import check_distance, distance_options
 from .command import Command
 from .interruption import words
 from .options import (
@@ -80,15 +81,16 @@ from .talk import talk, talk_note
     metavar="SHARE",
     default=0.999,
     show_default=True,
-    help="Share of images that an adaptive index is tuned to give the label of exact search.",
+    help="Share of labels of an adaptive index that exact search gives too.",
 )
 @click.option(
     "--target-accuracy",
     type=float,
     metavar="SHARE",
-    help="Have classify accept only answers so sure that this share of them is right, as stored images show.",
+    help="Accept answers so sure that so many are right.",
 )
 @click.option("--by-class", is_flag=True, help="Likewise for each class of enough answers.")
+@distance_options
 @image_options
 @label_column_option
 @labels_option
@@ -113,13 +115,10 @@ def index(  # noqa: PLR0917  # click passes options by name
     kind: Any,
     factory: str | None,
     task: str,
-    k: int,
-    weights: Any,
-    ties: Any,
-    class_weight: Any,
-    target_agreement: float,
-    target_accuracy: float | None,
-    by_class: bool,
+    metric: Any,
+    overwrite: bool,
+    seed: int,
+    threads: int | None,
     image_column: str | None,
     shape: tuple[int, ...] | None,
     label_column: str | None,
@@ -134,11 +133,11 @@ def index(  # noqa: PLR0917  # click passes options by name
     limit: int | None,
     sample: int | None,
     dry_run: bool,
-    **options: Any,
+    **of_vote: Any,
 ) -> None:
     """Build an index folder from labelled images."""
     from knnvote.classify.adaptive.tune import Tuning
-    from knnvote.classify.weighting import weights_of_metric
+    from knnvote.classify.vote import Rule
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.build import IndexOptions, index_files
     from knnvote.indexer.training import TrainingOptions
@@ -156,17 +155,10 @@ def index(  # noqa: PLR0917  # click passes options by name
         sample=sample,
     )
     kind = _kind(kind, factory)
-    index_options = IndexOptions(kind=kind, factory=factory, **options)
-    weights = weights_of_metric(weights, options["metric"])
-    tune = Tuning(
-        k=k,
-        weights=weights,
-        ties=ties,
-        class_weight=class_weight,
-        target_agreement=target_agreement,
-        target_accuracy=target_accuracy,
-        by_class=by_class,
-    )
+    options = IndexOptions(kind=kind, factory=factory, metric=metric, overwrite=overwrite, seed=seed, threads=threads)
+    check_distance(of_vote["max_distance"])
+    rule = Rule(weights=of_vote["weights"], max_distance=of_vote["max_distance"]).of_metric(metric)
+    tune = Tuning(**{**of_vote, "weights": rule.stored_weights})
     _talk_untuned(kind)
     inputs = find_labelled(images, labels, label_column, id_column, (group_column, weight_column))
     if dry_run:
@@ -174,13 +166,13 @@ def index(  # noqa: PLR0917  # click passes options by name
 
         from .tables.dry_run import print_dry_run
 
-        print_dry_run(dry_index(inputs, out, training, index_options, tune, tell=talk_note))
+        print_dry_run(dry_index(inputs, out, training, options, tune, tell=talk_note))
         return
     words.of_build()
-    index_files(inputs, out, training=training, options=index_options, tune=tune, tell=talk_note)
+    index_files(inputs, out, training=training, options=options, tune=tune, tell=talk_note)
     _talk_index(out)
     _talk_guessed(out)
-    _talk_stored(out, options["threads"])
+    _talk_stored(out, threads)
 
 
 def _talk_stored(out: Path, threads: int | None) -> None:

@@ -9,6 +9,7 @@ _OTHERWISE = {
     "distance_limit": "--max-distance auto",
     "draw_choice": "knnvote choose-k --plot",
     "is_regression=True": "--task regression",
+    "options=IndexOptions(overwrite=True)": "--overwrite",
     "steps": "--step",
 }
 

@@ -31,7 +31,7 @@ from knnvote.indexer.grow import add_files, compact, relabel_ids, remove_ids
 from knnvote.indexer.growth import files as files_module
 from knnvote.indexer.growth.told import measured_on
 from knnvote.indexer.manifest import MANIFEST, read_manifest
-from knnvote.indexer.rungs import Growth
+from knnvote.indexer.records.growth import Growth
 from knnvote.indexer.sealed import seal
 
 CHANGES = {"tuning": Tuning, "threads": 1}

@@ -13,8 +13,9 @@ from knnvote.indexer.groups.record import Groups
 from knnvote.indexer.growth.told import measured_on
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.manifest import AdaptiveSettings, ProposingSettings, SearchSettings, search_from_json
+from knnvote.indexer.records.growth import Growth
 from knnvote.indexer.records.weights import SampleWeight
-from knnvote.indexer.rungs import Acceptance, ClassAcceptance, Growth, Interval, MeasuredLadder, Tuned, VoteDefaults
+from knnvote.indexer.rungs import Acceptance, ClassAcceptance, Interval, MeasuredLadder, Tuned, VoteDefaults
 
 from .images import print_images
 from .table import add_row, new_list, print_table
@@ -139,7 +140,8 @@ def vote_lines(vote: VoteDefaults | None) -> list[str]:
     ties = "" if vote.ties == "nearest" else f" with ties {vote.ties}"
     weighed = "" if vote.class_weight is None else f", {told_class_weight(vote.class_weight)}"
     lines = [f"made for k {vote.k} and {vote.weights} weights{ties}{weighed}"]
-    return lines if vote.acceptance is None else [*lines, *acceptance_lines(vote.acceptance)]
+    lines += [] if vote.acceptance is None else acceptance_lines(vote.acceptance)
+    return lines if vote.max_distance is None else [*lines, vote.max_distance.told]
 
 
 def acceptance_lines(found: Acceptance) -> list[str]:
