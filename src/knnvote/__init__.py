@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from knnvote.classify.classifier import Classifier
     from knnvote.classify.cluster.engine import RayEngine
     from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
-    from knnvote.classify.evaluation.choose_k import choose_k
+    from knnvote.classify.choosing.choose_k import choose_k
     from knnvote.classify.evaluation.compare import compare
     from knnvote.classify.evaluation.suspects import find_suspects
     from knnvote.classify.evaluation.threshold import choose_threshold
@@ -84,7 +84,7 @@ _MODULES = {
     "Tuning": "classify.adaptive.tune",
     "add_arrays": "indexer.grow",
     "add_files": "indexer.grow",
-    "choose_k": "classify.evaluation.choose_k",
+    "choose_k": "classify.choosing.choose_k",
     "choose_threshold": "classify.evaluation.threshold",
     "compact": "indexer.grow",
     "compare": "classify.evaluation.compare",

@@ -144,7 +144,7 @@ def choose_k(  # noqa: PLR0917  # click passes options by name
     index_folder: str, max_k: int | None, plot: Path | None, class_weight: Any, threads: int | None, as_json: bool
 ) -> None:
     """Measure the accuracy of every k and weighting, each stored image left out in turn."""
-    from knnvote.classify.evaluation.choose_k import choose_k as choose
+    from knnvote.classify.choosing.choose_k import choose_k as choose
     from knnvote.indexer.folder.open import open_index
 
     from .tables.evaluation import print_choice

@@ -1,6 +1,7 @@
 """The tables of ``choose-k`` and ``suspects``, with what is told below them."""
 
-from knnvote.classify.evaluation.choose_k import Choice, Score
+from knnvote.classify.choosing.choose_k import Choice
+from knnvote.classify.choosing.scores import Score
 from knnvote.classify.evaluation.suspects import Suspect, Suspects
 from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
