@@ -27,6 +27,7 @@ FUNCTIONS = {
         "add_arrays",
         "add_files",
         "choose_k",
+        "choose_steps",
         "choose_threshold",
         "compact",
         "compare",
@@ -231,6 +232,7 @@ def test_where_an_opened_index_is_wanted_its_path_is_refused_with_what_to_give(g
         "index": (
             knnvote.Classifier,
             knnvote.choose_k,
+            knnvote.choose_steps,
             knnvote.choose_threshold,
             knnvote.find_suspects,
             lambda x: knnvote.distance_limit(x, Rule()),
