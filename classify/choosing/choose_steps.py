@@ -141,30 +141,27 @@ def choose_steps(
     """Leave-one-out accuracy, for regression the mean squared error, of chains of steps between image and vector.
 
     Each chain is told with the k and the weights that do best after it, as `choose_k` finds them for an exact index
-    that is built with these steps, in the metric of the index. At most 10,000 images are left out, drawn at random
-    where there are more.
+    that is built with these steps in the same metric. At most 10,000 images are left out.
 
     Args:
         index: an opened index of any kind, with steps of its own or without.
-        chains: texts of steps in their order, such as ``centred unit``, or ``pixels`` for none; by default the index's
-            own, none, each step alone and some together, of those that take its images and change neighbours.
+        chains: texts of steps in their order, such as ``centred unit``, or ``pixels`` for none; by default its own,
+            none, each step alone and some together, of those that take its images and change neighbours.
         max_k: the most neighbours to try; by default 30, or all others of fewer images.
         sample: so many stored images, drawn at random, stand for all; by default `MAX_IMAGES` at most.
         class_weight: of the vote, as `Rule` has it; by default that of the index.
         threads: of the search.
-        progress: called with the number of images after each block that was left out.
+        progress: called with the number of left-out images after each block.
 
     Raises:
-        KnnvoteError: the index holds one image or one group, or targets too far apart to square; or each chain makes
-            no vector of some image.
-        OptionError: there are no such steps, or they do not take the images; max_k is more than there are neighbours,
-            or less than 1, or class_weight is none of the index.
+        KnnvoteError: as `choose_k`, or each chain makes no vector of some image.
+        OptionError: likewise, or there are no such steps, or they do not take such images.
 
     Example:
         >>> from knnvote import choose_steps, open_index
         >>> found = choose_steps(open_index("digits.knn"), ["pixels", "unit"], max_k=10)
         >>> found.best.steps, found.best.k, found.best.weights, round(found.best.value, 4)
-        (('pixels',), 4, 'uniform', 0.9889)
+        (('unit',), 3, 'softmax[0.05]', 0.9896)
     """
     check_index(index)
     check_left_out(index, "max_k", max_k, MAX_K)
@@ -173,33 +170,8 @@ def choose_steps(
     rule = Rule.of(index, class_weight=class_weight)
     tried = usual_chains(index) if chains is None else read_chains(index, chains)
     part = _draw(index, sample or MAX_IMAGES)
-    found, left_out = [], {}
     with limit_threads(threads):
-        with stage("comparing steps", len(tried), "chains") as advance:
-            for steps in tried:
-                try:
-                    stepped = _with_vectors(part, steps, index.metric)
-                except KnnvoteError as error:
-                    left_out[str(steps)] = error.marked
-                else:
-                    found.append(_try(index, stepped, rule, max_k, progress))
-                advance(1)
-        near_copies = near_copies_stored(index, rule)
-    if not found:
-        raise KnnvoteError(next(iter(left_out.values())))
-    return StepChoice(
-        images=min(len(part.vectors), _ASKED),
-        among=len(part.vectors),
-        stored=index.n,
-        metric=index.metric,
-        measure=measure_of(index),
-        results=_compare(found),
-        left_out=left_out,
-        class_weight=rule.class_weight,
-        groups=found[0].groups,
-        near_copies=near_copies,
-        notes=tuple(notes_of_left_out(index, near_copies)),
-    )
+        return _compare(index, part, tried, rule, max_k=max_k, progress=progress)
 
 
 def _draw(index: Index, size: int) -> TrainingSet:
@@ -236,6 +208,48 @@ class _Tried:
     loss: float
     right: NDArray[np.bool_] | None
     groups: int | None
+
+
+def _compare(
+    index: Index,
+    part: TrainingSet,
+    chains: Sequence[Steps],
+    rule: Rule,
+    *,
+    max_k: int | None,
+    progress: Callable[[int], None],
+) -> StepChoice:
+    """Try each chain on a part of the stored images.
+
+    Raises:
+        KnnvoteError: none makes a vector of every image.
+    """
+    found, left_out = [], {}
+    with stage("comparing steps", len(chains), "chains") as advance:
+        for steps in chains:
+            try:
+                stepped = _with_vectors(part, steps, index.metric)
+            except KnnvoteError as error:
+                left_out[str(steps)] = error.marked
+            else:
+                found.append(_try(index, stepped, rule, max_k, progress))
+            advance(1)
+    if not found:
+        raise KnnvoteError(next(iter(left_out.values())))
+    near_copies = near_copies_stored(index, rule)
+    return StepChoice(
+        images=min(len(part.vectors), _ASKED),
+        among=len(part.vectors),
+        stored=index.n,
+        metric=index.metric,
+        measure=measure_of(index),
+        results=_differences(found),
+        left_out=left_out,
+        class_weight=rule.class_weight,
+        groups=found[0].groups,
+        near_copies=near_copies,
+        notes=tuple(notes_of_left_out(index, near_copies)),
+    )
 
 
 def _try(index: Index, stepped: TrainingSet, rule: Rule, max_k: int | None, progress: Callable[[int], None]) -> _Tried:
@@ -275,7 +289,7 @@ def _time(steps: Steps, images: NDArray[np.generic], shape: Shape) -> float:
     return (time.process_time() - start) * 1e6 / len(images)
 
 
-def _compare(found: Sequence[_Tried]) -> list[StepScore]:
+def _differences(found: Sequence[_Tried]) -> list[StepScore]:
     """From the best down, each with its difference from that."""
     best, *others = sorted(found, key=lambda tried: tried.loss)
     return [best.score, *(replace(other.score, difference=_difference(other, best)) for other in others)]
@@ -284,5 +298,4 @@ def _compare(found: Sequence[_Tried]) -> list[StepScore]:
 def _difference(one: _Tried, best: _Tried) -> Difference | None:
     if one.right is None or best.right is None:
         return None
-    names = (" ".join(tried.score.steps) for tried in (one, best))
-    return mcnemar(*names, one.right, best.right)
+    return mcnemar(" ".join(one.score.steps), " ".join(best.score.steps), one.right, best.right)

@@ -141,7 +141,7 @@ def test_the_command_tells_a_table_and_what_builds_the_best(tmp_path, invoke):
     done = invoke("choose-step", "x.knn", "--steps", "unit", "--steps", "centred  unit", "--steps", "unit")
     assert done.code == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "250 images, each left out in turn; exact search by l2"
+    assert lines[0] == "250 images, each left out in turn, exact search by l2"
     assert lines[1].split() == [
         *("steps", "best", "k", "weights", "accuracy", "95%", "interval", "balanced", "p", "numbers", "us", "an"),
         "image",

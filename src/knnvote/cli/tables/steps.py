@@ -3,6 +3,7 @@
 import shlex
 
 from knnvote.classify.choosing.choose_steps import StepChoice, StepScore
+from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.data.steps.names import PIXELS
@@ -21,9 +22,10 @@ _IN_DOUBT = (
 
 def print_steps(found: StepChoice, manifest: Manifest) -> None:
     """The table of ``choose-step`` on stdout, the best first, and below it what builds an index with that."""
-    answered = f"; {found.among:,} of the {found.stored:,} stored, drawn at random, answer"
+    answered = f", {found.among:,} of the {found.stored:,} stored answer, drawn at random"
     drawn = answered if found.among < found.stored else ""
-    print_line(f"{told_left_out(found.images, found.groups)}{drawn}; exact search by {found.metric}")
+    weighed = "" if found.class_weight is None else f", {told_class_weight(found.class_weight)}"
+    print_line(f"{told_left_out(found.images, found.groups)}{drawn}, exact search by {found.metric}{weighed}")
     is_regression = found.measure != "accuracy"
     shown = ("mean squared error", "standard error") if is_regression else ("accuracy", "95% interval", "balanced", "p")
     table = new_table("", "steps", "best k", "weights", *shown, "numbers", "us an image", text=("weights",))
