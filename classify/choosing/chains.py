@@ -8,9 +8,9 @@ from knnvote.data.steps.names import PIXELS, STEPS
 from knnvote.indexer.index import Index
 from knnvote.indexer.names import MetricName
 
-# Beside each step alone.
+# Beside each step alone, as far as there are such.
 _TOGETHER = (
-    *("deskew blur", "centre deskew", "deskew gradients", "centre deskew gradients", "gradients unit"),
+    *("centre deskew", "deskew blur", "centre deskew blur", "deskew gradients", "centre deskew gradients"),
     "centred unit",
 )
 # What changes no neighbour by that metric where it comes last: a mean that is taken from all vectors, a length.

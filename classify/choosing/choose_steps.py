@@ -19,12 +19,12 @@ from knnvote.classify.interval import share_interval
 from knnvote.classify.search.left_out import check_left_out, count_groups
 from knnvote.classify.search.sampling import sample_rows
 from knnvote.classify.vote import Rule
-from knnvote.data.errors import KnnvoteError, check, is_whole, spelled
+from knnvote.data.errors import check, is_whole, spelled
 from knnvote.data.layout import Shape
 from knnvote.data.progress import stage
 from knnvote.data.steps.chain import Steps
 from knnvote.indexer.build import IndexOptions, build_in_memory
-from knnvote.indexer.building.stepped import unusable_images
+from knnvote.indexer.building.stepped import NoVectorError, unusable_images
 from knnvote.indexer.building.work import Work
 from knnvote.indexer.growth.stored import training_set
 from knnvote.indexer.index import Index, check_index
@@ -41,6 +41,7 @@ from .scores import MAX_K, Score, check_targets, measure, measure_of
 MAX_IMAGES = 60_000  # that answer
 _ASKED = 10_000  # of these, left out: the interval of an accuracy of 0.99 is then 0.004 wide
 _TIMED = 1000  # of these, for what the steps take
+_LEAST_SECONDS = 0.005  # of processor time: below it the clock's own steps show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ class StepChoice:
         metric: of the distances, that of the index.
         measure: ``accuracy``, where more is better, or ``mean_squared_error``, where less is.
         results: of each chain, from the best down; equal ones in the order in which they were given.
-        left_out: chains that make no vector of some image, each with the reason; parameters are marked.
+        left_out: chains that make no vector of some image, each with the image and the reason; parameters are marked.
         class_weight: what the votes of classes were multiplied by, as `Rule` has it.
         groups: that were left out, each with its images; None where the index has none.
         near_copies: what near copies decide of the vote that the index was made for; None where too few images tell.
@@ -124,7 +125,7 @@ class StepChoice:
             **class_weight_to_json(self.class_weight),
             "results": [result.to_json(self.measure) for result in self.results],
             "best": self.best.to_json(self.measure),
-            "left_out": {steps: spelled(reason, str) for steps, reason in self.left_out.items()},
+            "left_out": {steps: spelled(why_not, str) for steps, why_not in self.left_out.items()},
         }
 
 
@@ -187,13 +188,12 @@ def _with_vectors(part: TrainingSet, steps: Steps, metric: MetricName) -> Traini
     """The same images with the vectors that steps make of them, fitted to all of them.
 
     Raises:
-        KnnvoteError: they make none of an image, which the message names.
+        NoVectorError: they make none of an image.
     """
     if steps:
         return with_vectors(part, steps, metric, None, Work())
     for row, reason in unusable_images(part.vectors, part.shape, steps, METRICS[metric]).items():
-        place = "#".join(str(part.provenance[name][row].as_py()) for name in ("file", "row"))
-        raise KnnvoteError(f"image {place} cannot be stored without steps: {reason}")
+        raise NoVectorError(part.provenance.slice(row, 1), reason, steps)
     return part
 
 
@@ -222,20 +222,21 @@ def _compare(
     """Try each chain on a part of the stored images.
 
     Raises:
-        KnnvoteError: none makes a vector of every image.
+        NoVectorError: none makes a vector of every image.
     """
-    found, left_out = [], {}
+    found, left_out, refusal = [], {}, None
     with stage("comparing steps", len(chains), "chains") as advance:
         for steps in chains:
             try:
                 stepped = _with_vectors(part, steps, index.metric)
-            except KnnvoteError as error:
-                left_out[str(steps)] = error.marked
+            except NoVectorError as error:
+                left_out[str(steps)] = error.why_not
+                refusal = error
             else:
                 found.append(_try(index, stepped, rule, max_k, progress))
             advance(1)
-    if not found:
-        raise KnnvoteError(next(iter(left_out.values())))
+    if refusal is not None and not found:
+        raise refusal
     near_copies = near_copies_stored(index, rule)
     return StepChoice(
         images=min(len(part.vectors), _ASKED),
@@ -284,9 +285,11 @@ def _try(index: Index, stepped: TrainingSet, rule: Rule, max_k: int | None, prog
 
 def _time(steps: Steps, images: NDArray[np.generic], shape: Shape) -> float:
     """Microseconds of one processor that steps take for an image of some (n, pixels)."""
-    start = time.process_time()
-    steps(images, shape)
-    return (time.process_time() - start) * 1e6 / len(images)
+    calls, start = 0, time.process_time()
+    while steps and (calls == 0 or time.process_time() - start < _LEAST_SECONDS):
+        steps(images, shape)
+        calls += 1
+    return (time.process_time() - start) * 1e6 / (calls * len(images)) if calls else 0.0
 
 
 def _differences(found: Sequence[_Tried]) -> list[StepScore]:

@@ -31,15 +31,16 @@ def print_steps(found: StepChoice, manifest: Manifest) -> None:
     table = new_table("", "steps", "best k", "weights", *shown, "numbers", "us an image", text=("weights",))
     for result in found.results:
         told = _numbers(result) if is_regression else _shares(result)
-        row = (f"{result.k}", result.weights, *told, f"{result.d:,}", f"{result.microseconds:,.0f}")
+        row = (f"{result.k}", result.weights, *told, f"{result.d:,}", f"{result.microseconds:,.1f}")
         add_row(table, Name(" ".join(result.steps)), *row)
     print_table(table)
     if len(found.results) > 1 and not is_regression:
         print_text(_IN_DOUBT)
     if found.best.with_copies:
         print_line(f"{found.best.with_copies:,} of the images have an exact copy among the others, which flatters all")
-    for steps, reason in found.left_out.items():
-        print_text(f"left out: {steps}: {spelled(reason, as_typed)}")
+    for why_not in dict.fromkeys(found.left_out.values()):
+        chains = ", ".join(chain for chain, reason in found.left_out.items() if reason == why_not)
+        print_text(f"left out: {chains}: {spelled(why_not, as_typed)}")
     for note in found.notes:
         print_text(spelled(note, as_typed))
     print_line("to build an index with the best:")
