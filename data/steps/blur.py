@@ -6,11 +6,11 @@ import numpy as np
 
 from knnvote.data.vectors import Numbers
 
-from .picture import PictureStep, widened
+from .picture import PictureFilter, widened
 
 
 @dataclass(frozen=True)
-class Blur(PictureStep):
+class Blur(PictureFilter):
     """Each pixel with its neighbours, weighted 1 2 1 down and across; beyond the edge its pixels go on."""
 
     name = "blur"

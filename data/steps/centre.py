@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from knnvote.data.vectors import Numbers
 
-from .picture import PART, PictureStep, mass, mixed
+from .picture import PART, PictureFilter, mass, mixed
 
 _BOX, _PICTURE = 20, 28  # sides
 
 
 @dataclass(frozen=True)
-class Centre(PictureStep):
+class Centre(PictureFilter):
     """The box of all that is not 0 scaled to 20/28 of the picture, and moved by whole pixels, none of it cut off."""
 
     name = "centre"

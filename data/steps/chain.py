@@ -15,11 +15,12 @@ from .blur import Blur
 from .centre import Centre
 from .centred import Centred
 from .deskew import Deskew
+from .gradients import Gradients
 from .names import PIXELS, STEPS
 from .step import FittedStep, Step
 from .unit import Unit
 
-_STEPS: dict[str, type[Step]] = {step.name: step for step in (Centre, Deskew, Blur, Centred, Unit)}
+_STEPS: dict[str, type[Step]] = {step.name: step for step in (Centre, Deskew, Blur, Gradients, Centred, Unit)}
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from knnvote.data.vectors import Numbers
 
-from .picture import PART, PictureStep, mass, mixed
+from .picture import PART, PictureFilter, mass, mixed
 
 
 @dataclass(frozen=True)
-class Deskew(PictureStep):
+class Deskew(PictureFilter):
     """Each row shifted by its distance from the centre of mass times covariance by vertical variance of the mass."""
 
     name = "deskew"

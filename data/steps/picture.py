@@ -23,10 +23,7 @@ _WIDER = {1: np.uint16, 2: np.uint32, 4: np.uint64}  # where sums of 256 numbers
 
 
 class PictureStep(Step):
-    """A step that makes a picture of a picture: the same shape, and of unsigned numbers the same type.
-
-    These are computed in whole numbers and rounded to the nearest, half up; all others in float64, term by term in one
-    order, and rounded to float32 once. Both are the same bits on any machine.
+    """A step that needs rows and columns.
 
     Attributes:
         weighs: whether pixels count by their values, 0 being the background.
@@ -66,20 +63,6 @@ class PictureStep(Step):
         ]
         return dict.fromkeys(light, why) | bad
 
-    def __call__(self, images: Numbers, shape: Shape) -> Numbers:
-        """(n, pixels) of the same type where that is unsigned, else float32."""
-        is_whole = images.dtype.kind == "u" and images.dtype.itemsize in _WIDER
-        least = 0 if self.weighs else -_LARGEST
-        made: Numbers = np.empty(images.shape, images.dtype if is_whole else np.float32)
-        for start, block in _blocks(images):
-            values = block if is_whole else np.clip(block.astype(np.float64), least, _LARGEST)
-            made[start : start + len(block)] = self._made(self._pictures(values, shape)).reshape(len(block), -1)
-        return made
-
-    @abstractmethod
-    def _made(self, pictures: Numbers) -> Numbers:
-        """What it makes of pictures (b, rows, columns, channels) of unsigned numbers or float64: the same of others."""
-
     @staticmethod
     def _pictures(images: Numbers, shape: Shape) -> Numbers:
         """Images (n, pixels) as (n, rows, columns, channels)."""
@@ -93,6 +76,28 @@ class PictureStep(Step):
             below = np.flatnonzero(low < 0).tolist()
             bad |= dict.fromkeys(below, f"a value below 0, and {self} takes 0 for the background")
         return bad
+
+
+class PictureFilter(PictureStep):
+    """A step that makes a picture of a picture: the same shape, and of unsigned numbers the same type.
+
+    These are computed in whole numbers and rounded to the nearest, half up; all others in float64, term by term in one
+    order, and rounded to float32 once. Both are the same bits on any machine.
+    """
+
+    def __call__(self, images: Numbers, shape: Shape) -> Numbers:
+        """(n, pixels) of the same type where that is unsigned, else float32."""
+        is_whole = images.dtype.kind == "u" and images.dtype.itemsize in _WIDER
+        least = 0 if self.weighs else -_LARGEST
+        made: Numbers = np.empty(images.shape, images.dtype if is_whole else np.float32)
+        for start, block in _blocks(images):
+            values = block if is_whole else np.clip(block.astype(np.float64), least, _LARGEST)
+            made[start : start + len(block)] = self._made(self._pictures(values, shape)).reshape(len(block), -1)
+        return made
+
+    @abstractmethod
+    def _made(self, pictures: Numbers) -> Numbers:
+        """What it makes of pictures (b, rows, columns, channels) of unsigned numbers or float64: the same of others."""
 
 
 def _blocks(images: Numbers) -> Iterator[tuple[int, Numbers]]:
