@@ -8,7 +8,7 @@ from knnvote.data.steps.names import PIXELS, STEPS
 from knnvote.indexer.index import Index
 from knnvote.indexer.names import MetricName
 
-# Beside each step alone, as far as there are such.
+# Beside each step alone.
 _TOGETHER = (
     *("centre deskew", "deskew blur", "centre deskew blur", "deskew gradients", "centre deskew gradients"),
     "centred unit",
@@ -23,10 +23,9 @@ def usual_chains(index: Index) -> list[Steps]:
     Left out are those that make nothing of images of such a shape, and those that change no neighbour by the metric.
     """
     own, idle = str(index.steps), _IDLE_LAST.get(index.metric)
-    texts = dict.fromkeys((own, PIXELS, *STEPS, *_TOGETHER))
-    chains = (parse_steps(text) for text in texts if {*text.split()} <= {*STEPS} or text == own)
-    found = (steps for steps in chains if not steps or str(steps) == own or str(steps.each[-1]) != idle)
-    return [steps for steps in found if _why_not(index, steps) is None]
+    texts = dict.fromkeys((own, *STEPS, *_TOGETHER))
+    chains = (parse_steps(text) for text in texts if text == own or text.split()[-1] != idle)
+    return [steps for steps in chains if _why_not(index, steps) is None]
 
 
 def read_chains(index: Index, chains: Sequence[str]) -> list[Steps]:

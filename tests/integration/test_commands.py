@@ -36,7 +36,6 @@ EXAMPLES = (
     "show",
     "map",
     "suspects",
-    "choose-step",
     "explain",
     "review",
     "report",
@@ -345,17 +344,7 @@ def test_the_examples_of_the_help_run_one_after_the_other_in_a_fresh_folder(tmp_
         assert done.code == 0, f"{command}: {done.stderr}"
         assert "Traceback" not in done.stderr
         # What a command is asked for is data on stdout; that work was done is talk on stderr.
-        is_data = command in {
-            "sample",
-            "compare",
-            "suspects",
-            "choose-step",
-            "report",
-            "diff",
-            "explain",
-            "inspect",
-            "demo",
-        }
+        is_data = command in {"sample", "compare", "suspects", "report", "diff", "explain", "inspect", "demo"}
         assert bool(done.stdout) == is_data, command
         assert bool(done.stderr) != is_data or command in {"suspects", "report"}, command
     assert pq.read_metadata(tmp_path / "predictions" / "test.parquet").num_rows == 450
