@@ -23,9 +23,10 @@ _IN_DOUBT = (
 def print_steps(found: StepChoice, manifest: Manifest) -> None:
     """The table of ``choose-step`` on stdout, the best first, and below it what builds an index with that."""
     answered = f", {found.among:,} of the {found.stored:,} stored answer, drawn at random"
-    drawn = answered if found.among < found.stored else ""
+    if found.among == found.stored:
+        answered = f", all {found.stored:,} stored answer" if found.images < found.stored else ""
     weighed = "" if found.class_weight is None else f", {told_class_weight(found.class_weight)}"
-    print_line(f"{told_left_out(found.images, found.groups)}{drawn}, exact search by {found.metric}{weighed}")
+    print_line(f"{told_left_out(found.images, found.groups)}{answered}, exact search by {found.metric}{weighed}")
     is_regression = found.measure != "accuracy"
     shown = ("mean squared error", "standard error") if is_regression else ("accuracy", "95% interval", "balanced", "p")
     table = new_table("", "steps", "best k", "weights", *shown, "numbers", "us an image", text=("weights",))
