@@ -9,9 +9,9 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
+from knnvote.classify.choosing.choose_k import choose_k
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
-from knnvote.classify.evaluation.choose_k import choose_k
 from knnvote.classify.evaluation.compare import compare
 from knnvote.classify.evaluation.suspects import find_suspects
 from knnvote.classify.look.seen import explain_images

@@ -18,8 +18,8 @@ _SECTIONS = {
     "Accept": ("min_confidence", "target_accuracy", "by_class", "max_distance", "false_alarms", "unknown"),
     "Images": (
         *("image_column", "shape", "label_column", "id_column", "group_column", "weight_column"),
-        *("images_key", "labels_key", "grayscale", "background", "steps", "skip_bad", "limit", "sample", "quick"),
-        *("id_file", "reviewed", "labels"),
+        *("images_key", "labels_key", "grayscale", "background", "steps", "chains", "skip_bad", "limit", "sample"),
+        *("quick", "id_file", "reviewed", "labels"),
         *("errors", "predictions", "ids", "where", "label", "status", "sort"),
     ),
 }

@@ -1,4 +1,4 @@
-"""Commands that judge an index: compare, choose-k, suspects."""
+"""Commands that judge an index: compare, choose-k, choose-step, choose-threshold, suspects."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from knnvote.data.codecs.names import Background
+from knnvote.data.steps.names import STEPS
 
 from .command import Command
 from .options import (
@@ -117,18 +118,21 @@ def compare(  # noqa: PLR0917  # click passes options by name
     end(comparison, file=report, write=write, as_json=as_json, print_table=print_comparison)
 
 
+max_k_option = click.option(
+    "--max-k",
+    type=POSITIVE,
+    metavar="N",
+    help="The most neighbours to try; by default 30, or all others of fewer images.",
+)
+
+
 @click.command(
     cls=Command,
     short_help="Measure the accuracy of every k and weighting.",
     epilog=example("knnvote choose-k digits.knn"),
 )
 @index_argument
-@click.option(
-    "--max-k",
-    type=POSITIVE,
-    metavar="N",
-    help="The most neighbours to try; by default 30, or all others of fewer images.",
-)
+@max_k_option
 @click.option(
     "--plot",
     metavar="FILE",
@@ -145,7 +149,7 @@ def choose_k(  # noqa: PLR0917  # click passes options by name
     index_folder: str, max_k: int | None, plot: Path | None, class_weight: Any, threads: int | None, as_json: bool
 ) -> None:
     """Measure the accuracy of every k and weighting, each stored image left out in turn."""
-    from knnvote.classify.evaluation.choose_k import choose_k as choose
+    from knnvote.classify.choosing.choose_k import choose_k as choose
     from knnvote.indexer.folder.open import open_index
 
     from .tables.evaluation import print_choice
@@ -161,6 +165,54 @@ def choose_k(  # noqa: PLR0917  # click passes options by name
         save(draw_choice(choice), picture)
 
     end(choice, file=plot, write=draw, as_json=as_json, print_table=print_choice)
+
+
+@click.command(
+    cls=Command,
+    short_help="Measure the accuracy of steps between image and vector.",
+    epilog=example("knnvote choose-step digits.knn"),
+)
+@index_argument
+@click.option(
+    "--steps",
+    "chains",
+    metavar="NAMES",
+    multiple=True,
+    help=f"Steps to try together, in this order: some of {', '.join(STEPS)}, with blanks between; may be repeated. By "
+    "default the usual ones.",
+)
+@max_k_option
+@class_weight_option("; by default as the index was made for")
+@click.option(
+    "--sample",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="So many stored images, at random, stand for all; by default 60,000.",
+)
+@threads_option
+@json_option
+def choose_step(  # noqa: PLR0917  # click passes options by name
+    index_folder: str,
+    chains: tuple[str, ...],
+    max_k: int | None,
+    class_weight: Any,
+    sample: int | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure the accuracy of steps between image and vector, each with its best k, stored images left out in turn."""
+    from knnvote.classify.choosing.choose_steps import choose_steps
+    from knnvote.indexer.folder.open import open_index
+
+    from .tables.steps import print_steps
+
+    index = open_index(index_folder)
+    options: dict[str, Any] = {"max_k": max_k, "sample": sample, "class_weight": class_weight, "threads": threads}
+    found = choose_steps(index, chains or None, **options)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_steps(found, index.manifest)
 
 
 @click.command(

@@ -336,7 +336,7 @@ def relabel(
 
 @click.command(
     cls=Command,
-    short_help="Build an index folder afresh after images were added or removed.",
+    short_help="Build an index folder afresh after it grew or shrank.",
     epilog=example("knnvote compact digits.knn"),
 )
 @local_index_argument

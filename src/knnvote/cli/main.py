@@ -62,7 +62,10 @@ for _title, _commands in {
     "Get images": (data.demo, data.sample, data.convert),
     "Build an index": (index.index, index.add, index.remove, index.relabel, index.compact),
     "Classify": (classify, serve),
-    "Judge": (evaluate.compare, evaluate.choose_k, evaluate.choose_threshold, evaluate.suspects, jobs.diff),
+    "Judge": (
+        *(evaluate.compare, evaluate.choose_k, evaluate.choose_step, evaluate.choose_threshold),
+        *(evaluate.suspects, jobs.diff),
+    ),
     "Look": (look.explain, look.review, show.show, show.map_space, show.report),
     "Check what is on disk": (disk.inspect, disk.verify),
 }.items():

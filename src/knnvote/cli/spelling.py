@@ -5,6 +5,7 @@ from knnvote.data.errors import as_recorded
 # What is no option with dashes in place of underscores.
 _OTHERWISE = {
     "Answer.neighbors": "knnvote classify --neighbors",
+    "chains": "--steps",
     "classifier": "--errors",
     "distance_limit": "--max-distance auto",
     "draw_choice": "knnvote choose-k --plot",

@@ -7,7 +7,7 @@ import pytest
 from sklearn import datasets
 
 from knnvote import Rule, compare, index_arrays, open_index
-from knnvote.classify.evaluation.choose_k import choose_k
+from knnvote.classify.choosing.choose_k import choose_k
 from knnvote.classify.evaluation.near_copies import near_copies_of_tests, near_copies_stored
 from knnvote.data.sample import digits
 from knnvote.data.tables import image_table, write_table

@@ -1,6 +1,8 @@
 """The tables of ``choose-k`` and ``suspects``, with what is told below them."""
 
-from knnvote.classify.evaluation.choose_k import Choice, Score
+from knnvote.classify.choosing.choose_k import Choice
+from knnvote.classify.choosing.choose_steps import StepChoice
+from knnvote.classify.choosing.scores import Score
 from knnvote.classify.evaluation.suspects import Suspect, Suspects
 from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
@@ -42,7 +44,7 @@ def print_choice(choice: Choice) -> None:
         print_text(spelled(note, as_typed))
 
 
-def told_left_out(found: Choice | Suspects) -> str:
+def told_left_out(found: Choice | StepChoice | Suspects) -> str:
     """What was left out of what is stored."""
     by_group = "" if found.groups is None else f" with its group, of {found.groups:,}"
     return f"{counted(found.images, found.noun)}, each left out in turn{by_group}"

@@ -16,8 +16,9 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from weightings import WEIGHTS, in_sklearn, temperature
 
 import knnvote.classify.search.left_out
-from knnvote.classify.evaluation.choose_k import Choice, Score, choose_k
-from knnvote.classify.evaluation.every_k import mean_targets, votes
+from knnvote.classify.choosing.choose_k import Choice, choose_k
+from knnvote.classify.choosing.every_k import mean_targets, votes
+from knnvote.classify.choosing.scores import Score
 from knnvote.classify.search.left_out import neighbors_left_out
 from knnvote.classify.vote import Rule, mean_target, vote
 from knnvote.data.errors import KnnvoteError, OptionError
