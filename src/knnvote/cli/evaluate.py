@@ -34,7 +34,7 @@ from .options import (
     threads_option,
     vote_options,
 )
-from .talk import end, print_json, talk, talk_no_promise, talk_note, talk_written
+from .talk import end, print_json, talk_approximate, talk_no_promise, talk_note, talk_written
 
 if TYPE_CHECKING:
     from knnvote.classify.vote import Rule
@@ -155,7 +155,7 @@ def choose_k(  # noqa: PLR0917  # click passes options by name
     from .tables.evaluation import print_choice
 
     opened = open_index(index_folder)
-    _talk_approximate(opened, "accuracies")
+    talk_approximate(opened, "accuracies")
     choice = choose(opened, max_k=max_k, class_weight=class_weight, threads=threads)
 
     def draw(picture: Path) -> None:
@@ -280,7 +280,7 @@ def suspects(  # noqa: PLR0917  # click passes options by name
         raise click.UsageError("--id-column is of a file of what was reviewed: give one with --reviewed")
     seen = read_reviewed([*reviewed], id_column) if reviewed else ()
     opened = open_index(index_folder)
-    _talk_approximate(opened, "neighbours")
+    talk_approximate(opened, "neighbours")
     found = find_suspects(opened, k=k, class_weight=class_weight, reviewed=seen, threads=threads, tell=talk_note)
     if csv is not None:
         write_new_csv(found.to_table(), csv)
@@ -292,14 +292,6 @@ def suspects(  # noqa: PLR0917  # click passes options by name
         write_suspects(page, found, opened, top, page_frame(page))
 
     end(found, file=report, write=write, as_json=as_json, print_table=lambda found: print_suspects(found, top))
-
-
-def _talk_approximate(index: "Index", what: str) -> None:
-    """Say that figures found by an approximate search are approximate too."""
-    from knnvote.classify.search.search import is_exact
-
-    if not is_exact(index, 1):
-        talk(f"note: the search of {index.path} is approximate, and so are {what}: an exact index gives exact ones")
 
 
 @click.command(

@@ -105,13 +105,13 @@ def test_chains_that_make_no_vector_of_an_image_are_left_out_by_its_name(tmp_pat
     blank[41] = 0
     index = made(tmp_path, blank, LABELS[:60], "cosine", steps=("centred",))
     found = choose_steps(index, max_k=3)
-    told = "image array#41: every pixel is zero, and cosine distance needs a direction"
+    told = "image array#41: every value is zero, and cosine distance needs a direction"
     assert [result.steps for result in found.results] == [("centred",)]
     assert found.left_out["pixels"] == found.left_out["deskew blur"] == told
-    with pytest.raises(KnnvoteError, match=r"image array#41 cannot be stored after the steps pixels: every pixel is "):
+    with pytest.raises(KnnvoteError, match=r"image array#41 cannot be stored after the steps pixels: every value is "):
         choose_steps(index, ["pixels"])
     with pytest.raises(
-        KnnvoteError, match=r"image array#41 cannot be stored after the steps unit: every pixel is zero"
+        KnnvoteError, match=r"image array#41 cannot be stored after the steps unit: every value is zero"
     ):
         choose_steps(index, ["pixels", "unit"])
 
