@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -146,6 +147,7 @@ def render_page(
     return text
 
 
+@cache
 def _environment() -> "Environment":
     import jinja2
     import markupsafe
