@@ -75,7 +75,7 @@ def assert_is_brute_force(index, x, xq, k):
     scale=st.sampled_from([1e-30, 1 / 7, 1.0, 1e30]),
     k=st.integers(1, 12),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_search_by_codes_is_brute_force(tmp_path_factory, seed, dtype, metric, offset, scale, k):
     rng = np.random.default_rng(seed)
     x = structured(rng, 300, 12, dtype, offset=offset, scale=scale)
