@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from knnvote.data.errors import OptionError, check, is_whole, param
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
+from .notebook.answered import CLASSES, ROWS, answer_html
 from .notebook.frame import data_frame
 from .search.kinds import SEARCHERS
 from .vote import Rule, class_shares, ranked
@@ -90,6 +91,18 @@ class Answer:
         counts = ", ".join(f"{found[status]:,} {status}" for status in (OK, ABSTAINED, BAD_IMAGE) if found[status])
         images = "image" if len(self) == 1 else "images"
         return f"<Answer to {len(self):,} {images} by {self.index.path}{counts and ': '}{counts}>"
+
+    def _repr_html_(self) -> str:
+        """The first images with their labels, votes and neighbours, for a notebook."""
+        first = self._first(ROWS)
+        answers = first.to_table(top=None if self.index.is_regression else CLASSES).to_pylist()
+        return answer_html(repr(self)[1:-1], self.index, answers, first.D, first.I, n=len(self))
+
+    def _first(self, n: int) -> "Answer":
+        """The answer to the first n images as it is, without another search."""
+        names = ("prediction", "confidence", "best", "second", "margin", "D", "I", "status", "reason")
+        cut: dict[str, Any] = {name: getattr(self, name)[:n] for name in names}
+        return replace(self, **cut, rung=None if self.rung is None else self.rung[:n], again=None)
 
     @cached_property
     def is_image(self) -> NDArray[np.bool_]:

@@ -229,7 +229,7 @@ steps_option = click.option(
     type=NameChoice(list(STEPS)),
     multiple=True,
     metavar="NAME",
-    help=f"Between image and vector: {', '.join(STEPS)}; may be repeated, in any order.",
+    help=f"Image to vector: {', '.join(STEPS)}; repeat for several.",
 )
 part_options = together(
     click.option("--limit", type=POSITIVE, metavar="N", help="So many rows of all files, the first."),

@@ -7,11 +7,11 @@ import pyarrow as pa
 from knnvote.classify.answer import BAD_IMAGE, OK
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.pages.drawing import DrawnAnswer, render_drawing
-from knnvote.classify.pages.thumbnails import SIDE, index_thumbnail
 from knnvote.data.codec import decode
 from knnvote.data.errors import CodecError, KnnvoteError
 from knnvote.data.tables import image_table
 from knnvote.data.vectors import Numbers
+from knnvote.indexer.shown.thumbnails import SIDE, stored_thumbnail
 
 from .served import Served
 from .tables import check_claimed
@@ -60,7 +60,7 @@ def drawn_answer(served: Served, pixels: Numbers, answers: pa.Table) -> dict[str
     if answer["status"] == BAD_IMAGE:
         raise KnnvoteError(str(answer["reason"]))
     index = served.index
-    seen = index_thumbnail(index, pixels.ravel(), "the drawing as the classifier saw it", SIDE)
+    seen = stored_thumbnail(index.manifest, pixels.ravel(), "the drawing as the classifier saw it", SIDE)
     shares = [*zip(answer.get("top") or (), answer.get("top_share") or (), strict=True)]
     return DrawnAnswer(
         label=answer["prediction"] if answer["status"] == OK else None,
