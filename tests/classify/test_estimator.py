@@ -379,8 +379,8 @@ def test_a_random_state_that_is_no_number_gives_a_seed():
 
 
 def test_fractional_queries_of_whole_vectors_are_searched_as_others_are_without_a_copy_of_all():
-    data = clusters("uint8", n=6000)
-    halves = data.xq[:60] + 0.5
+    data = clusters("uint8")
+    halves = data.xq[:30] + 0.5
     exact = KNNVoteClassifier().fit(data.x, data.y)
     adaptive = KNNVoteClassifier(kind="adaptive", target_agreement=0.9).fit(data.x, data.y)
     tracemalloc.start()
@@ -392,7 +392,7 @@ def test_fractional_queries_of_whole_vectors_are_searched_as_others_are_without_
     np.testing.assert_array_equal(I, expected_I)
     np.testing.assert_allclose(D, expected_D, rtol=1e-12)
     assert find(adaptive._index, halves, Rule(), "label").rung.min() < len(adaptive._index.tuned.label.ladder)
-    mixed = np.where(np.arange(60)[:, None] % 2, halves, data.xq[:60])
+    mixed = np.where(np.arange(30)[:, None] % 2, halves, data.xq[:30])
     alone = [adaptive.predict_proba(row[None])[0] for row in mixed]
     np.testing.assert_array_equal(adaptive.predict_proba(mixed), alone)
 

@@ -37,7 +37,7 @@ def case(tmp_path_factory):
 
     def get(dtype, metric):
         if (dtype, metric) not in made:
-            data = clusters(dtype, nq=100)
+            data = clusters(dtype, nq=60)
             path = folder / f"{dtype} {metric}.knn"
             index = build(path, data.x, data.y, metric=metric)
             xq, bad = convert_queries(data.xq, index.vectors.dtype)
