@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from knnvote.data.errors import OptionError, check, is_whole, param
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
+from knnvote.indexer.metric import METRICS
 
 from .notebook.answered import CLASSES, ROWS, answer_html
 from .notebook.frame import data_frame
@@ -109,6 +110,12 @@ class Answer:
         """(nq,) whether the image could be read."""
         good: NDArray[np.bool_] = self.status != BAD_IMAGE
         return good
+
+    @property
+    def is_stored(self) -> NDArray[np.bool_]:
+        """(nq,) whether the nearest stored image is equal, by the distance; not so of bad images."""
+        found: NDArray[np.bool_] = self.D[:, 0] <= METRICS[self.index.metric].equal_within
+        return found
 
     @cached_property
     def of_confidences(self) -> "Answer":

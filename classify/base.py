@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from knnvote.data.errors import KnnvoteError, check_one_of
+from knnvote.data.errors import KnnvoteError, check_one_of, stack_level
 from knnvote.data.steps.chain import steps_of
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer.arrays.labelled import training_set_from_arrays
@@ -233,7 +233,7 @@ class KNNVoteBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
         _check_rows(unusable_images(xq, index.shape, index.steps, METRICS[index.metric]))
         unlike = Scale.of(index, xq).unlike(index)
         if unlike is not None:
-            warnings.warn(unlike, stacklevel=3)  # whoever called predict
+            warnings.warn(unlike, stacklevel=stack_level())
         return self._search(xq, rule or Rule(k=k), promise)
 
     def _check_k(self, k: int, most: int, nq: int) -> int:

@@ -21,11 +21,12 @@ from knnvote.data.errors import (
     check_one_of,
     param,
     spelled_reasons,
+    stack_level,
 )
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import DecodedRows, decode_rows
 from knnvote.data.recognition import StoredImages, numbered_like
-from knnvote.data.tables import SupportsArrow, SupportsDLPack, array_of, image_table, table_of
+from knnvote.data.tables import SupportsArrow, SupportsDLPack, array_of, column_of, image_table, table_of
 from knnvote.data.vectors import convert_queries
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.index import Index, check_index
@@ -104,8 +105,9 @@ class Classifier:
         Args:
             images: (nq, *shape) or (nq, pixels) of any number type, as an array, a tensor that lies in memory or nested
                 lists; a single image of the index's shape or flat; an Arrow table or record batch or a pandas or Polars
-                DataFrame in any layout that Parquet files may have, whose columns are taken by name; or the bytes of
-                one encoded image or a list of those.
+                DataFrame in any layout that Parquet files may have, whose columns are taken by name; one such column, a
+                Series or an Arrow array of lists, tensors or bytes; or the bytes of one encoded image or a list of
+                those.
 
         Raises:
             KnnvoteError: images as a whole do not fit the index; single ones that do not are answered ``bad_image``.
@@ -145,7 +147,8 @@ class Classifier:
             table = pa.table({"image": pa.array(several, pa.large_binary())})
             # By no row at all: bytes are taken for encoded images of the index's shape, and each that is none is bad.
             return table, self.recognise(table[:0], ImageOptions(image_column="image"))
-        table = table_of(images)
+        named = table_of(images)
+        table = column_of(images) if named is None else named
         if table is None:
             table = image_table(self._several(array_of(images, "images")))
         if known is not None and table.schema == known[0]:
@@ -153,6 +156,8 @@ class Classifier:
         try:
             return table, self.recognise(table, ImageOptions())
         except ImageFileError as error:
+            if named is None:
+                raise
             raise ImageFileError(
                 f"{error.marked} (a table's columns are taken by name, an array's, as its to_numpy() gives, in order)"
             ) from error
@@ -192,7 +197,7 @@ class Classifier:
         xq, bad = self.queries(rows)
         unlike = Scale.of(self.index, rows.pixels, bad).unlike(self.index)
         if unlike is not None:
-            warnings.warn(unlike, stacklevel=3)  # whoever called with the images
+            warnings.warn(unlike, stacklevel=stack_level())
         return self.answer(xq, spelled_reasons(bad, str))
 
     def queries(self, rows: DecodedRows) -> tuple[NDArray[np.generic], dict[int, str]]:

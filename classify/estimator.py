@@ -24,6 +24,7 @@ from .parameters import (
     array_like,
     check_to_answer,
     check_to_fit,
+    classes_of,
     own_names,
     rule_of_metric,
     stored_class_weight,
@@ -120,9 +121,10 @@ class KNNVoteClassifier(ClassifierMixin, KNNVoteBase):  # type: ignore[misc]  # 
         """
         check_to_fit(self.get_params())
         rows, labels = validate_data(self, array_like(X, "X"), array_like(y, "y"), copy=True)
+        classes_of(labels)
         check_classification_targets(labels)
         rows, labels, weights = with_weight(rows, labels, sample_weight)
-        self.classes_, codes = np.unique(labels, return_inverse=True)
+        self.classes_, codes = classes_of(labels)
         self._has_own_labels = _is_storable(labels)
         return self._fit(rows, labels if self._has_own_labels else codes, weights, self._class_weight())
 

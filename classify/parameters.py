@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from knnvote.data.errors import KnnvoteError, OptionError, check, check_one_of, is_whole
 from knnvote.data.steps.chain import steps_of
-from knnvote.data.tables import array_of, is_tensor
+from knnvote.data.tables import array_of, column_of, is_tensor, named_values, why_no_column
 from knnvote.indexer.build import MAX_SEED
 from knnvote.indexer.names import METRIC_NAMES, ClassWeight, MetricName, Weights
 from knnvote.indexer.records.weights import unusable_weights
@@ -110,13 +110,18 @@ def weights_to_store(given: AnyWeights) -> Weights:
 
 
 def array_like(given: Any, name: str) -> Any:
-    """What scikit-learn takes for an array: of a tensor NumPy's, all else as it is.
+    """What scikit-learn takes for an array: of a tensor, rows in lists or a column of lists NumPy's; all else as it is.
 
     Raises:
-        ParameterError: no array can share a tensor's memory.
+        ParameterError: no array can share a tensor's memory, or rows are of unlike length.
+        KnnvoteError: a row of a column cannot be used.
     """
     with own_names():
-        return array_of(given, name) if is_tensor(given) else given
+        if name == "X" and column_of(given) is not None:
+            values, _ = named_values(given)
+            return values.reshape(len(values), -1)
+        is_rows = name == "X" and isinstance(given, list | tuple)
+        return array_of(given, name) if is_rows or is_tensor(given) else given
 
 
 def stored_class_weight(given: Any, labels: Mapping[Any, bool | int | str]) -> ClassWeight:
@@ -140,6 +145,19 @@ def stored_class_weight(given: Any, labels: Mapping[Any, bool | int | str]) -> C
         return plain_class_weight(pairs) if pairs else None
 
 
+def classes_of(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The classes (c,) of rows, sorted, and the place of each row's among them (n,).
+
+    Raises:
+        RowError: they have no order, as texts and numbers have none.
+    """
+    try:
+        classes, codes = np.unique(y, return_inverse=True)
+    except TypeError as error:
+        raise RowError(f"y cannot be used ({why_no_column(y, error)}): give classes of one type") from error
+    return classes, codes
+
+
 def with_weight(
     X: NDArray[Any], y: NDArray[Any], sample_weight: ArrayLike | None
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64] | None]:
@@ -150,6 +168,7 @@ def with_weight(
     """
     if sample_weight is None:
         return X, y, None
+    sample_weight = array_like(sample_weight, "sample_weight")
     try:
         weights = np.asarray(sample_weight, np.float64)
     except (TypeError, ValueError) as error:

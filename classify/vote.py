@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.errors import OptionError, check, check_one_of, is_number, is_whole, param, plain
 from knnvote.indexer.index import Index
+from knnvote.indexer.metric import METRICS
 from knnvote.indexer.names import TIES, ClassWeight, MetricName, NumbersByClass, Ties, Weights
 from knnvote.indexer.rungs import Acceptance, VoteDefaults
 
@@ -24,6 +25,7 @@ from .weighting import (
     weights_of_metric,
 )
 
+MaxDistance = float | Literal["auto", "none"] | None
 Factors = NDArray[np.float64] | None  # what each neighbour's vote (nq, k) is multiplied by; None: all count the same
 
 
@@ -46,7 +48,7 @@ class Rule:
         min_confidence: abstain where the winner's share of the vote is smaller.
         min_confidence_by_class: likewise of winners of some classes, by label; min_confidence is of the others then.
         max_distance: abstain where the nearest neighbour is farther; ``auto`` has a classifier find the distance that a
-            hundredth of images of the stored kind exceed (`distance_limit`).
+            hundredth of images of the stored kind exceed (`distance_limit`); None or ``none`` for any distance.
 
     Example:
         >>> from knnvote import Classifier, Rule
@@ -62,7 +64,7 @@ class Rule:
     class_weight: ClassWeight = None
     min_confidence: float | None = None
     min_confidence_by_class: NumbersByClass | None = None
-    max_distance: float | Literal["auto"] | None = None
+    max_distance: MaxDistance = None
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -82,6 +84,9 @@ class Rule:
             numbers = numbers_by_class(*own, (0, 1), "give shares of the vote from 0 to 1 by label, each once")
             object.__setattr__(self, "min_confidence_by_class", numbers)
         limit: Any = self.max_distance
+        if isinstance(limit, str) and limit == "none":
+            limit = None
+            object.__setattr__(self, "max_distance", None)
         is_limit = limit is None or is_auto(limit) or (is_number(limit) and 0 <= limit < math.inf)
         check("max_distance", limit, is_limit, "give a distance of at least 0 or 'auto', or leave it out")
         object.__setattr__(self, "class_weight", plain_class_weight(self.class_weight))
@@ -103,11 +108,12 @@ class Rule:
         ties: Ties | None = None,
         class_weight: Any = None,
         min_confidence: float | None = None,
-        max_distance: float | Literal["auto"] | None = None,
+        max_distance: MaxDistance = None,
     ) -> "Rule":
         """The rule of the vote that indexes were made for, but for what is given.
 
-        Of one index the confidence from which it accepts answers is kept, where the vote is its own.
+        Of one index the confidence from which it accepts answers is kept, where the vote is its own, and the distance
+        up to which it does, unless ``none`` is given.
 
         Raises:
             OptionError: indexes were made for different votes, and it is not given which is meant; or weights lack a
@@ -124,7 +130,7 @@ class Rule:
             ties=ties or _common(indexes, "ties"),
             class_weight=_common(indexes, "class_weight") if class_weight is None else class_weight,
             min_confidence=min_confidence,
-            max_distance=max_distance,
+            max_distance=_kept_distance(indexes) if max_distance is None else max_distance,
         )
         for settled in [rule.of_index(index) for index in indexes]:
             rule = settled
@@ -134,8 +140,10 @@ class Rule:
         return rule.accepting(acceptance)
 
     def accepting(self, acceptance: Acceptance | None) -> "Rule":
-        """The same that abstains as was chosen; of None, never by its confidence."""
-        if acceptance is None or acceptance.min_confidence is None:
+        """The same that abstains as was chosen; of None, never, be an answer sure or not, and near or far."""
+        if acceptance is None:
+            return replace(self, min_confidence=None, min_confidence_by_class=None, max_distance=None)
+        if acceptance.min_confidence is None:
             return replace(self, min_confidence=None, min_confidence_by_class=None)
         by_class = acceptance.min_confidence_by_class
         return replace(self, min_confidence=acceptance.min_confidence, min_confidence_by_class=by_class)
@@ -177,8 +185,12 @@ class Rule:
         """The same with all that its weights need, where distances are of that metric.
 
         Raises:
-            OptionError: they lack a temperature that the metric does not tell.
+            OptionError: they lack a temperature that the metric does not tell, or no distance is beyond max_distance.
         """
+        farthest = METRICS[metric].farthest
+        limit = None if is_auto(self.max_distance) else self.limit
+        expected = f"no {metric} distance is greater than {farthest:g}: give less, or leave it out"
+        check("max_distance", limit, limit is None or limit <= farthest, expected)
         if not isinstance(self.weights, str):
             return self
         weights = weights_of_metric(self.weights, metric)
@@ -214,6 +226,12 @@ def _shown(value: Any) -> str:
 def is_auto(max_distance: object) -> bool:
     """Whether a distance is to be found."""
     return isinstance(max_distance, str) and max_distance == "auto"
+
+
+def _kept_distance(indexes: Sequence[Index]) -> float | None:
+    """How far the nearest neighbour of an answer may be, as one index keeps it."""
+    kept = indexes[0].vote.max_distance if len(indexes) == 1 else None
+    return None if kept is None else kept.limit
 
 
 def _common(indexes: Sequence[Index], name: str) -> Any:

@@ -17,6 +17,7 @@ from .text import printable, show_bytes
 Spell = Callable[[str], str]
 
 _BEGIN, _END = "\ufdd0", "\ufdd1"  # Unicode leaves these to programs: no text has them that means anything
+_WITHIN = ("knnvote", "contextlib", "functools")  # whose frames are between what warns and who called
 _MARKED = re.compile(f"{_BEGIN}(.*?){_END}")
 
 
@@ -50,7 +51,15 @@ class Note(UserWarning):
 
 def warn(note: str) -> None:
     """Tell something in Python."""
-    warnings.warn(Note(note), stacklevel=3)
+    warnings.warn(Note(note), stacklevel=stack_level())
+
+
+def stack_level() -> int:
+    """The ``stacklevel`` of a warning by which it shows the line that called the package, however deep it is told."""
+    frame, level = sys._getframe(1), 1  # noqa: SLF001  # as the warnings module itself walks
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _WITHIN:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def as_recorded(name: str) -> str:

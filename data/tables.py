@@ -1,6 +1,7 @@
 """Images and labels as Arrow tables, and those as Parquet files."""
 
 import math
+from collections.abc import Mapping, Set
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
@@ -10,10 +11,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from .columns import is_number
+from .columns import is_list, is_number
 from .errors import KnnvoteError, OptionError, param
 from .files import atomic_write
+from .layout import ImageOptions, Layout
 from .layouts.wide import Wide
+from .recognition import recognise_images
 from .text import describe_error
 
 _ROW_GROUP = 1 << 16
@@ -89,6 +92,27 @@ def table_of(data: Any) -> pa.Table | None:
         ) from error
 
 
+def column_of(data: Any) -> pa.Table | None:
+    """One column of images, a Series or an Arrow array of lists, tensors or bytes, as a table with that alone.
+
+    A NumPy array of lists or arrays is one too. None of what is no column, and of one of numbers, which is an array.
+    """
+    is_series = hasattr(type(data), "iloc") and not hasattr(type(data), "columns")
+    is_of_objects = isinstance(data, np.ndarray) and data.dtype == object and data.ndim == 1
+    try:
+        if isinstance(data, pa.Array | pa.ChunkedArray):
+            column = data
+        elif is_series or is_of_objects:
+            column = pa.array(data, from_pandas=is_series)
+        elif hasattr(type(data), "__arrow_c_stream__") and not hasattr(type(data), "columns"):
+            column = pa.chunked_array(data)
+        else:
+            return None
+    except (pa.ArrowException, TypeError, ValueError):  # of arrays with several axes, which NumPy joins
+        return None
+    return None if is_number(column.type) else pa.table({"image": column})
+
+
 def is_tensor(data: Any) -> bool:
     """Whether something is an array of a library that is not NumPy, such as a tensor of PyTorch."""
     kind = type(data)
@@ -99,7 +123,7 @@ def is_tensor(data: Any) -> bool:
 def array_of(data: Any, name: str) -> NDArray[Any]:
     """An array, a tensor or nested lists of numbers as NumPy has them; memory is shared where it can be.
 
-    A tensor is taken by its ``__array__``, or by DLPack where it has none.
+    A tensor is taken by its ``__array__``, or by DLPack where it has none; of arrays in one of objects, one of all.
 
     Args:
         data: what was given.
@@ -119,16 +143,69 @@ def array_of(data: Any, name: str) -> NDArray[Any]:
     try:
         by_dlpack = is_tensor(data) and not hasattr(type(data), "__array__")
         found = np.from_dlpack(data) if by_dlpack else np.asarray(data)
+        if found.dtype == object and found.ndim == 1:
+            found = np.asarray(found.tolist())
     except (RuntimeError, TypeError, ValueError, BufferError) as error:
         mend = "as tensor.detach().cpu().float().numpy() does" if is_tensor(data) else "each row as long as the first"
-        raise OptionError(
-            f"{shown} cannot be read as an array ({describe_error(error)}): give numbers in memory, {mend}"
-        ) from error
+        why = (isinstance(data, list | tuple) and _unlike_row(data)) or describe_error(error)
+        raise OptionError(f"{shown} cannot be read as an array ({why}): give numbers in memory, {mend}") from error
     if found.dtype == object and not found.ndim:
         mend = ", as its toarray() does" if hasattr(data, "toarray") else ""
         mend = "; Classifier.stream takes batches" if hasattr(data, "__next__") else mend
         raise OptionError(f"{shown} cannot be read as an array: give numbers in memory{mend}")
     return found
+
+
+def values_of(given: Any, name: str) -> Any:
+    """What lies beside images, such as labels, as Arrow takes it: of a tensor, or what NumPy alone reads, an array.
+
+    Raises:
+        OptionError: as `array_of`.
+    """
+    if is_tensor(given) or (hasattr(type(given), "__array__") and not hasattr(type(given), "__iter__")):
+        given = array_of(given, name)
+    if isinstance(given, np.ndarray) and not given.dtype.isnative:
+        return given.astype(given.dtype.newbyteorder("="))
+    return given
+
+
+def check_several(given: Any, name: str, give: str) -> None:
+    """Refuse what is no sequence of values in an order.
+
+    Raises:
+        OptionError: naming it, with what to give.
+    """
+    is_several = hasattr(given, "__len__") and getattr(given, "ndim", 1) != 0
+    if not is_several or isinstance(given, str | bytes):
+        raise OptionError(f"{param(name)} is {given!r}: {give}")
+    if isinstance(given, Mapping | Set) or hasattr(type(given), "columns"):
+        raise OptionError(f"{param(name)} is of type {type(given).__name__}: {give}")
+
+
+def why_no_column(given: Any, error: BaseException) -> str:
+    """Why Arrow makes no column of some values: they have several axes or are of two kinds, else as it says."""
+    if getattr(given, "ndim", 1) != 1:
+        return f"they have shape {np.shape(given)}"
+    try:
+        kinds = {type(value).__name__: row for row, value in reversed([*enumerate(given)]) if value is not None}
+    except TypeError:
+        return describe_error(error)
+    first, *others = sorted(kinds, key=kinds.__getitem__) or [""]
+    return (
+        f"row {kinds[others[0]]} is of type {others[0]}, and others of type {first}"
+        if others
+        else describe_error(error)
+    )
+
+
+def _unlike_row(data: Any) -> str | None:
+    """Which row is not as long as the first, or holds a row that is not; None where none is, or nothing has rows."""
+    try:
+        shapes = [np.shape(row) for row in data]
+    except (TypeError, ValueError):
+        return "a row within a row is not as long as the others"
+    row = next((row for row, shape in enumerate(shapes) if shape != shapes[0]), None)
+    return None if row is None else f"row {row} has shape {shapes[row]}, and row 0 {shapes[0]}"
 
 
 def check_numbers(dtype: np.dtype[Any]) -> None:
@@ -152,12 +229,15 @@ def named_values(data: Any) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     """Vectors, and the names of their values where they are a table with a column a value.
 
     Args:
-        data: (n, ...) an array, or a table as `table_of` takes it, of n rows.
+        data: (n, ...) an array, or a table as `table_of` takes it or a column as `column_of` does, of n rows.
 
     Raises:
         KnnvoteError: a column of a table is not of numbers, or a row has a null.
     """
     table = table_of(data)
+    column = column_of(data) if table is None else table
+    if column is not None and (table is None or _is_of_lists(column)):
+        return _decoded(column), None
     if table is None:
         return array_of(data, "images"), None
     for field in table.schema:
@@ -166,10 +246,26 @@ def named_values(data: Any) -> tuple[NDArray[Any], tuple[str, ...] | None]:
                 f"column {field.name!r} is {field.type}: give a table with one column of numbers a value, or an array"
             )
     names = tuple(table.column_names)
-    values, bad = Wide(name="", columns=names, shape=(len(names),), grayscale=False).decode(table)
+    return _all_good(Wide(name="", columns=names, shape=(len(names),), grayscale=False), table), names
+
+
+def _is_of_lists(table: pa.Table) -> bool:
+    """Whether a table has one column, of lists or tensors."""
+    kinds = table.schema.types
+    return len(kinds) == 1 and (is_list(kinds[0]) or isinstance(kinds[0], pa.FixedShapeTensorType))
+
+
+def _decoded(column: pa.Table) -> NDArray[Any]:
+    """Images (n, *shape) of a table that has them in its one column."""
+    layout = recognise_images(column, ImageOptions())
+    return _all_good(layout, column).reshape(len(column), *layout.shape)
+
+
+def _all_good(layout: Layout, table: pa.Table) -> NDArray[Any]:
+    values, bad = layout.decode(table)
     for row, reason in bad.items():
         raise KnnvoteError(f"image {row} cannot be stored: {reason}; leave it out")
-    return values, names
+    return values
 
 
 def write_new_table(table: pa.Table, path: Path) -> None:

@@ -13,7 +13,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from knnvote.data.errors import KnnvoteError, OptionError, check, check_instance, check_one_of, is_whole, param, warn
+from knnvote.data.errors import (
+    KnnvoteError,
+    OptionError,
+    check,
+    check_instance,
+    check_one_of,
+    is_whole,
+    param,
+    plain,
+    warn,
+)
 from knnvote.data.files import hold_lock
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, count_rows, find_inputs, refuse_splits
@@ -23,7 +33,7 @@ from knnvote.data.tables import SupportsArrow, named_values
 
 from .arrays.labelled import training_set_from_arrays
 from .building.content import read_through, sha256
-from .building.doubts import tell_of_groups
+from .building.doubts import tell_of_groups, tell_of_like_classes
 from .building.work import Work
 from .faiss_index import build_faiss, faiss_metric, held_vectors
 from .folder.facts import describe, library_versions, of_labels, unmeasured
@@ -39,6 +49,7 @@ from .threads import available_processors, check_threads, limit_threads
 from .training import TrainingOptions, TrainingSet, read_training_set
 
 MAX_SEED = 2**31 - 1  # what FAISS takes
+_REPLACING = "options=IndexOptions(overwrite=True)"  # how it is asked for
 Tune = Callable[[Index], Index]  # called with an index that is not yet on disk; gives it with what was found of it
 
 
@@ -81,6 +92,8 @@ class IndexOptions:
         is_seed = is_whole(self.seed) and 0 <= self.seed <= MAX_SEED
         check("seed", self.seed, is_seed, f"give a whole number from 0 to {MAX_SEED}")
         check_threads(self.threads)
+        object.__setattr__(self, "seed", plain(self.seed))
+        object.__setattr__(self, "threads", plain(self.threads))
 
 
 def index_files(
@@ -150,8 +163,9 @@ def index_arrays(
     """Build the index of labelled images in memory and commit it at `out`.
 
     Args:
-        images: (n, *shape) of any number type, be it a tensor that lies in memory; or a table with a column a value, a
-            pandas or Polars DataFrame or an Arrow table, whose names the index keeps.
+        images: (n, *shape) of any number type, be it a tensor that lies in memory; a table with a column a value, a
+            pandas or Polars DataFrame or an Arrow table, whose names the index keeps; or a column of lists or tensors,
+            a Series or an Arrow array.
         labels: (n,) integers, strings or booleans; numbers for regression.
         out: the index folder to make.
         steps: between an image and its vector, in this order, as ``("centred", "unit")``; by default none.
@@ -186,9 +200,10 @@ def index_arrays(
 def _taken(
     images: NDArray[Any] | SupportsArrow, labels: NDArray[Any] | Sequence[Any], options: IndexOptions, **given: Any
 ) -> TrainingSet:
-    """Labelled images of arrays, with what else `training_set_from_arrays` is given; it is told how groups lie."""
+    """Labelled images of arrays, with what else is given; how labels and groups lie is told."""
     values, names = named_values(images)
     examples = training_set_from_arrays(values, labels, metric=options.metric, feature_names=names, **given)
+    tell_of_like_classes(examples.provenance["label"], warn)
     tell_of_groups(examples.provenance, 0, None, is_regression=examples.is_regression, tell=warn)
     refuse_one_group(Groups.of(examples.provenance, None), len(examples.provenance))
     return examples
@@ -202,13 +217,13 @@ def _check_options(options: object, tune: object) -> None:
 
 
 @contextmanager
-def _claimed(out: Path, *, overwrite: bool) -> Iterator[Path]:
+def _claimed(out: Path, *, overwrite: bool, asked: str = _REPLACING) -> Iterator[Path]:
     """Hold the destination for this build alone; a folder made for a build that fails is removed again."""
-    check_destination(out, overwrite=overwrite)
+    check_destination(out, overwrite=overwrite, asked=asked)
     is_new = not out.exists()
     try:
         with hold_lock(out / LOCK, f"another build is writing to {out}: wait for it, or give another path"):
-            check_destination(out, overwrite=overwrite)  # by now another build may have ended
+            check_destination(out, overwrite=overwrite, asked=asked)  # by now another build may have ended
             remove_leftovers(out)  # of a killed one, whose generation is taken again
             yield out
     finally:
@@ -217,11 +232,11 @@ def _claimed(out: Path, *, overwrite: bool) -> Iterator[Path]:
                 out.rmdir()
 
 
-def check_destination(out: Path, *, overwrite: bool) -> None:
-    """Refuse to write an index where something else is, or over an index without being told to."""
+def check_destination(out: Path, *, overwrite: bool, asked: str = _REPLACING) -> None:
+    """Refuse to write an index where something else is, or over an index without being told to, as is asked for."""
     if is_index_folder(out):
         if not overwrite:
-            raise KnnvoteError(f"{out} exists: pass {param('overwrite=True')} to replace it, or give another path")
+            raise KnnvoteError(f"{out} exists: pass {param(asked)} to replace it, or give another path")
     elif os.path.lexists(out) and not (out.is_dir() and all(map(is_leftover, locate(out).below(recursive=False)))):
         raise KnnvoteError(f"{out} exists and is not an index folder: give a new path, such as {out}.knn")
 
@@ -361,5 +376,5 @@ def write_index(index: Index, timing: Timing, out: Path, *, overwrite: bool = Fa
     Raises:
         KnnvoteError: `out` cannot be written or is in use; nothing there is changed.
     """
-    with _claimed(out, overwrite=overwrite):
+    with _claimed(out, overwrite=overwrite, asked="overwrite=True"):
         write_folder(out, index, timing)

@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.data.errors import KnnvoteError, OptionError, param
+from knnvote.data.errors import KnnvoteError, OptionError, param, stack_level
 from knnvote.data.locations import describe_os_error
 from knnvote.data.progress import stage
 from knnvote.data.reading import rows_within_budget
@@ -191,7 +191,7 @@ def _tell_of_lost(found: NDArray[np.bool_], factory: str) -> None:
         warnings.warn(
             f"{factory} finds only {found.mean():.0%} of {len(found):,} unlike stored images when asked for them, and "
             "few neighbours of others too: where many images are equal, build the kind adaptive or exact",
-            stacklevel=2,
+            stacklevel=stack_level(),
         )
 
 
@@ -234,7 +234,7 @@ def _build_apart(
                 seconds=_FACTORY_SECONDS * size,
             )
             for line in dict.fromkeys(talk):
-                warnings.warn(f"FAISS says: {line.removeprefix('WARNING ')}", stacklevel=2)
+                warnings.warn(f"FAISS says: {line.removeprefix('WARNING ')}", stacklevel=stack_level())
             return read_faiss(built)
     except KnnvoteError as error:
         raise OptionError(

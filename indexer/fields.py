@@ -159,6 +159,15 @@ def _is_sample_weight(value: Any) -> bool:
     return is_record and LEAST <= value["least"] <= value["most"] <= MOST
 
 
+def _is_distance(value: Any) -> bool:
+    return is_number(value) and value >= 0
+
+
+def _is_kept_distance(value: Any) -> bool:
+    """As it was given, or as stored images told it."""
+    return _record_of(limit=_is_distance)(value) or _is_found_distance(value)
+
+
 def _is_weights(value: Any) -> bool:
     return isinstance(value, str) and base_name(value) in WEIGHTS
 
@@ -192,6 +201,7 @@ _is_acceptance = _record_with(
     accuracy=_is_interval,
     images=_is_count,
 )
+_is_found_distance = _record_of(limit=_is_distance, false_alarms=_is_share, images=_is_positive)
 _is_tuned = _record_with(
     {"ties": _one_of(*TIES), "class_weight": _is_class_weight},
     k=_is_positive,
@@ -242,7 +252,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
         }
     ),
     "vote": _record_with(
-        {"acceptance": _is_acceptance, "class_weight": _is_class_weight},
+        {"acceptance": _is_acceptance, "class_weight": _is_class_weight, "max_distance": _is_kept_distance},
         k=_is_positive,
         weights=_is_weights,
         ties=_one_of(*TIES),

@@ -41,7 +41,9 @@ from .growth.told import has_promise, tell_of_forgotten
 from .index import Index
 from .leftovers import LOCK
 from .manifest import read_manifest
-from .rungs import Growth, class_weight_of_classes
+from .records.distance import KeptDistance
+from .records.growth import Growth
+from .rungs import class_weight_of_classes
 from .training import TrainingOptions, TrainingSet
 
 Tuner = Callable[..., Tune]  # called with k, weights, ties and targets: `knnvote.Tuning`
@@ -108,7 +110,8 @@ def add_arrays(
 
     Args:
         path: the index folder.
-        images: (m, *shape) of the index's shape or flat, of any number type; or a table with a column a value.
+        images: (m, *shape) of the index's shape or flat, of any number type; a table with a column a value; or a column
+            of lists or tensors.
         labels: (m,) of the kind that it has.
         ids: (m,) texts or whole numbers by which they are known, none of them stored; without them ``array#row``, whose
             numbers count on.
@@ -355,7 +358,7 @@ def _build_again(
 def _as_before(index: Index, tuning: Tuner | None) -> Tune:
     """What tunes its successor for all that an index was tuned for."""
     tuned, vote = index.tuned, index.vote
-    if tuning is None or (tuned is None and vote.acceptance is None):  # where nothing is measured
+    if tuning is None or (tuned is None and not vote.is_measured):  # where nothing is measured
         return lambda successor: replace(
             successor, manifest=of_stored_classes(replace(successor.manifest, vote=index.manifest.vote))
         )
@@ -367,6 +370,21 @@ def _as_before(index: Index, tuning: Tuner | None) -> Tune:
 
     def tune(successor: Index) -> Index:
         class_weight = class_weight_of_classes(vote.class_weight, frozenset(successor.manifest.classes))
-        return tuning(k=vote.k, weights=vote.weights, ties=vote.ties, class_weight=class_weight, **targets)(successor)
+        as_it_was = {"k": vote.k, "weights": vote.weights, "ties": vote.ties, "class_weight": class_weight}
+        return tuning(**as_it_was, **targets, **_distance(vote.max_distance, successor))(successor)
 
     return tune
+
+
+def _distance(kept: KeptDistance | None, successor: Index) -> dict[str, Any]:
+    """What a successor is told of how far the nearest neighbour may be: to find it anew, or what it was."""
+    if kept is None:
+        return {}
+    if kept.can_be_found(successor.n):
+        return {"max_distance": "auto", "false_alarms": kept.false_alarms}
+    if kept.is_found:
+        warn(
+            f"{successor.path} has {successor.n:,} images now, too few to find {param('max_distance')} anew: it stays "
+            f"{kept.limit:g}"
+        )
+    return {"max_distance": kept.limit}

@@ -15,8 +15,9 @@ from .groups.record import Groups
 from .leftovers import refuse_unfinished
 from .names import Kind, MetricName
 from .records.earlier import build_again
+from .records.growth import Growth
 from .records.weights import SampleWeight
-from .rungs import Growth, Rung, Tuned, VoteDefaults
+from .rungs import Rung, Tuned, VoteDefaults
 from .sealed import read_sealed
 
 # An entry or a kind of file more or less is another format: 3 has vectors in a raw file beside codes, which 2 has not,

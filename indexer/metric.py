@@ -5,6 +5,7 @@ is searched exactly, by a plain scan that settles every stored vector. One that 
 and says how far float32 can be off; one that is l2 in its space, where principal components bound it, from `Euclidean`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -32,6 +33,7 @@ class Metric(ABC):
         sklearn: what scikit-learn calls the distance that it is in its space.
         keeps_values: its space holds vectors as they are.
         equal_within: how far apart equal vectors can be by rounding.
+        farthest: how far apart any two vectors can be.
         scan_cost: of a plain scan, in microseconds for each value of a stored vector, on one core of 2023.
     """
 
@@ -39,6 +41,7 @@ class Metric(ABC):
     sklearn: ClassVar[str]
     keeps_values: ClassVar[bool] = True
     equal_within: ClassVar[float] = 0.0
+    farthest: ClassVar[float] = math.inf
     scan_cost: ClassVar[float] = 0.0008
 
     def space(self, x: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -201,6 +204,7 @@ class Cosine(Euclidean):
     name = "cosine"
     keeps_values = False
     equal_within = 1e-12
+    farthest = 2.0
     square = 2
     formula_rounding = _TWO_FORMULAS
 
@@ -213,7 +217,7 @@ class Cosine(Euclidean):
 
     def unusable_rows(self, x: NDArray[np.generic]) -> dict[int, str]:
         """Beside values too large those rows that have no direction, or none that squares can tell."""
-        reason = "every pixel is zero, and cosine distance needs a direction"
+        reason = "every value is zero, and cosine distance needs a direction"
         bad = super().unusable_rows(x) | dict.fromkeys(np.flatnonzero(~x.any(axis=1)).tolist(), reason)
         if x.dtype == np.float64:
             small = np.abs(x).max(axis=1, initial=0)

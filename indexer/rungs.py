@@ -1,16 +1,11 @@
-"""Rungs: settings of an adaptive index's search, from cheap to careful; what tuning found of them and of the vote.
-
-And how an index has changed since that was measured.
-"""
+"""Rungs: settings of an adaptive index's search, from cheap to careful; what tuning found of them and of the vote."""
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .names import ClassWeight, NumbersByClass, Ties, Weights
-
-_FIFTHS = 5  # of the images on which a promise was measured: when one of them came or went, it is measured again
-_TWICE = 2  # as many images as it was built of, or half as many: then axes and lists may be of other images than these
+from .records.distance import KeptDistance
 
 
 @dataclass(frozen=True)
@@ -299,6 +294,7 @@ class VoteDefaults:
         ties: what breaks ties of the vote.
         class_weight: what the votes of classes are multiplied by.
         acceptance: the least confidence that is accepted; None where every answer is.
+        max_distance: how far the nearest neighbour of an answer may be; None for any distance.
     """
 
     k: int = 5
@@ -306,12 +302,19 @@ class VoteDefaults:
     ties: Ties = "nearest"
     class_weight: ClassWeight = None
     acceptance: Acceptance | None = None
+    max_distance: KeptDistance | None = None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether stored images tell what is accepted, so that others would tell otherwise."""
+        return self.acceptance is not None or (self.max_distance is not None and self.max_distance.is_found)
 
     def to_json(self) -> dict[str, Any]:
         """The entry ``vote`` of a manifest."""
         accepted = {} if self.acceptance is None else {"acceptance": self.acceptance.to_json()}
+        limited = {} if self.max_distance is None else {"max_distance": self.max_distance.to_json()}
         weighed = class_weight_to_json(self.class_weight)
-        return {"k": self.k, "weights": self.weights, "ties": self.ties, **weighed, **accepted}
+        return {"k": self.k, "weights": self.weights, "ties": self.ties, **weighed, **accepted, **limited}
 
     def of_classes(self, classes: Collection[Any]) -> "VoteDefaults":
         """The same without weights and confidences of classes that are not among these."""
@@ -324,72 +327,12 @@ class VoteDefaults:
     def from_json(cls, record: dict[str, Any]) -> "VoteDefaults":
         """What `to_json` gave."""
         acceptance = Acceptance.from_json(record["acceptance"]) if "acceptance" in record else None
-        class_weight = class_weight_from_json(record)
+        max_distance = KeptDistance(**record["max_distance"]) if "max_distance" in record else None
         return cls(
             k=record["k"],
             weights=record["weights"],
             ties=record["ties"],
-            class_weight=class_weight,
+            class_weight=class_weight_from_json(record),
             acceptance=acceptance,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Growth:
-    """What came to an index and went since it was built, whose axes and lists are those of the images of then.
-
-    Attributes:
-        built: images that it was built of.
-        added: images that came since.
-        removed: images that went since.
-        measured: images that it had when what it promises was measured last.
-        changed: images that came or went since that.
-    """
-
-    built: int
-    added: int = 0
-    removed: int = 0
-    measured: int
-    changed: int = 0
-
-    @classmethod
-    def of(cls, n: int) -> "Growth":
-        """Of an index as it was built of n images."""
-        return cls(built=n, measured=n)
-
-    def after(self, *, added: int = 0, removed: int = 0) -> "Growth":
-        """When so many more came or went."""
-        changed = self.changed + added + removed
-        return replace(self, added=self.added + added, removed=self.removed + removed, changed=changed)
-
-    def measured_now(self) -> "Growth":
-        """When what it promises was measured on what it has."""
-        return replace(self, measured=self.built + self.added - self.removed, changed=0)
-
-    @property
-    def again_at(self) -> int:
-        """Images that come or go until what it promises is measured again."""
-        return -(-self.measured // _FIFTHS)
-
-    @property
-    def is_due(self) -> bool:
-        """Whether what it promises is to be measured again."""
-        return self.changed >= self.again_at
-
-    @property
-    def is_outgrown(self) -> bool:
-        """Whether to build it again would pay: it has images that are not those of its axes and lists."""
-        return self.added >= (_TWICE - 1) * self.built or _TWICE * self.removed >= self.built
-
-    @property
-    def told(self) -> str:
-        """What came and went, in words."""
-        return f"built of {self.built:,} images, since then {self.added:,} added and {self.removed:,} removed"
-
-    @property
-    def measured_on(self) -> str:
-        """On what its promise was measured, in words."""
-        return (
-            f"measured on {self.measured:,} images; since then {self.changed:,} came or went, and it is measured again "
-            f"when {self.again_at:,} have"
+            max_distance=max_distance,
         )

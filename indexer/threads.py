@@ -38,7 +38,7 @@ def limit_threads(threads: int | None) -> Iterator[int]:
     would be for ever.
     """
     check_threads(threads)
-    count = threads or available_processors()
+    count = available_processors() if threads is None else int(threads)
     used = 1 if _forked else count
     with _blas.limit(used), _pools(len(sys.modules)).limit(limits=used, user_api="openmp"):
         yield count

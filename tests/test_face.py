@@ -26,7 +26,9 @@ FUNCTIONS = {
     *(
         "add_arrays",
         "add_files",
+        "choose_distance",
         "choose_k",
+        "choose_steps",
         "choose_threshold",
         "compact",
         "compare",
@@ -230,7 +232,9 @@ def test_where_an_opened_index_is_wanted_its_path_is_refused_with_what_to_give(g
     calls = {
         "index": (
             knnvote.Classifier,
+            knnvote.choose_distance,
             knnvote.choose_k,
+            knnvote.choose_steps,
             knnvote.choose_threshold,
             knnvote.find_suspects,
             lambda x: knnvote.distance_limit(x, Rule()),

@@ -100,9 +100,28 @@ MISTAKES = {
     "no labels": (lambda _: knnvote.index_arrays(X, None, "new.knn"), "labels is None: give one label for each image"),
     "labels of two axes": (
         lambda _: knnvote.index_arrays(X, Y[:, None], "new.knn"),
-        "labels cannot be used (only handle 1-dimensional arrays): give one integer, string or boolean an image",
+        "labels cannot be used (they have shape (60, 1)): give one integer, string or boolean an image",
     ),
-    "labels of two kinds": (lambda _: knnvote.index_arrays(X, [1, "a"] * 30, "new.knn"), "labels cannot be used ("),
+    "labels of two kinds": (
+        lambda _: knnvote.index_arrays(X, [None, 1, "a"] * 20, "new.knn"),
+        "labels cannot be used (row 2 is of type str, and others of type int): give one integer, string or boolean",
+    ),
+    "one label for all": (
+        lambda _: knnvote.index_arrays(X, np.array(5), "new.knn"),
+        "labels is array(5): give one label for each image",
+    ),
+    "labels by number": (
+        lambda _: knnvote.index_arrays(X, dict(enumerate(Y)), "new.knn"),
+        "labels is of type dict: give one label for each image, as a list or an array",
+    ),
+    "ids of two kinds": (
+        lambda _: knnvote.index_arrays(X, Y, "new.knn", ids=["a", 1] * 30),
+        "ids cannot be used (row 1 is of type int, and others of type str): give one text or whole number for each of",
+    ),
+    "rows of unlike length": (
+        lambda index: Classifier(index)([[1, 2, 3], [1, 2]]),
+        "images of type list cannot be read as an array (row 1 has shape (2,), and row 0 (3,)): give numbers in memory",
+    ),
     "fractions as labels": (
         lambda _: knnvote.index_arrays(X, Y / 3, "new.knn"),
         "labels of type double are numbers to be averaged: pass is_regression=True, or give integers, strings or",
@@ -126,10 +145,6 @@ MISTAKES = {
     "a query of another shape": (
         lambda index: Classifier(index)(np.zeros((2, 7, 7))),
         "images are 7 x 7, the index stores 8 x 8: they need an index of images of their shape",
-    ),
-    "rows of unlike length": (
-        lambda index: Classifier(index)([[1.0, 2.0], [3.0]]),
-        "images of type list cannot be read as an array (",
     ),
     "a file for a query": (
         lambda index: Classifier(index)(Path(FILE)),
@@ -162,5 +177,5 @@ def test_the_instance_where_the_class_is_asked_for_is_told(tmp_path):
 def test_single_images_that_are_none_are_answered_so_and_no_mistake(index):
     answer = Classifier(index)([[np.nan] * 64, [0.5] * 64, X[0].tolist()])
     assert answer.status.tolist() == ["bad_image", "bad_image", "ok"]
-    assert answer.reason[0] == "pixel 0 is NaN"
-    assert answer.reason[1].startswith("pixel 0.5 is not a whole number from 0 to 255, as the index stores")
+    assert answer.reason[0] == "value 0 is NaN"
+    assert answer.reason[1].startswith("value 0.5 is not a whole number from 0 to 255, as the index stores")

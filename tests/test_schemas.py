@@ -123,6 +123,20 @@ def test_the_json_of_diff_is_as_told(invoke):
     assert check(found, "What `diff` prints")[0] < told  # nothing changed
 
 
+@pytest.mark.parametrize("labels", [LABELS[:60], LABELS[:60] / 2])
+def test_the_json_of_choose_step_is_as_told(tmp_path, invoke, labels):
+    images, is_number = IMAGES[:60].copy(), labels.dtype.kind == "f"
+    images[3] = 0
+    index_arrays(images, labels, tmp_path / "x.knn", is_regression=is_number, groups=np.arange(60) // 2)
+    more = () if is_number else ("--class-weight", "balanced")
+    done = invoke("choose-step", "x.knn", "--max-k", "4", "--json", *more)
+    seen, told = check(json.loads(done.stdout), "What `choose-step` prints")
+    of_numbers = {name for name in told if "mean_squared_error" in name}
+    of_classes = {name for name in told if name[-1] in {"accuracy", "class_weight"} or name[2:3] == ("difference",)}
+    of_classes.discard(("results", "[]", "difference"))
+    assert seen == told - (of_classes if is_number else of_numbers)
+
+
 @pytest.mark.parametrize(
     ("kind", "labels"), [("exact", LABELS), ("adaptive", LABELS.astype(str)), ("exact", LABELS / 2)]
 )

@@ -25,18 +25,19 @@ from numpy.typing import NDArray
 
 from knnvote.classify.evaluation.threshold import check_target_accuracy, choose_threshold
 from knnvote.classify.interval import share_interval
+from knnvote.classify.search.distance_limit import FALSE_ALARMS, check_share, kept_distance
 from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.search.left_out import most_left
-from knnvote.classify.vote import Rule
+from knnvote.classify.vote import MaxDistance, Rule, is_auto
 from knnvote.classify.weighting import check_weights, plain_class_weight, read_weighting
-from knnvote.data.errors import OptionError, check, check_one_of, is_number, is_whole, param, plain, warn
+from knnvote.data.errors import OptionError, check, is_number, param, plain, warn
 from knnvote.data.progress import stage
 from knnvote.indexer.codes.components import COMPONENT, ROW, SETTLED
 from knnvote.indexer.codes.inverted_file import training_count
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import AdaptiveSettings
 from knnvote.indexer.metric import METRICS, Euclidean
-from knnvote.indexer.names import TIES, ClassWeight, Ties, Weights
+from knnvote.indexer.names import ClassWeight, Ties, Weights
 from knnvote.indexer.rungs import EXACT, Interval, Ladder, MeasuredLadder, MeasuredRung, Rung, Tuned, VoteDefaults
 
 from .trials import ANSWERS, Answers, Queries, Trials, ask, copy_groups, try_rungs
@@ -78,6 +79,9 @@ class Tuning:
         target_accuracy: of accepted answers, that the lower end of its 95% interval must reach: the index keeps the
             least confidence that does (`choose_threshold`); None accepts all answers.
         by_class: choose one for each class too, where enough of the answers that name it show one.
+        max_distance: abstain where the nearest neighbour is farther, as `Rule` has it: the index keeps the number, or
+            the one that it finds for ``auto``.
+        false_alarms: the share of images of the stored kind that ``auto`` lets abstain.
 
     Example:
         >>> import numpy as np
@@ -95,6 +99,8 @@ class Tuning:
     target_agreement: float = 0.999
     target_accuracy: float | None = None
     by_class: bool = False
+    max_distance: MaxDistance = None
+    false_alarms: float = FALSE_ALARMS
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -103,16 +109,19 @@ class Tuning:
             OptionError: naming the value.
         """
         check_weights(self.weights)
-        check_one_of("ties", self.ties, TIES)
-        check("k", self.k, is_whole(self.k) and self.k >= 1, "give a whole number of at least 1")
+        rule = Rule(k=self.k, ties=self.ties, max_distance=self.max_distance)
+        object.__setattr__(self, "max_distance", rule.max_distance)
         is_share = is_number(self.target_agreement) and 0 < self.target_agreement <= 1
         check("target_agreement", self.target_agreement, is_share, "give a share above 0, at most 1")
         check_target_accuracy(self.target_accuracy)
         if self.by_class and self.target_accuracy is None:
             raise OptionError(f"{param('by_class')} is of {param('target_accuracy')}: give that too")
+        if self.false_alarms != FALSE_ALARMS and not is_auto(self.max_distance):
+            raise OptionError(f"{param('false_alarms')} is of {param('max_distance')} 'auto': give that too")
+        check_share(self.false_alarms)
         object.__setattr__(self, "weights", read_weighting(self.weights).text)
         object.__setattr__(self, "class_weight", plain_class_weight(self.class_weight))
-        for name in ("k", "target_agreement", "target_accuracy"):
+        for name in ("k", "target_agreement", "target_accuracy", "false_alarms"):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
     def __call__(self, index: Index) -> Index:
@@ -146,7 +155,12 @@ class Tuning:
             if found.chosen is None:
                 warn(f"{found.why_none}; until then classify asks for {param('min_confidence')}")
         vote = VoteDefaults(
-            k=self.k, weights=self.weights, ties=self.ties, class_weight=self.class_weight, acceptance=acceptance
+            k=self.k,
+            weights=self.weights,
+            ties=self.ties,
+            class_weight=self.class_weight,
+            acceptance=acceptance,
+            max_distance=kept_distance(index, replace(self.rule, max_distance=self.max_distance), self.false_alarms),
         )
         return None if vote == index.vote else vote
 

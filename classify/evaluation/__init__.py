@@ -1,1 +1,1 @@
-"""How good an index, a rule or a label is: comparison, choice of k, suspects, the limit of distances."""
+"""How good an index, a rule or a label is: comparison, thresholds, suspects, near copies."""

@@ -17,7 +17,7 @@ from knnvote.data.input_file import InputFile, tell_unused_labels
 from knnvote.data.inputs import count_rows, distinctly_named, folders_told
 from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
-from knnvote.data.reading import ImageFile, Part, open_images
+from knnvote.data.reading import DecodedRows, ImageFile, Part, open_images
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import class_names, find_label, true_labels
 
@@ -55,8 +55,12 @@ def read_test_set(
     options: ImageOptions,
     label_column: str | None,
     part: Part | None = None,
+    *,
+    has_labels: bool = True,
 ) -> TestSet:
     """All readable images of the inputs as queries, or those of a part, with their labels if their files have them.
+
+    Where labels are of no use none are looked for.
 
     Raises:
         KnnvoteError: a file does not fit the index, or no image is left.
@@ -74,7 +78,7 @@ def read_test_set(
         for place, source in enumerate(inputs):
             with open_images(source, partial(classifier.recognise, options=options)) as images:
                 with folders_told(source, inputs):
-                    label = _label_column(images, classifier.index, label_column)
+                    label = _label_column(images, classifier.index, label_column) if has_labels else None
                 columns = [label] if label else []
                 of_all = images.read(columns, batch_size=_BATCH)
                 for rows in of_all if chosen is None else images.take(chosen[place], columns, batch_size=_BATCH):
@@ -83,12 +87,7 @@ def read_test_set(
                     blocks.append(xq[good])
                     pixels += [rows.pixels[good]] if classifier.index.steps else []
                     numbers.append(before + rows.numbers[good])
-                    if label is None:
-                        labels += [None] * len(good)
-                    else:
-                        found = images.column(rows, label).take(good)
-                        index = classifier.index
-                        labels += read_true_labels(images, label, found, index.labels.type, index.manifest.class_names)
+                    labels += _labels_of(images, rows, good, label, classifier.index)
                     reasons.update(spelled_reasons(bad, as_recorded).values())
                     advance(len(xq))
             before += images.num_rows
@@ -99,6 +98,16 @@ def read_test_set(
         raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on{why}")
     xq = np.concatenate(blocks)
     return TestSet(xq, np.concatenate(pixels) if pixels else xq, labels, np.concatenate(numbers), dict(reasons))
+
+
+def _labels_of(
+    images: ImageFile, rows: DecodedRows, good: NDArray[np.int64], label: str | None, index: Index
+) -> list[Any]:
+    """True labels of the good ones among some rows; None for each without a column of them."""
+    if label is None:
+        return [None] * len(good)
+    found = images.column(rows, label).take(good)
+    return read_true_labels(images, label, found, index.labels.type, index.manifest.class_names)
 
 
 def _label_column(images: ImageFile, index: Index, named: str | None) -> str | None:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from knnvote.classify.evaluation.choose_k import Choice, Score
+from knnvote.classify.choosing.choose_k import Choice
+from knnvote.classify.choosing.scores import Score
 from knnvote.indexer.names import Weights, base_name
 
 from .figures import INK, new_figure

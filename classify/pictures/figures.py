@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knnvote.data.errors import KnnvoteError, OptionError
+from knnvote.data.errors import KnnvoteError, OptionError, stack_level
 from knnvote.data.files import atomic_write
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def save(figure: "Figure", path: Path) -> None:
         warnings.warn(
             f"{path} shows boxes for {len(missing):,} characters that no font has, such as {min(missing)}: install a "
             f"font that has them, of {', '.join(_FONTS)}, and delete {mpl.get_cachedir()}/fontlist*.json",
-            stacklevel=2,
+            stacklevel=stack_level(),
         )
     with atomic_write(path) as stream:
         stream.write(drawn.getbuffer())

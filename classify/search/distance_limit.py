@@ -12,14 +12,15 @@ calibrating images, so that none is lost to the index; the rate is then not prov
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from decimal import ROUND_CEILING, Context
 
 import numpy as np
 from numpy.typing import NDArray
 
 from knnvote.classify.vote import Rule, is_auto
-from knnvote.data.errors import OptionError, check_instance, is_number, param, warn
+from knnvote.data.errors import OptionError, check, check_instance, is_number, param, plain, warn
 from knnvote.indexer.index import Index, check_index
+from knnvote.indexer.records.distance import KeptDistance, as_written, least_images
 from knnvote.indexer.threads import limit_threads
 
 from .kinds import SEARCHERS
@@ -29,7 +30,8 @@ from .sampling import sample_rows
 FALSE_ALARMS = 0.01
 MAX_IMAGES = 10_000  # left out: the rate is then within 0.002 of 0.01
 _LEAST_FALSE_ALARMS = 1 / MAX_IMAGES
-_MANY_COPIES = 0.05  # of the images
+MANY_COPIES = 0.05  # of the images
+_SIX_DIGITS = Context(prec=6, rounding=ROUND_CEILING)
 _BLOCK = 2048
 _BLOCK_PIXELS = 1 << 26
 
@@ -39,7 +41,7 @@ class DistanceLimit:
     """What `distance_limit` found.
 
     Attributes:
-        limit: in the index's metric; farther is too far.
+        limit: in the index's metric, of six digits; farther is too far.
         false_alarms: the share of new images of the stored kind that are about to be found too far.
         images: stored ones that were left out, one at a time.
         with_copies: how many of these have an exact copy among the others, which makes the limit too narrow.
@@ -53,7 +55,7 @@ class DistanceLimit:
     @property
     def has_many_copies(self) -> bool:
         """Whether so many have a copy that the limit is narrower than it says by much."""
-        return self.with_copies >= _MANY_COPIES * self.images
+        return self.with_copies >= MANY_COPIES * self.images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +111,8 @@ def distance_limit(
     check_left_out(index, "k", None, 1)
     found = nearest_distances(index, rule, most=MAX_IMAGES, threads=threads, progress=progress)
     return DistanceLimit(
-        limit=conformal_quantile(found.distances, false_alarms),
-        false_alarms=false_alarms,
+        limit=shown_limit(conformal_quantile(found.distances, false_alarms)),
+        false_alarms=plain(false_alarms),
         images=len(found.distances),
         with_copies=found.with_copies,
     )
@@ -124,13 +126,30 @@ def with_limit(index: Index, rule: Rule) -> Rule:
     """
     if not is_auto(rule.max_distance):
         return rule
-    found = distance_limit(index, rule)
+    return replace(rule, max_distance=_found(index, rule, FALSE_ALARMS).limit)
+
+
+def kept_distance(index: Index, rule: Rule, false_alarms: float) -> KeptDistance | None:
+    """What an index keeps of a rule's ``max_distance``; it is told if copies make what is found too narrow.
+
+    Raises:
+        OptionError: there are too few images to find one, or no distance of the metric is as great.
+    """
+    if is_auto(rule.max_distance):
+        found = _found(index, rule, false_alarms)
+        return KeptDistance(limit=found.limit, false_alarms=false_alarms, images=found.images)
+    limit = rule.of_metric(index.metric).limit
+    return None if limit is None else KeptDistance(limit=limit)
+
+
+def _found(index: Index, rule: Rule, false_alarms: float) -> DistanceLimit:
+    found = distance_limit(index, rule, false_alarms=false_alarms)
     if found.has_many_copies:
         warn(
             f"{param('max_distance')} is {found.limit:g}, and {found.with_copies:,} of the {found.images:,} stored "
             "images from which it was found have an exact copy stored, so it is too narrow"
         )
-    return replace(rule, max_distance=found.limit)
+    return found
 
 
 def nearest_distances(
@@ -168,26 +187,38 @@ def conformal_quantile(scores: NDArray[np.float64], alpha: float) -> float:
     Raises:
         ValueError: alpha is so small that this is beyond the last of them.
     """
-    rank = math.ceil((len(scores) + 1) * (1 - _as_written(alpha)))
+    rank = math.ceil((len(scores) + 1) * (1 - as_written(alpha)))
     if rank > len(scores):
         raise ValueError(f"{len(scores)} scores are too few for alpha {alpha}")
     return float(np.partition(scores, rank - 1)[rank - 1])
 
 
+def shown_limit(distance: float) -> float:
+    """The least number of six digits that is not below a distance: what is shown of it is all of it."""
+    return float(_SIX_DIGITS.create_decimal_from_float(distance))
+
+
+def check_share(false_alarms: float) -> None:
+    """Refuse false alarms that are no share of images.
+
+    Raises:
+        OptionError: naming it.
+    """
+    is_share = is_number(false_alarms) and _LEAST_FALSE_ALARMS <= false_alarms < 1
+    check("false_alarms", false_alarms, is_share, f"give a share of images from {_LEAST_FALSE_ALARMS:g}, below 1")
+
+
 def _check_false_alarms(index: Index, false_alarms: float) -> None:
-    if not (is_number(false_alarms) and _LEAST_FALSE_ALARMS <= false_alarms < 1):
-        raise OptionError(
-            f"{param('false_alarms')} is {false_alarms!r}: give a share of images from {_LEAST_FALSE_ALARMS:g}, below 1"
-        )
-    needed = max(2, math.ceil(1 / _as_written(false_alarms)) - 1)
+    """Refuse a share of images that so few stored ones do not tell.
+
+    Raises:
+        OptionError: with what to do.
+    """
+    check_share(false_alarms)
+    needed = least_images(false_alarms)
     if index.n < needed:
         raise OptionError(
             f"{param('distance_limit')} at {param('false_alarms')} {false_alarms} needs {needed:,} stored images, "
             f"and {index.path} holds {index.n:,}: index more images, allow more false alarms, "
             f"or give {param('max_distance')} a number"
         )
-
-
-def _as_written(share: float) -> Fraction:
-    """A share as its decimals say, so that no rounding moves a rank: 100 (1 - 0.42) is 58, not a little more."""
-    return Fraction(str(share))

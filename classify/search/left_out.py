@@ -160,7 +160,7 @@ def check_left_out(index: Index, name: str, k: int | None, default: int) -> int:
     check(name, k, is_whole(k), f"give a whole number from 1 to {most}")
     if not 1 <= k <= most:
         raise OptionError(f"{param(name)} is {k:,}, and {told_left(index)}: give {param(name)} from 1 to {most}")
-    return k
+    return int(k)
 
 
 def told_left(index: Index) -> str:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from knnvote.data.errors import KnnvoteError
+from knnvote.data.errors import KnnvoteError, stack_level
 from knnvote.data.locations import Location
 
 from .endings import has_rows
@@ -35,7 +35,7 @@ def tell_like_parquet(folder: Location, taken: Collection[str], others: Iterable
         warnings.warn(
             f"{folder}: {len(left_out):,} file(s) that may be Parquet are left out, as they do not end in .parquet: "
             f"{left_out[0]}{', ...' if left_out[1:] else ''}; rename them, or give each by its name",
-            stacklevel=2,
+            stacklevel=stack_level(),
         )
 
 
@@ -59,7 +59,7 @@ def tell_beside(folder: Location, taken: Collection[str], others: Sequence[str],
     warnings.warn(
         f"{folder}: {len(others):,} file(s) of images are left out beside {kind}: {others[0]}"
         f"{', ...' if others[1:] else ''}; to have them taken give {shlex.quote(str(shown))} and the like",
-        stacklevel=2,
+        stacklevel=stack_level(),
     )
 
 
@@ -71,7 +71,7 @@ def tell_unfinished(folder: Location, entries: Iterable[str]) -> None:
         warnings.warn(
             f"{shown} tells of a job that is still writing or broke off, so rows may be missing: wait for its end, or "
             "write the files again",
-            stacklevel=2,
+            stacklevel=stack_level(),
         )
 
 

@@ -67,7 +67,8 @@ class Gradients(PictureStep):
             channels = np.ascontiguousarray(
                 np.moveaxis(pictures, (3, 0), (0, 3)), np.int16
             )  # a pixel's runs along pictures
-            found[start : start + size] = _roots(sum(_sums(channel, down, across) for channel in channels)).T
+            sums = np.sum([_sums(channel, down, across) for channel in channels], axis=0)
+            found[start : start + size] = _roots(sums).T
         return found
 
 
@@ -77,7 +78,8 @@ def _whole(images: Numbers) -> NDArray[np.int16] | NDArray[np.uint8]:
         return images
     values = images.astype(np.float64)
     largest = np.abs(values).max(axis=1, keepdims=True)
-    return np.rint(np.ldexp(values, _BITS - np.frexp(largest)[1])).astype(np.int16)
+    whole: NDArray[np.float64] = np.rint(np.ldexp(values, _BITS - np.frexp(largest)[1]))
+    return whole.astype(np.int16)
 
 
 def _weights(size: int) -> NDArray[np.float64]:
@@ -85,7 +87,8 @@ def _weights(size: int) -> NDArray[np.float64]:
     pixels = CELLS * (2 * np.arange(size) + 1)
     middles = size * (2 * np.arange(CELLS) + 1)
     nearness = np.maximum(0, 2 * size - np.abs(pixels - middles[:, None]))  # of 2 * size
-    return ((_LEVELS * nearness + size) // (2 * size)).astype(np.float64)
+    weights: NDArray[np.float64] = ((_LEVELS * nearness + size) // (2 * size)).astype(np.float64)
+    return weights
 
 
 def _sums(pixels: NDArray[np.int16], down: NDArray[np.float64], across: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -100,8 +103,8 @@ def _sums(pixels: NDArray[np.int16], down: NDArray[np.float64], across: NDArray[
     for direction, gradient in enumerate(_gradients(pixels)):
         part[...] = gradient
         np.dot(down, part.reshape(rows, -1), out=bands[direction])
-    sums = np.matmul(across, bands.reshape(DIRECTIONS * CELLS, columns, b)).astype(np.float64)
-    return sums.reshape(DIRECTIONS, CELLS, CELLS, b)
+    sums: NDArray[np.floating] = np.matmul(across, bands.reshape(DIRECTIONS * CELLS, columns, b))
+    return sums.reshape(DIRECTIONS, CELLS, CELLS, b).astype(np.float64)
 
 
 def _gradients(pixels: NDArray[np.int16]) -> Iterator[NDArray[np.int16]]:

@@ -12,8 +12,7 @@ from knnvote.data.errors import KnnvoteError, OptionError, check, param, warn
 from knnvote.data.layout import Shape
 from knnvote.data.progress import stage
 from knnvote.data.steps.chain import Steps, steps_of
-from knnvote.data.tables import array_of, check_numbers, is_tensor
-from knnvote.data.text import describe_error
+from knnvote.data.tables import check_numbers, check_several, values_of, why_no_column
 from knnvote.data.vectors import smallest_type
 from knnvote.indexer.building.provenance import ARRAY, id_array, provenance_table
 from knnvote.indexer.building.stepped import unusable_images
@@ -61,8 +60,8 @@ def training_set_from_arrays(
         KnnvoteError: the counts differ, a value is not finite, or a weight or a label is missing or cannot be used.
     """
     images = np.asarray(images)
-    labels, ids = _held(labels, "labels"), _held(ids, "ids")
-    groups, sample_weight = _held(groups, "groups"), _held(sample_weight, "sample_weight")
+    labels, ids = values_of(labels, "labels"), values_of(ids, "ids")
+    groups, sample_weight = values_of(groups, "groups"), values_of(sample_weight, "sample_weight")
     _check_arrays(images, labels)
     chosen, shape = steps if isinstance(steps, Steps) else steps_of(steps), images.shape[1:]
     flat = images.reshape(len(images), -1)
@@ -80,14 +79,8 @@ def training_set_from_arrays(
     return with_vectors(found, chosen, metric, None, Work())
 
 
-def _held(given: Any, name: str) -> Any:
-    """What is given, of a tensor its values."""
-    return array_of(given, name) if is_tensor(given) else given
-
-
 def _check_arrays(images: NDArray[Any], labels: NDArray[Any] | Sequence[Any]) -> None:
-    if not hasattr(labels, "__len__") or isinstance(labels, str):
-        raise OptionError(f"{param('labels')} is {labels!r}: give one label for each image, as a list or an array")
+    check_several(labels, "labels", "give one label for each image, as a list or an array")
     if images.ndim < 2 or len(images) != len(labels) or not len(images):
         raise KnnvoteError(
             f"images of shape {images.shape} and {len(labels)} labels: expected (n, ...) with one label for each of "
@@ -117,7 +110,8 @@ def _label_array(labels: NDArray[Any] | Sequence[Any], *, is_regression: bool) -
         given = pa.array(labels)
         label = label_array(given, is_regression=is_regression)
     except (pa.ArrowException, OverflowError) as error:
-        raise KnnvoteError(f"labels cannot be used ({error}): give one integer, string or boolean an image") from error
+        why = why_no_column(labels, error)
+        raise KnnvoteError(f"labels cannot be used ({why}): give one integer, string or boolean an image") from error
     if is_float(given.type) and not is_regression:
         warn(f"labels are {given.type}, and all are whole: they are classes; to average them, give is_regression=True")
     if label.null_count:
@@ -128,14 +122,13 @@ def _label_array(labels: NDArray[Any] | Sequence[Any], *, is_regression: bool) -
 def _group_array(groups: NDArray[Any] | Sequence[Any], n: int) -> pa.Array:
     """Groups (n,) as strings."""
     give = "give one whole number or text an image, None where it has none"
-    if isinstance(groups, str | bytes) or not hasattr(groups, "__len__"):
-        raise OptionError(f"{param('groups')} is {groups!r}: {give}")
+    check_several(groups, "groups", give)
     if len(groups) != n:
         raise KnnvoteError(f"{len(groups)} groups for {n} images: {give}")
     try:
         given = pa.array(groups)
     except (pa.ArrowException, OverflowError) as error:
-        raise OptionError(f"{param('groups')} cannot be used ({describe_error(error)}): {give}") from error
+        raise OptionError(f"{param('groups')} cannot be used ({why_no_column(groups, error)}): {give}") from error
     return read_groups(given, "groups")
 
 

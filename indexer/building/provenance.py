@@ -15,6 +15,7 @@ from knnvote.data.containers.joined import with_prefix
 from knnvote.data.containers.tar import TAR_KEY
 from knnvote.data.errors import KnnvoteError, OptionError, is_whole, param
 from knnvote.data.locations import Location
+from knnvote.data.tables import values_of, why_no_column
 from knnvote.indexer.groups.record import GROUP
 from knnvote.indexer.records.weights import WEIGHT
 
@@ -49,11 +50,11 @@ def id_array(
     Raises:
         OptionError: they are none.
     """
-    several = [ids] if isinstance(ids, str) or is_whole(ids) else ids
+    several = [ids] if isinstance(ids, str) or is_whole(ids) else values_of(ids, name)
     try:
         given = several if isinstance(several, pa.ChunkedArray) else pa.array(several)
     except (pa.ArrowException, OverflowError, TypeError) as error:
-        raise OptionError(f"{param(name)} cannot be used ({error}): {expected}") from error
+        raise OptionError(f"{param(name)} cannot be used ({why_no_column(several, error)}): {expected}") from error
     if not (is_string(given.type) or pa.types.is_integer(given.type) or pa.types.is_null(given.type)):
         raise OptionError(f"{param(name)} are of type {given.type}: {expected}")
     return given.cast(pa.string())

@@ -19,6 +19,19 @@ from .work import Work
 _BLOCK = 4096  # images at a time, at most; what is fitted to them is added up block by block
 
 
+class NoVectorError(KnnvoteError):
+    """Steps make no vector of an image; `why_not` is the image and the reason, whatever the steps."""
+
+    def __init__(self, provenance: pa.Table, reason: str, steps: Steps) -> None:
+        """Name the first image of a table of provenance."""
+        file, row = (provenance[name][0].as_py() for name in ("file", "row"))
+        self.why_not = f"image {file}#{row}: {reason}"
+        super().__init__(
+            f"image {file}#{row} cannot be stored after the steps {steps}: {reason}; leave it out, or build without "
+            f"these {param('steps')}"
+        )
+
+
 def unusable_images(images: Numbers, shape: Shape, steps: Steps, metric: Metric) -> Reasons:
     """Rows of images (n, pixels) that cannot be stored, each with the reason, as far as steps tell that are fitted."""
     known = steps.before_fitting
@@ -48,7 +61,7 @@ def make_vectors(
         work: keeps vectors slice by slice, with those that a killed build of the same made.
 
     Raises:
-        KnnvoteError: a step makes no vector of an image, which the message names.
+        NoVectorError: a step makes no vector of an image.
     """
     made = work.once("steps", lambda: {"state": steps.fitted(lambda: _blocks(images), shape).state})
     steps = steps.with_state(made["state"], shape)
@@ -61,7 +74,7 @@ def make_vectors(
             stepped, bad = steps(block, shape)
             bad = metric.unusable_rows(stepped) | bad
             for row in sorted(bad)[:1]:
-                _refuse(provenance.slice(start + row, 1), bad[row], steps)
+                raise NoVectorError(provenance.slice(start + row, 1), bad[row], steps)
             vectors.append(stepped)
             start += len(block)
             advance(len(block))
@@ -73,11 +86,3 @@ def _blocks(images: NDArray[np.generic], start: int = 0) -> Iterator[NDArray[np.
     """Images from one on, as many at a time as the size of one tells alone."""
     size = rows_within_budget(images.shape[1], _BLOCK)
     return (images[at : at + size] for at in range(start, len(images), size))
-
-
-def _refuse(provenance: pa.Table, reason: str, steps: Steps) -> None:
-    file, row = (provenance[name][0].as_py() for name in ("file", "row"))
-    raise KnnvoteError(
-        f"image {file}#{row} cannot be stored after the steps {steps}: {reason}; leave it out, or build without these "
-        f"{param('steps')}"
-    )

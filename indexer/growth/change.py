@@ -27,8 +27,8 @@ from knnvote.indexer.folder.write import commit, describe_file, new_generation, 
 from knnvote.indexer.index import Index
 from knnvote.indexer.manifest import Manifest, StoredFile
 from knnvote.indexer.metric import METRICS
+from knnvote.indexer.records.growth import Growth
 from knnvote.indexer.records.weights import weights_of
-from knnvote.indexer.rungs import Growth
 from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import TrainingSet
 

@@ -7,15 +7,16 @@ import pyarrow as pa
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.manifest import AdaptiveSettings, Manifest, SearchSettings
-from knnvote.indexer.rungs import EXACT, Growth, VoteDefaults
+from knnvote.indexer.records.growth import Growth
+from knnvote.indexer.rungs import EXACT, VoteDefaults
 
 _SHOWN = 5  # classes
 
 
 def has_promise(manifest: Manifest) -> bool:
-    """Whether it was measured how an index answers: rungs that were tuned, or a confidence that is accepted."""
+    """Whether it was measured how an index answers: rungs that were tuned, or what is accepted."""
     is_tuned = isinstance(manifest.search, AdaptiveSettings) and manifest.search.tuned is not None
-    return is_tuned or (manifest.vote is not None and manifest.vote.acceptance is not None)
+    return is_tuned or (manifest.vote is not None and manifest.vote.is_measured)
 
 
 def measured_on(growth: Growth | None, search: SearchSettings, vote: VoteDefaults | None) -> str | None:
@@ -24,7 +25,7 @@ def measured_on(growth: Growth | None, search: SearchSettings, vote: VoteDefault
         return None
     tuned = search.tuned if isinstance(search, AdaptiveSettings) else None
     has_rungs = tuned is not None and any(found.ladder != (EXACT,) for found in (tuned.label, tuned.confidence))
-    return growth.measured_on if has_rungs or (vote is not None and vote.acceptance is not None) else None
+    return growth.measured_on if has_rungs or (vote is not None and vote.is_measured) else None
 
 
 def tell_of_forgotten(index: Index, labels: pa.Array, tell: Callable[[str], None]) -> None:

@@ -10,11 +10,13 @@ TYPE_CHECKING = False  # as type checkers take the name; typing takes longer to 
 if TYPE_CHECKING:
     from knnvote.classify.adaptive.tune import Tuning
     from knnvote.classify.answer import Answer
+    from knnvote.classify.choosing.choose_k import choose_k
+    from knnvote.classify.choosing.choose_steps import choose_steps
     from knnvote.classify.classifier import Classifier
     from knnvote.classify.cluster.engine import RayEngine
     from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
-    from knnvote.classify.evaluation.choose_k import choose_k
     from knnvote.classify.evaluation.compare import compare
+    from knnvote.classify.evaluation.distances import choose_distance
     from knnvote.classify.evaluation.suspects import find_suspects
     from knnvote.classify.evaluation.threshold import choose_threshold
     from knnvote.classify.job.output import OutputOptions
@@ -50,7 +52,9 @@ __all__ = [
     "Tuning",
     "add_arrays",
     "add_files",
+    "choose_distance",
     "choose_k",
+    "choose_steps",
     "choose_threshold",
     "compact",
     "compare",
@@ -84,7 +88,9 @@ _MODULES = {
     "Tuning": "classify.adaptive.tune",
     "add_arrays": "indexer.grow",
     "add_files": "indexer.grow",
-    "choose_k": "classify.evaluation.choose_k",
+    "choose_distance": "classify.evaluation.distances",
+    "choose_k": "classify.choosing.choose_k",
+    "choose_steps": "classify.choosing.choose_steps",
     "choose_threshold": "classify.evaluation.threshold",
     "compact": "indexer.grow",
     "compare": "classify.evaluation.compare",

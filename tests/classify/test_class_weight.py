@@ -13,10 +13,10 @@ from sklearn.utils.class_weight import compute_class_weight
 from weightings import WEIGHTS
 
 from knnvote.classify.adaptive.tune import Tuning
+from knnvote.classify.choosing.choose_k import choose_k
+from knnvote.classify.choosing.every_k import votes
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.estimator import KNNVoteClassifier
-from knnvote.classify.evaluation.choose_k import choose_k
-from knnvote.classify.evaluation.every_k import votes
 from knnvote.classify.evaluation.suspects import find_suspects
 from knnvote.classify.evaluation.threshold import choose_threshold
 from knnvote.classify.pictures import space_map

@@ -17,11 +17,11 @@ from sklearn.utils.class_weight import compute_class_weight
 from weightings import WEIGHTS, temperature
 
 from knnvote.classify.adaptive.tune import Tuning
+from knnvote.classify.choosing.choose_k import choose_k
+from knnvote.classify.choosing.every_k import mean_targets, votes
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
-from knnvote.classify.evaluation.choose_k import choose_k
 from knnvote.classify.evaluation.compare import compare
-from knnvote.classify.evaluation.every_k import mean_targets, votes
 from knnvote.classify.evaluation.suspects import find_suspects
 from knnvote.classify.evaluation.threshold import choose_threshold
 from knnvote.classify.pictures import space_map

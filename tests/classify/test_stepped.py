@@ -9,9 +9,9 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
+from knnvote.classify.choosing.choose_k import choose_k
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
-from knnvote.classify.evaluation.choose_k import choose_k
 from knnvote.classify.evaluation.compare import compare
 from knnvote.classify.evaluation.suspects import find_suspects
 from knnvote.classify.look.seen import explain_images
@@ -119,7 +119,7 @@ def test_inspect_and_index_tell_the_steps(folder, invoke, monkeypatch, tmp_path)
     unknown = invoke("index", "test.parquet", "--out", tmp_path / "z.knn", "--step", "unit[2]")
     assert unknown.stderr == (
         "error: --step: 'unit[2]' is no step between image and vector: give some of pixels, centre, deskew, blur, "
-        "centred, unit\n"
+        "gradients, centred, unit\n"
     )
 
 
@@ -178,7 +178,7 @@ def test_estimators_refuse_what_has_no_vector_by_its_row():
         KNNVoteClassifier(steps=("sharp",)).fit(X, Y)
     blank = X.copy()
     blank[5] = 0
-    with pytest.raises(RowError, match="row 5 of X cannot be compared: every pixel is zero, which has no length"):
+    with pytest.raises(RowError, match="row 5 of X cannot be compared: every value is zero, which has no length"):
         KNNVoteClassifier(steps=("unit",)).fit(blank, Y)
-    with pytest.raises(RowError, match="row 5 of X cannot be compared: every pixel is zero, which has no length"):
+    with pytest.raises(RowError, match="row 5 of X cannot be compared: every value is zero, which has no length"):
         KNNVoteClassifier(steps=("unit",)).fit(X, Y).predict(blank)

@@ -13,9 +13,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from weightings import WEIGHTS, in_sklearn
 
 from knnvote.classify.adaptive.tune import Tuning
+from knnvote.classify.choosing.choose_k import choose_k
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
-from knnvote.classify.evaluation.choose_k import choose_k
 from knnvote.classify.evaluation.compare import compare
 from knnvote.classify.vote import Rule
 from knnvote.classify.weighting import WEIGHTINGS, Softmax, exp_of_minus, is_weighting, read_weighting

@@ -128,6 +128,7 @@ def stages(monkeypatch):
         ("classify x.knn good.parquet --out o", [("classifying", N, "rows", N)]),
         ("suspects x.knn", [("leaving one out", N, "images", N)]),
         ("choose-k a.knn", [("leaving one out", N, "images", N)]),
+        ("choose-step x.knn --steps unit", [("leaving one out", N, "images", N), ("comparing steps", 1, "chains", 1)]),
         ("choose-threshold x.knn", [("leaving one out", N, "images", N)]),
         ("choose-threshold x.knn good.parquet", [("reading test images", N, "rows", N)]),
         (

@@ -165,7 +165,7 @@ def test_a_value_that_is_too_large_after_a_step_makes_a_row_bad():
 
 def test_an_image_that_is_the_mean_has_no_length():
     _, bad = parse_steps("centred unit").with_state(np.array([1.0, 2.0]), (2,))(np.array([[1, 2], [1, 3]]), (2,))
-    assert bad == {0: "every pixel is zero, which has no length"}
+    assert bad == {0: "every value is zero, which has no length"}
 
 
 @pytest.mark.parametrize(

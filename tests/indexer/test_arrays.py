@@ -93,7 +93,7 @@ def test_an_id_that_is_the_name_of_a_file_tells_no_file(tmp_path):
         (["a"], "^ids is 1: give one text or whole number for each of the 160 images$"),
         (np.arange(160) / 2, "^ids are of type double: give one text"),
         ([["a"]] * 160, r"^ids are of type list<.*>: give one text"),
-        (np.array([["a"]] * 160), r"^ids cannot be used \(.*1-dimensional.*\): give one text"),
+        (np.array([["a"]] * 160), r"^ids cannot be used \(they have shape \(160, 1\)\): give one text"),
         (["a", 1] * 80, r"^ids cannot be used \(.*\): give one text"),
     ],
     ids=["one", "fractions", "lists", "two axes", "mixed"],

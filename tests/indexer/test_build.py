@@ -242,7 +242,7 @@ def test_skipped_rows_are_counted(tmp_path):
 def test_an_index_that_exists_is_replaced_only_when_told_to(tmp_path):
     index_arrays(IMAGES, LABELS, tmp_path / "x")
     before = stable_files(tmp_path / "x")
-    with pytest.raises(KnnvoteError, match=r"/x exists: pass overwrite=True to replace it, or give another path"):
+    with pytest.raises(KnnvoteError, match=r"/x exists: pass options=IndexOptions\(overwrite=True\) to"):
         index_arrays(IMAGES[:9], LABELS[:9], tmp_path / "x")
     assert stable_files(tmp_path / "x") == before
     index_arrays(IMAGES[:9], LABELS[:9], tmp_path / "x", options=IndexOptions(overwrite=True))
@@ -303,7 +303,7 @@ def test_nothing_is_written_if_the_input_or_the_factory_string_will_not_do(tmp_p
 
 def test_the_destination_is_checked_before_any_image_is_read(tmp_path, exact_index):
     (tmp_path / "broken.parquet").write_bytes(b"")
-    with pytest.raises(KnnvoteError, match="pass overwrite=True"):
+    with pytest.raises(KnnvoteError, match=r"pass options=IndexOptions\(overwrite=True\)"):
         index_files(find_inputs([str(tmp_path / "broken.parquet")]), exact_index)
 
 

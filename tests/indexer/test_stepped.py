@@ -273,15 +273,15 @@ def odd(folder):
 
 def test_an_image_without_a_length_is_a_bad_row(tmp_path):
     training = TrainingOptions(steps=("unit",))
-    with pytest.raises(KnnvoteError, match=r"odd.parquet, row 2: every pixel is zero, which has no length; mend it"):
+    with pytest.raises(KnnvoteError, match=r"odd.parquet, row 2: every value is zero, which has no length; mend it"):
         index_files(odd(tmp_path), tmp_path / "x.knn", training=training)
     index_files(odd(tmp_path), tmp_path / "x.knn", training=replace(training, skip_bad=True), options=options())
     index = open_index(tmp_path / "x.knn")
     assert (index.n, index.manifest.skipped) == (8, 1)
     answer = Classifier(index, Rule(k=1))(np.stack([IMAGES[0], np.zeros((8, 8), np.uint8)]))
     assert answer.status.tolist() == ["ok", "bad_image"]
-    assert answer.reason.tolist()[1] == "every pixel is zero, which has no length"
-    with pytest.raises(KnnvoteError, match="image 0 cannot be stored: every pixel is zero, which has no length"):
+    assert answer.reason.tolist()[1] == "every value is zero, which has no length"
+    with pytest.raises(KnnvoteError, match="image 0 cannot be stored: every value is zero, which has no length"):
         index_arrays(np.zeros((3, 4)), [0, 1, 2], tmp_path / "y.knn", steps=("unit",))
 
 
@@ -300,7 +300,7 @@ def test_an_image_that_is_the_mean_is_refused_by_its_row_and_the_way_out_works(t
     refused = invoke(*command)
     assert refused.code == 1
     assert (
-        "image same.parquet#0 cannot be stored after the steps centred unit: every pixel is zero, which has no length; "
+        "image same.parquet#0 cannot be stored after the steps centred unit: every value is zero, which has no length; "
         "leave it out, or build without these --step"
     ) in refused.stderr
     assert not (tmp_path / "x.knn").exists()

@@ -138,6 +138,7 @@ def main() -> None:
             "compare": ["compare", str(test), "--index", exact, "--index", adaptive],
             "compare --report": ["compare", str(test), "--index", adaptive, "--report", page],
             "choose-k": ["choose-k", exact],
+            "choose-step": ["choose-step", exact],
             "suspects": ["suspects", exact, "--report", page],
             "explain": ["explain", str(predictions), "7", "--index", adaptive, "--report", page],
             "map": ["map", exact, "--out", str(out / "map.png")],

@@ -34,10 +34,27 @@ if TYPE_CHECKING:
     from knnvote.classify.classifier import Classifier
     from knnvote.classify.job.engine import Engine
     from knnvote.classify.job.run import Summary
-    from knnvote.classify.vote import Rule
+    from knnvote.classify.vote import MaxDistance, Rule
     from knnvote.indexer.index import Index
 
 _SOME_FAILED = 3  # the exit code
+# How far is too far, as `check_distance` takes it.
+distance_options = together(
+    click.option(
+        "--max-distance",
+        metavar="D|auto|none",
+        callback=parse_distance,
+        help="Abstain where the nearest neighbour is farther; auto finds the distance.",
+    ),
+    click.option(
+        "--false-alarms",
+        type=float,
+        metavar="SHARE",
+        default=0.01,
+        show_default=True,
+        help="Share that auto lets abstain.",
+    ),
+)
 # When to abstain, as `check_acceptance` and `open_classifier` take it.
 acceptance_options = together(
     click.option(
@@ -53,20 +70,7 @@ acceptance_options = together(
         help="Find the --min-confidence with which so many accepted are right, by stored images left out.",
     ),
     click.option("--by-class", is_flag=True, help="Likewise for each class of enough answers."),
-    click.option(
-        "--max-distance",
-        metavar="NUMBER|auto",
-        callback=parse_distance,
-        help="Abstain where the nearest neighbour is farther; auto finds the limit by stored images.",
-    ),
-    click.option(
-        "--false-alarms",
-        type=float,
-        metavar="SHARE",
-        default=0.01,
-        show_default=True,
-        help="Share of images of the stored kind that --max-distance auto lets abstain.",
-    ),
+    distance_options,
 )
 
 
@@ -238,17 +242,22 @@ def check_acceptance(
     *,
     target_accuracy: float | None,
     by_class: bool,
-    max_distance: "float | Literal['auto'] | None",
+    max_distance: "MaxDistance",
     min_confidence: float | None,
     **_others: Any,
 ) -> None:
     """Refuse options that say nothing together, or contradict each other."""
-    if max_distance != "auto" and is_given("false_alarms"):
-        raise click.UsageError("--false-alarms is of --max-distance auto: give that too")
+    check_distance(max_distance)
     if target_accuracy is not None and min_confidence is not None:
         raise click.UsageError("--target-accuracy finds --min-confidence: give one of them")
     if by_class and target_accuracy is None:
         raise click.UsageError("--by-class is of --target-accuracy: give that too")
+
+
+def check_distance(max_distance: "MaxDistance") -> None:
+    """Refuse a share of images for a distance that is not to be found."""
+    if max_distance != "auto" and is_given("false_alarms"):
+        raise click.UsageError("--false-alarms is of --max-distance auto: give that too")
 
 
 def open_classifier(
@@ -257,7 +266,7 @@ def open_classifier(
     *,
     target_accuracy: float | None,
     by_class: bool,
-    max_distance: "float | Literal['auto'] | None",
+    max_distance: "MaxDistance",
     false_alarms: float,
     **given: Any,
 ) -> "Classifier":
@@ -274,6 +283,8 @@ def open_classifier(
         _talk_acceptance(index, rule, is_own=given["min_confidence"] is None)
     if max_distance == "auto":
         rule = _limit_distance(index, rule, false_alarms, threads)
+    elif max_distance is None and index.vote.max_distance is not None:
+        talk(f"{index.vote.max_distance.told}, as the index was made; --max-distance none accepts any")
     return Classifier(index, rule)
 
 
@@ -347,6 +358,10 @@ def _talk_summary(folder: str, summary: "Summary", images: Sequence[str]) -> Non
         talk(f"bad image, the first: {summary.bad_example}")
     if summary.unlike_stored is not None:
         talk(f"note: {summary.unlike_stored}")
+    if summary.empty:
+        talk(f"note: {counted(len(summary.empty), 'file')} without a row, the first {summary.empty[0]}")
+    if summary.told_of_stored is not None:
+        talk(f"note: {summary.told_of_stored}")
     counts = summary.counts
     ranges = f", {counted(summary.ranges, 'range')} of a file that several parts share" if summary.ranges else ""
     decided = f" ({summary.decided:,} without a search)" if summary.decided else ""

@@ -15,11 +15,11 @@ _SECTIONS = {
     ),
     "Search": ("kind", "factory", "metric", "task", "index_folders", "algorithms", "target_agreement"),
     "Vote": ("k", "max_k", "weights", "ties", "class_weight"),
-    "Accept": ("min_confidence", "target_accuracy", "by_class", "max_distance", "false_alarms"),
+    "Accept": ("min_confidence", "target_accuracy", "by_class", "max_distance", "false_alarms", "unknown"),
     "Images": (
         *("image_column", "shape", "label_column", "id_column", "group_column", "weight_column"),
-        *("images_key", "labels_key", "grayscale", "background", "steps", "skip_bad", "limit", "sample", "quick"),
-        *("id_file", "reviewed", "labels"),
+        *("images_key", "labels_key", "grayscale", "background", "steps", "chains", "skip_bad", "limit", "sample"),
+        *("quick", "id_file", "reviewed", "labels"),
         *("errors", "predictions", "ids", "where", "label", "status", "sort"),
     ),
 }

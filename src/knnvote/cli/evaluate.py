@@ -1,4 +1,4 @@
-"""Commands that judge an index: compare, choose-k, suspects."""
+"""Commands that judge an index: compare, choose-k, choose-step, choose-threshold, suspects."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from knnvote.data.codecs.names import Background
+from knnvote.data.steps.names import STEPS
 
 from .command import Command
 from .options import (
@@ -33,9 +34,10 @@ from .options import (
     threads_option,
     vote_options,
 )
-from .talk import end, print_json, talk, talk_no_promise, talk_note, talk_written
+from .talk import end, print_json, talk_approximate, talk_no_promise, talk_note, talk_written
 
 if TYPE_CHECKING:
+    from knnvote.classify.vote import Rule
     from knnvote.indexer.index import Index
 
 
@@ -116,18 +118,21 @@ def compare(  # noqa: PLR0917  # click passes options by name
     end(comparison, file=report, write=write, as_json=as_json, print_table=print_comparison)
 
 
+max_k_option = click.option(
+    "--max-k",
+    type=POSITIVE,
+    metavar="N",
+    help="The most neighbours to try; by default 30, or all others of fewer images.",
+)
+
+
 @click.command(
     cls=Command,
     short_help="Measure the accuracy of every k and weighting.",
     epilog=example("knnvote choose-k digits.knn"),
 )
 @index_argument
-@click.option(
-    "--max-k",
-    type=POSITIVE,
-    metavar="N",
-    help="The most neighbours to try; by default 30, or all others of fewer images.",
-)
+@max_k_option
 @click.option(
     "--plot",
     metavar="FILE",
@@ -144,13 +149,13 @@ def choose_k(  # noqa: PLR0917  # click passes options by name
     index_folder: str, max_k: int | None, plot: Path | None, class_weight: Any, threads: int | None, as_json: bool
 ) -> None:
     """Measure the accuracy of every k and weighting, each stored image left out in turn."""
-    from knnvote.classify.evaluation.choose_k import choose_k as choose
+    from knnvote.classify.choosing.choose_k import choose_k as choose
     from knnvote.indexer.folder.open import open_index
 
     from .tables.evaluation import print_choice
 
     opened = open_index(index_folder)
-    _talk_approximate(opened, "accuracies")
+    talk_approximate(opened, "accuracies")
     choice = choose(opened, max_k=max_k, class_weight=class_weight, threads=threads)
 
     def draw(picture: Path) -> None:
@@ -160,6 +165,54 @@ def choose_k(  # noqa: PLR0917  # click passes options by name
         save(draw_choice(choice), picture)
 
     end(choice, file=plot, write=draw, as_json=as_json, print_table=print_choice)
+
+
+@click.command(
+    cls=Command,
+    short_help="Measure the accuracy of steps between image and vector.",
+    epilog=example("knnvote choose-step digits.knn"),
+)
+@index_argument
+@click.option(
+    "--steps",
+    "chains",
+    metavar="NAMES",
+    multiple=True,
+    help=f"Steps to try together, in this order: some of {', '.join(STEPS)}, with blanks between; may be repeated. By "
+    "default the usual ones.",
+)
+@max_k_option
+@class_weight_option("; by default as the index was made for")
+@click.option(
+    "--sample",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="So many stored images, at random, stand for all; by default 60,000.",
+)
+@threads_option
+@json_option
+def choose_step(  # noqa: PLR0917  # click passes options by name
+    index_folder: str,
+    chains: tuple[str, ...],
+    max_k: int | None,
+    class_weight: Any,
+    sample: int | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure the accuracy of steps between image and vector, each with its best k, stored images left out in turn."""
+    from knnvote.classify.choosing.choose_steps import choose_steps
+    from knnvote.indexer.folder.open import open_index
+
+    from .tables.steps import print_steps
+
+    index = open_index(index_folder)
+    options: dict[str, Any] = {"max_k": max_k, "sample": sample, "class_weight": class_weight, "threads": threads}
+    found = choose_steps(index, chains or None, **options)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_steps(found, index.manifest)
 
 
 @click.command(
@@ -227,7 +280,7 @@ def suspects(  # noqa: PLR0917  # click passes options by name
         raise click.UsageError("--id-column is of a file of what was reviewed: give one with --reviewed")
     seen = read_reviewed([*reviewed], id_column) if reviewed else ()
     opened = open_index(index_folder)
-    _talk_approximate(opened, "neighbours")
+    talk_approximate(opened, "neighbours")
     found = find_suspects(opened, k=k, class_weight=class_weight, reviewed=seen, threads=threads, tell=talk_note)
     if csv is not None:
         write_new_csv(found.to_table(), csv)
@@ -241,23 +294,28 @@ def suspects(  # noqa: PLR0917  # click passes options by name
     end(found, file=report, write=write, as_json=as_json, print_table=lambda found: print_suspects(found, top))
 
 
-def _talk_approximate(index: "Index", what: str) -> None:
-    """Say that figures found by an approximate search are approximate too."""
-    from knnvote.classify.search.search import is_exact
-
-    if not is_exact(index, 1):
-        talk(f"note: the search of {index.path} is approximate, and so are {what}: an exact index gives exact ones")
-
-
 @click.command(
     cls=Command,
-    short_help="Tell what each --min-confidence accepts, and how well.",
+    short_help="Tell what each --min-confidence or --max-distance accepts.",
     epilog=example("knnvote choose-threshold digits.knn --target-accuracy 0.99"),
 )
 @index_argument
 @click.argument("tests", metavar="[IMAGES]...", nargs=-1, shell_complete=complete_file)
 @click.option(
     "--target-accuracy", type=float, metavar="SHARE", help="Share of the accepted answers that is to be right."
+)
+@click.option(
+    "--false-alarms",
+    type=float,
+    metavar="SHARE",
+    help="Choose the --max-distance that lets such a share of known images abstain.",
+)
+@click.option(
+    "--unknown",
+    metavar="PATH",
+    multiple=True,
+    shell_complete=complete_file,
+    help="Images of none of the classes, for --max-distance; may be repeated.",
 )
 @vote_options
 @image_options
@@ -271,6 +329,8 @@ def choose_threshold(  # noqa: PLR0917  # click passes options by name
     index_folder: str,
     tests: tuple[str, ...],
     target_accuracy: float | None,
+    false_alarms: float | None,
+    unknown: tuple[str, ...],
     image_column: str | None,
     shape: tuple[int, ...] | None,
     grayscale: bool,
@@ -282,28 +342,52 @@ def choose_threshold(  # noqa: PLR0917  # click passes options by name
     as_json: bool,
     **of_rule: Any,
 ) -> None:
-    """Tell how many answers each --min-confidence accepts and how many are right, by stored images or by labelled."""
-    from knnvote.classify.evaluation.threshold import choose_threshold as choose
+    """Tell what each --min-confidence accepts and how much of it is right, or what each --max-distance refuses."""
     from knnvote.classify.vote import Rule
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.folder.open import open_index
 
-    from .tables.thresholds import print_threshold
-
+    is_of_distance = false_alarms is not None or bool(unknown)
+    if is_of_distance and target_accuracy is not None:
+        raise click.UsageError("--target-accuracy is of --min-confidence: give it without --false-alarms and --unknown")
     if labels is not None and not tests:
         raise click.UsageError("--labels is of labelled images: give IMAGES too")
     check_table_ids(labels, id_column)
     index = open_index(index_folder)
     rule = Rule.of(index, **of_rule).accepting(None)
-    found = choose(
-        index,
-        rule,
-        target_accuracy,
-        tests=find_labelled(tests, labels, label_column, id_column) if tests else None,
-        images=ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
-        label_column=None if labels else label_column,
-        threads=threads,
-    )
+    given: dict[str, Any] = {
+        "tests": find_labelled(tests, labels, label_column, id_column) if tests else None,
+        "images": ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
+        "label_column": None if labels else label_column,
+        "threads": threads,
+    }
+    if is_of_distance:
+        _choose_distance(index, rule, false_alarms, unknown, given, as_json=as_json)
+    else:
+        _choose_confidence(index, rule, target_accuracy, given, as_json=as_json)
+
+
+def _choose_distance(
+    index: "Index", rule: "Rule", false_alarms: float | None, unknown: tuple[str, ...], given: Any, *, as_json: bool
+) -> None:
+    from knnvote.classify.evaluation.distances import choose_distance
+    from knnvote.classify.search.distance_limit import FALSE_ALARMS
+
+    from .tables.thresholds import print_distances
+
+    share = FALSE_ALARMS if false_alarms is None else false_alarms
+    found = choose_distance(index, rule, share, unknown=unknown or None, **given)
+    end(found, file=None, write=lambda _page: None, as_json=as_json, print_table=print_distances)
+
+
+def _choose_confidence(
+    index: "Index", rule: "Rule", target_accuracy: float | None, given: Any, *, as_json: bool
+) -> None:
+    from knnvote.classify.evaluation.threshold import choose_threshold
+
+    from .tables.thresholds import print_threshold
+
+    found = choose_threshold(index, rule, target_accuracy, **given)
     if as_json:
         print_json(found.to_json())
     else:

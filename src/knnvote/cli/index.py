@@ -9,6 +9,7 @@ from knnvote.data.codecs.names import Background
 from knnvote.data.text import counted
 from knnvote.indexer.names import KINDS, METRIC_NAMES, TASKS
 
+from .classify import check_distance, distance_options
 from .command import Command
 from .interruption import words
 from .options import (
@@ -80,15 +81,16 @@ from .talk import talk, talk_note
     metavar="SHARE",
     default=0.999,
     show_default=True,
-    help="Share of images that an adaptive index is tuned to give the label of exact search.",
+    help="Share of labels of an adaptive index that exact search gives too.",
 )
 @click.option(
     "--target-accuracy",
     type=float,
     metavar="SHARE",
-    help="Have classify accept only answers so sure that this share of them is right, as stored images show.",
+    help="Accept answers so sure that so many are right.",
 )
 @click.option("--by-class", is_flag=True, help="Likewise for each class of enough answers.")
+@distance_options
 @image_options
 @label_column_option
 @labels_option
@@ -113,13 +115,10 @@ def index(  # noqa: PLR0917  # click passes options by name
     kind: Any,
     factory: str | None,
     task: str,
-    k: int,
-    weights: Any,
-    ties: Any,
-    class_weight: Any,
-    target_agreement: float,
-    target_accuracy: float | None,
-    by_class: bool,
+    metric: Any,
+    overwrite: bool,
+    seed: int,
+    threads: int | None,
     image_column: str | None,
     shape: tuple[int, ...] | None,
     label_column: str | None,
@@ -134,11 +133,11 @@ def index(  # noqa: PLR0917  # click passes options by name
     limit: int | None,
     sample: int | None,
     dry_run: bool,
-    **options: Any,
+    **of_vote: Any,
 ) -> None:
     """Build an index folder from labelled images."""
     from knnvote.classify.adaptive.tune import Tuning
-    from knnvote.classify.weighting import weights_of_metric
+    from knnvote.classify.vote import Rule
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.build import IndexOptions, index_files
     from knnvote.indexer.training import TrainingOptions
@@ -156,17 +155,10 @@ def index(  # noqa: PLR0917  # click passes options by name
         sample=sample,
     )
     kind = _kind(kind, factory)
-    index_options = IndexOptions(kind=kind, factory=factory, **options)
-    weights = weights_of_metric(weights, options["metric"])
-    tune = Tuning(
-        k=k,
-        weights=weights,
-        ties=ties,
-        class_weight=class_weight,
-        target_agreement=target_agreement,
-        target_accuracy=target_accuracy,
-        by_class=by_class,
-    )
+    options = IndexOptions(kind=kind, factory=factory, metric=metric, overwrite=overwrite, seed=seed, threads=threads)
+    check_distance(of_vote["max_distance"])
+    rule = Rule(weights=of_vote["weights"], max_distance=of_vote["max_distance"]).of_metric(metric)
+    tune = Tuning(**{**of_vote, "weights": rule.stored_weights})
     _talk_untuned(kind)
     inputs = find_labelled(images, labels, label_column, id_column, (group_column, weight_column))
     if dry_run:
@@ -174,26 +166,31 @@ def index(  # noqa: PLR0917  # click passes options by name
 
         from .tables.dry_run import print_dry_run
 
-        print_dry_run(dry_index(inputs, out, training, index_options, tune, tell=talk_note))
+        print_dry_run(dry_index(inputs, out, training, options, tune, tell=talk_note))
         return
     words.of_build()
-    index_files(inputs, out, training=training, options=index_options, tune=tune, tell=talk_note)
+    index_files(inputs, out, training=training, options=options, tune=tune, tell=talk_note)
     _talk_index(out)
     _talk_guessed(out)
-    _talk_near_copies(out, options["threads"])
+    _talk_stored(out, threads)
 
 
-def _talk_near_copies(out: Path, threads: int | None) -> None:
-    """Tell of stored images with near copies, where these decide what left-out images show."""
+def _talk_stored(out: Path, threads: int | None) -> None:
+    """Tell where fewer images are stored than vote, or near copies decide what left-out images show."""
     from knnvote.classify.evaluation.near_copies import near_copies_stored
     from knnvote.classify.vote import Rule
+    from knnvote.data.layout import noun
     from knnvote.indexer.folder.open import open_index
     from knnvote.indexer.threads import limit_threads
 
     index = open_index(out)
+    rule = Rule.of(index)
+    if rule.k > index.n:
+        holds = f"{out} holds {counted(index.n, noun(index.shape))}"
+        talk(f"note: --k is {rule.k:,}, and {holds}: until it holds as many, classify needs --k {index.n:,} or less")
     with limit_threads(threads):
-        found = near_copies_stored(index, Rule.of(index))
-    note = None if found is None else found.told_of_stored(has_groups=index.groups is not None)
+        found = near_copies_stored(index, rule)
+    note = None if found is None else found.told_of_stored(index)
     if note is not None:
         talk_note(note)
 
@@ -269,8 +266,7 @@ def add(  # noqa: PLR0917  # click passes options by name
     inputs = find_labelled(images, labels, label_column, id_column, beside)
     words.of_index()
     added = add_files(index_folder, inputs, tuning=Tuning, training=training, threads=threads, tell=talk_note)
-    talk(f"{index_folder}: {counted(added, 'image')} added")
-    _talk_index(index_folder)
+    _talk_index(index_folder, added, "{} added")
 
 
 @click.command(cls=Command, epilog=example("knnvote remove digits.knn test.parquet#0 test.parquet#1"))
@@ -304,8 +300,7 @@ def remove(
     all_ids = pa.chunked_array([pa.array(ids, pa.string()), *from_file])
     words.of_index()
     removed = remove_ids(index_folder, all_ids, tuning=Tuning, threads=threads, tell=talk_note)
-    talk(f"{index_folder}: {counted(removed, 'image')} removed")
-    _talk_index(index_folder)
+    _talk_index(index_folder, removed, "{} removed")
 
 
 @click.command(
@@ -341,7 +336,7 @@ def relabel(
 
 @click.command(
     cls=Command,
-    short_help="Build an index folder afresh after images were added or removed.",
+    short_help="Build an index folder afresh after it grew or shrank.",
     epilog=example("knnvote compact digits.knn"),
 )
 @local_index_argument
@@ -354,15 +349,14 @@ def compact(index_folder: Path, threads: int | None) -> None:
     words.of_index()
     changed = build_afresh(index_folder, tuning=Tuning, threads=threads)
     if changed:
-        came = "1 image was" if changed == 1 else f"{changed:,} images were"
-        talk(f"{index_folder}: built afresh, after {came} added or removed")
-        _talk_index(index_folder)
+        _talk_index(index_folder, changed, "built afresh, after {} came or went")
     else:
         talk(f"{index_folder}: nothing to do, for it is as it was built")
 
 
-def _talk_index(out: Path) -> None:
-    """Say what an index folder holds that was just written."""
+def _talk_index(out: Path, changed: int = 0, change: str = "") -> None:
+    """Say what an index folder holds that was just written, and first of how many images what became, if of any."""
+    from knnvote.data.layout import noun, show_shape
     from knnvote.data.text import show_bytes
     from knnvote.indexer.folder.generations import read_timing
     from knnvote.indexer.growth.told import measured_on
@@ -374,15 +368,18 @@ def _talk_index(out: Path) -> None:
     timing = read_timing(out, manifest.generation)
     skipped = f", {manifest.skipped:,} bad rows left out" if manifest.skipped else ""
     steps = f", steps {manifest.steps}" if manifest.images else ""
+    thing = noun(manifest.shape)
+    if change:
+        talk(f"{out}: {change.format(counted(changed, thing))}")
     talk(
-        f"{out}: {manifest.n:,} images of {' x '.join(map(str, manifest.shape))}{skipped}{steps}, {manifest.kind}, "
+        f"{out}: {counted(manifest.n, thing)} of {show_shape(manifest.shape)}{skipped}{steps}, {manifest.kind}, "
         f"{show_bytes(manifest.folder_bytes)}; read in {timing.read_seconds:.1f} s, "
         f"built in {timing.build_seconds:.1f} s"
     )
     if manifest.groups is not None:
         talk(manifest.groups.told)
     if len(manifest.classes) == 1:
-        talk(f"note: all images are of one class, {manifest.classes[0]}: every answer will be it")
+        talk(f"note: all {thing}s are of one class, {manifest.classes[0]}: every answer will be it")
     if manifest.sample_weight is not None:
         talk(f"weights {weights_line(manifest.sample_weight)}")
     acceptance = None if manifest.vote is None else manifest.vote.acceptance

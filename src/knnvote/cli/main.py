@@ -16,7 +16,7 @@ from knnvote.data.errors import KnnvoteError, OptionError, memory_ran_out
 from . import data, disk, evaluate, index, jobs, look, show
 from .classify import classify
 from .command import Group
-from .interruption import Interrupted, heed_signals, was_interrupted, words
+from .interruption import Interrupted, heed_signals, leaves_threads, was_interrupted, words
 from .service.serve import serve
 from .spelling import as_typed
 from .talk import talk_error, talk_note
@@ -62,7 +62,10 @@ for _title, _commands in {
     "Get images": (data.demo, data.sample, data.convert),
     "Build an index": (index.index, index.add, index.remove, index.relabel, index.compact),
     "Classify": (classify, serve),
-    "Judge": (evaluate.compare, evaluate.choose_k, evaluate.choose_threshold, evaluate.suspects, jobs.diff),
+    "Judge": (
+        *(evaluate.compare, evaluate.choose_k, evaluate.choose_step, evaluate.choose_threshold),
+        *(evaluate.suspects, jobs.diff),
+    ),
     "Look": (look.explain, look.review, show.show, show.map_space, show.report),
     "Check what is on disk": (disk.inspect, disk.verify),
 }.items():
@@ -89,6 +92,10 @@ def main() -> None:
         code = _run()
     except Interrupted:  # before anything was done, or while an error was told
         _exit_interrupted()
+    if leaves_threads():
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 

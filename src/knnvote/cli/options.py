@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -49,8 +49,8 @@ def _completed_by_shell(incomplete: str, kind: str) -> "list[CompletionItem]":
 
 def is_given(name: str) -> bool:
     """Whether the command that runs was given this parameter, even if with the value that it has without."""
-    source = click.get_current_context().get_parameter_source(name)
-    return source is not click.core.ParameterSource.DEFAULT
+    source = click.get_current_context().get_parameter_source(name)  # none where another command runs it
+    return source not in {None, click.core.ParameterSource.DEFAULT}
 
 
 def parse_shape(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -102,16 +102,14 @@ def _parse_output(ctx: click.Context, param: click.Parameter, value: str) -> Pat
     return path
 
 
-def parse_distance(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | Literal["auto"] | None:
-    """A distance, or auto for one that is yet to be found."""
-    if value is None:
-        return None
-    if value == "auto":
-        return "auto"
+def parse_distance(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Any:
+    """A distance, auto for one that is yet to be found, or none for any."""
+    if value in {None, "auto", "none"}:
+        return value
     try:
-        return float(value)
+        return float(str(value))
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no distance: give a number, or auto") from None
+        raise click.BadParameter(f"{value!r} is no distance: give a number, auto, or none") from None
 
 
 def parse_picture(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:

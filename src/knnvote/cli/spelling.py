@@ -5,10 +5,12 @@ from knnvote.data.errors import as_recorded
 # What is no option with dashes in place of underscores.
 _OTHERWISE = {
     "Answer.neighbors": "knnvote classify --neighbors",
+    "chains": "--steps",
     "classifier": "--errors",
     "distance_limit": "--max-distance auto",
     "draw_choice": "knnvote choose-k --plot",
     "is_regression=True": "--task regression",
+    "options=IndexOptions(overwrite=True)": "--overwrite",
     "steps": "--step",
 }
 

@@ -141,3 +141,11 @@ def talk_no_promise(index: "Index", rule: "Rule") -> None:
         talk(f"note: {reason}")
     elif told is not None:
         talk(f"note: what {index.path} promises was {told}")
+
+
+def talk_approximate(index: "Index", what: str) -> None:
+    """Say that figures found by an approximate search are approximate too."""
+    from knnvote.classify.search.search import is_exact
+
+    if not is_exact(index, 1):
+        talk(f"note: the search of {index.path} is approximate, and so are {what}: an exact index gives exact ones")

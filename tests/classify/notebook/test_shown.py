@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from knnvote.classify.choosing.choose_k import choose_k
 from knnvote.classify.classifier import Classifier
-from knnvote.classify.evaluation.choose_k import choose_k
 from knnvote.classify.evaluation.compare import compare
 from knnvote.classify.evaluation.suspects import find_suspects
 from knnvote.classify.evaluation.threshold import choose_threshold

@@ -10,9 +10,9 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from weightings import WEIGHTS
 
 from knnvote.classify.adaptive.tune import Tuning
+from knnvote.classify.choosing.choose_k import choose_k
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.estimator import KNNVoteClassifier, KNNVoteRegressor
-from knnvote.classify.evaluation.choose_k import choose_k
 from knnvote.classify.evaluation.threshold import choose_threshold
 from knnvote.classify.job.run import run_job
 from knnvote.classify.search.search import search, why_no_promise

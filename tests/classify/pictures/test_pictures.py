@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from knnvote.classify.evaluation.choose_k import Choice, Score, choose_k
+from knnvote.classify.choosing.choose_k import Choice, choose_k
+from knnvote.classify.choosing.scores import Score
 from knnvote.classify.interval import share_interval
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.selection import Selection, select_images

@@ -15,7 +15,7 @@ import knnvote.classify.search.distance_limit
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.interval import share_interval
 from knnvote.classify.job.receipt import read_receipt
-from knnvote.classify.search.distance_limit import conformal_quantile, distance_limit
+from knnvote.classify.search.distance_limit import conformal_quantile, distance_limit, shown_limit
 from knnvote.classify.search.sampling import sample_rows
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import OptionError
@@ -54,7 +54,7 @@ def test_the_limit_is_the_quantile_of_plain_leave_one_out_distances(tmp_path, me
     index = made(tmp_path, DIGITS.train_images, DIGITS.train_labels, metric=metric)
     found = distance_limit(index, Rule(), false_alarms=alpha)
     rank = math.ceil(1348 * (1 - alpha))
-    assert found.limit == np.sort(plain_distances(TRAIN, metric))[rank - 1]
+    assert found.limit == shown_limit(np.sort(plain_distances(TRAIN, metric))[rank - 1])
     assert (found.images, found.false_alarms, found.with_copies) == (1347, alpha, 0)
 
 
@@ -66,7 +66,7 @@ def test_every_kind_gives_the_limit_for_any_number_of_threads_and_for_regression
         factory = "Flat" if kind == "factory" else None
         index = made(tmp_path, DIGITS.train_images, labels, kind=kind, factory=factory, is_regression=is_regression)
         limits = {distance_limit(index, Rule(), false_alarms=0.05, threads=threads).limit for threads in (1, 2)}
-        assert limits == {expected}
+        assert limits == {shown_limit(expected)}
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -75,7 +75,7 @@ def test_of_floats_the_limit_is_the_same_bits_for_any_number_of_threads(tmp_path
     index = made(tmp_path, x, RNG.integers(0, 3, 300), metric=metric)
     first, *others = (distance_limit(index, Rule(), false_alarms=0.1, threads=threads).limit for threads in (1, 2, 3))
     assert others == [first, first]
-    assert first == pytest.approx(np.sort(plain_distances(x, metric))[math.ceil(301 * 0.9) - 1], rel=1e-12)
+    assert first == shown_limit(np.sort(plain_distances(x, metric))[math.ceil(301 * 0.9) - 1])
 
 
 def test_of_many_images_a_random_sample_is_asked_against_all(exact_index, monkeypatch):
@@ -83,7 +83,7 @@ def test_of_many_images_a_random_sample_is_asked_against_all(exact_index, monkey
     monkeypatch.setattr(knnvote.classify.search.distance_limit, "_BLOCK", 7)
     found = distance_limit(open_index(exact_index), Rule(), false_alarms=0.1)
     sample = plain_distances(TRAIN, "l2")[sample_rows(1347, 200)]
-    assert (found.limit, found.images) == (np.sort(sample)[math.ceil(201 * 0.9) - 1], 200)
+    assert (found.limit, found.images) == (shown_limit(np.sort(sample)[math.ceil(201 * 0.9) - 1]), 200)
 
 
 def test_classes_that_are_stored_in_turn_do_not_shape_the_limit(tmp_path, monkeypatch):
@@ -135,7 +135,7 @@ def test_textures_and_upside_down_digits_abstain(exact_index):
 
 def test_too_few_images_for_the_rate_say_how_many_are_needed(tmp_path):
     x = RNG.integers(0, 99, (99, 4)).astype(np.uint8)
-    assert distance_limit(made(tmp_path, x, range(99)), Rule()).limit == plain_distances(x, "l2").max()
+    assert distance_limit(made(tmp_path, x, range(99)), Rule()).limit == shown_limit(plain_distances(x, "l2").max())
     with pytest.raises(OptionError, match=r"at false_alarms 0\.01 needs 99 stored images, and .* holds 98"):
         distance_limit(made(tmp_path, x[:98], range(98)), Rule())
     with pytest.raises(OptionError, match=r"needs 2 stored images, and .* holds 1:"):
@@ -181,7 +181,7 @@ def test_many_copies_are_told(tmp_path, invoke, digits_folder):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--max-distance", "far"), "'far' is no distance: give a number, or auto"),
+        (("--max-distance", "far"), "'far' is no distance: give a number, auto, or none"),
         (("--false-alarms", "0.05"), "--false-alarms is of --max-distance auto"),
         (("--max-distance", "3", "--false-alarms", "0.01"), "--false-alarms is of --max-distance auto"),
         (("--max-distance", "auto", "--false-alarms", "2"), "--false-alarms is 2.0: give a share"),

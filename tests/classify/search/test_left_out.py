@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knnvote.classify.adaptive.tune import Tuning
-from knnvote.classify.evaluation.choose_k import choose_k
+from knnvote.classify.choosing.choose_k import choose_k
 from knnvote.classify.evaluation.suspects import find_suspects
 from knnvote.classify.evaluation.threshold import choose_threshold
 from knnvote.classify.search import left_out

@@ -31,7 +31,7 @@ from knnvote.indexer.grow import add_files, compact, relabel_ids, remove_ids
 from knnvote.indexer.growth import files as files_module
 from knnvote.indexer.growth.told import measured_on
 from knnvote.indexer.manifest import MANIFEST, read_manifest
-from knnvote.indexer.rungs import Growth
+from knnvote.indexer.records.growth import Growth
 from knnvote.indexer.sealed import seal
 
 CHANGES = {"tuning": Tuning, "threads": 1}
@@ -393,7 +393,7 @@ def test_the_commands_tell_when_building_afresh_pays_and_what_was_done(tmp_path,
     done = invoke("compact", "x.knn")
     assert (done.code, done.stdout) == (0, "")
     assert done.stderr.startswith(
-        "x.knn: built afresh, after 400 images were added or removed\nx.knn: 700 images of 48"
+        "x.knn: built afresh, after 400 vectors came or went\nx.knn: 700 vectors of 48 values"
     )
     assert "growth" not in read_manifest(tmp_path / "x.knn").to_json()
     assert invoke("compact", "x.knn").stderr == "x.knn: nothing to do, for it is as it was built\n"

@@ -6,14 +6,16 @@ from typing import Any
 from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
+from knnvote.data.layout import noun, show_shape
 from knnvote.data.text import counted, show_bytes
 from knnvote.indexer.codes.library import describe_kernel
 from knnvote.indexer.groups.record import Groups
 from knnvote.indexer.growth.told import measured_on
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.manifest import AdaptiveSettings, ProposingSettings, SearchSettings, search_from_json
+from knnvote.indexer.records.growth import Growth
 from knnvote.indexer.records.weights import SampleWeight
-from knnvote.indexer.rungs import Acceptance, ClassAcceptance, Growth, Interval, MeasuredLadder, Tuned, VoteDefaults
+from knnvote.indexer.rungs import Acceptance, ClassAcceptance, Interval, MeasuredLadder, Tuned, VoteDefaults
 
 from .images import print_images
 from .table import add_row, new_list, print_table
@@ -37,7 +39,7 @@ def print_inspection(facts: dict[str, Any]) -> None:
 
 
 def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    shape = " x ".join(map(str, facts["shape"]))
+    shape = show_shape(facts["shape"])
     classes = [show_class(label, facts["class_names"]) for label in facts["classes"][:20]]
     more = [f"... {len(facts['classes'])} in all"] if len(facts["classes"]) > len(classes) else []
     images = facts.get("images", facts)
@@ -46,7 +48,10 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     steps = f"{facts['vector']['step']}, to vectors of {facts['d']:,} {facts['dtype']}"
     return [
         ("kind", f"{facts['kind']}, FAISS {facts['factory'] or 'not used'}, metric {facts['metric']}"),
-        ("images", f"{facts['n']:,} of {shape}, {images['dtype']} from {low:g} to {high:g}, {bad} bad rows left out"),
+        (
+            f"{noun(facts['shape'])}s",
+            f"{facts['n']:,} of {shape}, {images['dtype']} from {low:g} to {high:g}, {bad} bad rows left out",
+        ),
         *([("steps", steps)] if "images" in facts else []),
         ("labels", f"{facts['label_type']}, {facts['task']}{': ' if classes else ''}{', '.join(classes + more)}"),
         ("from", ", ".join(source["path"] for source in facts["sources"]) or "arrays"),
@@ -135,7 +140,8 @@ def vote_lines(vote: VoteDefaults | None) -> list[str]:
     ties = "" if vote.ties == "nearest" else f" with ties {vote.ties}"
     weighed = "" if vote.class_weight is None else f", {told_class_weight(vote.class_weight)}"
     lines = [f"made for k {vote.k} and {vote.weights} weights{ties}{weighed}"]
-    return lines if vote.acceptance is None else [*lines, *acceptance_lines(vote.acceptance)]
+    lines += [] if vote.acceptance is None else acceptance_lines(vote.acceptance)
+    return lines if vote.max_distance is None else [*lines, vote.max_distance.told]
 
 
 def acceptance_lines(found: Acceptance) -> list[str]:
@@ -145,7 +151,13 @@ def acceptance_lines(found: Acceptance) -> list[str]:
     if found.by_class:
         few = [str(one.label) for one in found.by_class if one.min_confidence is None]
         told = f", from {min(own):g} to {max(own):g}" if own else ""
-        lines.append(f"of {len(own):,} of {len(found.by_class):,} classes from a confidence of their own{told}")
+        if any(confidence != found.min_confidence for confidence in own):
+            lines.append(f"of {len(own):,} of {len(found.by_class):,} classes from a confidence of their own{told}")
+        else:
+            lines.append(
+                f"--by-class changes nothing: of {len(found.by_class):,} classes {len(own):,} have that of all for "
+                f"their own confidence, and of {len(few):,} there is too little to tell one"
+            )
         if few:
             shown = ", ".join(few[:_FEW]) + (", ..." if len(few) > _FEW else "")
             lines.append(

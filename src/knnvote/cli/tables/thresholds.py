@@ -1,14 +1,16 @@
-"""The tables of ``choose-threshold``."""
+"""The tables of ``choose-threshold``, of confidences and of distances."""
 
 import math
 from collections.abc import Sequence
 
 from knnvote.classify.evaluation.coverage import Coverage
+from knnvote.classify.evaluation.distances import DistanceChoice
 from knnvote.classify.evaluation.threshold import Threshold
 from knnvote.classify.interval import trials_to_show
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.indexer.labels import show_class
+from knnvote.indexer.rungs import Interval
 
 from .table import Name, add_row, new_table, print_line, print_table
 
@@ -43,6 +45,30 @@ def print_threshold(found: Threshold, names: list[str] | None) -> None:
     if found.of_one_group is not None:
         print_line(found.of_one_group)
     _print_classes(found, names)
+
+
+def print_distances(found: DistanceChoice) -> None:
+    """What limits of the distance refuse of known images and of unknown ones, and which was chosen."""
+    asked = "stored images, each left out" if found.left_out else "test images of stored classes"
+    print_line(f"{found.known:,} {asked}{f', and {found.unknown:,} of none' if found.unknown else ''}")
+    of_unknown = ("unknown refused", "95% interval") if found.unknown else ()
+    table = new_table("", "max-distance", "known refused", "95% interval", *of_unknown)
+    for step in reversed(found.steps):
+        mark = " *" if step == found.chosen else ""
+        unknown = () if step.unknown is None else _share(step.unknown)
+        add_row(table, f"{step.limit:g}{mark}", *_share(step.known), *unknown)
+    print_table(table)
+    print_line(f"* --max-distance {found.chosen.limit:g} lets about {found.false_alarms:.4g} of known images abstain")
+    if found.has_many_copies:
+        print_line(
+            f"{found.with_copies:,} of the images have an exact copy among the others, which makes limits too narrow"
+        )
+    if found.unlabelled:
+        print_line(f"{found.unlabelled:,} more have no label, and are left aside: nothing tells what they are")
+
+
+def _share(share: Interval) -> list[str]:
+    return [f"{share.value:.1%}", f"{share.low:.1%}-{share.high:.1%}"]
 
 
 def _some(steps: Sequence[Coverage], chosen: Coverage | None) -> list[Coverage]:

@@ -16,8 +16,9 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from weightings import WEIGHTS, in_sklearn, temperature
 
 import knnvote.classify.search.left_out
-from knnvote.classify.evaluation.choose_k import Choice, Score, choose_k
-from knnvote.classify.evaluation.every_k import mean_targets, votes
+from knnvote.classify.choosing.choose_k import Choice, choose_k
+from knnvote.classify.choosing.every_k import mean_targets, votes
+from knnvote.classify.choosing.scores import Score
 from knnvote.classify.search.left_out import neighbors_left_out
 from knnvote.classify.vote import Rule, mean_target, vote
 from knnvote.data.errors import KnnvoteError, OptionError
@@ -353,7 +354,7 @@ def test_the_command_tells_of_copies_and_of_squared_errors(invoke):
     index_arrays(x, [0, 0, 1, 1], Path("copies.knn"))
     result = invoke("choose-k", "copies.knn")
     assert (result.code, result.stderr) == (0, "")
-    told = "2 of the 4 images have an exact copy among the others, which flatters the accuracy"
+    told = "2 of the 4 vectors have an exact copy among the others, which flatters the accuracy"
     assert result.stdout.splitlines()[-1] == told
     index_arrays(x, [0.5, 0.5, 1.5, 2.5], Path("r.knn"), is_regression=True)
     result = invoke("choose-k", "r.knn", "--max-k", "1")

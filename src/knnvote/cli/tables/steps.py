@@ -1,0 +1,89 @@
+"""The table of ``choose-step``, and the command that builds an index with the best steps."""
+
+import shlex
+
+from knnvote.classify.choosing.choose_steps import StepChoice, StepScore
+from knnvote.classify.weighting import told_class_weight
+from knnvote.cli.spelling import as_typed
+from knnvote.data.errors import spelled
+from knnvote.data.steps.names import PIXELS
+from knnvote.indexer.labels import is_usual_name
+from knnvote.indexer.manifest import Manifest
+
+from .evaluation import told_left_out
+from .table import Name, add_row, new_table, print_line, print_table, print_text
+
+_LEAST_P = 0.0001  # that is told as a number
+_IN_DOUBT = (
+    "p: how probable so great a difference from the best is by chance alone; from 0.05 on it is no more than chance "
+    "would give"
+)
+
+
+def print_steps(found: StepChoice, manifest: Manifest) -> None:
+    """The table of ``choose-step`` on stdout, the best first, and below it what builds an index with that."""
+    answered = f", {found.among:,} of the {found.stored:,} stored answer, drawn at random"
+    if found.among == found.stored:
+        answered = f", all {found.stored:,} stored answer" if found.images < found.stored else ""
+    weighed = "" if found.class_weight is None else f", {told_class_weight(found.class_weight)}"
+    print_line(f"{told_left_out(found)}{answered}, exact search by {found.metric}{weighed}")
+    is_regression = found.measure != "accuracy"
+    shown = ("mean squared error", "standard error") if is_regression else ("accuracy", "95% interval", "balanced", "p")
+    table = new_table("", "steps", "best k", "weights", *shown, "numbers", "us an image", text=("weights",))
+    for result in found.results:
+        told = _numbers(result) if is_regression else _shares(result)
+        row = (f"{result.k}", result.weights, *told, f"{result.d:,}", f"{result.microseconds:,.1f}")
+        add_row(table, Name(" ".join(result.steps)), *row)
+    print_table(table)
+    if len(found.results) > 1 and not is_regression:
+        print_text(_IN_DOUBT)
+    if found.best.with_copies:
+        print_line(f"{found.best.with_copies:,} of the images have an exact copy among the others, which flatters all")
+    for why_not in dict.fromkeys(found.left_out.values()):
+        chains = ", ".join(chain for chain, reason in found.left_out.items() if reason == why_not)
+        print_text(f"left out: {chains}: {spelled(why_not, as_typed)}")
+    for note in found.notes:
+        print_text(spelled(note, as_typed))
+    print_line("to build an index with the best:")
+    print_line(_command(found, manifest))
+
+
+def _shares(result: StepScore) -> tuple[str, ...]:
+    interval = result.accuracy_interval
+    shown = "" if interval is None else f"{interval.low:.4f}-{interval.high:.4f}"
+    balanced = "" if result.balanced_accuracy is None else f"{result.balanced_accuracy:.4f}"
+    if result.difference is None:
+        return f"{result.value:.4f}", shown, balanced, ""
+    p = result.difference.p
+    return f"{result.value:.4f}", shown, balanced, f"{p:.2g}" if p >= _LEAST_P else f"< {_LEAST_P}"
+
+
+def _numbers(result: StepScore) -> tuple[str, ...]:
+    return f"{result.value:.5g}", f"{result.standard_error:.5g}"
+
+
+def _command(found: StepChoice, manifest: Manifest) -> str:
+    """The command that builds an index like this one with the best steps, and has it answer by their k and weights."""
+    best = found.best
+    steps = [word for step in best.steps if step != PIXELS for word in ("--step", step)]
+    label_column = None if is_usual_name(manifest.label_column) else manifest.label_column
+    weighed = found.class_weight if found.class_weight in {None, "balanced"} else "FILE"
+    given = {
+        "--kind": None if manifest.kind in {"exact", "factory"} else manifest.kind,
+        "--factory": manifest.factory if manifest.kind == "factory" else None,
+        "--metric": None if manifest.metric == "l2" else manifest.metric,
+        "--task": "regression" if manifest.is_regression else None,
+        "--k": best.k,
+        "--weights": best.weights,
+        "--class-weight": weighed,
+        "--label-column": label_column,
+        "--id-column": manifest.id_column,
+        "--group-column": manifest.group_column,
+        "--weight-column": manifest.weight_column,
+        "--background": manifest.background,
+        **{f"--{name}": rows for name, rows in manifest.part.items()},
+    }
+    options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    flags = {"--grayscale": manifest.grayscale is not None, "--skip-bad": manifest.skipped > 0}
+    words = [*steps, *options, *(flag for flag, is_given in flags.items() if is_given)]
+    return f"knnvote index IMAGES... --out X.knn {shlex.join(words)}"
