@@ -14,6 +14,9 @@ if hasattr(os, "sched_setaffinity") and (worker := os.environ.get("PYTEST_XDIST_
     processors = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {processors[int(worker.removeprefix("gw")) % len(processors)]})
 
+import gc
+import itertools
+import re
 import sys
 
 # What is compiled is kept, as it is where the package is installed: hundreds of commands are started.
@@ -23,6 +26,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis  # noqa: F401  # before what is imported is frozen: it asks the collector who holds an object
 import pytest
 import trials
 from forks import Done, Forks, run_process
@@ -35,12 +39,34 @@ from knnvote.data.sample import write_digits
 from knnvote.indexer import apart
 from knnvote.indexer.build import IndexOptions, index_files
 
+_numbers = itertools.count()
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Several workers (``pytest -n 2``) keep a file's tests together, and so what these share, till one is idle."""
     if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
         config.option.dist = "worksteal"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Iterator[None]:
+    """What is imported and collected stays till the end: nothing of it is looked through for garbage, then or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As pytest's own, which looks through the folders of all tests before for the number of the next."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    path = tmp_path_factory.getbasetemp() / f"{name}-{next(_numbers)}"
+    path.mkdir()
+    return path
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -70,12 +96,16 @@ def _no_steady_speeds() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _trials_server(_own_cache: None) -> Iterator[None]:
-    """One for all that this process and those that it forks try apart. On Linux alone."""
-    server = Trials() if sys.platform == "linux" else None
-    yield
-    if server:
-        server.close()
+def _forked_trials(_own_cache: None) -> Iterator[None]:
+    """What may end a process is tried in a fork, which starts at once; so by processes that tests fork. On Linux."""
+    if sys.platform != "linux":
+        yield
+        return
+    server = Trials()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(apart, "subprocess", trials.stand_in())
+        yield
+    server.close()
 
 
 @pytest.fixture(scope="session")
@@ -104,15 +134,8 @@ def _index_digits(folder: Path, options: IndexOptions) -> Path:
     return out
 
 
-@pytest.fixture(autouse=True)
-def forked_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What may end a process is tried in a fork, which starts at once. Tests of a new process override this."""
-    if trials.ADDRESS in os.environ:
-        monkeypatch.setattr(apart, "subprocess", trials.stand_in())
-
-
 @pytest.fixture(scope="session")
-def forks(_trials_server: None) -> Iterator[Forks]:
+def forks(_forked_trials: None) -> Iterator[Forks]:
     """The command in forks, each a process of its own that need not import everything again. On Linux alone."""
     started = Forks()
     yield started

@@ -29,6 +29,7 @@ _FITTED = 20_000  # images, and
 _FITTED_VALUES = 1 << 25  # numbers of them, 256 MiB as float64, that axes and regions are found from
 _DRAWN = 1_500  # more hide the regions
 _SIDES = (480, 360)  # points that are asked for their region
+_FOUND = 1 << 18  # neighbours of them at a time
 _TINT = 0.3
 _MOST_NAMED = 60
 _IN_COLUMN = 30  # names of the legend
@@ -92,14 +93,16 @@ def find_map(index: Index, *, rule: Rule, seed: int) -> SpaceMap:
     extent = _extent(points)
     across, up = (np.linspace(extent[2 * axis], extent[2 * axis + 1], _SIDES[axis]) for axis in (0, 1))
     regions = np.empty(_SIDES[::-1], np.int32)
-    neighbors = NearestNeighbors(n_neighbors=rule.k).fit(points)
+    neighbors, lines = NearestNeighbors(n_neighbors=rule.k).fit(points), max(1, _FOUND // (len(across) * rule.k))
     with stage("searching regions", len(up), "lines") as advance:
-        for line, y in enumerate(up):
-            D, I = neighbors.kneighbors(np.stack([across, np.full_like(across, y)], axis=1))
-            D = METRICS[index.metric].from_sklearn(D * largest)
-            factors = rule.factors(index, rows[I])
-            regions[line] = class_shares(codes[I], D, len(index.classes), rule.weights, factors).argmax(axis=1)
-            advance(1)
+        for start in range(0, len(up), lines):
+            places = np.stack(np.meshgrid(across, up[start : start + lines]), axis=-1)
+            found = neighbors.kneighbors(places.reshape(-1, 2))
+            for line, (D, I) in enumerate(zip(*(np.split(part, len(places)) for part in found), strict=True), start):
+                distances, factors = METRICS[index.metric].from_sklearn(D * largest), rule.factors(index, rows[I])
+                shares = class_shares(codes[I], distances, len(index.classes), rule.weights, factors)
+                regions[line] = shares.argmax(axis=1)
+            advance(len(places))
     return SpaceMap(
         points=points,
         codes=codes,

@@ -83,7 +83,7 @@ def refusal(sources, out, kind=KnnvoteError, **keys):
 # IDX
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.data())
 def test_idx_of_every_type_and_shape_comes_out_bit_by_bit(data):
     dtype = np.dtype(data.draw(st.sampled_from(sorted(IDX_CODES))))

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import tarfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ LABELS = [i % 3 for i in range(30)]
 PATHS = [f"{'ab'[i % 2]}/{i:03d}.png" for i in range(30)]
 
 
+@cache
 def png(i):
     stream = io.BytesIO()
     Image.fromarray(PIXELS[i]).save(stream, "PNG")
@@ -435,7 +437,7 @@ def test_inspect_show_and_report_take_a_table_as_index_does(invoke, images):
     )
     csv("wrong.csv", KEYS[images], [0] * 30)
     assert "right for 0.3" in invoke("report", "out", "--labels", "wrong.csv").stdout
-    assert ", wrong ones" not in invoke("show", images, "--labels", "wrong.csv").stderr
+    assert ", wrong ones" not in invoke("show", images, "--labels", "wrong.csv", "--grid", "1x2").stderr
     errors = ["--predictions", "out", "--errors", "--index", "x.knn", "--labels", "wrong.csv"]
     wrong = sum(
         of != 0 for file in Path("out").rglob("[!.]*.parquet") for of in pq.read_table(file)["best"].to_pylist()

@@ -46,6 +46,13 @@ WIDER = {
     "float64": lambda images: images / 7,
 }
 
+# Each kind with each metric and each type, and each metric with each type.
+IN_PAIRS = [
+    (kind, FAISS_METRICS[(i + j) % len(FAISS_METRICS)], dtype)
+    for i, kind in enumerate(KINDS)
+    for j, dtype in enumerate(WIDER)
+]
+
 
 def write(path, images=IMAGES, labels=LABELS, *, ids=None):
     table = image_table(images, labels)
@@ -116,9 +123,7 @@ def grown(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:images of .* for nothing is rescaled")  # as they are meant to be
-@pytest.mark.parametrize("dtype", WIDER)
-@pytest.mark.parametrize("metric", FAISS_METRICS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "metric", "dtype"), IN_PAIRS)
 def test_added_to_it_is_the_index_of_all_and_what_was_added_can_be_taken_back(tmp_path, kind, metric, dtype):
     old = write(tmp_path / "old.parquet", IMAGES[OLD], LABELS[OLD])
     new = write(tmp_path / "new.parquet", WIDER[dtype](IMAGES[NEW]), LABELS[NEW])
@@ -200,7 +205,7 @@ def test_an_index_tuned_for_more_neighbours_than_stay_is_exact_search(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.* new class")
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_order_of_adding_and_removing_ends_as_the_index_of_what_is_left(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("any")
@@ -492,9 +497,8 @@ def test_a_change_is_refused_while_another_build_is_at_work(grown, tmp_path):
 )
 def test_at_every_moment_the_folder_is_the_old_whole_or_the_new_whole(tmp_path, monkeypatch, kind, change):
     """Each step on disk is preceded by a copy of the folder: what a kill at that moment would leave."""
-    monkeypatch.setattr(
-        "knnvote.indexer.folder.open.is_known", lambda *_: True
-    )  # to try every copy apart would take long
+    for module in ("open", "verify"):  # to try every copy apart would take long
+        monkeypatch.setattr(f"knnvote.indexer.folder.{module}.is_known", lambda *_: True)
     folder, copies = tmp_path / "x", []
     new = write(tmp_path / "new.parquet", IMAGES[NEW] if change == "add" else IMAGES[NEW] / 7, LABELS[NEW])
     index_files(inputs(write(tmp_path / "old.parquet")), folder, options=options(kind))

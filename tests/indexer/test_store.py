@@ -129,14 +129,13 @@ def test_a_moved_or_copied_folder_is_the_same_index(folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", [MANIFEST, "timing-1.json"])
-@pytest.mark.parametrize("mask", [0x01, 0x20, 0x80])
-def test_every_single_flipped_byte_of_a_json_file_is_found(pristine, name, mask):
+def test_every_single_flipped_byte_of_a_json_file_is_found(pristine, name):
     file = pristine / name
     content = file.read_bytes()
     try:
         for position in range(len(content)):
             damaged = bytearray(content)
-            damaged[position] ^= mask
+            damaged[position] ^= (0x01, 0x20, 0x80)[position % 3]
             file.write_bytes(damaged)
             found = problems(pristine) if name == MANIFEST else _timing_problems(pristine)
             assert len(found) == 1, (position, found)
@@ -508,23 +507,24 @@ def test_a_disk_that_cannot_sync_the_index_file_is_told(folder, monkeypatch):
     assert verify_folder(folder) == []
 
 
-@pytest.mark.parametrize("limit", [200, 20_000])
-def test_a_build_that_outgrows_its_disk_leaves_the_old_index(folder, limit):
+def test_a_build_that_outgrows_its_disk_leaves_the_old_index(folder):
     before = state(folder)
     code = (
         "import sys, resource, numpy as np\n"
         "from pathlib import Path\n"
         "from knnvote.data.errors import KnnvoteError\n"
         "from knnvote.indexer.build import IndexOptions, index_arrays\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
         "images = np.random.default_rng(0).integers(0, 256, (2000, 64))\n"
-        "try:\n"
-        "  index_arrays(images, images[:, 0], Path(sys.argv[1]), options=IndexOptions(overwrite=True))\n"
-        "except KnnvoteError as error:\n"
-        "  print(error)\n"
+        "for limit in (200, 20_000):\n"
+        "  resource.setrlimit(resource.RLIMIT_FSIZE, (limit, 20_000))\n"
+        "  try:\n"
+        "    index_arrays(images, images[:, 0], Path(sys.argv[1]), options=IndexOptions(overwrite=True))\n"
+        "  except KnnvoteError as error:\n"
+        "    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"cannot write {folder}/vectors-2.raw: ")
+    told = done.stdout.splitlines()
+    assert [line.startswith(f"cannot write {folder}/vectors-2.raw: ") for line in told] == [True, True]
     after = state(folder)
     assert {file: after[file] for file in before} == before
     assert verify_folder(folder) == []

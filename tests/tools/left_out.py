@@ -14,7 +14,7 @@ def squared_distances(a, b):
 
 def _keys(codes, table):
     """Of queries by their codes (nq, p) and what a table holds, by its rows (nq, n)."""
-    products = codes.astype(np.int64) @ table.codes.astype(np.int64).T
+    products = (codes.astype(np.float64) @ table.codes.astype(np.float64).T).astype(np.int64)  # which it holds exactly
     keys = np.empty(products.shape, dtype=np.int64)
     keys[:, table.field("row")] = table.field("norm") - 2 * products
     return keys

@@ -268,8 +268,8 @@ def test_copies_are_no_trials_of_their_own(tmp_path):
 
 
 def test_where_some_images_come_again_and_again_new_ones_agree_as_promised(tmp_path):
-    """Half are one of 400 that come some fifteen times each: fewer than k, and their labels differ."""
-    data, rule = frequent(n=12_000, nq=1500), Rule(k=25)
+    """Half are one of 200 that come some fifteen times each: fewer than k, and their labels differ."""
+    data, rule = frequent(n=6000, nq=1000), Rule(k=25)
     index = build(tmp_path / "x.knn", data.x, data.y, tune=Tuning(k=25, target_agreement=0.99))
     assert_promise_holds(index, data.xq, 0.99, rule)
 
@@ -308,11 +308,14 @@ def assert_promise_holds(index, xq, target, rule=Rule()):  # noqa: B008  # it ca
 
 
 @pytest.mark.parametrize(
-    ("make", "metric", "seed"),
-    [(sparse_binary, "l1", 0), (noisy_embeddings, "l1", 1), (many_classes, "l2", 0), (many_classes, "l2", 1)],
+    ("make", "metric", "n", "nq", "seed"),
+    [
+        *((sparse_binary, "l1", 4000, 1000, 0), (noisy_embeddings, "l1", 4000, 1000, 1)),
+        *((many_classes, "l2", 6000, 2000, seed) for seed in (0, 1)),
+    ],
 )
-def test_on_images_never_seen_labels_agree_with_exact_search_as_often_as_promised(tmp_path, make, metric, seed):
-    data = make(n=6000, nq=2000, seed=seed)
+def test_on_images_never_seen_labels_agree_with_exact_search_as_often_as_promised(tmp_path, make, metric, n, nq, seed):
+    data = make(n=n, nq=nq, seed=seed)
     index = build(tmp_path / "x.knn", data.x, data.y, tune=Tuning(target_agreement=0.99), metric=metric)
     entry = entry_of(index)["label"]
     assert entry["reached"] or index.tuned.label.ladder == (EXACT,)

@@ -90,8 +90,7 @@ def nothing_is_searched(monkeypatch):
 
 
 @pytest.mark.usefixtures("inputs")
-@pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@pytest.mark.parametrize(("kind", "output"), [*(("exact", output) for output in OUTPUTS), ("hnsw", "all")])
 def test_other_limits_need_no_search_and_give_the_bytes_of_a_job_anew(kind, output, nothing_is_searched):
     index, options = build(kind), OUTPUTS[output]
     anew = [classify(index, limits, f"anew-{place}", options) for place, limits in enumerate(LIMITS)]

@@ -84,8 +84,7 @@ def contents(out):
 
 
 @pytest.mark.usefixtures("inputs")
-@pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@pytest.mark.parametrize(("kind", "output"), [*(("exact", output) for output in OUTPUTS), ("hnsw", "all")])
 def test_rows_that_abstained_are_as_a_job_anew_has_them_and_all_others_as_they_stood(kind, output):
     options, first, second = OUTPUTS[output], build("1.knn", slice(100)), build("2.knn", slice(300), kind=kind)
     before = classify(first, "out", output=options)

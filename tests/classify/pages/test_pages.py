@@ -52,6 +52,17 @@ def make(folder, images, labels):
     return (folder / "page.html").read_text(), comparison
 
 
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A folder as `make` leaves it, its page, and what was compared. Tests only read them."""
+    folder = tmp_path_factory.mktemp("compared")
+    return folder, *make(folder, IMAGES, CODES)
+
+
+def inputs_of(folder):
+    return find_inputs([str(folder / "test.parquet")]), [open_index(folder / "rough.knn")]
+
+
 def test_images_that_changed_since_they_were_compared_are_told(tmp_path):
     _, comparison = make(tmp_path, IMAGES, CODES)
     assert comparison.indexes[0].flips
@@ -105,8 +116,8 @@ def without_figures(page):
     return re.sub(r'<td class="plot[^>]*>.*?</td>', "", page)
 
 
-def test_every_flip_and_every_judgement_is_there(tmp_path):
-    page, comparison = make(tmp_path, IMAGES, CODES)
+def test_every_flip_and_every_judgement_is_there(compared):
+    _, page, comparison = compared
     report, page = comparison.indexes[0], without_figures(page)
     assert "There are no pictures" not in page
     assert f"<td>{show_bytes(report.bytes)}</td>" in page
@@ -124,9 +135,9 @@ def test_every_flip_and_every_judgement_is_there(tmp_path):
         assert f"<td>{images}</td>" in page
 
 
-def test_classes_have_their_names_in_every_table(tmp_path):
-    _, comparison = make(tmp_path, IMAGES, CODES)
-    inputs, index = find_inputs([str(tmp_path / "test.parquet")]), open_index(tmp_path / "rough.knn")
+def test_classes_have_their_names_in_every_table(compared, tmp_path):
+    folder, _, comparison = compared
+    inputs, (index,) = inputs_of(folder)
     named = replace(index, manifest=replace(index.manifest, class_names=["ant", "bee", "cat", "dog"]))
     write_comparison(tmp_path / "named.html", comparison, inputs, [named], Rule())
     page = (tmp_path / "named.html").read_text()
@@ -135,10 +146,9 @@ def test_classes_have_their_names_in_every_table(tmp_path):
     assert "<strong>1 (bee)</strong>" in page
 
 
-def test_same_comparison_gives_the_same_bytes(tmp_path):
-    page, comparison = make(tmp_path, IMAGES, CODES)
-    inputs, indexes = find_inputs([str(tmp_path / "test.parquet")]), [open_index(tmp_path / "rough.knn")]
-    write_comparison(tmp_path / "page.html", comparison, inputs, indexes, Rule())
+def test_same_comparison_gives_the_same_bytes(compared, tmp_path):
+    folder, page, comparison = compared
+    write_comparison(tmp_path / "page.html", comparison, *inputs_of(folder), Rule())
     assert (tmp_path / "page.html").read_text() == page
 
 
@@ -165,8 +175,8 @@ def test_images_without_labels_are_not_judged(tmp_path):
     assert ">true label" not in page
 
 
-def test_summary_counts_flips_by_what_they_do(tmp_path):
-    _, comparison = make(tmp_path, IMAGES, CODES)
+def test_summary_counts_flips_by_what_they_do(compared):
+    *_, comparison = compared
     flips = [Flip(row=row, exact=1, label=2, truth=truth) for row, truth in enumerate([1, 2, 3])]
     report = replace(comparison.indexes[0], path="a.knn", kind="adaptive", relative_speed=31.04, flips=flips)
     assert summary_sentence(replace(report, judged=10_000)) == (
@@ -200,18 +210,20 @@ def test_numbers_have_no_better_or_worse(tmp_path):
     assert '<th scope="col">R²</th>' in page
 
 
-def test_a_matrix_of_too_many_classes_is_told_of(tmp_path, monkeypatch):
+def test_a_matrix_of_too_many_classes_is_told_of(compared, tmp_path, monkeypatch):
     monkeypatch.setattr(knnvote.classify.pages.comparison, "_MOST_CLASSES", 3)
-    page, comparison = make(tmp_path, IMAGES, CODES)
+    folder, _, comparison = compared
+    write_comparison(tmp_path / "page.html", comparison, *inputs_of(folder), Rule())
+    page = (tmp_path / "page.html").read_text()
     assert '<table class="matrix">' not in page
     assert "More labels than a table here can show" in page
     pair, share = comparison.indexes[0].judgement.commonest_confusions[0]
     assert f"<bdi>{pair.label}</bdi></td><td>{pair.images}</td><td>{share:.1%}</td>" in page
 
 
-def test_command_writes_the_page_and_the_table(tmp_path, invoke):
-    make(tmp_path, IMAGES, CODES)
-    asked = ("compare", tmp_path / "test.parquet", "--index", tmp_path / "rough.knn", "--report")
+def test_command_writes_the_page_and_the_table(compared, tmp_path, invoke):
+    folder, *_ = compared
+    asked = ("compare", folder / "test.parquet", "--index", folder / "rough.knn", "--report")
     done = invoke(*asked, tmp_path / "report.html")
     assert done.code == 0, done.stderr
     assert done.stderr.endswith(f"{tmp_path / 'report.html'}: written\n")
@@ -366,17 +378,17 @@ def test_a_page_tells_what_it_was_made_from_and_how(tmp_path, invoke):
     assert "--ink is of the page: give one with --report" in done.stderr
 
 
-def test_the_script_of_a_page_is_the_one_that_it_allows(tmp_path):
-    page, _ = make(tmp_path, IMAGES, CODES)
+def test_the_script_of_a_page_is_the_one_that_it_allows(compared):
+    _, page, _ = compared
     (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     (allowed,) = re.findall(r"script-src 'sha256-([^']*)'", page)
     assert base64.b64decode(allowed) == hashlib.sha256(script.encode()).digest()
 
 
-def test_a_confusion_has_images_that_are_confused(tmp_path):
-    page, comparison = make(tmp_path, IMAGES, CODES)
+def test_a_confusion_has_images_that_are_confused(compared):
+    folder, page, comparison = compared
     ((pair, _), *_) = comparison.indexes[0].judgement.commonest_confusions
-    answer = Classifier(open_index(tmp_path / "rough.knn"), Rule())(IMAGES[200:])
+    answer = Classifier(open_index(folder / "rough.knn"), Rule())(IMAGES[200:])
     rows = [
         row
         for row, (label, true) in enumerate(zip(answer.prediction.to_pylist(), CODES[200:], strict=True))

@@ -68,7 +68,7 @@ def few_values(draw):
     return usable(np.minimum(x, limit).astype(dtype)), usable(np.minimum(xq, limit).astype(dtype))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=few_values(), metric=st.sampled_from([*METRICS]), k=st.integers(1, 40))
 def test_exact_search_is_brute_force_where_values_tie(data, metric, k):
     x, xq = data
@@ -97,14 +97,14 @@ def rough_floats(draw):
     return x, np.vstack([near, x[:9].astype(np.float64), far])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=rough_floats(), metric=st.sampled_from(["l2", "l1"]), k=st.integers(1, 20))
 def test_exact_search_is_brute_force_whatever_the_offset_and_scale_of_floats(data, metric, k):
     x, xq = data
     assert_exact(xq, x, min(k, len(x)), metric)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=rough_floats(), k=st.integers(1, 20))
 def test_exact_cosine_search_of_floats_is_brute_force(data, k):
     x, xq = data
@@ -185,9 +185,11 @@ def test_images_of_32_bits_have_the_neighbours_of_exact_sums(build, metric):
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", TYPES)
-def test_more_vectors_than_one_block_of_the_scan_are_all_searched(metric, dtype):
+def test_more_vectors_than_one_block_of_the_scan_are_all_searched(metric, dtype, monkeypatch):
     rng = np.random.default_rng(2)
-    x = usable(rng.integers(0, 12, (40_000, 3)).astype(dtype))
+    if dtype != np.uint8:
+        monkeypatch.setattr(scan, "_SCAN_BLOCK", 1000)
+    x = usable(rng.integers(0, 12, (scan._SCAN_BLOCK * 5 // 2, 3)).astype(dtype))
     assert_exact(usable(rng.integers(0, 12, (25, 3)).astype(dtype)), x, 5, metric)
 
 
@@ -217,11 +219,17 @@ def test_every_vector_is_a_neighbour_where_there_are_no_more_than_k(build, kind,
     assert np.array_equal(D, expected_D)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize(
-    ("n", "d", "k"), [(1, 1, 1), (2, 1, 2), (7, 1, 7), (90, 1, 4), (7, 3, 7), (6, 3, 5), (40, 130, 40)]
-)
+SIZES = [(1, 1, 1), (2, 1, 2), (7, 1, 7), (90, 1, 4), (7, 3, 7), (6, 3, 5), (40, 130, 40)]
+# Each metric with each size and each type.
+SIZED = [
+    (metric, TYPES[(i + j + more) % len(TYPES)], *sizes)
+    for i, metric in enumerate(METRICS)
+    for j, sizes in enumerate(SIZES)
+    for more in (0, 3)
+]
+
+
+@pytest.mark.parametrize(("metric", "dtype", "n", "d", "k"), SIZED)
 def test_exact_search_of_an_index_is_brute_force_for_all_there_are_and_for_one_dimension(build, metric, dtype, n, d, k):
     rng = np.random.default_rng(14)
     x, xq = rng.integers(1, 40, (n, d)).astype(dtype), rng.integers(1, 40, (20, d)).astype(dtype)
@@ -307,7 +315,7 @@ def test_approximate_search_has_the_same_bits_in_every_batch_where_everything_ti
     for threads in (1, 2):
         with limit_threads(threads):
             for size in (1, 7, 163, 164):
-                for start in range(0, len(xq), size):
+                for start in range(0, min(len(xq), 12 * size), size):
                     rows = slice(start, start + size)
                     assert np.array_equal(candidates(index, xq[rows], 5), proposed[rows])
                     found_D, found_I = search(index, xq[rows], 5)
@@ -315,14 +323,18 @@ def test_approximate_search_has_the_same_bits_in_every_batch_where_everything_ti
                     assert np.array_equal(found_I, I[rows])
 
 
+# Exact search of each type by each metric; other kinds of each type, of which each meets each metric.
 SEARCHES = [
-    *((metric, "exact") for metric in METRICS),
-    *((metric, kind) for metric in FAISS_METRICS for kind in ("adaptive", "hnsw", "factory")),
+    *((metric, "exact", dtype) for metric in METRICS for dtype in TYPES),
+    *(
+        (FAISS_METRICS[(i + j) % len(FAISS_METRICS)], kind, dtype)
+        for i, kind in enumerate(("adaptive", "hnsw", "factory"))
+        for j, dtype in enumerate(TYPES)
+    ),
 ]
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize(("metric", "kind"), SEARCHES)
+@pytest.mark.parametrize(("metric", "kind", "dtype"), SEARCHES)
 def test_every_search_by_every_metric_is_brute_force_or_gives_true_distances(build, metric, kind, dtype):
     rng = np.random.default_rng(15)
     x = rng.integers(1, 200, (600, 20)).astype(dtype)

@@ -84,7 +84,7 @@ KINDS_OF_DATA = {
 
 @pytest.mark.filterwarnings("ignore:.* new class", "ignore:all .* images are equal")
 @pytest.mark.parametrize("data_of", KINDS_OF_DATA)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_order_of_adding_removing_and_compacting_answers_as_brute_force_does(tmp_path_factory, data_of, data):
     make, metric, kind = KINDS_OF_DATA[data_of]

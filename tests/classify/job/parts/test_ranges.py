@@ -71,14 +71,23 @@ def write(content, path):
         pq.write_table(content, path, row_group_size=170)
 
 
+@pytest.fixture(scope="module")
+def indexes(tmp_path_factory):
+    """An index of bytes and one of floats."""
+    folder = tmp_path_factory.mktemp("indexes")
+    index_arrays(TRAIN, LABELS, folder / "bytes.knn")
+    index_arrays(np.nan_to_num(FLOATS[300:400]), np.arange(100) % 4, folder / "floats.knn")
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def small_ranges(monkeypatch, tmp_path):
+def small_ranges(monkeypatch, tmp_path, indexes):
     monkeypatch.setattr(work_module, "RANGE_ROWS", RANGE)
     monkeypatch.setattr(worker_module, "ROW_GROUP", GROUP)
     monkeypatch.setattr("knnvote.classify.job.folder.Claim.check", lambda _claim: None)  # which is not the matter here
     monkeypatch.chdir(tmp_path)
-    index_arrays(TRAIN, LABELS, Path("bytes.knn"))
-    index_arrays(np.nan_to_num(FLOATS[300:400]), np.arange(100) % 4, Path("floats.knn"))
+    for index in indexes.iterdir():
+        Path(index.name).symlink_to(index)
 
 
 def prepared(kind, options=None, rule=None, out="out"):
@@ -115,8 +124,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("kind", INPUTS)
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("kind", "seed"), [*((kind, 0) for kind in INPUTS), ("bytes", 1)])
 def test_the_output_is_that_of_one_process_byte_by_byte_in_whatever_order(kind, seed):
     expected = whole(kind, OPTIONS[kind])
     classifier, work, tasks = prepared(kind, OPTIONS[kind])
@@ -240,7 +248,7 @@ def test_no_flipped_bit_of_a_range_comes_into_an_output(kind):
     expected = whole(kind, OPTIONS[kind])
     classifier, work, tasks, file = all_but_the_last(kind)
     content = file.read_bytes()
-    places = [5, *np.random.default_rng(3).integers(0, len(content), 5).tolist(), -200, -40]
+    places = [5, *np.random.default_rng(3).integers(0, len(content), 3).tolist(), -200, -40]
     with Worker.open(work, classifier) as worker:
         worker.classify_file(tasks[3])
         for place in places:
@@ -350,7 +358,7 @@ def test_all_ranges_at_once_by_several_leave_the_same_bytes():
         except Exception as error:  # noqa: BLE001  # told below
             failures.append(error)
 
-    for _ in range(3):
+    for _ in range(2):
         Path("out/bytes.parquet").unlink(missing_ok=True)
         orders = ([0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2])
         threads = [threading.Thread(target=partial(do, order)) for order in orders]

@@ -49,16 +49,27 @@ def small_ranges():
         yield
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def made(request, tmp_path_factory):
-    """A folder with an index, inputs of a kind, and what an undisturbed run makes of them."""
-    make, is_raw, folder = KINDS[request.param], request.param == "bytes", tmp_path_factory.mktemp("made")
-    train = np.frombuffer(b"".join(make(90)), np.uint8).reshape(90, 4, 4) if is_raw else np.array(make(90), np.float32)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Folders, each with an index, inputs of a kind, and what an undisturbed run makes of them."""
+    folders = {}
+
+    def get(kind):
+        if kind not in folders:
+            folders[kind] = make(kind, tmp_path_factory.mktemp("made"))
+        return folders[kind]
+
+    return get
+
+
+def make(kind, folder):
+    rows_of, is_raw = KINDS[kind], kind == "bytes"
+    train = np.frombuffer(b"".join(rows_of(90)), np.uint8).reshape(90, 4, 4) if is_raw else np.float32(rows_of(90))
     index_arrays(train, np.arange(90) % 3, folder / "x.knn")
     for name, n in ROWS.items():
         path = folder / f"in/{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        images = pa.array(make(n), pa.binary() if is_raw else pa.list_(pa.float32()))
+        images = pa.array(rows_of(n), pa.binary() if is_raw else pa.list_(pa.float32()))
         pq.write_table(pa.table({"image": images, "n": range(n)}), path, row_group_size=170)
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
@@ -67,11 +78,17 @@ def made(request, tmp_path_factory):
 
 
 @pytest.fixture
-def classifier(made, tmp_path, monkeypatch):
+def classifier(request, made, tmp_path, monkeypatch):
     """A classifier in a working folder of its own, with inputs, and what an undisturbed run makes of them."""
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    folder = made(getattr(request, "param", "bytes"))
+    for name in ("in", "whole"):
+        shutil.copytree(folder / name, tmp_path / name)
+    Path(tmp_path, "x.knn").symlink_to(folder / "x.knn")  # which is known, and need not be tried
     monkeypatch.chdir(tmp_path)
     return Classifier.open("x.knn", Rule(k=3))
+
+
+of_each_kind = pytest.mark.parametrize("classifier", KINDS, indirect=True)
 
 
 def everything(folder):
@@ -101,6 +118,7 @@ def at_once(*calls):
     return found
 
 
+@of_each_kind
 @pytest.mark.parametrize("order", [(1, 2, 3, 4, 5), (4, 5, 1, 3, 2)])
 def test_parts_one_after_the_other_leave_what_one_run_leaves(classifier, order):
     for place, number in enumerate(order):
@@ -128,9 +146,10 @@ def test_every_row_counts_once_in_the_parts_together_and_again_when_they_run_aga
     assert not any(summary.written or summary.new_rows for summary in summaries)
 
 
+@of_each_kind
 @pytest.mark.parametrize("parts", [2, 7])
 def test_parts_at_once_and_each_twice_leave_what_one_run_leaves(classifier, parts):
-    for _ in range(3):
+    for _ in range(2):
         shutil.rmtree("out", ignore_errors=True)
         calls = [lambda n=n: run_job(classifier, "in", "out", part=(n, parts)) for n in range(1, parts + 1)]
         for found in at_once(*calls, *calls):
@@ -139,6 +158,7 @@ def test_parts_at_once_and_each_twice_leave_what_one_run_leaves(classifier, part
         assert everything("out") == everything("whole")
 
 
+@of_each_kind
 def test_a_run_of_the_whole_job_finishes_what_parts_left_and_leaves_nothing_behind(classifier):
     run_job(classifier, "in", "out", part=(2, 4))
     leave_unfinished("out")
@@ -216,7 +236,7 @@ def test_fail_fast_ends_a_part_at_its_first_failure_and_no_other(classifier):
 def test_of_two_jobs_that_start_at_once_one_has_the_folder(classifier):
     """Neither waits for the other, nor knows of a lock."""
     others = JobOptions(output=OutputOptions(neighbors=True))
-    for _ in range(5):
+    for _ in range(3):
         shutil.rmtree("out", ignore_errors=True)
         found = at_once(
             lambda: run_job(classifier, "in", "out", part=(1, 1)),
@@ -251,6 +271,7 @@ def test_a_part_stops_when_the_folder_becomes_another_jobs(classifier, monkeypat
     assert not list(Path("out").rglob("*.parquet"))
 
 
+@of_each_kind
 def test_limits_decide_anew_in_parts_without_a_search(classifier):
     strict = Classifier.open("x.knn", Rule(k=3, min_confidence=0.7))
     run_job(strict, "in", "expected")
@@ -263,6 +284,7 @@ def test_limits_decide_anew_in_parts_without_a_search(classifier):
 FOLLOWING = {"limits": ({"min_confidence": 0.7}, None), "only": ({"min_confidence": 0.3}, "abstained")}
 
 
+@of_each_kind
 @pytest.mark.parametrize("how", FOLLOWING)
 def test_a_large_file_that_follows_from_an_output_is_the_turn_of_one_part_and_counts_once(classifier, how):
     rule, options = {"k": 3, **FOLLOWING[how][0]}, JobOptions(only=FOLLOWING[how][1])
@@ -286,6 +308,7 @@ def test_a_large_file_that_follows_from_an_output_is_the_turn_of_one_part_and_co
     assert everything("out") == everything("expected")
 
 
+@of_each_kind
 def test_a_large_file_that_does_not_follow_is_the_turn_of_several(classifier):
     run_job(Classifier.open("x.knn", Rule(k=1)), "in", "out")
     summaries = [run_job(classifier, "in", "out", part=(number, 3), overwrite=True) for number in (3, 2, 1)]
