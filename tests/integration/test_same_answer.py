@@ -23,7 +23,7 @@ from knnvote.indexer.metric import METRICS
 from knnvote.indexer.threads import limit_threads
 
 K = 5
-BATCH_SIZES = {1: {1: 40, 7: 80, 163: 490, 164: 490, 5000: 5000}, 2: {1: 10, 7: 80, 163: 490}}
+BATCH_SIZES = {1: {1: 12, 7: 35, 163: 330, 164: 330, 5000: 5000}, 2: {1: 4, 7: 21, 163: 330}}
 """Of each number of threads, and how many of the queries are asked in each; all at once are with two threads."""
 KINDS = {
     "exact": {"kind": "exact"},
