@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import boto3
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.serving import make_server
 
 KEY, SECRET = "AKIAKNNVOTETEST00000", "TopSecretOfTheTests/+0123456789abcdefghi"  # of this server alone
@@ -71,7 +71,7 @@ class ObjectStore:
 @contextmanager
 def serve() -> Iterator[ObjectStore]:
     """Run a server with one empty bucket."""
-    moto = DomainDispatcherApplication(create_backend_app)
+    moto = create_backend_app("s3")
     store = ObjectStore(0)
     one_by_one = threading.Lock()
 
