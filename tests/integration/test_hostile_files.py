@@ -81,7 +81,7 @@ def test_memory_stays_bounded_where_a_small_file_holds_large_rows(forks, tmp_pat
     done = forks.run([path], before=_MEASURE)
     assert done.code == 0, done.stderr
     grown, most_rows = map(int, done.stdout.split())
-    assert grown < (600 << 20) // _SMALLER
+    assert grown < (600 << 20) // _SMALLER + (32 << 20)  # which reading takes anyway
     assert most_rows <= 12
 
 
