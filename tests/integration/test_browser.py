@@ -34,7 +34,7 @@ from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
 
-IMAGES = np.random.default_rng(5).integers(0, 256, (600, 10, 10), dtype=np.uint8)
+IMAGES = np.random.default_rng(5).integers(0, 256, (540, 10, 10), dtype=np.uint8)
 CODES = IMAGES[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
 PAGES = ("report", "suspects", "job", "diff", "explanation", "review")
 _PAPER = 718  # of A4 without margins of 1 cm
@@ -47,9 +47,9 @@ pytestmark = pytest.mark.skipif(
 def write_pages(folder, labels):
     """The pages of a comparison in which labels differ, of suspects, of a job and of two; what was compared."""
     rough = IndexOptions(kind="factory", factory="IVF12,Flat")
-    index_arrays(IMAGES[:500], labels[:500], folder / "exact.knn")
-    index_arrays(IMAGES[:500], labels[:500], folder / "rough.knn", options=rough)
-    write_table(image_table(IMAGES[500:], pa.array(labels[500:])), folder / "test.parquet")
+    index_arrays(IMAGES[:480], labels[:480], folder / "exact.knn")
+    index_arrays(IMAGES[:480], labels[:480], folder / "rough.knn", options=rough)
+    write_table(image_table(IMAGES[480:], pa.array(labels[480:])), folder / "test.parquet")
     inputs = find_inputs([str(folder / "test.parquet")])
     indexes = [open_index(folder / "exact.knn"), open_index(folder / "rough.knn")]
     comparison = compare(inputs, indexes, Rule())
