@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from knnvote.data.errors import OptionError, check, is_whole, param
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
+from knnvote.indexer.metric import METRICS
 
+from .notebook.answered import CLASSES, ROWS, answer_html
 from .notebook.frame import data_frame
 from .search.kinds import SEARCHERS
 from .vote import Rule, class_shares, ranked
@@ -91,11 +93,29 @@ class Answer:
         images = "image" if len(self) == 1 else "images"
         return f"<Answer to {len(self):,} {images} by {self.index.path}{counts and ': '}{counts}>"
 
+    def _repr_html_(self) -> str:
+        """The first images with their labels, votes and neighbours, for a notebook."""
+        first = self._first(ROWS)
+        answers = first.to_table(top=None if self.index.is_regression else CLASSES).to_pylist()
+        return answer_html(repr(self)[1:-1], self.index, answers, first.D, first.I, n=len(self))
+
+    def _first(self, n: int) -> "Answer":
+        """The answer to the first n images as it is, without another search."""
+        names = ("prediction", "confidence", "best", "second", "margin", "D", "I", "status", "reason")
+        cut: dict[str, Any] = {name: getattr(self, name)[:n] for name in names}
+        return replace(self, **cut, rung=None if self.rung is None else self.rung[:n], again=None)
+
     @cached_property
     def is_image(self) -> NDArray[np.bool_]:
         """(nq,) whether the image could be read."""
         good: NDArray[np.bool_] = self.status != BAD_IMAGE
         return good
+
+    @property
+    def is_stored(self) -> NDArray[np.bool_]:
+        """(nq,) whether the nearest stored image is equal, by the distance; not so of bad images."""
+        found: NDArray[np.bool_] = self.D[:, 0] <= METRICS[self.index.metric].equal_within
+        return found
 
     @cached_property
     def of_confidences(self) -> "Answer":

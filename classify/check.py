@@ -22,7 +22,7 @@ from knnvote.data.reading import DecodedRows, ImageFile, open_images
 from knnvote.data.recognition import recognise_images
 from knnvote.data.vectors import Numbers, Reasons, convert_queries
 from knnvote.indexer.building.doubts import look_like_ids
-from knnvote.indexer.labels import class_names, label_array, show_class, unusable_labels
+from knnvote.indexer.labels import class_names, label_array, show_class, told_alike, unusable_labels
 
 from .reasons import Place, ReasonCounts
 
@@ -113,6 +113,7 @@ class Check:
                 for label, rows in self.classes.items()
             ],
             "labels_look_like_ids": self.look_like_ids,
+            "labels_alike": None if self.look_like_ids else told_alike(self.classes),
             "unlabelled": {"rows": unlabelled, "first": _told(first)},
             "bad": [
                 {"reason": reason, "rows": rows, "first": _told(met[reason][0]), "first_reason": met[reason][1]}

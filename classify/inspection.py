@@ -6,12 +6,12 @@ from typing import Any
 import pyarrow as pa
 
 from knnvote.data.columns import is_float
-from knnvote.data.errors import ImageFileError, as_recorded, param, warn
+from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, param, warn
 from knnvote.data.input_file import InputFile, tell_unused_labels
 from knnvote.data.inputs import distinctly_named
 from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import locate
-from knnvote.data.reading import told_of_sizes
+from knnvote.data.reading import told_of_rows
 from knnvote.data.recognition import recognise_images
 from knnvote.data.rows import RowFile
 from knnvote.indexer.codes.library import kernel_name
@@ -40,7 +40,7 @@ def inspect_made(path: str) -> dict[str, Any] | None:
     """Facts about an index folder or a job's output folder; None where a path is neither.
 
     Raises:
-        KnnvoteError: what it holds is damaged, or the build of an index is unfinished.
+        KnnvoteError: what it holds is damaged, the build of an index is unfinished, or it is an empty folder.
     """
     location = locate(path)
     if is_index_folder(location):
@@ -60,6 +60,11 @@ def inspect_made(path: str) -> dict[str, Any] | None:
     if record is not None:
         return {"type": "job", "path": location.shown, **sum_up(FinishedJob(out=location, record=record))}
     refuse_unfinished(path)
+    if location.is_folder and not location.below():
+        raise KnnvoteError(
+            f"{location} is an empty folder, as a job leaves it where no file could be classified: run it "
+            "again, and it tells why of each"
+        )
     return None
 
 
@@ -109,7 +114,7 @@ def _inspect_file(
     try:
         with source.open_rows() as rows:
             head = rows.telling_head()
-            with told_of_sizes(source, head):
+            with told_of_rows(source, head):
                 layout = recognise_images(head, options)
             own = (*layout.columns, *((rows.id_column,) if rows.id_column else ()))
             label, why_none = _label_column(head.schema, own, source, named)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.data.layout import noun
 from knnvote.data.vectors import FEW, TOO_MANY, ends, far_beyond, is_narrow
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
@@ -67,9 +68,10 @@ class Scale:
             if not is_narrow(self.low, self.high, index.images):
                 return None
             off = self.rows
+        things = f"{noun(index.shape)}s"
         low, high = index.image_range
         return (
-            f"{off:,} of {self.rows:,} images are of another scale than the stored ones: the images range from "
+            f"{off:,} of {self.rows:,} {things} are of another scale than the stored ones: the {things} range from "
             f"{self.low:g} to {self.high:g}, the stored ones from {low:g} to {high:g}, and nothing is rescaled; give "
-            "images of the stored scale, or an index of images of theirs"
+            f"{things} of the stored scale, or an index of {things} of theirs"
         )

@@ -186,6 +186,11 @@ def show_shape(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape)) if len(shape) > 1 else f"{shape[0]} values"
 
 
+def noun(shape: Sequence[int]) -> str:
+    """What messages call one of a shape: an image or, where it is flat, a vector."""
+    return "vector" if len(shape) == 1 else "image"
+
+
 def commonest(shapes: Iterable[Shape]) -> list[Shape]:
     """Each shape once, the commonest first."""
     return [shape for shape, _ in Counter(shapes).most_common()]

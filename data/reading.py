@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .columns import check_text
 from .containers.images import FILE, IMAGE
+from .convert.texts import lists_in_text
 from .errors import ImageFileError, OptionError, check, is_whole, param
 from .folders.globs import is_glob
 from .input_file import InputFile
@@ -125,7 +126,7 @@ class ImageFile:
     def recognised(cls, source: InputFile, rows: RowFile, recognise: Callable[[pa.Table], Layout]) -> "ImageFile":
         """An open file of rows as one of images; as `open_images`."""
         head = rows.telling_head()
-        with source.content_told(), told_of_sizes(source, head):
+        with source.content_told(), told_of_rows(source, head):
             try:
                 layout = recognise(head)
             except ImageFileError:
@@ -212,20 +213,21 @@ def _folder_of(source: InputFile) -> str | None:
 
 
 @contextmanager
-def told_of_sizes(source: InputFile, head: pa.Table) -> Iterator[None]:
-    """Where images cannot be recognised, tell also that they are of several sizes, so that all is told at once.
+def told_of_rows(source: InputFile, head: pa.Table) -> Iterator[None]:
+    """Where images cannot be recognised, tell also that they are of several sizes, or vectors as text: all at once.
 
     Args:
-        source: of files of images, alone or in a tar file; of others nothing is told.
+        source: a file.
         head: its first rows.
     """
     try:
         yield
     except ImageFileError as error:
-        told = None
         if source.names_rows:
             names = head[FILE].to_pylist() if FILE in head.schema.names else []
             told = sizes_told(head[IMAGE].to_pylist(), names, _folder_of(source))
+        else:
+            told = None if source.is_converted else lists_in_text(head, source.shown)
         if told is None:
             raise
         raise ImageFileError(f"{error.marked}; {told}") from error

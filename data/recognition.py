@@ -9,7 +9,7 @@ import pyarrow as pa
 from .codecs.names import Background
 from .columns import is_number, is_usual_label, read_column
 from .errors import ImageFileError, param
-from .layout import Candidate, FirstRows, ImageOptions, Layout, Shape, compatible, show_shape
+from .layout import Candidate, FirstRows, ImageOptions, Layout, Shape, compatible, noun, show_shape
 from .layouts.encoded import Encoded, decoded_by_spark
 from .layouts.lists import Lists, Tensors
 from .layouts.raw import Raw
@@ -130,7 +130,7 @@ def recognise_images(
 
 def _unreadable(first: FirstRows, reason: str) -> ImageFileError:
     return ImageFileError(
-        f"none of the first {len(first.column)} rows of column {first.candidate.name!r} is a readable image: "
+        f"none of the first {len(first.column)} rows of column {first.candidate.name!r} can be read: "
         f"{reason}; name another column with {param('image_column')}, "
         f"or pass {param('shape')} to go on past such rows"
     )
@@ -243,9 +243,10 @@ def _settle(
         if not asked and (not expected or compatible(_squeeze(held), expected)):
             return _name_shape(_squeeze(held), expected, flat_as_square=flat_as_square), held
     told = f"{param('shape')} says {show_shape(asked)}" if asked else f"the index stores {show_shape(expected or ())}"
+    things = f"{noun(asked or expected or ())}s"
     raise ImageFileError(
-        f"images are {show_shape(_squeeze(measured[0]))}, {told}: "
-        + ("give the shape they have" if asked else "they need an index of images of their shape")
+        f"{things} are {show_shape(_squeeze(measured[0]))}, {told}: "
+        + ("give the shape they have" if asked else f"they need an index of {things} of their shape")
     )
 
 

@@ -45,7 +45,7 @@ def smallest_type(vectors: Numbers) -> Numbers:
             return vectors.astype(np.int8, copy=False)
         if max(-low, high) > LARGEST_EXACT:
             worst = high if high >= -low else low
-            raise KnnvoteError(f"pixel {worst} is beyond 2**53, which no float holds exactly: scale the images")
+            raise KnnvoteError(f"value {worst} is beyond 2**53, which no float holds exactly: scale the images")
     if vectors.dtype.itemsize == 2 and vectors.dtype.kind == "f":
         return vectors.astype(np.float16, copy=False)
     with np.errstate(over="ignore"):
@@ -127,7 +127,7 @@ def blank_unusable(vectors: Numbers, null: Numbers | None, bad: Reasons) -> tupl
         (n, d) the vectors, copied only if there are bad rows, which are zero; and the reason for each, in order.
     """
     if null is not None:
-        bad = _explain(null, vectors, lambda place, _: f"null pixel at {place}") | bad
+        bad = _explain(null, vectors, lambda place, _: f"null value at {place}") | bad
     if vectors.dtype.kind == "f":
         bad = _explain(~np.isfinite(vectors), vectors, _not_finite) | bad
     return zero_rows(vectors, bad), dict(sorted(bad.items()))
@@ -140,7 +140,7 @@ def _to_unsigned(vectors: Numbers, stored: np.dtype[Any]) -> tuple[Numbers, Reas
         converted = vectors.astype(stored)
     # What does not fit comes out as some number in range, and so unequal.
     whole = f"a whole number from 0 to {np.iinfo(stored).max}, as the index stores; knnvote never rescales"
-    bad = _explain(converted != vectors, vectors, lambda _, value: f"pixel {value!s} is not {whole}")
+    bad = _explain(converted != vectors, vectors, lambda _, value: f"value {value!s} is not {whole}")
     converted[list(bad)] = 0
     return converted, bad
 
@@ -151,15 +151,15 @@ def _exact_in_float64(vectors: Numbers) -> NDArray[np.bool_]:
 
 
 def _not_exact(_: int, value: Any) -> str:
-    return f"pixel {value} is beyond 2**53, where floats no longer hold every whole number"
+    return f"value {value} is beyond 2**53, where floats no longer hold every whole number"
 
 
 def _not_finite(place: int, value: Any) -> str:
-    return f"pixel {place} is {'NaN' if np.isnan(value) else 'infinite'}"
+    return f"value {place} is {'NaN' if np.isnan(value) else 'infinite'}"
 
 
 def _explain(wrong: NDArray[np.bool_], vectors: Numbers, reason: Callable[[int, Any], str]) -> Reasons:
-    """The reason for each row with a wrong pixel, told of the first: reason(its place, its value)."""
+    """The reason for each row with a wrong value, told of the first: reason(its place, its value)."""
     rows = np.flatnonzero(wrong.any(axis=1))
     places = wrong[rows].argmax(axis=1) if len(rows) else rows
     return {row: reason(place, vectors[row, place]) for row, place in zip(rows.tolist(), places.tolist(), strict=True)}

@@ -23,7 +23,7 @@ from knnvote.data.tables import SupportsArrow, named_values
 
 from .arrays.labelled import training_set_from_arrays
 from .building.content import read_through, sha256
-from .building.doubts import tell_of_groups
+from .building.doubts import tell_of_groups, tell_of_like_classes
 from .building.work import Work
 from .faiss_index import build_faiss, faiss_metric, held_vectors
 from .folder.facts import describe, library_versions, of_labels, unmeasured
@@ -186,9 +186,10 @@ def index_arrays(
 def _taken(
     images: NDArray[Any] | SupportsArrow, labels: NDArray[Any] | Sequence[Any], options: IndexOptions, **given: Any
 ) -> TrainingSet:
-    """Labelled images of arrays, with what else `training_set_from_arrays` is given; it is told how groups lie."""
+    """Labelled images of arrays, with what else is given; how labels and groups lie is told."""
     values, names = named_values(images)
     examples = training_set_from_arrays(values, labels, metric=options.metric, feature_names=names, **given)
+    tell_of_like_classes(examples.provenance["label"], warn)
     tell_of_groups(examples.provenance, 0, None, is_regression=examples.is_regression, tell=warn)
     refuse_one_group(Groups.of(examples.provenance, None), len(examples.provenance))
     return examples

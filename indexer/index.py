@@ -25,6 +25,7 @@ from .metric import METRICS
 from .names import ClassWeight, Kind, MetricName
 from .records.weights import WEIGHT
 from .rungs import EXACT, Rung, Tuned, VoteDefaults, class_weight_of_classes
+from .shown.stored import index_html
 
 _LEAST_CANDIDATES = 64
 
@@ -86,6 +87,10 @@ class Index:
         steps = f", steps {self.steps}" if self.steps else ""
         return f"<Index {self.path}: {images}{steps}, {labels}, {self.kind} search by {self.metric}>"
 
+    def _repr_html_(self) -> str:
+        """The same for a notebook, with what it promises and some of its images."""
+        return index_html(f"Index {self.path}", self.manifest, self.labels, self.images)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without what it computed from the rest, and with its vectors once."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -137,8 +142,7 @@ class Index:
     @property
     def image_range(self) -> tuple[float, float]:
         """The least and the greatest number of the stored images."""
-        low, high = self.manifest.images.get("range", self.manifest.range)
-        return low, high
+        return self.manifest.image_range
 
     def queries(self, images: Numbers) -> tuple[Numbers, Reasons]:
         """Images as they are compared with stored vectors.
@@ -168,7 +172,7 @@ class Index:
     @property
     def has_pictures(self) -> bool:
         """Whether its images are pictures."""
-        return len(self.shape) == 2
+        return self.manifest.has_pictures
 
     @property
     def fingerprint(self) -> str:

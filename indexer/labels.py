@@ -3,7 +3,8 @@
 import difflib
 import json
 import re
-from collections.abc import Collection, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from knnvote.data.text import python_command, whole_characters
 from knnvote.data.vectors import Reasons
 
 _NEAR = 0.85  # of two names, by which one may be mistyped for the other
+_ALIKE = 3  # sets of labels that are shown
 UNLABELLED = "no label"  # the reason of a row
 NO_LABEL = -1  # of classes that have names, by the convention of Hugging Face data sets
 
@@ -87,6 +89,39 @@ def like_known(label: Any, known: Sequence[Any]) -> str:
     by_case = {text.casefold(): text for text in alike}
     near = difflib.get_close_matches(label.casefold(), by_case, n=1, cutoff=_NEAR)
     return f" (like {by_case[near[0]]!r})" if near else ""
+
+
+def told_alike(labels: Iterable[Any]) -> str | None:
+    """Which texts differ in blanks or in characters that are not seen alone; None where none do.
+
+    Whether letters are large is seen, and tells classes of letters apart.
+    """
+    by_look: dict[str, list[str]] = {}
+    for label in labels:
+        if isinstance(label, str):
+            by_look.setdefault(_as_seen(label), []).append(label)
+    alike = [sorted(same) for same in by_look.values() if len(same) > 1]
+    if not alike:
+        return None
+    shown = ", ".join(" and ".join(map(_shown_exactly, same)) for same in alike[:_ALIKE])
+    more = ", ..." if alike[_ALIKE:] else ""
+    return (
+        f"labels differ in blanks or in characters that are not seen, and in nothing else: {shown}{more}; each is a "
+        "class of its own: write them alike if they are one"
+    )
+
+
+def _as_seen(text: str) -> str:
+    """Text without characters of format, with one blank for all between words."""
+    if text.isascii():
+        return " ".join(text.split())
+    composed = unicodedata.normalize("NFC", text)
+    return " ".join("".join(char for char in composed if unicodedata.category(char) != "Cf").split())
+
+
+def _shown_exactly(text: str) -> str:
+    """Text in quotes, with escapes for what is not seen, or may be composed in several ways."""
+    return repr(text) if unicodedata.is_normalized("NFC", text) else ascii(text)
 
 
 def find_label(schema: pa.Schema, image_columns: Sequence[str], preferred: str | None) -> str | None:

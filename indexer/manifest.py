@@ -205,6 +205,17 @@ class Manifest:
         return "regression" if self.is_regression else "classification"
 
     @property
+    def has_pictures(self) -> bool:
+        """Whether its images are pictures."""
+        return len(self.shape) == 2
+
+    @property
+    def image_range(self) -> tuple[float, float]:
+        """The least and the greatest number of the stored images."""
+        low, high = self.images.get("range", self.range)
+        return low, high
+
+    @property
     def group_column(self) -> str | None:
         """Where groups were looked for; None where there are none, and for arrays."""
         return None if self.groups is None else self.groups.column

@@ -213,7 +213,7 @@ class Cosine(Euclidean):
 
     def unusable_rows(self, x: NDArray[np.generic]) -> dict[int, str]:
         """Beside values too large those rows that have no direction, or none that squares can tell."""
-        reason = "every pixel is zero, and cosine distance needs a direction"
+        reason = "every value is zero, and cosine distance needs a direction"
         bad = super().unusable_rows(x) | dict.fromkeys(np.flatnonzero(~x.any(axis=1)).tolist(), reason)
         if x.dtype == np.float64:
             small = np.abs(x).max(axis=1, initial=0)

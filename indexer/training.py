@@ -22,6 +22,7 @@ from .building.doubts import (
     doubt_ids,
     tell_of_floats,
     tell_of_groups,
+    tell_of_like_classes,
     tell_of_new_classes,
     tell_of_sources,
     tell_of_types,
@@ -268,7 +269,9 @@ def _tell(
         if stored is None or stored.label_column is None:
             new = found.provenance.slice(before)
             doubt_ids(found.label_column, new, is_named=options.label_column is not None, tell=tell)
-        if stored is not None:
+        if stored is None:
+            tell_of_like_classes(found.provenance["label"], tell)
+        else:
             labels = found.provenance["label"]
             tell_of_new_classes(labels[:before], labels[before:], found.class_names, tell)
     tell_of_groups(found.provenance, before, found.class_names, is_regression=options.is_regression, tell=tell)

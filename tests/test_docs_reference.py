@@ -29,7 +29,8 @@ def prose(page):
 
 def options(command):
     """A command's options by their long names."""
-    return {name: option for option in command.params if isinstance(option, click.Option) for name in option.opts}
+    own = [option for option in command.params if isinstance(option, click.Option)]
+    return {name: option for option in own for name in (*option.opts, *option.secondary_opts)}
 
 
 def sections(page, heading):

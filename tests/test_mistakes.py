@@ -162,5 +162,5 @@ def test_the_instance_where_the_class_is_asked_for_is_told(tmp_path):
 def test_single_images_that_are_none_are_answered_so_and_no_mistake(index):
     answer = Classifier(index)([[np.nan] * 64, [0.5] * 64, X[0].tolist()])
     assert answer.status.tolist() == ["bad_image", "bad_image", "ok"]
-    assert answer.reason[0] == "pixel 0 is NaN"
-    assert answer.reason[1].startswith("pixel 0.5 is not a whole number from 0 to 255, as the index stores")
+    assert answer.reason[0] == "value 0 is NaN"
+    assert answer.reason[1].startswith("value 0.5 is not a whole number from 0 to 255, as the index stores")

@@ -55,5 +55,6 @@ def _joined(ranges: Sequence[Outcome]) -> Outcome:
         was_done=not failed and all(outcome.was_done for outcome in ranges),
         bad_example=next((outcome.bad_example for outcome in ranges if outcome.bad_example is not None), None),
         scale=Scale() if failed else sum((outcome.scale for outcome in ranges), Scale()),
+        stored=0 if failed else sum(outcome.stored for outcome in ranges),
         failure=failed.failure if failed else None,
     )

@@ -24,6 +24,8 @@ from knnvote.classify.search.sampling import sample_rows
 from knnvote.classify.vote import Factors, Rule
 from knnvote.classify.weighting import WEIGHTINGS
 from knnvote.data.errors import KnnvoteError
+from knnvote.data.layout import noun
+from knnvote.data.text import counted
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.names import ClassWeight, Weights
 from knnvote.indexer.rungs import class_weight_to_json
@@ -71,6 +73,7 @@ class Choice:
         groups: that were left out, each with its images; None where the index has none.
         near_copies: what near copies decide of the vote that the index was made for; None where too few images tell.
         notes: what is to be known of the figures, in words; parameters are marked.
+        noun: what they are, image or vector.
     """
 
     images: int
@@ -82,11 +85,12 @@ class Choice:
     groups: int | None = None
     near_copies: NearCopies | None = None
     notes: tuple[str, ...] = ()
+    noun: str = "image"
 
     def __repr__(self) -> str:
         """The best of them."""
         best, measure = self.best, self.measure.replace("_", " ")
-        tried = f"{len(self.scores):,} tried on {self.images:,} images"
+        tried = f"{len(self.scores):,} tried on {counted(self.images, self.noun)}"
         return f"<Choice k {best.k}, {best.weights}: {measure} {best.value:.4g}; {tried}>"
 
     @property
@@ -170,9 +174,7 @@ def choose_k(
     """Leave-one-out accuracy, for regression the mean squared error, of every k from 1 to max_k and each weighting.
 
     Of weights with a temperature a range is tried: about 0.07 for cosine, else about how much farther than the nearest
-    its ten neighbours usually lie.
-
-    Ties of votes go to the nearer class, as `vote` has it by default.
+    its ten neighbours usually lie. Ties of votes go to the nearer class, as `vote` has it by default.
 
     Args:
         index: an opened index of any kind.
@@ -208,13 +210,14 @@ def choose_k(
         groups=count_groups(index),
         near_copies=near_copies,
         notes=tuple(_notes(index, near_copies)),
+        noun=noun(index.shape),
     )
 
 
 def _notes(index: Index, near_copies: NearCopies | None) -> Iterator[str]:
     if of_classes := told_of_classes(index):
         yield of_classes
-    if near_copies is not None and (of_copies := near_copies.told_of_stored(has_groups=index.groups is not None)):
+    if near_copies is not None and (of_copies := near_copies.told_of_stored(index)):
         yield of_copies
 
 

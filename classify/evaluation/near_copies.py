@@ -24,6 +24,7 @@ from knnvote.classify.search.sampling import sample_rows
 from knnvote.classify.search.search import search
 from knnvote.classify.vote import Rule, mean_target, vote
 from knnvote.data.errors import param
+from knnvote.data.layout import noun
 from knnvote.indexer.codes.plain import Neighbors
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
@@ -42,13 +43,15 @@ class NearCopies:
     """How many images have near copies in store, exact ones among them, and what these decide.
 
     Attributes:
-        asked: images that were looked at: all, or so many drawn at random.
+        asked: images that were looked at.
+        of: so many, from which these were drawn at random where they are fewer.
         images: that have any.
         labels: of their answers that would be others without them.
         within: how near these are, as a share of the distance of a neighbour some thirty places further on.
     """
 
     asked: int
+    of: int
     images: int
     labels: int
     within: float
@@ -58,27 +61,32 @@ class NearCopies:
         """Whether they decide more than a label here and there, or are many."""
         return self.labels > _DECIDED * self.asked or self.images > _MANY * self.asked
 
-    def told_of_stored(self, *, has_groups: bool) -> str | None:
-        """What is to be told of stored images; None where there is nothing."""
+    def told_of_stored(self, index: Index) -> str | None:
+        """What is to be told of the stored images of an index; None where there is nothing."""
         if not self.are_told:
             return None
-        others = "in another group" if has_groups else "among the others"
-        advice = "name a column whose groups hold them together with" if has_groups else "leave them out by"
+        things, others, advice = f"{noun(index.shape)}s", "among the others", "leave them out by"
+        if index.groups is not None:
+            others, advice = "in another group", "name a column whose groups hold them together with"
         return (
-            f"{self.images:,} of {self.asked:,} stored images have a near copy {others}, and without such "
-            f"{self.labels:,} of their answers would be others: what left-out images show {self._flattered}; {advice} "
-            f"{param('group_column')} of knnvote index"
+            f"{self.images:,} of {self._looked_at(f'stored {things}')} have a near copy {others}, and without such "
+            f"{self.labels:,} of their answers would be others: what left-out {things} show {self._flattered}; "
+            f"{advice} {param('group_column')} of knnvote index"
         )
 
     @property
     def _flattered(self) -> str:
         return "is flattered" if self.labels else "may be flattered"
 
+    def _looked_at(self, images: str) -> str:
+        """How many of some images were looked at, in words."""
+        return f"{self.asked:,} {images}" + ("" if self.asked == self.of else f", drawn of {self.of:,},")
+
     @property
     def told_of_tests(self) -> str:
         """What is to be told of test images, where they decide anything."""
         return (
-            f"{self.images:,} of {self.asked:,} test images have a near copy in store, and without such "
+            f"{self.images:,} of {self._looked_at('test images')} have a near copy in store, and without such "
             f"{self.labels:,} of their answers would be others: accuracy on them {self._flattered}; test images of "
             "other groups (patients, films, documents) tell that of new ones"
         )
@@ -92,21 +100,24 @@ def near_copies_stored(index: Index, rule: Rule) -> NearCopies | None:
         rule: of the vote.
     """
     rows = sample_rows(index.n, _to_ask(index))
-    return _find(index, rule, len(rows), most_left(index), lambda k: neighbors_left_out(index, rows, k))
+    return _find(index, rule, (len(rows), index.n), most_left(index), lambda k: neighbors_left_out(index, rows, k))
 
 
 def near_copies_of_tests(index: Index, xq: NDArray[np.generic], rule: Rule) -> NearCopies | None:
     """Near copies that test images (nq, d) have in store; None where there are too few to tell."""
     rows = sample_rows(len(xq), _to_ask(index))
-    return _find(index, rule, len(rows), index.n, lambda k: search(index, xq[rows], k))
+    return _find(index, rule, (len(rows), len(xq)), index.n, lambda k: search(index, xq[rows], k))
 
 
 def _to_ask(index: Index) -> int:
     return int(np.clip(_DISTANCES // index.n, *_ASKED))
 
 
-def _find(index: Index, rule: Rule, asked: int, most: int, neighbors: Callable[[int], Neighbors]) -> NearCopies | None:
-    """Near copies of so many images, of which one has so many neighbours at most."""
+def _find(
+    index: Index, rule: Rule, of: tuple[int, int], most: int, neighbors: Callable[[int], Neighbors]
+) -> NearCopies | None:
+    """Near copies of so many images, drawn of so many, of which one has so many neighbours at most."""
+    asked, drawn_of = of
     width = min(most, rule.k + _BEYOND)
     if width < rule.k + _LEAST_BEYOND:
         return None
@@ -122,7 +133,7 @@ def _find(index: Index, rule: Rule, asked: int, most: int, neighbors: Callable[[
     with_copies = D[can_tell, : rule.k], I[can_tell, : rule.k]
     without = np.take_along_axis(D[can_tell], places, axis=1), np.take_along_axis(I[can_tell], places, axis=1)
     is_other[can_tell] = _differ(index, rule, with_copies, without)
-    return NearCopies(asked=asked, images=int(has_copies.sum()), labels=int(is_other.sum()), within=within)
+    return NearCopies(asked=asked, of=drawn_of, images=int(has_copies.sum()), labels=int(is_other.sum()), within=within)
 
 
 def _within(lengths: NDArray[np.float64], asked: int) -> float:

@@ -25,6 +25,8 @@ from knnvote.classify.answer import Neighbor, neighbors_of
 from knnvote.classify.search.left_out import check_left_out, count_groups, told_of_classes
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, warn
+from knnvote.data.layout import noun
+from knnvote.data.text import counted
 from knnvote.indexer.building.provenance import id_array
 from knnvote.indexer.fixes import FIX, LabelTexts
 from knnvote.indexer.index import Index, check_index
@@ -109,8 +111,15 @@ class Suspects:
 
     def __repr__(self) -> str:
         """How many there are."""
-        found = f"{self.losing_the_vote:,} lose the vote, {self.with_equal:,} have an equal image of another label"
-        return f"<Suspects: {len(self.suspects):,} of {self.images:,} images: {found}>"
+        found = (
+            f"{self.losing_the_vote:,} lose the vote, {self.with_equal:,} have an equal {self.noun} of another label"
+        )
+        return f"<Suspects: {len(self.suspects):,} of {counted(self.images, self.noun)}: {found}>"
+
+    @property
+    def noun(self) -> str:
+        """What the index stores, image or vector."""
+        return noun(self.suspects.of.shape)
 
     @property
     def cases(self) -> Sequence[Suspect]:
@@ -136,12 +145,12 @@ class Suspects:
     def told(self) -> list[str]:
         """What there is to say of all in short, a sentence each."""
         share = self.losing_the_vote / self.images
-        suspect = f"{self.losing_the_vote:,} of the {self.images:,} images ({share:.2%}) are suspect"
+        suspect = f"{self.losing_the_vote:,} of the {self.images:,} {self.noun}s ({share:.2%}) are suspect"
         lines = [f"{suspect}: their neighbours say another label"]
         if self.with_equal:
             lines.append(
-                f"{self.with_equal:,} are contradicted by an equal image with another label: these come first, equal "
-                "ones as one"
+                f"{self.with_equal:,} are contradicted by an equal {self.noun} with another label: these come first, "
+                "equal ones as one"
             )
         if self.reviewed:
             lines.append(f"{self.reviewed:,} more were reviewed, and are left out")

@@ -8,7 +8,7 @@ only what is not done. All else that a job writes lies under ``_knnvote/`` in th
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -22,6 +22,7 @@ from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.locations import Location, locate
 from knnvote.data.progress import Advance, stage
 from knnvote.data.recognition import StoredImages
+from knnvote.data.vectors import FEW
 from knnvote.indexer.index import Index
 from knnvote.indexer.threads import check_threads
 
@@ -81,6 +82,8 @@ class Summary:
         new_rows: rows classified in this run.
         bad_example: the first bad image of this run, by file, row and reason.
         unlike_stored: what is to be told where most images of this run are of another scale than the stored ones.
+        stored: rows classified in this run that equal their nearest stored image, which answers for them.
+        empty: inputs that hold no row.
 
     Example:
         >>> from knnvote import Classifier, run_job
@@ -102,6 +105,8 @@ class Summary:
     new_rows: int
     bad_example: str | None
     unlike_stored: str | None
+    stored: int = 0
+    empty: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
         """What became of rows and files."""
@@ -119,6 +124,16 @@ class Summary:
         """Bad images as a share of all rows; 0 where there are none."""
         return self.counts.bad_image / self.counts.rows if self.counts.rows else 0.0
 
+    @property
+    def told_of_stored(self) -> str | None:
+        """What is to be told where most rows of this run equal a stored image; None where there is nothing."""
+        if self.new_rows < FEW or 2 * self.stored <= self.new_rows:
+            return None
+        return (
+            f"{self.stored:,} of {self.new_rows:,} rows equal a stored one, and find it: what these answers show says "
+            "nothing of new ones"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The object of ``classify`` as JSON."""
         return {
@@ -128,6 +143,7 @@ class Summary:
             "failures": self.failed,
             "bad_example": self.bad_example,
             "unlike_stored": self.unlike_stored,
+            "stored": self.stored,
             "part": None if self.part is None else {"ranges": self.ranges, **self.part.to_json()},
             "seconds": round(self.seconds, 3),
             "rows_per_second": round(self.new_rows / self.seconds, 1) if self.seconds else 0.0,
@@ -298,6 +314,8 @@ def _sum_up(index: Index, outcomes: Sequence[Outcome], of_part: Progress | None,
         new_rows=sum(outcome.counts.rows for outcome in new),
         bad_example=next((outcome.bad_example for outcome in outcomes if outcome.bad_example is not None), None),
         unlike_stored=sum((outcome.scale for outcome in new), Scale()).unlike(index),
+        stored=sum(outcome.stored for outcome in new),
+        empty=[outcome.source for outcome in done if not outcome.counts.rows and not outcome.is_range],
     )
 
 

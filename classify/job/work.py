@@ -195,6 +195,7 @@ class Outcome:
         was_decided: it follows from an earlier job's output, without a search.
         bad_example: its first bad image, by file, row and reason, if it was read and has one.
         scale: of the images of its output, if this run made it.
+        stored: rows of it that equal their nearest stored image, likewise.
         failure: why there is no output, with the parameters in it marked; None if there is one.
     """
 
@@ -205,4 +206,5 @@ class Outcome:
     was_decided: bool = False
     bad_example: str | None = None
     scale: Scale = field(default_factory=Scale)
+    stored: int = 0
     failure: str | None = None

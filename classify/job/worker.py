@@ -132,6 +132,7 @@ class Worker:
             was_decided=does_follow and self.work.options.only is None,
             bad_example=seen.bad_example,
             scale=seen.scale,
+            stored=seen.stored,
         )
 
     def _was_done(self, task: Task, receipt: Receipt, progress: Callable[[int], None]) -> Outcome:
@@ -161,6 +162,7 @@ class Worker:
             is_range=not is_whole,
             bad_example=seen.bad_example,
             scale=seen.scale,
+            stored=seen.stored,
         )
 
     def _join(self, task: Task, ranges: Ranges) -> bool:
@@ -259,6 +261,7 @@ class Worker:
         seen.first = span.start if span else 0
         for batch, answer, scale in self._answered(images, columns, rows, span):
             seen.add(answer.status, answer.reason, images.rows, scale)
+            seen.stored += int(np.count_nonzero(answer.is_stored))
             kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
             yield [*kept, *answer.to_table(**self.work.options.output.of_answers).columns]
             seen.progress(batch.num_rows)
@@ -278,6 +281,7 @@ class Worker:
             answers = map_ahead(partial(_answer, self.classifier), queries, self.stages.searching, self.stages.searches)
             for _, answer, scale in answers:
                 seen.scale += scale
+                seen.stored += int(np.count_nonzero(answer.is_stored))
                 yield answer.to_table(**of_answers)
 
         added = answer_schema(self.classifier.index, **of_answers)
@@ -307,6 +311,7 @@ class _Seen:
         counts: rows by status.
         bad_example: its first bad image, by file, row and reason.
         scale: of its images.
+        stored: rows that equal their nearest stored image.
     """
 
     progress: Callable[[int], None]
@@ -314,6 +319,7 @@ class _Seen:
     counts: Counts = field(default_factory=Counts)
     bad_example: str | None = None
     scale: Scale = field(default_factory=Scale)
+    stored: int = 0
 
     def add(
         self, status: NDArray[np.object_], reason: NDArray[np.object_], rows: RowFile, scale: Scale | None = None

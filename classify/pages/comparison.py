@@ -23,13 +23,13 @@ from knnvote.data.reading import Part
 from knnvote.data.text import show_bytes, show_duration, show_speed
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
+from knnvote.indexer.shown.thumbnails import Thumbnail, stored_thumbnail
 from knnvote.indexer.threads import limit_threads
 
 from .charts import Axis, share_axis
 from .confused import ConfusedPair, show_confused
 from .facts import index_facts
 from .page import Frame, Tile, inline_svg, write_page
-from .thumbnails import Thumbnail, index_thumbnail
 from .voters import Voter, show_voters
 
 _VERDICTS = ("for the worse", "for the better", "wrong either way")
@@ -321,7 +321,7 @@ def _show_flips(flips: Sequence[Flip], tests: TestSet, classifier: Classifier) -
     return [
         ShownFlip(
             flip=flip,
-            picture=index_thumbnail(index, images[i], f"the image of row {flip.row}"),
+            picture=stored_thumbnail(index.manifest, images[i], f"the image of row {flip.row}"),
             voters=show_voters(index, neighbors_of(index, answer.I[i], answer.D[i])),
             exact_voters=show_voters(index, neighbors_of(index, exact.I[i], exact.D[i])),
         )

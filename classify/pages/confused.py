@@ -10,8 +10,8 @@ from knnvote.classify.answer import Neighbor, neighbors_of
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.accuracy import Confusion, Judgement
 from knnvote.classify.evaluation.testset import TestSet
+from knnvote.indexer.shown.thumbnails import Thumbnail, stored_thumbnail
 
-from .thumbnails import Thumbnail, index_thumbnail
 from .voters import Voter, show_voters
 
 _PAIRS = 6
@@ -63,7 +63,7 @@ def _ask(
             place = places[i]
             row = int(tests.rows[place])
             misled = _first_with(label, neighbors_of(index, answer.I[i], answer.D[i]))
-            picture = index_thumbnail(index, tests.images[place], f"the image of row {row}")
+            picture = stored_thumbnail(index.manifest, tests.images[place], f"the image of row {row}")
             shown.append((label, Confused(row=row, picture=picture, misled=show_voters(index, misled))))
     return shown
 

@@ -11,7 +11,8 @@ from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
 from .facts import index_facts
-from .page import Frame, render_page
+from .links import Link
+from .page import render_page
 from .voters import show_voters
 
 
@@ -66,7 +67,14 @@ class DrawnAnswer:
         return f"{label:.6g}" if index.is_regression else show_class(label, index.manifest.class_names)
 
 
-def render_drawing(classifier: Classifier, *, name: str, pen: float | None, is_framed: bool) -> str:
+def drawing_title(*, can_draw: bool) -> str:
+    """The title of the page of a service, by whether something can be drawn for it."""
+    return "What is this?" if can_draw else "Classify vectors"
+
+
+def render_drawing(
+    classifier: Classifier, *, name: str, pen: float | None, is_framed: bool, links: Sequence[Link] = ()
+) -> str:
     """The page of a service.
 
     Args:
@@ -74,13 +82,14 @@ def render_drawing(classifier: Classifier, *, name: str, pen: float | None, is_f
         name: by which the service knows the index.
         pen: the width of a stroke, as a share of the longer side of what is drawn; None where nothing can be drawn.
         is_framed: stored pictures fill their frame, so that drawings stay as large as they are, and where they are.
+        links: to other pages, itself among them.
     """
     index, rule = classifier.index, classifier.rule
     voters = "1 neighbour votes" if rule.k == 1 else f"{rule.k} neighbours vote, {rule.weights}"
     return render_page(
         "drawing.html.j2",
-        title="What is this?" if pen is not None else "Classify vectors",
-        frame=Frame(),
+        title=drawing_title(can_draw=pen is not None),
+        links=links,
         scripts=("page.js", "drawing.js") if pen is not None else ("page.js",),
         tiles=[],
         made=[index_facts(index), ("vote", voters)],

@@ -8,11 +8,11 @@ from knnvote.classify.answer import OK
 from knnvote.classify.look.explain import Explanation, Explanations
 from knnvote.classify.look.words import advice, kept_values, nearness, outvoted, verdict
 from knnvote.indexer.labels import show_class
+from knnvote.indexer.shown.thumbnails import Thumbnail, thumbnail
 
 from .charts import Histogram, bin_values, draw_histogram
 from .facts import index_facts
 from .page import Frame, Tile, write_page
-from .thumbnails import Thumbnail, thumbnail
 from .voters import Voter, show_voters
 
 _BINS = 40

@@ -15,11 +15,11 @@ from knnvote.data.errors import as_recorded, spelled
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.rungs import Interval
+from knnvote.indexer.shown.thumbnails import Thumbnail, thumbnail
 
 from .charts import Histogram, draw_histogram, share_axis
 from .facts import index_facts
 from .page import Frame, Tile, write_page
-from .thumbnails import Thumbnail, thumbnail
 from .voters import Voter, show_voters
 
 _CONFUSIONS = 20

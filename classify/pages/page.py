@@ -7,25 +7,25 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from knnvote.classify.names import Ink
 from knnvote.classify.pictures.figures import INK, check_plot_extra, missing_characters
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.files import atomic_write
 
+from .links import Link, links_among, links_beside, pages_in
+
 if TYPE_CHECKING:
     from jinja2 import Environment
     from matplotlib.figure import Figure
 
 _BLACK = "#000000"  # of axes and their numbers, unless told
-_OURS = re.compile(r'<meta name="knnvote-page" content="([^"]*)">')  # in the head of every page
-_HEAD = 1024  # bytes, in which that stands, whatever the title
-_MOST_LINKS = 20  # to other pages
+_START = re.compile(r'(<body[^>]*>\n)(?:<nav class="links".*?</nav>\n)?', re.DOTALL)  # with links, if there are some
 _CONTENTS = re.compile(r'<h2 id="([^"]+)">(.*?)</h2>', re.DOTALL)
 
 
@@ -57,14 +57,6 @@ class Frame:
 
     command: str = ""
     ink: Ink = "light"
-
-
-@dataclass(frozen=True)
-class Link:
-    """Another page of the folder, by its address relative to this one; that itself has none."""
-
-    title: str
-    address: str
 
 
 def check_page(path: Path, *, has_figures: bool) -> None:
@@ -101,7 +93,7 @@ def write_page(path: Path, template: str, *, title: str, frame: Frame | None = N
     Raises:
         KnnvoteError: it cannot be written.
     """
-    text = render_page(template, title=title, frame=frame, links=_links(path, title), **content)
+    text = render_page(template, title=title, frame=frame, links=links_beside(path, title), **content)
     with atomic_write(path) as stream:
         stream.write(text.encode())
 
@@ -146,6 +138,25 @@ def render_page(
     return text
 
 
+def with_links(text: str, links: Sequence[Link]) -> str:
+    """The text of a page with these links in the place of those with which it was written."""
+    start: str = _environment().get_template("links.html.j2").render(links=links)
+    return _START.sub(lambda found: found[1] + start, text, count=1)
+
+
+def link_pages(pages: Sequence[Path]) -> None:
+    """Have pages of one folder lead to all that lie there now: the first of them were written before the last.
+
+    Raises:
+        KnnvoteError: one cannot be written.
+    """
+    for page in pages:
+        text = with_links(page.read_text(encoding="utf-8"), links_among(pages_in(page.parent), page.name))
+        with atomic_write(page) as stream:
+            stream.write(text.encode())
+
+
+@cache
 def _environment() -> "Environment":
     import jinja2
     import markupsafe
@@ -166,27 +177,6 @@ def _contents(body: str) -> list[tuple[str, str]]:
     """Address and title, as text, of each section of a page."""
     plain = ((place, re.sub(r"<[^>]*>", "", title)) for place, title in _CONTENTS.findall(body))
     return [(html.unescape(place), html.unescape(title)) for place, title in plain]
-
-
-def _links(path: Path, title: str) -> list[Link]:
-    """This page and those of knnvote that lie beside it, by their names; none where it is alone."""
-    found = [(path.name, Link(title, ""))]
-    for other in sorted(path.parent.glob("*.html")):
-        of_other = None if other.name == path.name else _title_of(other)
-        if of_other is not None and len(found) <= _MOST_LINKS:
-            found.append((other.name, Link(of_other, "./" + quote(other.name))))
-    return [link for _, link in sorted(found, key=lambda named: named[0])] if len(found) > 1 else []
-
-
-def _title_of(path: Path) -> str | None:
-    """The title of a page of knnvote; None of any other file, and of one that cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(_HEAD).decode(errors="replace")
-    except OSError:
-        return None
-    found = _OURS.search(head)
-    return html.unescape(found[1]) if found else None
 
 
 def inline_svg(figure: "Figure") -> str:

@@ -9,10 +9,10 @@ import numpy as np
 from knnvote.classify.look.review import Doubtful, Review
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
+from knnvote.indexer.shown.thumbnails import Thumbnail, thumbnail
 
 from .facts import index_facts
 from .page import Frame, Tile, write_page
-from .thumbnails import Thumbnail, thumbnail
 from .voters import Voter, show_voters
 
 

@@ -8,10 +8,10 @@ from knnvote.classify.evaluation.suspects import Suspect, Suspects
 from knnvote.classify.weighting import told_class_weight
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
+from knnvote.indexer.shown.thumbnails import Thumbnail, stored_thumbnail
 
 from .facts import index_facts
 from .page import Frame, Tile, write_page
-from .thumbnails import Thumbnail, stored_thumbnail
 from .voters import Voter, show_voters
 
 
@@ -35,7 +35,9 @@ def write_suspects(path: Path, found: Suspects, index: Index, top: int, frame: F
     shown = [
         ShownSuspect(
             suspect=suspect,
-            picture=stored_thumbnail(index, suspect.row, f"the image stored as {name(suspect.label)}"),
+            picture=stored_thumbnail(
+                index.manifest, index.images[suspect.row], f"the image stored as {name(suspect.label)}"
+            ),
             neighbors=show_voters(index, suspect.neighbors),
             equal=show_voters(index, suspect.equal),
         )

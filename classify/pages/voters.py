@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from knnvote.classify.answer import Neighbor
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
-
-from .thumbnails import SMALL, Thumbnail, stored_thumbnail
+from knnvote.indexer.shown.thumbnails import SMALL, Thumbnail, stored_thumbnail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +23,9 @@ def show_voters(index: Index, neighbors: Sequence[Neighbor]) -> list[Voter]:
     return [
         Voter(
             neighbor=neighbor,
-            picture=stored_thumbnail(index, neighbor.row, f"a stored {show_class(neighbor.label, names)}", SMALL),
+            picture=stored_thumbnail(
+                index.manifest, index.images[neighbor.row], f"a stored {show_class(neighbor.label, names)}", SMALL
+            ),
         )
         for neighbor in neighbors
     ]

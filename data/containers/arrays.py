@@ -18,13 +18,13 @@ from pyarrow import fs as pafs
 
 from knnvote.data.convert.arrays import StoredArray, choose, load_labels, read_headers
 from knnvote.data.convert.source import BLOCK
-from knnvote.data.errors import ImageFileError, KnnvoteError, warn
+from knnvote.data.errors import ImageFileError, KnnvoteError
 from knnvote.data.folders.endings import is_array
 from knnvote.data.locations import Location, describe_os_error, hash_stream, local_state
 from knnvote.data.rows import HEAD_ROWS, RowFile, RowSource, blocks_of
 from knnvote.data.tables import image_array, labels_array
 
-from .converted import made_folder, told_with_command
+from .converted import made_folder, told_with_command, warn_with_command
 from .images import BATCH_BYTES, IMAGE
 
 LABEL = "label"
@@ -69,7 +69,7 @@ class ArrayRows(RowFile):
                 key = tuple(state for path in paths for state in (str(path), *local_state(path.stat())))
             if key not in _chosen:
                 arrays = [array for path in paths for array in read_headers(path)]
-                _chosen[key] = choose(arrays, paths, None, None, warn)
+                _chosen[key] = choose(arrays, paths, None, None, warn_with_command(paths))
             images, labels = _chosen[key]
             if not images.is_packed:
                 images.check_end(images.path.stat().st_size)

@@ -14,7 +14,8 @@ from pyarrow import fs as pafs
 
 from knnvote.data.convert.convert import convert
 from knnvote.data.convert.ids import read_cells
-from knnvote.data.errors import ImageFileError, KnnvoteError, spelled, warn
+from knnvote.data.convert.source import Tell
+from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, spelled, warn
 from knnvote.data.folders.endings import parquet_name
 from knnvote.data.locations import Location, local_state
 from knnvote.data.rows import RowSource
@@ -58,7 +59,7 @@ class ConvertedRows(ParquetRows):
 
 @contextmanager
 def told_with_command(paths: Sequence[Path]) -> Iterator[None]:
-    """Tell what stands in the way of converting files as of these, with the command that takes the options it asks for.
+    """Tell what stands in the way of converting files as of these, with the command that takes the options it names.
 
     Raises:
         ImageFileError: in place of any other error.
@@ -68,10 +69,22 @@ def told_with_command(paths: Sequence[Path]) -> Iterator[None]:
     except ImageFileError:
         raise
     except KnnvoteError as error:
-        has_options = spelled(error.marked, lambda _name: "") != error.marked
-        names = [*map(str, paths), parquet_name(paths[0].name)]
-        command = f"; {shlex.join(['knnvote', 'convert', *names])} takes these options"
-        raise ImageFileError(f"{error.marked}{command if has_options else ''}") from error
+        raise ImageFileError(_with_command(error.marked, paths)) from error
+
+
+def warn_with_command(paths: Sequence[Path]) -> Tell:
+    """What tells in Python how files were taken, with the command that takes the options which a note names."""
+    return lambda note: warn(_with_command(note, paths))
+
+
+def _with_command(told: str, paths: Sequence[Path]) -> str:
+    """A message, followed by the command whose options it names: others may have none of these names, or mean more."""
+    options = spelled(told, as_recorded)
+    if options == told:
+        return told
+    made = parquet_name(paths[0].name)
+    command = shlex.join(["knnvote", "convert", *map(str, paths), made])
+    return f"{options}; give such options to {command}, and {shlex.quote(made)} here"
 
 
 def _convert(source: RowSource) -> Path:
@@ -84,7 +97,7 @@ def _convert(source: RowSource) -> Path:
     if key not in _made:
         made = made_folder() / f"{len(_made)}.parquet"
         with told_with_command([path]):
-            convert([path], made, tell=warn, overwrite=True)
+            convert([path], made, tell=warn_with_command([path]), overwrite=True)
         _made[key] = made
     return _made[key]
 

@@ -1,5 +1,8 @@
 """JSON lines, an object a line, to Parquet."""
 
+import json as plain_json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,9 @@ from knnvote.data.vectors import LARGEST_EXACT
 
 from .kinds import LIST, LISTS, NEARLY_ALL, first_other, kind_of, lists_told, parse, whole_told
 from .source import BLOCK, Tell, open_source, reading
+
+_CHANGED = re.compile(r"Column\(/(.*)\) changed from (\w+) to (\w+)")  # as PyArrow tells it
+_PLAIN = {"number", "string", "boolean"}
 
 
 def convert_json(source: Path, destination: Path, tell: Tell, *, is_array: bool) -> int:
@@ -43,16 +49,37 @@ def convert_json(source: Path, destination: Path, tell: Tell, *, is_array: bool)
 def _read(path: Path, known: pa.Schema) -> pa.Table:
     """All rows, with the types that are known, and others as they look."""
     with reading(path), open_source(path) as stream:
-        table = json.read_json(
-            stream,
-            json.ReadOptions(block_size=BLOCK),
-            json.ParseOptions(explicit_schema=known, unexpected_field_behavior="infer"),
-        )
+        try:
+            table = json.read_json(
+                stream,
+                json.ReadOptions(block_size=BLOCK),
+                json.ParseOptions(explicit_schema=known, unexpected_field_behavior="infer"),
+            )
+        except pa.ArrowInvalid as error:
+            _refuse_mixed(path, error)
+            raise
         names = table.schema.names  # which fails where they are not UTF-8
         table.validate(full=True)
     if not names:
         raise KnnvoteError(f"{path} holds JSON objects without any value: expected a row in each, with its image")
     return table
+
+
+def _refuse_mixed(path: Path, error: pa.ArrowInvalid) -> None:
+    """Refuse a column whose values are of several kinds, if PyArrow says so, with what makes them texts."""
+    changed = _CHANGED.search(str(error))
+    if changed is None:
+        return
+    name, *kinds = changed.groups()
+    advice = "write values of one kind, or leave out rows that have others"
+    if {*kinds} <= _PLAIN:
+        made = re.sub(r"(\.jsonl?)?(\.gz)?$", ".new.jsonl", str(path), count=1)
+        program, file = shlex.quote(f"(.{plain_json.dumps(name)} | values) |= tostring"), shlex.quote(str(path))
+        command = f"gzip -dc {file} | jq -c {program}" if str(path).endswith(".gz") else f"jq -c {program} {file}"
+        advice = f"{command} > {shlex.quote(made)} makes texts of all"
+    raise KnnvoteError(
+        f"{path}: column {name!r} holds {kinds[0]}s in some rows and {kinds[1]}s in others: {advice}"
+    ) from error
 
 
 def _check_rows(path: Path, schema: pa.Schema) -> None:

@@ -66,12 +66,12 @@ def labels_told(file: Location, folder: str | None) -> str:
     beside = [other for other in file.above.below(recursive=False) if may_hold_labels(other, stem(name))]
     found = [file.above / other for other in beside if other != name]
     if not found:
-        return f"; {param('labels')} takes them from a file of their own"
+        return tables_told(file.above) or f"; {param('labels')} takes them from a file of their own"
     taken = shlex.quote(folder or found[0].shown)
     return f"; {found[0]} may hold labels: {param('labels')} {taken} takes them"
 
 
 def tables_told(folder: Location) -> str:
-    """A table in a folder of images, as Hugging Face's ``imagefolder`` has it, that may hold the labels."""
+    """A table in a folder, as Hugging Face's ``imagefolder`` has it, that may hold the labels."""
     found = [folder / name for name in _TABLES if (folder / name).is_file]
     return f"; {found[0]} may hold labels: {param('labels')} {found[0]} takes them" if found else ""

@@ -18,7 +18,7 @@ from knnvote.data.columns import (
     read_numbers,
     unfold_lists,
 )
-from knnvote.data.layout import Candidate, FirstRows, Layout, Measured, Shape, commonest, in_rows
+from knnvote.data.layout import Candidate, FirstRows, Layout, Measured, Shape, commonest, in_rows, noun
 from knnvote.data.vectors import Numbers, Reasons, blank_unusable
 
 
@@ -56,7 +56,7 @@ class Lists(Layout):
         """Vectors, where their pixels are null (None if none is), and bad rows."""
         levels, counts, numbers = unfold_lists(column)
         held = fixed_shape(column.type) or self.held_shape or self.shape
-        bad: Reasons = {}
+        bad: Reasons = dict.fromkeys(np.flatnonzero(levels[0].null).tolist(), f"null {noun(self.shape)}")
         for depth, level in enumerate(levels):
             # Where the first rows told nothing of lists within lists, only the number of pixels can be held to.
             wrong = level.length != held[depth] if len(held) == len(levels) else level.null
@@ -117,7 +117,7 @@ def _measure_rows(column: pa.Array) -> list[Shape]:
 
 def _wrong_list(null: bool, length: int, depth: int, held: Shape, depths: int) -> str:
     if null:
-        return "null image" if depth == 0 else "null row of pixels"
+        return "null row of pixels"
     if depth:
         return f"a row of {length} pixels, expected {held[depth]}"
     return f"{length} {'values' if depths == 1 else 'rows of pixels'}, expected {held[0]}"

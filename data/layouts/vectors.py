@@ -44,7 +44,7 @@ class Vectors(Layout):
         lengths = vector_lengths(column).fill_null(0).to_numpy()
         row, at, numbers, is_whole = _taken_apart(column, lengths, self.d)
         null = column.is_null().to_numpy(zero_copy_only=False)
-        bad: Reasons = dict.fromkeys(np.flatnonzero(null).tolist(), "null image")
+        bad: Reasons = dict.fromkeys(np.flatnonzero(null).tolist(), "null vector")
         for place in np.flatnonzero(lengths != self.d).tolist():
             bad.setdefault(place, f"{lengths[place]} values, expected {self.d}")
         for place in np.flatnonzero(~is_whole).tolist():

@@ -11,12 +11,16 @@ from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.layout import Shape
 from knnvote.data.vectors import Numbers, Reasons, zero_rows
 
+from .blur import Blur
+from .centre import Centre
 from .centred import Centred
+from .deskew import Deskew
+from .gradients import Gradients
 from .names import PIXELS, STEPS
 from .step import FittedStep, Step
 from .unit import Unit
 
-_STEPS: dict[str, type[Step]] = {step.name: step for step in (Centred, Unit)}
+_STEPS: dict[str, type[Step]] = {step.name: step for step in (Centre, Deskew, Blur, Gradients, Centred, Unit)}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class Unit(Step):
 
     def unusable_rows(self, images: Numbers, shape: Shape) -> Reasons:  # noqa: ARG002 - whatever the shape
         """Those without a length."""
-        return dict.fromkeys(np.flatnonzero(~images.any(axis=1)).tolist(), "every pixel is zero, which has no length")
+        return dict.fromkeys(np.flatnonzero(~images.any(axis=1)).tolist(), "every value is zero, which has no length")
 
     def __call__(self, images: Numbers, shape: Shape) -> Numbers:  # noqa: ARG002 - all pixels are alike
         """(n, pixels) float32, rounded once from float64; zero stays zero."""

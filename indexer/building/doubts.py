@@ -12,7 +12,7 @@ from knnvote.data.errors import KnnvoteError, param
 from knnvote.data.reading import ImageFile
 from knnvote.data.vectors import Numbers, all_equal, scales_told
 from knnvote.indexer.groups.record import GROUP, number_groups, told_of_lone_classes, told_without_group
-from knnvote.indexer.labels import is_usual_name, like_known, show_class
+from knnvote.indexer.labels import is_usual_name, like_known, show_class, told_alike
 from knnvote.indexer.manifest import Source
 
 Tell = Callable[[str], None]
@@ -150,6 +150,12 @@ def tell_of_vectors(
             f"all {sum(map(len, pieces)):,} images are equal, so no distance tells one from another: see that column "
             f"{image_column!r} holds the images; {param('image_column')} names another"
         )
+
+
+def tell_of_like_classes(labels: pa.ChunkedArray | pa.Array, tell: Tell) -> None:
+    """Tell of classes whose names look the same."""
+    if pa.types.is_string(labels.type) and (note := told_alike(pc.unique(labels).to_pylist())):
+        tell(note)
 
 
 def tell_of_new_classes(stored: pa.ChunkedArray, added: pa.ChunkedArray, names: list[str] | None, tell: Tell) -> None:

@@ -1,7 +1,9 @@
 """The recipe as a tour, on files that it leaves behind: scikit-learn's digits, from images to explained labels."""
 
+import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,22 @@ from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import compare
 from knnvote.classify.evaluation.comparison import Comparison, IndexReport
+from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.record import has_records, remove_records
+from knnvote.classify.job.report import report_job
 from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
+from knnvote.classify.judgement.job import judge_job
+from knnvote.classify.look.explain import gather
+from knnvote.classify.look.seen import explain_rows
+from knnvote.classify.pages.comparison import write_comparison
+from knnvote.classify.pages.explanation import write_explanations
+from knnvote.classify.pages.job import write_job
+from knnvote.classify.pages.page import Frame, check_page, link_pages
+from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
+from knnvote.data.inputs import find_inputs
 from knnvote.data.locations import locate
 from knnvote.data.sample import digits, drawn_one, write_digits
 from knnvote.data.tables import image_table, write_new_table
@@ -36,9 +49,13 @@ class DemoPaths:
 
     Attributes:
         folder: the demo's own.
+        pages: to be opened in a browser, which lead to each other.
+        lacks: why there is none, or not each.
     """
 
     folder: Path
+    pages: tuple[Path, ...] = ()
+    lacks: str = ""
 
     @property
     def test(self) -> Path:
@@ -93,11 +110,12 @@ def run_demo(folder: Path, say: Say) -> DemoPaths:
         summary = _classify(paths, kind)
         say(f"  {paths.predictions(kind) / paths.test.name}: {summary}")
     say("\n4. Compare both indexes with exact search, on the same images")
-    _tell_comparison(compare(paths.test, [open_index(paths.index(kind)) for kind in _KINDS]), say)
+    comparison = compare(paths.test, [open_index(paths.index(kind)) for kind in _KINDS])
+    _tell_comparison(comparison, say)
     say("\n5. Draw a digit and have it recognised")
     _tell_drawn(paths, say)
     _forget_job(paths.explained)  # what a command made of an earlier demo's index
-    return paths
+    return _write_pages(paths, comparison)
 
 
 def _tell_data(folder: Path, say: Say) -> Path:
@@ -155,6 +173,52 @@ def _tell_drawn(paths: DemoPaths, say: Say) -> None:
     say(f"  recognised as {answer['prediction']}, by {answer['confidence']:.0%} of the vote of these neighbours")
     for voter in answer["neighbors"]:
         say(f"    a {voter['label']} at distance {voter['distance']:.2f}: {voter['id']}")
+
+
+def _write_pages(paths: DemoPaths, comparison: Comparison) -> DemoPaths:
+    """Write what there is to see as pages, but for those that need a library which is not installed."""
+    pages, lacks = [], ""
+    for name, has_figures, write in (
+        ("comparison", True, partial(_write_comparison, comparison)),
+        ("report", False, _write_report),
+        ("drawn", False, _write_drawn),
+    ):
+        page = paths.folder / f"{name}.html"
+        try:
+            check_page(page, has_figures=has_figures)
+        except KnnvoteError as error:
+            lacks = str(error)
+        else:
+            write(paths, page)
+            pages.append(page)
+    link_pages(pages)
+    return replace(paths, pages=tuple(pages), lacks=lacks)
+
+
+def _write_comparison(comparison: Comparison, paths: DemoPaths, page: Path) -> None:
+    exact, adaptive = map(paths.index, _KINDS)
+    indexes = [open_index(exact), open_index(adaptive)]
+    frame = _frame("compare", paths.test, "--index", exact, "--index", adaptive, "--report", page)
+    write_comparison(page, comparison, find_inputs(paths.test), indexes, Rule.of(*indexes), frame=frame)
+
+
+def _write_report(paths: DemoPaths, page: Path) -> None:
+    job, index = FinishedJob.open(locate(paths.predictions("exact"))), open_index(paths.index("exact"))
+    frame = _frame("report", paths.predictions("exact"), "--index", paths.index("exact"), "--out", page)
+    write_job(page, report_job(job, index), index, judge_job(job), frame)
+
+
+def _write_drawn(paths: DemoPaths, page: Path) -> None:
+    job, index = FinishedJob.open(locate(paths.predictions("drawn"))), open_index(paths.index("exact"))
+    classifier = job.classifier(index)
+    frame = _frame("explain", paths.predictions("drawn"), 0, "--index", paths.index("exact"), "--report", page)
+    write_explanations(page, gather(classifier, explain_rows(job, classifier, ["0"])), frame)
+
+
+def _frame(*words: object) -> Frame:
+    """A page by the command that writes it again, of which the page is the last word."""
+    *most, page = map(str, words)
+    return Frame(command=shlex.join(["knnvote", *most, Path(page).name]))
 
 
 def draw(image: NDArray[np.generic], *, per_image: int) -> list[str]:

@@ -84,7 +84,7 @@ def test_what_is_unknown_is_null_and_never_nan(classifier):
     table = classifier(some_bad()).to_table(**EVERYTHING)
     bad = table.to_pylist()[2]
     assert bad.pop("status") == "bad_image"
-    assert bad.pop("reason") == "pixel 0 is NaN"
+    assert bad.pop("reason") == "value 0 is NaN"
     assert set(bad.values()) == {None}
     for name in table.column_names:
         unanimous = classifier(some_bad()).margin == 1

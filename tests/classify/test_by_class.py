@@ -14,11 +14,13 @@ from knnvote.classify.evaluation.compare import compare
 from knnvote.classify.evaluation.threshold import choose_threshold
 from knnvote.classify.search.left_out import neighbors_left_out
 from knnvote.classify.vote import Rule, vote
+from knnvote.cli.tables.inspection import acceptance_lines
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import index_arrays
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.grow import add_files
+from knnvote.indexer.rungs import Acceptance, ClassAcceptance, Interval
 from knnvote.indexer.sealed import seal
 
 TARGET = 0.9
@@ -199,3 +201,17 @@ def test_choose_threshold_tells_what_each_class_alone_accepts_and_which_are_too_
             *(f"{own.threshold:.2f}", f"{own.images}", f"{own.coverage:.1%}", f"{right.value:.4f}"),
             f"{right.low:.4f}-{right.high:.4f}",
         ]
+
+
+def test_where_no_class_has_another_confidence_that_is_told_with_how_many_could_tell():
+    of_all = Interval(value=0.95, low=0.9, high=0.98)
+    own = ClassAcceptance(label="a", answers=90, min_confidence=0.6, coverage=0.9, accuracy=of_all)
+    few = [ClassAcceptance(label=name, answers=9, min_confidence=None, coverage=None, accuracy=None) for name in "bc"]
+    found = Acceptance(
+        target_accuracy=0.9, min_confidence=0.6, coverage=0.9, accuracy=of_all, images=108, by_class=(own, *few)
+    )
+    told = "--by-class changes nothing: of 3 classes 1 have that of all for their own confidence, and of 2 there is too"
+    assert acceptance_lines(found)[1].startswith(told)
+    assert acceptance_lines(replace(found, by_class=(replace(own, min_confidence=0.5),)))[1].startswith(
+        "of 1 of 1 classes"
+    )

@@ -98,22 +98,22 @@ def test_bad_rows_are_counted_by_reason_with_the_first_of_each(tmp_path, invoke)
     assert (found["rows"], found["images"]) == (60, 56)
     assert found["bad"] == [
         {
-            "reason": "null image",
+            "reason": "null vector",
             "rows": 2,
             "first": {"file": "a.parquet", "row": 4},
-            "first_reason": "null image",
+            "first_reason": "null vector",
         },
         {
-            "reason": "pixel N is NaN",
+            "reason": "value N is NaN",
             "rows": 2,
             "first": {"file": "a.parquet", "row": 6},
-            "first_reason": "pixel 3 is NaN",
+            "first_reason": "value 3 is NaN",
         },
     ]
     shown = invoke("inspect", "a.parquet", "b.parquet")
     assert (shown.code, shown.stderr) == (0, "")
-    assert "bad rows    2, the first a.parquet, row 4: null image" in shown.stdout
-    assert "            2, the first a.parquet, row 6: pixel 3 is NaN" in shown.stdout
+    assert "bad rows    2, the first a.parquet, row 4: null vector" in shown.stdout
+    assert "            2, the first a.parquet, row 6: value 3 is NaN" in shown.stdout
 
 
 def test_what_an_index_would_refuse_of_labels_is_told(tmp_path):
@@ -136,7 +136,7 @@ def test_whole_numbers_that_no_float_holds_are_bad_rows(tmp_path):
     write_table(image_table(images, np.arange(3)), tmp_path / "a.parquet")
     found = checked(tmp_path / "a.parquet")
     assert (found["images"], found["copies"]["rows"]) == (2, 0)
-    assert [entry["reason"].partition(",")[0] for entry in found["bad"]] == ["pixel 9007199254740993 is beyond 2**53"]
+    assert [entry["reason"].partition(",")[0] for entry in found["bad"]] == ["value 9007199254740993 is beyond 2**53"]
 
 
 def test_numbers_to_be_averaged_are_no_classes(tmp_path, invoke):
@@ -150,6 +150,16 @@ def test_labels_that_name_images_are_told_to_be_ids(tmp_path, invoke):
     shown = invoke("inspect", "a.parquet", "--label-column", "name")
     assert "60 classes  labels are nearly all unlike each other, so they look like ids: --label-column" in shown.stdout
     assert "10 classes  0: " in invoke("inspect", "a.parquet", "--label-column", "label").stdout
+
+
+def test_labels_that_look_the_same_are_told_by_inspect_and_once_by_index(tmp_path, invoke):
+    write(
+        tmp_path / "a.parquet", IMAGES.reshape(60, -1).tolist(), [("cat", "dog", "cat ")[row % 3] for row in range(60)]
+    )
+    told = "labels differ in blanks or in characters that are not seen, and in nothing else: 'cat' and 'cat ';"
+    assert told in " ".join(invoke("inspect", "a.parquet").stdout.split())
+    assert checked(tmp_path / "a.parquet")["labels_alike"].startswith(told)
+    assert invoke("index", "a.parquet", "--out", "x.knn").stderr.count(f"note: {told}") == 1
 
 
 def test_of_many_classes_the_largest_and_the_smallest_are_told(tmp_path, invoke):

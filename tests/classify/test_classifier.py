@@ -168,8 +168,8 @@ def test_a_bad_image_among_good_ones_is_told_with_its_reason_and_leaves_the_othe
     images[1, 0, 0], images[3, 2, 2] = np.nan, 0.5
     answer = classifier(images)
     assert answer.status.tolist() == ["ok", "bad_image", "ok", "bad_image", "ok"]
-    assert answer.reason[1] == "pixel 0 is NaN"
-    assert answer.reason[3].startswith("pixel 0.5 is not a whole number from 0 to 255")
+    assert answer.reason[1] == "value 0 is NaN"
+    assert answer.reason[3].startswith("value 0.5 is not a whole number from 0 to 255")
     assert answer.prediction.to_pylist()[1::2] == [None, None]
     assert answer.prediction.to_pylist()[::2] == expected.prediction.to_pylist()[::2]
     assert (answer.I[1::2] == -1).all()

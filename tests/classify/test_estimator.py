@@ -347,10 +347,10 @@ def test_more_neighbours_than_rows_and_what_is_no_number_are_errors_of_scikit_le
 
 
 def test_rows_without_a_direction_are_refused_by_their_number():
-    with pytest.raises(ValueError, match=r"row 1 of X .*every pixel is zero"):
+    with pytest.raises(ValueError, match=r"row 1 of X .*every value is zero"):
         KNNVoteClassifier(metric="cosine").fit([[1.0, 2.0], [0.0, 0.0]], [0, 1])
     found = KNNVoteClassifier(1, metric="cosine").fit([[1.0, 2.0], [2.0, 1.0]], [0, 1])
-    with pytest.raises(ValueError, match=r"row 1 of X .*every pixel is zero"):
+    with pytest.raises(ValueError, match=r"row 1 of X .*every value is zero"):
         found.predict([[1.0, 1.0], [0.0, 0.0]])
 
 
@@ -440,7 +440,7 @@ def test_a_table_of_arrays_keeps_its_names_and_what_is_no_table_of_numbers_is_re
     assert Classifier.open(tmp_path / "x.knn")(pd.DataFrame(X[:2])).I[:, 0].tolist() == [0, 1]  # it has no names
     for wrong, told in (
         (pd.DataFrame({"a": ["x"] * len(X)}), "column 'a' is .*string: give a table"),
-        (pa.table({"a": [None, *[1] * (len(X) - 1)]}), "image 0 cannot be stored: null pixel"),
+        (pa.table({"a": [None, *[1] * (len(X) - 1)]}), "image 0 cannot be stored: null value"),
         (frame("polars", X).lazy(), "a LazyFrame of polars cannot be read as a table .*give a pandas or Polars"),
     ):
         with pytest.raises(KnnvoteError, match=told):

@@ -92,6 +92,6 @@ def test_a_classifier_warns_of_it_where_it_is_called(tmp_path):
 
 def test_an_estimator_warns_of_it_where_it_predicts():
     fitted = KNNVoteClassifier().fit(STORED.reshape(-1, 64) / 16, np.arange(300) % 3)
-    with pytest.warns(UserWarning, match="100 of 100 images are of another scale") as warned:
+    with pytest.warns(UserWarning, match="100 of 100 vectors are of another scale") as warned:
         fitted.predict(ASKED.reshape(-1, 64))
     assert warned[0].filename == __file__

@@ -16,7 +16,6 @@ from knnvote.classify.evaluation.compare import compare
 from knnvote.classify.evaluation.suspects import find_suspects
 from knnvote.classify.look.seen import explain_images
 from knnvote.classify.look.words import outvoted
-from knnvote.classify.pages.thumbnails import thumbnail
 from knnvote.classify.parameters import ParameterError, RowError
 from knnvote.classify.scale import Scale
 from knnvote.classify.vote import Rule
@@ -25,6 +24,7 @@ from knnvote.data.sample import digits
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.shown.thumbnails import thumbnail
 
 IMAGES, LABELS = (array[:300] for array in digits())
 STORED, ASKED = slice(0, 200), slice(200, 300)
@@ -118,7 +118,8 @@ def test_inspect_and_index_tell_the_steps(folder, invoke, monkeypatch, tmp_path)
     assert refused.stderr == "error: --step is pixels for no step at all: leave it out beside others\n"
     unknown = invoke("index", "test.parquet", "--out", tmp_path / "z.knn", "--step", "unit[2]")
     assert unknown.stderr == (
-        "error: --step: 'unit[2]' is no step between image and vector: give some of pixels, centred, unit\n"
+        "error: --step: 'unit[2]' is no step between image and vector: give some of pixels, centre, deskew, blur, "
+        "centred, unit\n"
     )
 
 
@@ -177,7 +178,7 @@ def test_estimators_refuse_what_has_no_vector_by_its_row():
         KNNVoteClassifier(steps=("sharp",)).fit(X, Y)
     blank = X.copy()
     blank[5] = 0
-    with pytest.raises(RowError, match="row 5 of X cannot be compared: every pixel is zero, which has no length"):
+    with pytest.raises(RowError, match="row 5 of X cannot be compared: every value is zero, which has no length"):
         KNNVoteClassifier(steps=("unit",)).fit(blank, Y)
-    with pytest.raises(RowError, match="row 5 of X cannot be compared: every pixel is zero, which has no length"):
+    with pytest.raises(RowError, match="row 5 of X cannot be compared: every value is zero, which has no length"):
         KNNVoteClassifier(steps=("unit",)).fit(X, Y).predict(blank)

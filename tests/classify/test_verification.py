@@ -155,15 +155,15 @@ def test_an_inspection_sums_up_labels_and_reasons(job):
     assert facts["labels"] == {label: predictions.count(label) for label in sorted(set(predictions))}
     assert facts["abstained_because"] == {"confidence below 0.5": facts["abstained"]}
     assert facts["bad_because"] == {
-        "pixel N is NaN": 2,
-        "pixel N is not a whole number from 0 to 255, as the index stores; knnvote never rescales": 2,
+        "value N is NaN": 2,
+        "value N is not a whole number from 0 to 255, as the index stores; knnvote never rescales": 2,
     }
 
 
 def test_the_command_tells_problems_on_stderr_and_ends_with_1(job, invoke):
     assert invoke("verify", "out").code == 0
     shown = invoke("inspect", "out")
-    assert "pixel N is NaN: 2" in shown.stdout
+    assert "value N is NaN: 2" in shown.stdout
     (job / "a.parquet").unlink()
     done = invoke("verify", "out")
     assert (done.code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)

@@ -175,7 +175,7 @@ def test_pixels_of_a_wrong_type_are_bad_rows_and_say_what_the_index_stores(invok
     assert invoke("classify", "x.knn", "halves.parquet", "--out", "o").code == 1, "a job that was done before too"
     assert "6 rows (0 ok, 0 abstained, 6 bad images)" in result.stderr
     reason = pq.read_table("o/halves.parquet")["reason"][0].as_py()
-    assert reason.startswith("pixel 0.5 is not a whole number from 0 to 255, as the index stores")
+    assert reason.startswith("value 0.5 is not a whole number from 0 to 255, as the index stores")
 
 
 @pytest.mark.usefixtures("work")
@@ -364,7 +364,7 @@ def test_bad_training_rows_are_refused_by_number_or_left_out_and_counted(invoke)
     write_table(image_table(images, np.arange(3)), Path("nan.parquet"))
     result = invoke("index", "nan.parquet", "--out", "o.knn")
     assert result.code == 1
-    assert result.stderr.startswith("error: nan.parquet, row 1: pixel 0 is NaN; mend it, or pass --skip-bad")
+    assert result.stderr.startswith("error: nan.parquet, row 1: value 0 is NaN; mend it, or pass --skip-bad")
     result = invoke("index", "nan.parquet", "--out", "o.knn", "--skip-bad")
     assert result.code == 0
     assert "2 images of 4 x 4, 1 bad rows left out" in result.stderr
@@ -441,3 +441,24 @@ def test_an_index_on_another_machine_is_refused(invoke, tmp_path):
         assert result.code == 2
         assert "'s3://b/x" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("work")
+def test_rows_that_are_stored_files_without_rows_and_folders_left_empty_are_told(invoke):
+    write_table(image_table(np.zeros((0, 4, 4), np.uint8)), Path("none.parquet"))
+    done = invoke("classify", "x.knn", "good.parquet", "in", "none.parquet", "--out", "o", "--json")
+    assert "note: 1 file without a row, the first none.parquet\n" in done.stderr
+    assert "note: 24 of 24 rows equal a stored one, and find it: " in done.stderr
+    assert json.loads(done.stdout)["stored"] == 24
+    assert "a stored one" not in invoke("classify", "x.knn", "five.parquet", "--out", "failed").stderr
+    assert invoke("inspect", "failed").stderr.startswith(
+        "error: failed is an empty folder, as a job leaves it where no"
+    )
+
+
+@pytest.mark.usefixtures("work")
+def test_fewer_images_than_vote_are_told_when_they_are_stored(invoke):
+    told = "note: --k is 13, and o.knn holds 12 images: until it holds as many, classify needs --k 12 or less\n"
+    assert told in invoke("index", "good.parquet", "--out", "o.knn", "--k", "13").stderr
+    assert invoke("classify", "o.knn", "good.parquet", "--out", "o").code == 2
+    assert invoke("classify", "o.knn", "good.parquet", "--out", "o", "--k", "12").code == 0

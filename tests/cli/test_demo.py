@@ -1,8 +1,11 @@
 """The tour, on files that it leaves behind."""
 
+import html
 import os
 import re
+import shlex
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -11,11 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from knnvote import demo
 from knnvote.classify.classifier import Classifier
 from knnvote.cli.data import tell_next
+from knnvote.cli.main import cli
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.sample import drawn_one
-from knnvote.demo import draw, run_demo
+from knnvote.demo import DemoPaths, draw, run_demo
 from knnvote.indexer.folder.verify import verify_folder
 
 FOLDER = "my demo"  # the space is quoted in the commands that are printed
@@ -32,7 +37,7 @@ def tour(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         tell_next(run_demo(Path(FOLDER), said.append), said.append, "knnvote")
-        paste(here, commands(said)[1])
+        paste(here, commands(said)[1])  # which makes what the second demo forgets
         for name in FOREIGN:
             (here / FOLDER / name).write_text("not the demo's")
         again = []
@@ -42,8 +47,8 @@ def tour(tmp_path_factory):
 
 def commands(said):
     found = [line.strip() for line in said if line.startswith("  knnvote ")]
-    assert [command.split()[1] for command in found] == ["compare", "classify", "inspect"]
-    return found
+    assert [command.split()[1] for command in found] == ["serve", "compare", "classify", "inspect"]
+    return found[1:]
 
 
 def paste(here, command):
@@ -105,6 +110,40 @@ def test_the_commands_it_prints_run_when_pasted_after_a_second_demo_too(tour):
     assert table.num_rows == 450
     assert pa.types.is_list(table.schema.field("neighbors").type)
     assert "abstained" in table["status"].to_pylist()
+
+
+def test_it_ends_with_the_pages_to_open_which_lead_to_each_other(tour, monkeypatch):
+    here, _, said = tour
+    monkeypatch.chdir(here)
+    last = said[said.index(f"\nAll files are in '{FOLDER}'. Open in a browser:") + 1 :]
+    pages = [Path(line.strip()) for line in last[:3]]
+    assert [page.name for page in pages] == ["comparison.html", "report.html", "drawn.html"]
+    texts = [page.read_text() for page in pages]
+    for page, text in zip(pages, texts, strict=True):
+        assert {*re.findall(r'href="\./(.*?)"', text)} == {other.name for other in pages if other != page}
+        again = html.unescape(re.search(r"<dt>this page again</dt><dd><code>(.*?)</code>", text)[1])
+        _, command, *arguments = shlex.split(again)
+        assert cli.commands[command].make_context(command, arguments[:]).params  # it can be read
+        assert arguments[-1] == page.name
+    accuracy = re.search(r"exact +accuracy ([\d.]+)", "\n".join(said))[1]
+    assert f"{100 * float(accuracy):.2f}%" in texts[1]
+    assert "<h1>Why drawn.parquet#0 got this answer</h1>" in texts[2]
+
+
+def test_the_last_lines_fit_a_terminal_where_names_are_as_they_come():
+    paths, said = DemoPaths(Path("knnvote-demo"), (Path("knnvote-demo/drawn.html"),), "pages need x: pip install y"), []
+    tell_next(paths, said.append, "knnvote")
+    assert max(map(len, "\n".join(said).splitlines())) <= 80
+
+
+def test_without_the_libraries_of_pages_it_says_what_installs_them(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    paths = demo._write_pages(DemoPaths(tmp_path), None)
+    assert paths.pages == ()
+    said = []
+    tell_next(paths, said.append, "knnvote")
+    assert said[0].endswith("There are no pages to open:")
+    assert said[1] == "  pages need Jinja2, which is not installed: pip install 'knnvote[plot]'"
 
 
 def test_files_that_are_not_its_own_survive_a_second_demo(tour):

@@ -156,3 +156,12 @@ def test_no_name_of_a_class_is_broken_over_lines(terminal, tmp_path, monkeypatch
         assert [bool(cells[0]) for cells in (line.split(" ") for line in told[first : first + n])] == [True] * n
         assert all("..." in line for line in told[first : first + n])  # each has a line of its own
         assert not "".join(told[first + n : first + n + 1]).startswith(" ")
+
+
+def test_short_ids_of_suspects_are_whole_at_80_columns(terminal, tmp_path):
+    images = np.random.default_rng(1).integers(0, 256, (60, 6, 6), dtype=np.uint8)
+    ids = [f"train.parquet#{row:03d}" for row in range(60)]
+    index_arrays(images, np.array(CLASSES)[np.arange(60) % 3], tmp_path / "x.knn", ids=ids)
+    found, stream = find_suspects(open_index(tmp_path / "x.knn")), terminal(80)
+    print_suspects(found, 4)
+    assert {suspect.id for suspect in found.cases[:4]} <= {*" ".join(lines(stream)).split()}

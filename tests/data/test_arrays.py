@@ -219,7 +219,7 @@ def test_an_array_gives_the_index_and_the_answers_of_the_same_table(invoke):
     for folder, train, test in (("a", ("a/x.npy", "a/y.npy"), "a/q.npy"), ("t", ("t/x.parquet",), "t/q.parquet")):
         assert invoke("index", *train, "--out", f"{folder}.knn").code == 0
         done = invoke("classify", f"{folder}.knn", test, "--out", f"{folder}-out", "--k", "3", "--neighbors")
-        assert f"{test}, row 4: pixel 2 is NaN" in done.stderr
+        assert f"{test}, row 4: value 2 is NaN" in done.stderr
     one, other = (pq.read_table(f"{folder}-out/q.parquet") for folder in "at")
     assert one.equals(other)
     assert one["status"].to_pylist()[3:6] == ["ok", "bad_image", "ok"]

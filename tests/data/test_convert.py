@@ -704,9 +704,16 @@ def test_json_lines_keep_lists_digits_dates_and_whole_numbers(tmp_path, out):
         ('{"id": 12345678901234567890}', "column 'id' holds numbers beyond 2**53, which lose digits"),
         ("{}", "holds JSON objects without any value"),
         ('{"a": "\udcff"}', "save it as UTF-8"),
-        ('{"a": 1}\n{"a": "x"}', "Column(/a) changed from number to string in row 1"),
+        (
+            '{"a": 1}\n{"a": "x"}',
+            "column 'a' holds numbers in some rows and strings in others: jq -c '(.\"a\" | values) |= tostring' ",
+        ),
+        (
+            '{"a": [1]}\n{"a": "x"}',
+            "column 'a' holds arrays in some rows and strings in others: write values of one kind",
+        ),
     ],
-    ids=["array", "columns", "digits", "nothing", "not UTF-8", "types"],
+    ids=["array", "columns", "digits", "nothing", "not UTF-8", "types", "lists and texts"],
 )
 def test_json_of_another_form_is_refused_in_one_line(tmp_path, out, content, expected):
     (tmp_path / "a.json").write_bytes(content.encode(errors="surrogateescape"))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from knnvote.data.containers import converted
-from knnvote.data.errors import ImageFileError
+from knnvote.data.errors import ImageFileError, Note
 from knnvote.data.folders.endings import has_rows, parquet_name
 from knnvote.data.inputs import find_inputs
 
@@ -105,9 +105,20 @@ def test_what_convert_asks_is_asked_and_its_command_that_is_told_works(invoke):
         1,
         True,
     )
-    command = re.search(r"; (knnvote convert \S+ \S+) takes these options", done.stderr)[1]
+    command = re.search(r"; give such options to (knnvote convert \S+ \S+), and bare.parquet here", done.stderr)[1]
     assert invoke(*shlex.split(command)[1:], "--label-column", "1").code == 0
     assert invoke("index", "bare.parquet", "--out", "x.knn").code == 0
+
+
+@pytest.mark.usefixtures("here")
+def test_options_that_a_note_names_are_followed_by_the_command_that_has_them():
+    np.savez("more.npz", x=PIXELS, y=LABELS, extra=np.arange(7))
+    (source,) = find_inputs("more.npz")
+    told = (
+        "--labels-key name what is taken; give such options to knnvote convert more.npz more.parquet, and more.parquet"
+    )
+    with pytest.warns(Note, match=told), source.open_rows() as rows:
+        assert rows.num_rows == len(PIXELS)
 
 
 def test_a_file_is_converted_once_while_it_stays_and_again_when_it_changed(here, monkeypatch):

@@ -294,7 +294,7 @@ def test_bad_images_are_told_by_the_names_of_their_files(invoke):
 def test_images_of_one_size_that_are_no_images_are_not_taken_for_raw_pixels(invoke):
     for name in "abc":
         put(f"in/{name}.png", bytes(64))
-    assert "none of the first 3 rows of column 'image' is a readable image" in invoke("inspect", "in").stderr
+    assert "none of the first 3 rows of column 'image' can be read" in invoke("inspect", "in").stderr
 
 
 def test_images_beside_parquet_files_are_left_out_and_told_and_taken_by_what_is_told(here):

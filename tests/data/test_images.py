@@ -237,10 +237,10 @@ def test_dense_and_sparse_vectors_of_spark_are_read_from_any_slice(tmp_path):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (None, "null image"),
+        (None, "null vector"),
         (dense([1.0, 2]), "2 values, expected 3"),
-        (dense([1.0, math.nan, 3]), "pixel 1 is NaN"),
-        (dense([1.0, None, 3]), "pixel 1 is NaN"),
+        (dense([1.0, math.nan, 3]), "value 1 is NaN"),
+        (dense([1.0, None, 3]), "value 1 is NaN"),
         (sparse(np.array([1.0, 0, 0, 4])), "4 values, expected 3"),
         ({"type": 0, "size": 3, "indices": [0, 3], "values": [1.0, 2]}, "damaged vector"),
         ({"type": 0, "size": 3, "indices": [1, -1], "values": [1.0, 2]}, "damaged vector"),
@@ -381,7 +381,7 @@ def test_wide_rows_with_null_and_nan_are_bad():
     table = pa.table({"p0": [1, 2, None], "p1": [1.0, np.nan, 1.0], "p2": [1, 2, None], "p3": [1, 2, 3]})
     for start in (0, 1):
         vectors, bad = recognise(table).decode(table.slice(start))
-        assert bad == {1 - start: "pixel 1 is NaN", 2 - start: "null pixel at 0"}
+        assert bad == {1 - start: "value 1 is NaN", 2 - start: "null value at 0"}
         np.testing.assert_array_equal(vectors[:, 3], [1, 0, 0][start:])
 
 
@@ -522,9 +522,9 @@ def test_pixels_that_are_null_or_not_finite_make_their_row_bad(kind):
     for start in (0, 1):
         vectors, bad = recognise(table).decode(table.slice(start))
         assert bad == {
-            1 - start: "null pixel at 1",
-            2 - start: "pixel 2 is NaN",
-            3 - start: "pixel 0 is infinite",
+            1 - start: "null value at 1",
+            2 - start: "value 2 is NaN",
+            3 - start: "value 0 is infinite",
         }
         assert vectors.dtype == kind.value_type.to_pandas_dtype()
         np.testing.assert_array_equal(vectors[-1], [4, 5, 6])
@@ -539,7 +539,7 @@ def test_a_null_pixel_in_integers_and_tensors_is_placed_as_users_see_it():
     assert layout.shape == (3, 2)
     for start in (0, 1):
         vectors, bad = layout.decode(table.slice(start))
-        assert bad == {k: v for k, v in ((0 - start, "null pixel at 3"), (1 - start, "null image")) if k >= 0}
+        assert bad == {k: v for k, v in ((0 - start, "null value at 3"), (1 - start, "null image")) if k >= 0}
         np.testing.assert_array_equal(vectors[-1], [1, 4, 2, 5, 3, 6])
 
 
@@ -552,7 +552,7 @@ def test_what_lies_under_null_rows_is_not_read():
         for start in (0, 1):
             table = pa.table({"image": column}).slice(start)
             vectors, bad = recognise(table).decode(table)
-            assert bad == {1 - start: "null image"}
+            assert bad == {1 - start: "null vector"}
             np.testing.assert_array_equal(vectors, [[1, 2], [0, 0], [3, 4]][start:])
 
 
@@ -832,7 +832,7 @@ def test_no_rows_of_integers_are_the_smallest_type():
 
 @pytest.mark.parametrize("value", [2**53 + 1, -(2**53) - 1])
 def test_integers_that_no_type_holds_are_refused(value):
-    with pytest.raises(KnnvoteError, match=rf"^pixel {value} is beyond 2\*\*53"):
+    with pytest.raises(KnnvoteError, match=rf"^value {value} is beyond 2\*\*53"):
         smallest_type(np.array([[0, value]]))
 
 
@@ -893,7 +893,7 @@ def test_a_query_converts_exactly_if_its_pixels_are_whole_and_in_range(data, dty
         if wrong:
             value = vectors[row, wrong[0]]
             whole = f"a whole number from 0 to {highest}, as the index stores; knnvote never rescales"
-            assert bad[row] == f"pixel {value!s} is not {whole}"
+            assert bad[row] == f"value {value!s} is not {whole}"
             assert converted[row].tolist() == [0, 0]
         else:
             assert row not in bad
@@ -920,9 +920,9 @@ def test_zeros_of_float64_are_a_query_to_an_index_of_bytes():
 
 def test_a_reason_shows_a_number_as_its_own_type_writes_it():
     _, bad = convert_queries(np.array([[0.1]], np.float32), np.dtype(np.uint8))
-    assert bad[0].startswith("pixel 0.1 is not a whole number from 0 to 255")
+    assert bad[0].startswith("value 0.1 is not a whole number from 0 to 255")
     _, bad = convert_queries(np.array([[0, np.nan], [np.inf, 0]]), np.dtype(np.float32))
-    assert bad == {0: "pixel 1 is NaN", 1: "pixel 0 is infinite"}
+    assert bad == {0: "value 1 is NaN", 1: "value 0 is infinite"}
 
 
 @pytest.mark.parametrize("kind", [pa.binary_view(), pa.struct({"bytes": pa.binary_view(), "path": pa.string()})])

@@ -1,6 +1,8 @@
 """Files of images: opened, watched, recognised, read and decoded; a container and a layout are a class and a row."""
 
 import io
+import re
+import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -8,6 +10,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 import pyarrow.json
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -173,3 +176,24 @@ def test_a_further_layout_is_a_class_and_a_row_of_a_table(monkeypatch):
     np.testing.assert_array_equal(layout.decode(table)[0], IMAGES.reshape(90, 15))
     raw = pa.table({"image": [image.tobytes() for image in IMAGES]})  # which this layout could have by its type
     assert recognise(raw, options=ImageOptions(shape=(3, 5))).title == "raw pixels"
+
+
+@pytest.mark.parametrize("written", [str, lambda row: str(row.tolist()), lambda row: " ".join(map(str, row))])
+def test_vectors_that_are_text_are_told_with_the_command_that_makes_lists_of_them(tmp_path, monkeypatch, written):
+    monkeypatch.chdir(tmp_path)
+    vectors = np.random.default_rng(0).normal(size=(20, 9))
+    texts = [None, *map(written, vectors[1:])]
+    pq.write_table(
+        pa.table({"id": [f"t{row}" for row in range(20)], "embedding": texts, "label": LABELS[:20]}), "x.parquet"
+    )
+    (source,) = find_inputs("x.parquet")
+    told = r"no image column .*; column 'embedding' holds lists of numbers as text: python -c .* makes x\.new"
+    with pytest.raises(ImageFileError, match=told) as error, open_images(source, recognise):
+        pass
+    command = shlex.split(re.search(r"python -c .*(?= makes x)", str(error.value))[0])
+    exec(command[2], {})  # noqa: S102  # of this test's own making
+    (source,) = find_inputs("x.new.parquet")
+    with open_images(source, recognise) as images:
+        (rows,) = images.read(batch_size=20)
+    assert rows.bad == {0: "null vector"}
+    np.testing.assert_allclose(rows.pixels[1:], vectors[1:], atol=1e-8)

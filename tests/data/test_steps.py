@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from knnvote.data.errors import KnnvoteError, OptionError
-from knnvote.data.steps.centred import Centred
 from knnvote.data.steps.chain import Steps, parse_steps, steps_of
 from knnvote.data.steps.step import Step
 from knnvote.data.steps.unit import Unit
@@ -24,7 +23,9 @@ def fitted(text, images, shape=None, rows=7):
     return parse_steps(text).fitted(lambda: (images[i : i + rows] for i in range(0, len(images), rows)), shape)
 
 
-@pytest.mark.parametrize("text", ["pixels", "centred", "unit", "centred unit", "unit centred unit"])
+@pytest.mark.parametrize(
+    "text", ["pixels", "centred", "unit", "centred unit", "unit centred unit", "centre deskew blur blur"]
+)
 def test_steps_are_their_text(text):
     assert str(parse_steps(text)) == text
     assert parse_steps(text) == steps_of(text.split())
@@ -35,7 +36,9 @@ def test_steps_are_their_text(text):
     "text", ["", "pixel", "unit[]", "unit[8]", "unit]", "Unit", "unit ", "unit  unit", "pixels unit", "unit,centred"]
 )
 def test_what_is_no_step_is_refused(text):
-    with pytest.raises(KnnvoteError, match="is no step between image and vector: give some of pixels, centred, unit"):
+    with pytest.raises(
+        KnnvoteError, match="is no step between image and vector: give some of pixels, centre, deskew, bl"
+    ):
         parse_steps(text)
 
 
@@ -162,7 +165,7 @@ def test_a_value_that_is_too_large_after_a_step_makes_a_row_bad():
 
 def test_an_image_that_is_the_mean_has_no_length():
     _, bad = parse_steps("centred unit").with_state(np.array([1.0, 2.0]), (2,))(np.array([[1, 2], [1, 3]]), (2,))
-    assert bad == {0: "every pixel is zero, which has no length"}
+    assert bad == {0: "every value is zero, which has no length"}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +191,7 @@ def test_no_images_have_no_vectors():
 
 
 def test_each_step_says_what_it_is():
-    for step in (Centred(), Unit()):
+    for step in parse_steps("centre deskew blur centred unit").each:
         assert isinstance(step, Step)
         assert step == type(step).read("")
         assert step.output((4, 6)) == (4, 6)

@@ -320,7 +320,7 @@ def test_a_build_whose_images_do_not_fit_leaves_nothing(tmp_path, monkeypatch):
     vectors[1100] = np.nan
     pq.write_table(pa.table({"vector": vectors.tolist(), "label": LABELS}), tmp_path / "a.parquet")
     small_slices(monkeypatch)
-    with pytest.raises(KnnvoteError, match="row 1100: pixel 0 is NaN"):
+    with pytest.raises(KnnvoteError, match="row 1100: value 0 is NaN"):
         build({"inputs": tmp_path / "a.parquet"}, tmp_path / "x.knn")
     assert not (tmp_path / "x.knn").exists()
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from knnvote.data.errors import ImageFileError, KnnvoteError
-from knnvote.indexer.labels import class_names, find_label, label_array, like_known, recognise_label
+from knnvote.indexer.labels import class_names, find_label, label_array, like_known, recognise_label, told_alike
 
 IMAGE = pa.binary()
 
@@ -197,3 +197,21 @@ def test_labels_that_cannot_be_used_are_refused_with_the_way_out(given, is_regre
 )
 def test_a_new_class_that_may_be_mistyped_is_told_with_the_one_it_is_like(label, known, told):
     assert like_known(label, known) == told
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [
+        (["cat", "cat ", "dog"], "'cat' and 'cat '"),
+        (["top up", "top\u00a0up", "top  up"], r"'top  up' and 'top up' and 'top\xa0up'"),
+        (["eel", "e\u200bel", "\ufeffeel"], r"'eel' and 'e\u200bel' and '\ufeffeel'"),
+        (["caf\u00e9", "cafe\u0301"], r"'cafe\u0301' and 'café'"),
+        (["", " ", *"aAbB", "a ", "b ", "A ", "B "], "'' and ' ', 'a' and 'a ', 'A' and 'A ', ..."),
+    ],
+)
+def test_labels_that_look_the_same_are_told_as_they_are(labels, shown):
+    assert f"and in nothing else: {shown}; each is a class of its own" in told_alike(labels)
+
+
+def test_labels_that_are_seen_to_be_unlike_are_no_matter_of_talk():
+    assert told_alike(["a", "A", "a b", "ab", "naïve", "naive", 1, 2, True]) is None

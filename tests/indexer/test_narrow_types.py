@@ -82,7 +82,7 @@ def test_float16_that_is_not_finite_is_a_bad_row(tmp_path, value, invoke):
     images = HALVES.copy()
     images[7, 3] = value
     write(tmp_path / "a.parquet", images)
-    reason = "pixel 3 is NaN" if np.isnan(value) else "pixel 3 is infinite"
+    reason = "value 3 is NaN" if np.isnan(value) else "value 3 is infinite"
     assert reason in invoke("index", "a.parquet", "--out", "x").stderr
     assert invoke("index", "a.parquet", "--out", "x", "--skip-bad").code == 0
     assert open_index(tmp_path / "x").vectors.tobytes() == np.delete(HALVES, 7, axis=0).tobytes()

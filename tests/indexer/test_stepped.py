@@ -105,6 +105,39 @@ def test_every_kind_answers_by_the_steps_and_finds_each_image_itself(kind, tmp_p
     assert classify(IMAGES[0]).I.tolist() == [[0]]
 
 
+@pytest.mark.parametrize("kind", ["exact", "adaptive"])
+def test_pictures_stay_bytes_and_are_searched_exactly_after_steps(kind, tmp_path):
+    steps = ("centre", "deskew", "blur")
+    index_arrays(IMAGES[:120], LABELS[:120], tmp_path / "x.knn", steps=steps, options=options(kind))
+    assert verify_folder(tmp_path / "x.knn") == []
+    index, (made, _) = open_index(tmp_path / "x.knn"), chain.steps_of(steps)(IMAGES.reshape(160, 64), (8, 8))
+    assert (index.vectors.dtype, index.shape) == (np.uint8, (8, 8))
+    np.testing.assert_array_equal(index.vectors, made[:120])
+    D, I = neighbors(made[120:], made[:120], 5, "l2")
+    for images in (IMAGES[120:], IMAGES[120:].astype(np.float64).reshape(40, 64)):
+        answer = Classifier(index, Rule(k=5))(images)
+        if kind == "exact":
+            np.testing.assert_array_equal(answer.I, I)
+            np.testing.assert_array_equal(answer.D, D)
+        assert np.mean(answer.I[:, 0] == I[:, 0]) > 0.9
+
+
+def test_embeddings_are_refused_by_steps_on_pictures_and_dark_on_light_by_those_on_a_dark_background(tmp_path, invoke):
+    write(tmp_path / "flat.parquet", EMBEDDINGS)
+    refused = invoke("index", "flat.parquet", "--out", "x.knn", "--step", "deskew")
+    assert refused.code == 2
+    assert refused.stderr == (
+        "error: --step: deskew needs rows and columns, with up to 4 channels after them, and images are 24 values: "
+        "say with --shape how flat ones are to be read, give arrays (n, rows, columns), or leave deskew out\n"
+    )
+    assert invoke("index", "flat.parquet", "--out", "x.knn", "--step", "blur", "--shape", "4x6").code == 0
+    write(tmp_path / "light.parquet", 16 - IMAGES)
+    with pytest.raises(
+        KnnvoteError, match=r"light.parquet, row 0: its corners are bright and its middle is dark, and c"
+    ):
+        index_files(tmp_path / "light.parquet", tmp_path / "y.knn", training=TrainingOptions(steps=("centre",)))
+
+
 def test_cosine_of_unit_vectors_has_the_order_of_cosine(tmp_path):
     for name, steps in (("plain", ()), ("unit", ("unit",))):
         index_arrays(EMBEDDINGS, LABELS, tmp_path / name, steps=steps, options=options(metric="cosine"))
@@ -240,15 +273,15 @@ def odd(folder):
 
 def test_an_image_without_a_length_is_a_bad_row(tmp_path):
     training = TrainingOptions(steps=("unit",))
-    with pytest.raises(KnnvoteError, match=r"odd.parquet, row 2: every pixel is zero, which has no length; mend it"):
+    with pytest.raises(KnnvoteError, match=r"odd.parquet, row 2: every value is zero, which has no length; mend it"):
         index_files(odd(tmp_path), tmp_path / "x.knn", training=training)
     index_files(odd(tmp_path), tmp_path / "x.knn", training=replace(training, skip_bad=True), options=options())
     index = open_index(tmp_path / "x.knn")
     assert (index.n, index.manifest.skipped) == (8, 1)
     answer = Classifier(index, Rule(k=1))(np.stack([IMAGES[0], np.zeros((8, 8), np.uint8)]))
     assert answer.status.tolist() == ["ok", "bad_image"]
-    assert answer.reason.tolist()[1] == "every pixel is zero, which has no length"
-    with pytest.raises(KnnvoteError, match="image 0 cannot be stored: every pixel is zero, which has no length"):
+    assert answer.reason.tolist()[1] == "every value is zero, which has no length"
+    with pytest.raises(KnnvoteError, match="image 0 cannot be stored: every value is zero, which has no length"):
         index_arrays(np.zeros((3, 4)), [0, 1, 2], tmp_path / "y.knn", steps=("unit",))
 
 
@@ -267,7 +300,7 @@ def test_an_image_that_is_the_mean_is_refused_by_its_row_and_the_way_out_works(t
     refused = invoke(*command)
     assert refused.code == 1
     assert (
-        "image same.parquet#0 cannot be stored after the steps centred unit: every pixel is zero, which has no length; "
+        "image same.parquet#0 cannot be stored after the steps centred unit: every value is zero, which has no length; "
         "leave it out, or build without these --step"
     ) in refused.stderr
     assert not (tmp_path / "x.knn").exists()

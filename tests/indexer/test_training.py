@@ -242,9 +242,9 @@ def with_bad(values, kind=None):
 
 NAN = [float("nan")] * 16
 BAD = {
-    "null images": (lambda: with_bad([None, None]), "null image"),
+    "null images": (lambda: with_bad([None, None]), "null vector"),
     "ragged images": (lambda: with_bad([[1.0] * 15, [1.0] * 17]), "15 values, expected 16"),
-    "NaN": (lambda: with_bad([NAN, NAN]), "pixel 0 is NaN"),
+    "NaN": (lambda: with_bad([NAN, NAN]), "value 0 is NaN"),
     "undecodable PNG": (lambda: with_bad([png(IMAGES[2])[:50], b"\x89PNG"], "binary"), ""),
     "null PNG": (lambda: with_bad([None, b""], "binary"), "null image"),
     "images of another size": (lambda: with_bad([png(np.zeros((5, 5), np.uint8)), None], "binary"), "image is 5 x 5"),
@@ -303,7 +303,7 @@ def test_an_all_zero_image_is_a_bad_row_for_cosine_alone(tmp_path):
     images[3] = 0
     table = image_table(images, LABELS)
     assert read(tmp_path, table).skipped == 0
-    with pytest.raises(KnnvoteError, match="row 3: every pixel is zero, and cosine distance needs a direction"):
+    with pytest.raises(KnnvoteError, match="row 3: every value is zero, and cosine distance needs a direction"):
         read(tmp_path, table, metric="cosine")
     assert read(tmp_path, table, metric="cosine", skip_bad=True).skipped == 1
 
@@ -397,7 +397,7 @@ def test_vectors_of_all_files_have_the_smallest_type_that_holds_them(tmp_path, d
 def test_a_number_that_no_type_holds_is_refused_with_the_file(tmp_path):
     images = IMAGES.astype(np.int64)
     images[0, 0, 0] = 2**60 + 1
-    with pytest.raises(KnnvoteError, match=r"a\.parquet: pixel 1152921504606846977 is beyond 2\*\*53"):
+    with pytest.raises(KnnvoteError, match=r"a\.parquet: value 1152921504606846977 is beyond 2\*\*53"):
         read(tmp_path, image_table(images, LABELS))
 
 
@@ -466,7 +466,7 @@ def test_arrays_that_do_not_fit_are_refused(images, labels, message):
 
 
 def test_an_array_with_an_all_zero_image_is_refused_for_cosine():
-    with pytest.raises(KnnvoteError, match="image 5 cannot be stored: every pixel is zero"):
+    with pytest.raises(KnnvoteError, match="image 5 cannot be stored: every value is zero"):
         training_set_from_arrays(np.where(np.arange(N)[:, None] == 5, 0, 1), LABELS, metric="cosine")
 
 

@@ -368,7 +368,7 @@ def test_codes_of_other_vectors_than_it_stores_are_found(case, stranger):
 
 @pytest.mark.parametrize(
     ("metric", "value", "found"),
-    [("l2", np.nan, "are not finite"), ("l2", 1e200, "a value beyond 1e"), ("cosine", 0, "every pixel is zero")],
+    [("l2", np.nan, "are not finite"), ("l2", 1e200, "a value beyond 1e"), ("cosine", 0, "every value is zero")],
 )
 def test_vectors_that_could_not_be_stored_are_found(metric, value, found, tmp_path):
     index_arrays(IMAGES / 7, LABELS, tmp_path / "x", options=IndexOptions(metric=metric, threads=1))

@@ -19,9 +19,12 @@ from selenium.webdriver.support.ui import WebDriverWait
 from services import png, running, service
 
 from knnvote.classify.classifier import Classifier
+from knnvote.classify.evaluation.suspects import find_suspects
+from knnvote.classify.pages.suspects import write_suspects
 from knnvote.classify.vote import Rule
 from knnvote.data.sample import drawn_one
 from knnvote.indexer.build import index_arrays
+from knnvote.indexer.folder.open import open_index
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="Chromium is not installed: apt-get install chromium chromium-driver"
@@ -30,8 +33,11 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def addresses(exact_index, tmp_path_factory):
-    """Services of the digits, of the digits with a limit of distance, and of vectors."""
-    folder = tmp_path_factory.mktemp("vectors")
+    """Services of the digits with pages beside them, of the digits with a limit of distance, and of vectors."""
+    folder, pages = tmp_path_factory.mktemp("vectors"), tmp_path_factory.mktemp("pages")
+    index = open_index(exact_index)
+    for name in ("one", "two & three"):
+        write_suspects(pages / f"{name}.html", find_suspects(index), index, 3)
     index_arrays(np.random.default_rng(1).normal(size=(30, 12)), np.arange(30) % 3, folder / "x.knn")
 
     def limited():
@@ -39,7 +45,7 @@ def addresses(exact_index, tmp_path_factory):
 
     with ExitStack() as stack:
         found = {
-            name: stack.enter_context(running(service(opened))).address
+            name: stack.enter_context(running(service(opened, pages=pages if name == "digits" else None))).address
             for name, opened in (("digits", exact_index), ("limited", limited), ("vectors", folder / "x.knn"))
         }
         yield SimpleNamespace(**found)
@@ -86,7 +92,7 @@ def draw(browser, *strokes, kind="mouse"):
 
 def told(browser, words):
     """Wait until the page says something that begins so."""
-    status = browser.find_element(By.CSS_SELECTOR, "[role=status]")
+    status = browser.find_element(By.CSS_SELECTOR, "p.told")
     WebDriverWait(browser, 10, 0.02).until(lambda _: status.text.startswith(words), f"it says {status.text!r}")
     return status.text
 
@@ -156,6 +162,95 @@ def test_a_chosen_picture_is_answered(browser, addresses, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     browser.find_element(By.CSS_SELECTOR, "input[type=file]").send_keys(str(tmp_path / "text.png"))
     told(browser, "not PNG, JPEG")
+
+
+def test_a_dropped_picture_is_answered(browser, addresses, tmp_path):
+    """As a desktop drops a file: entering, over and let go, with the browser's own DataTransfer."""
+    show(browser, addresses.digits)
+    (tmp_path / "one.png").write_bytes(png(255 - np.kron(drawn_one(), np.full((9, 9), 15))))
+    drop(browser, {"items": [], "files": [str(tmp_path / "one.png")]})
+    told(browser, "1, with ")
+    draw(browser, *([(0.1, y), (0.9, y)] for y in (0.1, 0.9)))  # which takes the picture's place
+    drop(browser, {"items": [{"mimeType": "text/plain", "data": "words"}], "files": []})
+    told(browser, "What was dropped is no file")
+
+
+def drop(browser, data):
+    for kind in ("dragEnter", "dragOver", "drop"):
+        event = {"type": kind, "x": 200, "y": 300, "data": {**data, "dragOperationsMask": 1}}
+        browser.execute_cdp_cmd("Input.dispatchDragEvent", event)
+        is_over = "over" in browser.find_element(By.CSS_SELECTOR, "canvas.pad").get_attribute("class").split()
+        assert is_over == (kind == "dragOver")
+
+
+def test_what_is_seen_is_heard_once_it_lasts(browser, addresses):
+    show(browser, addresses.digits)
+    # Nothing lasts until the test says so.
+    browser.execute_script("window.setTimeout = (said) => { window.lasting = said; return 1; };")
+    draw(browser, ONE)
+    told(browser, "1, with ")
+    heard = browser.find_element(By.CSS_SELECTOR, "[role=status]")
+    assert heard.get_attribute("textContent") == "Nothing is drawn yet."
+    both = "return ['[role=status]', 'p.told'].map((part) => document.querySelector(part).textContent)"
+    then, seen = browser.execute_script(f"window.lasting(); {both}")
+    assert then == seen
+    browser.find_element(By.CSS_SELECTOR, "canvas.pad").send_keys(Keys.SPACE)
+    assert heard.get_attribute("textContent") == "The pen is down."
+
+
+def test_who_hears_the_page_is_told_what_each_part_of_it_is(browser, addresses):
+    show(browser, addresses.digits)
+    draw(browser, ONE)
+    told(browser, "1, with ")
+    nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    heard = [
+        (node["role"]["value"], node.get("name", {}).get("value", ""), properties_of(node))
+        for node in nodes
+        if not node["ignored"]
+    ]
+    parts = {(role, name) for role, name, _ in heard}
+    assert parts >= {
+        ("navigation", "Other pages"),
+        ("main", ""),
+        ("heading", "What is this?"),
+        ("region", "Draw"),
+        ("application", "Drawing area"),
+        ("button", "Undo"),
+        ("button", "Clear"),
+        ("region", "Answer"),
+        ("table", "Share of the vote"),
+        ("columnheader", "share of the vote as a bar"),
+        ("image", "the drawing as the classifier saw it"),
+    }
+    assert any(role == "button" and name.startswith("Choose a picture") for role, name, _ in heard)
+    (status,) = [properties for role, _, properties in heard if role == "status"]
+    assert (status["live"], status["atomic"]) == ("polite", True)
+    pictures = [name for role, name, _ in heard if role == "image"]
+    assert len(pictures) == 6
+    assert all(pictures)
+    focusable = [(role, name) for role, name, properties in heard if properties.get("focusable")]
+    assert all(name for role, name in focusable if role != "RootWebArea")
+    assert not any(role == "StaticText" and name == "?" for role, name, _ in heard)
+
+
+def properties_of(node):
+    return {each["name"]: each["value"].get("value") for each in node.get("properties", ())}
+
+
+def test_other_pages_are_reached_and_lead_back(browser, addresses):
+    show(browser, addresses.digits, "phone")
+    assert len(browser.find_elements(By.CSS_SELECTOR, "nav.links a")) == 2
+    for _ in range(2):
+        browser.find_elements(By.CSS_SELECTOR, "nav.links a")[-1].click()
+        assert browser.find_element(By.TAG_NAME, "h1").text.startswith("Suspects of")
+    assert browser.current_url == f"{addresses.digits}pages/one.html"
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= WIDTHS["phone"]
+    assert browser.execute_script(PALE) == []
+    assert browser.get_log("browser") == []  # its script and style may run
+    assert browser.find_elements(By.CSS_SELECTOR, "form.filter")
+    browser.find_elements(By.CSS_SELECTOR, "nav.links a")[0].click()
+    assert browser.current_url == addresses.digits
+    assert browser.find_element(By.CSS_SELECTOR, "canvas.pad").is_displayed()
 
 
 def test_what_is_none_of_its_kind_has_no_label(browser, addresses):

@@ -104,7 +104,7 @@ def test_labels_that_are_text_and_numbers_have_their_types(tmp_path):
         (([300] * 64, "UINT8", (1, 64)), "are not all uint8"),
         (([0.5] * 64, "INT32", (1, 64)), "are not all int32"),
         (([1e40] * 64, "INT64", (1, 64)), "are not all int64"),
-        (([0.5] * 64, "FP32", (1, 64)), "image 0: pixel 0.5 is not a whole number"),
+        (([0.5] * 64, "FP32", (1, 64)), "image 0: value 0.5 is not a whole number"),
         ((["x"] * 64, "FP32", (1, 64)), "are no float32"),
         (([[0], [0, 0]], "FP32", (1, 64)), "are no float32"),
         (([0] * 64, "TEXT", (1, 64)), "datatype of image is 'TEXT'"),

@@ -59,7 +59,7 @@ COLOURED = np.dstack([IMAGE, IMAGE + 1, IMAGE])
         ("/classify", png(IMAGE)[:40], PNG, 422, "cannot decode PNG"),
         ("/classify", png(np.zeros((9, 9))), PNG, 422, "image is 9 x 9, expected 8 x 8"),
         ("/classify", png(COLOURED), PNG, 422, "colour image (RGB, 8 x 8)"),
-        ("/classify", json.dumps([[-1] * 64]).encode(), JSON, 422, "pixel -1 is not a whole"),
+        ("/classify", json.dumps([[-1] * 64]).encode(), JSON, 422, "value -1 is not a whole"),
         ("/classify", bomb(50_000), PNG, 422, "claim 2,500,000,000 pixels: at most 67,108,864"),
         ("/classify", table(image=[bomb(8000)] * 2), ARROW, 422, "claim 128,000,000 pixels"),
         ("/classify", b"", PNG, 422, "0 bytes"),

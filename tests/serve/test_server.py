@@ -5,18 +5,26 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+import webbrowser
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("uvicorn", reason="serving needs the extra serve")
 
-from services import PNG, png, running, service
+from services import ARROW, PNG, png, read_stream, running, service, stream
 
+from knnvote import demo
+from knnvote.cli.service.browser import open_in_browser
 from knnvote.serve import server
 
 IMAGE = png(np.full((8, 8), 9))
@@ -120,6 +128,9 @@ def test_it_stops_though_a_body_never_ends_and_answers_what_is_at_work(exact_ind
         half.sendall(HEAD % 90 + b"12")
         assert classify(found.place)[0] == 200
         found.stop()
+    told = half.recv(1000)  # one that has a whole request at work would be told so too
+    assert told.startswith(b"HTTP/1.1 503 ")
+    assert b'"the service stops: ask again' in told
     half.close()
 
 
@@ -166,6 +177,79 @@ def test_the_command_answers_until_it_is_told_to_stop(exact_index, invoke, signa
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.fixture
+def shown(monkeypatch):
+    """What the browser was to show, on a machine with a desktop."""
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(webbrowser, "get", lambda: None)
+    found = []
+    monkeypatch.setattr(webbrowser, "open", found.append)
+    return found
+
+
+def test_the_demo_goes_on_as_the_service_of_what_it_made(exact_index, invoke, signalled, shown, monkeypatch):
+    monkeypatch.setattr(demo, "run_demo", lambda folder, _say: demo.DemoPaths(folder, (folder / "report.html",)))
+    done = invoke("demo", exact_index.parent, "--serve", "--port", "0")
+    assert (done.code, signalled) == (0, [200])
+    assert done.stdout.splitlines()[1:3] == [
+        f"All files are in {exact_index.parent}. Open in a browser:",
+        f"  {exact_index.parent}/report.html",
+    ]
+    assert done.stderr.splitlines()[-1] == "stopped"
+    (address,) = shown
+    assert f"{address} answers: open it to draw; Ctrl-C stops it" in done.stderr
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = invoke("demo", "new", "--serve", "--port", taken.getsockname()[1])
+    assert (done.code, done.stdout, Path("new").exists()) == (1, "", False)
+    assert "give another --port" in done.stderr
+    done = invoke("demo", "new", "--no-open")
+    assert (done.code, "--open is of --serve: give that too" in done.stderr) == (2, True)
+
+
+def test_a_page_is_shown_where_there_is_a_desktop(shown, monkeypatch):
+    assert open_in_browser("http://0.0.0.0:80/")
+    assert open_in_browser("http://[::]:80/")
+    for thread in threading.enumerate():
+        if thread.daemon and thread.name.startswith("browser"):
+            thread.join(20)
+    assert sorted(shown) == ["http://127.0.0.1:80/", "http://[::1]:80/"]
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert not open_in_browser("http://127.0.0.1:80/")  # where a browser of the terminal would take it
+
+
+def test_it_stops_under_load_and_what_is_answered_is_whole(exact_index, digits_folder):
+    """A real process, of which many ask when it is told to stop; how long that takes is measured elsewhere."""
+    body = stream(pq.read_table(digits_folder / "test.parquet"))
+    command = [sys.executable, "-m", "knnvote", "serve", str(exact_index), "--port", "0"]
+    answered, cut = [], []
+
+    def ask(place):
+        with suppress(OSError, http.client.BadStatusLine):  # of a connection that is closed before it is answered
+            connection = http.client.HTTPConnection(*place, timeout=10)
+            while True:
+                connection.request("POST", "/classify", body, {"Content-Type": ARROW})
+                reply = connection.getresponse()
+                try:
+                    answered.append((reply.status, len(read_stream(reply.read()))))
+                except (OSError, http.client.HTTPException, pa.ArrowException) as error:
+                    cut.append(error)
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        address = urlsplit(process.stderr.readline().split()[0])
+        threads = [threading.Thread(target=ask, args=((address.hostname, address.port),)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while len(answered) < 20 and not cut:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGTERM)
+        assert (process.wait(10), process.stderr.read()) == (0, "stopped\n")
+        for thread in threads:
+            thread.join(10)
+    assert (cut, {*answered}) == ([], {(200, 450)})
+
+
 def test_what_it_cannot_listen_on_is_told(exact_index, invoke):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -197,7 +281,10 @@ def test_the_options_of_the_vote_are_those_of_classify(exact_index, invoke):
     ],
 )
 def test_it_says_that_others_can_ask_where_they_can(exact_index, invoke, monkeypatch, host, is_loopback):
-    monkeypatch.setattr(server, "serve", lambda *_given: None)
-    done = invoke("serve", exact_index, "--host", host)
+    monkeypatch.setattr(server, "run", lambda *_given: None)
+    with socket.socket() as listening:
+        monkeypatch.setattr(server, "listen", lambda *_given: listening)
+        done = invoke("serve", exact_index, "--host", host, "--pages", exact_index.parent)
     assert done.code == 0
-    assert (f"note: whoever reaches {host} can ask" in done.stderr) == (not is_loopback)
+    assert (f"note: whoever reaches {host} can ask, and read the pages of" in done.stderr) == (not is_loopback)
+    assert f"note: no page of knnvote is in {exact_index.parent} yet" in done.stderr

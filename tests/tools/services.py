@@ -17,6 +17,7 @@ from knnvote.classify.classifier import Classifier
 from knnvote.serve import server
 from knnvote.serve.application import Application
 from knnvote.serve.bodies import Limits
+from knnvote.serve.pages import PageFolder
 from knnvote.serve.served import Current
 
 ARROW, JSON, PNG = "application/vnd.apache.arrow.stream", "application/json", "image/png"
@@ -29,11 +30,13 @@ def service(
     held: int = 100_000_000,
     waiting: int = 1000,
     names: tuple[str, ...] = (),
+    pages: Path | None = None,
 ) -> Application:
-    """A service of an index folder, or of what a function opens."""
+    """A service of an index folder, or of what a function opens, and of the pages of a folder."""
     current = Current(opened if callable(opened) else lambda: Classifier.open(opened))
     limits = Limits(body=body, held=held, waiting=waiting)
-    return Application(current, "digits", limits, names=frozenset(names), threads=1)
+    folder = None if pages is None else PageFolder(pages)
+    return Application(current, "digits", limits, names=frozenset(names), threads=1, pages=folder)
 
 
 def png(image: Any) -> bytes:
@@ -84,7 +87,6 @@ class Running:
 def running(application: Application, port: int = 0) -> Iterator[Running]:
     """A service in a thread of this process, until it has stopped."""
     listening = server.listen("127.0.0.1", port)
-    listening.listen()
     found = Running(server.address_of(listening))
     thread = threading.Thread(target=lambda: server.run(application, listening, 1, found.servers.append))
     thread.start()

@@ -7,7 +7,9 @@
   const largest = 4; // times, to which a small drawing grows
   const side = 256; // pixels of the picture that is sent, its longer side
   const unit = Math.max(pad.width, pad.height);
+  const pause = 700; // milliseconds without another answer, after which screen readers are told
   const told = document.querySelector("p.told");
+  const heard = document.querySelector("[role=status]"); // what is seen, once it lasts
   const label = document.querySelector("p.label");
   const found = document.querySelector(".found");
   const here = new URL(".", location.href).href;
@@ -20,6 +22,7 @@
   let isDown = false; // the pen of the keyboard
   let changes = 0;
   let isAsking = false;
+  let hearing = 0; // the timer of what is to be heard
 
   const trace = (on, lines, width, move = (point) => point) => {
     Object.assign(on, { lineCap: "round", lineJoin: "round", lineWidth: width, strokeStyle: "#fff" });
@@ -69,9 +72,18 @@
     return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   };
 
+  const hear = (text) => {
+    if (heard.textContent !== text) heard.textContent = text;
+  };
+  // An answer to every move of the pen would be chatter for who hears it.
+  const hearLater = () => {
+    clearTimeout(hearing);
+    hearing = setTimeout(() => hear(told.textContent), pause);
+  };
   const tell = (text, isFailure = false) => {
     if (told.textContent !== text) told.textContent = text;
     told.classList.toggle("failed", isFailure);
+    hearLater();
   };
   const cell = (name, text, properties = {}) => {
     const made = Object.assign(document.createElement(name), properties);
@@ -189,6 +201,8 @@
       strokes.at(-1).push([...cursor]);
     } else {
       isDown = !isDown;
+      hear(isDown ? "The pen is down." : "The pen is up.");
+      hearLater();
       if (!isDown) return paint();
       forget();
       strokes.push([[...cursor]]);
@@ -215,7 +229,10 @@
     document.addEventListener(kind, (event) => {
       event.preventDefault();
       pad.classList.toggle("over", kind === "dragover");
-      if (kind === "drop") take(event.dataTransfer.files[0]);
+      if (kind !== "drop") return;
+      const [file] = event.dataTransfer.files;
+      if (file) take(file);
+      else tell("What was dropped is no file: drop a picture.", true);
     });
   }
   const chooser = document.querySelector(".choose input");

@@ -347,6 +347,10 @@ def _talk_summary(folder: str, summary: "Summary", images: Sequence[str]) -> Non
         talk(f"bad image, the first: {summary.bad_example}")
     if summary.unlike_stored is not None:
         talk(f"note: {summary.unlike_stored}")
+    if summary.empty:
+        talk(f"note: {counted(len(summary.empty), 'file')} without a row, the first {summary.empty[0]}")
+    if summary.told_of_stored is not None:
+        talk(f"note: {summary.told_of_stored}")
     counts = summary.counts
     ranges = f", {counted(summary.ranges, 'range')} of a file that several parts share" if summary.ranges else ""
     decided = f" ({summary.decided:,} without a search)" if summary.decided else ""

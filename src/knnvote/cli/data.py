@@ -11,34 +11,68 @@ import click
 from knnvote.data.text import counted
 
 from .command import Command
-from .options import complete_file, complete_folder, example, parse_local
+from .options import complete_file, complete_folder, example, is_given, parse_local
+from .service.serve import check_can_serve, open_option, port_option, serve
 from .talk import talk, talk_note
 
 if TYPE_CHECKING:
     from knnvote.demo import DemoPaths
 
+_WIDTH = 78  # of a terminal's columns, but for the two that fold a line
+_OF_SERVE = {"port": "--port", "opens": "--open"}
+
 
 @click.command(cls=Command, epilog=example("knnvote demo"))
 @click.argument("folder", callback=parse_local, default="knnvote-demo", shell_complete=complete_folder)
-def demo(folder: Path) -> None:
+@click.option("--serve", "serves", is_flag=True, help="Open a page then, on which one draws digits.")
+@port_option
+@open_option(default=True)
+def demo(folder: Path, serves: bool, port: int, opens: bool) -> None:
     """Walk the whole tour on scikit-learn's digits."""
+    if serves:
+        check_can_serve(port)
+    elif given := [name for name in ("port", "opens") if is_given(name)]:
+        raise click.UsageError(f"{_OF_SERVE[given[0]]} is of --serve: give that too")
     from knnvote.demo import run_demo
 
-    tell_next(run_demo(folder, click.echo), click.echo, _program())
+    paths = run_demo(folder, click.echo)
+    tell_next(paths, click.echo, _program())
+    if serves:
+        context = click.get_current_context()
+        context.invoke(serve, index_folder=str(paths.index("exact")), pages=paths.folder, port=port, opens=opens)
 
 
 def tell_next(paths: "DemoPaths", say: Callable[[str], object], program: str) -> None:
-    """Tell what to try on the files of a demo, as commands that can be pasted."""
+    """Tell what to open and what to try on the files of a demo, as commands that can be pasted."""
     import shlex
 
     exact, adaptive, test, folder, out = (
         shlex.quote(str(path))
         for path in (paths.index("exact"), paths.index("adaptive"), paths.test, paths.folder, paths.explained)
     )
-    say(f"\nAll files are in {folder}. Try next:")
-    say(f"  {program} compare {test} --index {exact} --index {adaptive}")
-    say(f"  {program} classify {exact} {test} --out {out} --neighbors --min-confidence 0.8")
-    say(f"  {program} inspect {adaptive}")
+    say(f"\nAll files are in {folder}. {'Open in a browser:' if paths.pages else 'There are no pages to open:'}")
+    for page in paths.pages:
+        say(f"  {page}")
+    if paths.lacks:
+        say(f"  {paths.lacks}")
+    say("Draw digits of your own, and have them recognised:")
+    say(_folded(program, "serve", exact, "--pages", folder, "--open"))
+    say("Try next:")
+    say(_folded(program, "compare", test, f"--index {exact}", f"--index {adaptive}"))
+    say(_folded(program, "classify", exact, test, f"--out {out}", "--neighbors", "--min-confidence 0.8"))
+    say(_folded(program, "inspect", adaptive))
+
+
+def _folded(*words: str) -> str:
+    """A command in lines that fit a terminal, which a shell takes as one; a long name has a line of its own."""
+    lines = ["  " + words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + len(word) < _WIDTH:
+            lines[-1] += f" {word}"
+        else:
+            lines[-1] += " \\"
+            lines.append(f"    {word}")
+    return "\n".join(lines)
 
 
 @click.command(cls=Command, epilog=example("knnvote sample digits digits"))

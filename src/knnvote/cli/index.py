@@ -180,20 +180,25 @@ def index(  # noqa: PLR0917  # click passes options by name
     index_files(inputs, out, training=training, options=index_options, tune=tune, tell=talk_note)
     _talk_index(out)
     _talk_guessed(out)
-    _talk_near_copies(out, options["threads"])
+    _talk_stored(out, options["threads"])
 
 
-def _talk_near_copies(out: Path, threads: int | None) -> None:
-    """Tell of stored images with near copies, where these decide what left-out images show."""
+def _talk_stored(out: Path, threads: int | None) -> None:
+    """Tell where fewer images are stored than vote, or near copies decide what left-out images show."""
     from knnvote.classify.evaluation.near_copies import near_copies_stored
     from knnvote.classify.vote import Rule
+    from knnvote.data.layout import noun
     from knnvote.indexer.folder.open import open_index
     from knnvote.indexer.threads import limit_threads
 
     index = open_index(out)
+    rule = Rule.of(index)
+    if rule.k > index.n:
+        holds = f"{out} holds {counted(index.n, noun(index.shape))}"
+        talk(f"note: --k is {rule.k:,}, and {holds}: until it holds as many, classify needs --k {index.n:,} or less")
     with limit_threads(threads):
-        found = near_copies_stored(index, Rule.of(index))
-    note = None if found is None else found.told_of_stored(has_groups=index.groups is not None)
+        found = near_copies_stored(index, rule)
+    note = None if found is None else found.told_of_stored(index)
     if note is not None:
         talk_note(note)
 
@@ -269,8 +274,7 @@ def add(  # noqa: PLR0917  # click passes options by name
     inputs = find_labelled(images, labels, label_column, id_column, beside)
     words.of_index()
     added = add_files(index_folder, inputs, tuning=Tuning, training=training, threads=threads, tell=talk_note)
-    talk(f"{index_folder}: {counted(added, 'image')} added")
-    _talk_index(index_folder)
+    _talk_index(index_folder, added, "{} added")
 
 
 @click.command(cls=Command, epilog=example("knnvote remove digits.knn test.parquet#0 test.parquet#1"))
@@ -304,8 +308,7 @@ def remove(
     all_ids = pa.chunked_array([pa.array(ids, pa.string()), *from_file])
     words.of_index()
     removed = remove_ids(index_folder, all_ids, tuning=Tuning, threads=threads, tell=talk_note)
-    talk(f"{index_folder}: {counted(removed, 'image')} removed")
-    _talk_index(index_folder)
+    _talk_index(index_folder, removed, "{} removed")
 
 
 @click.command(
@@ -354,15 +357,14 @@ def compact(index_folder: Path, threads: int | None) -> None:
     words.of_index()
     changed = build_afresh(index_folder, tuning=Tuning, threads=threads)
     if changed:
-        came = "1 image was" if changed == 1 else f"{changed:,} images were"
-        talk(f"{index_folder}: built afresh, after {came} added or removed")
-        _talk_index(index_folder)
+        _talk_index(index_folder, changed, "built afresh, after {} came or went")
     else:
         talk(f"{index_folder}: nothing to do, for it is as it was built")
 
 
-def _talk_index(out: Path) -> None:
-    """Say what an index folder holds that was just written."""
+def _talk_index(out: Path, changed: int = 0, change: str = "") -> None:
+    """Say what an index folder holds that was just written, and first of how many images what became, if of any."""
+    from knnvote.data.layout import noun, show_shape
     from knnvote.data.text import show_bytes
     from knnvote.indexer.folder.generations import read_timing
     from knnvote.indexer.growth.told import measured_on
@@ -374,15 +376,18 @@ def _talk_index(out: Path) -> None:
     timing = read_timing(out, manifest.generation)
     skipped = f", {manifest.skipped:,} bad rows left out" if manifest.skipped else ""
     steps = f", steps {manifest.steps}" if manifest.images else ""
+    thing = noun(manifest.shape)
+    if change:
+        talk(f"{out}: {change.format(counted(changed, thing))}")
     talk(
-        f"{out}: {manifest.n:,} images of {' x '.join(map(str, manifest.shape))}{skipped}{steps}, {manifest.kind}, "
+        f"{out}: {counted(manifest.n, thing)} of {show_shape(manifest.shape)}{skipped}{steps}, {manifest.kind}, "
         f"{show_bytes(manifest.folder_bytes)}; read in {timing.read_seconds:.1f} s, "
         f"built in {timing.build_seconds:.1f} s"
     )
     if manifest.groups is not None:
         talk(manifest.groups.told)
     if len(manifest.classes) == 1:
-        talk(f"note: all images are of one class, {manifest.classes[0]}: every answer will be it")
+        talk(f"note: all {thing}s are of one class, {manifest.classes[0]}: every answer will be it")
     if manifest.sample_weight is not None:
         talk(f"weights {weights_line(manifest.sample_weight)}")
     acceptance = None if manifest.vote is None else manifest.vote.acceptance

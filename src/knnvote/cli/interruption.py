@@ -13,6 +13,7 @@ _PATIENCE = 1.5  # seconds from a signal to the end of the process
 _CLEAR_LINE = b"\r\x1b[2K\x1b[?25h"  # of a bar, which hides the cursor too
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _has_come = threading.Event()
+_is_over = threading.Event()
 
 
 class Interrupted(BaseException):
@@ -47,6 +48,16 @@ words = _Words()
 def was_interrupted() -> bool:
     """Whether a signal has come; of the `Interrupted` that it raised, a library may have made another error."""
     return _has_come.is_set()
+
+
+def leave_threads() -> None:
+    """Have the process end without waiting for its threads: nobody is there for what they still do."""
+    _is_over.set()
+
+
+def leaves_threads() -> bool:
+    """Whether the process is to end so."""
+    return _is_over.is_set()
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:

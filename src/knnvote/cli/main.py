@@ -16,7 +16,7 @@ from knnvote.data.errors import KnnvoteError, OptionError, memory_ran_out
 from . import data, disk, evaluate, index, jobs, look, show
 from .classify import classify
 from .command import Group
-from .interruption import Interrupted, heed_signals, was_interrupted, words
+from .interruption import Interrupted, heed_signals, leaves_threads, was_interrupted, words
 from .service.serve import serve
 from .spelling import as_typed
 from .talk import talk_error, talk_note
@@ -89,6 +89,10 @@ def main() -> None:
         code = _run()
     except Interrupted:  # before anything was done, or while an error was told
         _exit_interrupted()
+    if leaves_threads():
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -49,8 +49,8 @@ def _completed_by_shell(incomplete: str, kind: str) -> "list[CompletionItem]":
 
 def is_given(name: str) -> bool:
     """Whether the command that runs was given this parameter, even if with the value that it has without."""
-    source = click.get_current_context().get_parameter_source(name)
-    return source is not click.core.ParameterSource.DEFAULT
+    source = click.get_current_context().get_parameter_source(name)  # none where another command runs it
+    return source not in {None, click.core.ParameterSource.DEFAULT}
 
 
 def parse_shape(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -229,7 +229,7 @@ steps_option = click.option(
     type=NameChoice(list(STEPS)),
     multiple=True,
     metavar="NAME",
-    help=f"Between image and vector: {', '.join(STEPS)}; may be repeated, in any order.",
+    help=f"Image to vector: {', '.join(STEPS)}; repeat for several.",
 )
 part_options = together(
     click.option("--limit", type=POSITIVE, metavar="N", help="So many rows of all files, the first."),

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.resources import files
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from starlette.routing import Route
 from knnvote.classify.answer import BAD_IMAGE
 from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.work import JobOptions
-from knnvote.data.errors import KnnvoteError
+from knnvote.data.errors import KnnvoteError, as_recorded
 from knnvote.data.layout import Layout
 from knnvote.data.progress import log
 
@@ -26,7 +27,8 @@ from .batches import Batches
 from .bodies import Bodies, Limits
 from .guard import Guard
 from .metrics import CONTENT_TYPE, Metrics
-from .page import drawn_answer, drawn_output, drawn_pixels, drawn_table, page
+from .page import drawn_answer, drawn_output, drawn_pixels, drawn_table, page, title_of
+from .pages import PageFolder
 from .pieces import Answered, cut
 from .protocol import infer_answer, model_metadata, read_infer, server_metadata
 from .served import Current, Served
@@ -48,6 +50,11 @@ ARROW, JSON = "application/vnd.apache.arrow.stream", "application/json"
 _ENCODED = "application/octet-stream"  # an image too, as image/png and all others
 _INLINE = 1 << 16  # bytes that are read sooner than handed to a thread
 _POLICY = "frame-ancestors 'none'"  # which a page cannot say of itself
+# Whatever says that it is a page of knnvote: it asks for nothing, and sends nothing anywhere.
+_POLICY_OF_PAGES = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    f"base-uri 'none'; form-action 'none'; {_POLICY}"
+)
 
 Result = TypeVar("Result")
 
@@ -61,7 +68,14 @@ class Application:
     """
 
     def __init__(
-        self, current: Current, name: str, limits: Limits, *, names: frozenset[str], threads: int | None
+        self,
+        current: Current,
+        name: str,
+        limits: Limits,
+        *,
+        names: frozenset[str],
+        threads: int | None,
+        pages: PageFolder | None = None,
     ) -> None:
         """Make its routes.
 
@@ -71,27 +85,16 @@ class Application:
             limits: of what clients can take.
             names: hosts by which it may be asked, beside localhost and addresses.
             threads: of a search; None for as many as there are processors.
+            pages: that are served too.
         """
         self.name = name
+        self._pages = pages
         self._current = current
         self._metrics = Metrics(current)
         self._bodies = Bodies(limits, self._metrics)
         self._batches = Batches(self._metrics, most_waiting=limits.waiting, threads=threads)
         self._ready = False
-        model = "/v2/models/{name}"
-        self.routes = [
-            Route("/", self._page, methods=["GET"]),
-            Route("/drawing", self._drawing, methods=["POST"]),
-            Route("/classify", self._classify, methods=["POST"]),
-            Route("/v2", self._server, methods=["GET"]),
-            Route("/v2/health/live", self._live, methods=["GET"]),
-            Route("/v2/health/ready", self._is_ready, methods=["GET"]),
-            Route(model, self._model, methods=["GET"]),
-            Route(f"{model}/ready", self._model_ready, methods=["GET"]),
-            Route(f"{model}/infer", self._infer, methods=["POST"]),
-            Route("/metrics", self._tell_metrics, methods=["GET"]),
-            Route("/openapi.json", self._openapi, methods=["GET"]),
-        ]
+        self.routes = self._routes()
         paths = {route.endpoint: route.path for route in self.routes}
         handlers: Any = {
             HTTPException: _tell_http,
@@ -103,6 +106,23 @@ class Application:
         self._guard = Guard(
             routed, names=names, metrics=self._metrics, route_of=lambda endpoint: paths.get(endpoint, "none")
         )
+
+    def _routes(self) -> list[Route]:
+        model = "/v2/models/{name}"
+        return [
+            Route("/", self._page, methods=["GET"]),
+            Route("/pages/{page}", self._page_of_folder, methods=["GET"]),
+            Route("/drawing", self._drawing, methods=["POST"]),
+            Route("/classify", self._classify, methods=["POST"]),
+            Route("/v2", self._server, methods=["GET"]),
+            Route("/v2/health/live", self._live, methods=["GET"]),
+            Route("/v2/health/ready", self._is_ready, methods=["GET"]),
+            Route(model, self._model, methods=["GET"]),
+            Route(f"{model}/ready", self._model_ready, methods=["GET"]),
+            Route(f"{model}/infer", self._infer, methods=["POST"]),
+            Route("/metrics", self._tell_metrics, methods=["GET"]),
+            Route("/openapi.json", self._openapi, methods=["GET"]),
+        ]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, as ASGI has it."""
@@ -134,8 +154,17 @@ class Application:
                 log.error("the index cannot be opened anew: %r", error)
 
     async def _page(self, _request: Request) -> Response:
-        text = await asyncio.to_thread(page, self._current.served, self.name)
+        text = await asyncio.to_thread(page, self._current.served, self.name, self._pages)
         return HTMLResponse(text, headers={"Content-Security-Policy": _POLICY})
+
+    async def _page_of_folder(self, request: Request) -> Response:
+        name = request.path_params["page"]
+        if self._pages is None:
+            raise HTTPException(404, f"no pages are served here: start the service with {as_recorded('pages')}")
+        text = await self._in_thread(partial(self._pages.read, name, title_of(self._current.served)))
+        if text is None:
+            raise HTTPException(404, f"there is no page {name[:100]!r} here")
+        return HTMLResponse(text, headers={"Content-Security-Policy": _POLICY_OF_PAGES})
 
     async def _drawing(self, request: Request) -> Response:
         served = self._current.served

@@ -1,5 +1,6 @@
 """Who may ask: by the names of this service and from its own page alone, whatever a browser is made to send."""
 
+import asyncio
 import ipaddress
 import json
 from collections.abc import Callable
@@ -50,12 +51,12 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, code = perf_counter(), 500
+        start, code, is_begun = perf_counter(), 500, False
 
         async def send_and_see(message: Any) -> None:
-            nonlocal code
+            nonlocal code, is_begun
             if message["type"] == "http.response.start":
-                code = message["status"]
+                code, is_begun = message["status"], True
                 MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
@@ -67,6 +68,10 @@ class Guard:
                 await _send_error(send_and_see, *refused)
             else:
                 await self._app(scope, receive, send_and_see)
+        except asyncio.CancelledError:  # the service stops, and this was slower
+            if is_begun:
+                raise
+            await _send_error(send_and_see, 503, "the service stops: ask again when it is there again")
         except Exception as error:  # noqa: BLE001 - the service goes on, and who asked was told that it failed
             log.error("%s failed: %r", told, error)
         seconds = perf_counter() - start
@@ -110,6 +115,7 @@ async def _send_error(send: Any, code: int, reason: str) -> None:
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
         (b"connection", b"close"),
+        *([(b"retry-after", b"1")] if code == 503 else []),
     ]
     await send({"type": "http.response.start", "status": code, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -6,13 +6,14 @@ import pyarrow as pa
 
 from knnvote.classify.answer import BAD_IMAGE, OK
 from knnvote.classify.job.output import OutputOptions
-from knnvote.classify.pages.drawing import DrawnAnswer, render_drawing
-from knnvote.classify.pages.thumbnails import SIDE, index_thumbnail
+from knnvote.classify.pages.drawing import DrawnAnswer, drawing_title, render_drawing
 from knnvote.data.codec import decode
 from knnvote.data.errors import CodecError, KnnvoteError
 from knnvote.data.tables import image_table
 from knnvote.data.vectors import Numbers
+from knnvote.indexer.shown.thumbnails import SIDE, stored_thumbnail
 
+from .pages import PageFolder
 from .served import Served
 from .tables import check_claimed
 
@@ -60,7 +61,7 @@ def drawn_answer(served: Served, pixels: Numbers, answers: pa.Table) -> dict[str
     if answer["status"] == BAD_IMAGE:
         raise KnnvoteError(str(answer["reason"]))
     index = served.index
-    seen = index_thumbnail(index, pixels.ravel(), "the drawing as the classifier saw it", SIDE)
+    seen = stored_thumbnail(index.manifest, pixels.ravel(), "the drawing as the classifier saw it", SIDE)
     shares = [*zip(answer.get("top") or (), answer.get("top_share") or (), strict=True)]
     return DrawnAnswer(
         label=answer["prediction"] if answer["status"] == OK else None,
@@ -72,10 +73,19 @@ def drawn_answer(served: Served, pixels: Numbers, answers: pa.Table) -> dict[str
     ).to_json(index)
 
 
-def page(served: Served, name: str) -> str:
-    """The page as text."""
+def title_of(served: Served) -> str:
+    """The title of the page."""
+    return drawing_title(can_draw=served.drawings is not None)
+
+
+def page(served: Served, name: str, pages: PageFolder | None) -> str:
+    """The page as text, which leads to those that are served too."""
     drawings = served.drawings
     pen = None if drawings is None else drawings.pen / (drawings.side or max(drawings.shape))
     return render_drawing(
-        served.classifier, name=name, pen=pen, is_framed=drawings is not None and drawings.side is None
+        served.classifier,
+        name=name,
+        pen=pen,
+        is_framed=drawings is not None and drawings.side is None,
+        links=() if pages is None else pages.links(title_of(served)),
     )

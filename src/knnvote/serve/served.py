@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
@@ -37,8 +38,11 @@ class Served:
 
     @classmethod
     def of(cls, classifier: Classifier) -> "Served":
-        """A classifier as it is served."""
-        return cls(classifier, Drawings.of(classifier.index))
+        """A classifier as it is served: by its index's name, for no client is told where that lies."""
+        index = classifier.index
+        address = index.address if isinstance(index, OpenedIndex) else ""
+        named = replace(index, path=Path(PurePosixPath(address or index.path).name))
+        return cls(replace(classifier, index=named), Drawings.of(named))
 
     @property
     def index(self) -> Index:

@@ -23,11 +23,16 @@ _TAKE_SECONDS = 120.0  # in which a client has to take what it is answered
 _KEEP_SECONDS = 30  # that a connection stays open without a request
 _STOP_SECONDS = 1  # that requests at work have when the service stops
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_BACKLOG = 4096  # connections that wait to be taken
 _FILES = 1 << 16  # open at a time, a connection each, if the system lets us
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """A socket that listens: who connects waits for `run`.
+
+    Args:
+        host: an address of this machine, or a name of one.
+        port: 0 for a free one.
 
     Raises:
         OptionError: there is no such host.
@@ -43,6 +48,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()
         raise KnnvoteError(
@@ -85,7 +91,7 @@ def run(
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        backlog=4096,
+        backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_SECONDS,
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
@@ -175,25 +181,3 @@ def _allow_files() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-Ready = Callable[[str], None]
-
-
-def serve(application: Application, host: str, port: int, threads: int | None, ready: Ready) -> None:
-    """Serve on a port.
-
-    Args:
-        application: what is served.
-        host: an address of this machine, or a name of one.
-        port: 0 for a free one.
-        threads: of a search; None for as many as there are processors.
-        ready: told the address of the page once connections are taken.
-
-    Raises:
-        KnnvoteError: the port cannot be had.
-    """
-    listening = listen(host, port)
-    listening.listen(4096)
-    ready(address_of(listening))
-    run(application, listening, threads)

@@ -91,7 +91,7 @@ def test_ray_leaves_and_tells_what_this_process_does_and_a_job_goes_on_by_either
     here, by_ray = (run(classifier, find_inputs(["in"]), name, by) for name, by in (("here", None), ("ray", joined)))
     assert by_ray == here
     assert (here[0].written, here[0].counts.rows, [*here[0].failed]) == (11, 510, ["in/b/broken.parquet"])
-    assert here[0].bad_example == "in/a.parquet, row 5: pixel 0 is NaN"
+    assert here[0].bad_example == "in/a.parquet, row 5: value 0 is NaN"
     again = run(classifier, find_inputs(["in"]), "here", joined)
     assert (again[0].skipped, again[3]) == (11, here[3])
     run(classifier, find_inputs(["in/more"]), "mixed")

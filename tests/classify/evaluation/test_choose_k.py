@@ -353,7 +353,7 @@ def test_the_command_tells_of_copies_and_of_squared_errors(invoke):
     index_arrays(x, [0, 0, 1, 1], Path("copies.knn"))
     result = invoke("choose-k", "copies.knn")
     assert (result.code, result.stderr) == (0, "")
-    told = "2 of the 4 images have an exact copy among the others, which flatters the accuracy"
+    told = "2 of the 4 vectors have an exact copy among the others, which flatters the accuracy"
     assert result.stdout.splitlines()[-1] == told
     index_arrays(x, [0.5, 0.5, 1.5, 2.5], Path("r.knn"), is_regression=True)
     result = invoke("choose-k", "r.knn", "--max-k", "1")

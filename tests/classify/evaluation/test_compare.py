@@ -203,7 +203,7 @@ def test_row_numbers_of_flips_count_rows_that_are_bad(folder, tmp_path):
     expected = [flip.row for flip in before.indexes[0].flips if flip.row >= 3]
     assert [flip.row for flip in after.indexes[0].flips] == expected
     assert after.queries == 97
-    assert after.bad_images == {"pixel 0 is NaN": 3}
+    assert after.bad_images == {"value 0 is NaN": 3}
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (97, 100), (9995, 10000), (1, 1)])

@@ -1,5 +1,7 @@
 """Near copies: found where they were made, counted with the answers that they decide; none where there are none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn import datasets
@@ -71,19 +73,22 @@ def test_frames_of_films_are_found_with_the_answers_that_they_decide(tmp_path, m
     x = frames(dtype=dtype)
     y = CLASS_OF_FILM
     found = stored(tmp_path, x, y, Rule(k=3), metric=metric)
-    assert (found.asked, found.images) == (480, 480)
+    index = open_index(tmp_path / "i.knn")
+    assert (found.asked, found.of, found.images) == (480, 480, 480)
     assert 300 < found.labels < 420  # of four classes at random three in four are others
     assert found.are_told
     by_film = stored(tmp_path, x, y, Rule(k=3), metric=metric, groups=FILM)
     assert by_film.images == 0
-    words = found.told_of_stored(has_groups=False)
+    words = found.told_of_stored(index)
     assert words.startswith(
-        f"480 of 480 stored images have a near copy among the others, and without such {found.labels}"
+        f"480 of 480 stored vectors have a near copy among the others, and without such {found.labels}"
     )
+    drawn = replace(found, of=5000).told_of_stored(index)
+    assert drawn.startswith("480 of 480 stored vectors, drawn of 5,000, have a near copy")
     # Groups that split the films do not hold them together.
     split = stored(tmp_path, x, y, Rule(k=3), metric=metric, groups=np.arange(480) // 2)
     assert split.images == 480
-    assert "in another group" in split.told_of_stored(has_groups=True)
+    assert "in another group" in split.told_of_stored(open_index(tmp_path / "i.knn"))
 
 
 @pytest.mark.parametrize("kind", ["exact", "adaptive", "hnsw"])

@@ -245,7 +245,7 @@ def test_the_command_names_the_equal_image_and_its_label(invoke, labels):
     assert f"array#3: {b}" in result.stdout.splitlines()[2]
     assert "array#3 " not in result.stdout  # which has no row of its own
     assert result.stdout.splitlines()[-1] == (
-        "2 are contradicted by an equal image with another label: these come first, equal ones as one"
+        "2 are contradicted by an equal vector with another label: these come first, equal ones as one"
     )
     record = json.loads(invoke("suspects", "i.knn", "--k", "3", "--json").stdout)
     assert [(s["row"], s["label"], s["neighbors_say"]) for s in record["suspects"]] == [(4, a, b), (3, b, b)]

@@ -57,7 +57,7 @@ def test_files_that_are_done_in_another_process_are_the_same_byte_by_byte(classi
     rows, done, written = told["here"]
     assert (rows, len(written)) == (60, 4)
     assert done[:5] == [(0, 4), (1, 4), (1, 4), (2, 4), (3, 4)]
-    assert (done[5].written, done[5].bad_example) == (3, "in/a.parquet, row 5: pixel 0 is NaN")
+    assert (done[5].written, done[5].bad_example) == (3, "in/a.parquet, row 5: value 0 is NaN")
     assert (done[-1].skipped, list(done[-1].failed), done[-1].bad_example) == (3, ["in/b/broken.parquet"], None)
 
 

@@ -191,7 +191,7 @@ def test_bad_rows_have_no_place_among_rows_to_look_at(tmp_path, monkeypatch, inv
     assert invoke("report", "out").code == 0
     page = Path("report.html").read_text()
     assert "<li>4 rows: 3 with a label, 0 abstained, 1 bad image.</li>" in page
-    assert "<li>1: pixel 0 is NaN</li>" in page
+    assert "<li>1: value 0 is NaN</li>" in page
 
 
 def test_rows_that_equal_a_stored_image_are_not_unlike_anything(tmp_path, monkeypatch, invoke):

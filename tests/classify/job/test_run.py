@@ -119,10 +119,10 @@ def bad_floats():
     rows[1][0], rows[2][3], rows[3][1], rows[5] = float("nan"), float("inf"), -1.0, None
     rows[4][7] = 256.0
     return pa.array(rows), {
-        1: "pixel 0 is NaN",
-        2: "pixel 3 is infinite",
-        3: "pixel -1.0 is not a whole number from 0 to 255",
-        4: "pixel 256.0 is not a whole number from 0 to 255",
+        1: "value 0 is NaN",
+        2: "value 3 is infinite",
+        3: "value -1.0 is not a whole number from 0 to 255",
+        4: "value 256.0 is not a whole number from 0 to 255",
         5: "null image",
     }
 
@@ -135,7 +135,7 @@ def bad_lists():
         0: "3 rows of pixels, expected 4",
         2: "a row of 2 pixels, expected 4",
         4: "null row of pixels",
-        5: "null pixel at 0",
+        5: "null value at 0",
     }
 
 
@@ -896,7 +896,7 @@ def test_the_first_bad_image_is_told_by_file_row_and_reason(classifier, tmp_path
     write_table(image_table(images), tmp_path / "x.parquet")
     summary = run(classifier, tmp_path / "x.parquet", tmp_path / "out", batch_size=1)
     assert summary.counts.bad_image == 2
-    assert summary.bad_example == f"{tmp_path}/x.parquet, row 1: pixel 0 is NaN"
+    assert summary.bad_example == f"{tmp_path}/x.parquet, row 1: value 0 is NaN"
 
 
 def test_an_input_that_changes_while_it_is_classified_fails_alone_and_leaves_no_output(classifier, source, tmp_path):

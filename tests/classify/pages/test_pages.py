@@ -26,7 +26,6 @@ from knnvote.classify.pages.comparison import summary_sentence, write_comparison
 from knnvote.classify.pages.job import write_job
 from knnvote.classify.pages.page import check_page
 from knnvote.classify.pages.suspects import write_suspects
-from knnvote.classify.pages.thumbnails import thumbnail
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.inputs import find_inputs
@@ -35,6 +34,7 @@ from knnvote.data.tables import image_table, write_table
 from knnvote.data.text import show_bytes
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.shown.thumbnails import thumbnail
 
 RNG = np.random.default_rng(5)
 IMAGES = RNG.integers(0, 256, (300, 10, 10), dtype=np.uint8)

@@ -393,7 +393,7 @@ def test_the_commands_tell_when_building_afresh_pays_and_what_was_done(tmp_path,
     done = invoke("compact", "x.knn")
     assert (done.code, done.stdout) == (0, "")
     assert done.stderr.startswith(
-        "x.knn: built afresh, after 400 images were added or removed\nx.knn: 700 images of 48"
+        "x.knn: built afresh, after 400 vectors came or went\nx.knn: 700 vectors of 48 values"
     )
     assert "growth" not in read_manifest(tmp_path / "x.knn").to_json()
     assert invoke("compact", "x.knn").stderr == "x.knn: nothing to do, for it is as it was built\n"

@@ -5,18 +5,20 @@ from knnvote.classify.evaluation.suspects import Suspect, Suspects
 from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
+from knnvote.data.text import counted
 from knnvote.indexer.labels import show_class
 
 from .table import Name, add_row, new_table, print_line, print_table, print_text
 
-_SUSPECT_TEXT = ("id", "label", "neighbours say", "equal image")
+_SUSPECT_TEXT = ("label", "neighbours say", "equal image", "equal vector")
+_WHOLE_ID = 24  # characters: ids of no more are not shortened, so that other commands can be given them
 
 
 def print_choice(choice: Choice) -> None:
     """The table of ``choose-k`` on stdout, a row for each k, and below it the best, the smallest and the largest."""
     measure = choice.measure.replace("_", " ")
     weighed = "" if choice.class_weight is None else f", {told_class_weight(choice.class_weight)}"
-    left_out = told_left_out(choice.images, choice.groups)
+    left_out = told_left_out(choice)
     print_line(f"{left_out}, {choice.search} search{weighed}")
     print_line(f"{measure} by k and weights")
     table = new_table("", "k", *choice.weights)
@@ -33,17 +35,17 @@ def print_choice(choice: Choice) -> None:
         print_line(f"best balanced accuracy: {_show_score(choice, choice.best_balanced)}")
     if choice.with_copies:
         print_line(
-            f"{choice.with_copies:,} of the {choice.images:,} images have an exact copy among the others, "
+            f"{choice.with_copies:,} of the {choice.images:,} {choice.noun}s have an exact copy among the others, "
             f"which flatters the {measure}"
         )
     for note in choice.notes:
         print_text(spelled(note, as_typed))
 
 
-def told_left_out(images: int, groups: int | None) -> str:
-    """What was left out of stored images."""
-    by_group = "" if groups is None else f" with its group, of {groups:,}"
-    return f"{images:,} images, each left out in turn{by_group}"
+def told_left_out(found: Choice | Suspects) -> str:
+    """What was left out of what is stored."""
+    by_group = "" if found.groups is None else f" with its group, of {found.groups:,}"
+    return f"{counted(found.images, found.noun)}, each left out in turn{by_group}"
 
 
 def _show_score(choice: Choice, score: Score) -> str:
@@ -60,12 +62,21 @@ def _show_value(choice: Choice, value: float) -> str:
 def print_suspects(found: Suspects, top: int) -> None:
     """The first suspects on stdout, most suspicious first, of equal images one, and below them what there is to say."""
     weighed = "" if found.class_weight is None else f", {told_class_weight(found.class_weight)}"
-    print_line(f"{told_left_out(found.images, found.groups)}, {found.search} search, k = {found.k}{weighed}")
+    print_line(f"{told_left_out(found)}, {found.search} search, k = {found.k}{weighed}")
     cases = found.cases
     shown = cases[:top]
     if shown:
-        headers = ("id", "label", "votes against", "neighbours say", "their share", "nearest distance", "equal image")
-        table = new_table("", "rank", *headers, text=_SUSPECT_TEXT)
+        headers = (
+            "id",
+            "label",
+            "votes against",
+            "neighbours say",
+            "their share",
+            "nearest distance",
+            f"equal {found.noun}",
+        )
+        give_way = () if all(len(suspect.id) <= _WHOLE_ID for suspect in shown) else ("id",)
+        table = new_table("", "rank", *headers, text=(*_SUSPECT_TEXT, *give_way))
         digits = len(str(len(shown)))
         for rank, suspect in enumerate(shown, 1):
             add_row(table, f"{rank:{digits}}", *_suspect_row(suspect, found.class_names))

@@ -41,6 +41,8 @@ def _kinds(files: Sequence[dict[str, Any]]) -> str:
 def _check_rows(check: dict[str, Any], why_no_labels: str) -> list[tuple[str, str]]:
     copies, unlike, unlabelled = check["copies"], check["unlike_copies"], check["unlabelled"]
     rows = [("readable", f"{check['images']:,} of {check['rows']:,} rows"), *_label_rows(check, why_no_labels)]
+    if check["labels_alike"]:
+        rows.append(("", check["labels_alike"]))
     if unlabelled["rows"] and check["classes"]:
         rows.append(("no label", f"{unlabelled['rows']:,}, the first {_place(unlabelled['first'])}"))
     rows += _bad_rows(check["bad"])

@@ -6,6 +6,7 @@ from typing import Any
 from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
+from knnvote.data.layout import noun, show_shape
 from knnvote.data.text import counted, show_bytes
 from knnvote.indexer.codes.library import describe_kernel
 from knnvote.indexer.groups.record import Groups
@@ -37,7 +38,7 @@ def print_inspection(facts: dict[str, Any]) -> None:
 
 
 def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    shape = " x ".join(map(str, facts["shape"]))
+    shape = show_shape(facts["shape"])
     classes = [show_class(label, facts["class_names"]) for label in facts["classes"][:20]]
     more = [f"... {len(facts['classes'])} in all"] if len(facts["classes"]) > len(classes) else []
     images = facts.get("images", facts)
@@ -46,7 +47,10 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     steps = f"{facts['vector']['step']}, to vectors of {facts['d']:,} {facts['dtype']}"
     return [
         ("kind", f"{facts['kind']}, FAISS {facts['factory'] or 'not used'}, metric {facts['metric']}"),
-        ("images", f"{facts['n']:,} of {shape}, {images['dtype']} from {low:g} to {high:g}, {bad} bad rows left out"),
+        (
+            f"{noun(facts['shape'])}s",
+            f"{facts['n']:,} of {shape}, {images['dtype']} from {low:g} to {high:g}, {bad} bad rows left out",
+        ),
         *([("steps", steps)] if "images" in facts else []),
         ("labels", f"{facts['label_type']}, {facts['task']}{': ' if classes else ''}{', '.join(classes + more)}"),
         ("from", ", ".join(source["path"] for source in facts["sources"]) or "arrays"),
@@ -145,7 +149,13 @@ def acceptance_lines(found: Acceptance) -> list[str]:
     if found.by_class:
         few = [str(one.label) for one in found.by_class if one.min_confidence is None]
         told = f", from {min(own):g} to {max(own):g}" if own else ""
-        lines.append(f"of {len(own):,} of {len(found.by_class):,} classes from a confidence of their own{told}")
+        if any(confidence != found.min_confidence for confidence in own):
+            lines.append(f"of {len(own):,} of {len(found.by_class):,} classes from a confidence of their own{told}")
+        else:
+            lines.append(
+                f"--by-class changes nothing: of {len(found.by_class):,} classes {len(own):,} have that of all for "
+                f"their own confidence, and of {len(few):,} there is too little to tell one"
+            )
         if few:
             shown = ", ".join(few[:_FEW]) + (", ..." if len(few) > _FEW else "")
             lines.append(

@@ -1,4 +1,4 @@
-"""Stored vectors and queries as small pictures within a page."""
+"""Images as small pictures within a page or a notebook."""
 
 import base64
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from knnvote.indexer.index import Index
+from knnvote.indexer.manifest import Manifest
 
 SIDE, SMALL = 96, 48  # pixels of a side, at most, of what a card is of and of what stands beside it
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture in a page.
+    """A picture in HTML.
 
     Attributes:
         source: a ``data:`` URI of a PNG; empty for what is no picture, as an embedding.
@@ -47,17 +47,12 @@ def thumbnail(pixels: NDArray[np.generic], shades: tuple[float, float], told: st
     return Thumbnail("data:image/png;base64," + base64.b64encode(png).decode(), told)
 
 
-def stored_thumbnail(index: Index, row: int, told: str, side: int = SIDE) -> Thumbnail:
-    """The image that an index stores in a row."""
-    return index_thumbnail(index, index.images[row], told, side)
-
-
-def index_thumbnail(index: Index, image: NDArray[np.generic], told: str, side: int = SIDE) -> Thumbnail:
+def stored_thumbnail(manifest: Manifest, image: NDArray[np.generic], told: str, side: int = SIDE) -> Thumbnail:
     """An image (pixels,) such as an index stores, from 0, or the least stored pixel if that is less, to the greatest.
 
     Where it is no picture, there is none.
     """
-    if not index.has_pictures:
+    if not manifest.has_pictures:
         return Thumbnail("", told)
-    low, high = index.image_range
-    return thumbnail(image.reshape(index.shape), (min(0.0, low), high), told, side)
+    low, high = manifest.image_range
+    return thumbnail(image.reshape(manifest.shape), (min(0.0, low), high), told, side)
