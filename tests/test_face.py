@@ -118,11 +118,9 @@ def test_a_name_is_imported_when_it_is_first_used():
 
 
 def test_a_star_imports_the_face():
-    names = of_a_fresh_process(
-        "import json; before = set(globals()); from knnvote import *\n"
-        "print(json.dumps(sorted(set(globals()) - before - {'before'})))"
-    )
-    assert names == knnvote.__all__
+    names = {}
+    exec("from knnvote import *", names)  # noqa: S102
+    assert sorted(names.keys() - {"__builtins__"}) == knnvote.__all__
 
 
 def test_an_unknown_name_is_an_attribute_error_as_of_any_module():

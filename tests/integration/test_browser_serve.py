@@ -61,11 +61,15 @@ def browser(tmp_path_factory):
 def show(browser, address, width="desktop", scheme="light"):
     size = {"width": WIDTHS[width], "height": 900, "deviceScaleFactor": 1, "mobile": width == "phone"}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    prefer(browser, scheme)
     for kind in ("browser", "performance"):
         browser.get_log(kind)
     browser.get(address)
+
+
+def prefer(browser, scheme):
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def draw(browser, *strokes, kind="mouse"):
@@ -101,24 +105,21 @@ def circle(middle, radius, points=12):
 ONE = [(0.4, 0.3), (0.52, 0.18), (0.52, 0.8)]
 
 
-@pytest.mark.parametrize(("width", "kind"), [("desktop", "mouse"), ("phone", "touch")])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "kind", "scheme"), [("desktop", "mouse", "light"), ("phone", "touch", "dark")])
 def test_a_drawn_one_is_recognised_while_it_is_drawn(browser, addresses, width, kind, scheme):
     show(browser, addresses.digits, width, scheme)
     draw(browser, ONE, kind=kind)
     assert told(browser, "1, with ").endswith("% of the vote")
     assert browser.find_element(By.CSS_SELECTOR, "p.label").text == "1"
-    voters = browser.find_elements(By.CSS_SELECTOR, "ul.voters li")
-    assert len(voters) == 5
-    pictures = [
-        *browser.find_elements(By.CSS_SELECTOR, "ul.voters img"),
-        browser.find_element(By.CSS_SELECTOR, ".seen"),
-    ]
-    assert [browser.execute_script("return arguments[0].naturalWidth", picture) for picture in pictures] == [8] * 6
+    assert len(browser.find_elements(By.CSS_SELECTOR, "ul.voters li")) == 5
+    pictures = "return [...document.querySelectorAll('ul.voters img, .seen')].map((picture) => picture.naturalWidth)"
+    assert browser.execute_script(pictures) == [8] * 6
     bars = browser.find_elements(By.CSS_SELECTOR, ".votes .bar")
     assert bars[0].rect["width"] > 20
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= WIDTHS[width]
-    assert browser.execute_script(PALE) == []
+    for preferred in ("light", "dark"):
+        prefer(browser, preferred)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= WIDTHS[width]
+        assert browser.execute_script(PALE) == []
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import json
 import os
-import pty
 import re
 import shlex
 import shutil
@@ -20,7 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from forks import just_before
+from mounts import Mounts
 from records import ENDED
+from terminals import Terminal
 
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import index_arrays
@@ -28,6 +30,7 @@ from knnvote.indexer.build import index_arrays
 SCRIPT = Path(sysconfig.get_path("scripts")) / "knnvote"
 MAIN = "from knnvote.cli.main import main; main()"
 FILES = 40
+ROWS = 100  # of each file
 EXAMPLES = (
     "sample",
     "index",
@@ -46,7 +49,6 @@ EXAMPLES = (
     "remove",
     "relabel",
     "compact",
-    "demo",
     "convert",
 )
 
@@ -87,7 +89,7 @@ def work(tmp_path_factory, run_apart):
     images = np.clip(labels[:, None, None] * 40 + rng.integers(-80, 80, (1700, 8, 8)), 0, 255).astype(np.uint8)
     index_arrays(images[:500], labels[:500], folder / "x.knn")
     for i in range(FILES):
-        rows = rng.permutation(1200)[:400] + 500
+        rows = rng.permutation(1200)[:ROWS] + 500
         write_table(image_table(images[rows], labels[rows]), folder / "in" / f"{i % 3}" / f"{i:02}.parquet")
     done = run_apart(["classify", "x.knn", "in", "--out", "undisturbed"], cwd=folder)
     assert done.code == 0, done.stderr
@@ -103,23 +105,14 @@ def classify(work, out, *options, images="in"):
 # Interruption
 
 
-def start_and_interrupt(work, out, number):
-    """Send a signal to a job in its midst; its exit code and stderr."""
+def start_and_interrupt(forks, work, out, number):
+    """Have a job in its midst send itself a signal; how it ended."""
     # A shell's background jobs ignore SIGINT and hand that on: the default is what a person at a terminal has.
-    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {MAIN}"
-    with subprocess.Popen(
-        python(code, *classify(work, out, "--batch-size", "4")),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as job:
-        deadline = time.monotonic() + 60
-        while job.poll() is None and len(list(out.rglob("[0-9]*.parquet"))) < 3 and time.monotonic() < deadline:
-            time.sleep(0.005)
-        job.send_signal(number)
-        stdout, stderr = job.communicate(timeout=60)
-    assert stdout == ""
-    return job.returncode, stderr
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    interrupt = just_before(out / "0" / "09.parquet", f"os.kill(os.getpid(), {int(number)})")  # the fourth
+    done = forks.run(classify(work, out), before=code + interrupt)
+    assert done.stdout == ""
+    return done
 
 
 def check_rerun(work, out, run_apart):
@@ -132,15 +125,14 @@ def check_rerun(work, out, run_apart):
     assert done.code == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["files"] == {"written": FILES - len(before), "skipped": len(before), "failed": 0}
-    assert record["rows"] == FILES * 400
+    assert record["rows"] == FILES * ROWS
     assert outputs(out) == undisturbed
     assert not list(out.rglob("*.tmp"))
 
 
-def test_what_a_library_makes_of_an_interruption_and_a_second_signal_change_nothing(work):
+def test_what_a_library_makes_of_an_interruption_and_a_second_signal_change_nothing(work, forks):
     code = """
-import os, signal, sys
-from knnvote.cli import main as cli
+import os, signal
 import knnvote.classify.pictures.figures as figures
 
 def interrupted():
@@ -151,11 +143,8 @@ def interrupted():
         raise ImportError("no module of this name") from error
 
 figures.check_plot_extra = interrupted
-sys.argv = ["knnvote", "map", "x.knn"]
-cli.main()
 """
-    done = finish([sys.executable, "-c", code], work)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+    assert forks.run(["map", "x.knn"], cwd=work, before=code) == (130, "", "interrupted\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -201,37 +190,32 @@ main()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_job_says_so_exits_with_130_and_is_completed_by_the_same_command(
-    work, tmp_path, run_apart, number
-):
-    code, stderr = start_and_interrupt(work, tmp_path / "out", number)
-    assert code == 130
+def test_an_interrupted_job_says_so_exits_with_130_and_is_completed_by_the_same_command(work, tmp_path, forks, number):
+    done = start_and_interrupt(forks, work, tmp_path / "out", number)
+    assert done.code == 130
     told = r"interrupted: (\d+) of 40 files are done and kept; run the same command again to go on\n"
-    assert int(re.fullmatch(told, stderr)[1]) >= len(outputs(tmp_path / "out")) - 1
+    assert int(re.fullmatch(told, done.stderr)[1]) >= len(outputs(tmp_path / "out")) - 1
     assert not list((tmp_path / "out").rglob("*.tmp"))
-    check_rerun(work, tmp_path / "out", run_apart)
+    check_rerun(work, tmp_path / "out", forks.run)
 
 
-def test_a_killed_job_leaves_only_whole_files_and_is_completed_by_the_same_command(work, tmp_path, run_apart):
-    code, stderr = start_and_interrupt(work, tmp_path / "out", signal.SIGKILL)
-    assert (code, stderr) == (-signal.SIGKILL, "")
-    check_rerun(work, tmp_path / "out", run_apart)
+def test_a_killed_job_leaves_only_whole_files_and_is_completed_by_the_same_command(work, tmp_path, forks):
+    done = start_and_interrupt(forks, work, tmp_path / "out", signal.SIGKILL)
+    assert (done.code, done.stderr) == (-signal.SIGKILL, "")
+    check_rerun(work, tmp_path / "out", forks.run)
 
 
-def test_a_second_job_into_the_same_output_is_refused_while_the_first_runs(work, tmp_path):
-    with subprocess.Popen(
-        [SCRIPT, *classify(work, tmp_path / "out", "--batch-size", "4", images="in/0")],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as job:
-        while job.poll() is None and not list((tmp_path / "out").rglob("[0-9]*.parquet")):
-            time.sleep(0.005)
-        job.send_signal(signal.SIGSTOP)  # it keeps its lock, however long the other takes to start
-        second = finish([SCRIPT, *classify(work, tmp_path / "out", images="in/0")], tmp_path)
-        job.send_signal(signal.SIGCONT)
-        job.communicate(timeout=60)
-    assert job.returncode == 0
-    assert second.returncode == 1
+def test_a_second_job_into_the_same_output_is_refused_while_the_first_runs(work, tmp_path, forks):
+    command = classify(work, tmp_path / "out", images="in/0")
+    stop = just_before(tmp_path / "out" / "03.parquet", "os.kill(os.getpid(), signal.SIGSTOP)")
+    first = forks.start(command, before=stop)  # it keeps its lock, however long the other takes to start
+    while first.is_at_work():
+        time.sleep(0.002)
+    assert first.is_running()
+    second = forks.run(command)
+    first.signal(signal.SIGCONT)
+    assert first.finish()[0].code == 0
+    assert second.code == 1
     assert "another job is writing to" in second.stderr
     assert outputs(tmp_path / "out").keys() == outputs(work / "undisturbed" / "0").keys()
 
@@ -239,51 +223,48 @@ def test_a_second_job_into_the_same_output_is_refused_while_the_first_runs(work,
 # The machine's limits
 
 
-def test_a_file_that_may_not_grow_is_told_and_leaves_no_part_of_itself(work, tmp_path, run_apart):
-    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY)); {MAIN}"
-    done = finish(python(limited, *classify(work, tmp_path / "out")), tmp_path)
-    assert done.returncode == 1
+def test_a_file_that_may_not_grow_is_told_and_leaves_no_part_of_itself(work, tmp_path, forks):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))"
+    done = forks.run(classify(work, tmp_path / "out", "--neighbors"), before=limit)
+    assert done.code == 1
     assert re.fullmatch(r"error: cannot write .*00\.parquet: File too large; mend that and run .*again\n", done.stderr)
     assert outputs(tmp_path / "out") == {}
     assert not list(tmp_path.rglob("*.tmp"))
-    assert run_apart(classify(work, tmp_path / "out")).code == 0
-    assert outputs(tmp_path / "out") == outputs(work / "undisturbed")
+    for out in ("out", "quiet"):
+        assert forks.run(classify(work, tmp_path / out, "--neighbors")).code == 0
+    assert outputs(tmp_path / "out") == outputs(tmp_path / "quiet")
 
 
-def test_a_disk_that_fills_up_is_told_and_the_job_carries_on_once_there_is_room(work, tmp_path, run_apart):
+def test_a_disk_that_fills_up_is_told_and_the_job_carries_on_once_there_is_room(work, tmp_path, forks):
     """On a small disk of memory, mounted in a namespace of this test's own."""
-    unshare = shutil.which("unshare")
-    mount = "mount -t tmpfs -o size=100k tmpfs disk"
     (tmp_path / "disk").mkdir()
-    if unshare is None or finish([unshare, "-rm", "sh", "-c", mount], tmp_path).returncode != 0:
+    try:
+        mounts = Mounts(tmp_path)
+    except OSError:
         pytest.skip("no file system can be mounted here")
-    command = shlex.join(map(str, [SCRIPT, *classify(work, "disk/out", "--neighbors")]))
-    script = f"""
-        {mount} && mkdir shown
-        {command} 2> shown/stderr; echo $? > shown/code
-        cp -r disk/out shown/full
-        mount -o remount,size=100m disk
-        {command} --json > shown/json && cp -r disk/out shown/done
-    """
-    done = finish([unshare, "-rm", "sh", "-c", script], tmp_path)
-    assert done.returncode == 0, done.stderr
-    shown = tmp_path / "shown"
-    assert (shown / "code").read_text() == "1\n"
-    told = (shown / "stderr").read_text()
-    assert re.fullmatch(r"error: cannot write .*\.parquet: No space left on device; mend that and run .*\n", told)
-    assert run_apart(classify(work, tmp_path / "quiet", "--neighbors")).code == 0
-    full = outputs(shown / "full")
+    mounts.do("mount -t tmpfs -o size=100k tmpfs disk")
+    command = classify(work, "disk/out", "--neighbors", "--json")
+    done = forks.run(command, cwd=tmp_path, before=mounts.join)
+    assert done.code == 1
+    told = r"error: cannot write .*\.parquet: No space left on device; mend that and run .*\n"
+    assert re.fullmatch(told, done.stderr)
+    mounts.do("cp -r disk/out full; mount -o remount,size=100m disk")
+    again = forks.run(command, cwd=tmp_path, before=mounts.join)
+    mounts.do("cp -r disk/out done")
+    mounts.close()
+    assert forks.run(classify(work, tmp_path / "quiet", "--neighbors")).code == 0
+    full = outputs(tmp_path / "full")
     assert 0 < len(full) < FILES
     assert full.items() <= outputs(tmp_path / "quiet").items()
-    assert not list((shown / "full").rglob("*.tmp"))
-    assert json.loads((shown / "json").read_text())["files"]["skipped"] == len(full)
-    assert outputs(shown / "done") == outputs(tmp_path / "quiet")
+    assert not list((tmp_path / "full").rglob("*.tmp"))
+    assert json.loads(again.stdout)["files"]["skipped"] == len(full)
+    assert outputs(tmp_path / "done") == outputs(tmp_path / "quiet")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is told in other units, or not at all")
 def test_memory_is_the_same_for_20_000_and_120_000_rows_in_one_row_group(tmp_path):
     rng = np.random.default_rng(3)
-    index_arrays(rng.integers(0, 256, (60, 28, 28), dtype=np.uint8), np.arange(60) % 3, tmp_path / "x.knn")
+    index_arrays(rng.integers(0, 256, (6, 28, 28), dtype=np.uint8), np.arange(6) % 3, tmp_path / "x.knn")
     peak = {}
     for n in (20_000, 120_000):
         pixels = pa.py_buffer(rng.integers(0, 256, n * 784, dtype=np.uint8))
@@ -318,16 +299,16 @@ def test_help_answers_without_the_slow_libraries():
         assert done.stderr == "[]\n"
 
 
-def example(command):
-    done = finish([SCRIPT, command, "--help"], None, COLUMNS="80")
-    assert done.returncode == 0
+def example(forks, command):
+    done = forks.run([command, "--help"], env={"COLUMNS": "80"})
+    assert done.code == 0
     (line,) = re.findall(rf"Example:\n\s+(knnvote {command}\b.*)$", done.stdout, re.MULTILINE)
     return line
 
 
-def test_the_examples_of_the_help_run_one_after_the_other_in_a_fresh_folder(tmp_path, run_apart):
-    told = finish([SCRIPT, "--help"], None).stdout
-    run_elsewhere = ["serve"]  # which goes on until it is stopped
+def test_the_examples_of_the_help_run_one_after_the_other_in_a_fresh_folder(tmp_path, forks):
+    told = forks.run(["--help"]).stdout
+    run_elsewhere = ["demo", "serve"]  # as docs/commands.md shows it; which goes on until it is stopped
     assert sorted([*EXAMPLES, *run_elsewhere]) == sorted(
         re.findall(r"^  (\w+) ", told.split("Get images:")[1], re.MULTILINE)
     )
@@ -336,20 +317,19 @@ def test_the_examples_of_the_help_run_one_after_the_other_in_a_fresh_folder(tmp_
     with gzip.open(tmp_path / "labels-idx1-ubyte.gz", "wb") as stream:
         stream.write(struct.pack(">HBBI", 0, 8, 1, 5) + bytes(range(5)))
     for command in EXAMPLES:
-        program, *arguments = shlex.split(example(command))
+        program, *arguments = shlex.split(example(forks, command))
         assert program == "knnvote"
         if command == "diff":  # of a job and another
             shutil.copytree(tmp_path / "predictions", tmp_path / "others")
-        done = run_apart(arguments, cwd=tmp_path)
+        done = forks.run(arguments, cwd=tmp_path)
         assert done.code == 0, f"{command}: {done.stderr}"
         assert "Traceback" not in done.stderr
         # What a command is asked for is data on stdout; that work was done is talk on stderr.
-        is_data = command in {"sample", "compare", "suspects", "report", "diff", "explain", "inspect", "demo"}
+        is_data = command in {"sample", "compare", "suspects", "report", "diff", "explain", "inspect"}
         assert bool(done.stdout) == is_data, command
         assert bool(done.stderr) != is_data or command in {"suspects", "report"}, command
     assert pq.read_metadata(tmp_path / "predictions" / "test.parquet").num_rows == 450
     assert pq.read_metadata(tmp_path / "images.parquet").num_rows == 5
-    assert (tmp_path / "knnvote-demo" / "exact.knn").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -373,72 +353,56 @@ def test_a_folder_with_a_foreign_data_module_can_be_worked_in(work, tmp_path):
     assert finish([SCRIPT, "inspect", work / "x.knn"], tmp_path).returncode == 0
 
 
-def on_terminal(command, cwd):
-    """Run a command whose stderr is a terminal: its exit code, stdout, and what the terminal was sent."""
-    terminal, stderr = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
-    with subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True) as job:
-        os.close(stderr)
-        sent = b""
-        try:
-            while piece := os.read(terminal, 65536):
-                sent += piece
-        except OSError:
-            pass  # so a terminal tells that nobody writes to it any more
-        os.close(terminal)
-        stdout = job.stdout.read()
-    return job.returncode, stdout, sent.decode()
-
-
-def test_progress_is_shown_on_a_terminal_and_only_there(work, tmp_path):
-    code, stdout, sent = on_terminal(
-        [SCRIPT, *classify(work, tmp_path / "a", "--batch-size", "16", images="in/0")], tmp_path
-    )
+def test_progress_is_shown_on_a_terminal_and_only_there(work, tmp_path, forks):
+    command = classify(work, tmp_path / "a", "--batch-size", "16", images="in/0")
+    code, stdout, sent = Terminal(forks, command, columns=120).end()
     assert (code, stdout) == (0, "")
     assert re.search(r"classifying", sent)
     assert re.search(r"\d+%", sent)
     assert "elapsed" in sent
     assert "left" in sent
-    assert "5,600 rows (5,600 ok" in sent
-    done = finish([SCRIPT, *classify(work, tmp_path / "b")], tmp_path)
+    assert "1,400 rows (1,400 ok" in sent
+    done = forks.run(classify(work, tmp_path / "b"))
     assert "\x1b" not in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_json_on_stdout_stays_clean_beside_progress_on_a_terminal(work, tmp_path):
-    code, stdout, sent = on_terminal([SCRIPT, *classify(work, tmp_path / "a", "--json")], tmp_path)
+def test_json_on_stdout_stays_clean_beside_progress_on_a_terminal(work, tmp_path, forks):
+    code, stdout, sent = Terminal(forks, classify(work, tmp_path / "a", "--json"), columns=120).end()
     assert code == 0
-    assert json.loads(stdout)["rows"] == FILES * 400
+    assert json.loads(stdout)["rows"] == FILES * ROWS
     assert "classifying" in sent
 
 
-def test_a_reader_that_leaves_early_gets_no_traceback(work):
-    done = finish(["sh", "-c", f"{shlex.quote(str(SCRIPT))} inspect x.knn --json | true"], work)
-    assert "Traceback" not in done.stderr
+def test_a_reader_that_leaves_early_gets_no_traceback(work, forks):
+    leave = "import os; read, write = os.pipe(); os.close(read); os.dup2(write, 1)"
+    assert forks.run(["inspect", "x.knn", "--json"], cwd=work, before=leave) == (1, "", "")
 
 
-def test_class_names_in_letters_that_stdout_does_not_have_are_escaped(tmp_path, run_apart):
+def test_class_names_in_letters_that_stdout_does_not_have_are_escaped(tmp_path, forks):
     images = np.arange(96, dtype=np.uint8).reshape(6, 4, 4)
     index_arrays(images, np.array(["猫", "ö", "é"] * 2), tmp_path / "x.knn")
     write_table(image_table(images, np.array(["猫", "ö", "é"] * 2)), tmp_path / "a.parquet")
-    assert run_apart(["classify", "x.knn", "a.parquet", "--out", "out", "--k", "1"], cwd=tmp_path).code == 0
+    assert forks.run(["classify", "x.knn", "a.parquet", "--out", "out", "--k", "1"], cwd=tmp_path).code == 0
     done = finish([SCRIPT, "inspect", "out"], tmp_path, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert "\\u732b: 2" in done.stdout
-    done = finish([SCRIPT, "inspect", "out", "--json"], tmp_path, PYTHONIOENCODING="latin-1")
+    latin = "import sys; sys.stdout.reconfigure(encoding='latin-1')"
+    done = forks.run(["inspect", "out", "--json"], cwd=tmp_path, before=latin)
     assert json.loads(done.stdout)["labels"] == {"猫": 2, "ö": 2, "é": 2}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
-def test_a_stdout_that_takes_nothing_is_told_in_one_line(work):
-    done = finish(["sh", "-c", f"{shlex.quote(str(SCRIPT))} inspect x.knn --json > /dev/full"], work)
-    assert (done.returncode, done.stderr) == (1, "error: cannot write to stdout: No space left on device\n")
+def test_a_stdout_that_takes_nothing_is_told_in_one_line(work, forks):
+    full = "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)"
+    done = forks.run(["inspect", "x.knn", "--json"], cwd=work, before=full)
+    assert (done.code, done.stderr) == (1, "error: cannot write to stdout: No space left on device\n")
 
 
-def test_work_in_a_folder_of_any_name(tmp_path):
+def test_work_in_a_folder_of_any_name(tmp_path, forks):
     folder = tmp_path / "naïve ☃ [x] 100% *"
     write_table(image_table(np.arange(64, dtype=np.uint8).reshape(4, 4, 4), np.arange(4)), folder / "a b.parquet")
-    assert finish([SCRIPT, "index", folder, "--out", "ü.knn"], tmp_path).returncode == 0
-    done = finish([SCRIPT, "classify", "ü.knn", folder, "--out", "out", "--k", "1"], tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert forks.run(["index", folder, "--out", "ü.knn"], cwd=tmp_path).code == 0
+    done = forks.run(["classify", "ü.knn", folder, "--out", "out", "--k", "1"], cwd=tmp_path)
+    assert done.code == 0, done.stderr
     assert pq.read_table(tmp_path / "out" / "a b.parquet")["prediction"].to_pylist() == [0, 1, 2, 3]

@@ -1,26 +1,24 @@
-"""Faults of disks, inputs and machines while the real command runs: each is told, and nothing finished is lost."""
+"""Faults of disks, inputs and machines while the command runs: each is told, and nothing finished is lost."""
 
 import json
 import os
 import random
-import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import kill
 import pyarrow.parquet as pq
 import pytest
-from forks import SCRIPT, Done, Forks
+from forks import just_before
+from mounts import Mounts
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process that has imported much forks well on Linux")
 FILES = 6
-MAIN = "from knnvote.cli.main import main; main()"
+ROWS = 3000  # of an input that changes while it is read
 CARRY_ON = "; mend that and run the same command again"
 
 
@@ -34,15 +32,6 @@ def work(forks, tmp_path_factory):
     kill.succeed(forks.run, ["index", str(folder / "train.parquet"), "--out", str(folder / "x.knn")])
     kill.succeed(forks.run, classify(folder, folder / "undisturbed"))
     return folder
-
-
-@pytest.fixture(scope="module")
-def other():
-    """Where a second command runs at the same time."""
-    started = Forks()
-    started.run(["--help"])
-    yield started
-    started.close()
 
 
 @pytest.fixture
@@ -61,47 +50,43 @@ def elsewhere(tmp_path):
         yield Path(folder)
 
 
+# What a process does for which permissions are to count, as they do not for root: it lays down the capabilities
+# CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, numbers 1 and 2, as capset(2) has it.
+_BOUND = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+head, held = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert libc.capget(head, held) == 0
+for i in (0, 1):  # effective and permitted
+    held[i] &= ~0b110
+assert libc.capset(head, held) == 0
+"""
+
+
 @pytest.fixture
-def bound(tmp_path):
-    """What to put before a command for which permissions are to count, as they do not for root."""
-    if os.getuid() != 0:
-        return []
-    prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+def bound(forks, tmp_path):
+    """Python for a process in which permissions are to count."""
     (tmp_path / "closed").mkdir(0o555)
-    if shutil.which(prefix[0]) is None or finish([*prefix, "touch", tmp_path / "closed" / "file"]).code == 0:
+    attempt = f"{_BOUND}\nopen({str(tmp_path / 'closed' / 'file')!r}, 'w')\nraise SystemExit"
+    if "PermissionError" not in forks.run([], before=attempt).stderr:
         pytest.skip("permissions do not count here")
-    return prefix
+    return _BOUND
+
+
+@pytest.fixture
+def mounts(tmp_path):
+    """A namespace in which the folder `disk` of the test's may become a file system."""
+    (tmp_path / "disk").mkdir()
+    try:
+        made = Mounts(tmp_path)
+    except OSError:
+        pytest.skip("no file system can be mounted here")
+    yield made
+    made.close()
 
 
 def classify(work, out, *options, images=None):
     return ["classify", str(work / "x.knn"), str(images or work / "in"), "--out", str(out), "--threads", "1", *options]
-
-
-def prepared(code, arguments):
-    """A command line that runs some Python before the command."""
-    return [sys.executable, "-c", f"{code}\n{MAIN}", *arguments]
-
-
-def finish(command, *, timeout=60, cwd=None):
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout, check=False, errors="replace", cwd=cwd
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
-def in_namespace(tmp_path, script):
-    """Run a shell script that may mount file systems; its stdout."""
-    unshare = shutil.which("unshare")
-    (tmp_path / "disk").mkdir()
-    if unshare is None or finish([unshare, "-rm", "mount", "-t", "tmpfs", "tmpfs", tmp_path / "disk"]).code != 0:
-        pytest.skip("no file system can be mounted here")
-    done = finish([unshare, "-rm", "sh", "-ec", script], cwd=tmp_path)
-    assert done.code == 0, done.stderr
-    return done.stdout
-
-
-def quoted(*arguments):
-    return shlex.join(map(str, [SCRIPT, *arguments]))
 
 
 def check_told(done, *told, code=1):
@@ -188,24 +173,10 @@ def test_training_images_that_are_damaged_are_refused_by_name(forks, work, tmp_p
         assert not (tmp_path / "x.knn").exists()
 
 
-def run_stopped(arguments, is_time, change, *, prefix=()):
-    """Run a command, stop it once `is_time`, make a change, let it go on."""
-    command = [*prefix, SCRIPT, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
-        deadline = time.monotonic() + 60
-        while not is_time() and job.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.001)
-        job.send_signal(signal.SIGSTOP)
-        change()
-        job.send_signal(signal.SIGCONT)
-        stdout, stderr = job.communicate(timeout=60)
-    return Done(job.returncode, stdout, stderr)
-
-
 def test_an_input_that_is_deleted_after_it_was_listed_fails_alone(forks, work, inputs, tmp_path):
     out, gone = tmp_path / "out", inputs / "1" / "5.parquet"
-    arguments = classify(work, out, "--batch-size", "1", images=inputs)
-    done = run_stopped(arguments, (out / "0" / "0.parquet").exists, gone.unlink)
+    arguments = classify(work, out, images=inputs)
+    done = forks.run(arguments, before=just_before(out / "0" / "0.parquet", f"os.unlink({str(gone)!r})"))
     check_told(done, gone, "cannot read", code=3)
     assert len(kill.outputs(out)) == FILES - 1
     shutil.copy(work / "in" / "1" / "5.parquet", gone)
@@ -224,23 +195,29 @@ def shrink(path):
 
 def change_in_place(path):
     newer = path.with_name("newer")
-    kill.write_images(newer, 8_000, 9)
+    kill.write_images(newer, ROWS, 9)
     path.write_bytes(newer.read_bytes())
     newer.unlink()
 
 
 def change_to_another(path):
-    kill.write_images(path.with_name("newer"), 8_000, 9)
+    kill.write_images(path.with_name("newer"), ROWS, 9)
     path.with_name("newer").rename(path)
 
 
 @pytest.mark.parametrize("harm", [shrink, change_in_place, change_to_another])
 def test_an_input_that_changes_while_it_is_read_is_classified_as_it_is_in_the_end(forks, work, tmp_path, harm):
     source, out, fresh = tmp_path / "in" / "a.parquet", tmp_path / "out", tmp_path / "fresh"
-    kill.write_images(source, 8_000, 8)
+    kill.write_images(source, ROWS, 8)
     original = source.read_bytes()
     arguments = classify(work, out, "--batch-size", "16", images=source)
-    done = run_stopped(arguments, lambda: is_reading(out), lambda: harm(source))
+    job = forks.start(arguments)
+    while not is_reading(out) and job.is_running():
+        time.sleep(0.001)
+    job.signal(signal.SIGSTOP)
+    harm(source)
+    job.signal(signal.SIGCONT)
+    done, _ = job.finish()
     if done.code:
         check_told(done, source)
         assert kill.outputs(out) == {}
@@ -270,24 +247,24 @@ def test_an_input_of_any_name_is_classified(forks, work, inputs, tmp_path, name)
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["in a folder", "named"])
-def test_a_name_that_is_not_utf8_is_told(work, inputs, tmp_path, named):
+def test_a_name_that_is_not_utf8_is_told(forks, work, inputs, tmp_path, named):
     path = inputs / os.fsdecode(b"latin-\xe9.parquet")
     shutil.copy(work / "in" / "0" / "0.parquet", path)
-    done = finish([SCRIPT, *classify(work, tmp_path / "out", images=path if named else inputs)])
+    done = forks.run(classify(work, tmp_path / "out", images=path if named else inputs))
     check_told(done, "latin-", "UTF-8")
 
 
-def test_a_pipe_among_the_inputs_is_not_waited_for(work, inputs, tmp_path):
+def test_a_pipe_among_the_inputs_is_not_waited_for(forks, work, inputs, tmp_path):
     os.mkfifo(inputs / "pipe.parquet")
-    done = finish([SCRIPT, *classify(work, tmp_path / "out", images=inputs)])
+    done = forks.run(classify(work, tmp_path / "out", images=inputs))
     check_told(done, "pipe.parquet", "regular file", code=3)
     assert len(kill.outputs(tmp_path / "out")) == FILES
 
 
-def test_a_pipe_that_is_named_as_input_is_refused(work, tmp_path):
+def test_a_pipe_that_is_named_as_input_is_refused(forks, work, tmp_path):
     os.mkfifo(tmp_path / "pipe.parquet")
     arguments = classify(work, tmp_path / "out", images=tmp_path / "pipe.parquet")
-    check_told(finish([SCRIPT, *arguments]), "pipe.parquet")
+    check_told(forks.run(arguments), "pipe.parquet")
 
 
 def test_a_link_to_nothing_among_the_inputs_fails_alone(forks, work, inputs, tmp_path):
@@ -301,14 +278,14 @@ def test_an_input_without_rights_fails_alone(forks, work, inputs, tmp_path, boun
     out, closed = tmp_path / "out", inputs / "1" / "3.parquet"
     closed.chmod(0)
     arguments = classify(work, out, images=inputs)
-    check_told(finish([*bound, SCRIPT, *arguments]), closed, "Permission denied", code=3)
+    check_told(forks.run(arguments, before=bound), closed, "Permission denied", code=3)
     closed.chmod(0o644)
     check_completed(forks, work, out, arguments, skipped=FILES - 1)
 
 
-def test_a_folder_of_inputs_without_rights_is_told_before_any_work(work, inputs, tmp_path, bound):
+def test_a_folder_of_inputs_without_rights_is_told_before_any_work(forks, work, inputs, tmp_path, bound):
     (inputs / "1").chmod(0)
-    done = finish([*bound, SCRIPT, *classify(work, tmp_path / "out", images=inputs)])
+    done = forks.run(classify(work, tmp_path / "out", images=inputs), before=bound)
     (inputs / "1").chmod(0o755)
     check_told(done, inputs / "1", "Permission denied")
     assert not (tmp_path / "out").exists()
@@ -319,7 +296,7 @@ def test_times_of_inputs_and_a_clock_that_jumps_change_nothing(forks, work, inpu
         os.utime(path, (0, 0) if i % 2 else (2**33, 2**33))
     jumps = "import itertools, time; jumps = itertools.cycle([0, 2**31, 1e9, -5]); time.time = lambda: next(jumps)"
     arguments = classify(work, tmp_path / "out", images=inputs)
-    done = finish(prepared(jumps, arguments))
+    done = forks.run(arguments, before=jumps)
     assert done.code == 0, done.stderr
     check_completed(forks, work, tmp_path / "out", arguments, skipped=FILES)
 
@@ -372,12 +349,12 @@ def test_an_output_file_whose_place_a_folder_takes_is_told_and_done_once_it_is_f
     check_completed(forks, work, out, classify(work, out))
 
 
-def test_an_output_file_whose_place_a_pipe_takes_is_not_waited_for(work, tmp_path):
+def test_an_output_file_whose_place_a_pipe_takes_is_not_waited_for(forks, work, tmp_path):
     out = tmp_path / "out"
     (out / kill.RECORDS).mkdir(parents=True)
     (out / "1").mkdir()
     os.mkfifo(out / "1" / "3.parquet")
-    finish([SCRIPT, *classify(work, out)])
+    forks.run(classify(work, out))
 
 
 def test_an_output_on_another_file_system_than_inputs_and_working_folder(forks, work, elsewhere):
@@ -403,60 +380,59 @@ def test_a_folder_that_becomes_unwritable_midway_is_told_and_the_job_carries_on_
     forks, work, tmp_path, bound
 ):
     out = tmp_path / "out"
-    arguments = classify(work, out, "--batch-size", "1")
-
-    def close():
-        (out / "1").chmod(0o555)
-
-    done = run_stopped(arguments, (out / "1").exists, close, prefix=bound)
+    arguments = classify(work, out)
+    close = just_before(out / "1" / "3.parquet", f"os.chmod({str(out / '1')!r}, 0o555)")
+    done = forks.run(arguments, before=bound + close)
     (out / "1").chmod(0o755)
     check_told(done, out / "1", f"Permission denied{CARRY_ON}")
     finished = kill.outputs(out)
     assert finished.items() <= kill.outputs(work / "undisturbed").items()
-    assert 3 <= len(finished) < FILES
+    assert len(finished) == 4
     check_completed(forks, work, out, arguments, skipped=len(finished))
 
 
 @pytest.mark.parametrize("rights", [0o000, 0o444, 0o555])
 @pytest.mark.parametrize("verb", ["classify", "index"])
-def test_a_folder_without_rights_is_told(work, tmp_path, bound, verb, rights):
+def test_a_folder_without_rights_is_told(forks, work, tmp_path, bound, verb, rights):
     out = tmp_path / "out"
     out.mkdir(rights)
     index = ["index", str(work / "train.parquet"), "--out", str(out)]
-    done = finish([*bound, SCRIPT, *(classify(work, out) if verb == "classify" else index)])
+    done = forks.run(classify(work, out) if verb == "classify" else index, before=bound)
     out.chmod(0o755)
     check_told(done, out, "Permission denied")
     assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize("verb", ["classify", "index"])
-def test_a_read_only_file_system_is_told(work, tmp_path, verb):
+def test_a_read_only_file_system_is_told(forks, work, tmp_path, mounts, verb):
     index = ["index", work / "train.parquet", "--out", "disk/out"]
     arguments = classify(work, "disk/out") if verb == "classify" else index
-    stderr = in_namespace(tmp_path, f"mount -t tmpfs -o ro tmpfs disk; {quoted(*arguments)} 2>&1 || true")
-    check_told(Done(1, "", stderr), "disk/out", "Read-only file system")
+    mounts.do("mount -t tmpfs -o ro tmpfs disk")
+    done = forks.run(arguments, cwd=tmp_path, before=mounts.join)
+    check_told(done, "disk/out", "Read-only file system")
 
 
 @pytest.mark.parametrize("kilobytes", [4, 24])
-def test_a_disk_that_fills_up_leaves_the_index_as_it_was_and_the_next_build_completes(forks, work, tmp_path, kilobytes):
+def test_a_disk_that_fills_up_leaves_the_index_as_it_was_and_the_next_build_completes(
+    forks, work, tmp_path, mounts, kilobytes
+):
     """Room for hardly any of the new files, and for the index file but not all others."""
     kill.write_images(tmp_path / "other.parquet", 200, 7)
     before, after = tmp_path / "before", tmp_path / "after"
     kill.succeed(forks.run, ["index", str(tmp_path / "other.parquet"), "--out", str(before)])
-    build = quoted("index", work / "train.parquet", "--overwrite", "--out", "disk/x.knn")
-    script = f"""
+    build = ["index", work / "train.parquet", "--overwrite", "--out", "disk/x.knn"]
+    mounts.do(f"""
         mount -t tmpfs -o size=100m tmpfs disk
         cp -r before disk/x.knn
         mount -o remount,size=$(($(du -sk disk | cut -f 1) + {kilobytes}))k disk
-        {build} 2> stderr && echo 0 > code || echo $? > code
-        cp -r disk/x.knn full
-        mount -o remount,size=100m disk
-        {build} && cp -r disk/x.knn after
-    """
-    in_namespace(tmp_path, script)
-    done = Done(int((tmp_path / "code").read_text()), "", (tmp_path / "stderr").read_text())
+    """)
+    done = forks.run(build, cwd=tmp_path, before=mounts.join)
     check_told(done, "disk/x.knn", "No space left")
+    mounts.do("cp -r disk/x.knn full; mount -o remount,size=100m disk")
     assert kill.outputs(tmp_path / "full") == kill.outputs(before)
+    done = forks.run(build, cwd=tmp_path, before=mounts.join)
+    assert done.code == 0, done.stderr
+    mounts.do("cp -r disk/x.knn after")
     assert kill.index_state(after) == kill.index_state(work / "x.knn")
     assert kill.generation_names(after) == kill.generation_names(work / "x.knn")
     kill.succeed(forks.run, ["verify", str(after)])
@@ -468,9 +444,8 @@ def test_a_disk_that_fills_up_leaves_the_index_as_it_was_and_the_next_build_comp
 @pytest.mark.parametrize("limit", [4, 5, 6, 7, 8])
 def test_too_many_open_files_are_told_and_the_job_carries_on_once_it_may(forks, work, tmp_path, limit):
     out = tmp_path / "out"
-    warm = "import knnvote.classify.job.run, knnvote.classify.classifier, pandas, resource"
-    code = f"{warm}; resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))"
-    done = finish(prepared(code, classify(work, out)))
+    limits = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))"
+    done = forks.run(classify(work, out), before=f"import os, resource; os.closerange(3, 1000); {limits}")
     assert "Traceback" not in done.stderr
     if done.code:
         assert "Too many open files" in done.stderr
@@ -490,18 +465,15 @@ def test_a_lock_that_a_dead_process_left_holds_nobody_up(forks, work, tmp_path):
 
 
 @pytest.mark.parametrize("verb", ["classify", "index"])
-def test_of_two_started_at_once_into_one_output_one_wins_and_the_other_says_so(forks, other, work, tmp_path, verb):
+def test_of_two_started_at_once_into_one_output_one_wins_and_the_other_says_so(forks, work, tmp_path, verb):
     rng = random.Random(0)  # noqa: S311  # delays are no secrets
     for _ in range(3):
         out = tmp_path / "out"
         index = ["index", str(work / "train.parquet"), "--threads", "1", "--out", str(out)]
         arguments = classify(work, out) if verb == "classify" else index
-        ended = []
-        late = threading.Thread(target=lambda: ended.append(other.run(arguments)))  # noqa: B023  # joined below
-        late.start()
+        early = forks.start(arguments)
         time.sleep(rng.uniform(0, 0.01))
-        ended.append(forks.run(arguments))
-        late.join()
+        ended = [forks.run(arguments), early.finish()[0]]
         refused = [done for done in ended if done.code]
         assert len(refused) < 2, ended
         for done in refused:

@@ -18,12 +18,11 @@ floats = rng.normal(size=(1200, 32)).astype(np.float32)
 
 def work(name):
     answers = []
-    for kind in ("exact", "adaptive", "hnsw"):
-        for stored in (x, floats):
-            index_arrays(stored, y, f"{name}.knn", options=IndexOptions(kind=kind, threads=2, overwrite=True))
-            classifier = Classifier(open_index(f"{name}.knn"))
-            for count in (1, 50, 1200):
-                answers.append(classifier.answer(stored[:count], {}).prediction.to_numpy())
+    for kind, stored in (("exact", x), ("exact", floats), ("adaptive", floats), ("hnsw", x)):
+        index_arrays(stored, y, f"{name}.knn", options=IndexOptions(kind=kind, threads=2, overwrite=True))
+        classifier = Classifier(open_index(f"{name}.knn"))
+        for count in (1, 50, 1200):
+            answers.append(classifier.answer(stored[:count], {}).prediction.to_numpy())
     estimator = KNNVoteClassifier(n_jobs=2).fit(floats, y)
     in_thread = []
     thread = threading.Thread(target=lambda: in_thread.append(estimator.predict(floats[:70])))

@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.long
+
 
 def test_hostile_folders_by_the_dozen_end_in_an_answer_or_a_refusal():
     """A short run of the harness, in a process that has run no threads, from which it can fork.

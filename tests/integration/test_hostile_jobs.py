@@ -32,18 +32,22 @@ READERS = (
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, run_apart):
+    """A folder with an index, inputs and the job `out`. Tests copy it."""
     folder = tmp_path_factory.mktemp("job")
     index_arrays(IMAGES[:60], np.arange(60) % 3, folder / "x.knn")
     for i in range(2):
         write_table(image_table(IMAGES[60 + 35 * i : 95 + 35 * i]), folder / "in" / f"{i}.parquet")
+    done = run_apart(["classify", "x.knn", "in", "--out", "out"], cwd=folder)
+    assert done.code == 0, done.stderr
     return folder
 
 
 @pytest.fixture
 def job(finished, tmp_path, invoke):
+    """A copy of the job, in the folder at work."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    assert invoke("classify", "x.knn", "in", "--out", "out").code == 0
+    assert invoke("verify", "out").code == 0
     return tmp_path / "out"
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from knnvote import index_arrays
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
 ROOMS = ("data", "indexer", "classify")
 KERNEL = "knnvote/indexer/codes/kernel.compiled"

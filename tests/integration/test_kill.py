@@ -27,31 +27,42 @@ def task(forks, tmp_path_factory):
     return get
 
 
-# What commands have in common is killed at every change in one of them, and at every third or later in others:
-# `kill.py` kills all at each. Indexes are built in slices, so that the same command goes on with what was kept of them.
+# Each run of the tests kills two commands at a few of their changes, the long ones kill the rest: what commands have in
+# common at every change in one of them, and at every third or later in others; `kill.py` kills all at each. Indexes are
+# built in slices, so that the same command goes on with what was kept of them.
 @pytest.mark.parametrize(
-    ("name", "least", "step"),
+    ("name", "least", "first", "step"),
     [
+        ("classify", 10, 6, 16),
+        ("index", 10, 20, 40),
         *(
-            ("classify", 10, 1),
-            ("classify-part", 10, 6),
-            ("classify-changed", 10, 4),
-            ("classify-again", 10, 3),
-            ("index", 10, 9),
+            pytest.param(name, least, 1, step, marks=pytest.mark.long)
+            for name, least, step in (
+                ("classify", 10, 1),
+                ("classify-part", 10, 6),
+                ("classify-changed", 10, 4),
+                ("classify-again", 10, 3),
+                ("index", 10, 9),
+                ("index-overwrite", 10, 9),
+                ("show", 4, 3),
+                ("report", 4, 3),
+                ("relabel", 10, 5),
+                ("add", 20, 5),
+                ("list", 4, 3),
+                ("index-adaptive", 60, 24),
+            )
         ),
-        *(("index-overwrite", 10, 9), ("show", 4, 3), ("report", 4, 3)),
-        *(("relabel", 10, 5), ("add", 20, 5), ("list", 4, 3), ("index-adaptive", 60, 24)),
     ],
 )
 def test_whatever_change_a_command_is_killed_at_nothing_is_lost_and_the_next_run_completes_it(
-    forks, task, tmp_path, name, least, step
+    forks, task, tmp_path, name, least, first, step
 ):
     killed, out = task(name), tmp_path / "out"
     killed.start(out)
     done, changes = forks.kill(killed.command(out), out, at=0)
     assert done.code == 0, done.stderr
     assert changes >= least
-    for at in range(1, changes + 1, step):
+    for at in range(first, changes + 1, step):
         killed.start(out)
         done, before = forks.kill(killed.command(out), out, at=at)
         assert (done, before) == ((-signal.SIGKILL, "", ""), at - 1)
@@ -63,6 +74,7 @@ def leave_among_records(out):
     (out / kill.RECORDS / "stray").touch()
 
 
+@pytest.mark.long
 def test_the_checks_find_what_is_lost_torn_or_left_behind(forks, task, tmp_path):
     """A check that finds nothing has to be one that would."""
     job, index, page = map(task, ("classify", "index", "report"))

@@ -2,11 +2,9 @@
 
 import io
 import json
-import os
+import queue
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import asdict
 
@@ -14,7 +12,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from apart import Apart
-from forks import SCRIPT
 from object_store import BUCKET, KEY, SECRET, serve
 from records import ENDED
 
@@ -75,13 +72,12 @@ def command(store, work, tmp_path, run_apart):
 
     yield run
     store.fault = lambda _request: None
-    objects = store.objects()
-    written = [*objects.values()]
+    made = [key for key in store.keys_below() if not key.startswith(("in/", "x.knn/"))]
+    written = [store.client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in made]
     written += [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
     assert not any(secret.encode() in content for content in written for secret in (KEY, SECRET))
-    for key in objects:
-        if not key.startswith(("in/", "x.knn/")):
-            store.client.delete_object(Bucket=BUCKET, Key=key)
+    if made:
+        store.client.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": key} for key in made]})
 
 
 def uri(name):
@@ -194,33 +190,30 @@ def test_of_two_jobs_whose_parts_start_at_once_in_the_store_one_has_the_folder(s
     assert run_job(Classifier.open("x.knn", Rule(k=k)), uri("in"), uri("race")).skipped == FILES
 
 
-def test_a_job_killed_at_a_request_that_writes_leaves_whole_objects_and_is_completed_by_a_rerun(store, work, command):
-    """At every third one, of which each other one is done by the store all the same."""
+@pytest.mark.parametrize("step", [7, pytest.param(3, marks=pytest.mark.long)])
+def test_a_job_killed_at_a_request_that_writes_leaves_whole_objects_and_is_completed_by_a_rerun(
+    store, work, command, forks, step
+):
+    """At some of them, of which each other one is done by the store all the same."""
     assert command("classify", "x.knn", "in/0", "--out", uri("quiet")).code == 0
     writes = [request for request in store.requests if request.startswith(("PUT", "POST"))]
     expected = stored_outputs(store, "quiet")
     assert len(writes) > len(expected) == FILES // 2
-    for fatal in range(0, len(writes), 3):
-        prefix, seen = f"killed-{fatal}", []
+    for fatal in range(0, len(writes), step):
+        prefix, seen, started = f"killed-{fatal}", [], queue.SimpleQueue()
 
-        def kill(request, seen=seen, fatal=fatal):
+        def kill(request, seen=seen, fatal=fatal, started=started):
             if request.startswith(("PUT", "POST")):
                 seen.append(request)
                 if len(seen) == fatal + 1:
-                    job.send_signal(signal.SIGKILL)
+                    started.get().signal(signal.SIGKILL)
                     return "refuse" if fatal % 2 else None  # the store may have done what it was asked for, or not
             return None
 
         store.fault = kill
-        environment = {**os.environ, **store.environment}
-        with subprocess.Popen(
-            [SCRIPT, "classify", "x.knn", "in/0", "--out", uri(prefix)],
-            cwd=work,
-            env=environment,
-            stderr=subprocess.PIPE,
-        ) as job:
-            job.communicate(timeout=60)
-        assert job.returncode == -signal.SIGKILL
+        job = forks.start(["classify", "x.knn", "in/0", "--out", uri(prefix)], cwd=work, env=store.environment)
+        started.put(job)
+        assert job.finish()[0].code == -signal.SIGKILL
         store.fault = lambda _request: None
         left = stored_outputs(store, prefix)
         assert left.items() <= expected.items()
@@ -271,20 +264,12 @@ def test_an_input_that_the_store_will_not_give_and_an_output_that_it_will_not_ta
     assert files(command(*not_taken))["written"] == FILES // 2
 
 
-def test_a_disk_that_is_full_before_an_output_can_be_put_is_told(store, work, tmp_path):
-    code = (
-        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY)); "
-        "from knnvote.cli.main import main; main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "classify", "x.knn", "in", "--out", uri("full"), "--neighbors"],
-        cwd=work,
-        env={**os.environ, **store.environment, "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
+def test_a_disk_that_is_full_before_an_output_can_be_put_is_told(store, work, forks, tmp_path):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))"
+    environment = {**store.environment, "TMPDIR": str(tmp_path)}
+    command = ["classify", "x.knn", "in", "--out", uri("full"), "--neighbors"]
+    done = forks.run(command, cwd=work, env=environment, before=limit)
+    assert done.code == 1
     assert f"cannot write {uri('full/0/0 ü.parquet')}: File too large in {tmp_path}; mend" in done.stderr
     assert stored_outputs(store, "full") == {}
 

@@ -8,7 +8,10 @@ from object_store import serve
 from parts import Nursery, Place, prove, why_no_namespaces, write_job
 
 _WHY_NOT = why_no_namespaces()
-pytestmark = pytest.mark.skipif(_WHY_NOT is not None, reason=_WHY_NOT or "there are namespaces")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(_WHY_NOT is not None, reason=_WHY_NOT or "there are namespaces"),
+]
 
 
 def test_parts_killed_in_namespaces_of_their_own_leave_what_one_run_leaves(tmp_path):

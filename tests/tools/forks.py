@@ -5,12 +5,15 @@ import gc
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -19,6 +22,7 @@ from typing import Any, NamedTuple
 import trials
 
 import knnvote
+from knnvote.classify.evaluation import compare
 from knnvote.indexer import apart
 from knnvote.indexer.building import work as working
 
@@ -44,6 +48,70 @@ def run_process(arguments: Sequence[str], *, cwd: Path | None = None, env: Mappi
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+@dataclass
+class Started:
+    """A command that runs in a fork.
+
+    Attributes:
+        forks: that started it.
+        pid: its process.
+        kept: where its stdout, its stderr and a mark for each change are.
+    """
+
+    forks: "Forks"
+    pid: int
+    kept: Path
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it has not ended: nobody has waited for it yet."""
+        os.kill(self.pid, number)
+
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._state() != "Z"
+
+    def is_at_work(self) -> bool:
+        """Whether it has neither ended nor been stopped."""
+        return self._state() not in "TZ"
+
+    def _state(self) -> str:
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    def told(self) -> str:
+        """What it has said on stdout so far."""
+        return (self.kept / "stdout").read_text()
+
+    def finish(self) -> tuple[Done, int]:
+        """Wait till it ends: how, and changes."""
+        code = self.forks.request(wait=self.pid)
+        stdout, stderr, changes = (
+            (self.kept / name).read_text(errors="replace") for name in ("stdout", "stderr", "changes")
+        )
+        shutil.rmtree(self.kept)
+        return Done(code, stdout, stderr), len(changes)
+
+
+def just_before(path: Path, do: str, *, nth: int = 1) -> str:
+    """Python that does something just before a command opens, names or makes what lies there for the nth time.
+
+    Args:
+        path: what path, or what its own begins with.
+        do: lines of Python.
+        nth: which time; nothing is done at the others.
+    """
+    return f"""
+import os, signal, sys
+seen = []
+def audit(event, arguments):
+    is_use = event in ("open", "os.mkdir", "os.rename", "os.link")
+    if is_use and any(str(part).startswith({str(path)!r}) for part in arguments):
+        seen.append(event)
+        if len(seen) == {nth}:
+            {do}
+sys.addaudithook(audit)
+"""
+
+
 class Forks:
     """A process that has imported everything and run nothing; each command is a fork of it, which starts at once."""
 
@@ -57,39 +125,67 @@ class Forks:
         """End it."""
         self._process.communicate()
 
-    def run(self, arguments: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
-        """A command, undisturbed, as `run_process` would run it."""
-        return self._request(arguments, cwd=str(cwd or Path.cwd()), env={**os.environ, **(env or {})})[0]
+    def run(self, arguments: Sequence[object], **more: Any) -> Done:
+        """A command, undisturbed, as `run_process` would run it; `start` says what else may be given."""
+        return self.start(arguments, **more).finish()[0]
+
+    def start(
+        self,
+        arguments: Sequence[object],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        before: str = "",
+    ) -> Started:
+        """The same, and it runs on.
+
+        Args:
+            arguments: of the command.
+            cwd: the folder at work; None for that of this process.
+            env: what its environment has more.
+            before: Python that its process runs first.
+        """
+        return self._start(arguments, cwd=str(cwd or Path.cwd()), env={**os.environ, **(env or {})}, before=before)
 
     def kill(self, arguments: Sequence[str], folder: Path, at: int) -> tuple[Done, int]:
         """A command that kills itself just before it changes `folder` for the at-th time; how it ended, and changes."""
-        return self._request(arguments, folder=str(folder), at=at)
+        return self._start(arguments, folder=str(folder), at=at).finish()
 
-    def _request(self, arguments: Sequence[str], **more: Any) -> tuple[Done, int]:
+    def request(self, **what: Any) -> int:
+        """What that process says to a request: the number of a process that it started, or how one ended."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with tempfile.TemporaryDirectory() as kept:
-            self._process.stdin.write(json.dumps({"arguments": [*map(str, arguments)], "kept": kept, **more}) + "\n")
-            self._process.stdin.flush()
-            code = int(self._process.stdout.readline())
-            told, changes = (Path(kept, name).read_text() for name in ("stderr", "changes"))
-            return Done(code, Path(kept, "stdout").read_text(), told), len(changes)
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def _start(self, arguments: Sequence[object], **more: Any) -> Started:
+        kept = Path(tempfile.mkdtemp())
+        pid = self.request(arguments=[*map(str, arguments)], kept=str(kept), **more)
+        return Started(self, pid, kept)
 
 
 def serve() -> None:
-    """Fork and run each command that a line of stdin gives; its exit code on stdout."""
+    """Fork for each command that a line of stdin gives, or wait for one; its number or its exit code on stdout."""
     for name in imported_modules():
         import_module(name)
     if trials.ADDRESS in os.environ:
         apart.subprocess = trials.stand_in()  # type: ignore[attr-defined]
+    os.fsync = lambda _descriptor: None  # nothing of a test outlives the machine
+    compare._LEAST_SECONDS, compare._TURNS = 0.0, 1  # no test compares speeds
     gc.freeze()  # forks copy fewer pages
 
     for line in sys.stdin:
         request = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            _run_forked(request)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
+        if "wait" in request:
+            told = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+        else:
+            for name in ("stdout", "stderr", "changes"):
+                Path(request["kept"], name).touch()
+            told = os.fork()
+            if told == 0:
+                _run_forked(request)
+        sys.stdout.write(f"{told}\n")
         sys.stdout.flush()
 
 
@@ -105,24 +201,30 @@ def imported_modules() -> list[str]:
 def _run_forked(request: dict[str, Any]) -> None:
     from knnvote.cli.main import main  # imported before, but by the process that forks alone
 
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        os.dup2(os.open(Path(request["kept"], name), os.O_WRONLY | os.O_CREAT), descriptor)
-    changes = os.open(Path(request["kept"], "changes"), os.O_WRONLY | os.O_CREAT)
-    if "cwd" in request:
-        os.chdir(request["cwd"])
-        os.environ.clear()
-        os.environ.update(request["env"])
-    if "folder" in request:
-        working.SLICE_ROWS = SLICE  # so that a small build has something to go on from
-        _kill_at_change(request["folder"], request["at"], changes)
+        os.dup2(os.open(Path(request["kept"], name), os.O_WRONLY), descriptor)
+    changes = os.open(Path(request["kept"], "changes"), os.O_WRONLY)
+    signal.alarm(200)  # one that hangs is ended
     sys.argv = ["knnvote", *request["arguments"]]
     code: Any = 1
     try:
+        exec(request.get("before", ""), {})  # noqa: S102  # a test's own
+        if "cwd" in request:
+            os.chdir(request["cwd"])
+            os.environ.clear()
+            os.environ.update(request["env"])
+        if "folder" in request:
+            working.SLICE_ROWS = SLICE  # so that a small build has something to go on from
+            _kill_at_change(request["folder"], request["at"], changes)
         main()
     except SystemExit as end:
         code = end.code or 0
+    except BaseException:  # noqa: BLE001  # whatever it is, a process that ends of it prints it
+        traceback.print_exc()
     finally:
-        sys.stdout.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # a command that cannot write to one puts it away
+            stream.flush()
         os._exit(code)
 
 

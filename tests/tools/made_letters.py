@@ -12,6 +12,7 @@
 import argparse
 import csv
 import io
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,7 @@ _A_FILE = 20_000  # new pictures
 
 def draw(label, rng):
     """A picture (28, 28) uint8 of a class: white ink on black, turned, sheared, scaled, thickened and noisy."""
-    canvas = Image.new("L", (_CANVAS, _CANVAS))
-    ImageDraw.Draw(canvas).text(
-        (_CANVAS / 2, _CANVAS / 2), label, fill=255, font=_FONT, anchor="mm", stroke_width=int(rng.integers(0, 4))
-    )
+    canvas = _written(label, int(rng.integers(0, 4)))
     angle, scale = rng.normal(0, 0.1), rng.uniform(0.85, 1.1)
     shear, stretch = rng.normal(0, 0.1), rng.normal(1, 0.06)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -43,6 +41,16 @@ def draw(label, rng):
     )
     ink = np.asarray(small, np.float64) * rng.uniform(0.6, 1) + rng.normal(0, 6, (SIDE, SIDE))
     return np.clip(ink, 0, 255).astype(np.uint8)
+
+
+@cache
+def _written(label, stroke):
+    """A class in letters so thick; nobody changes the picture."""
+    canvas = Image.new("L", (_CANVAS, _CANVAS))
+    ImageDraw.Draw(canvas).text(
+        (_CANVAS / 2, _CANVAS / 2), label, fill=255, font=_FONT, anchor="mm", stroke_width=stroke
+    )
+    return canvas
 
 
 def png(pixels):

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import boto3
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.serving import make_server
 
 KEY, SECRET = "AKIAKNNVOTETEST00000", "TopSecretOfTheTests/+0123456789abcdefghi"  # of this server alone
@@ -42,7 +43,7 @@ class ObjectStore:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    @property
+    @cached_property
     def client(self) -> Any:
         """Another client's view of it than pyarrow's."""
         return boto3.client(
@@ -55,9 +56,12 @@ class ObjectStore:
 
     def objects(self, prefix: str = "") -> dict[str, bytes]:
         """Content of each object whose key begins so."""
+        return {key: self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in self.keys_below(prefix)}
+
+    def keys_below(self, prefix: str = "") -> list[str]:
+        """The key of each object whose key begins so."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
-        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-        return {key: self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
     def put(self, key: str, content: bytes) -> None:
         """Make or replace an object."""
@@ -67,7 +71,7 @@ class ObjectStore:
 @contextmanager
 def serve() -> Iterator[ObjectStore]:
     """Run a server with one empty bucket."""
-    moto = DomainDispatcherApplication(create_backend_app)
+    moto = create_backend_app("s3")
     store = ObjectStore(0)
     one_by_one = threading.Lock()
 
