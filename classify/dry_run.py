@@ -17,6 +17,7 @@ from knnvote.data.inputs import Inputs, find_inputs, refuse_splits
 from knnvote.data.locations import Location, local_path
 from knnvote.data.reading import Part, open_images, rows_within_budget
 from knnvote.data.recognition import recognise_images
+from knnvote.data.steps.chain import steps_of
 from knnvote.indexer.build import IndexOptions, Tune, build_in_memory, check_destination
 from knnvote.indexer.folder.write import bytes_to_write
 from knnvote.indexer.groups.record import GROUP
@@ -92,6 +93,8 @@ def dry_index(
     first = next((source for source, size in zip(sources, sizes, strict=True) if size), sources[0])
     with open_images(first, partial(recognise_images, options=training.images)) as images:
         most = _BATCHES * rows_within_budget(images.layout.d, _BATCH)
+        if images.layout.shape:
+            most = max(most, steps_of(training.steps).least_images(images.layout.shape))
     few = replace(training, limit=max(1, min(most, sum(sizes))), sample=None)
     clock = _Clock()
     examples = read_training_set(sources, few, metric=options.metric, progress=clock, tell=tell)

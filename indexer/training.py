@@ -87,7 +87,7 @@ class TrainingOptions:
             OptionError: naming what cannot be used.
         """
         check_instance("images", self.images, ImageOptions)
-        steps_of(self.steps)
+        steps_of(self.steps).check_classes(is_regression=self.is_regression)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,10 +354,18 @@ def with_vectors(
         return found
     images, before = found.vectors, 0 if stored is None else len(stored.vectors)
     new = found.provenance.slice(before)
-    vectors, fitted = make_vectors(images, found.shape, steps, metric=METRICS[metric], provenance=new, work=work)
+    classes = None if found.is_regression else _codes(new["label"])
+    given = {"classes": classes, "metric": METRICS[metric], "provenance": new, "work": work}
+    vectors, fitted = make_vectors(images, found.shape, steps, **given)
     if stored is not None and vectors.dtype != stored.vectors.dtype:
         raise KnnvoteError(
             f"the steps {steps} make {vectors.dtype} of images of type {images.dtype}, and {stored.vectors.dtype} of "
             "those that are stored: build an index of all of them"
         )
     return replace(found, vectors=vectors, images=images, steps=fitted)
+
+
+def _codes(labels: pa.ChunkedArray) -> NDArray[np.int32]:
+    """(n,) a number for each label, the same of the same."""
+    codes: NDArray[np.int32] = labels.combine_chunks().dictionary_encode().indices.to_numpy()
+    return codes

@@ -11,6 +11,7 @@ from knnvote.indexer.names import MetricName
 # Beside each step alone.
 _TOGETHER = (
     *("centre deskew", "deskew blur", "centre deskew blur", "deskew gradients", "centre deskew gradients"),
+    *("gradients whitened", "deskew gradients whitened"),
     "centred unit",
 )
 # What changes no neighbour by that metric where it comes last: a mean that is taken from all vectors, a length.
@@ -20,7 +21,8 @@ _IDLE_LAST: dict[MetricName, str] = {"l2": "centred", "l1": "centred", "cosine":
 def usual_chains(index: Index) -> list[Steps]:
     """Those worth a comparison for the images of an index: its own, none, each step alone, and some together.
 
-    Left out are those that make nothing of images of such a shape, and those that change no neighbour by the metric.
+    Left out are those that make nothing of images of such a shape or with such labels, or change no neighbour by the
+    metric.
     """
     own, idle = str(index.steps), _IDLE_LAST.get(index.metric)
     texts = dict.fromkeys((own, *STEPS, *_TOGETHER))
@@ -59,12 +61,14 @@ def _read(text: str) -> Steps:
 
 
 def _told(index: Index) -> str:
-    return ", ".join(repr(str(steps)) for steps in usual_chains(index))
+    chains = (steps for steps in usual_chains(index) if steps.least_images(index.shape) <= index.n)
+    return ", ".join(repr(str(steps)) for steps in chains)
 
 
 def _why_not(index: Index, steps: Steps) -> str | None:
-    """Why steps make nothing of images of such a shape; None where they do."""
+    """Why steps make nothing of images of such a shape, or with such labels; None where they do."""
     try:
+        steps.check_classes(is_regression=index.is_regression)
         steps.output(index.shape)
     except OptionError as error:
         return error.marked

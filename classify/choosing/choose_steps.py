@@ -23,6 +23,7 @@ from knnvote.data.errors import check, is_whole, spelled
 from knnvote.data.layout import Shape, noun
 from knnvote.data.progress import stage
 from knnvote.data.steps.chain import Steps
+from knnvote.data.steps.step import FitError
 from knnvote.data.text import counted
 from knnvote.indexer.build import IndexOptions, build_in_memory
 from knnvote.indexer.building.stepped import NoVectorError, unusable_images
@@ -84,7 +85,8 @@ class StepChoice:
         metric: of the distances, that of the index.
         measure: ``accuracy``, where more is better, or ``mean_squared_error``, where less is.
         results: of each chain, from the best down; equal ones in the order in which they were given.
-        left_out: chains that make no vector of some image, each with the image and the reason; parameters are marked.
+        left_out: chains that make no vector of some image, or need more images, each with the reason; parameters are
+            marked.
         class_weight: what the votes of classes were multiplied by, as `Rule` has it.
         groups: that were left out, each with its images; None where the index has none.
         near_copies: what near copies decide of the vote that the index was made for; None where too few images tell.
@@ -191,6 +193,7 @@ def _with_vectors(part: TrainingSet, steps: Steps, metric: MetricName) -> Traini
     """The same images with the vectors that steps make of them, fitted to all of them.
 
     Raises:
+        FitError: they cannot be fitted to them.
         NoVectorError: they make none of an image.
     """
     if steps:
@@ -225,14 +228,14 @@ def _compare(
     """Try each chain on a part of the stored images.
 
     Raises:
-        NoVectorError: none makes a vector of every image.
+        KnnvoteError: none makes a vector of every image.
     """
     found, left_out, refusal = [], {}, None
     with stage("comparing steps", len(chains), "chains") as advance:
         for steps in chains:
             try:
                 stepped = _with_vectors(part, steps, index.metric)
-            except NoVectorError as error:
+            except (NoVectorError, FitError) as error:
                 left_out[str(steps)] = error.why_not
                 refusal = error
             else:

@@ -1,7 +1,7 @@
 """The mean taken from images, as embeddings need it that all point one way."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,10 +33,15 @@ class Centred(FittedStep):
         """As many as pixels."""
         return math.prod(shape)
 
-    def fit(self, blocks: Iterable[Numbers], shape: Shape) -> NDArray[np.float64]:
+    def fit(
+        self,
+        blocks: Callable[[], Iterable[Numbers]],
+        shape: Shape,
+        classes: NDArray[np.integer] | None,  # noqa: ARG002 - whatever the labels
+    ) -> NDArray[np.float64]:
         """The mean, added up in one order: the same bits on any machine, and of whole numbers exact."""
         n, total = 0, np.zeros(self.size(shape))
-        for block in blocks:
+        for block in blocks():
             n += len(block)
             total += _sum_of_rows(block)
         return total / n

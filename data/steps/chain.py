@@ -1,8 +1,9 @@
 """Steps one after the other, as an index holds them: text to object and back, and the one place that applies them."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,9 @@ from .gradients import Gradients
 from .names import PIXELS, STEPS
 from .step import FittedStep, Step
 from .unit import Unit
+from .whitened import Whitened
 
-_STEPS: dict[str, type[Step]] = {step.name: step for step in (Centre, Deskew, Blur, Gradients, Centred, Unit)}
+_STEPS: dict[str, type[Step]] = {step.name: step for step in (Centre, Deskew, Blur, Gradients, Centred, Whitened, Unit)}
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,15 @@ class Steps:
         """Whether there are any: else vectors are the images themselves."""
         return bool(self.each)
 
+    def check_classes(self, *, is_regression: bool) -> None:
+        """Refuse labels that are numbers to be averaged where a step needs classes.
+
+        Raises:
+            OptionError: naming the step.
+        """
+        for step in self.each:
+            step.check_classes(is_regression=is_regression)
+
     def output(self, shape: Shape) -> Shape:
         """Shape of what they make of an image of a shape.
 
@@ -50,6 +61,13 @@ class Steps:
         for step in self.each:
             shape = step.output(shape)
         return shape
+
+    def least_images(self, shape: Shape) -> int:
+        """Without how many stored images of a shape they cannot be fitted."""
+        least = 1
+        for step in self.each:
+            least, shape = max(least, step.least_images(shape)), step.output(shape)
+        return least
 
     def d(self, shape: Shape) -> int:
         """Dimensions of the vectors of images of a shape; 0 where that is not known."""
@@ -80,25 +98,35 @@ class Steps:
             shape = after
         return vectors, bad
 
+    def of_blocks(self, blocks: Callable[[], Iterable[Numbers]], shape: Shape) -> Iterator[Numbers]:
+        """Vectors of images block by block."""
+        return (self(block, shape)[0] for block in blocks())
+
     @property
     def before_fitting(self) -> "Steps":
         """Those before the first that is yet to be fitted; all where none is."""
         places = (place for place, step in enumerate(self.each) if isinstance(step, FittedStep) and step.state is None)
         return Steps(self.each[: next(places, len(self.each))])
 
-    def fitted(self, blocks: Callable[[], Iterable[Numbers]], shape: Shape) -> "Steps":
+    def fitted(
+        self, blocks: Callable[[], Iterable[Numbers]], shape: Shape, classes: NDArray[np.integer] | None
+    ) -> "Steps":
         """The same, those fitted that are not yet.
 
         Args:
             blocks: gives the stored images (n, pixels), however often it is called, in blocks that depend on nothing
                 else.
             shape: of one image.
+            classes: (n,) codes of their labels; None where these are numbers to be averaged.
+
+        Raises:
+            KnnvoteError: a step cannot be fitted to them.
         """
         found = self
         while (before := found.before_fitting) != found:
             step, of_step = found.each[len(before.each)], before.output(shape)
             if isinstance(step, FittedStep):
-                step = replace(step, state=step.fit((before(block, shape)[0] for block in blocks()), of_step))
+                step = replace(step, state=step.fit(partial(before.of_blocks, blocks, shape), of_step, classes))
             found = Steps((*before.each, step, *found.each[len(before.each) + 1 :]))
         return found
 

@@ -1,4 +1,4 @@
 """Names that the user gives; without NumPy, for the command line's help."""
 
 PIXELS = "pixels"  # no step at all
-STEPS = (PIXELS, "centre", "deskew", "blur", "gradients", "centred", "unit")
+STEPS = (PIXELS, "centre", "deskew", "blur", "gradients", "centred", "whitened", "unit")

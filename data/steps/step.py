@@ -1,15 +1,25 @@
 """What every step between an image and its vector is: a name, perhaps with settings, which an index holds as text."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from knnvote.data.errors import KnnvoteError, OptionError, param
 from knnvote.data.layout import Shape
 from knnvote.data.vectors import Numbers, Reasons
+
+
+class FitError(KnnvoteError):
+    """A step cannot be fitted to these images; `why_not` is the reason alone, without what to do."""
+
+    def __init__(self, why_not: str, do: str) -> None:
+        """Keep the reason, marked."""
+        self.why_not = why_not
+        super().__init__(f"{param('steps')}: {why_not}: {do}")
 
 
 class Step(ABC):
@@ -22,10 +32,12 @@ class Step(ABC):
     Attributes:
         name: as it is typed and stored.
         depends_on_scale: whether multiples of an image get unlike vectors: None where what follows tells.
+        needs_classes: whether it is fitted to labels too, which must be classes.
     """
 
     name: ClassVar[str]
     depends_on_scale: ClassVar[bool | None] = None
+    needs_classes: ClassVar[bool] = False
 
     def __str__(self) -> str:
         """Its name alone, where it has no settings."""
@@ -40,6 +52,15 @@ class Step(ABC):
         """
         return cls()
 
+    def check_classes(self, *, is_regression: bool) -> None:
+        """Refuse labels that are numbers to be averaged where it needs classes.
+
+        Raises:
+            OptionError: naming the step.
+        """
+        if self.needs_classes and is_regression:
+            raise OptionError(f"{param('steps')}: {self} needs classes, and these are numbers: leave it out")
+
     def output(self, shape: Shape) -> Shape:
         """Shape of what it makes of an image of a shape.
 
@@ -47,6 +68,10 @@ class Step(ABC):
             OptionError: it makes nothing of such.
         """
         return shape
+
+    def least_images(self, shape: Shape) -> int:  # noqa: ARG002 - of most one is enough
+        """Without how many stored images of a shape it cannot be fitted."""
+        return 1
 
     def unusable_rows(self, images: Numbers, shape: Shape) -> Reasons:  # noqa: ARG002 - most take all
         """Rows of images (n, pixels) of a shape of which it makes nothing, each with the reason."""
@@ -87,5 +112,17 @@ class FittedStep(Step):
         """Numbers of its state for images of a shape."""
 
     @abstractmethod
-    def fit(self, blocks: Iterable[Numbers], shape: Shape) -> NDArray[np.float64]:
-        """Its state (m,), by stored images of a shape; they come in blocks (n, pixels) that depend on nothing else."""
+    def fit(
+        self, blocks: Callable[[], Iterable[Numbers]], shape: Shape, classes: NDArray[np.integer] | None
+    ) -> NDArray[np.float64]:
+        """Its state (m,), by stored images.
+
+        Args:
+            blocks: gives the images (n, pixels), however often it is called, in blocks that depend on nothing else.
+            shape: of one image.
+            classes: (n,) codes of their labels; None where these are numbers to be averaged.
+
+        Raises:
+            FitError: it cannot be fitted to them.
+            OptionError: likewise, and to no others that have such labels.
+        """

@@ -63,7 +63,7 @@ def training_set_from_arrays(
     labels, ids = values_of(labels, "labels"), values_of(ids, "ids")
     groups, sample_weight = values_of(groups, "groups"), values_of(sample_weight, "sample_weight")
     _check_arrays(images, labels)
-    chosen, shape = steps if isinstance(steps, Steps) else steps_of(steps), images.shape[1:]
+    chosen, shape = _taken_steps(steps, is_regression=is_regression), images.shape[1:]
     flat = images.reshape(len(images), -1)
     _check_numbers(flat, shape, chosen, METRICS[metric], progress)
     label, rows = _label_array(labels, is_regression=is_regression), np.arange(first, first + len(images))
@@ -77,6 +77,12 @@ def training_set_from_arrays(
         feature_names=None if feature_names is None else tuple(feature_names),
     )
     return with_vectors(found, chosen, metric, None, Work())
+
+
+def _taken_steps(steps: Steps | Sequence[str], *, is_regression: bool) -> Steps:
+    found = steps if isinstance(steps, Steps) else steps_of(steps)
+    found.check_classes(is_regression=is_regression)
+    return found
 
 
 def _check_arrays(images: NDArray[Any], labels: NDArray[Any] | Sequence[Any]) -> None:

@@ -13,6 +13,7 @@ from knnvote.data.reading import rows_within_budget
 from knnvote.data.steps.chain import Steps
 from knnvote.data.vectors import Numbers, Reasons
 from knnvote.indexer.metric import Metric
+from knnvote.indexer.threads import limit_threads
 
 from .work import Work
 
@@ -46,6 +47,7 @@ def make_vectors(
     shape: Shape,
     steps: Steps,
     *,
+    classes: NDArray[np.integer] | None,
     metric: Metric,
     provenance: pa.Table,
     work: Work,
@@ -56,14 +58,21 @@ def make_vectors(
         images: (n, pixels) to store, which may be mapped.
         shape: of one image.
         steps: one at least.
+        classes: (n,) codes of their labels; None where these are numbers to be averaged.
         metric: in whose space vectors must have a place.
         provenance: (n rows) columns file and row of each image.
         work: keeps vectors slice by slice, with those that a killed build of the same made.
 
     Raises:
+        FitError: a step cannot be fitted to these images.
         NoVectorError: a step makes no vector of an image.
     """
-    made = work.once("steps", lambda: {"state": steps.fitted(lambda: _blocks(images), shape).state})
+
+    def state() -> dict[str, NDArray[np.float64]]:
+        with limit_threads(1):  # by which sums of floats depend on how many there are
+            return {"state": steps.fitted(lambda: _blocks(images), shape, classes).state}
+
+    made = work.once("steps", state)
     steps = steps.with_state(made["state"], shape)
     first, _ = steps(images[:1], shape)
     vectors = work.growing(f"stepped.{first.dtype.name}", first.dtype, first.shape[1:])

@@ -119,7 +119,7 @@ def test_inspect_and_index_tell_the_steps(folder, invoke, monkeypatch, tmp_path)
     unknown = invoke("index", "test.parquet", "--out", tmp_path / "z.knn", "--step", "unit[2]")
     assert unknown.stderr == (
         "error: --step: 'unit[2]' is no step between image and vector: give some of pixels, centre, deskew, blur, "
-        "gradients, centred, unit\n"
+        "gradients, centred, whitened, unit\n"
     )
 
 

@@ -20,11 +20,15 @@ FLOATS = arrays(np.float32, st.tuples(st.integers(1, 40), st.integers(1, 70)), e
 
 def fitted(text, images, shape=None, rows=7):
     shape = shape or images.shape[1:]
-    return parse_steps(text).fitted(lambda: (images[i : i + rows] for i in range(0, len(images), rows)), shape)
+
+    def blocks():
+        return (images[i : i + rows] for i in range(0, len(images), rows))
+
+    return parse_steps(text).fitted(blocks, shape, np.zeros(len(images), np.int32))
 
 
 @pytest.mark.parametrize(
-    "text", ["pixels", "centred", "unit", "centred unit", "unit centred unit", "centre deskew blur blur"]
+    "text", ["pixels", "centred", "unit", "centred unit", "unit whitened unit", "centre deskew blur blur"]
 )
 def test_steps_are_their_text(text):
     assert str(parse_steps(text)) == text
@@ -132,7 +136,7 @@ def test_what_steps_were_fitted_to_is_numbers_that_fit_them_again():
     again = parse_steps("centred unit centred").with_state(steps.state, (4, 6))
     assert again(IMAGES, (4, 6))[0].tobytes() == steps(IMAGES, (4, 6))[0].tobytes()
     assert parse_steps("unit").state.shape == (0,)
-    assert steps.fitted(lambda: pytest.fail("they are fitted"), (4, 6)) is steps
+    assert steps.fitted(lambda: pytest.fail("they are fitted"), (4, 6), None) is steps
 
 
 @pytest.mark.parametrize(

@@ -430,3 +430,40 @@ def test_a_job_has_the_same_bytes_whatever_its_threads_and_batches(tmp_path):
         run_job(classifier, tmp_path / "a.parquet", out, asked, threads=threads, batch_size=size)
         outputs.append((out / "a.parquet").read_bytes())
     assert outputs[0] == outputs[1]
+
+
+def test_an_index_keeps_how_it_was_whitened_for_queries_and_for_what_is_added(tmp_path):
+    images = np.repeat(IMAGES, 3, axis=0)[:400, ::2, ::2]  # 16 numbers
+    labels = np.repeat(LABELS, 3)[:400]
+    old, new = write(tmp_path / "old.parquet", images[:360], labels[:360]), tmp_path / "new.parquet"
+    write(new, images[360:], labels[360:])
+    training = TrainingOptions(steps=("whitened", "unit"))
+    index_files(old, tmp_path / "x.knn", training=training, options=options())
+    before = open_index(tmp_path / "x.knn")
+    assert before.steps.state.size == 2 + 16 * 16 + 2 * 16
+    np.testing.assert_array_equal(before.queries(images[:360].reshape(360, 16))[0], before.vectors)
+    add_files(tmp_path / "x.knn", new, threads=1)
+    grown = open_index(tmp_path / "x.knn")
+    np.testing.assert_array_equal(grown.steps.state, before.steps.state)
+    np.testing.assert_array_equal(grown.vectors[360:], before.queries(images[360:].reshape(40, 16))[0])
+    assert verify_folder(tmp_path / "x.knn") == []
+    index_arrays(images[:360], labels[:360], tmp_path / "y.knn", steps=("whitened", "unit"), options=options(threads=2))
+    np.testing.assert_array_equal(open_index(tmp_path / "y.knn").steps.state, before.steps.state)
+
+
+def test_numbers_to_be_averaged_and_too_few_images_are_not_whitened(tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.parquet")
+    command = ("index", "a.parquet", "--out", "x.knn", "--step", "whitened")
+    refused = invoke(*command, "--task", "regression")
+    assert (refused.code, refused.stdout) == (2, "")
+    assert refused.stderr == "error: --step: whitened needs classes, and these are numbers: leave it out\n"
+    refused = invoke(*command)
+    assert refused.code == 1
+    assert refused.stderr.endswith(
+        "error: --step: whitened needs 1,280 images, 20 for each of 64 numbers that it gets, and there are 160: leave "
+        "it out, or put gradients before it, which makes fewer numbers of a picture\n"
+    )
+    with pytest.raises(OptionError, match="steps: whitened needs classes, and these are numbers: leave it out"):
+        index_arrays(IMAGES, LABELS / 2, tmp_path / "x.knn", steps=("whitened",), is_regression=True)
+    assert not (tmp_path / "x.knn").exists()

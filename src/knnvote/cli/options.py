@@ -227,7 +227,7 @@ steps_option = click.option(
     type=NameChoice(list(STEPS)),
     multiple=True,
     metavar="NAME",
-    help=f"Image to vector: {', '.join(STEPS)}; repeat for several.",
+    help=f"Image to vector: {', '.join(STEPS)}; repeat.",
 )
 part_options = together(
     click.option("--limit", type=POSITIVE, metavar="N", help="So many rows of all files, the first."),

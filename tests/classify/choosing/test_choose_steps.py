@@ -97,7 +97,13 @@ def test_what_is_tried_is_the_own_steps_and_what_takes_the_images_and_changes_ne
     tried = [{" ".join(result.steps) for result in choose_steps(one, max_k=1).results} for one in (by_l2, by_cosine)]
     assert tried == [{"pixels", "unit", "centred unit"}, {"pixels", "centred"}]
     own = made(tmp_path, VECTORS, np.arange(90) % 3, steps=("unit", "centred"))
-    assert {" ".join(result.steps) for result in choose_steps(own, max_k=1).results} == {*tried[0], "unit centred"}
+    found = choose_steps(own, max_k=1)
+    assert {" ".join(result.steps) for result in found.results} == {*tried[0], "unit centred"}
+    assert found.left_out == {
+        "whitened": "whitened needs 120 images, 20 for each of 6 numbers that it gets, and there are 90"
+    }
+    numbers = made(tmp_path, VECTORS, VECTORS[:, 0], is_regression=True)
+    assert not choose_steps(numbers, max_k=1).left_out
 
 
 def test_chains_that_make_no_vector_of_an_image_are_left_out_by_its_name(tmp_path):
@@ -123,6 +129,9 @@ def test_chains_that_make_no_vector_of_an_image_are_left_out_by_its_name(tmp_pat
         ({"chains": ["unit deskew"]}, "chains 'unit deskew' cannot be done to the images of "),
         ({"chains": ["pixels unit"]}, "chains 'pixels unit' has pixels, which is no step: leave it out beside"),
         ({"chains": [("unit",)]}, "chains is [('unit',)]: give texts of one step or more, such as 'pixels', 'unit'"),
+        (
+            "steps: whitened needs 120 images, 20 for each of 6 numbers that it gets, and there ",
+        ),
         ({"chains": []}, "chains is []: give texts of one step or more"),
         ({"chains": [" "]}, "chains is [' ']: give texts of one step or more"),
         ({"sample": 1}, "sample is 1: give a whole number of at least 2"),
