@@ -69,7 +69,7 @@ class Whitened(FittedStep):
     def fit(
         self, blocks: Callable[[], Iterable[Numbers]], shape: Shape, classes: NDArray[np.integer] | None
     ) -> NDArray[np.float64]:
-        """As the definition says; whole numbers are added up, so that no order counts.
+        """Of whole numbers, added up exactly, so that it is the same however they are parted into blocks.
 
         Raises:
             FitError: there are too few images for so many numbers.

@@ -129,9 +129,6 @@ def test_chains_that_make_no_vector_of_an_image_are_left_out_by_its_name(tmp_pat
         ({"chains": ["unit deskew"]}, "chains 'unit deskew' cannot be done to the images of "),
         ({"chains": ["pixels unit"]}, "chains 'pixels unit' has pixels, which is no step: leave it out beside"),
         ({"chains": [("unit",)]}, "chains is [('unit',)]: give texts of one step or more, such as 'pixels', 'unit'"),
-        (
-            "steps: whitened needs 120 images, 20 for each of 6 numbers that it gets, and there ",
-        ),
         ({"chains": []}, "chains is []: give texts of one step or more"),
         ({"chains": [" "]}, "chains is [' ']: give texts of one step or more"),
         ({"sample": 1}, "sample is 1: give a whole number of at least 2"),
