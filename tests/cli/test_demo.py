@@ -106,7 +106,7 @@ def test_the_commands_it_prints_run_when_pasted_after_a_second_demo_too(tour, in
     here, _, said = tour
     monkeypatch.chdir(here)
     for command in commands(said):  # one of which a shell has run
-        done = invoke(*shlex.split(command)[1:])
+        done = invoke(*shlex.split(command.replace("\\\n", ""))[1:])
         assert done.code == 0, done.stderr
     table = pq.read_table(here / FOLDER / "explained" / "test.parquet")
     assert table.num_rows == 450

@@ -60,8 +60,8 @@ def test_a_column_is_taken_as_its_array(index, tmp_path, name):
 def test_rows_of_a_column_that_are_no_image_are_bad_or_refused(index, tmp_path):
     column = pa.array([X[0], None, X[0][:5]])
     answer = Classifier(index)(column)
-    assert answer.reason.tolist() == [None, "null image", "5 values, expected 6"]
-    with pytest.raises(KnnvoteError, match=r"^image 1 cannot be stored: null image; leave it out$"):
+    assert answer.reason.tolist() == [None, "null vector", "5 values, expected 6"]
+    with pytest.raises(KnnvoteError, match=r"^image 1 cannot be stored: null vector; leave it out$"):
         index_arrays(column, [0, 1, 0], tmp_path / "no.knn")
     with pytest.raises(KnnvoteError, match=r"^no image column"):
         Classifier(index)(pa.array(["a", "b"]))

@@ -110,7 +110,8 @@ def test_a_drawn_one_is_recognised_while_it_is_drawn(browser, addresses, width, 
     show(browser, addresses.digits, width, scheme)
     draw(browser, ONE, kind=kind)
     assert told(browser, "1, with ").endswith("% of the vote")
-    assert browser.find_element(By.CSS_SELECTOR, "p.label").text == "1"
+    label = browser.find_element(By.CSS_SELECTOR, "p.label")  # answers to what was drawn before may come in between
+    WebDriverWait(browser, 10, 0.02).until(lambda _: label.text == "1")
     assert len(browser.find_elements(By.CSS_SELECTOR, "ul.voters li")) == 5
     pictures = "return [...document.querySelectorAll('ul.voters img, .seen')].map((picture) => picture.naturalWidth)"
     assert browser.execute_script(pictures) == [8] * 6

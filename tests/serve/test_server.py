@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import webbrowser
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -226,8 +226,10 @@ def test_it_stops_under_load_and_what_is_answered_is_whole(exact_index, digits_f
     answered, cut = [], []
 
     def ask(place):
-        with suppress(OSError, http.client.BadStatusLine):  # of a connection that is closed before it is answered
-            connection = http.client.HTTPConnection(*place, timeout=10)
+        with (
+            suppress(OSError, http.client.BadStatusLine),  # of a connection that is closed before it is answered
+            closing(http.client.HTTPConnection(*place, timeout=10)) as connection,
+        ):
             while True:
                 connection.request("POST", "/classify", body, {"Content-Type": ARROW})
                 reply = connection.getresponse()

@@ -14,9 +14,9 @@ from knnvote.classify.vote import Rule
 from knnvote.data.sample import split_digits
 from knnvote.indexer.build import index_arrays
 from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.records.growth import Growth
 from knnvote.indexer.rungs import (
     Acceptance,
-    Growth,
     Interval,
     MeasuredLadder,
     MeasuredRung,
