@@ -5,7 +5,7 @@ these among the others are found by exact search. Each chain is judged by its ow
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from knnvote.classify.vote import Rule
 from knnvote.data.errors import check, is_whole, spelled
 from knnvote.data.layout import Shape, noun
 from knnvote.data.progress import stage
-from knnvote.data.steps.chain import Steps
+from knnvote.data.steps.chain import Steps, parse_steps
 from knnvote.data.steps.step import FitError
 from knnvote.data.text import counted
 from knnvote.indexer.build import IndexOptions, build_in_memory
@@ -84,7 +84,7 @@ class StepChoice:
         stored: that the index stores.
         metric: of the distances, that of the index.
         measure: ``accuracy``, where more is better, or ``mean_squared_error``, where less is.
-        results: of each chain, from the best down; equal ones in the order in which they were given.
+        results: of each chain, from the best down; of equal ones the shorter first, then as they were given.
         left_out: chains that make no vector of some image, or need more images, each with the reason; parameters are
             marked.
         class_weight: what the votes of classes were multiplied by, as `Rule` has it.
@@ -244,20 +244,30 @@ def _compare(
     if refusal is not None and not found:
         raise refusal
     near_copies = near_copies_stored(index, rule)
+    results = _differences(found)
     return StepChoice(
         images=min(len(part.vectors), _ASKED),
         among=len(part.vectors),
         stored=index.n,
         metric=index.metric,
         measure=measure_of(index),
-        results=_differences(found),
+        results=results,
         left_out=left_out,
         class_weight=rule.class_weight,
         groups=found[0].groups,
         near_copies=near_copies,
-        notes=tuple(notes_of_left_out(index, near_copies)),
+        notes=(*notes_of_left_out(index, near_copies), *_notes(results[0])),
         noun=noun(index.shape),
     )
+
+
+def _notes(best: StepScore) -> Iterator[str]:
+    for step in parse_steps(" ".join(best.steps)).each:
+        if step.needs_classes:
+            yield (
+                f"{step} was fitted to the images that are left out too, which favours it a little where neighbours "
+                "are often wrong: have compare judge it by test images"
+            )
 
 
 def _try(index: Index, stepped: TrainingSet, rule: Rule, max_k: int | None, progress: Callable[[int], None]) -> _Tried:
@@ -300,8 +310,8 @@ def _time(steps: Steps, images: NDArray[np.generic], shape: Shape) -> float:
 
 
 def _differences(found: Sequence[_Tried]) -> list[StepScore]:
-    """From the best down, each with its difference from that."""
-    best, *others = sorted(found, key=lambda tried: tried.loss)
+    """From the best down, of equal ones the shorter first, each with its difference from that."""
+    best, *others = sorted(found, key=lambda tried: (tried.loss, len(parse_steps(" ".join(tried.score.steps)).each)))
     return [best.score, *(replace(other.score, difference=_difference(other, best)) for other in others)]
 
 

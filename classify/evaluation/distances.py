@@ -68,7 +68,7 @@ class DistanceChoice:
         with_copies: how many of them have an exact copy stored, which makes limits too narrow; 0 for test images.
         unlabelled: test images without a label, of which nothing is known: they are left aside.
         chosen: the limit and what it refuses.
-        steps: what several limits refuse, the least first.
+        limits: what several refuse, the least first.
     """
 
     false_alarms: float
@@ -78,7 +78,7 @@ class DistanceChoice:
     with_copies: int
     unlabelled: int
     chosen: Refused
-    steps: list[Refused]
+    limits: list[Refused]
 
     def __repr__(self) -> str:
         """What was chosen."""
@@ -176,7 +176,7 @@ def _choose(found: _Found, false_alarms: float) -> DistanceChoice:
         known=len(known),
         unknown=len(unknown),
         chosen=steps[limits[false_alarms]],
-        steps=[*steps.values()],
+        limits=[*steps.values()],
         left_out=found.left_out,
         with_copies=found.with_copies,
         unlabelled=found.unlabelled,

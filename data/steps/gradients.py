@@ -5,7 +5,8 @@ CVPR (2005). A gradient is divided between the two directions beside it, as two 
 K. Nakashima, H. Sako and H. Fujisawa, "Handwritten digit recognition: benchmarking of state-of-the-art techniques",
 Pattern Recognition 36 (2003). The root of each share is taken, so that the Euclidean distance of two histograms is
 Hellinger's: R. Arandjelović and A. Zisserman, "Three things everyone should know to improve object retrieval", CVPR
-(2012).
+(2012). By left-out images of MNIST 5, 6 or 8 to 10 cells a side, Sobel's differences, shares of the cells around in
+place of the whole image's, and a blur before it are no better by more than chance.
 """
 
 from collections.abc import Iterator

@@ -34,7 +34,8 @@ _BLOCK = 1 << 20  # numbers at a time
 class Whitened(FittedStep):
     """Less the mean, along the directions of the covariance within classes, each divided by its deviation.
 
-    A number is made whole, multiplied by whole numbers and added up exactly: so the bits are the same on any machine.
+    A number is made whole, multiplied by whole numbers and added up exactly: so the bits are the same on any machine
+    once it is fitted. To what it is fitted may differ in last bits where another library finds the eigenvectors.
     Its state is the largest size of such a number, the power of two that made it whole, the matrix (m, d), and for each
     of its rows what the sum is multiplied by and what is then added.
     """
@@ -69,7 +70,7 @@ class Whitened(FittedStep):
     def fit(
         self, blocks: Callable[[], Iterable[Numbers]], shape: Shape, classes: NDArray[np.integer] | None
     ) -> NDArray[np.float64]:
-        """Of whole numbers, added up exactly, so that it is the same however they are parted into blocks.
+        """By products of whole numbers, added up exactly: the same however images are parted into blocks.
 
         Raises:
             FitError: there are too few images for so many numbers.

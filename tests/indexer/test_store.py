@@ -128,12 +128,14 @@ def test_a_moved_or_copied_folder_is_the_same_index(folder, tmp_path):
         assert open_index(path).fingerprint == before
 
 
-@pytest.mark.parametrize("name", [MANIFEST, "timing-1.json"])
-def test_every_single_flipped_byte_of_a_json_file_is_found(pristine, name):
+@pytest.mark.parametrize(
+    ("name", "step"), [(MANIFEST, 8), pytest.param(MANIFEST, 1, marks=pytest.mark.long), ("timing-1.json", 1)]
+)
+def test_every_single_flipped_byte_of_a_json_file_is_found(pristine, name, step):
     file = pristine / name
     content = file.read_bytes()
     try:
-        for position in range(len(content)):
+        for position in range(0, len(content), step):
             damaged = bytearray(content)
             damaged[position] ^= (0x01, 0x20, 0x80)[position % 3]
             file.write_bytes(damaged)

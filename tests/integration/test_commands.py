@@ -130,6 +130,7 @@ def check_rerun(work, out, run_apart):
     assert not list(out.rglob("*.tmp"))
 
 
+@pytest.mark.long
 def test_what_a_library_makes_of_an_interruption_and_a_second_signal_change_nothing(work, forks):
     code = """
 import os, signal
@@ -261,6 +262,7 @@ def test_a_disk_that_fills_up_is_told_and_the_job_carries_on_once_there_is_room(
     assert outputs(tmp_path / "done") == outputs(tmp_path / "quiet")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is told in other units, or not at all")
 def test_memory_is_the_same_for_20_000_and_120_000_rows_in_one_row_group(tmp_path):
     rng = np.random.default_rng(3)
@@ -306,6 +308,7 @@ def example(forks, command):
     return line
 
 
+@pytest.mark.long
 def test_the_examples_of_the_help_run_one_after_the_other_in_a_fresh_folder(tmp_path, forks):
     told = forks.run(["--help"]).stdout
     run_elsewhere = ["demo", "serve"]  # as docs/commands.md shows it; which goes on until it is stopped

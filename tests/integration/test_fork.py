@@ -40,6 +40,7 @@ print(code, np.array_equal(work("parent"), expected))
 """
 
 
+@pytest.mark.long
 def test_a_forked_child_searches_builds_and_fits_as_its_parent_does(tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _SCRIPT],

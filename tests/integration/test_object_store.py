@@ -126,6 +126,7 @@ def test_inputs_in_the_store_give_the_same_outputs_but_for_the_mark_of_the_input
         ) or (pq.read_table(tmp_path / "b" / name).equals(pq.read_table(work / "local" / name)))
 
 
+@pytest.mark.long
 def test_files_of_the_store_may_be_done_in_another_process(store, work, command, monkeypatch):
     for name, value in store.environment.items():
         monkeypatch.setenv(name, value)
@@ -222,6 +223,7 @@ def test_a_job_killed_at_a_request_that_writes_leaves_whole_objects_and_is_compl
         assert stored_outputs(store, prefix) == expected
 
 
+@pytest.mark.long
 def test_refused_and_slow_requests_are_tried_again(store, work, command):
     chance = np.random.default_rng(3)
     store.fault = lambda _request: ["refuse", "slow", *[None] * 14][chance.integers(16)]

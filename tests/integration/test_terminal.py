@@ -50,7 +50,9 @@ def waiting(forks, waits, name="waiting", total=10, columns=80):
     return Terminal(forks, ["wait"], columns=columns, before=before)
 
 
-@pytest.mark.parametrize("waits", ["signal.pause()", BLOCKED], ids=["in Python", "in a library"])
+@pytest.mark.parametrize(
+    "waits", ["signal.pause()", pytest.param(BLOCKED, marks=pytest.mark.long)], ids=["in Python", "in a library"]
+)
 def test_ctrl_c_clears_the_bar_and_leaves_the_terminal_as_it_was(forks, waits):
     shown = waiting(forks, waits)
     shown.read_until("30%")  # the bar is drawn again ten times a second

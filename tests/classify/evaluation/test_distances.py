@@ -47,12 +47,12 @@ def test_known_and_unknown_images_are_refused_as_brute_force_says(folder):
     found = choose_distance(index, false_alarms=0.05, unknown=folder / "far.parquet")
     assert (found.known, found.unknown, found.left_out, found.unlabelled) == (N, 40, True, 0)
     assert found.chosen.limit == distance_limit(index, Rule(), false_alarms=0.05).limit
-    assert found.chosen in found.steps
-    assert len(found.steps) > 4
-    for step in found.steps:
+    assert found.chosen in found.limits
+    assert len(found.limits) > 4
+    for step in found.limits:
         assert step.known.value == (nearest(X, left_out=True) > step.limit).mean()
         assert step.unknown.value == (nearest(FAR) > step.limit).mean()
-    assert [step.limit for step in found.steps] == sorted({step.limit for step in found.steps})
+    assert [step.limit for step in found.limits] == sorted({step.limit for step in found.limits})
     of_tests = choose_distance(index, false_alarms=0.05, tests=folder / "mixed.parquet")
     assert (of_tests.known, of_tests.unknown, of_tests.left_out) == (60, 40, False)
     assert of_tests.chosen.known.value == (nearest(XQ) > of_tests.chosen.limit).mean() <= 0.05

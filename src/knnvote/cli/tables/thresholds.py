@@ -53,7 +53,7 @@ def print_distances(found: DistanceChoice) -> None:
     print_line(f"{found.known:,} {asked}{f', and {found.unknown:,} of none' if found.unknown else ''}")
     of_unknown = ("unknown refused", "95% interval") if found.unknown else ()
     table = new_table("", "max-distance", "known refused", "95% interval", *of_unknown)
-    for step in reversed(found.steps):
+    for step in reversed(found.limits):
         mark = " *" if step == found.chosen else ""
         unknown = () if step.unknown is None else _share(step.unknown)
         add_row(table, f"{step.limit:g}{mark}", *_share(step.known), *unknown)
