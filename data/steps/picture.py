@@ -40,8 +40,8 @@ class PictureStep(Step):
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] > _MOST_CHANNELS):
             raise OptionError(
                 f"{param('steps')}: {self} needs rows and columns, with up to {_MOST_CHANNELS} channels after them, "
-                f"and images are {show_shape(shape)}: say with {param('shape')} how flat ones are to be read, give "
-                f"arrays (n, rows, columns), or leave {self} out"
+                f"and gets {show_shape(shape)}: put it before what makes vectors of pictures, say with "
+                f"{param('shape')} how flat images are to be read, give arrays (n, rows, columns), or leave {self} out"
             )
         if self.weighs and max(shape) > _MOST_ROWS:
             raise OptionError(

@@ -83,7 +83,7 @@ class Whitened(FittedStep):
             raise FitError(
                 f"{self} needs {self.least_images(shape):,} images, {LEAST_IMAGES} for each of {d:,} numbers that it "
                 f"gets, and there are {n:,}",
-                "leave it out, or put gradients before it, which makes fewer numbers of a picture",
+                "leave it out, or have more images; of large pictures gradients before it makes fewer numbers",
             )
         largest, exponent = _grid(blocks)
         within, total, mean = _covariances((_whole(x, largest, exponent) for x in blocks()), d, classes)

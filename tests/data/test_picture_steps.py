@@ -174,7 +174,7 @@ def test_centre_makes_the_same_of_a_stroke_wherever_it_was_and_of_what_is_so_its
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("shape", [(64,), (3, 8, 8), (2, 3, 4, 4)], ids=str)
 def test_images_without_rows_and_columns_are_refused(step, shape):
-    with pytest.raises(OptionError, match=rf"^steps: {step} needs rows and columns, .* say with shape how flat ones"):
+    with pytest.raises(OptionError, match=rf"^steps: {step} needs rows and columns, .* say with shape how flat images"):
         parse_steps(step).d(shape)
 
 

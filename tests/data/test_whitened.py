@@ -87,7 +87,7 @@ def test_what_it_cannot_be_fitted_to_is_refused():
         fitted(DATA["bytes"][:239], Y[:239])
     assert str(few.value) == (
         "steps: whitened needs 240 images, 20 for each of 12 numbers that it gets, and there are 239: leave it out, or "
-        "put gradients before it, which makes fewer numbers of a picture"
+        "have more images; of large pictures gradients before it makes fewer numbers"
     )
     assert fitted(DATA["bytes"][:240], Y[:240]).state.size == 2 + 12 * 12 + 2 * 12
     with pytest.raises(OptionError, match="steps: whitened needs classes, and these are numbers: leave it out"):

@@ -127,8 +127,9 @@ def test_embeddings_are_refused_by_steps_on_pictures_and_dark_on_light_by_those_
     refused = invoke("index", "flat.parquet", "--out", "x.knn", "--step", "deskew")
     assert refused.code == 2
     assert refused.stderr == (
-        "error: --step: deskew needs rows and columns, with up to 4 channels after them, and images are 24 values: "
-        "say with --shape how flat ones are to be read, give arrays (n, rows, columns), or leave deskew out\n"
+        "error: --step: deskew needs rows and columns, with up to 4 channels after them, and gets 24 values: put "
+        "it before what makes vectors of pictures, say with --shape how flat images are to be read, give arrays (n, "
+        "rows, columns), or leave deskew out\n"
     )
     assert invoke("index", "flat.parquet", "--out", "x.knn", "--step", "blur", "--shape", "4x6").code == 0
     write(tmp_path / "light.parquet", 16 - IMAGES)
@@ -462,7 +463,7 @@ def test_numbers_to_be_averaged_and_too_few_images_are_not_whitened(tmp_path, mo
     assert refused.code == 1
     assert refused.stderr.endswith(
         "error: --step: whitened needs 1,280 images, 20 for each of 64 numbers that it gets, and there are 160: leave "
-        "it out, or put gradients before it, which makes fewer numbers of a picture\n"
+        "it out, or have more images; of large pictures gradients before it makes fewer numbers\n"
     )
     with pytest.raises(OptionError, match="steps: whitened needs classes, and these are numbers: leave it out"):
         index_arrays(IMAGES, LABELS / 2, tmp_path / "x.knn", steps=("whitened",), is_regression=True)

@@ -9,9 +9,10 @@ from knnvote.data.errors import spelled
 from knnvote.data.steps.names import PIXELS
 from knnvote.indexer.labels import is_usual_name
 from knnvote.indexer.manifest import Manifest
+from knnvote.indexer.rungs import VoteDefaults
 
 from .evaluation import told_left_out
-from .table import Name, add_row, new_table, print_line, print_table, print_text
+from .table import add_row, new_table, print_line, print_table, print_text
 
 _LEAST_P = 0.0001  # that is told as a number
 _IN_DOUBT = (
@@ -29,11 +30,11 @@ def print_steps(found: StepChoice, manifest: Manifest) -> None:
     print_line(f"{told_left_out(found)}{answered}, exact search by {found.metric}{weighed}")
     is_regression = found.measure != "accuracy"
     shown = ("mean squared error", "standard error") if is_regression else ("accuracy", "95% interval", "balanced", "p")
-    table = new_table("", "steps", "best k", "weights", *shown, "numbers", "us an image", text=("weights",))
+    table = new_table("", "steps", "best k", "weights", *shown, "numbers", "us an image")
     for result in found.results:
         told = _numbers(result) if is_regression else _shares(result)
         row = (f"{result.k}", result.weights, *told, f"{result.d:,}", f"{result.microseconds:,.1f}")
-        add_row(table, Name(" ".join(result.steps)), *row)
+        add_row(table, " ".join(result.steps), *row)
     print_table(table)
     if len(found.results) > 1 and not is_regression:
         print_text(_IN_DOUBT)
@@ -67,6 +68,8 @@ def _command(found: StepChoice, manifest: Manifest) -> str:
     best = found.best
     steps = [word for step in best.steps if step != PIXELS for word in ("--step", step)]
     label_column = None if is_usual_name(manifest.label_column) else manifest.label_column
+    vote = manifest.vote or VoteDefaults()
+    limit, acceptance = vote.max_distance, vote.acceptance
     weighed = found.class_weight if found.class_weight in {None, "balanced"} else "FILE"
     given = {
         "--kind": None if manifest.kind in {"exact", "factory"} else manifest.kind,
@@ -81,6 +84,11 @@ def _command(found: StepChoice, manifest: Manifest) -> str:
         "--group-column": manifest.group_column,
         "--weight-column": manifest.weight_column,
         "--background": manifest.background,
+        "--shape": None if len(manifest.shape) < 3 else "x".join(map(str, manifest.shape)),
+        "--seed": manifest.seed or None,
+        "--max-distance": None if limit is None else "auto" if limit.is_found else f"{limit.limit:.9g}",
+        "--false-alarms": None if limit is None else limit.false_alarms,
+        "--target-accuracy": None if acceptance is None else acceptance.target_accuracy,
         **{f"--{name}": rows for name, rows in manifest.part.items()},
     }
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
