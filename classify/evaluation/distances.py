@@ -5,8 +5,9 @@ limits are those that `distance_limit` finds for several shares: quantiles of th
 nearest neighbours.
 """
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from knnvote.indexer.records.distance import least_images
 from knnvote.indexer.rungs import Interval
 from knnvote.indexer.threads import limit_threads
 
-from .testset import read_test_set
+from .testset import TestSet, read_test_set
 
 _SHARES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # of known images
 
@@ -67,6 +68,7 @@ class DistanceChoice:
         left_out: whether the known are stored images, each left out, and no test images.
         with_copies: how many of them have an exact copy stored, which makes limits too narrow; 0 for test images.
         unlabelled: test images without a label, of which nothing is known: they are left aside.
+        bad_images: rows of tests and of unknown ones that are no images, by reason.
         chosen: the limit and what it refuses.
         limits: what several refuse, the least first.
     """
@@ -77,6 +79,7 @@ class DistanceChoice:
     left_out: bool
     with_copies: int
     unlabelled: int
+    bad_images: dict[str, int]
     chosen: Refused
     limits: list[Refused]
 
@@ -141,8 +144,9 @@ def choose_distance(
     with limit_threads(threads):
         found = _left_out(index, rule, progress) if tests is None else _tests(index, rule, tests, images, label_column)
         if unknown is not None:
-            others, _ = _distances(index, rule, unknown, images, has_labels=False)
-            found = replace(found, unknown=np.append(found.unknown, others))
+            others, read = _distances(index, rule, unknown, images, has_labels=False)
+            bad_images = dict(Counter(found.bad_images) + Counter(read.bad))
+            found = replace(found, unknown=np.append(found.unknown, others), bad_images=bad_images)
     return _choose(found, false_alarms)
 
 
@@ -155,6 +159,7 @@ class _Found:
     left_out: bool
     with_copies: int = 0
     unlabelled: int = 0
+    bad_images: dict[str, int] = field(default_factory=dict)
 
 
 def _choose(found: _Found, false_alarms: float) -> DistanceChoice:
@@ -180,6 +185,7 @@ def _choose(found: _Found, false_alarms: float) -> DistanceChoice:
         left_out=found.left_out,
         with_copies=found.with_copies,
         unlabelled=found.unlabelled,
+        bad_images=found.bad_images,
     )
 
 
@@ -197,8 +203,8 @@ def _left_out(index: Index, rule: Rule, progress: Callable[[int], None]) -> _Fou
 
 
 def _tests(index: Index, rule: Rule, tests: Inputs, images: ImageOptions, label_column: str | None) -> _Found:
-    D, truth = _distances(index, rule, tests, images, label_column=label_column)
-    labels = set(index.classes.to_pylist())
+    D, read = _distances(index, rule, tests, images, label_column=label_column)
+    truth, labels = read.truth, set(index.classes.to_pylist())
     is_labelled = np.array([label is not None for label in truth])
     if not is_labelled.any():
         raise OptionError(f"no test image has a label: name their column with {param('label_column')}")
@@ -208,6 +214,7 @@ def _tests(index: Index, rule: Rule, tests: Inputs, images: ImageOptions, label_
         unknown=D[is_labelled & ~is_known],
         left_out=False,
         unlabelled=int((~is_labelled).sum()),
+        bad_images=read.bad,
     )
 
 
@@ -219,9 +226,9 @@ def _distances(
     *,
     label_column: str | None = None,
     has_labels: bool = True,
-) -> tuple[NDArray[np.float64], list[Any]]:
-    """How far images of files are from their nearest neighbours, as a job finds it, and their labels."""
+) -> tuple[NDArray[np.float64], TestSet]:
+    """How far images of files are from their nearest neighbours, as a job finds it, and these images."""
     classifier = Classifier(index, rule)
     found = read_test_set(find_inputs(inputs), classifier, images, label_column, has_labels=has_labels)
     with stage("searching"):
-        return find(index, found.xq, rule, SEARCHERS[index.kind].far_by).D[:, 0], found.truth
+        return find(index, found.xq, rule, SEARCHERS[index.kind].far_by).D[:, 0], found

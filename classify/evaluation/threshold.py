@@ -11,7 +11,7 @@ search of an index: of an approximate one the answers of a job agree with these 
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,7 @@ class Judged:
         left_out: whether they are stored images, each left out.
         groups: as `Threshold` has it.
         of_one_group: likewise.
+        bad_images: likewise.
     """
 
     confidence: NDArray[np.float64]
@@ -63,6 +64,7 @@ class Judged:
     left_out: bool
     groups: int | None = None
     of_one_group: str | None = None
+    bad_images: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,7 @@ class Threshold:
         classes: of the chosen threshold, or where there is none of the least, in class order.
         groups: that were left out, each with its images; None for test images, and where the index has none.
         of_one_group: what is to be told of classes whose images are all of one group; None of none.
+        bad_images: test rows that are no images, by reason.
     """
 
     target_accuracy: float | None
@@ -110,6 +113,7 @@ class Threshold:
     classes: list[ClassCoverage]
     groups: int | None = None
     of_one_group: str | None = None
+    bad_images: dict[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """What was chosen, or that nothing was."""
@@ -256,6 +260,7 @@ def choose(judged: Judged, classes: Sequence[Any], target_accuracy: float | None
         classes=[_of_class(judged, code, label, accepted, target_accuracy) for code, label in enumerate(classes)],
         groups=judged.groups,
         of_one_group=judged.of_one_group,
+        bad_images=judged.bad_images,
     )
 
 
@@ -353,4 +358,5 @@ def _judge_tests(classifier: Classifier, tests: Inputs, images: ImageOptions, la
         truth=truth,
         with_copies=0,
         left_out=False,
+        bad_images=found.bad,
     )

@@ -139,3 +139,14 @@ def test_a_limit_is_shown_whole_and_never_below_the_distance(distance):
     shown = shown_limit(distance)
     assert distance <= shown <= distance * 1.00001
     assert float(f"{shown:g}") == shown
+
+
+def test_rows_that_are_no_images_are_told(folder, tmp_path, invoke):
+    broken = FAR.astype(np.float64)
+    broken[:3, 0] = np.nan
+    write_table(image_table(broken, None), tmp_path / "broken.parquet")
+    given = ("choose-threshold", folder / "x.knn", "--false-alarms", 0.05, "--unknown", tmp_path / "broken.parquet")
+    (line,) = [line for line in invoke(*given).stdout.splitlines() if line.startswith("left out")]
+    found = choose_distance(open_index(folder / "x.knn"), false_alarms=0.05, unknown=tmp_path / "broken.parquet")
+    assert (found.unknown, found.bad_images) == (37, {"value 0 is NaN": 3})
+    assert line == "left out: 3 rows (value 0 is NaN)"

@@ -9,10 +9,11 @@ from knnvote.classify.evaluation.threshold import Threshold
 from knnvote.classify.interval import trials_to_show
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
+from knnvote.data.text import counted
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.rungs import Interval
 
-from .table import Name, add_row, new_table, print_line, print_table
+from .table import Name, add_row, new_table, print_line, print_table, print_text
 
 _STEPS_SHOWN = 12
 _CLASSES_SHOWN = 12
@@ -44,6 +45,7 @@ def print_threshold(found: Threshold, names: list[str] | None) -> None:
         )
     if found.of_one_group is not None:
         print_line(found.of_one_group)
+    _print_bad(found.bad_images)
     _print_classes(found, names)
 
 
@@ -65,6 +67,12 @@ def print_distances(found: DistanceChoice) -> None:
         )
     if found.unlabelled:
         print_line(f"{found.unlabelled:,} more have no label, and are left aside: nothing tells what they are")
+    _print_bad(found.bad_images)
+
+
+def _print_bad(bad_images: dict[str, int]) -> None:
+    for reason, rows in bad_images.items():
+        print_text(f"left out: {counted(rows, 'row')} ({reason})")
 
 
 def _share(share: Interval) -> list[str]:
