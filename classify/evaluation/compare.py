@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from knnvote.classify.answer import Answer
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.interval import share_interval
+from knnvote.classify.notebook.weight_function import told_weights
 from knnvote.classify.scale import Scale
 from knnvote.classify.search.kinds import SEARCHERS
 from knnvote.classify.search.ladder import answer_tolerance
@@ -109,6 +110,7 @@ def _comparison(index: Index, rule: Rule, threads: int, tests: TestSet, outcomes
     return Comparison(
         queries=len(tests.xq),
         k=rule.k,
+        weights=told_weights(rule.weights).removesuffix(" weights"),
         threads=threads,
         bad_images=tests.bad,
         indexes=[outcome.report for outcome in outcomes],

@@ -102,6 +102,7 @@ class Comparison:
     Attributes:
         queries: test images.
         k: neighbours that vote.
+        weights: of the vote; of a function in words.
         threads: that searched.
         bad_images: rows that are no images, by reason.
         indexes: how each index does.
@@ -113,6 +114,7 @@ class Comparison:
 
     queries: int
     k: int
+    weights: str
     threads: int
     bad_images: dict[str, int]
     indexes: list[IndexReport]

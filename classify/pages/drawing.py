@@ -90,7 +90,7 @@ def render_drawing(
         "drawing.html.j2",
         title=drawing_title(can_draw=pen is not None),
         links=links,
-        scripts=("page.js", "drawing.js") if pen is not None else ("page.js",),
+        scripts=("page.js", "address.js", *(() if pen is None else ("drawing.js",))),
         tiles=[],
         made=[index_facts(index), ("vote", voters)],
         index=index,

@@ -263,7 +263,9 @@ def test_what_is_none_of_its_kind_has_no_label(browser, addresses):
 
 def test_the_page_of_vectors_says_what_to_do(browser, addresses):
     show(browser, addresses.vectors, "phone", "dark")
-    assert "there is nothing to draw" in browser.find_element(By.TAG_NAME, "main").text
+    text = browser.find_element(By.TAG_NAME, "main").text
+    assert "there is nothing to draw" in text
+    assert f"curl {addresses.vectors}v2/models/" in text
     assert browser.execute_script("return document.documentElement.scrollWidth") <= WIDTHS["phone"]
     assert browser.execute_script(PALE) == []
     assert browser.get_log("browser") == []

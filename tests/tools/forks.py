@@ -214,6 +214,7 @@ def _run_forked(request: dict[str, Any]) -> None:
             os.chdir(request["cwd"])
             os.environ.clear()
             os.environ.update(request["env"])
+            tempfile.tempdir = None  # which a process finds once: it may be another by this environment
         if "folder" in request:
             working.SLICE_ROWS = SLICE  # so that a small build has something to go on from
             _kill_at_change(request["folder"], request["at"], changes)

@@ -12,8 +12,6 @@
   const heard = document.querySelector("[role=status]"); // what is seen, once it lasts
   const label = document.querySelector("p.label");
   const found = document.querySelector(".found");
-  const here = new URL(".", location.href).href;
-  for (const place of document.querySelectorAll(".here")) place.textContent = here;
 
   let strokes = []; // of points in pixels of the pad
   let picture = null; // that was dropped or chosen, to be sent as it is

@@ -320,13 +320,13 @@ def test_the_vote_that_is_asked_for_is_the_one_compared(folder, rule):
     exact = Classifier.open(folder / "exact.knn", rule)(IMAGES[TEST]).prediction.to_pylist()
     agreed = [label == other for label, other in zip(labels, exact, strict=True)]
     assert comparison.indexes[0].agreement.value == pytest.approx(np.mean(agreed))
-    assert comparison.k == rule.k
+    assert (comparison.k, comparison.weights) == (rule.k, rule.weights)
 
 
 def test_json_has_the_documented_keys(folder):
     record = json.loads(json.dumps(run(folder, "exact", "rough").to_json(), allow_nan=False))
     assert record.keys() == {
-        *("queries", "k", "threads", "indexes", "differences", "class_names"),
+        *("queries", "k", "weights", "threads", "indexes", "differences", "class_names"),
         *("bad_images", "unknown_labels", "unlabelled"),
     }
     documented = {

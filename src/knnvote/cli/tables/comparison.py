@@ -22,6 +22,8 @@ _INTERVAL = "95% interval"
 def print_comparison(comparison: Comparison) -> None:
     """What `compare` found, on stdout."""
     asked = f"{comparison.queries:,} images, k = {comparison.k}"
+    if comparison.weights != "uniform":
+        asked += f", {comparison.weights}"
     if comparison.unlabelled == comparison.queries:
         print_line(asked)
     elif comparison.is_regression:
