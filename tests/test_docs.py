@@ -201,6 +201,7 @@ def test_every_block_of_the_tutorial_says_what_the_page_shows_and_draws_its_pict
         assert Path(drawn).read_bytes() == Path(from_python).read_bytes()
 
 
+@pytest.mark.long
 def test_every_block_of_object_stores_says_what_the_page_shows(tmp_path, monkeypatch, run_apart):
     monkeypatch.chdir(tmp_path)
     with serve() as store:

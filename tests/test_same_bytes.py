@@ -9,6 +9,7 @@ import same_bytes
 KEPT = Path(__file__).parent / "kept"
 
 
+@pytest.mark.long
 def test_indexes_and_jobs_of_every_kind_have_the_bytes_that_are_kept(tmp_path, invoke):
     """What depends on no machine is compared everywhere, every byte where the same libraries use the same instructions.
 

@@ -383,6 +383,7 @@ def peaks_of(given, out, options, tuning):
         pa.set_memory_pool(before)
 
 
+@pytest.mark.long
 @TOLD
 def test_memory_does_not_grow_with_the_images(tmp_path, monkeypatch):
     small_slices(monkeypatch, rows=400)

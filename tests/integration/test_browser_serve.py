@@ -127,6 +127,7 @@ def test_a_drawn_one_is_recognised_while_it_is_drawn(browser, addresses, width, 
     assert {url for url in urls if not url.startswith("data:")} == {addresses.digits, f"{addresses.digits}drawing"}
 
 
+@pytest.mark.long
 def test_small_and_large_drawings_anywhere_are_recognised(browser, addresses):
     show(browser, addresses.digits)
     for label, strokes in {

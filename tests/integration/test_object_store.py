@@ -191,16 +191,16 @@ def test_of_two_jobs_whose_parts_start_at_once_in_the_store_one_has_the_folder(s
     assert run_job(Classifier.open("x.knn", Rule(k=k)), uri("in"), uri("race")).skipped == FILES
 
 
-@pytest.mark.parametrize("step", [7, pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.long
 def test_a_job_killed_at_a_request_that_writes_leaves_whole_objects_and_is_completed_by_a_rerun(
-    store, work, command, forks, step
+    store, work, command, forks
 ):
     """At some of them, of which each other one is done by the store all the same."""
     assert command("classify", "x.knn", "in/0", "--out", uri("quiet")).code == 0
     writes = [request for request in store.requests if request.startswith(("PUT", "POST"))]
     expected = stored_outputs(store, "quiet")
     assert len(writes) > len(expected) == FILES // 2
-    for fatal in range(0, len(writes), step):
+    for fatal in range(0, len(writes), 3):
         prefix, seen, started = f"killed-{fatal}", [], queue.SimpleQueue()
 
         def kill(request, seen=seen, fatal=fatal, started=started):

@@ -20,6 +20,7 @@
   let isDown = false; // the pen of the keyboard
   let changes = 0;
   let isAsking = false;
+  let isRefused = false; // what was dropped last, of which no answer to what was drawn before shall take the place
   let hearing = 0; // the timer of what is to be heard
 
   const trace = (on, lines, width, move = (point) => point) => {
@@ -142,7 +143,7 @@
       seen = changes;
       try {
         const said = await ask();
-        if (!said || !(strokes.length || picture)) continue;
+        if (!said || isRefused || !(strokes.length || picture)) continue;
         if (said[0]) show(said[1]);
         else reset(said[1].error, true);
       } catch {
@@ -152,6 +153,7 @@
     isAsking = false;
   };
   const changed = () => {
+    isRefused = false;
     changes += 1;
     paint();
     if (strokes.length || picture) answer();
@@ -229,6 +231,7 @@
       pad.classList.toggle("over", kind === "dragover");
       if (kind !== "drop") return;
       const [file] = event.dataTransfer.files;
+      isRefused = !file;
       if (file) take(file);
       else tell("What was dropped is no file: drop a picture.", true);
     });

@@ -37,6 +37,7 @@ def files(folder):
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).digest() for p in folder.rglob("*.*")}
 
 
+@pytest.mark.long
 def test_files_that_are_done_in_another_process_are_the_same_byte_by_byte(classifier):
     told = {}
     for name, engine in (("here", None), ("apart", Apart())):

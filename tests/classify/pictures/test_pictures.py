@@ -384,7 +384,7 @@ def test_hundreds_of_classes_of_any_name_are_mapped(tmp_path):
     assert f"{named} of 200 classes, those with room for it, are named" in figure.get_supxlabel()
 
 
-@pytest.mark.parametrize("longer", ["", "_and_so_on" * 9])
+@pytest.mark.parametrize("longer", [pytest.param("", marks=pytest.mark.long), "_and_so_on" * 9])
 def test_names_stand_in_their_own_regions_and_not_over_each_other(tmp_path, exact_index, longer):
     digits = open_index(exact_index)
     names = np.array([f"{digit}{longer}" for digit in digits.labels.to_pylist()])
@@ -526,6 +526,7 @@ def test_the_file_is_a_png_of_the_figures_size_and_the_same_bytes_twice(digits_f
         assert Path(f"a.{kind}").read_bytes() == Path(f"b.{kind}").read_bytes()
 
 
+@pytest.mark.long
 def test_the_map_has_the_same_bytes_twice(exact_index, invoke):
     for name in ("a.png", "b.png"):
         assert invoke("map", exact_index, "--out", name, "--k", 3).code == 0

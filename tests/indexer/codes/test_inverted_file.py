@@ -197,7 +197,9 @@ def test_one_flipped_byte_of_the_codes_is_found(tmp_path, role):
 
 
 @pytest.mark.parametrize("codes_for_any_vectors", ["principal"], indirect=True)  # it chooses its own
-@pytest.mark.parametrize(("kind", "dtype"), [("exact", np.float64), ("adaptive", np.uint8)])
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("exact", np.float64), pytest.param("adaptive", np.uint8, marks=pytest.mark.long)]
+)
 def test_every_variant_builds_the_same_bytes_and_gives_the_same_answers(tmp_path, monkeypatch, kind, dtype):
     monkeypatch.setattr(inverted_file, "choose_components", lambda _x, projections, *_: projections[0].first(64))
     rng = np.random.default_rng(5)
