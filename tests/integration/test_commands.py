@@ -285,7 +285,7 @@ def test_memory_is_the_same_for_20_000_and_120_000_rows_in_one_row_group(tmp_pat
         assert code == "0", done.stderr
         peak[n] = int(kilobytes) // 1024
     # The larger file holds 78 MB more of pixels, in one row group.
-    assert abs(peak[120_000] - peak[20_000]) < 25
+    assert abs(peak[120_000] - peak[20_000]) < 40  # what allocators keep differs by 20 or so
 
 
 # The command line
