@@ -14,7 +14,7 @@ from knnvote.indexer.names import ClassWeight, Weights
 from knnvote.indexer.rungs import class_weight_to_json
 from knnvote.indexer.threads import limit_threads
 
-from .scores import MAX_K, Score, check_targets, measure, measure_of
+from .scores import MAX_K, Score, check_targets, loss, measure, measure_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ class Choice:
         }
 
     def _loss(self, score: Score) -> float:
-        return -score.value if self.measure == "accuracy" else score.value
+        return loss(score, self.measure)
 
     def _score_to_json(self, score: Score) -> dict[str, Any]:
         return {

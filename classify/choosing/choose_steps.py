@@ -22,7 +22,7 @@ from knnvote.classify.vote import Rule
 from knnvote.data.errors import check, is_whole, spelled
 from knnvote.data.layout import Shape, noun
 from knnvote.data.progress import stage
-from knnvote.data.steps.chain import Steps, parse_steps
+from knnvote.data.steps.chain import Steps
 from knnvote.data.steps.step import FitError
 from knnvote.data.text import counted
 from knnvote.indexer.build import IndexOptions, build_in_memory
@@ -37,8 +37,8 @@ from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import TrainingSet, with_vectors
 
 from .chains import read_chains, usual_chains
-from .choose_k import Choice, notes_of_left_out
-from .scores import MAX_K, Score, check_targets, measure, measure_of
+from .choose_k import notes_of_left_out
+from .scores import MAX_K, Score, check_targets, loss, measure, measure_of
 
 MAX_IMAGES = 60_000  # that answer
 _ASKED = 10_000  # of these, left out: the interval of an accuracy of 0.99 is then 0.004 wide
@@ -210,6 +210,7 @@ class _Tried:
     Of regression no image is right or wrong.
     """
 
+    steps: Steps
     score: StepScore
     loss: float
     right: NDArray[np.bool_] | None
@@ -244,25 +245,25 @@ def _compare(
     if refusal is not None and not found:
         raise refusal
     near_copies = near_copies_stored(index, rule)
-    results = _differences(found)
+    found.sort(key=lambda tried: (tried.loss, len(tried.steps.each)))
     return StepChoice(
         images=min(len(part.vectors), _ASKED),
         among=len(part.vectors),
         stored=index.n,
         metric=index.metric,
         measure=measure_of(index),
-        results=results,
+        results=_differences(found),
         left_out=left_out,
         class_weight=rule.class_weight,
         groups=found[0].groups,
         near_copies=near_copies,
-        notes=(*notes_of_left_out(index, near_copies), *_notes(results[0])),
+        notes=(*notes_of_left_out(index, near_copies), *_notes(found[0].steps)),
         noun=noun(index.shape),
     )
 
 
-def _notes(best: StepScore) -> Iterator[str]:
-    for step in parse_steps(" ".join(best.steps)).each:
+def _notes(best: Steps) -> Iterator[str]:
+    for step in best.each:
         if step.needs_classes:
             yield (
                 f"{step} was fitted to the images that are left out too, which favours it a little where neighbours "
@@ -278,14 +279,8 @@ def _try(index: Index, stepped: TrainingSet, rule: Rule, max_k: int | None, prog
     class_weight = class_weight_of_classes(rule.class_weight, frozenset(built.manifest.classes))
     asked = sample_rows(built.n, _ASKED)
     measured = measure(built, k, class_weight, rows=asked, keep_right=True, progress=progress)
-    choice = Choice(
-        images=len(asked),
-        search=built.kind,
-        measure=measure_of(built),
-        with_copies=measured.with_copies,
-        scores=measured.scores,
-    )
-    best, right = choice.best, None
+    best = min(measured.scores, key=lambda score: loss(score, measure_of(built)))
+    right = None
     if measured.right:
         right = measured.right[best.weights][:, best.k - 1]
     score = StepScore(
@@ -296,8 +291,9 @@ def _try(index: Index, stepped: TrainingSet, rule: Rule, max_k: int | None, prog
         with_copies=measured.with_copies,
         microseconds=_time(stepped.steps, built.images[:_TIMED], built.shape),
     )
-    loss = best.value if right is None else -best.value
-    return _Tried(score=score, loss=loss, right=right, groups=count_groups(built))
+    return _Tried(
+        steps=stepped.steps, score=score, loss=loss(best, measure_of(built)), right=right, groups=count_groups(built)
+    )
 
 
 def _time(steps: Steps, images: NDArray[np.generic], shape: Shape) -> float:
@@ -310,8 +306,8 @@ def _time(steps: Steps, images: NDArray[np.generic], shape: Shape) -> float:
 
 
 def _differences(found: Sequence[_Tried]) -> list[StepScore]:
-    """From the best down, of equal ones the shorter first, each with its difference from that."""
-    best, *others = sorted(found, key=lambda tried: (tried.loss, len(parse_steps(" ".join(tried.score.steps)).each)))
+    """Each with its difference from the best, which is the first."""
+    best, *others = found
     return [best.score, *(replace(other.score, difference=_difference(other, best)) for other in others)]
 
 

@@ -66,6 +66,11 @@ def measure_of(index: Index) -> str:
     return "mean_squared_error" if index.is_regression else "accuracy"
 
 
+def loss(score: Score, measure: str) -> float:
+    """What is to be small of a measure: the accuracy below 0, or the mean squared error."""
+    return -score.value if measure == "accuracy" else score.value
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """What left-out images tell.
