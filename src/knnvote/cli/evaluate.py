@@ -377,7 +377,10 @@ def _choose_distance(
 
     share = FALSE_ALARMS if false_alarms is None else false_alarms
     found = choose_distance(index, rule, share, unknown=unknown or None, **given)
-    end(found, file=None, write=lambda _page: None, as_json=as_json, print_table=print_distances)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_distances(found)
 
 
 def _choose_confidence(
