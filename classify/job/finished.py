@@ -14,7 +14,7 @@ from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.locations import Location
 from knnvote.indexer.index import Index
 
-from .again import join_kept, tell_kept
+from .again.kept import join_kept, tell_kept
 from .folder import output_files
 from .output import read_answers
 from .receipt import Kept, Receipt, read_receipt
