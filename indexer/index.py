@@ -27,6 +27,8 @@ from .records.weights import WEIGHT
 from .rungs import EXACT, Rung, Tuned, VoteDefaults, class_weight_of_classes
 from .shown.stored import index_html
 
+_DIGITS = 40  # binary ones, of what a vote is multiplied by
+
 _LEAST_CANDIDATES = 64
 
 
@@ -306,7 +308,7 @@ class Index:
         if of_class is None:
             return None if of_image is None else of_image[I]
         factors: NDArray[np.float64] = of_class[self.class_codes[I]]
-        return factors if of_image is None else factors * of_image[I]
+        return factors if of_image is None else _rounded(factors * of_image[I])
 
     @cached_property
     def targets(self) -> NDArray[np.float64]:
@@ -362,9 +364,18 @@ PROVENANCE = ("label", "id", "file", "row")
 
 
 def _scaled(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights by a power of two less than 1, so that no sum of votes overflows: neither shares nor ties change."""
-    scaled: NDArray[np.float64] = np.ldexp(weights, -np.frexp(weights.max())[1])
-    return scaled
+    """Weights by a power of two less than 1, so that no sum of votes overflows, as `_rounded` has them."""
+    return np.ldexp(_rounded(weights), -np.frexp(weights.max())[1])  # type: ignore[no-any-return]
+
+
+def _rounded(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights to 40 binary digits, so that equal votes have equal shares, four of five just 0.8.
+
+    Sums of these are not rounded where none is a thousandth of another, as those of 0.7 would be. Whole numbers stay
+    what they are, ties among their sums too.
+    """
+    mantissa, exponent = np.frexp(weights)
+    return np.ldexp(np.round(np.ldexp(mantissa, _DIGITS)), exponent - _DIGITS)  # type: ignore[no-any-return]
 
 
 def in_memory(index: Index) -> Index:
