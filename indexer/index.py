@@ -1,6 +1,7 @@
 """An index that searches: stored vectors with their labels, and what makes looking through them fast."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, Self
@@ -58,6 +59,7 @@ class Index:
         inverted_file: codes of the stored vectors, by which it is searched; None where it is searched without.
         steps: what makes vectors of images, of the stored ones as of queries.
         stored_images: (n, pixels) of which steps made the vectors, mapped likewise; None where these are the images.
+        written: when its folder was last written, in UTC; None while it is in memory alone, or where that is not known.
 
     Example:
         >>> from knnvote import open_index
@@ -79,6 +81,7 @@ class Index:
     inverted_file: InvertedFile | None
     steps: Steps = field(default_factory=Steps)
     stored_images: NDArray[np.generic] | None = None
+    written: datetime | None = None
 
     def __repr__(self) -> str:
         """What it stores, and how it is searched."""

@@ -8,6 +8,7 @@ from knnvote.data.errors import as_recorded, spelled
 from knnvote.indexer.labels import show_class
 
 from .charts import share_axis
+from .facts import Fact
 from .page import Frame, Tile, write_page
 
 
@@ -23,7 +24,7 @@ def write_diff(path: Path, diff: JobDiff, frame: Frame | None = None) -> None:
         title=f"{diff.first} and {diff.second}",
         frame=frame,
         tiles=_tiles(diff),
-        made=[("before", diff.first), ("now", diff.second)],
+        made=[Fact("before", diff.first, diff.written[0]), Fact("now", diff.second, diff.written[1])],
         accuracy_axis=None if diff.judged is None else share_axis(judged.accuracy for judged in diff.judged),
         diff=diff,
         differences=[spelled(words, as_recorded) for words in diff.differences],

@@ -3,6 +3,7 @@
 import base64
 import builtins
 import hashlib
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -358,11 +359,14 @@ def test_pages_of_one_folder_link_each_other(tmp_path):
 
 def test_a_page_tells_what_it_was_made_from_and_how(tmp_path, invoke):
     index_arrays(IMAGES[:100], CODES[:100], tmp_path / "x.knn")
+    os.utime(tmp_path / "x.knn" / "manifest.json", (1e9, 1e9))
     assert invoke("suspects", "x.knn", "--k", 4, "--ink", "dark", "--report", "a b.html").code == 0
     page = (tmp_path / "a b.html").read_text()
     assert "<code>knnvote suspects x.knn --k 4 --ink dark --report &#39;a b.html&#39;</code>" in page
     digest = open_index(tmp_path / "x.knn").manifest.data_sha256
-    assert f"<dd>x.knn: 100 images, exact, l2, data {digest[:12]}</dd>" in page
+    date = '<time datetime="2001-09-09T01:46Z">2001-09-09 01:46 UTC</time>'
+    assert f"<dd>x.knn: 100 images, exact, l2, data {digest[:12]}, of {date}</dd>" in page
+    assert f'<p class="faint">Data of {date}.</p>' in page
     assert f"<dd>knnvote {version('knnvote')}</dd>" in page
     assert '<body class="dark-ink">' in page
     plain = []
