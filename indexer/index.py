@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.containers.images import is_image_name
 from knnvote.data.errors import KnnvoteError, check
-from knnvote.data.layout import show_shape
+from knnvote.data.layout import is_picture, show_shape
 from knnvote.data.steps.chain import Steps
 from knnvote.data.vectors import Numbers, Reasons
 
@@ -160,7 +160,7 @@ class Index:
         return (xq if xq.dtype.kind == "u" or not self.steps else xq.astype(np.float64)), bad
 
     def picture(self, row: int, shape: tuple[int, ...] | None = None) -> NDArray[np.generic] | None:
-        """The image (height, width) that is stored in a row.
+        """The image (height, width), or (height, width, 3), that is stored in a row.
 
         Args:
             row: of the index.
@@ -170,7 +170,7 @@ class Index:
             A view of what is stored; None where it is no picture.
         """
         shape = self.shape if shape is None else shape
-        return self.images[row].reshape(shape) if len(shape) == 2 else None
+        return self.images[row].reshape(shape) if is_picture(shape) else None
 
     @property
     def has_pictures(self) -> bool:

@@ -45,7 +45,7 @@ class Doubtful:
         status: ``ok``, ``abstained`` or ``bad_image``.
         reason: why not ok.
         texts: what columns of text have of it that the job kept, beside its id.
-        pixels: (height, width) where they were asked for and can be read.
+        pixels: (height, width), or (height, width, 3), where they were asked for and can be read.
         neighbors: that voted, where the classifier is given.
     """
 

@@ -184,7 +184,7 @@ def test_an_index_of_vectors_has_a_page_that_says_so(tmp_path):
     assert "there is nothing to draw" in page_of(app)
     assert "<canvas" not in page_of(app)
     reply = draw(app, np.eye(20) * 255)
-    assert (reply.status, reply.json["error"]) == (422, "digits stores no pictures: send vectors to /classify")
+    assert (reply.status, reply.json["error"]) == (422, "digits stores no pictures in grey: send what it stores to /classify")
 
 
 def test_the_page_may_ask_its_service_alone(exact_index):
