@@ -49,7 +49,8 @@ class ReportedRow:
         confidence: the winner's share of the vote; None for regression.
         distance: to the nearest neighbour.
         status: ``ok`` or ``abstained``.
-        pixels: (height, width), or (height, width, 3), of its image; None where the input is gone, was changed, or is no picture.
+        pixels: (height, width), or (height, width, 3), of its image; None where the input is gone, was changed or is no
+            picture.
         neighbors: that voted, nearest first, where the index is given.
     """
 

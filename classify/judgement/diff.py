@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from functools import partial
 from itertools import compress
 from statistics import fmean
@@ -139,7 +138,6 @@ class JobDiff:
             not judged.
         judged: the first job and the second, None where no other row has a true label.
         note: why labels that the outputs keep are not the true ones, with parameters marked; None where they may be.
-        written: when the last output of either job was written, in UTC; None where that is not known.
     """
 
     first: str
@@ -155,7 +153,6 @@ class JobDiff:
     stored: int
     judged: tuple[Judged, Judged] | None
     note: str | None
-    written: tuple[datetime | None, datetime | None]
 
     @property
     def changed(self) -> int:
@@ -246,7 +243,6 @@ def diff_jobs(first: FinishedJob, second: FinishedJob, *, label_column: str | No
         stored=found.stored,
         judged=found.judged if found.judged[0].labelled else None,
         note=note,
-        written=(first.written, second.written),
     )
 
 

@@ -122,8 +122,9 @@ def load_index(path: Path, manifest: Manifest, address: str = "") -> OpenedIndex
     expected = (manifest.n, manifest.d)
     if vectors is None or vectors.shape != expected or vectors.dtype != dtype or len(labels) != expected[0]:
         raise KnnvoteError("it does not hold the vectors that its manifest describes")
-    of_images = {"steps": steps, "stored_images": images}
-    return OpenedIndex(path, manifest, faiss_index, vectors, labels, rows, inverted_file, **of_images, address=address)
+    return OpenedIndex(
+        path, manifest, faiss_index, vectors, labels, rows, inverted_file, steps, images, address=address
+    )
 
 
 def _map_codes(names: dict[str, Path], manifest: Manifest) -> InvertedFile:
