@@ -141,6 +141,7 @@ def _draw(
         axes.set_aspect(1)
         axes.text(0.5, 0.5, "?", transform=axes.transAxes, ha="center", va="center", fontsize=16, color=INK)
     else:
-        seen = as_seen(pixels, shades)
-        is_negative = ink == "dark" and seen.ndim == 2
-        axes.imshow(seen, cmap="gray_r" if is_negative else "gray", interpolation="nearest", vmin=0, vmax=255)
+        drawn = pixels if pixels.ndim == 2 else as_seen(pixels, shades)  # which has colours of its own
+        axes.imshow(
+            drawn, cmap="gray" if ink == "light" else "gray_r", interpolation="nearest", vmin=shades[0], vmax=shades[1]
+        )
