@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _BLACK = "#000000"  # of axes and their numbers, unless told
 _START = re.compile(r'(<body[^>]*>\n)(?:<nav class="links".*?</nav>\n)?', re.DOTALL)  # with links, if there are some
+# Where a name may be broken that no space divides: behind what joins words, before a row's number and a capital.
+_BREAKS = re.compile(r"(?<=\w[_/-])(?=\w)|(?=#)|(?<=[a-z])(?=[A-Z])")
 _CONTENTS = re.compile(r'<h2 id="([^"]+)">(.*?)</h2>', re.DOTALL)
 
 
@@ -177,7 +179,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
     )
     environment.filters["contents"] = _contents
-    environment.filters["breakable"] = lambda text: markupsafe.Markup("<wbr>#").join(text.split("#"))
+    environment.filters["breakable"] = lambda text: markupsafe.Markup("<wbr>").join(_BREAKS.split(text))
     return environment
 
 
