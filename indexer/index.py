@@ -1,6 +1,7 @@
 """An index that searches: stored vectors with their labels, and what makes looking through them fast."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, Self
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.containers.images import is_image_name
 from knnvote.data.errors import KnnvoteError, check
-from knnvote.data.layout import show_shape
+from knnvote.data.layout import is_picture, show_shape
 from knnvote.data.steps.chain import Steps
 from knnvote.data.vectors import Numbers, Reasons
 
@@ -60,6 +61,7 @@ class Index:
         inverted_file: codes of the stored vectors, by which it is searched; None where it is searched without.
         steps: what makes vectors of images, of the stored ones as of queries.
         stored_images: (n, pixels) of which steps made the vectors, mapped likewise; None where these are the images.
+        written: when its folder was last written, in UTC; None while it is in memory alone, or where that is not known.
 
     Example:
         >>> from knnvote import open_index
@@ -81,6 +83,7 @@ class Index:
     inverted_file: InvertedFile | None
     steps: Steps = field(default_factory=Steps)
     stored_images: NDArray[np.generic] | None = None
+    written: datetime | None = None
 
     def __repr__(self) -> str:
         """What it stores, and how it is searched."""
@@ -159,7 +162,7 @@ class Index:
         return (xq if xq.dtype.kind == "u" or not self.steps else xq.astype(np.float64)), bad
 
     def picture(self, row: int, shape: tuple[int, ...] | None = None) -> NDArray[np.generic] | None:
-        """The image (height, width) that is stored in a row.
+        """The image (height, width), or (height, width, 3), that is stored in a row.
 
         Args:
             row: of the index.
@@ -169,7 +172,7 @@ class Index:
             A view of what is stored; None where it is no picture.
         """
         shape = self.shape if shape is None else shape
-        return self.images[row].reshape(shape) if len(shape) == 2 else None
+        return self.images[row].reshape(shape) if is_picture(shape) else None
 
     @property
     def has_pictures(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from knnvote.data.codecs.names import Background
 from knnvote.data.errors import KnnvoteError
+from knnvote.data.layout import is_picture
 from knnvote.data.locations import Location, locate
 
 from .fields import wrong_fields
@@ -210,7 +211,7 @@ class Manifest:
     @property
     def has_pictures(self) -> bool:
         """Whether its images are pictures."""
-        return len(self.shape) == 2
+        return is_picture(self.shape)
 
     @property
     def image_range(self) -> tuple[float, float]:
