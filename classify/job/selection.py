@@ -126,6 +126,7 @@ class Selection:
                 label=f"{prefix}best",
                 class_names=names,
                 own_ids=self.job.record.id_column,
+                of_source=self.job.record.output.of_source,
             )
 
 

@@ -151,7 +151,8 @@ def _input(job: FinishedJob, file: str) -> InputFile:
 
 def _added(job: FinishedJob, classifier: Classifier) -> set[str]:
     """The columns that a job added to those of its inputs."""
-    return {*answer_schema(classifier.index, **job.record.output.of_answers).names}
+    output = job.record.output
+    return {*answer_schema(classifier.index, **output.of_answers).names, *output.of_source}
 
 
 def _written(job: FinishedJob, file: str, rows: NDArray[np.int64], added: set[str]) -> dict[int, dict[str, Any]]:
