@@ -76,8 +76,10 @@ class JobRecord:
     @property
     def output(self) -> OutputOptions:
         """What its answers hold; older jobs had no word for some."""
-        flags = {name: bool(self.options.get(name)) for name in ("neighbors", "probabilities", "source")}
-        return OutputOptions(**flags, top=self.options.get("top"), prefix=self.prefix)
+        given: dict[str, Any] = {
+            name: bool(self.options.get(name)) for name in ("neighbors", "probabilities", "source")
+        }
+        return OutputOptions(**given, top=self.options.get("top"), prefix=self.prefix)
 
     @property
     def image_options(self) -> ImageOptions:

@@ -335,7 +335,7 @@ def test_json_has_the_documented_keys(folder):
         *("relative_speed", "images_per_second", "hours_per_million", "bytes", "build_seconds", "flips"),
     }
     for index in record["indexes"]:
-        assert index.keys() == documented | {"stored", "judged", "judgement", "tolerance", "unlike_stored"}
+        assert index.keys() == documented | {"vote", "stored", "judged", "judgement", "tolerance", "unlike_stored"}
         assert index["recall"].keys() == {"mean", "p5", "min", "found"}
         assert index["agreement"].keys() == index["accuracy_interval"].keys() == {"value", "low", "high"}
         assert index["coverage"][0].keys() == {"threshold", "images", "coverage", "accuracy", "balanced_accuracy"}

@@ -21,9 +21,11 @@ _INTERVAL = "95% interval"
 
 def print_comparison(comparison: Comparison) -> None:
     """What `compare` found, on stdout."""
-    asked = f"{comparison.queries:,} images, k = {comparison.k}"
-    if comparison.weights != "uniform":
-        asked += f", {comparison.weights}"
+    asked = f"{comparison.queries:,} images"
+    if comparison.told_votes is None:
+        asked += f", k = {comparison.k}{'' if comparison.weights == 'uniform' else f', {comparison.weights}'}"
+    else:
+        print_text(spelled(comparison.told_votes, as_typed))
     if comparison.unlabelled == comparison.queries:
         print_line(asked)
     elif comparison.is_regression:
