@@ -281,6 +281,7 @@ def _report(search: _Search, tests: TestSet, answer: Answer, truth: Answer) -> I
     tolerance = answer_tolerance(index)
     different = [row for row, pair in enumerate(zip(labels, exact_labels, strict=True)) if not _agree(*pair, tolerance)]
     near_copies = None if search.kind in ALGORITHMS else near_copies_of_tests(index, tests.xq, answer.rule)
+    names = tests.names([int(tests.rows[i]) for i in different])
     with stage("measuring speed"):
         speed = _measure_speed(search, tests.xq)
     return IndexReport(
@@ -299,8 +300,8 @@ def _report(search: _Search, tests: TestSet, answer: Answer, truth: Answer) -> I
         build_seconds=search.build_seconds,
         stored=int(finds_equal(index, tests.xq, truth.D, truth.I).sum()),
         flips=[
-            Flip(row=int(tests.rows[i]), exact=exact_labels[i], label=labels[i], truth=tests.truth[i])
-            for i in different
+            Flip(row=int(tests.rows[i]), name=name, exact=exact_labels[i], label=labels[i], truth=tests.truth[i])
+            for i, name in zip(different, names, strict=True)
         ],
         near_copies=near_copies,
         unlike_stored=Scale.of(index, tests.images).unlike(index),

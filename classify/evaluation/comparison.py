@@ -66,9 +66,18 @@ class Vote:
 
 @dataclass(frozen=True, kw_only=True)
 class Flip:
-    """An image that gets another label than exact search gives it; `row` counts from 0 through all inputs."""
+    """An image that gets another label than exact search gives it.
+
+    Attributes:
+        row: its place in all inputs, from 0.
+        name: the path of an image file, else the row.
+        exact: the label that exact search gives it.
+        label: the one that it gets.
+        truth: the true one; None where it has none.
+    """
 
     row: int
+    name: str
     exact: Any
     label: Any
     truth: Any

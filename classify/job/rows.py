@@ -147,6 +147,8 @@ def _not_one(job: FinishedJob, name: str, column: str | None, found: Sequence[Pl
         )
     first = Place(next(iter(job.receipts)), 0)
     why = f"has {name!r} in column {column!r}" if column else f"is {name!r}, and {job.out} keeps no column of ids"
+    id_ = read_kept_ids(job, [first], column).get(first)
     return KnnvoteError(
-        f"no row of {job.out} {why}: give file and row, such as {first}, an id, or {param('id_column')} for its column"
+        f"no row of {job.out} {why}: give file and row, such as {first}, an id{f', such as {id_}' if id_ else ''}, or "
+        f"{param('id_column')} for its column"
     )

@@ -323,7 +323,7 @@ def _show_flips(flips: Sequence[Flip], tests: TestSet, classifier: Classifier) -
     return [
         ShownFlip(
             flip=flip,
-            picture=stored_thumbnail(index.manifest, images[i], f"the image of row {flip.row}"),
+            picture=stored_thumbnail(index.manifest, images[i], f"the image of {flip.name}"),
             voters=show_voters(index, neighbors_of(index, answer.I[i], answer.D[i])),
             exact_voters=show_voters(index, neighbors_of(index, exact.I[i], exact.D[i])),
         )

@@ -91,6 +91,30 @@ def test_class_folders_give_the_index_and_the_answers_of_a_parquet_file_of_the_s
     assert invoke("verify", "a").code == 0
 
 
+def test_all_that_names_a_row_names_the_path_of_its_image(invoke):
+    made = put_classes()
+    put("in/3/99.png", made["7/01.png"])
+    put("in/7/bad.png", b"no image")
+    put("new/7/copy.png", made["7/01.png"])
+    put("new/7/of_3.png", made["3/00.png"])
+    checked = " ".join(invoke("inspect", "in", "new").stdout.split())
+    assert "1, the first in/7/bad.png: " in checked
+    assert "3 with another label, the first in/7/01.png, a copy of in/3/99.png" in checked
+    assert "2 of new are also in in, the first new/7/copy.png, a copy of in/3/99.png" in checked
+    found = json.loads(invoke("inspect", "in", "--json").stdout)["check"]
+    assert found["bad"][0]["first"] == {"file": "in/7/bad.png", "row": 0}
+    assert invoke("index", "in", "--out", "x.knn", "--k", "1", "--skip-bad").code == 0
+    page = Path("page.html")
+    assert invoke("compare", "new", "--index", "x.knn", "--report", page).code == 0
+    assert "new/7/of_3.png, like 3/00.png at 0<" in page.read_text()
+    assert invoke("classify", "x.knn", "new", "--out", "out", "--min-confidence", "0").code == 0
+    explained = invoke("explain", "out", "7/of_3.png", "--index", "x.knn", "--report", page)
+    assert explained.stdout.startswith("7/of_3.png: ")
+    assert "Why 7/of_3.png got this answer" in page.read_text()
+    told = invoke("explain", "out", "new/7/of_3.png", "--index", "x.knn").stderr
+    assert "give file and row, such as 7.parquet#0, an id, such as 7/copy.png, or --id-column" in told
+
+
 def test_suspects_tell_the_path_of_each_image_and_not_what_a_job_makes_of_its_folder(invoke):
     made = put_classes()
     put("alone.png")

@@ -134,7 +134,7 @@ def _print_flips(report: IndexReport, names: list[str] | None) -> None:
     for flip in report.flips[:_FLIPS_SHOWN]:
         label, exact, true = (show_class(value, names) for value in (flip.label, flip.exact, flip.truth))
         truth = "" if flip.truth is None else f", true label {true}"
-        print_text(f"  row {flip.row}: {label}, exact search says {exact}{truth}")
+        print_text(f"  {flip.name}: {label}, exact search says {exact}{truth}")
     if len(report.flips) > _FLIPS_SHOWN:
         print_line(f"  and {len(report.flips) - _FLIPS_SHOWN:,} more: --json lists all")
 
