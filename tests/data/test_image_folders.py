@@ -24,6 +24,7 @@ from knnvote.data.folders.classes import class_columns
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import find_inputs, refuse_splits
 from knnvote.data.locations import Location
+from knnvote.indexer.folder.open import open_index
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 6, 5), np.uint8)
 CLASSES = ("3", "7", "10")
@@ -290,6 +291,18 @@ def test_of_colour_images_of_unlike_sizes_all_that_is_wrong_is_told_at_once_and_
         stored = json.loads(invoke("inspect", "z.knn", "--json").stdout)
         assert (stored["n"], stored["classes"], stored["skipped"]) == (12, ["a", "b"], 0)
         shutil.rmtree("resized")
+
+
+def test_of_pictures_dark_on_light_the_line_that_is_told_makes_the_inverse(invoke):
+    light = np.full((6, 5), 250, np.uint8)
+    light[2:4, 2] = 10
+    put("in/a/0.png", encoded(light))
+    put("in/b/1.png", encoded(light))
+    refused = invoke("index", "in", "--out", "x.knn", "--step", "deskew").stderr
+    assert "in/a/0.png: its corners are bright and its middle is dark, and deskew takes 0 for the background" in refused
+    run_shell(re.search(r"python -c \"[^\"]+\"", refused)[0].replace("python", sys.executable, 1))
+    assert invoke("index", "inverted", "--out", "x.knn", "--step", "deskew").code == 0
+    np.testing.assert_array_equal(open_index("x.knn").images.reshape(2, -1), np.tile((255 - light).ravel(), (2, 1)))
 
 
 def test_colour_images_of_one_size_are_told_of_colour_alone(invoke):
