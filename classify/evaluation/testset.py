@@ -1,9 +1,11 @@
 """Labelled images on which searches are compared."""
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ class TestSet:
         truth: (nq,) true labels; None for an image without one.
         rows: (nq,) place of each among all rows of the inputs.
         bad: rows that could not be read, by reason.
+        files: the inputs, each behind the number of rows before it.
     """
 
     xq: NDArray[np.generic]
@@ -41,12 +44,23 @@ class TestSet:
     truth: list[Any]
     rows: NDArray[np.int64]
     bad: dict[str, int]
+    files: tuple[tuple[int, InputFile], ...]
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """What some rows of the inputs are called: in folders of image files by their paths, else by their numbers."""
+        found, starts = {row: f"row {row}" for row in rows}, [start for start, _ in self.files]
+        for place, several in groupby(sorted(found), lambda row: bisect_right(starts, row) - 1):
+            (start, source), of_file = self.files[place], [*several]
+            if source.is_image_folder:
+                places = source.places_of([row - start for row in of_file])
+                found |= {row: path for row, (path, _) in zip(of_file, places, strict=True)}
+        return [found[row] for row in rows]
 
     def sample(self, size: int) -> "TestSet":
         """So many of the images, drawn at random; all if there are no more."""
         places = sample_rows(len(self.xq), size)
         truth = [self.truth[place] for place in places]
-        return TestSet(self.xq[places], self.images[places], truth, self.rows[places], self.bad)
+        return TestSet(self.xq[places], self.images[places], truth, self.rows[places], self.bad, self.files)
 
 
 def read_test_set(
@@ -70,7 +84,7 @@ def read_test_set(
     labels: list[Any] = []
     numbers: list[NDArray[np.int64]] = []
     reasons: Counter[str] = Counter()
-    before = 0
+    starts = [0]
     inputs = distinctly_named(inputs, set(), has_ids=False)
     chosen = None if part is None else part.of(inputs)
     rows_to_read = partial(count_rows, inputs) if chosen is None else sum(map(len, chosen))
@@ -86,18 +100,19 @@ def read_test_set(
                     good = np.setdiff1d(np.arange(len(xq)), list(bad))
                     blocks.append(xq[good])
                     pixels += [rows.pixels[good]] if classifier.index.steps else []
-                    numbers.append(before + rows.numbers[good])
+                    numbers.append(starts[-1] + rows.numbers[good])
                     labels += _labels_of(images, rows, good, label, classifier.index)
                     reasons.update(spelled_reasons(bad, as_recorded).values())
                     advance(len(xq))
-            before += images.num_rows
+            starts.append(starts[-1] + images.num_rows)
     if chosen is None:
         tell_unused_labels(inputs)
     if not sum(map(len, blocks)):
         why = "".join(f": {reason}" for reason, _ in reasons.most_common(1))
         raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on{why}")
     xq = np.concatenate(blocks)
-    return TestSet(xq, np.concatenate(pixels) if pixels else xq, labels, np.concatenate(numbers), dict(reasons))
+    made_of, files = np.concatenate(pixels) if pixels else xq, tuple(zip(starts, inputs, strict=False))
+    return TestSet(xq, made_of, labels, np.concatenate(numbers), dict(reasons), files)
 
 
 def _labels_of(

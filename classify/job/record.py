@@ -76,9 +76,10 @@ class JobRecord:
     @property
     def output(self) -> OutputOptions:
         """What its answers hold; older jobs had no word for some."""
-        neighbors, probabilities = (bool(self.options.get(name)) for name in ("neighbors", "probabilities"))
-        top = self.options.get("top")
-        return OutputOptions(neighbors=neighbors, probabilities=probabilities, top=top, prefix=self.prefix)
+        given: dict[str, Any] = {
+            name: bool(self.options.get(name)) for name in ("neighbors", "probabilities", "source")
+        }
+        return OutputOptions(**given, top=self.options.get("top"), prefix=self.prefix)
 
     @property
     def image_options(self) -> ImageOptions:

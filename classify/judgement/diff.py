@@ -292,10 +292,10 @@ def _find_truth(
 ) -> tuple[FinishedJob, str | None]:
     """The job whose output keeps the true labels, the first if both do, and their column; None where neither does."""
     try:
-        column = truth_column(first.out / name, first.record.prefix, named)
+        column = truth_column(first.out / name, first.record.output, named)
     except KnnvoteError:
         column = None
-    return (first, column) if column else (second, truth_column(second.out / name, second.record.prefix, named))
+    return (first, column) if column else (second, truth_column(second.out / name, second.record.output, named))
 
 
 def _of_one_type(one: pa.Array, other: pa.Array, first: FinishedJob, second: FinishedJob) -> tuple[pa.Array, pa.Array]:

@@ -94,14 +94,14 @@ class _Rows:
 def _read(job: FinishedJob, label_column: str | None, table: Labels | None) -> Iterator[_Rows]:
     """All rows of outputs that have true labels, batch by batch."""
     guess = "best" if "columns" in job.record.options else "prediction"  # jobs of before had no other
-    prefix = job.record.prefix
+    options = job.record.output
     for name in job.receipts:
         output = job.out / name
-        column = truth_column(output, prefix, label_column) if table is None else id_column(output, table)
+        column = truth_column(output, options, label_column) if table is None else id_column(output, options, table)
         if column is None and table is None:
             continue
         label = column or "" if table is None else table.label_column
-        batches = read_answers(output, prefix, guess, "status", kept=column)
+        batches = read_answers(output, options.prefix, guess, "status", kept=column)
         if table is not None:
             batches = join_table(output, name, table, column, batches)
         for best, status, labels in batches:

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.rows import USUAL_IDS
 from knnvote.data.containers.label_table import Labels, LabelTable
 from knnvote.data.containers.tar import KEY, TAR_KEY
@@ -20,27 +21,25 @@ class TruthError(ImageFileError):
     """What stands in a column cannot be the true labels of a job's rows."""
 
 
-ADDED = (  # columns of an output
-    *("prediction", "confidence", "distance", "best", "second", "margin", "status", "reason"),
-    *("neighbors", "rung", "probabilities", "top", "top_share"),
-)
-
-
-def truth_column(output: Location, prefix: str, named: str | None) -> str | None:
+def truth_column(output: Location, options: OutputOptions, named: str | None) -> str | None:
     """The column of true labels that an output keeps: the one named, else the only one with a usual name.
+
+    Args:
+        output: of a job.
+        options: what its job added.
+        named: the column.
 
     Raises:
         ImageFileError: it does not keep the one that is named, or cannot be read.
     """
     schema = _schema(output)
-    added = [prefix + name for name in ADDED]
-    kept = [name for name in schema.names if name not in added]
+    kept = [name for name in schema.names if name not in options.added]
     if named is not None and named not in kept:
         raise ImageFileError(
             f"{output} keeps no column {named!r} of its input for {param('label_column')}; "
             f"there are {', '.join(kept) or 'none'}"
         )
-    return named or find_label(schema, added, None)
+    return named or find_label(schema, sorted(options.added), None)
 
 
 def join_table(
@@ -86,15 +85,20 @@ def _in_order(output: Location, labels: Labels, batches: Iterable[list[pa.Array]
         first += len(columns[0])
 
 
-def id_column(output: Location, table: Labels) -> str | None:
+def id_column(output: Location, options: OutputOptions, table: Labels) -> str | None:
     """The column of ids that an output keeps: what the table says, else the first usual one; None where there is none.
+
+    Args:
+        output: of a job.
+        options: what its job added.
+        table: of the labels.
 
     Raises:
         ImageFileError: it does not keep the one that is named, or cannot be read.
     """
     if not isinstance(table, LabelTable):
         return None
-    names = _schema(output).names
+    names = [name for name in _schema(output).names if name not in options.of_source]
     if table.rows_column not in {None, *names}:
         raise ImageFileError(
             f"neither {output} nor {table.shown} has a column {table.rows_column!r} for {param('id_column')}; the "

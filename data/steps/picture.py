@@ -14,6 +14,7 @@ from knnvote.data.vectors import Numbers, Reasons
 from .step import Step
 
 PART = 256  # of the way from one pixel to the next: what places between pixels are rounded to
+INVERT = "invert such images"
 _MOST_CHANNELS = 4
 _BLOCK = 1 << 17  # numbers at a time, which stay in the cache until they are done
 _MOST_ROWS = 2048  # up to which moments of bytes are exact
@@ -55,9 +56,7 @@ class PictureStep(Step):
         bad = self._out_of_range(images) if images.dtype.kind != "u" else {}
         if not self.weighs:
             return bad
-        why = (
-            f"its corners are bright and its middle is dark, and {self} takes 0 for the background: invert such images"
-        )
+        why = f"its corners are bright and its middle is dark, and {self} takes 0 for the background: {INVERT}"
         light = [
             start + row for start, block in _blocks(images) for row in _on_light(self._pictures(block, shape)).tolist()
         ]

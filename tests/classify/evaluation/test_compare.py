@@ -335,11 +335,11 @@ def test_json_has_the_documented_keys(folder):
         *("relative_speed", "images_per_second", "hours_per_million", "bytes", "build_seconds", "flips"),
     }
     for index in record["indexes"]:
-        assert index.keys() == documented | {"stored", "judged", "judgement", "tolerance", "unlike_stored"}
+        assert index.keys() == documented | {"vote", "stored", "judged", "judgement", "tolerance", "unlike_stored"}
         assert index["recall"].keys() == {"mean", "p5", "min", "found"}
         assert index["agreement"].keys() == index["accuracy_interval"].keys() == {"value", "low", "high"}
         assert index["coverage"][0].keys() == {"threshold", "images", "coverage", "accuracy", "balanced_accuracy"}
-        assert all(flip.keys() == {"row", "exact", "label", "truth"} for flip in index["flips"])
+        assert all(flip.keys() == {"row", "name", "exact", "label", "truth"} for flip in index["flips"])
     assert record["differences"][0].keys() == {"name", "other", "only_name", "only_other", "p"}
     exact, rough = record["indexes"]
     assert (exact["kind"], rough["kind"]) == ("exact", "factory")

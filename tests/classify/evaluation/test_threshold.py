@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import brute_force
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
@@ -283,12 +284,25 @@ def test_a_vote_without_a_threshold_is_kept_when_an_index_grows_or_is_not_tuned(
     assert Rule.of(open_index(tmp_path / "x.knn")) == Rule(k=3, ties="first-class")
 
 
-def test_indexes_made_for_different_votes_are_compared_by_the_one_that_is_given(folder, invoke, tmp_path):
-    index_arrays(DATA.x, Y, tmp_path / "y.knn", tune=Tuning(k=3))
-    given = ("compare", folder / "new.parquet", "--index", folder / "sure.knn", "--index", "y.knn", "--json")
-    done = invoke(*given)
-    assert done.code == 2
-    assert done.stderr == f"error: {folder / 'sure.knn'} was made for k 7, and y.knn for 3: give --k\n"
-    assert json.loads(invoke(*given, "--k", 3).stdout)["k"] == 3
-    beside_any = invoke("compare", folder / "new.parquet", "--index", folder / "x.knn", "--index", "y.knn", "--json")
-    assert json.loads(beside_any.stdout)["k"] == 3
+def test_indexes_made_for_different_votes_are_each_judged_by_their_own_or_all_by_the_one_given(
+    folder, invoke, tmp_path
+):
+    index_arrays(DATA.x, Y, tmp_path / "y.knn", tune=Tuning(k=3, weights="distance"))
+    sure, any_ = folder / "sure.knn", folder / "x.knn"  # made for k 7, and for no vote
+    given = ("compare", folder / "new.parquet", "--index", sure, "--index", "y.knn", "--index", any_)
+    page = tmp_path / "page.html"
+    done = invoke(*given, "--json", "--report", page)
+    found = json.loads(done.stdout)
+    votes = [(report["vote"]["k"], report["vote"]["weights"]) for report in found["indexes"]]
+    assert (found["k"], found["weights"], votes) == (7, "uniform", [(7, "uniform"), (3, "distance"), (5, "uniform")])
+    table = pq.read_table(folder / "new.parquet")
+    for index, report in zip((sure, "y.knn", any_), found["indexes"], strict=True):
+        right = pc.equal(Classifier.open(index)(table).best, table["label"])
+        assert report["accuracy"] == pytest.approx(pc.mean(right).as_py())
+    told = f"each by its own vote, or all by the one of --k and --weights: {sure}: k = 7; y.knn: k = 3, distance; "
+    assert invoke(*given).stdout.startswith(told)
+    assert f"{told}{any_}: k = 5" in page.read_text()
+    by_one = json.loads(invoke(*given, "--json", "--k", 3).stdout)["indexes"]
+    assert [(report["vote"]["k"], report["vote"]["weights"]) for report in by_one] == [
+        *((3, "uniform"), (3, "distance"), (3, "uniform"))
+    ]
