@@ -51,6 +51,7 @@ def add_files(
     *,
     tuning: Tuner | None = None,
     training: TrainingOptions | None = None,
+    new_classes: bool = False,
     threads: int | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
     tell: Callable[[str], None] = warn,
@@ -64,6 +65,8 @@ def add_files(
             target, when a fifth of the images on which it was has come or gone; else there is no need of one.
         training: what the user says of the new images. Task, grayscale, background, id column and weight column are
             the index's; grayscale and a background that it has not become its own.
+        new_classes: whether a table of labels, which people fill in, may have classes that the index has not; those of
+            other labels are told.
         threads: that work; None for as many as there are processors.
         progress: told the rows of each batch.
         tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
@@ -85,7 +88,7 @@ def add_files(
     start, sources = time.perf_counter(), find_inputs(inputs)
     refuse_splits(sources)
     with _claimed(local_path(path)) as (index, digests):
-        more = partial(with_files, index, sources, training, progress, tell)
+        more = partial(with_files, index, sources, training, progress, tell, new_classes=new_classes)
         return _add(index, more, digests, tuning, threads, start=start)
 
 
@@ -227,6 +230,7 @@ def relabel_ids(
     ids: str | int | Sequence[str] | Sequence[int] | pa.ChunkedArray,
     labels: Any,
     *,
+    new_classes: bool = False,
     tuning: Tuner | None = None,
     threads: int | None = None,
     tell: Callable[[str], None] = warn,
@@ -237,6 +241,7 @@ def relabel_ids(
         path: the index folder.
         ids: as `remove_ids` has them; every image that has one gets its label.
         labels: one for each id: as the stored ones are, or text that says one; None leaves an image as it is.
+        new_classes: whether a label may be of a class that the index has not.
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
             target, for its promise is one of labels; others need none.
         threads: that tune it; None for as many as there are processors.
@@ -246,18 +251,32 @@ def relabel_ids(
         How many images have another label than before. Where none has, nothing is written.
 
     Raises:
-        KnnvoteError: an id is not stored or has unlike labels, a label is of another kind than the stored ones, or the
-            index was tuned and no tuning is given; nothing is changed.
+        KnnvoteError: an id is not stored or has unlike labels, a label is of another kind than the stored ones or of a
+            class that is new and must not be, or the index was tuned and no tuning is given; nothing is changed.
 
     Example:
         >>> from knnvote import open_index, relabel_ids
         >>> relabel_ids("digits.knn", ["train.parquet#0", "train.parquet#7"], [2, 5])
         1
     """
+    given = fixes_of(ids, labels)
+    return relabel(path, given, new_classes=new_classes, tuning=tuning, threads=threads, tell=tell)
+
+
+def relabel(
+    path: Path | str,
+    fixes: pa.Table,
+    *,
+    new_classes: bool,
+    tuning: Tuner | None,
+    threads: int | None = None,
+    tell: Callable[[str], None] = warn,
+) -> int:
+    """The same as `relabel_ids`, with what `read_fixes` gives, whose places are told of what is refused."""
     start = time.perf_counter()
     with _claimed(local_path(path)) as (index, _):
         _check_tuning(index, tuning)
-        changed = change_labels(index, fixes_of(ids, labels), tell)
+        changed = change_labels(index, fixes, tell, new_classes=new_classes)
         count = int(pc.sum(pc.not_equal(changed, index.labels)).as_py())
         if count:
             renew_labels(index, changed, as_before(index, tuning), threads, start=start)

@@ -41,7 +41,8 @@ def ids_of(rows, file="array"):
 
 
 def relabel(path, ids, labels, told=None):
-    return relabel_ids(path, ids, labels, tuning=Tuning, threads=1, tell=[].append if told is None else told.append)
+    how = {"new_classes": True, "tuning": Tuning, "threads": 1}
+    return relabel_ids(path, ids, labels, **how, tell=[].append if told is None else told.append)
 
 
 def state(folder):
@@ -200,6 +201,38 @@ def test_new_classes_and_those_that_are_gone_are_told(small):
     assert open_index(small).classes.to_pylist() == ["a", "c", "d", "e"]
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            ["B"],
+            "x.knn has no class B (like 'b'), the label of 'array#0' in line 3 of fixes.csv; nothing was changed: ",
+        ),
+        (
+            ["a", "aa", "", "#REF!", "aa"],
+            "3 labels are of 2 classes that x.knn has not: aa (like 'a'), #REF!; the first is the label of 'array#1'",
+        ),
+    ],
+)
+def test_labels_of_no_class_are_refused_by_their_lines_unless_new_classes_are_meant(small, invoke, labels, message):
+    before = state(small)
+    rows = "".join(f"array#{row},{label}\n" for row, label in enumerate(labels))
+    Path("fixes.csv").write_text(f"sep=,\nid,fix\n{rows},\n")
+    done = invoke("relabel", "x.knn", "fixes.csv")
+    assert (done.code, done.stderr.startswith(f"error: {message}")) == (1, True), done.stderr
+    assert " in line 3 of fixes.csv; " in done.stderr or " in line 4 of fixes.csv; nothing was changed" in done.stderr
+    assert state(small) == before
+    assert invoke("relabel", "x.knn", "fixes.csv", "--new-classes").code == 0
+    assert [label for label in labels if label] == [
+        label for label, given in zip(open_index(small).labels.to_pylist(), labels, strict=False) if given
+    ]
+
+
+def test_python_refuses_new_classes_by_their_ids(small):
+    with pytest.raises(KnnvoteError, match=r"has no class d, the label of 'array#2'; .*, or pass new_classes=True if"):
+        relabel_ids(small, ids_of([0, 2]), ["a", "d"])
+
+
 def test_an_id_that_several_images_have_is_told(tmp_path):
     table = image_table(np.arange(16, dtype=np.uint8).reshape(4, 2, 2), np.array(list("abab")))
     write_table(table.append_column("id", [["x", "x", "y", "z"]]), tmp_path / "a.parquet")
@@ -262,7 +295,10 @@ def test_fixes_are_parquet_too_with_columns_of_other_names(tmp_path, invoke):
         ("id,name\narray#0,b\n", "fixes.csv: no column 'label' of labels; there are id, name: name one with --label-c"),
         ("key,fix\narray#0,b\n", "fixes.csv: no column 'id' of ids; there are key, fix: name one with --id-column"),
         ("id,fix,fix\narray#0,b,c\n", "fixes.csv: several columns are named 'fix': rename all but one"),
-        ("id,fix\narray#0,b\n,c\n", "fixes.csv: 1 rows have no id, or not as many columns: leave those rows out"),
+        (
+            "id,fix\narray#0,b\n,c\n",
+            "fixes.csv: 1 row without an id, or with not as many columns, the first in line 3: mend or leave out s",
+        ),
         ("array#0\narray#1\n", "fixes.csv: no column 'label' of labels; there are id: name one with --label-column"),
         ('id,fix\narray#0,"b\narray#1,c\n', "cannot read fixes.csv: unexpected end of data; expected an IDX"),
         ("id,fix\n2,b\n", "x.knn does not store 1 of the 1 ids, the first '2'; nothing was changed: give ids as knnvo"),
@@ -319,7 +355,7 @@ def test_files_of_labels_of_two_types_are_refused(tmp_path):
 
 def test_gaps_in_numbers_are_no_labels(tmp_path):
     pq.write_table(pa.table({"id": list("abc"), "fix": [1.0, float("nan"), None]}), tmp_path / "a.parquet")
-    assert read_fixes(tmp_path / "a.parquet").to_pydict() == {"id": list("abc"), "label": [1.0, None, None]}
+    assert read_fixes(tmp_path / "a.parquet")["label"].to_pylist() == [1.0, None, None]
 
 
 @pytest.mark.parametrize(
