@@ -2,6 +2,7 @@
 
 import errno
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,10 @@ from knnvote.indexer.fixes import read_fixes, read_reviewed
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.grow import relabel_ids, remove_ids
+from knnvote.indexer.growth.told import lost_told
 from knnvote.indexer.leftovers import LOCK
+from knnvote.indexer.manifest import read_manifest
+from knnvote.indexer.records.growth import Growth
 from knnvote.indexer.training import TrainingOptions
 
 IMAGES, LABELS = (array[:160] for array in digits())
@@ -338,6 +342,24 @@ def test_a_list_to_be_filled_in_is_no_list_of_what_to_remove(small, invoke, text
     assert open_index(small).n == 6
     assert invoke("remove", "x.knn", "--ids", "list.csv", "--id-column", "id").code == 0
     assert open_index(small).n == 4
+
+
+def test_an_index_that_is_replaced_tells_what_was_mended_in_it(tmp_path, small, invoke):
+    images = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
+    relabel(small, "array#0", "b")
+    lost = " since it was built: the index that takes its place has nothing of that until knnvote relabel, add and rem"
+    with pytest.warns(UserWarning, match=f"x.knn has labels changed{lost}"):
+        index_arrays(images, list("abcabc"), small, options=IndexOptions(overwrite=True))
+    grown = replace(read_manifest(small), growth=Growth(built=5, added=2, removed=1, measured=5))
+    told = (
+        "2 images added and 1 image removed and labels as far as any were changed before that since it was built: the "
+    )
+    assert lost_told(grown).startswith(told)
+    write_table(image_table(images, np.array(list("abcabc"))), tmp_path / "a.parquet")
+    relabel(small, "array#0", "b")
+    for is_mended in (True, False):
+        done = invoke("index", "a.parquet", "--out", "x.knn", "--overwrite")
+        assert (done.code, f"note: x.knn has labels changed{lost}" in done.stderr) == (0, is_mended), done.stderr
 
 
 def test_many_new_classes_are_told_in_short(small):
