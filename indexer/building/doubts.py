@@ -52,7 +52,10 @@ def doubt_ids(column: str | None, provenance: pa.Table, *, is_named: bool, tell:
         return
     told = f"column {column!r} has {values:,} values in {images:,} rows: it looks like an id"
     if not is_named and not is_usual_name(column):
-        raise KnnvoteError(f"{told}; name the labels' with {param('label_column')}, or this one if they are")
+        raise KnnvoteError(
+            f"{told}; name the labels' with {param('label_column')}, or this one if they are, or give labels in a file "
+            f"of their own with {param('labels')}"
+        )
     if values == images:
         tell(f"{told}; {param('label_column')} names another column")
 

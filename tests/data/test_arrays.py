@@ -290,7 +290,7 @@ def test_where_labels_are_missing_a_file_beside_that_may_hold_them_is_told(invok
     Path("in").mkdir()
     np.save("in/x.npy", VECTORS)
     assert invoke("index", "in/x.npy", "--out", "x.knn").stderr.endswith(
-        "--labels takes them from a file of their own\n"
+        "give labels in a file of their own with --labels\n"
     )
     Path("in/x.csv").write_text("intent\n" + "\n".join(f"c{label}" for label in LABELS))
     for named, folder in (("in/x.npy", "in/x.csv"), ("in", "in")):
