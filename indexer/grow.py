@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from knnvote.data.containers.keys import lost_zeros
 from knnvote.data.errors import KnnvoteError, check_instance, param, warn
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import Inputs, find_inputs, refuse_splits
@@ -34,6 +35,7 @@ from .folder.open import open_index
 from .folder.verify import verify_folder
 from .growth.arrays import with_arrays
 from .growth.change import Manner, append, grown, leave_out
+from .growth.classes import refuse_new_classes, tell_of_classes
 from .growth.images import with_files
 from .growth.stored import after_stored, keep, training_set, with_kept
 from .growth.told import has_promise, tell_of_forgotten
@@ -276,7 +278,9 @@ def relabel(
     start = time.perf_counter()
     with _claimed(local_path(path)) as (index, _):
         _check_tuning(index, tuning)
-        changed = change_labels(index, fixes, tell, new_classes=new_classes)
+        check = partial(refuse_new_classes, index, are_meant=new_classes)
+        changed = change_labels(index, fixes, tell, check)
+        tell_of_classes(index, changed, tell)
         count = int(pc.sum(pc.not_equal(changed, index.labels)).as_py())
         if count:
             renew_labels(index, changed, as_before(index, tuning), threads, start=start)
@@ -343,9 +347,10 @@ def _other_rows(index: Index, ids: pa.Array) -> NDArray[np.bool_]:
     ids = ids_as_stored(ids, index.ids)
     unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=index.ids)))
     if len(unknown):
+        first, how = unknown[0].as_py(), f"give ids as {param('Answer.neighbors')} shows them"
         raise KnnvoteError(
-            f"{index.path} does not store {len(unknown):,} of the {len(ids):,} ids, the first "
-            f"{unknown[0].as_py()!r}; nothing was removed: give ids as {param('Answer.neighbors')} shows them"
+            f"{index.path} does not store {len(unknown):,} of the {len(ids):,} ids, the first {first!r}; nothing was "
+            f"removed: {lost_zeros(first, index.ids) or how}"
         )
     kept: NDArray[np.bool_] = ~pc.is_in(index.ids, value_set=ids).to_numpy(zero_copy_only=False)
     if not kept.any():

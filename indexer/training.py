@@ -32,6 +32,7 @@ from .building.gathered import FilePart, Gathered
 from .building.reader import Reader, passed_over
 from .building.stepped import make_vectors
 from .building.work import Work
+from .fixes import refuse_fixes
 from .labels import (
     class_names,
     is_usual_name,
@@ -42,6 +43,8 @@ from .labels import (
 from .manifest import Source
 from .metric import METRICS
 from .names import MetricName
+
+_SHOWN = 3  # files in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +166,7 @@ def read_training_set(
     Raises:
         KnnvoteError: a file or row does not fit; the message names it and what to do.
     """
+    refuse_fixes(inputs)
     steps, work = steps_of(options.steps) if stored is None else stored.steps, work or Work()
     gathered = _begun(work, stored, tell)
     chosen = Part(limit=options.limit, sample=options.sample, seed=seed).of(inputs)
@@ -303,8 +307,9 @@ def _check_parts(inputs: Sequence[InputFile], new: Sequence[FilePart], *, is_who
                 f"{tables[0].shown} holds no label, its column {tables[0].label_column!r} is empty: fill it in first"
             )
         skipped = sum(part.skipped for part in new)
+        shown = ", ".join([*(source.shown for source in inputs[:_SHOWN]), *(["..."] if len(inputs) > _SHOWN else [])])
         raise KnnvoteError(
-            f"{', '.join(source.shown for source in inputs)}: no labelled image in {len(inputs)} file(s)"
+            f"{shown}: no labelled image in {len(inputs)} file(s)"
             f"{f', {skipped:,} bad rows left out' if skipped else ''}; an index needs at least one"
         )
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from knnvote.data.text import counted
+
 _FIFTHS = 5  # of the images on which a promise was measured: when one of them came or went, it is measured again
 _TWICE = 2  # as many images as it was built of, or half as many: then axes and lists may be of other images than these
 
@@ -65,3 +67,16 @@ class Growth:
             f"measured on {self.measured:,} images; since then {self.changed:,} came or went, and it is measured again "
             f"when {self.again_at:,} have"
         )
+
+
+def lost_told(growth: Growth | None, *, is_relabelled: bool) -> str | None:
+    """What came to an index since it was built, which another in its place will not have, in words; None if nothing."""
+    counts = {} if growth is None else {"added": growth.added, "removed": growth.removed}
+    told = [f"{counted(count, 'image')} {change}" for change, count in counts.items() if count]
+    if not told and not is_relabelled:
+        return None
+    labels = "labels changed" if is_relabelled else "labels as far as any were changed before that"
+    return (
+        f"{' and '.join([*told, labels])} since it was built: the index that takes its place has nothing of that until "
+        "knnvote relabel, add and remove are run again with their lists"
+    )

@@ -23,7 +23,6 @@ from knnvote.indexer.fixes import read_fixes, read_reviewed
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.grow import relabel_ids, remove_ids
-from knnvote.indexer.growth.told import lost_told
 from knnvote.indexer.leftovers import LOCK
 from knnvote.indexer.manifest import read_manifest
 from knnvote.indexer.records.growth import Growth
@@ -344,6 +343,17 @@ def test_a_list_to_be_filled_in_is_no_list_of_what_to_remove(small, invoke, text
     assert open_index(small).n == 4
 
 
+def test_a_list_of_suspects_without_its_column_tells_which_one_is_read(small, invoke):
+    Path("fixes.csv").write_text("id,label,suggested,against,fixed\narray#0,a,b,1,b\n")
+    done = invoke("relabel", "x.knn", "fixes.csv")
+    told = (
+        "note: there is no column 'fix', so labels are read of column 'label', which lists of suspects fill with what"
+    )
+    assert (done.code, done.stderr.startswith(told)) == (0, True), done.stderr
+    named = invoke("relabel", "x.knn", "fixes.csv", "--label-column", "fixed")
+    assert (named.code, "note" in named.stderr, open_index(small).labels[0].as_py()) == (0, False, "b")
+
+
 def test_an_index_that_is_replaced_tells_what_was_mended_in_it(tmp_path, small, invoke):
     images = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
     relabel(small, "array#0", "b")
@@ -354,7 +364,7 @@ def test_an_index_that_is_replaced_tells_what_was_mended_in_it(tmp_path, small, 
     told = (
         "2 images added and 1 image removed and labels as far as any were changed before that since it was built: the "
     )
-    assert lost_told(grown).startswith(told)
+    assert grown.lost.startswith(told)
     write_table(image_table(images, np.array(list("abcabc"))), tmp_path / "a.parquet")
     relabel(small, "array#0", "b")
     for is_mended in (True, False):

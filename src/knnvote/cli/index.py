@@ -324,7 +324,7 @@ def relabel(index_folder: Path, fixes: str, id_column: str | None, label_column:
     from knnvote.indexer.fixes import read_fixes
     from knnvote.indexer.grow import relabel as change_labels
 
-    given = read_fixes(find_inputs([fixes]), id_column=id_column, label_column=label_column)
+    given = read_fixes(find_inputs([fixes]), id_column=id_column, label_column=label_column, tell=talk_note)
     words.of_index()
     changed = change_labels(index_folder, given, tuning=Tuning, tell=talk_note, **how)
     empty = given["label"].null_count

@@ -7,7 +7,6 @@ from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.data.steps.names import PIXELS
-from knnvote.indexer.growth.told import lost_told
 from knnvote.indexer.labels import is_usual_name
 from knnvote.indexer.manifest import Manifest
 from knnvote.indexer.rungs import VoteDefaults
@@ -46,8 +45,8 @@ def print_steps(found: StepChoice, asked: str, manifest: Manifest) -> None:
         print_text(f"left out: {chains}: {spelled(why_not, as_typed)}")
     for note in found.notes:
         print_text(spelled(note, as_typed))
-    if (lost := lost_told(manifest)) is not None:
-        print_text(f"the index has {lost}")
+    if manifest.lost is not None:
+        print_text(f"the index has {manifest.lost}")
     print_line("to build an index with the best:")
     print_line(_command(found, asked, manifest))
 
