@@ -26,7 +26,7 @@ from knnvote.indexer.threads import limit_threads
 from knnvote.indexer.training import TrainingOptions, TrainingSet, read_training_set
 
 from .classifier import Classifier
-from .job.again import check_only, follows, why_not_replace
+from .job.again.follows import check_only, follows, why_not_replace
 from .job.folder import plan_outputs, refuse_taken
 from .job.parts.part import JobPart
 from .job.parts.plan import Plan

@@ -186,6 +186,11 @@ def show_shape(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape)) if len(shape) > 1 else f"{shape[0]} values"
 
 
+def is_picture(shape: Sequence[int]) -> bool:
+    """Whether it is seen as a picture: of rows and columns, in grey, or with red, green and blue of each pixel last."""
+    return len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
+
+
 def noun(shape: Sequence[int]) -> str:
     """What messages call one of a shape: an image or, where it is flat, a vector."""
     return "vector" if len(shape) == 1 else "image"

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -83,6 +84,12 @@ class Location:
         """
         with self.errors_told():
             return self.filesystem.get_file_info(self.path)
+
+    @property
+    def written(self) -> datetime | None:
+        """When its content was last written, in UTC, as the file system or store says; None where it does not."""
+        when: datetime | None = self.info().mtime
+        return when
 
     @property
     def is_file(self) -> bool:

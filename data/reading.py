@@ -14,7 +14,7 @@ from .convert.texts import lists_in_text
 from .errors import ImageFileError, OptionError, check, is_whole, param
 from .folders.globs import is_glob
 from .input_file import InputFile
-from .layout import Layout, Shape
+from .layout import Layout, Shape, is_picture
 from .layouts.encoded import is_image_struct, refuse_paths
 from .layouts.sizes import invert_command, resize_command, sizes_told
 from .progress import log
@@ -45,8 +45,8 @@ class DecodedRows:
     shape: Shape
 
     def picture(self, place: int) -> Numbers | None:
-        """The image (height, width) at a place among these rows; None where it is bad, or is no picture."""
-        return None if place in self.bad or len(self.shape) != 2 else self.pixels[place].reshape(self.shape)
+        """The image (height, width), or (height, width, 3), at a place among these rows; None of what is no picture."""
+        return self.pixels[place].reshape(self.shape) if place not in self.bad and is_picture(self.shape) else None
 
 
 def decode_rows(

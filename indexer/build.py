@@ -48,6 +48,8 @@ from .records.weights import weights_of
 from .threads import available_processors, check_threads, limit_threads
 from .training import TrainingOptions, TrainingSet, read_training_set
 
+_REMEMBERED = 64  # changes of labels
+
 MAX_SEED = 2**31 - 1  # what FAISS takes
 _REPLACING = "options=IndexOptions(overwrite=True)"  # how it is asked for
 Tune = Callable[[Index], Index]  # called with an index that is not yet on disk; gives it with what was found of it
@@ -353,6 +355,7 @@ def renew_labels(index: Index, labels: pa.Array, tune: Tune, threads: int | None
     manifest = replace(
         index.manifest,
         **of_labels(labels, is_regression=index.is_regression),
+        relabelled_from=(*index.manifest.relabelled_from, index.fingerprint)[-_REMEMBERED:],
         data_sha256=read_through(index.vectors, labels, weights_of(rows))[1],
     )
     values = {field.name: getattr(index, field.name) for field in fields(Index)}

@@ -1,6 +1,7 @@
 """An index that searches: stored vectors with their labels, and what makes looking through them fast."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, Self
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from knnvote.data.containers.images import is_image_name
 from knnvote.data.errors import KnnvoteError, check
-from knnvote.data.layout import show_shape
+from knnvote.data.layout import is_picture, show_shape
 from knnvote.data.steps.chain import Steps
 from knnvote.data.vectors import Numbers, Reasons
 
@@ -26,6 +27,8 @@ from .names import ClassWeight, Kind, MetricName
 from .records.weights import WEIGHT
 from .rungs import EXACT, Rung, Tuned, VoteDefaults, class_weight_of_classes
 from .shown.stored import index_html
+
+_DIGITS = 40  # binary ones, of what a vote is multiplied by
 
 _LEAST_CANDIDATES = 64
 
@@ -58,6 +61,7 @@ class Index:
         inverted_file: codes of the stored vectors, by which it is searched; None where it is searched without.
         steps: what makes vectors of images, of the stored ones as of queries.
         stored_images: (n, pixels) of which steps made the vectors, mapped likewise; None where these are the images.
+        written: when its folder was last written, in UTC; None while it is in memory alone, or where that is not known.
 
     Example:
         >>> from knnvote import open_index
@@ -79,6 +83,7 @@ class Index:
     inverted_file: InvertedFile | None
     steps: Steps = field(default_factory=Steps)
     stored_images: NDArray[np.generic] | None = None
+    written: datetime | None = None
 
     def __repr__(self) -> str:
         """What it stores, and how it is searched."""
@@ -157,7 +162,7 @@ class Index:
         return (xq if xq.dtype.kind == "u" or not self.steps else xq.astype(np.float64)), bad
 
     def picture(self, row: int, shape: tuple[int, ...] | None = None) -> NDArray[np.generic] | None:
-        """The image (height, width) that is stored in a row.
+        """The image (height, width), or (height, width, 3), that is stored in a row.
 
         Args:
             row: of the index.
@@ -167,7 +172,7 @@ class Index:
             A view of what is stored; None where it is no picture.
         """
         shape = self.shape if shape is None else shape
-        return self.images[row].reshape(shape) if len(shape) == 2 else None
+        return self.images[row].reshape(shape) if is_picture(shape) else None
 
     @property
     def has_pictures(self) -> bool:
@@ -306,7 +311,7 @@ class Index:
         if of_class is None:
             return None if of_image is None else of_image[I]
         factors: NDArray[np.float64] = of_class[self.class_codes[I]]
-        return factors if of_image is None else factors * of_image[I]
+        return factors if of_image is None else _rounded(factors * of_image[I])
 
     @cached_property
     def targets(self) -> NDArray[np.float64]:
@@ -362,9 +367,18 @@ PROVENANCE = ("label", "id", "file", "row")
 
 
 def _scaled(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights by a power of two less than 1, so that no sum of votes overflows: neither shares nor ties change."""
-    scaled: NDArray[np.float64] = np.ldexp(weights, -np.frexp(weights.max())[1])
-    return scaled
+    """Weights by a power of two less than 1, so that no sum of votes overflows, as `_rounded` has them."""
+    return np.ldexp(_rounded(weights), -np.frexp(weights.max())[1])  # type: ignore[no-any-return]
+
+
+def _rounded(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights to 40 binary digits, so that equal votes have equal shares, four of five just 0.8.
+
+    Sums of these are not rounded where none is a thousandth of another, as those of 0.7 would be. Whole numbers stay
+    what they are, ties among their sums too.
+    """
+    mantissa, exponent = np.frexp(weights)
+    return np.ldexp(np.round(np.ldexp(mantissa, _DIGITS)), exponent - _DIGITS)  # type: ignore[no-any-return]
 
 
 def in_memory(index: Index) -> Index:

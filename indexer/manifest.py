@@ -8,6 +8,7 @@ from typing import Any
 
 from knnvote.data.codecs.names import Background
 from knnvote.data.errors import KnnvoteError
+from knnvote.data.layout import is_picture
 from knnvote.data.locations import Location, locate
 
 from .fields import wrong_fields
@@ -160,6 +161,7 @@ class Manifest:
         groups: of its images; None where none were named.
         growth: what came and went since it was built; None where nothing did, or where each change builds it again.
         sample_weight: of images that have each a weight of its vote; None where all count the same.
+        relabelled_from: fingerprints of what it was, the last of all, since when labels alone have changed.
         format: of its folder.
     """
 
@@ -198,6 +200,7 @@ class Manifest:
     groups: Groups | None = None
     growth: Growth | None = None
     sample_weight: SampleWeight | None = None
+    relabelled_from: tuple[str, ...] = ()
     format: int = FORMAT
 
     @property
@@ -208,7 +211,7 @@ class Manifest:
     @property
     def has_pictures(self) -> bool:
         """Whether its images are pictures."""
-        return len(self.shape) == 2
+        return is_picture(self.shape)
 
     @property
     def image_range(self) -> tuple[float, float]:
@@ -238,14 +241,15 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all but what says when and as which generation the folder was written."""
+        """SHA-256 of all but what says when, after what and as which generation the folder was written."""
         files = {role: file.sha256 for role, file in self.files.items()}
         return hashlib.sha256(json.dumps([{"format": self.format, **self._facts()}, files]).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """What is written to a folder: all but the checksum."""
         files = {role: asdict(file) for role, file in self.files.items()}
-        return {"format": self.format, "generation": self.generation, **self._facts(), "files": files}
+        before = {"relabelled_from": list(self.relabelled_from)} if self.relabelled_from else {}
+        return {"format": self.format, "generation": self.generation, **self._facts(), "files": files, **before}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Manifest":
@@ -278,6 +282,7 @@ class Manifest:
             groups=Groups(**record["groups"]) if "groups" in record else None,
             growth=Growth(**record["growth"]) if "growth" in record else None,
             sample_weight=SampleWeight(**record["sample_weight"]) if "sample_weight" in record else None,
+            relabelled_from=tuple(record.get("relabelled_from", ())),
         )
 
     def _facts(self) -> dict[str, Any]:

@@ -297,6 +297,11 @@ def _check_parts(inputs: Sequence[InputFile], new: Sequence[FilePart], *, is_who
     if is_whole:
         tell_unused_labels(inputs)
     if not any(part.n for part in new):
+        tables = [source.labels for source in inputs if source.labels is not None]
+        if tables and all(table.labels.null_count == len(table.labels) for table in tables):
+            raise KnnvoteError(
+                f"{tables[0].shown} holds no label, its column {tables[0].label_column!r} is empty: fill it in first"
+            )
         skipped = sum(part.skipped for part in new)
         raise KnnvoteError(
             f"{', '.join(source.shown for source in inputs)}: no labelled image in {len(inputs)} file(s)"

@@ -101,4 +101,5 @@ def few_thresholds(confidence: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def as_typed(confidence: NDArray[np.float64]) -> NDArray[np.float64]:
     """Confidences in hundredths, which can be typed, rounded down: each once, ascending."""
-    return np.unique(np.floor(np.round(confidence * _STEPS, 6)) / _STEPS)
+    steps = np.round(confidence * _STEPS)
+    return np.unique(np.where(steps / _STEPS > confidence, steps - 1, steps) / _STEPS)

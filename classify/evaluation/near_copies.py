@@ -47,6 +47,7 @@ class NearCopies:
         of: so many, from which these were drawn at random where they are fewer.
         images: that have any.
         labels: of their answers that would be others without them.
+        unknown: of their answers that have too few neighbours beside copies to tell.
         within: how near these are, as a share of the distance of a neighbour some thirty places further on.
     """
 
@@ -54,6 +55,7 @@ class NearCopies:
     of: int
     images: int
     labels: int
+    unknown: int
     within: float
 
     @property
@@ -70,13 +72,19 @@ class NearCopies:
             others, advice = "in another group", "name a column whose groups hold them together with"
         return (
             f"{self.images:,} of {self._looked_at(f'stored {things}')} have a near copy {others}, and without such "
-            f"{self.labels:,} of their answers would be others: what left-out {things} show {self._flattered}; "
+            f"{self._labels} of their answers would be others: what left-out {things} show {self._flattered}; "
             f"{advice} {param('group_column')} of knnvote index"
         )
 
     @property
     def _flattered(self) -> str:
         return "is flattered" if self.labels else "may be flattered"
+
+    @property
+    def _labels(self) -> str:
+        """How many answers would be others, in words."""
+        most = self.labels + self.unknown
+        return f"{self.labels:,}" if most == self.labels else f"{self.labels:,} to {most:,}"
 
     def _looked_at(self, images: str) -> str:
         """How many of some images were looked at, in words."""
@@ -87,7 +95,7 @@ class NearCopies:
         """What is to be told of test images, where they decide anything."""
         return (
             f"{self.images:,} of {self._looked_at('test images')} have a near copy in store, and without such "
-            f"{self.labels:,} of their answers would be others: accuracy on them {self._flattered}; test images of "
+            f"{self._labels} of their answers would be others: accuracy on them {self._flattered}; test images of "
             "other groups (patients, films, documents) tell that of new ones"
         )
 
@@ -125,7 +133,8 @@ def _find(
     lengths = METRICS[index.metric].to_sklearn(D)
     within = _within(lengths, asked)
     is_near = lengths <= within * lengths[:, -1:]
-    is_near &= is_near.sum(axis=1, keepdims=True) <= width // 2  # more are a cluster, such as a class of its own
+    is_cluster = is_near.sum(axis=1, keepdims=True) > width // 2  # such as a class of its own, but for exact copies
+    is_near &= ~is_cluster | (METRICS[index.metric].equal_within >= D)
     has_copies = is_near.any(axis=1)
     is_other = np.zeros(asked, dtype=np.bool_)
     can_tell = np.flatnonzero(has_copies & ((~is_near).sum(axis=1) >= rule.k))
@@ -133,7 +142,9 @@ def _find(
     with_copies = D[can_tell, : rule.k], I[can_tell, : rule.k]
     without = np.take_along_axis(D[can_tell], places, axis=1), np.take_along_axis(I[can_tell], places, axis=1)
     is_other[can_tell] = _differ(index, rule, with_copies, without)
-    return NearCopies(asked=asked, of=drawn_of, images=int(has_copies.sum()), labels=int(is_other.sum()), within=within)
+    images, labels = int(has_copies.sum()), int(is_other.sum())
+    unknown = images - len(can_tell)
+    return NearCopies(asked=asked, of=drawn_of, images=images, labels=labels, unknown=unknown, within=within)
 
 
 def _within(lengths: NDArray[np.float64], asked: int) -> float:

@@ -30,6 +30,7 @@ from knnvote.data.text import counted
 from knnvote.indexer.building.provenance import id_array
 from knnvote.indexer.fixes import FIX, LabelTexts
 from knnvote.indexer.index import Index, check_index
+from knnvote.indexer.labels import show_class
 from knnvote.indexer.names import ClassWeight
 from knnvote.indexer.rungs import class_weight_to_json
 from knnvote.indexer.threads import limit_threads
@@ -39,6 +40,7 @@ from .equal_images import Equal, equal_images
 from .label_errors import LEAST_K, Evidence, LabelErrors, estimate
 
 DEFAULT_K = 20
+_LEAST_OF_RARE = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +158,11 @@ class Suspects:
             lines.append(f"{self.reviewed:,} more were reviewed, and are left out")
         if (of_classes := told_of_classes(self.suspects.of)) is not None:
             lines.append(of_classes)
-        return lines if self.label_errors is None else [*lines, self.label_errors.told(self.images)]
+        if self.label_errors is not None:
+            lines.append(self.label_errors.told(self.images))
+            if (of_rare := self.suspects.told_of_rare_class(self.label_errors.first)) is not None:
+                lines.append(of_rare)
+        return lines
 
 
 def find_suspects(
@@ -315,6 +321,20 @@ class _Described(Sequence[Suspect]):
                 "file": places["file"],
                 "row": places["row"],
             }
+        )
+
+    def told_of_rare_class(self, first: int) -> str | None:
+        """What is to be told where most of the first suspects have the label of one class that is rare."""
+        counts = np.bincount(self.of.class_codes, minlength=len(self.of.classes))
+        found = np.bincount(self.of.class_codes[self.votes.rows[:first]], minlength=len(counts))
+        code = int(found.argmax())
+        is_rare = 2 * counts[code] * len(counts) < self.of.n
+        if found[code] < _LEAST_OF_RARE or 2 * found[code] <= first or not is_rare:
+            return None
+        label = show_class(self.of.classes[code].as_py(), self.of.manifest.class_names)
+        return (
+            f"{found[code]:,} of the first {first:,} suspects are of the {counts[code]:,} labelled {label}: those of a "
+            "rare class are outvoted where it overlaps another, and need not be wrong"
         )
 
     def _cases(self) -> NDArray[np.int64]:

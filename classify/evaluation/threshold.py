@@ -165,11 +165,12 @@ class Threshold:
     def why_none(self) -> str:
         """What to be told, and done, where no threshold is shown to reach the target."""
         within_reach, best = self.within_reach, self.best_within_reach
+        less = f"{param('target_accuracy')} {within_reach:g} or less, or " if within_reach else ""
         return (
             f"{param('target_accuracy')} {self.target_accuracy:g} is not reached: of the {self.images:,} images the "
             f"{best.images:,} with confidence {best.threshold:g} or more are {best.accuracy.value:.4f} right, of "
-            f"a 95% interval from {best.accuracy.low:.4f}; give {param('target_accuracy')} {within_reach:g} or less, "
-            f"or another {param('k')} (knnvote choose-k) or weights, or mend labels (knnvote suspects)"
+            f"a 95% interval from {best.accuracy.low:.4f}; give {less}another {param('k')} (knnvote choose-k) or "
+            "weights, or mend labels (knnvote suspects)"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +15,7 @@ from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.locations import Location
 from knnvote.indexer.index import Index
 
-from .again import join_kept, tell_kept
+from .again.kept import join_kept, tell_kept
 from .folder import output_files
 from .output import read_answers
 from .receipt import Kept, Receipt, read_receipt
@@ -63,6 +64,12 @@ class FinishedJob:
     def left_out(self) -> list[str]:
         """The other files of the folder, which are of another job, damaged or foreign: verify says which."""
         return [name for name, receipt in self._files.items() if receipt is None]
+
+    @property
+    def written(self) -> datetime | None:
+        """When the last of its outputs was written, in UTC; None without one, or where that is not known."""
+        found, outputs = self.out.below(), self.receipts
+        return max((found[name].mtime for name in outputs if name in found and found[name].mtime), default=None)
 
     @property
     def kept(self) -> list[Kept]:

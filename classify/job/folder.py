@@ -226,8 +226,6 @@ def next_record(
     if before is not None:
         _refuse_other_unless(out, before, made_from, inputs, why_not)
     known = {} if before is None else before.inputs
-    for source in inputs:
-        _refuse_replacing(out, known.get(source.relative), source)
     addresses = known | {source.relative: source.address for source in inputs}
     return JobRecord(**made_from, stored_images=stored_images, inputs=addresses)
 
@@ -286,14 +284,16 @@ def _refuse_other_unless(
     inputs: Sequence[InputFile],
     why_not: Callable[[dict[str, Any]], str | None],
 ) -> None:
-    """Refuse the folder of another job unless all its outputs may be replaced."""
+    """Refuse to replace outputs of other inputs, and the folder of another job unless all its outputs may be."""
+    for source in inputs:
+        _refuse_replacing(out, before.inputs.get(source.relative), source)
     if differences := before.differences(made_from):
+        _refuse_leaving(out, before, inputs)
         if (why := why_not(before.made_from)) is not None:
             raise KnnvoteError(
                 f"{_made_by_another(out, differences)}; {why}: pass {param('overwrite=True')} to make all its outputs "
                 f"anew, or give another {param('out')}"
             )
-        _refuse_leaving(out, before, inputs)
 
 
 def _made_by_another(out: Location, differences: Sequence[str]) -> str:

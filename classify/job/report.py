@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,8 @@ class ReportedRow:
         distance: to the nearest neighbour.
         status: ``ok`` or ``abstained``.
         id: that the job kept of it; None where it kept none.
-        pixels: (height, width) of its image; None where the input is gone, was changed, or is no picture.
+        pixels: (height, width), or (height, width, 3), of its image; None where the input is gone, was changed or is no
+            picture.
         neighbors: that voted, nearest first, where the index is given.
     """
 
@@ -79,6 +81,7 @@ class JobReport:
         farthest: rows that are least like anything stored, the farthest first; none that equals something.
         kept: a sentence, with parameters marked, for each earlier job of whose answers this one keeps some.
         unread: outputs whose input is gone or was changed, so that their rows have no picture.
+        written: when the last output was written, in UTC; None where that is not known.
     """
 
     facts: dict[str, Any]
@@ -89,6 +92,7 @@ class JobReport:
     farthest: list[ReportedRow]
     kept: list[str]
     unread: list[str]
+    written: datetime | None
 
 
 def report_job(job: FinishedJob, index: Index | None) -> JobReport:
@@ -118,6 +122,7 @@ def report_job(job: FinishedJob, index: Index | None) -> JobReport:
         farthest=[replace(row, **seen.get((row.file, row.row), {})) for row in farthest],
         kept=job.kept_told,
         unread=unread,
+        written=job.written,
     )
 
 

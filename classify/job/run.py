@@ -26,7 +26,7 @@ from knnvote.data.vectors import FEW
 from knnvote.indexer.index import Index
 from knnvote.indexer.threads import check_threads
 
-from .again import check_only, why_not_replace
+from .again.follows import check_only, why_not_replace
 from .engine import Engine, LocalEngine
 from .folder import claimed, plan_outputs
 from .output import tell_of_shares

@@ -19,7 +19,7 @@ from knnvote.data.columns import check_text, read_column
 from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.errors import ImageFileError, KnnvoteError, OptionError, param
 from knnvote.data.input_file import InputFile
-from knnvote.data.layout import ImageOptions, Layout, show_shape
+from knnvote.data.layout import ImageOptions, Layout, is_picture, show_shape
 from knnvote.data.reading import DecodedRows, ImageFile
 from knnvote.data.recognition import recognise_images
 from knnvote.indexer.labels import class_names, find_label
@@ -197,7 +197,7 @@ def _choose(inputs: Sequence[InputFile], selection: Selection) -> Chosen:
 def _label_column(images: ImageFile, selection: Selection) -> str | None:
     """The label column of a file of pictures, if it has one."""
     source, layout = images.source, images.layout
-    if len(layout.shape) != 2:
+    if not is_picture(layout.shape):
         raise ImageFileError(
             f"{source} holds {show_shape(layout.shape)} a row in column {layout.name!r}, and what is shown are "
             f"pictures of height x width: give {param('shape')} if they are some"

@@ -22,16 +22,9 @@ from knnvote.data.locations import Location
 from knnvote.data.reading import DecodedRows, ImageFile, open_images
 from knnvote.data.rows import RowFile, schema_metadata_without_images
 
-from .again import (
-    ChangedError,
-    abstained_rows,
-    decided_again,
-    follows,
-    kept_from,
-    of_unchanged,
-    refuse_changed,
-    with_kept,
-)
+from .again.decided import answered_again
+from .again.follows import follows
+from .again.kept import ChangedError, abstained_rows, kept_from, of_unchanged, refuse_changed, with_kept
 from .folder import Claim
 from .output import ROW_GROUP, check_written, in_one_piece, kept_columns, row_groups, rows_in_group, with_source
 from .parts.ranges import Ranges, write_range
@@ -222,7 +215,8 @@ class Worker:
             if earlier is None:
                 arrays = self._searched(images, columns, rows, span, seen)
             elif options.only is None:
-                arrays = self._decided(images, columns, task.target, seen)
+                again = self._again(images, columns, (task.target, earlier), seen)
+                arrays = of_unchanged(again, task.target, earlier)
             else:
                 kept = kept_from(earlier, self.work.made_from)
                 arrays = of_unchanged(self._kept(images, columns, task.target, seen), task.target, earlier)
@@ -292,15 +286,14 @@ class Worker:
             yield arrays
             seen.progress(len(status))
 
-    def _decided(
-        self, images: ImageFile, columns: Sequence[str], earlier: Location, seen: "_Seen"
+    def _again(
+        self, images: ImageFile, columns: Sequence[str], earlier: tuple[Location, Receipt], seen: "_Seen"
     ) -> Iterator[list[pa.Array]]:
         """The same where they follow from an earlier output."""
-        added = answer_schema(self.classifier.index, **self.work.options.output.of_answers)
-        for arrays, decision in decided_again(images, columns, earlier, added, self.classifier.rule):
-            seen.add(decision.status, decision.reason, images.rows)
+        for arrays, status, reason in answered_again(self.classifier, self.work, images, columns, earlier):
+            seen.add(status, reason, images.rows)
             yield arrays
-            seen.progress(len(decision.status))
+            seen.progress(len(status))
 
 
 @dataclass

@@ -35,7 +35,7 @@ class Explanation:
     Attributes:
         name: what the image is called: ``file#row``, or its path.
         answer: of the one image.
-        pixels: (height, width) of it; None where it cannot be read, or is no picture.
+        pixels: (height, width), or (height, width, 3), of it; None where it cannot be read, or is no picture.
         kept: the other columns of its row, as a job kept them; empty for a file of one image.
         id: of those, the one that names the row; None where none does.
     """

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Doubtful:
         status: ``ok``, ``abstained`` or ``bad_image``.
         reason: why not ok.
         texts: what columns of text have of it that the job kept, beside its id.
-        pixels: (height, width) where they were asked for and can be read.
+        pixels: (height, width), or (height, width, 3), where they were asked for and can be read.
         neighbors: that voted, where the classifier is given.
     """
 
@@ -84,6 +85,7 @@ class Review:
         copies: rows left out, as one that is listed before stands for them.
         unread: outputs whose input is gone or was changed: their rows are listed without a look at their images.
         class_names: names of integer labels, where the classifier was given and its index has them.
+        written: when the job's last output was written, in UTC; None where that is not known.
     """
 
     out: str
@@ -92,6 +94,7 @@ class Review:
     copies: int
     unread: list[str]
     class_names: list[str] | None
+    written: datetime | None
 
     def to_table(self) -> pa.Table:
         """The list to be filled in: labels by their names where classes have some, and none in ``label`` yet."""
@@ -167,6 +170,7 @@ def review(
         copies=copies,
         unread=[file for file, source in inputs.items() if source is None],
         class_names=None if classifier is None else classifier.index.manifest.class_names,
+        written=job.written,
     )
 
 

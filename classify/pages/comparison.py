@@ -28,7 +28,7 @@ from knnvote.indexer.threads import limit_threads
 
 from .charts import Axis, share_axis
 from .confused import ConfusedPair, show_confused
-from .facts import index_facts
+from .facts import Fact, index_facts
 from .page import Frame, Tile, inline_svg, write_page
 from .voters import Voter, show_voters
 
@@ -134,7 +134,7 @@ def write_comparison(
         title=f"How good {_joined([report.path for report in comparison.indexes])} {_are(comparison)}",
         frame=frame,
         tiles=_tiles(comparison, shown[0].name),
-        made=[*map(index_facts, indexes), ("test images", ", ".join(source.shown for source in inputs))],
+        made=[*map(index_facts, indexes), _test_images(inputs)],
         comparison=comparison,
         told_votes=spelled(comparison.told_votes or "", as_recorded),
         files=[source.shown for source in inputs],
@@ -151,6 +151,11 @@ def write_comparison(
         most_flips=_MOST_FLIPS,
         most_confusions=_MOST_CONFUSIONS,
     )
+
+
+def _test_images(inputs: Sequence[InputFile]) -> Fact:
+    dates = [date for source in inputs if (date := source.written) is not None]
+    return Fact("test images", ", ".join(source.shown for source in inputs), max(dates, default=None))
 
 
 def _joined(names: Sequence[str]) -> str:

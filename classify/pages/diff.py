@@ -1,18 +1,21 @@
 """The page of ``knnvote diff``: the rows of two jobs that have another answer."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.judgement.diff import JobDiff
 from knnvote.data.errors import as_recorded, spelled
 from knnvote.indexer.labels import show_class
 
 from .charts import share_axis
+from .facts import Fact
 from .page import Frame, Tile, write_page
 
 
-def write_diff(path: Path, diff: JobDiff, frame: Frame | None = None) -> None:
-    """Write the page of what `diff_jobs` found.
+def write_diff(path: Path, diff: JobDiff, jobs: Sequence[FinishedJob], frame: Frame | None = None) -> None:
+    """Write the page of what `diff_jobs` found of two jobs.
 
     Raises:
         KnnvoteError: the page cannot be written.
@@ -20,10 +23,10 @@ def write_diff(path: Path, diff: JobDiff, frame: Frame | None = None) -> None:
     write_page(
         path,
         "diff.html.j2",
-        title=f"{diff.first} and {diff.second}",
+        title=f"What changed from {diff.first} to {diff.second}",
         frame=frame,
         tiles=_tiles(diff),
-        made=[("before", diff.first), ("now", diff.second)],
+        made=[Fact(what, job.out.shown, job.written) for what, job in zip(("before", "now"), jobs, strict=True)],
         accuracy_axis=None if diff.judged is None else share_axis(judged.accuracy for judged in diff.judged),
         diff=diff,
         differences=[spelled(words, as_recorded) for words in diff.differences],

@@ -10,7 +10,7 @@ from knnvote.data.layout import show_shape
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
-from .facts import index_facts
+from .facts import Fact, index_facts
 from .links import Link
 from .page import render_page
 from .voters import show_voters
@@ -92,7 +92,7 @@ def render_drawing(
         links=links,
         scripts=("page.js", "address.js", *(() if pen is None else ("drawing.js",))),
         tiles=[],
-        made=[index_facts(index), ("vote", voters)],
+        made=[index_facts(index), Fact("vote", voters)],
         index=index,
         name=name,
         pen=pen,

@@ -5,13 +5,14 @@ from functools import partial
 from pathlib import Path
 
 from knnvote.classify.answer import OK
+from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.look.explain import Explanation, Explanations
 from knnvote.classify.look.words import advice, kept_values, nearness, outvoted, verdict
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.shown.thumbnails import Thumbnail, thumbnail
 
 from .charts import Histogram, bin_values, draw_histogram
-from .facts import index_facts
+from .facts import Fact, index_facts
 from .page import Frame, Tile, write_page
 from .voters import Voter, show_voters
 
@@ -33,8 +34,10 @@ class ShownExplanation:
     figure: Histogram | None
 
 
-def write_explanations(path: Path, found: Explanations, frame: Frame | None = None) -> None:
-    """Write the page of some explanations.
+def write_explanations(
+    path: Path, found: Explanations, frame: Frame | None = None, *, job: FinishedJob | None = None
+) -> None:
+    """Write the page of some explanations, of rows of a job if there is one.
 
     Raises:
         KnnvoteError: the page cannot be written.
@@ -46,7 +49,7 @@ def write_explanations(path: Path, found: Explanations, frame: Frame | None = No
         title=_title(found),
         frame=frame,
         tiles=_tiles(found),
-        made=[index_facts(found.index)],
+        made=[*([] if job is None else [Fact("job", job.out.shown, job.written)]), index_facts(found.index)],
         index=found.index,
         shown=[_show(found, one) for one in found.shown],
         name=partial(show_class, names=names),

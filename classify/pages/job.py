@@ -18,7 +18,7 @@ from knnvote.indexer.rungs import Interval
 from knnvote.indexer.shown.thumbnails import Thumbnail, thumbnail
 
 from .charts import Histogram, draw_histogram, share_axis
-from .facts import index_facts
+from .facts import Fact, index_facts
 from .page import Frame, Tile, write_page
 from .voters import Voter, show_voters
 
@@ -106,10 +106,10 @@ def _accuracy_tile(what: str, interval: Interval, balanced: float | None) -> Til
     return Tile(what, f"{interval.value:.2%}", told if balanced is None else f"{told}; balanced {balanced:.2%}")
 
 
-def _made(report: JobReport, index: Index | None) -> list[tuple[str, str]]:
+def _made(report: JobReport, index: Index | None) -> list[Fact]:
     facts = report.facts
-    job = ("job", f"{facts['path']}: {facts['rows']:,} rows")
-    return [job, ("index", f"fingerprint {facts['index'][:12]}") if index is None else index_facts(index)]
+    job = Fact("job", f"{facts['path']}: {facts['rows']:,} rows", report.written)
+    return [job, Fact("index", f"fingerprint {facts['index'][:12]}") if index is None else index_facts(index)]
 
 
 def _histogram(bins: Sequence[Bin], limit: float | None, what: str, *, least: float = 0.0) -> Histogram | None:

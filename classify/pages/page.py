@@ -18,6 +18,7 @@ from knnvote.classify.pictures.figures import INK, check_plot_extra, missing_cha
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.files import atomic_write
 
+from .facts import Fact, last_written
 from .links import Link, links_among, links_beside, pages_in
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _BLACK = "#000000"  # of axes and their numbers, unless told
 _START = re.compile(r'(<body[^>]*>\n)(?:<nav class="links".*?</nav>\n)?', re.DOTALL)  # with links, if there are some
+# Where a name may be broken that no space divides: behind what joins words, before a row's number and a capital.
+_BREAKS = re.compile(r"(?<=\w[_/-])(?=\w)|(?=#)|(?<=[a-z])(?=[A-Z])")
 _CONTENTS = re.compile(r'<h2 id="([^"]+)">(.*?)</h2>', re.DOTALL)
 
 
@@ -80,20 +83,23 @@ def check_page(path: Path, *, has_figures: bool) -> None:
         raise KnnvoteError("pages need Jinja2, which is not installed: pip install 'knnvote[plot]'") from error
 
 
-def write_page(path: Path, template: str, *, title: str, frame: Frame | None = None, **content: Any) -> None:
+def write_page(
+    path: Path, template: str, *, title: str, made: list[Fact], frame: Frame | None = None, **content: Any
+) -> None:
     """Write a page, whole or not at all; an older one is replaced.
 
     Args:
         path: of the page.
         template: name of a file in ``classify/pages/templates``.
         title: of the page, by which others of its folder name it.
+        made: what it was made from.
         frame: what it is told beside what was found.
         content: what it shows; text is escaped.
 
     Raises:
         KnnvoteError: it cannot be written.
     """
-    text = render_page(template, title=title, frame=frame, links=links_beside(path, title), **content)
+    text = render_page(template, title=title, made=made, frame=frame, links=links_beside(path, title), **content)
     with atomic_write(path) as stream:
         stream.write(text.encode())
 
@@ -102,6 +108,7 @@ def render_page(
     template: str,
     *,
     title: str,
+    made: list[Fact],
     frame: Frame | None = None,
     links: Sequence[Link] = (),
     scripts: Sequence[str] = ("page.js",),
@@ -112,6 +119,7 @@ def render_page(
     Args:
         template: name of a file in ``classify/pages/templates``.
         title: of the page.
+        made: what it was made from.
         frame: what it is told beside what was found.
         links: to pages beside it, itself among them.
         scripts: names of files there, which it runs one after the other.
@@ -126,6 +134,8 @@ def render_page(
         .get_template(template)
         .render(
             title=title,
+            made=made,
+            date=last_written(made),
             command=frame.command,
             ink=frame.ink,
             links=links,
@@ -169,7 +179,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
     )
     environment.filters["contents"] = _contents
-    environment.filters["breakable"] = lambda text: markupsafe.Markup("<wbr>#").join(text.split("#"))
+    environment.filters["breakable"] = lambda text: markupsafe.Markup("<wbr>").join(_BREAKS.split(text))
     return environment
 
 

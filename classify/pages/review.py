@@ -11,7 +11,7 @@ from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.shown.thumbnails import Thumbnail, thumbnail
 
-from .facts import index_facts
+from .facts import Fact, index_facts
 from .page import Frame, Tile, write_page
 from .voters import Voter, show_voters
 
@@ -56,7 +56,7 @@ def write_review_page(path: Path, found: Review, index: Index | None, csv: Path,
             Tile("rows to look at", f"{len(cards):,}", f"of {sum(rows for *_, rows in found.kinds):,} in the job"),
             *(Tile(kind, f"{listed:,}", f"of {rows:,} in the job") for kind, listed, rows in found.kinds if rows),
         ],
-        made=[("job", found.out), *([] if index is None else [index_facts(index)])],
+        made=[Fact("job", found.out, found.written), *([] if index is None else [index_facts(index)])],
         found=found,
         cards=cards,
         csv=csv,

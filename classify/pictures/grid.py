@@ -12,6 +12,7 @@ from knnvote.classify.job.selection import ShownImage
 from knnvote.classify.names import Ink
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, OptionError, param
+from knnvote.indexer.shown.thumbnails import as_seen
 
 from .figures import INK, WRONG, new_figure, plain
 
@@ -107,7 +108,7 @@ def _title(image: ShownImage) -> str:
 
 def _cells(rows: int, columns: int, pixels: NDArray[Any] | None, titles: Sequence[str]) -> "tuple[Figure, Any]":
     """A figure with room for so many images below their titles, and its axes (rows * columns,)."""
-    height, width = (1, 1) if pixels is None else pixels.shape
+    height, width = (1, 1) if pixels is None else pixels.shape[:2]
     ratio = min(4.0, max(0.25, height / width))
     lines = [title.split("\n") for title in titles]
     wide = max(_CELL, _CHARACTER * max(len(line) for each in lines for line in each))
@@ -128,7 +129,7 @@ def _range(pictures: Iterable[NDArray[Any] | None]) -> tuple[float, float]:
 def _draw(
     axes: "Axes", pixels: NDArray[Any] | None, shades: tuple[float, float], title: str, *, is_marked: bool, ink: Ink
 ) -> None:
-    """One image in grey as any viewer shows it, white where its pixels are greatest, or as dark ink on paper.
+    """One image as any viewer shows it, white where its pixels are greatest, or if it is grey as dark ink on paper.
 
     A marked one is in a thick frame.
     """
@@ -140,6 +141,7 @@ def _draw(
         axes.set_aspect(1)
         axes.text(0.5, 0.5, "?", transform=axes.transAxes, ha="center", va="center", fontsize=16, color=INK)
     else:
+        drawn = pixels if pixels.ndim == 2 else as_seen(pixels, shades)  # which has colours of its own
         axes.imshow(
-            pixels, cmap="gray" if ink == "light" else "gray_r", interpolation="nearest", vmin=shades[0], vmax=shades[1]
+            drawn, cmap="gray" if ink == "light" else "gray_r", interpolation="nearest", vmin=shades[0], vmax=shades[1]
         )

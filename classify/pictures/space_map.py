@@ -1,5 +1,6 @@
 """A map of the stored images: two principal components, and the regions that nearest neighbours give there."""
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ _FOUND = 1 << 18  # neighbours of them at a time
 _TINT = 0.3
 _MOST_NAMED = 60
 _IN_COLUMN = 30  # names of the legend
+_LINE = 155  # characters below the map
 _LONGEST_NAME = 12  # characters within the map
 _ASPECT = 0.6  # width of a character, in heights
 _LEAST_ROOM = 4  # points from the middle of a name up or down to the border of its region
@@ -156,11 +158,11 @@ def draw_map(
         f"Axes and regions from {len(found.points):,} images{of_all}; {shown} as points. "
         f"Classification itself uses all {index.d:,} dimensions.\n{weighed}{own} "
     )
-    caption = figure.supxlabel(f"{told} ", fontsize=8, color=INK)
+    caption = figure.supxlabel(_in_lines(told + _say_named(0, len(names))), fontsize=8, color=INK)  # as high as it gets
     with missing_characters():  # which are told of when the picture is saved
         figure.draw_without_rendering()  # lays it out
         named = _name_classes(axes, found, names)
-    caption.set_text(told + _say_named(named, len(names)))
+    caption.set_text(_in_lines(told + _say_named(named, len(names))))
     return figure
 
 
@@ -170,6 +172,11 @@ def _refuse_regression(index: Index) -> None:
             f"{index.path} was built for regression, which has no classes and so no regions to map: give an index of "
             f"classes ({param('draw_choice')} draws a picture of one for regression)"
         )
+
+
+def _in_lines(told: str) -> str:
+    """What stands below the map, in lines that it has room for."""
+    return "\n".join(textwrap.fill(line, _LINE) for line in told.splitlines())
 
 
 def _say_named(named: int, classes: int) -> str:

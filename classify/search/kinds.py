@@ -53,6 +53,10 @@ class Searcher(ABC):
         """Whether two rules that differ in when to abstain alone, each with what it asks, find the same."""
         return True
 
+    def finds_first(self, more: int, k: int) -> bool:
+        """Whether it finds as the k nearest the first of more that it found, however these voted."""
+        return self.is_always_exact or more == k
+
     def why_no_promise(self, index: Index, rule: Rule) -> str | None:  # noqa: ARG002  # no promise, nothing missing
         """Why nothing was measured for the answers under a rule; None where it was, or need not be."""
         return None
@@ -85,6 +89,9 @@ class _Adaptive(Searcher):
 
     def is_exact(self, index: Index, k: int) -> bool:
         return index.careful(k) == EXACT
+
+    def finds_first(self, more: int, k: int) -> bool:  # noqa: ARG002  # which rung settles a query is for its votes
+        return False
 
     def promises_differ(self, index: Index, rule: Rule) -> bool:
         return rungs_for(index, rule, "label") != rungs_for(index, rule, "confidence")

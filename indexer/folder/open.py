@@ -2,7 +2,7 @@
 
 import math
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -21,7 +21,7 @@ from knnvote.indexer.codes.library import kernel
 from knnvote.indexer.faiss_index import held_vectors, read_faiss
 from knnvote.indexer.fields import CODES, FITTED, IMAGES, STEPS, is_raw
 from knnvote.indexer.index import Index
-from knnvote.indexer.manifest import Manifest, read_manifest
+from knnvote.indexer.manifest import MANIFEST, Manifest, read_manifest
 
 from .cache import local_folder
 from .known import is_known
@@ -66,15 +66,16 @@ def open_index(path: Path | str) -> OpenedIndex:
         (1347, 'exact', 'l2')
     """
     kernel()  # the environment may ask for one that is not there
-    folder, address = local_folder(path), locate(path).address
-    manifest = read_manifest(folder)
+    folder, location = local_folder(path), locate(path)
+    manifest, address = read_manifest(folder), location.address
     try:
-        return _open_generation(folder, manifest, address)
+        opened = _open_generation(folder, manifest, address)
     except KnnvoteError:
         newer = read_manifest(folder)
         if newer.generation == manifest.generation:
             raise
-        return _open_generation(folder, newer, address)  # it was replaced while we opened it
+        opened = _open_generation(folder, newer, address)  # it was replaced while we opened it
+    return replace(opened, written=(location / MANIFEST).written)
 
 
 def _open_generation(path: Path, manifest: Manifest, address: str) -> OpenedIndex:
@@ -121,7 +122,9 @@ def load_index(path: Path, manifest: Manifest, address: str = "") -> OpenedIndex
     expected = (manifest.n, manifest.d)
     if vectors is None or vectors.shape != expected or vectors.dtype != dtype or len(labels) != expected[0]:
         raise KnnvoteError("it does not hold the vectors that its manifest describes")
-    return OpenedIndex(path, manifest, faiss_index, vectors, labels, rows, inverted_file, steps, images, address)
+    return OpenedIndex(
+        path, manifest, faiss_index, vectors, labels, rows, inverted_file, steps, images, address=address
+    )
 
 
 def _map_codes(names: dict[str, Path], manifest: Manifest) -> InvertedFile:

@@ -162,7 +162,7 @@ def _commit(index: Index, following: _Next, manner: Manner, read: float) -> None
             remember(folder, describe_files(folder, index.manifest))  # who opens it meanwhile need not try it
             files = {"vectors": written["vectors"], **codes, "labels": described, **_of_steps(index, written)}
             facts = of_examples(following.examples, labels)
-            manifest = replace(following.manifest, **facts, generation=generation, files=files)
+            manifest = replace(following.manifest, **facts, generation=generation, files=files, relabelled_from=())
             manifest = _with_images(of_stored_classes(manifest), folder, following.examples)
             mapped = map_vectors(folder / files["vectors"].name, manifest)
             ends, stored = read_through(mapped, labels, weights_of(rows))

@@ -21,30 +21,43 @@ class Thumbnail:
     Attributes:
         source: a ``data:`` URI of a PNG; empty for what is no picture, as an embedding.
         told: what it shows, for those who do not see it.
+        is_colour: it is in colour, so that no ink makes its negative of it.
     """
 
     source: str
     told: str
+    is_colour: bool = False
 
 
-def thumbnail(pixels: NDArray[np.generic], shades: tuple[float, float], told: str, side: int = SIDE) -> Thumbnail:
-    """An image (height, width) in grey, as any viewer shows it, and smaller where it is large.
+def as_seen(pixels: NDArray[np.generic], shades: tuple[float, float]) -> NDArray[np.uint8]:
+    """An image (height, width), or (height, width, 3), as a screen shows it, from 0, black, to 255, white.
 
     Args:
         pixels: of the image.
-        shades: the values of black and white; pixels beyond are cut off there.
-        told: what it shows.
-        side: pixels of height and width, at most, so that a page of many stays one that a browser opens gladly.
+        shades: their values that are black and white, of each colour alike; those beyond are cut off there.
     """
     low, high = shades
     share = (pixels.astype(np.float64) - low) / ((high - low) or 1.0)
-    grey = np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8)
-    if max(grey.shape) > side:
-        small = Image.fromarray(grey)
+    return np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8)
+
+
+def thumbnail(pixels: NDArray[np.generic], shades: tuple[float, float], told: str, side: int = SIDE) -> Thumbnail:
+    """An image (height, width), or (height, width, 3), as any viewer shows it, and smaller where it is large.
+
+    Args:
+        pixels: of the image.
+        shades: the values of black and white, as of `as_seen`.
+        told: what it shows.
+        side: pixels of height and width, at most, so that a page of many stays one that a browser opens gladly.
+    """
+    seen = as_seen(pixels, shades)
+    if max(seen.shape) > side:
+        small = Image.fromarray(seen)
         small.thumbnail((side, side), Image.Resampling.BOX, reducing_gap=None)
-        grey = np.asarray(small)
-    png: Any = imagecodecs.png_encode(np.ascontiguousarray(grey))
-    return Thumbnail("data:image/png;base64," + base64.b64encode(png).decode(), told)
+        seen = np.asarray(small)
+    png: Any = imagecodecs.png_encode(np.ascontiguousarray(seen))
+    source = "data:image/png;base64," + base64.b64encode(png).decode()
+    return Thumbnail(source, told, is_colour=seen.ndim == 3)
 
 
 def stored_thumbnail(manifest: Manifest, image: NDArray[np.generic], told: str, side: int = SIDE) -> Thumbnail:

@@ -211,7 +211,7 @@ def _write_drawn(paths: DemoPaths, page: Path) -> None:
     job, index = FinishedJob.open(locate(paths.predictions("drawn"))), open_index(paths.index("exact"))
     classifier = job.classifier(index)
     frame = _frame("explain", paths.predictions("drawn"), 0, "--index", paths.index("exact"), "--report", page)
-    write_explanations(page, gather(classifier, explain_rows(job, classifier, ["0"])), frame)
+    write_explanations(page, gather(classifier, explain_rows(job, classifier, ["0"])), frame, job=job)
 
 
 def _frame(*words: object) -> Frame:

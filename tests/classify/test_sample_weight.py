@@ -132,6 +132,18 @@ def test_all_that_counts_votes_counts_the_same(cells, weights, ties):
     assert np.isclose(means[0, -1], (w * D * 3).sum() / w.sum(), rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("weight", [1, 0.7, 1.1, 1e-30])
+def test_shares_of_equal_weights_are_those_of_none(tmp_path, weight):
+    index_arrays(X, CODES, tmp_path / "plain.knn")
+    index_arrays(X, CODES, tmp_path / "x.knn", sample_weight=np.full(N, weight))
+    for asked in (None, {0: weight, 1: weight, 2: weight} if weight > 1e-9 else None):
+        for k in (5, 7, 20):
+            plain = Classifier(open_index(tmp_path / "plain.knn"), Rule(k=k, min_confidence=0.6))(XQ)
+            answer = Classifier(open_index(tmp_path / "x.knn"), Rule(k=k, min_confidence=0.6, class_weight=asked))(XQ)
+            assert np.array_equal(answer.confidence, plain.confidence)
+            assert answer.prediction.equals(plain.prediction)
+
+
 def test_where_all_images_vote_a_weight_is_as_many_copies(tmp_path):
     """And nowhere else: of copies each is one of the k neighbours."""
     x, codes, times = X[:30], CODES[::8], RNG.integers(1, 6, 30)

@@ -184,9 +184,8 @@ def test_a_folder_of_another_job_is_refused_naming_what_differs(invoke):
     result = invoke("classify", "x.knn", "good.parquet", "--out", "o", "--k", "3", "--neighbors")
     assert result.code == 1
     assert result.stderr == (
-        "error: o was made by another job: --k was 5 and is 3; --neighbors was not given and is given; with other "
-        "votes any row may be answered otherwise: pass --overwrite to make all its outputs anew, "
-        "or give another --out\n"
+        "error: o was made by another job: --k was 5 and is 3; --neighbors was not given and is given; all "
+        "outputs get other columns: pass --overwrite to make all its outputs anew, or give another --out\n"
     )
     result = invoke("classify", "x.knn", "good.parquet", "--out", "o", "--k", "3", "--neighbors", "--overwrite")
     assert (result.code, "files: 1 written, 0 skipped" in result.stderr) == (0, True)

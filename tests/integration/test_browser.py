@@ -60,7 +60,7 @@ def write_pages(folder, labels):
     run_job(Classifier(indexes[0], Rule(k=15)), inputs, locate(str(folder / "other")), JobOptions())
     job, other = (FinishedJob.open(locate(str(folder / name))) for name in ("out", "other"))
     write_job(folder / "job.html", report_job(job, indexes[0]), indexes[0], judge_job(job))
-    write_diff(folder / "diff.html", diff_jobs(job, other))
+    write_diff(folder / "diff.html", diff_jobs(job, other), (job, other))
     classifier = job.classifier(indexes[0])
     explained = explain_rows(job, classifier, ["3", "4"])
     write_explanations(folder / "explanation.html", gather(classifier, explained))
@@ -198,16 +198,27 @@ def test_what_a_row_says_stands_beside_its_picture(browser, page):
         assert text["x"] >= picture["x"] + picture["width"]
 
 
+# Of each name in a table how wide it is, and its words with the number of lines that each takes.
+_NAMES = """
+const lines = (word) => {
+  const range = document.createRange();
+  range.selectNodeContents(word);
+  return new Set([...range.getClientRects()].map((box) => box.top)).size;
+};
+return [...document.querySelectorAll("table:not(.matrix) bdi")].map((name) => [
+  name.getBoundingClientRect().width,
+  [...name.childNodes].filter((node) => node.nodeType === 3).map((word) => [word.data, lines(word)]),
+]);
+"""
+
+
 @pytest.mark.parametrize("folder", ["", "long"])
 def test_names_in_tables_are_broken_only_where_they_are_long(browser, page, folder):
     show(browser, page[0].parent / folder / "report.html", WIDTHS["phone"])
-    boxes = (
-        "return [...document.querySelectorAll('table:not(.matrix) bdi')].map((name) => name.getBoundingClientRect())"
-    )
-    names = browser.execute_script(boxes)
-    line = min(name["height"] for name in names)
-    assert all(name["height"] == line or name["width"] > 200 for name in names)
-    assert max(name["width"] for name in names) < 250
+    names = browser.execute_script(_NAMES)
+    assert all(lines == 1 for _, words in names for text, lines in words if len(text) < 15)  # no word is broken
+    assert all(len(words) == 1 or sum(len(text) for text, _ in words) > 15 for _, words in names)
+    assert max(width for width, _ in names) < 180
 
 
 _ORDER = """

@@ -301,11 +301,13 @@ def test_the_record_is_read_once_while_it_stays_as_it_is(store, command):
     assert len(reads) < FILES
 
 
-def test_the_outputs_of_a_job_in_the_store_are_inspected_and_verified(store, command):
+def test_the_outputs_of_a_job_in_the_store_are_inspected_reported_and_verified(store, command, tmp_path):
     assert command("classify", "x.knn", uri("in"), "--out", uri("h")).code == 0
     assert command("verify", uri("h")).code == 0
     facts = json.loads(command("inspect", uri("h"), "--json").stdout)
     assert (facts["type"], facts["files"], facts["rows"]) == ("job", FILES, FILES * ROWS)
+    assert command("report", uri("h"), "--index", uri("x.knn"), "--out", tmp_path / "h.html").code == 0
+    assert (tmp_path / "h.html").read_text().count(" UTC</time>") == 3  # of job and index, and the later of these
     content = bytearray(store.objects("h/0/")["h/0/2 ü.parquet"])
     content[100] ^= 1
     store.put("h/0/2 ü.parquet", bytes(content))

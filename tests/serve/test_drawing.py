@@ -178,13 +178,15 @@ def page_of(app):
     return with_client(app, lambda client: client.get("/")).body.decode()
 
 
-def test_an_index_of_vectors_has_a_page_that_says_so(tmp_path):
-    index_arrays(RNG.normal(size=(30, 12)), np.arange(30) % 3, tmp_path / "x.knn")
+@pytest.mark.parametrize("shape", [(12,), (4, 4, 3)])
+def test_an_index_of_vectors_or_colours_has_a_page_that_says_so(tmp_path, shape):
+    index_arrays(RNG.normal(size=(30, *shape)), np.arange(30) % 3, tmp_path / "x.knn")
     app = service(tmp_path / "x.knn")
     assert "there is nothing to draw" in page_of(app)
     assert "<canvas" not in page_of(app)
     reply = draw(app, np.eye(20) * 255)
-    assert (reply.status, reply.json["error"]) == (422, "digits stores no pictures: send vectors to /classify")
+    told = "digits stores no pictures in grey: send what it stores to /classify"
+    assert (reply.status, reply.json["error"]) == (422, told)
 
 
 def test_the_page_may_ask_its_service_alone(exact_index):

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from knnvote.classify.job.again import may_follow
+from knnvote.classify.job.again.follows import may_follow
 from knnvote.classify.job.record import RECORDS, to_json
 from knnvote.classify.job.work import Piece, Task
 from knnvote.data.conditional import put_if_new, put_if_same

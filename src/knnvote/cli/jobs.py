@@ -33,6 +33,6 @@ def diff(first: str, second: str, label_column: str | None, report: Path | None,
     def write(page: Path) -> None:
         from knnvote.classify.pages.diff import write_diff
 
-        write_diff(page, found, page_frame(page))
+        write_diff(page, found, (one, other), page_frame(page))
 
     end(found, file=report, write=write, as_json=as_json, print_table=print_diff)

@@ -83,7 +83,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
             raise click.UsageError(f"{place} is an index, whose images are files: leave out --index and --id-column")
         index = open_index(place)
         classifier = Classifier(index, Rule.of(index, **rule))
-        shown = explain_images(classifier, names, ImageOptions(grayscale=grayscale, background=background))
+        shown, job = explain_images(classifier, names, ImageOptions(grayscale=grayscale, background=background)), None
     else:
         refuse_unfinished(place)
         job = FinishedJob.open(locate(place))
@@ -102,7 +102,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
     def write(page: Path) -> None:
         from knnvote.classify.pages.explanation import write_explanations
 
-        write_explanations(page, found, page_frame(page))
+        write_explanations(page, found, page_frame(page), job=job)
 
     end(found, file=report, write=write, as_json=as_json, print_table=print_explanations)
 

@@ -29,10 +29,10 @@ def drawn_pixels(served: Served, body: bytes, name: str) -> Numbers:
         name: by which the index is asked for.
 
     Raises:
-        KnnvoteError: the index stores none; it cannot be read, or shows nothing.
+        KnnvoteError: the index stores none in grey; it cannot be read, or shows nothing.
     """
     if served.drawings is None:
-        raise KnnvoteError(f"{name} stores no pictures: send vectors to /classify")
+        raise KnnvoteError(f"{name} stores no pictures in grey: send what it stores to /classify")
     check_claimed([body])
     try:
         picture = decode(body, grayscale=True, background="white")

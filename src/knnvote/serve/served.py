@@ -28,7 +28,7 @@ class Served:
 
     Attributes:
         classifier: with the rule that the service was started with.
-        drawings: how pictures are made for it; None where its images are no pictures.
+        drawings: how pictures are made for it; None where its images are no pictures in grey.
     """
 
     classifier: Classifier

@@ -34,6 +34,7 @@ def test_thresholds_that_nothing_reaches_are_left_out():
         (np.array([0.29, 0.57, 0.58]), [0.29, 0.57, 0.58]),
         (np.arange(1, 1001) / 1000, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
         (np.append(np.arange(500, 510) / 1000, np.ones(990)), [0.5, 1.0]),
+        (np.array([0.8 - 1e-16, 0.9, 1 - 1e-10]), [0.79, 0.9, 0.99]),
     ],
 )
 def test_few_thresholds_can_be_typed_and_accept_what_the_shares_they_show_do(confidence, expected):

@@ -143,3 +143,12 @@ def test_the_command_that_is_named_leaves_them_out(tmp_path, invoke, monkeypatch
     chosen = invoke("choose-k", "y.knn").stdout
     assert chosen.startswith("480 images, each left out in turn with its group, of 120, exact search\n")
     assert "near copy" not in chosen
+
+
+@pytest.mark.parametrize(("times", "unknown"), [(12, 0), (30, 0), (60, 2000)])
+def test_exact_copies_are_found_however_many_there_are_of_each(tmp_path, times, unknown):
+    things = np.random.default_rng(9).normal(size=(100, 16)).astype("f4")
+    found = stored(tmp_path, np.repeat(things, times, axis=0), np.repeat(np.arange(100) % 3, times))
+    assert found.images == found.asked == min(100 * times, 2000)
+    assert found.are_told
+    assert found.unknown == unknown

@@ -498,3 +498,12 @@ def test_a_list_that_was_made_while_suspects_were_sought_stays(invoke, monkeypat
     assert {path.name for path in Path().iterdir()} == {"i.knn", "list.csv"}
     Path("link.csv").symlink_to("nowhere.csv")
     assert "link.csv exists" in invoke("suspects", "i.knn", "--csv", "link.csv").stderr
+
+
+def test_suspects_of_a_rare_class_that_overlaps_are_told_as_such(tmp_path):
+    rng = np.random.default_rng(3)
+    labels = np.array(["honest"] * 1980 + ["fraud"] * 20)
+    x = (rng.normal(size=(2000, 4)) + (labels == "fraud")[:, None]).astype("f4")
+    index_arrays(x, labels, tmp_path / "rare.knn")
+    *_, last = find_suspects(open_index(tmp_path / "rare.knn")).told()
+    assert re.fullmatch(r"\d+ of the first \d+ suspects are of the 20 labelled fraud: .* need not be wrong", last)

@@ -26,6 +26,7 @@ from knnvote.data.locations import locate
 from knnvote.data.tables import image_table
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.grow import relabel_ids
 from knnvote.indexer.rungs import Tuned
 
 RNG = np.random.default_rng(11)
@@ -163,6 +164,77 @@ def test_what_is_damaged_or_of_another_input_is_made_anew(tmp_path):
     assert contents("out") == contents("anew")
 
 
+VOTES = [Rule(k=3), Rule(k=5, weights="distance"), Rule(k=4, ties="first-class", class_weight="balanced"), Rule(k=1)]
+
+
+@pytest.mark.usefixtures("inputs")
+@pytest.mark.parametrize("labels", [LABELS, LABELS / 4])
+def test_neighbours_that_outputs_hold_vote_again_by_other_rules_and_after_labels_were_mended(
+    labels, nothing_is_searched
+):
+    is_number, output = labels.dtype.kind == "f", JobOptions(output=OutputOptions(neighbors=True, keep=("label",)))
+    index = build("exact", labels, is_regression=is_number)
+    votes = [rule for rule in VOTES if not (is_number and rule.class_weight)]
+    wide, rule = Classifier(index, Rule(k=7)), Rule(k=6, max_distance=170)
+    anew = [run_job(Classifier(index, vote), "in", f"anew-{place}", output) for place, vote in enumerate(votes)]
+    run_job(wide, "in", "out", output)
+    shutil.copytree("out", "relabelled")
+    relabel_ids("exact.knn", [f"array#{row}" for row in range(0, 200, 7)], labels[1:200:7])
+    mended = open_index("exact.knn")
+    for other in labels[2:200:7], labels[1:200:7]:  # once more and back
+        relabel_ids("exact.knn", [f"array#{row}" for row in range(0, 200, 7)], other)
+    expected = run_job(Classifier(mended, rule), "in", "anew", output)
+    nothing_is_searched()
+    for place, vote in enumerate(votes):
+        shutil.rmtree("fewer", ignore_errors=True)
+        shutil.copytree("out", "fewer")
+        summary = run_job(Classifier(index, vote), "in", "fewer", output)
+        assert contents("fewer") == contents(f"anew-{place}")
+        assert (summary.decided, summary.counts, summary.bad_example) == (
+            3,
+            anew[place].counts,
+            anew[place].bad_example,
+        )
+    summary = run_job(Classifier(open_index("exact.knn"), rule), "in", "relabelled", output)
+    assert contents("relabelled") == contents("anew")
+    assert (summary.decided, summary.counts) == (3, expected.counts)
+    assert verify_path("relabelled").problems == []
+
+
+@pytest.mark.usefixtures("inputs")
+def test_where_who_votes_now_is_not_known_all_is_done_anew_and_told_why(invoke):
+    build("exact"), build("adaptive"), build("hnsw")
+    for kind, *options in (("exact",), ("exact", "--neighbors"), ("hnsw", "--neighbors"), ("adaptive", "--neighbors")):
+        assert invoke("classify", f"{kind}.knn", "in", "--out", f"{kind}{len(options)}", *options).code == 0
+    told = (
+        "error: {} was made by another job: --k was 5 and is {}; with other votes any row may be {}: pass --overwrite"
+    )
+    for kind, out, k, why in (
+        ("exact", "exact0", 3, "answered otherwise, and outputs without --neighbors do not tell which"),
+        ("exact", "exact1", 6, "answered otherwise, and outputs with 5 neighbours do not tell who votes now"),
+        ("hnsw", "hnsw1", 3, "answered otherwise, for hnsw.knn may find other neighbours then"),
+        ("adaptive", "adaptive1", 3, "answered otherwise, for adaptive.knn may find other neighbours then"),
+    ):
+        columns = ["--neighbors"] if out.endswith("1") else []
+        done = invoke("classify", f"{kind}.knn", "in", "--out", out, "--k", str(k), *columns)
+        assert told.format(out, k, why) in done.stderr
+    Path("fixes.csv").write_text("id,fix\narray#0,1\narray#1,2\n")
+    for kind in ("exact", "hnsw"):
+        assert invoke("relabel", f"{kind}.knn", "fixes.csv").code == 0
+        done = invoke("classify", f"{kind}.knn", "in", "--out", f"{kind}1", "--neighbors")
+        assert "files: 3 written (3 without a search)" in done.stderr
+    refused = invoke("classify", "exact.knn", "in", "--out", "exact0")
+    assert "with other labels any row may be answered otherwise, and outputs without --neighbors" in refused.stderr
+    assert invoke("remove", "exact.knn", "array#7").code == 0
+    refused = invoke("classify", "exact.knn", "in", "--out", "exact1", "--neighbors")
+    assert "another index may answer any row otherwise: pass --overwrite" in refused.stderr
+
+
+def other_rows(table):
+    rows = pa.array([[{"row": 200 + i, "distance": 1.0}] * 5 for i in range(len(table))])
+    return table.set_column(table.schema.get_field_index("neighbors"), "neighbors", rows)
+
+
 def no_numbers(table):
     return table.set_column(table.schema.get_field_index("best"), "best", pa.array([["x"]] * len(table)))
 
@@ -172,12 +244,14 @@ def no_numbers(table):
     ("change", "told"),
     [
         (no_numbers, "cannot read out/a.parquet: "),
+        (other_rows, "out/a.parquet holds other neighbours than its receipt says: "),
         (lambda table: table.drop_columns("margin"), "cannot read out/a.parquet: "),
         (lambda table: table.slice(3), "in/a.parquet and out/a.parquet do not hold as many rows: "),
     ],
 )
 def test_what_a_stranger_sealed_is_told(invoke, change, told):
-    classify(build("exact"), (None, None), "out")
+    votes = ("--neighbors", "--k", "3") if change is other_rows else ()
+    classify(build("exact"), (None, None), "out", OutputOptions(neighbors=bool(votes)))
     path = Path("out/a.parquet")
     receipt, table = read_receipt(locate(str(path))), pq.read_table(path)
     with path.open("w+b") as stream:
@@ -186,10 +260,11 @@ def test_what_a_stranger_sealed_is_told(invoke, change, told):
             writer.write_table(changed)
             writer.add_key_value_metadata({KEY: raw})
         seal(stream, raw)
-    done = invoke("classify", "exact.knn", "in", "--out", "out", "--min-confidence", "0.8")
+    command = ("classify", "exact.knn", "in", "--out", "out", "--min-confidence", "0.8", *votes)
+    done = invoke(*command)
     assert (done.code, done.stderr.startswith(f"error: {told}")) == (1, True), done.stderr
     path.unlink()
-    assert invoke("classify", "exact.knn", "in", "--out", "out", "--min-confidence", "0.8").code == 0
+    assert invoke(*command).code == 0
 
 
 class Broken(LocalEngine):

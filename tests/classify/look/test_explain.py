@@ -284,6 +284,8 @@ def test_pictures_of_a_terminal_are_the_pixels_two_a_character():
     assert styles[4:6] == ["#808080 on #808080"] * 2
     odd = half_blocks(np.full((3, 40), 8), (0, 16), 20)
     assert {len(line) for line in odd.plain.split("\n")} == {20}
+    (colours,) = half_blocks(np.array([[[255, 128, 0]], [[0, 0, 16]]]), (0, 255), 1).spans
+    assert str(colours.style) == "#ff8000 on #000010"
     wide = Console(
         force_terminal=True, color_system="truecolor", width=80, file=io.TextIOWrapper(io.BytesIO(), "utf-8")
     )

@@ -3,6 +3,7 @@
 import base64
 import builtins
 import hashlib
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -161,7 +162,7 @@ def test_vectors_that_are_no_pictures_have_none(tmp_path):
     write_job(tmp_path / "job.html", report_job(FinishedJob.open(locate(str(tmp_path / "out"))), index), index)
     for text in (page, *((tmp_path / name).read_text() for name in ("suspects.html", "job.html"))):
         assert "<img" not in text
-        assert "There are no pictures, as what is stored is not of a height and a width alone." in text
+        assert "There are no pictures, as what is stored has no height and width." in text
 
 
 def test_images_without_labels_are_not_judged(tmp_path):
@@ -301,7 +302,12 @@ def test_pages_of_a_job_and_of_suspects_need_no_matplotlib(without, tmp_path, in
     write_table(image_table(IMAGES[200:], CODES[200:]), tmp_path / "test.parquet")
     assert invoke("classify", "x.knn", "test.parquet", "--out", "out").code == 0
     without("matplotlib")
+    os.utime(tmp_path / "out" / "test.parquet", (2e9, 2e9))
     assert invoke("report", "out", "--index", "x.knn").code == 0
+    date = '<time datetime="2033-05-18T03:33Z">2033-05-18 03:33 UTC</time>'
+    page = (tmp_path / "report.html").read_text()
+    assert f'<p class="faint">Data of {date}.</p>' in page  # the later of both
+    assert f"<dd>out: 100 rows, of {date}</dd>" in page
     assert invoke("suspects", "x.knn", "--report", "suspects.html").code == 0
     done = invoke("compare", "test.parquet", "--index", "x.knn", "--report", "comparison.html")
     assert (done.code, done.stdout) == (1, "")
@@ -318,6 +324,20 @@ def test_a_picture_within_a_page_is_black_where_the_file_is_0():
     kind, data = thumbnail(pixels, (0, 16), "digit").source.split(",")
     assert kind == "data:image/png;base64"
     np.testing.assert_array_equal(imagecodecs.png_decode(base64.b64decode(data)), [[0, 128], [255, 255]])
+
+
+def test_pictures_in_colour_are_drawn_so_and_never_as_negatives(tmp_path, invoke):
+    colours = np.random.default_rng(7).integers(0, 256, (60, 4, 6, 3), dtype=np.uint8)
+    index_arrays(colours, CODES[:60], tmp_path / "x.knn")
+    assert invoke("suspects", "x.knn", "--ink", "dark", "--report", "x.html").code == 0
+    page = (tmp_path / "x.html").read_text()
+    drawn = [
+        imagecodecs.png_decode(base64.b64decode(data))
+        for data in re.findall(r'<img class="colour" src="data:image/png;base64,([^"]*)"', page)
+    ]
+    assert len(drawn) == page.count("<img ") > 10
+    assert {picture.tobytes() for picture in drawn} <= {picture.tobytes() for picture in colours}
+    assert "img:not(.colour)" in page  # those that dark ink turns
 
 
 def test_a_large_picture_is_made_smaller():
@@ -358,11 +378,14 @@ def test_pages_of_one_folder_link_each_other(tmp_path):
 
 def test_a_page_tells_what_it_was_made_from_and_how(tmp_path, invoke):
     index_arrays(IMAGES[:100], CODES[:100], tmp_path / "x.knn")
+    os.utime(tmp_path / "x.knn" / "manifest.json", (1e9, 1e9))
     assert invoke("suspects", "x.knn", "--k", 4, "--ink", "dark", "--report", "a b.html").code == 0
     page = (tmp_path / "a b.html").read_text()
     assert "<code>knnvote suspects x.knn --k 4 --ink dark --report &#39;a b.html&#39;</code>" in page
     digest = open_index(tmp_path / "x.knn").manifest.data_sha256
-    assert f"<dd>x.knn: 100 images, exact, l2, data {digest[:12]}</dd>" in page
+    date = '<time datetime="2001-09-09T01:46Z">2001-09-09 01:46 UTC</time>'
+    assert f"<dd>x.knn: 100 images, exact, l2, data {digest[:12]}, of {date}</dd>" in page
+    assert f'<p class="faint">Data of {date}.</p>' in page
     assert f"<dd>knnvote {version('knnvote')}</dd>" in page
     assert '<body class="dark-ink">' in page
     plain = []

@@ -98,6 +98,14 @@ def test_the_grid_holds_the_pixels_and_labels_of_the_file(digits_folder):
     assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 5)
 
 
+def test_a_grid_of_pictures_in_colour_has_their_colours(tmp_path):
+    colours = np.random.default_rng(5).integers(0, 256, (4, 5, 7, 3), dtype=np.uint8)
+    colours[0, 0, 0] = 255
+    np.save(tmp_path / "x.npy", colours)
+    shown, _ = selected(tmp_path / "x.npy")
+    np.testing.assert_array_equal(pixels(draw_grid(shown, 2, ink="dark")), colours)
+
+
 def test_ink_on_paper_is_dark(digits_folder, tmp_path, invoke):
     shown, _ = selected(digits_folder / "test.parquet")
     assert {axes.images[0].get_cmap().name for axes in draw_grid(shown, 5, ink="dark").axes} == {"gray_r"}

@@ -291,7 +291,7 @@ def _job_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _kept(facts: dict[str, Any]) -> list[str]:
     """What a job keeps of earlier ones, a sentence for each."""
-    from knnvote.classify.job.again import tell_kept
+    from knnvote.classify.job.again.kept import tell_kept
     from knnvote.classify.job.receipt import Kept
 
     return [spelled(words, as_typed) for words in tell_kept([Kept(**job) for job in facts["kept"]], facts, facts["ok"])]

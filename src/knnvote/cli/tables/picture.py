@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from knnvote.indexer.shown.thumbnails import as_seen
+
 _HALF = "▀"
 _LEAST_WIDTH = 40
 
@@ -20,19 +22,17 @@ def shows_pictures(console: Console) -> bool:
 
 
 def half_blocks(pixels: NDArray[Any], shades: tuple[float, float], width: int) -> Text:
-    """A picture (height, width) in grey, of at most so many characters a line.
+    """A picture (height, width), or (height, width, 3), of at most so many characters a line.
 
     Args:
         pixels: of the picture.
-        shades: the values of black and white; pixels beyond are cut off there.
+        shades: the values of black and white, as of `as_seen`.
         width: that it has; a small picture is enlarged by a whole number.
     """
-    low, high = shades
-    grey = np.rint(255 * np.clip((pixels.astype(np.float64) - low) / ((high - low) or 1.0), 0, 1)).astype(np.uint8)
     wide = pixels.shape[1]
     sides = max(1, width // wide) * wide if wide <= width else width
     tall = max(1, round(pixels.shape[0] * sides / wide))
-    image = np.asarray(Image.fromarray(grey).resize((sides, tall), Image.Resampling.BOX))
+    image = np.asarray(Image.fromarray(as_seen(pixels, shades)).resize((sides, tall), Image.Resampling.BOX))
     text = Text(no_wrap=True, end="")
     for top in range(0, tall, 2):
         for column in range(sides):
@@ -43,5 +43,6 @@ def half_blocks(pixels: NDArray[Any], shades: tuple[float, float], width: int) -
     return text
 
 
-def _colour(grey: int) -> str:
-    return f"#{grey:02x}{grey:02x}{grey:02x}"
+def _colour(pixel: NDArray[np.uint8]) -> str:
+    """Of a pixel () in grey or (3,) in colour."""
+    return "#" + "".join(f"{part:02x}" for part in np.broadcast_to(pixel, 3).tolist())
