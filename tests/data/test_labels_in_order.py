@@ -205,7 +205,7 @@ def test_labels_may_lie_among_the_vectors():
 
 
 def test_the_commands_take_them(invoke):
-    pq.write_table(image_table(VECTORS, np.array(LABELS)), "table.parquet")
+    pq.write_table(image_table(VECTORS + np.float32(0.001), np.array(LABELS)), "table.parquet")
     csv("l.csv", "text,intent", TEXTS, LABELS)
     assert invoke("index", "table.parquet", "--out", "t.knn").code == 0
     given = ("--labels", "l.csv", "--label-column", "intent")
