@@ -100,6 +100,14 @@ def read_test_set(
     return TestSet(xq, np.concatenate(pixels) if pixels else xq, labels, np.concatenate(numbers), dict(reasons))
 
 
+def none_is_new(index: Index, images: int) -> KnnvoteError:
+    """That so many labelled test images all equal stored ones, which answer for themselves."""
+    return KnnvoteError(
+        f"each of the {images:,} labelled images equals one that {index.path} stores, and answers for itself: give "
+        f"others, or leave out {param('tests')}, and stored images are judged, each left out"
+    )
+
+
 def _labels_of(
     images: ImageFile, rows: DecodedRows, good: NDArray[np.int64], label: str | None, index: Index
 ) -> list[Any]:
