@@ -1,8 +1,7 @@
 """Labelled images on which searches are compared."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,10 +14,10 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.sampling import sample_rows
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, param, spelled_reasons
 from knnvote.data.input_file import InputFile, tell_unused_labels
-from knnvote.data.inputs import count_rows, distinctly_named, folders_told, labels_among_told
-from knnvote.data.layout import ImageOptions, Layout
+from knnvote.data.inputs import count_rows, distinctly_named, folders_told
+from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
-from knnvote.data.reading import DecodedRows, ImageFile, Part, open_images
+from knnvote.data.reading import DecodedRows, ImageFile, Part, open_one_of
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import class_names, find_label, true_labels
 
@@ -77,7 +76,7 @@ def read_test_set(
     rows_to_read = partial(count_rows, inputs) if chosen is None else sum(map(len, chosen))
     with stage("reading test images", rows_to_read) as advance:
         for place, source in enumerate(inputs):
-            with _open_test(source, inputs, partial(classifier.recognise, options=options)) as images:
+            with open_one_of(inputs, source, partial(classifier.recognise, options=options)) as images:
                 with folders_told(source, inputs):
                     label = _label_column(images, classifier.index, label_column) if has_labels else None
                 columns = [label] if label else []
@@ -99,17 +98,6 @@ def read_test_set(
         raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on{why}")
     xq = np.concatenate(blocks)
     return TestSet(xq, np.concatenate(pixels) if pixels else xq, labels, np.concatenate(numbers), dict(reasons))
-
-
-@contextmanager
-def _open_test(
-    source: InputFile, inputs: Sequence[InputFile], recognise: Callable[[pa.Table], Layout]
-) -> Iterator[ImageFile]:
-    """One of the inputs as a file of images; it is told where it seems to hold the labels of another."""
-    with ExitStack() as opened:
-        with labels_among_told(source, inputs):
-            images = opened.enter_context(open_images(source, recognise))
-        yield images
 
 
 def none_is_new(index: Index, images: int) -> KnnvoteError:
