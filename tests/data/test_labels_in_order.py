@@ -223,8 +223,12 @@ def test_the_commands_take_them(invoke):
     assert invoke("choose-threshold", "t.knn", "x.npy", *given, "--target-accuracy", "0.5").code in {0, 1}
     for name in ("x-labels.csv", "labels.csv"):
         csv(name, "text,intent", TEXTS, LABELS)
-        for command in (("compare", "--index", "t.knn"), ("choose-threshold", "t.knn")):
-            done = invoke(*command, "x.npy", name)
+        for command in (
+            ("compare", "--index", "t.knn", "x.npy", name),
+            ("choose-threshold", "t.knn", name, "x.npy"),
+            ("index", "--out", "y.knn", name, "x.npy"),
+        ):
+            done = invoke(*command)
             told = f"error: {name} may hold the labels of x.npy: give it as --labels {name}, not as images\n"
             assert (done.code, done.stderr) == (1, told)
     assert invoke("compare", "x.npy", "--labels", "labels.csv", *given[2:], "--index", "t.knn").code == 0
