@@ -146,7 +146,7 @@ def test_what_cannot_be_compared_is_refused_with_what_can(tmp_path, given, told)
         choose_steps(index, **given)
     assert str(refused.value).startswith(told)
     if "deskew" in told:
-        assert "--shape HxW stores flat images as pictures" in str(refused.value)
+        assert "; knnvote index stores flat images as pictures with shape" in str(refused.value)
         assert "say with shape" not in str(refused.value)
 
 
