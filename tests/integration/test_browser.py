@@ -99,8 +99,8 @@ def show(browser, path, width):
     browser.get(path.as_uri())
 
 
-# What a page looks like: brightness of the colours of text and page, how wide it is, text that is hard to read, and
-# ticks of an axis that are seen and meet the one before.
+# What a page looks like: brightness of the colours of text and page, how wide it is, text that is hard to read, ticks of
+# an axis that are seen and meet the one before, and tables that do not fit.
 _LOOK = f"""
 const brightness = (colour) => colour.match(/[0-9.]+/g).slice(0, 3).reduce((sum, part) => sum + +part, 0) / 3;
 const boxes = (axis) =>
@@ -113,6 +113,7 @@ return {{
   pale: (() => {{{PALE}}})(),
   meeting: [...document.querySelectorAll(".axis, .values")].flatMap((axis) =>
     boxes(axis).filter((box, i, all) => i && box.left < all[i - 1].right + 2).map(() => axis.outerHTML)),
+  cut: [...document.querySelectorAll(".wide")].filter((table) => table.scrollWidth > table.clientWidth).length,
 }};
 """
 # Elements by a selector, and which of them are seen.
@@ -136,6 +137,7 @@ def test_page_fits_is_readable_and_asks_for_nothing(browser, page, name):
             assert contrast > 150 if scheme == "dark" else -contrast > 150
             assert look["width"] <= width
             assert (look["pale"], look["meeting"]) == ([], [])
+            assert width < 1000 or not look["cut"]
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
