@@ -131,7 +131,7 @@ def test_an_unknown_name_is_an_attribute_error_as_of_any_module():
     assert not hasattr(knnvote, "__path_of_nothing__")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["sample"], ["inspect", "nothing.parquet"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["inspect", "nothing.parquet"]])
 def test_python_m_knnvote_is_the_command(arguments, tmp_path):
     commands = ([sys.executable, "-m", "knnvote"], [Path(sys.executable).with_name("knnvote")])
     by_module, by_script = (

@@ -211,8 +211,10 @@ def end_at(monkeypatch, owner, name, at, error, *, before):
 @pytest.mark.parametrize(
     ("made", "before"),
     [
-        *((made, False) for made in ("bytes", "rising types", "bad rows", "labels apart", "image files", "a sample")),
-        *((made, True) for made in ("bytes", "rising types", "labels apart")),
+        *((made, False) for made in ("bytes", "rising types", "image files", "a sample")),
+        ("labels apart", True),
+        *(pytest.param(made, False, marks=pytest.mark.long) for made in ("bad rows", "labels apart")),
+        *(pytest.param(made, True, marks=pytest.mark.long) for made in ("bytes", "rising types")),
     ],
 )
 def test_a_build_that_was_ended_at_any_slice_goes_on_and_has_the_bytes_of_an_undisturbed_one(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from left_out import LeaveOneOut, squared_distances
 from made_sets import build, clusters
+from repeats import spread
 from weightings import WEIGHTS
 
 from knnvote.classify.adaptive.trials import ask, try_rungs
@@ -46,8 +47,7 @@ def made(tmp_path_factory):
     return data, build(tmp_path_factory.mktemp("trials") / "x.knn", data.x, data.y)
 
 
-@pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize("k", [1, 5])
+@spread(("weights", WEIGHTS), ("k", [1, 5]))
 def test_what_rungs_answer_to_an_image_left_out_is_what_numpy_finds(made, k, weights):
     data, index = made
     rows = np.random.default_rng(0).permutation(3000)[:60]

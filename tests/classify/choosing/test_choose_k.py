@@ -213,7 +213,7 @@ def test_a_regression_has_the_mean_squared_error_of_scikit_learn(tmp_path, place
     assert choice.best_balanced is choice.scores[0].balanced_accuracy is None
     weights = choice.weights[place]
     scores = {score.k: score for score in choice.scores if score.weights == weights}
-    for k in range(1, 8):
+    for k in (1, 2, 4, 7):
         predicted = cross_val_predict(KNeighborsRegressor(k, weights=in_sklearn(weights)), x, targets, cv=LeaveOneOut())
         errors = (predicted - targets) ** 2
         assert scores[k].value == pytest.approx(errors.mean(), rel=1e-8)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from repeats import spread
 from sklearn import datasets
 
 from knnvote import Rule, compare, index_arrays, open_index
@@ -47,8 +48,7 @@ SETS = {
 }
 
 
-@pytest.mark.parametrize("metric", ["l2", "cosine"])
-@pytest.mark.parametrize("name", SETS)
+@spread(("metric", ["l2", "cosine"]), ("name", SETS))
 def test_nothing_is_told_where_there_are_none(tmp_path, name, metric):
     found = stored(tmp_path, *SETS[name], metric=metric)
     assert found is None or not found.are_told

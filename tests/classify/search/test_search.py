@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_sets import FAISS_METRICS, candidates
+from repeats import spread
 
 from knnvote.classify.estimator import KNNVoteClassifier
 from knnvote.classify.search import scan
@@ -296,9 +297,8 @@ def test_adaptive_search_finds_the_same_neighbours_at_any_scale(build, scale):
 
 
 @pytest.mark.filterwarnings("ignore:HNSW.* finds only:UserWarning")  # of few unlike images, by FAISS 1.14
-@pytest.mark.parametrize("metric", FAISS_METRICS)
 @pytest.mark.parametrize("kind", ["adaptive", "hnsw"])
-@pytest.mark.parametrize("shape", ["equal", "few", "one dimension", "constant columns"])
+@spread(("metric", FAISS_METRICS), ("shape", ["equal", "few", "one dimension", "constant columns"]))
 def test_approximate_search_has_the_same_bits_in_every_batch_where_everything_ties(build, kind, metric, shape):
     rng = np.random.default_rng(12)
     x = {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from repeats import spread
 
 from knnvote.indexer.codes.projection import Coded, Projection, fit_projection
 from knnvote.indexer.metric import METRICS
@@ -49,8 +50,7 @@ def encode_in_batches(projection, x, size):
 # The same bits
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("kind", ["bytes", "bytes as floats", "floats", "cosine", "far"])
+@spread(("threads", [1, 2]), ("kind", ["bytes", "bytes as floats", "floats", "cosine", "far"]))
 def test_codes_have_the_same_bits_in_every_batch_and_at_every_place(pictures, kind, threads):
     x = METRICS["cosine" if kind == "cosine" else "l2"].space(pictures)
     if kind == "floats":
