@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from browsers import CHROMIUM, DRIVER, PALE, WIDTHS, start_browser
+from repeats import repeats
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
@@ -127,7 +128,13 @@ const isSeen = (element) => element.checkVisibility({opacityProperty: true, visi
 """
 
 
-@pytest.mark.parametrize("name", [f"{folder}{name}.html" for folder in ("", "long/") for name in PAGES])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"{name}.html" for name in PAGES),
+        *repeats((f"long/{name}.html" for name in PAGES), lambda name: name.endswith(("report.html", "suspects.html"))),
+    ],
+)
 def test_page_fits_is_readable_and_asks_for_nothing(browser, page, name):
     """On a phone and on a desktop; light and dark."""
     path = page[0].parent / name
