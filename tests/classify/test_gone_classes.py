@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from repeats import spread
+from repeats import every_other, spread
 
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
@@ -82,7 +82,7 @@ def test_weights_of_a_class_without_images_are_forgotten(kind, change, invoke):
     assert open_index("x.knn").vote.class_weight == ((7, 2.0),)  # and are not known again when images of 3 are added
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", every_other(KINDS))
 def test_without_any_class_that_was_weighted_none_is(kind, invoke):
     _, ids = _made(kind, class_weight={3: 20})
     done = invoke("remove", "x.knn", *ids)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from repeats import every_other
 
 from knnvote import IndexOptions, KnnvoteError, TrainingOptions, Tuning, index_files, join_labels, open_index
 from knnvote.classify.adaptive import tune
@@ -153,7 +154,7 @@ def content(folder):
 
 
 @TOLD
-@pytest.mark.parametrize("made", SETS)
+@pytest.mark.parametrize("made", every_other(SETS))
 def test_a_build_in_slices_has_the_bytes_and_the_notes_of_one_at_once(made, tmp_path, monkeypatch):
     given = SETS[made](tmp_path)
     notes = build(given, tmp_path / "once.knn")

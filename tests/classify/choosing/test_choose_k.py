@@ -282,7 +282,7 @@ def neighbors(draw):
     )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(case=neighbors(), weights=st.sampled_from([*WEIGHTS]))
 def test_every_k_has_the_label_and_the_mean_that_the_vote_gives_it(case, weights):
     codes, D = case

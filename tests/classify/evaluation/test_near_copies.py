@@ -67,8 +67,7 @@ def frames(d=32, dtype="f4"):
     return (x * 40 + 128).clip(0, 255).astype(dtype) if dtype == "u1" else x.astype(dtype)
 
 
-@pytest.mark.parametrize("metric", ["l2", "cosine", "l1"])
-@pytest.mark.parametrize("dtype", ["f4", "u1"])
+@spread(("metric", ["l2", "cosine", "l1"]), ("dtype", ["f4", "u1"]))
 def test_frames_of_films_are_found_with_the_answers_that_they_decide(tmp_path, metric, dtype):
     x = frames(dtype=dtype)
     y = CLASS_OF_FILM

@@ -150,7 +150,7 @@ def test_rows_without_a_place_in_the_space_are_named_with_the_reason():
     assert list(METRICS["cosine"].unusable_rows(np.array([[0, 0], [0, 1]], np.uint8))) == [0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     dtype=st.sampled_from(TYPES),

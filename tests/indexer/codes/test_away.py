@@ -56,8 +56,7 @@ def queries(file):
     return np.load(file)[:: N // 8] + np.float32(0.5)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("metric", sorted(METRICS))
+@spread(("variant", VARIANTS), ("metric", sorted(METRICS)))
 def test_distances_of_vectors_away_are_those_of_vectors_in_memory(variant, metric, file, away, queries, monkeypatch):
     monkeypatch.setenv(library.ENVIRONMENT, variant)
     I = np.random.default_rng(1).integers(-1, N, (len(queries), 700))
