@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_sets import build as build_adaptive
 from made_sets import clusters
+from repeats import spread
 
 import knnvote.indexer.folder.write
 from knnvote.classify.adaptive.tune import Tuning
@@ -68,8 +69,7 @@ def named(tmp_path, invoke):
 # Like an index built afresh
 
 
-@pytest.mark.parametrize("scale", ["uint8", "float32"])
-@pytest.mark.parametrize("kind", KINDS)
+@spread(("scale", ["uint8", "float32"]), ("kind", KINDS))
 def test_mended_it_is_the_index_of_the_right_labels(tmp_path, kind, scale):
     images = IMAGES if scale == "uint8" else IMAGES.astype(np.float32) / 3
     options = IndexOptions(threads=1, seed=3, **KINDS[kind])
