@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from knnvote.data.columns import check_text, is_string
+from knnvote.data.columns import check_text, is_string, without_blanks
 from knnvote.data.containers.label_table import Labels
 from knnvote.data.convert.ids import USUAL_NAME, holds_text, read_text_columns
 from knnvote.data.errors import ImageFileError, KnnvoteError, is_whole, param
@@ -166,13 +166,9 @@ def _read(
 def _table(ids: pa.Array | pa.ChunkedArray, values: pa.Array | pa.ChunkedArray | None) -> pa.Table:
     if values is None:
         return pa.table({"id": ids})
-    if pt.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
+    values = without_blanks(values)
     if is_string(values.type):
         values = pc.utf8_trim_whitespace(values.cast(pa.string()))
-        values = pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
-    if pt.is_floating(values.type):
-        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     return pa.table({"id": ids, "value": values})
 
 
