@@ -1,6 +1,7 @@
 """Images as they are now, with their answers: rows of a job, seen to be answered as it wrote, and images of files."""
 
 import math
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -229,10 +230,14 @@ def _check_same(job: FinishedJob, place: Place, answer: Answer, written: dict[st
         if name in _CLOSE and is_number(before) and is_number(value):
             is_same = math.isclose(before, value, rel_tol=1e-6, abs_tol=1e-9)
         if not is_same and job.kept:
+            index, source = answer.index.path, f"{job.record.inputs[place.file]}#{place.row}"
+            by_now = "abstains" if value is None and name == "prediction" else f"gives {name} {value}"
+            again = shlex.join(["knnvote", "explain", str(index), source])
             raise KnnvoteError(
-                f"{place} has {name} {value} now, and the answer {before} may be one that was kept of an earlier job: "
-                f"{job.kept_told[0]}; knnvote explain with that index and {job.record.inputs[place.file]}#{place.row} "
-                f"tells why, or classify all again with {param('overwrite=True')}"
+                f"{place} has {name} {before}, which may be kept of an earlier job, and {index} {by_now} now "
+                f"({job.kept_told[0]}); {again} tells why, and {param('overwrite=True')} without {param('only')} "
+                "classifies all again. Why the earlier job said so, only its index tells as it was then: add, remove "
+                "and relabel change an index in its place"
             )
         if not is_same:
             raise KnnvoteError(

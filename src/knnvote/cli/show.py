@@ -220,7 +220,7 @@ def report(  # noqa: PLR0917  # click passes options by name
     from knnvote.data.locations import locate
     from knnvote.indexer.folder.open import open_index
 
-    from .tables.accuracy import print_accuracy, print_errors
+    from .tables.accuracy import print_accuracy, print_errors, print_unfinished
 
     check_table_ids(labels, id_column)
     index, job = None if index_folder is None else open_index(index_folder), FinishedJob.open(locate(folder))
@@ -239,6 +239,7 @@ def report(  # noqa: PLR0917  # click passes options by name
         talk_note(f"no row is judged: {error.marked}")
     write_job(out, found, index, accuracy, page_frame(out, ink))
     talk_written(out)
+    print_unfinished(found.facts)
     if isinstance(accuracy, JobErrors):
         print_errors(accuracy)
     elif accuracy is not None:
