@@ -20,6 +20,7 @@ from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
 from knnvote.data.reading import DecodedRows, ImageFile, open_images
 from knnvote.data.recognition import recognise_images
+from knnvote.data.rows import RowFile
 from knnvote.data.vectors import Numbers, Reasons, convert_queries
 from knnvote.indexer.building.doubts import look_like_ids
 from knnvote.indexer.labels import class_names, label_array, show_class, told_alike, unusable_labels
@@ -206,7 +207,7 @@ class _Rows:
                 usable = np.setdiff1d(np.arange(len(codes)), list(bad_labels))
                 codes[usable] = self._codes_of(images, column, labels.take(usable))
                 bad = {row: reason for row, reason in bad_labels.items() if not _is_missing(reason)} | bad
-            self._take(images.source, place, rows, codes, bad)
+            self._take(images.rows, place, rows, codes, bad)
             progress(len(codes))
 
     def _codes_of(self, images: ImageFile, column: str, labels: pa.Array) -> NDArray[np.int32]:
@@ -220,14 +221,14 @@ class _Rows:
         codes: NDArray[np.int32] = np.array(known, np.int32)[encoded.indices.to_numpy(zero_copy_only=False)]
         return codes
 
-    def _take(self, source: InputFile, place: int, rows: DecodedRows, codes: NDArray[np.int32], bad: Reasons) -> None:
+    def _take(self, held: RowFile, place: int, rows: DecodedRows, codes: NDArray[np.int32], bad: Reasons) -> None:
         good = np.setdiff1d(np.arange(len(codes)), list(bad))
         for row in sorted(bad):
-            self.bad.add(spelled(bad[row], as_recorded), first=Place(source.shown, int(rows.numbers[row])))
+            self.bad.add(spelled(bad[row], as_recorded), first=Place(*held.place(int(rows.numbers[row]))))
         self.rows += len(codes)
         missing = good[codes[good] == _NO_LABEL]
         if len(missing) and self.first_unlabelled is None:
-            self.first_unlabelled = Place(source.shown, int(rows.numbers[missing[0]]))
+            self.first_unlabelled = Place(*held.place(int(rows.numbers[missing[0]])))
         self.unlabelled += len(missing)
         self.digests.append(digests(rows.pixels[good]))
         self.labels.append(codes[good])
@@ -254,8 +255,9 @@ class _Rows:
         )
 
         def pair(first: int, row: int) -> Pair:
-            one, other = (Place(inputs[files[place]].shown, int(numbers[place])) for place in (first, row))
-            return one, other
+            places = (inputs[files[place]].places_of([int(numbers[place])]) for place in (first, row))
+            (one,), (other,) = places
+            return Place(*one), Place(*other)
 
         values = list(self.codes)
         counts = np.bincount(codes[codes != _NO_LABEL], minlength=len(values))

@@ -2,7 +2,6 @@
 
 import math
 import reprlib
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from knnvote.data.errors import OptionError, check, check_one_of, is_number, is_
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
 from knnvote.indexer.names import TIES, ClassWeight, MetricName, NumbersByClass, Ties, Weights
-from knnvote.indexer.rungs import Acceptance, VoteDefaults
+from knnvote.indexer.rungs import Acceptance
 
 from .notebook.weight_function import AnyWeights, neighbor_weights, plain_weights
 from .weighting import (
@@ -102,7 +101,8 @@ class Rule:
     @classmethod
     def of(
         cls,
-        *indexes: Index,
+        index: Index,
+        *,
         k: int | None = None,
         weights: AnyWeights = None,
         ties: Ties | None = None,
@@ -110,34 +110,32 @@ class Rule:
         min_confidence: float | None = None,
         max_distance: MaxDistance = None,
     ) -> "Rule":
-        """The rule of the vote that indexes were made for, but for what is given.
+        """The rule of the vote that an index was made for, but for what is given.
 
-        Of one index the confidence from which it accepts answers is kept, where the vote is its own, and the distance
-        up to which it does, unless ``none`` is given.
+        The confidence from which it accepts answers is kept, where the vote is its own, and the distance up to which
+        it does, unless ``none`` is given.
 
         Raises:
-            OptionError: indexes were made for different votes, and it is not given which is meant; or weights lack a
-                temperature that a metric does not tell.
+            OptionError: weights lack a temperature that the metric does not tell.
 
         Example:
             >>> from knnvote import Rule, open_index
             >>> Rule.of(open_index("digits.knn"), weights="distance").k
             5
         """
+        own = index.vote
+        kept = None if own.max_distance is None else own.max_distance.limit
         rule = cls(
-            k=_common(indexes, "k") if k is None else k,
-            weights=_common(indexes, "weights") if weights is None else weights,
-            ties=ties or _common(indexes, "ties"),
-            class_weight=_common(indexes, "class_weight") if class_weight is None else class_weight,
+            k=own.k if k is None else k,
+            weights=own.weights if weights is None else weights,
+            ties=ties or own.ties,
+            class_weight=own.class_weight if class_weight is None else class_weight,
             min_confidence=min_confidence,
-            max_distance=_kept_distance(indexes) if max_distance is None else max_distance,
-        )
-        for settled in [rule.of_index(index) for index in indexes]:
-            rule = settled
-        acceptance = indexes[0].vote.acceptance if len(indexes) == 1 else None
-        if min_confidence is not None or acceptance is None or not rule.is_vote_of(indexes[0]):
+            max_distance=kept if max_distance is None else max_distance,
+        ).of_index(index)
+        if min_confidence is not None or own.acceptance is None or not rule.is_vote_of(index):
             return rule
-        return rule.accepting(acceptance)
+        return rule.accepting(own.acceptance)
 
     def accepting(self, acceptance: Acceptance | None) -> "Rule":
         """The same that abstains as was chosen; of None, never, be an answer sure or not, and near or far."""
@@ -226,23 +224,6 @@ def _shown(value: Any) -> str:
 def is_auto(max_distance: object) -> bool:
     """Whether a distance is to be found."""
     return isinstance(max_distance, str) and max_distance == "auto"
-
-
-def _kept_distance(indexes: Sequence[Index]) -> float | None:
-    """How far the nearest neighbour of an answer may be, as one index keeps it."""
-    kept = indexes[0].vote.max_distance if len(indexes) == 1 else None
-    return None if kept is None else kept.limit
-
-
-def _common(indexes: Sequence[Index], name: str) -> Any:
-    """What those indexes have in common that were made for a vote: its k, weights, ties or class weights."""
-    values = {getattr(index.own_vote, name): index for index in indexes if index.own_vote is not None}
-    if len(values) > 1:
-        (value, index), (other, another) = list(values.items())[:2]
-        raise OptionError(
-            f"{index.path} was made for {name} {value}, and {another.path} for {other}: give {param(name)}"
-        )
-    return next(iter(values), getattr(VoteDefaults(), name))
 
 
 def vote(

@@ -136,6 +136,17 @@ class InputFile(RowSource):
         except KnnvoteError:
             return 0
 
+    def places_of(self, numbers: Sequence[int]) -> list[tuple[str, int]]:
+        """The file that each of some rows is in, as users know it, and the row there.
+
+        Raises:
+            ImageFileError: it cannot be read.
+        """
+        if not self.is_image_folder:
+            return [(self.shown, number) for number in numbers]
+        with self._container.open(self) as rows:
+            return [rows.place(number) for number in numbers]
+
     @property
     def has_ranges(self) -> bool:
         """Its rows are counted, and some of them read, without reading all the others."""

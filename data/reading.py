@@ -16,9 +16,10 @@ from .folders.globs import is_glob
 from .input_file import InputFile
 from .layout import Layout, Shape, is_picture
 from .layouts.encoded import is_image_struct, refuse_paths
-from .layouts.sizes import resize_command, sizes_told
+from .layouts.sizes import invert_command, resize_command, sizes_told
 from .progress import log
 from .rows import RowFile
+from .steps.picture import INVERT
 from .vectors import Numbers, Reasons
 
 _NAMES = 1 << 16  # of files, at a time
@@ -139,12 +140,15 @@ class ImageFile:
         return cls(source=source, rows=rows, schema=head.schema, layout=layout)
 
     def how_to_mend(self, reason: str) -> str:
-        """What makes images of one size of all in the folder of one that is bad for another; else nothing."""
-        folder = _folder_of(self.source)
-        if folder is None or len(self.layout.shape) != 2 or not reason.startswith("image is "):
+        """What mends all in the folder of one that is bad for its size, or that is dark on light; else nothing."""
+        folder, shape = _folder_of(self.source), self.layout.shape
+        is_inverse = reason.endswith(INVERT)
+        if folder is None or not (is_inverse or (len(shape) == 2 and reason.startswith("image is "))):
             return ""
         names = [name for batch in self.rows.batches([FILE], _NAMES) for name in batch[FILE].to_pylist()]
-        command = resize_command(folder, names, self.layout.shape, grey=self.layout.grayscale)
+        if is_inverse:
+            return f", as {invert_command(folder, names)} does of all, in the folder inverted"
+        command = resize_command(folder, names, shape, grey=self.layout.grayscale)
         return f", as {command} does of all, in the folder resized"
 
     @property

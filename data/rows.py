@@ -111,6 +111,10 @@ class RowFile(ABC):
         """A row for messages, by its number from 0."""
         return f"{self.source}, row {number}"
 
+    def place(self, number: int) -> tuple[str, int]:
+        """The file that a row is in, as users know it, and the row there, by its number from 0."""
+        return self.source.shown, number
+
     @property
     @abstractmethod
     def schema(self) -> pa.Schema:

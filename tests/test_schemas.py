@@ -146,7 +146,7 @@ def test_an_output_has_the_columns_and_types_that_are_told(tmp_path, monkeypatch
     index_arrays(IMAGES[:100], labels[:100], Path("x.knn"), options=IndexOptions(kind=kind), is_regression=is_number)
     write_table(image_table(IMAGES[100:]), Path("in.parquet"))
     more = () if is_number else ("--probabilities", "--top", "5")
-    assert invoke("classify", "x.knn", "in.parquet", "--out", "out", "--neighbors", *more).code == 0
+    assert invoke("classify", "x.knn", "in.parquet", "--out", "out", "--source", "--neighbors", *more).code == 0
     schema = pq.read_schema("out/in.parquet")
     label = pa.array(labels).type
     types = {
@@ -154,6 +154,7 @@ def test_an_output_has_the_columns_and_types_that_are_told(tmp_path, monkeypatch
         "double": pa.types.is_float64,
         "string": pa.types.is_string,
         "int8": pa.types.is_int8,
+        "int64": pa.types.is_int64,
         "struct": lambda found: all(pa.types.is_float64(field.type) for field in found),
         "list of the labels": lambda found: found == pa.list_(label),
         "list of doubles": lambda found: found == pa.list_(pa.float64()),

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from knnvote.classify.answer import Answer
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.interval import share_interval
-from knnvote.classify.notebook.weight_function import told_weights
 from knnvote.classify.scale import Scale
 from knnvote.classify.search.kinds import SEARCHERS
 from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.search.sampling import sample_rows
-from knnvote.classify.search.search import exact_search, finds_equal
+from knnvote.classify.search.search import exact_search
 from knnvote.classify.vote import Rule, vote
-from knnvote.data.errors import KnnvoteError, check_instance
+from knnvote.data.errors import KnnvoteError, check, check_instance
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
@@ -31,7 +30,7 @@ from knnvote.indexer.metric import METRICS, FaissMetric
 from knnvote.indexer.threads import limit_threads
 
 from .accuracy import right_predictions, score_classes, score_numbers
-from .comparison import Comparison, Flip, IndexReport, Recall
+from .comparison import Comparison, Flip, IndexReport, Recall, Vote
 from .mcnemar import Difference, mcnemar
 from .near_copies import near_copies_of_tests
 from .sklearn_search import ALGORITHMS, Algorithm, SklearnSearch
@@ -51,7 +50,7 @@ _EXACT = "exact search"
 def compare(
     inputs: Inputs,
     indexes: Sequence[Index] | Index,
-    rule: Rule | None = None,
+    rule: Rule | Sequence[Rule] | None = None,
     *,
     images: ImageOptions | None = None,
     label_column: str | None = None,
@@ -62,13 +61,15 @@ def compare(
 ) -> Comparison:
     """Compare indexes on the same test images with exact search.
 
-    Exact search is run once for all indexes that store the same images under the same metric. Searches of scikit-learn
-    over the images of the first index may follow, which are asked for a random sample of the test images.
+    Exact search is run once for all indexes that store the same images under the same metric and vote alike. Searches
+    of scikit-learn over the images of the first index may follow, which are asked for a random sample of the test
+    images.
 
     Args:
         inputs: test images in Parquet files, folders of them, globs or URIs: one or several.
         indexes: opened ones of any kind, or one.
-        rule: of the vote; by default the one that the indexes were made for. All answers are judged, accepted or not.
+        rule: of the vote, one for all or one for each index; by default for each the one that it was made for. All
+            answers are judged, accepted or not.
         images: overrides of how images are recognised.
         label_column: of the true labels; by default as the index was built.
         limit: of all files together take so many rows, the first.
@@ -86,16 +87,30 @@ def compare(
         (450, 'exact', 1.0, 0.9889)
     """
     indexes = _opened(indexes)
-    rule, images = rule or Rule.of(*indexes), images or ImageOptions()
-    check_instance("rule", rule, Rule)
+    rules, images = rules_of(rule, indexes), images or ImageOptions()
     check_instance("images", images, ImageOptions)
-    rule = rule.accepting(None)  # of all answers, accepted or not
     read = _reader(inputs, images, label_column, Part(limit=limit, sample=sample))
     with limit_threads(threads) as used:
-        classifiers = [Classifier(index, rule) for index in indexes]
+        classifiers = [Classifier(index, own) for index, own in zip(indexes, rules, strict=True)]
         first, outcomes = _judge_indexes(classifiers, read)
         outcomes += _judge_algorithms(algorithms, classifiers[0], first) if algorithms else []
-    return _comparison(indexes[0], rule, used, first, outcomes)
+    return _comparison(indexes[0], used, first, outcomes)
+
+
+def rules_of(rule: Rule | Sequence[Rule] | None, indexes: Sequence[Index]) -> list[Rule]:
+    """How the neighbours of each index vote, of all whose answers are accepted.
+
+    Raises:
+        OptionError: there is another number of rules, or something else.
+    """
+    if rule is None:
+        rules: Sequence[Any] = [Rule.of(index) for index in indexes]
+    else:
+        rules = rule if isinstance(rule, list | tuple) else [rule] * len(indexes)
+    check("rule", rule, len(rules) == len(indexes), "give one, or one for each index")
+    for own in rules:
+        check_instance("rule", own, Rule)
+    return [own.accepting(None) for own in rules]
 
 
 def _reader(
@@ -105,12 +120,13 @@ def _reader(
     return partial(read_test_set, find_inputs(inputs), options=images, label_column=label_column, part=part)
 
 
-def _comparison(index: Index, rule: Rule, threads: int, tests: TestSet, outcomes: Sequence["_Outcome"]) -> Comparison:
+def _comparison(index: Index, threads: int, tests: TestSet, outcomes: Sequence["_Outcome"]) -> Comparison:
     """What is found, of the test images as the first index takes them."""
+    vote = outcomes[0].report.vote
     return Comparison(
         queries=len(tests.xq),
-        k=rule.k,
-        weights=told_weights(rule.weights).removesuffix(" weights"),
+        k=vote.k,
+        weights=vote.weights,
         threads=threads,
         bad_images=tests.bad,
         indexes=[outcome.report for outcome in outcomes],
@@ -151,13 +167,13 @@ def _judge_indexes(
 ) -> tuple[TestSet, list["_Outcome"]]:
     """The test images as the first index takes them, and what is found of each index on them."""
     outcomes: list[_Outcome] = []
-    truths: dict[tuple[str, str], tuple[TestSet, Answer]] = {}
+    truths: dict[tuple[str, str, Rule], tuple[TestSet, Answer]] = {}
     for classifier in classifiers:
         index = classifier.index
         tests = read(classifier)
         if classifier is classifiers[0]:
             first = tests
-        shared = (index.manifest.data_sha256, index.metric)
+        shared = (index.manifest.data_sha256, index.metric, classifier.rule)
         if shared not in truths or not np.array_equal(truths[shared][0].xq, tests.xq):
             with stage(f"exact search, {index.path}"):
                 truths[shared] = (tests, exact_answer(classifier, tests.xq))
@@ -265,11 +281,13 @@ def _report(search: _Search, tests: TestSet, answer: Answer, truth: Answer) -> I
     tolerance = answer_tolerance(index)
     different = [row for row, pair in enumerate(zip(labels, exact_labels, strict=True)) if not _agree(*pair, tolerance)]
     near_copies = None if search.kind in ALGORITHMS else near_copies_of_tests(index, tests.xq, answer.rule)
+    names = tests.names([int(tests.rows[i]) for i in different])
     with stage("measuring speed"):
         speed = _measure_speed(search, tests.xq)
     return IndexReport(
         path=search.path,
         kind=search.kind,
+        vote=Vote.of(answer.rule),
         judged=len(labels),
         recall=_recall(answer, truth),
         tolerance=tolerance,
@@ -280,10 +298,10 @@ def _report(search: _Search, tests: TestSet, answer: Answer, truth: Answer) -> I
         hours_per_million=_MILLION / speed.images_per_second / _HOUR,
         bytes=search.bytes,
         build_seconds=search.build_seconds,
-        stored=int(finds_equal(index, tests.xq, truth.D, truth.I).sum()),
+        stored=int(np.count_nonzero(truth.is_stored)),
         flips=[
-            Flip(row=int(tests.rows[i]), exact=exact_labels[i], label=labels[i], truth=tests.truth[i])
-            for i in different
+            Flip(row=int(tests.rows[i]), name=name, exact=exact_labels[i], label=labels[i], truth=tests.truth[i])
+            for i, name in zip(different, names, strict=True)
         ],
         near_copies=near_copies,
         unlike_stored=Scale.of(index, tests.images).unlike(index),

@@ -3,7 +3,10 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from knnvote.classify.notebook.weight_function import told_weights
+from knnvote.classify.vote import Rule
 from knnvote.data.errors import param
+from knnvote.indexer.names import ClassWeight, Ties
 from knnvote.indexer.rungs import Interval
 
 from .accuracy import Judgement
@@ -33,10 +36,48 @@ class Recall:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Vote:
+    """How the neighbours of an index voted.
+
+    Attributes:
+        k: neighbours that vote.
+        weights: of a function in words.
+        ties: what breaks ties.
+        class_weight: what the votes of classes are multiplied by.
+    """
+
+    k: int
+    weights: str
+    ties: Ties
+    class_weight: ClassWeight
+
+    @classmethod
+    def of(cls, rule: Rule) -> "Vote":
+        """That of a rule."""
+        weights = told_weights(rule.weights).removesuffix(" weights")
+        return cls(k=rule.k, weights=weights, ties=rule.ties, class_weight=rule.class_weight)
+
+    def __str__(self) -> str:
+        """What is not as usual, beside k."""
+        ties = "" if self.ties == "nearest" else f", ties to the {self.ties}"
+        weighed = "" if self.class_weight is None else ", classes weighed"
+        return f"k = {self.k}{'' if self.weights == 'uniform' else f', {self.weights}'}{ties}{weighed}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Flip:
-    """An image that gets another label than exact search gives it; `row` counts from 0 through all inputs."""
+    """An image that gets another label than exact search gives it.
+
+    Attributes:
+        row: its place in all inputs, from 0.
+        name: the path of an image file, else the row.
+        exact: the label that exact search gives it.
+        label: the one that it gets.
+        truth: the true one; None where it has none.
+    """
 
     row: int
+    name: str
     exact: Any
     label: Any
     truth: Any
@@ -49,6 +90,7 @@ class IndexReport:
     Attributes:
         path: the index folder, or what another search is called.
         kind: of index, or the algorithm of another search.
+        vote: of its neighbours, and of those that exact search finds beside it.
         judged: images that it was asked for: all, or a sample of them for searches that are slow.
         recall: of the true neighbours.
         tolerance: of a regression: labels no farther apart than this agree, in their unit; None for classes.
@@ -66,7 +108,7 @@ class IndexReport:
         hours_per_million: that a million images take so.
         bytes: of the index folder.
         build_seconds: reading excluded.
-        stored: test images that are themselves stored in the index.
+        stored: test images that equal a stored one, by the distance.
         flips: images whose label differs from exact search's.
         near_copies: test images that have a near copy in store, and what these decide; None where too few tell.
         unlike_stored: what is to be told where most test images are of another scale than the stored ones.
@@ -74,6 +116,7 @@ class IndexReport:
 
     path: str
     kind: str
+    vote: Vote
     judged: int
     recall: Recall
     tolerance: float | None
@@ -101,8 +144,8 @@ class Comparison:
 
     Attributes:
         queries: test images.
-        k: neighbours that vote.
-        weights: of the vote; of a function in words.
+        k: neighbours that vote, of the first index.
+        weights: of the vote likewise; of a function in words.
         threads: that searched.
         bad_images: rows that are no images, by reason.
         indexes: how each index does.
@@ -139,7 +182,16 @@ class Comparison:
         told = "balanced: the mean of the accuracies of the true labels"
         if all(report.top5_accuracy is None for report in self.indexes):
             return told
-        return f"{told}; top-5: the true label is among the five best of the classes that the {self.k} neighbours have"
+        k = "k" if self.told_votes else self.k
+        return f"{told}; top-5: the true label is among the five best of the classes that the {k} neighbours have"
+
+    @property
+    def told_votes(self) -> str | None:
+        """The votes, where not all indexes are judged by the same, with parameters marked; else None."""
+        if len({report.vote for report in self.indexes}) == 1:
+            return None
+        told = "; ".join(f"{report.path}: {report.vote}" for report in self.indexes)
+        return f"each by its own vote, or all by the one of {param('k')} and {param('weights')}: {told}"
 
     @property
     def stored_in(self) -> list[IndexReport]:
@@ -155,8 +207,8 @@ class Comparison:
             if report.unlike_stored is not None and report.judged == self.queries
         ]
         found += [
-            f"{report.path}: {report.stored:,} of the {report.judged:,} test images are stored in the index, "
-            "and find themselves: accuracy on them says nothing"
+            f"{report.path}: {report.stored:,} of the {report.judged:,} test images equal a stored one, and "
+            "find it: accuracy on them says nothing"
             for report in self.stored_in
         ]
         found += [

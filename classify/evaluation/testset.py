@@ -1,9 +1,12 @@
 """Labelled images on which searches are compared."""
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -14,8 +17,8 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.sampling import sample_rows
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, param, spelled_reasons
 from knnvote.data.input_file import InputFile, tell_unused_labels
-from knnvote.data.inputs import count_rows, distinctly_named, folders_told
-from knnvote.data.layout import ImageOptions
+from knnvote.data.inputs import count_rows, distinctly_named, folders_told, labels_among_told
+from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.progress import stage
 from knnvote.data.reading import DecodedRows, ImageFile, Part, open_images
 from knnvote.indexer.index import Index
@@ -34,6 +37,7 @@ class TestSet:
         truth: (nq,) true labels; None for an image without one.
         rows: (nq,) place of each among all rows of the inputs.
         bad: rows that could not be read, by reason.
+        files: the inputs, each behind the number of rows before it.
     """
 
     xq: NDArray[np.generic]
@@ -41,12 +45,23 @@ class TestSet:
     truth: list[Any]
     rows: NDArray[np.int64]
     bad: dict[str, int]
+    files: tuple[tuple[int, InputFile], ...]
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """What some rows of the inputs are called: in folders of image files by their paths, else by their numbers."""
+        found, starts = {row: f"row {row}" for row in rows}, [start for start, _ in self.files]
+        for place, several in groupby(sorted(found), lambda row: bisect_right(starts, row) - 1):
+            (start, source), of_file = self.files[place], [*several]
+            if source.is_image_folder:
+                places = source.places_of([row - start for row in of_file])
+                found |= {row: path for row, (path, _) in zip(of_file, places, strict=True)}
+        return [found[row] for row in rows]
 
     def sample(self, size: int) -> "TestSet":
         """So many of the images, drawn at random; all if there are no more."""
         places = sample_rows(len(self.xq), size)
         truth = [self.truth[place] for place in places]
-        return TestSet(self.xq[places], self.images[places], truth, self.rows[places], self.bad)
+        return TestSet(self.xq[places], self.images[places], truth, self.rows[places], self.bad, self.files)
 
 
 def read_test_set(
@@ -70,13 +85,13 @@ def read_test_set(
     labels: list[Any] = []
     numbers: list[NDArray[np.int64]] = []
     reasons: Counter[str] = Counter()
-    before = 0
+    starts = [0]
     inputs = distinctly_named(inputs, set(), has_ids=False)
     chosen = None if part is None else part.of(inputs)
     rows_to_read = partial(count_rows, inputs) if chosen is None else sum(map(len, chosen))
     with stage("reading test images", rows_to_read) as advance:
         for place, source in enumerate(inputs):
-            with open_images(source, partial(classifier.recognise, options=options)) as images:
+            with _open_test(source, inputs, partial(classifier.recognise, options=options)) as images:
                 with folders_told(source, inputs):
                     label = _label_column(images, classifier.index, label_column) if has_labels else None
                 columns = [label] if label else []
@@ -86,18 +101,38 @@ def read_test_set(
                     good = np.setdiff1d(np.arange(len(xq)), list(bad))
                     blocks.append(xq[good])
                     pixels += [rows.pixels[good]] if classifier.index.steps else []
-                    numbers.append(before + rows.numbers[good])
+                    numbers.append(starts[-1] + rows.numbers[good])
                     labels += _labels_of(images, rows, good, label, classifier.index)
                     reasons.update(spelled_reasons(bad, as_recorded).values())
                     advance(len(xq))
-            before += images.num_rows
+            starts.append(starts[-1] + images.num_rows)
     if chosen is None:
         tell_unused_labels(inputs)
     if not sum(map(len, blocks)):
         why = "".join(f": {reason}" for reason, _ in reasons.most_common(1))
         raise KnnvoteError(f"no readable image in {', '.join(source.shown for source in inputs)} to compare on{why}")
     xq = np.concatenate(blocks)
-    return TestSet(xq, np.concatenate(pixels) if pixels else xq, labels, np.concatenate(numbers), dict(reasons))
+    made_of, files = np.concatenate(pixels) if pixels else xq, tuple(zip(starts, inputs, strict=False))
+    return TestSet(xq, made_of, labels, np.concatenate(numbers), dict(reasons), files)
+
+
+@contextmanager
+def _open_test(
+    source: InputFile, inputs: Sequence[InputFile], recognise: Callable[[pa.Table], Layout]
+) -> Iterator[ImageFile]:
+    """One of the inputs as a file of images; it is told where it seems to hold the labels of another."""
+    with ExitStack() as opened:
+        with labels_among_told(source, inputs):
+            images = opened.enter_context(open_images(source, recognise))
+        yield images
+
+
+def none_is_new(index: Index, images: int) -> KnnvoteError:
+    """That so many labelled test images all equal stored ones, which answer for themselves."""
+    return KnnvoteError(
+        f"each of the {images:,} labelled images equals one that {index.path} stores, and answers for itself: give "
+        f"others, or leave out {param('tests')}, and stored images are judged, each left out"
+    )
 
 
 def _labels_of(

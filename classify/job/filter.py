@@ -1,7 +1,7 @@
 """Which rows of files of images are meant, by what a job answered or by the files' own columns."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -97,6 +97,7 @@ class FilteredFile:
         label: the column that has a row's class; None where there is none.
         class_names: of its integers, where these have names.
         own_ids: the column of ids that its job was told; None for the first of a usual name.
+        of_source: columns of the file and row that a job added, which no usual name makes ids.
     """
 
     rows: RowFile
@@ -106,6 +107,7 @@ class FilteredFile:
     label: str | None
     class_names: list[str] | None
     own_ids: str | None = None
+    of_source: Container[str] = ()
 
     def meant(self, wanted: RowFilter) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], set[str]]]:
         """Rows that are meant, batch by batch.
@@ -209,7 +211,7 @@ class FilteredFile:
         return -values if wanted.sort == "distance" else values
 
     def _id_column(self, wanted: RowFilter) -> str | None:
-        names = self.rows.schema.names
+        names = [name for name in self.rows.schema.names if name not in self.of_source]
         if not wanted.ids:
             return None
         return wanted.id_column or next((name for name in (self.own_ids, *USUAL_IDS) if name in names), None)

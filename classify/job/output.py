@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,6 +22,11 @@ _GROUP_BYTES = 1 << 27  # of the answers of a row group
 _VOTER_BYTES = 100  # of a neighbour in an answer, with an id of usual length
 _TOP_BYTES = 32  # of a class with its share
 _MANY_CLASSES = 1000
+SOURCE = ("file", "row")
+_ANSWERS = (  # columns of an answer, of which some are there where they were asked for
+    *("prediction", "confidence", "distance", "best", "second", "margin", "status", "reason"),
+    *("neighbors", "rung", "probabilities", "top", "top_share"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,7 @@ class OutputOptions:
         neighbors: add each voter's row, id, label and distance, and the rung of an adaptive index that settled them.
         probabilities: add the share of each class.
         top: add so many of the best classes and their shares, as lists.
+        source: add the file and row that each row is of, as ``FILE#ROW`` names it.
         keep: only these of the input's columns; None for all.
         prefix: before the name of each column that knnvote adds.
         id_column: of the input's columns the one that names its rows, which is kept whatever `keep` names.
@@ -50,6 +57,7 @@ class OutputOptions:
     prefix: str = ""
     id_column: str | None = None
     top: int | None = None
+    source: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -71,6 +79,17 @@ class OutputOptions:
     def of_answers(self) -> dict[str, Any]:
         """What is asked of the answers, as `answer_schema` and `Answer.to_table` take it."""
         return {name: getattr(self, name) for name in ("prefix", "neighbors", "probabilities", "top")}
+
+    @property
+    def of_source(self) -> dict[str, pa.DataType]:
+        """The columns of the file and row, as an output has them before the answers; none where they are not added."""
+        kinds = zip(SOURCE, (pa.string(), pa.int64()), strict=True) if self.source else ()
+        return {self.prefix + name: kind for name, kind in kinds}
+
+    @property
+    def added(self) -> frozenset[str]:
+        """Names of all columns that knnvote may have added."""
+        return frozenset((*self.of_source, *(self.prefix + name for name in _ANSWERS)))
 
 
 def kept_columns(
@@ -196,6 +215,15 @@ def tell_of_shares(added: pa.Schema) -> None:
                     "where spark.sql.caseSensitive is true, and DuckDB names one otherwise"
                 )
                 break
+
+
+def with_source(arrays: Iterable[list[pa.Array]], file: str, place: int, first: int) -> Iterator[list[pa.Array]]:
+    """Columns of some rows at a time with the file and row of each, from the first on, put in at a place."""
+    for columns in arrays:
+        n = len(columns[-1])
+        source = [pa.repeat(file, n), pa.array(np.arange(first, first + n))]
+        yield [*columns[:place], *source, *columns[place:]]
+        first += n
 
 
 def rows_in_group(kept_rows: int, options: OutputOptions, *, k: int, classes: int) -> int:

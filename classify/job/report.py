@@ -22,6 +22,7 @@ from knnvote.indexer.index import Index
 
 from .finished import FinishedJob
 from .output import read_answers
+from .rows import Place, kept_ids, read_kept_ids
 from .sums import sum_up
 
 _SHOWN = 20  # rows of each kind
@@ -49,6 +50,7 @@ class ReportedRow:
         confidence: the winner's share of the vote; None for regression.
         distance: to the nearest neighbour.
         status: ``ok`` or ``abstained``.
+        id: that the job kept of it; None where it kept none.
         pixels: (height, width), or (height, width, 3), of its image; None where the input is gone, was changed or is no
             picture.
         neighbors: that voted, nearest first, where the index is given.
@@ -60,6 +62,7 @@ class ReportedRow:
     confidence: float | None
     distance: float
     status: str
+    id: str | None = None
     pixels: NDArray[Any] | None = None
     neighbors: list[Neighbor] = field(default_factory=list)
 
@@ -107,6 +110,9 @@ def report_job(job: FinishedJob, index: Index | None) -> JobReport:
     classifier = None if index is None else job.classifier(index)
     least_confident, farthest = _rows_to_look_at(job)
     seen, unread = _look_at([*least_confident, *farthest], job, classifier)
+    places = [Place(row.file, row.row) for row in (*least_confident, *farthest)]
+    for place, text in read_kept_ids(job, places, kept_ids(job, None)).items():
+        seen.setdefault((place.file, place.row), {})["id"] = text
     return JobReport(
         facts={"path": job.out.shown, **sum_up(job)},
         rule=job.record.rule,
@@ -129,7 +135,7 @@ def _rows_to_look_at(job: FinishedJob) -> tuple[list[ReportedRow], list[Reported
         answers = every.filter(every["distance"].is_valid())
         in_doubt = answers.filter(pc.less(answers["confidence"], 1))
         least_confident = _first(least_confident, in_doubt, [("confidence", "ascending"), by_distance, *by_place])
-        unlike = answers.filter(pc.greater(answers["distance"], 0))
+        unlike = answers.filter(pa.array(~job.equal_stored(answers["distance"].combine_chunks())))
         farthest = _first(farthest, unlike, [by_distance, *by_place])
     least, far = ([] if rows is None else rows.to_pylist() for rows in (least_confident, farthest))
     return [ReportedRow(**row) for row in least], [ReportedRow(**row) for row in far]

@@ -69,7 +69,8 @@ def kept_ids(job: FinishedJob, asked: str | None, usual: Sequence[str | None] = 
     if asked is not None and asked not in names:
         raise OptionError(f"{job.out} keeps no column {asked!r} for {param('id_column')}: it has {', '.join(names)}")
     of_job = (job.record.id_column, *usual)
-    return asked or next((name for name in of_job if name is not None and name in names), None)
+    kept = [name for name in names if name not in job.record.output.of_source]
+    return asked or next((name for name in of_job if name is not None and name in kept), None)
 
 
 def read_kept_ids(job: FinishedJob, places: Sequence[Place], column: str | None) -> dict[Place, str]:
@@ -146,6 +147,8 @@ def _not_one(job: FinishedJob, name: str, column: str | None, found: Sequence[Pl
         )
     first = Place(next(iter(job.receipts)), 0)
     why = f"has {name!r} in column {column!r}" if column else f"is {name!r}, and {job.out} keeps no column of ids"
+    id_ = read_kept_ids(job, [first], column).get(first)
     return KnnvoteError(
-        f"no row of {job.out} {why}: give file and row, such as {first}, an id, or {param('id_column')} for its column"
+        f"no row of {job.out} {why}: give file and row, such as {first}, an id{f', such as {id_}' if id_ else ''}, or "
+        f"{param('id_column')} for its column"
     )

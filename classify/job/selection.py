@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class ShownImage:
     Attributes:
         source: the file.
         row: in the file, from 0.
+        name: of a folder of image files the name of its own, else the row.
         pixels: (height, width) as the file holds them; None where it cannot be read.
         truth: its label in the file, None without one.
         status: what a job made of it, ``ok``, ``abstained`` or ``bad_image``; None without a job.
@@ -47,6 +49,7 @@ class ShownImage:
 
     source: InputFile
     row: int
+    name: str
     pixels: NDArray[Any] | None
     truth: Any = None
     status: str | None = None
@@ -126,6 +129,7 @@ class Selection:
                 label=f"{prefix}best",
                 class_names=names,
                 own_ids=self.job.record.id_column,
+                of_source=self.job.record.output.of_source,
             )
 
 
@@ -153,7 +157,7 @@ def select_images(inputs: Sequence[InputFile], selection: Selection) -> tuple[li
             images = ImageFile.recognised(source, held, selection.recognise)
             rows = _read_rows(images, _label_column(images, selection), selection, int(wanted[-1]) + 1)
             for decoded in images.take(wanted, batch_size=_BATCH):
-                for image in _show(source, decoded, rows, selection.classifier):
+                for image in _show(images, decoded, rows, selection.classifier):
                     shown[file, image.row] = image
     places = zip(chosen.files.tolist(), chosen.rows.tolist(), strict=True)
     return [shown[place] for place in places], chosen.total
@@ -232,8 +236,9 @@ def _read_rows(images: ImageFile, label: str | None, selection: Selection, rows:
     return _Rows(truth=truth, prediction=prediction, status=status)
 
 
-def _show(source: InputFile, decoded: DecodedRows, rows: _Rows, classifier: Classifier | None) -> list[ShownImage]:
+def _show(images: ImageFile, decoded: DecodedRows, rows: _Rows, classifier: Classifier | None) -> list[ShownImage]:
     """Images of some rows, with what is known of them."""
+    source = images.source
     answers = None if classifier is None else _answer_one_by_one(classifier, decoded)
     shown = []
     for place, row in enumerate(decoded.numbers.tolist()):
@@ -250,6 +255,7 @@ def _show(source: InputFile, decoded: DecodedRows, rows: _Rows, classifier: Clas
             ShownImage(
                 source=source,
                 row=row,
+                name=PurePosixPath(images.rows.place(row)[0]).name if source.is_image_folder else f"row {row:,}",
                 pixels=decoded.picture(place),
                 truth=None if rows.truth is None else rows.truth[row],
                 status=status,

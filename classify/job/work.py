@@ -172,8 +172,9 @@ class Work:
             "top",
             "class_weight",
             "min_confidence_by_class",
+            "source",
         ):  # which jobs of before had no word for: they go on
-            if shaping[name] is None:
+            if shaping[name] is None or shaping[name] is False:
                 del shaping[name]
         if self.options.only is not None:  # and this
             shaping["only"] = self.options.only

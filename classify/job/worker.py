@@ -26,7 +26,7 @@ from .again.decided import answered_again
 from .again.follows import follows
 from .again.kept import ChangedError, abstained_rows, kept_from, of_unchanged, refuse_changed, with_kept
 from .folder import Claim
-from .output import ROW_GROUP, check_written, in_one_piece, kept_columns, row_groups, rows_in_group
+from .output import ROW_GROUP, check_written, in_one_piece, kept_columns, row_groups, rows_in_group, with_source
 from .parts.ranges import Ranges, write_range
 from .pipeline import Stages, map_ahead, open_stages, prefetch
 from .receipt import Counts, Kept, Receipt, read_receipt, write_sealed
@@ -211,8 +211,8 @@ class Worker:
             kept_rows = images.rows.rows_to_hold(columns, ROW_GROUP)
             rows = rows_in_group(kept_rows, options.output, k=k, classes=classes)
             kept: tuple[Kept, ...] = ()
+            span = None if piece is None else piece.span(images.num_rows, rows)
             if earlier is None:
-                span = None if piece is None else piece.span(images.num_rows, rows)
                 arrays = self._searched(images, columns, rows, span, seen)
             elif options.only is None:
                 again = self._again(images, columns, (task.target, earlier), seen)
@@ -220,6 +220,8 @@ class Worker:
             else:
                 kept = kept_from(earlier, self.work.made_from)
                 arrays = of_unchanged(self._kept(images, columns, task.target, seen), task.target, earlier)
+            if options.output.source:
+                arrays = with_source(arrays, task.source.relative, len(columns), span.start if span else 0)
             tables = (pa.Table.from_arrays(batch, schema=schema) for batch in arrays)
             groups, described = _joined(images, row_groups(tables, schema, rows)), self._described(task)
 
@@ -342,7 +344,8 @@ def _open_classifier(work: Work) -> Classifier:
 
 def plan_columns(classifier: Classifier, images: ImageFile, options: JobOptions) -> tuple[list[str], pa.Schema]:
     """Which columns beside the images go on, and what the output looks like."""
-    added = answer_schema(classifier.index, **options.output.of_answers)
+    answers = answer_schema(classifier.index, **options.output.of_answers)
+    added = pa.schema([*options.output.of_source.items(), *answers])
     with images.source.content_told():
         of_folders = partition_keys(images.source.relative)
         of_others = (*images.layout.columns, *images.rows.of_folders)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from knnvote.classify.answer import ABSTAINED, BAD_IMAGE, Answer, Neighbor, neighbors_of
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.finished import FinishedJob
+from knnvote.classify.job.output import OutputOptions
 from knnvote.classify.job.rows import Place, kept_ids
-from knnvote.classify.judgement.truth import ADDED
 from knnvote.data.columns import is_string
 from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.errors import KnnvoteError
@@ -236,7 +236,7 @@ def _kept(
         named, prefix = (column, "") if column else _own_ids(inputs[file])
         with ParquetRows.open(job.out / file) as output:
             named = named if named in output.schema.names else None
-            columns = _text_columns(output.schema, job.record.prefix, named)
+            columns = _text_columns(output.schema, job.record.output, named)
             for numbers, table in output.take(rows, [*columns, *([named] if named else [])], _BATCH):
                 of_rows = [Place(file, row) for row in numbers.tolist()]
                 if named:
@@ -248,9 +248,9 @@ def _kept(
     return ids, texts
 
 
-def _text_columns(schema: pa.Schema, prefix: str, id_column: str | None) -> list[str]:
+def _text_columns(schema: pa.Schema, options: OutputOptions, id_column: str | None) -> list[str]:
     """The kept columns of text: what a person reads of rows that are no pictures."""
-    others = {*LIST_COLUMNS, *(prefix + name for name in ADDED), id_column}
+    others = {*LIST_COLUMNS, *options.added, id_column}
     return [field.name for field in schema if is_string(field.type) and field.name not in others]
 
 

@@ -55,12 +55,14 @@ def explain_rows(
     for file in sorted({place.file for place in places}):
         rows = np.unique([place.row for place in places if place.file == file])
         written = _written(job, file, rows, added)
-        for row, explanation in _see(_input(job, file), rows, classifier, job.recognise):
+        source = _input(job, file)
+        for row, explanation in _see(source, rows, classifier, job.recognise):
             place = Place(file, row)
             _check_same(job, place, explanation.answer, written[row])
             kept = {name: value for name, value in written[row].items() if name not in added}
             id_ = None if column is None or kept.get(column) is None else str(kept[column])
-            found[place] = replace(explanation, name=str(place), kept=kept, id=id_)
+            name = id_ if id_ is not None and source.is_image_folder else str(place)
+            found[place] = replace(explanation, name=name, kept=kept, id=id_)
     return [found[place] for place in places]
 
 
@@ -193,7 +195,8 @@ def _input(job: FinishedJob, file: str) -> InputFile:
 
 def _added(job: FinishedJob, classifier: Classifier) -> set[str]:
     """The columns that a job added to those of its inputs."""
-    return {*answer_schema(classifier.index, **job.record.output.of_answers).names}
+    output = job.record.output
+    return {*answer_schema(classifier.index, **output.of_answers).names, *output.of_source}
 
 
 def _written(job: FinishedJob, file: str, rows: NDArray[np.int64], added: set[str]) -> dict[int, dict[str, Any]]:

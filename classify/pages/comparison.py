@@ -11,7 +11,7 @@ import numpy as np
 from knnvote.classify.answer import neighbors_of
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.accuracy import ClassAccuracy, Judgement
-from knnvote.classify.evaluation.compare import exact_answer
+from knnvote.classify.evaluation.compare import exact_answer, rules_of
 from knnvote.classify.evaluation.comparison import Comparison, Flip, IndexReport
 from knnvote.classify.evaluation.testset import TestSet, read_test_set
 from knnvote.classify.pictures.agreement import draw_agreement
@@ -106,7 +106,7 @@ def write_comparison(
     comparison: Comparison,
     inputs: Sequence[InputFile],
     indexes: Sequence[Index],
-    rule: Rule,
+    rule: Rule | Sequence[Rule] | None,
     *,
     images: ImageOptions | None = None,
     label_column: str | None = None,
@@ -120,10 +120,12 @@ def write_comparison(
         KnnvoteError: an input cannot be read any more, or the page cannot be written.
     """
     shown: list[ShownReport] = []
+    rules = rules_of(rule, indexes)
     with limit_threads(threads):
         for place, report in enumerate(comparison.indexes):
             is_own = place < len(indexes)  # searches of scikit-learn follow, over the images of the first index
-            classifier = Classifier(indexes[place] if is_own else indexes[0], rule)
+            of = place if is_own else 0
+            classifier = Classifier(indexes[of], rules[of])
             read = partial(read_test_set, inputs, classifier, images or ImageOptions(), label_column, part)
             shown.append(_show(report, classifier, read) if is_own else _show_figures(report, classifier))
     write_page(
@@ -134,7 +136,7 @@ def write_comparison(
         tiles=_tiles(comparison, shown[0].name),
         made=[*map(index_facts, indexes), _test_images(inputs)],
         comparison=comparison,
-        rule=rule,
+        told_votes=spelled(comparison.told_votes or "", as_recorded),
         files=[source.shown for source in inputs],
         summary=_summary(comparison),
         notes=[spelled(note, as_recorded) for note in comparison.notes],
@@ -326,7 +328,7 @@ def _show_flips(flips: Sequence[Flip], tests: TestSet, classifier: Classifier) -
     return [
         ShownFlip(
             flip=flip,
-            picture=stored_thumbnail(index.manifest, images[i], f"the image of row {flip.row}"),
+            picture=stored_thumbnail(index.manifest, images[i], f"the image of {flip.name}"),
             voters=show_voters(index, neighbors_of(index, answer.I[i], answer.D[i])),
             exact_voters=show_voters(index, neighbors_of(index, exact.I[i], exact.D[i])),
         )

@@ -21,9 +21,9 @@ _ASKED = 1000  # images of a class, at most: finding some of many takes no secon
 
 @dataclass(frozen=True, kw_only=True)
 class Confused:
-    """An image that is taken for what it is not: its place in all inputs, and the nearest that misled."""
+    """An image that is taken for what it is not: its name, and the nearest that misled."""
 
-    row: int
+    name: str
     picture: Thumbnail
     misled: list[Voter]
 
@@ -61,10 +61,10 @@ def _ask(
     for label in wanted:
         for i in [i for i, predicted in enumerate(labels) if predicted == label][:_EACH]:
             place = places[i]
-            row = int(tests.rows[place])
+            (name,) = tests.names([int(tests.rows[place])])
             misled = _first_with(label, neighbors_of(index, answer.I[i], answer.D[i]))
-            picture = stored_thumbnail(index.manifest, tests.images[place], f"the image of row {row}")
-            shown.append((label, Confused(row=row, picture=picture, misled=show_voters(index, misled))))
+            picture = stored_thumbnail(index.manifest, tests.images[place], f"the image of {name}")
+            shown.append((label, Confused(name=name, picture=picture, misled=show_voters(index, misled))))
     return shown
 
 

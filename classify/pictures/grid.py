@@ -97,8 +97,8 @@ def _voters(image: ShownImage, shown: int) -> Iterator[tuple[NDArray[Any] | None
 
 
 def _title(image: ShownImage) -> str:
-    """What stands above an image: its label, else its row; of a job's answer the prediction, and the truth below."""
-    row = f"row {image.row:,}"
+    """What stands above an image: its label, else its name; of a job's answer the prediction, and the truth below."""
+    row = image.name
     if image.status is None:
         told = row if image.truth is None else plain(image.truth)
         return told if image.pixels is not None else f"unreadable\n{told}"

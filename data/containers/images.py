@@ -122,6 +122,10 @@ class ImageRows(RowFile):
         """The path of the file."""
         return self.files[number].file.shown
 
+    def place(self, number: int) -> tuple[str, int]:
+        """The path of the file, whose only row it is."""
+        return self.row_name(number), 0
+
     def head(self) -> pa.Table:
         """As `RowFile.head`."""
         rows = self._bounded(np.arange(min(HEAD_ROWS, self.num_rows)), HEAD_ROWS)

@@ -81,6 +81,10 @@ class LabelledRows(RowFile, ABC):
         """As the rows have it."""
         return self.rows.row_name(number)
 
+    def place(self, number: int) -> tuple[str, int]:
+        """As the rows have it."""
+        return self.rows.place(number)
+
     def rows_to_hold(self, columns: Sequence[str], rows: int) -> int:
         """As the rows have it."""
         return self.rows.rows_to_hold([name for name in columns if name not in self._added_names], rows)

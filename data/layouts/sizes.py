@@ -1,4 +1,4 @@
-"""Images of several sizes, of which those of one alone are stored: what is told, and what makes them of one."""
+"""What makes image files of one size of those of several, of which those of one alone are stored, or inverts them."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,6 +8,8 @@ from knnvote.data.codec import header_shape
 from knnvote.data.errors import param
 from knnvote.data.layout import Shape, show_shape
 from knnvote.data.text import python_command
+
+_UPRIGHT = "ImageOps.exif_transpose(Image.open(file))"
 
 
 def sizes_told(images: Iterable[bytes | None], names: Iterable[str], folder: str | None) -> str | None:
@@ -40,12 +42,26 @@ def resize_command(folder: str, names: Iterable[str], shape: Shape, *, grey: boo
         shape: height and width.
         grey: convert them, too.
     """
-    endings = tuple(sorted({PurePosixPath(name).suffix for name in names}))
     height, width = shape
     convert = ".convert('L')" if grey else ""
+    return _rewrite_command(folder, names, "resized", f"{_UPRIGHT}{convert}.resize(({width}, {height}))")
+
+
+def invert_command(folder: str, names: Iterable[str]) -> str:
+    """Python that writes the inverse of the image files at and below a folder, grey, in a folder ``inverted``.
+
+    Args:
+        folder: whose files are taken.
+        names: of some files, whose endings are those of all.
+    """
+    return _rewrite_command(folder, names, "inverted", f"ImageOps.invert({_UPRIGHT}.convert('L'))")
+
+
+def _rewrite_command(folder: str, names: Iterable[str], to: str, image: str) -> str:
+    """Python that writes an image, as it is made of each ``file``, into a folder as the files lie in theirs."""
+    endings = tuple(sorted({PurePosixPath(name).suffix for name in names}))
     return python_command(
         "from pathlib import Path; from PIL import Image, ImageOps; "
-        f"[(to := Path('resized', file.relative_to({folder!r}))).parent.mkdir(parents=True, exist_ok=True) or "
-        f"ImageOps.exif_transpose(Image.open(file)){convert}.resize(({width}, {height})).save(to) "
-        f"for file in Path({folder!r}).rglob('*') if file.suffix in {endings!r}]"
+        f"[(to := Path({to!r}, file.relative_to({folder!r}))).parent.mkdir(parents=True, exist_ok=True) or "
+        f"{image}.save(to) for file in Path({folder!r}).rglob('*') if file.suffix in {endings!r}]"
     )

@@ -27,7 +27,6 @@ from knnvote.classify.pages.comparison import write_comparison
 from knnvote.classify.pages.explanation import write_explanations
 from knnvote.classify.pages.job import write_job
 from knnvote.classify.pages.page import Frame, check_page, link_pages
-from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.inputs import find_inputs
 from knnvote.data.locations import locate
@@ -199,7 +198,7 @@ def _write_comparison(comparison: Comparison, paths: DemoPaths, page: Path) -> N
     exact, adaptive = map(paths.index, _KINDS)
     indexes = [open_index(exact), open_index(adaptive)]
     frame = _frame("compare", paths.test, "--index", exact, "--index", adaptive, "--report", page)
-    write_comparison(page, comparison, find_inputs(paths.test), indexes, Rule.of(*indexes), frame=frame)
+    write_comparison(page, comparison, find_inputs(paths.test), indexes, None, frame=frame)
 
 
 def _write_report(paths: DemoPaths, page: Path) -> None:

@@ -63,6 +63,20 @@ def test_images_of_the_stored_scale_are_no_matter_of_talk(tmp_path, stored, aske
     assert unlike(build(tmp_path, stored), asked) is None
 
 
+@pytest.mark.parametrize("steps", [(), ("blur",), ("gradients",)])
+@pytest.mark.parametrize(("stored", "asked"), [(STORED, 16 - ASKED), (240 - 15 * STORED, 15 * ASKED)])
+def test_images_of_the_opposite_ink_are_told_whatever_the_steps(tmp_path, stored, asked, steps):
+    index_arrays(stored.astype(np.uint8), np.arange(300) % 3, tmp_path / "x.knn", steps=steps)
+    index = open_index(tmp_path / "x.knn")
+    kinds = ("light on dark", "dark on light")
+    one, other = kinds if asked[0, 0, 0] == 0 else kinds[::-1]
+    assert f" of 100 images are {one}, by their corners, and the stored ones {other}, so that" in unlike(index, asked)
+    assert unlike(index, asked.max() - asked) is None
+    assert unlike(index, asked[:19]) is None
+    patches = np.random.default_rng(0).integers(0, asked.max() + 1, (100, 8, 8))
+    assert unlike(index, patches) is None
+
+
 def test_a_direction_has_no_scale(tmp_path):
     assert unlike(build(tmp_path, STORED / 16, "cosine"), ASKED) is None
 

@@ -185,9 +185,8 @@ def test_a_folder_of_another_job_is_refused_naming_what_differs(invoke):
     result = invoke("classify", "x.knn", "good.parquet", "--out", "o", "--k", "3", "--neighbors")
     assert result.code == 1
     assert result.stderr == (
-        "error: o was made by another job: --k was 5 and is 3; --neighbors was not given and is given; with other "
-        "votes any row may be answered otherwise: pass --overwrite to make all its outputs anew, "
-        "or give another --out\n"
+        "error: o was made by another job: --k was 5 and is 3; --neighbors was not given and is given; all "
+        "outputs get other columns: pass --overwrite to make all its outputs anew, or give another --out\n"
     )
     result = invoke("classify", "x.knn", "good.parquet", "--out", "o", "--k", "3", "--neighbors", "--overwrite")
     assert (result.code, "files: 1 written, 0 skipped" in result.stderr) == (0, True)
@@ -337,7 +336,7 @@ def test_compare_prints_a_table_or_json_and_says_when_test_images_are_stored(inv
     result = invoke("compare", "good.parquet", "--index", "x.knn")
     assert (result.code, result.stderr) == (0, "")
     assert "12 images, k = 5" in result.stdout
-    assert "x.knn: 12 of the 12 test images are stored in the index" in result.stdout
+    assert "x.knn: 12 of the 12 test images equal a stored one, and find it" in result.stdout
     result = invoke("compare", "unlabelled.parquet", "--index", "x.knn", "--k", "1", "--json")
     assert (result.code, result.stderr) == (0, "")
     record = json.loads(result.stdout)

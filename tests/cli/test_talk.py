@@ -130,7 +130,7 @@ def stages(monkeypatch):
         ("choose-k a.knn", [("leaving one out", N, "images", N)]),
         ("choose-step x.knn --steps unit", [("leaving one out", N, "images", N), ("comparing steps", 1, "chains", 1)]),
         ("choose-threshold x.knn", [("leaving one out", N, "images", N)]),
-        ("choose-threshold x.knn good.parquet", [("reading test images", N, "rows", N)]),
+        ("choose-threshold x.knn more.parquet", [("reading test images", N, "rows", N)]),
         (
             "compare good.parquet --index a.knn --sample 50",
             [

@@ -24,6 +24,7 @@ from knnvote.data.folders.classes import class_columns
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import find_inputs, refuse_splits
 from knnvote.data.locations import Location
+from knnvote.indexer.folder.open import open_index
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 6, 5), np.uint8)
 CLASSES = ("3", "7", "10")
@@ -89,6 +90,30 @@ def test_class_folders_give_the_index_and_the_answers_of_a_parquet_file_of_the_s
     done = invoke("compare", "same.parquet", "--index", "x.knn", "--index", "y.knn", "--json")
     assert len({report["accuracy"] for report in json.loads(done.stdout)["indexes"]}) == 1
     assert invoke("verify", "a").code == 0
+
+
+def test_all_that_names_a_row_names_the_path_of_its_image(invoke):
+    made = put_classes()
+    put("in/3/99.png", made["7/01.png"])
+    put("in/7/bad.png", b"no image")
+    put("new/7/copy.png", made["7/01.png"])
+    put("new/7/of_3.png", made["3/00.png"])
+    checked = " ".join(invoke("inspect", "in", "new").stdout.split())
+    assert "1, the first in/7/bad.png: " in checked
+    assert "3 with another label, the first in/7/01.png, a copy of in/3/99.png" in checked
+    assert "2 of new are also in in, the first new/7/copy.png, a copy of in/3/99.png" in checked
+    found = json.loads(invoke("inspect", "in", "--json").stdout)["check"]
+    assert found["bad"][0]["first"] == {"file": "in/7/bad.png", "row": 0}
+    assert invoke("index", "in", "--out", "x.knn", "--k", "1", "--skip-bad").code == 0
+    page = Path("page.html")
+    assert invoke("compare", "new", "--index", "x.knn", "--report", page).code == 0
+    assert "new/7/of_3.png, like 3/00.png at 0<" in page.read_text()
+    assert invoke("classify", "x.knn", "new", "--out", "out", "--min-confidence", "0").code == 0
+    explained = invoke("explain", "out", "7/of_3.png", "--index", "x.knn", "--report", page)
+    assert explained.stdout.startswith("7/of_3.png: ")
+    assert "Why 7/of_3.png got this answer" in page.read_text()
+    told = invoke("explain", "out", "new/7/of_3.png", "--index", "x.knn").stderr
+    assert "give file and row, such as 7.parquet#0, an id, such as 7/copy.png, or --id-column" in told
 
 
 def test_suspects_tell_the_path_of_each_image_and_not_what_a_job_makes_of_its_folder(invoke):
@@ -266,6 +291,18 @@ def test_of_colour_images_of_unlike_sizes_all_that_is_wrong_is_told_at_once_and_
         stored = json.loads(invoke("inspect", "z.knn", "--json").stdout)
         assert (stored["n"], stored["classes"], stored["skipped"]) == (12, ["a", "b"], 0)
         shutil.rmtree("resized")
+
+
+def test_of_pictures_dark_on_light_the_line_that_is_told_makes_the_inverse(invoke):
+    light = np.full((6, 5), 250, np.uint8)
+    light[2:4, 2] = 10
+    put("in/a/0.png", encoded(light))
+    put("in/b/1.png", encoded(light))
+    refused = invoke("index", "in", "--out", "x.knn", "--step", "deskew").stderr
+    assert "in/a/0.png: its corners are bright and its middle is dark, and deskew takes 0 for the background" in refused
+    run_shell(re.search(r"python -c \"[^\"]+\"", refused)[0].replace("python", sys.executable, 1))
+    assert invoke("index", "inverted", "--out", "x.knn", "--step", "deskew").code == 0
+    np.testing.assert_array_equal(open_index("x.knn").images.reshape(2, -1), np.tile((255 - light).ravel(), (2, 1)))
 
 
 def test_colour_images_of_one_size_are_told_of_colour_alone(invoke):

@@ -89,6 +89,7 @@ acceptance_options = together(
 @click.option("--neighbors", is_flag=True, help="Add each voter's row, id, label and distance.")
 @click.option("--probabilities", is_flag=True, help="Add the share of each class.")
 @click.option("--top", type=POSITIVE, metavar="N", help="Add the N best classes and shares.")
+@click.option("--source", is_flag=True, help="Add the file and row that each row is of.")
 @click.option("--keep", multiple=True, metavar="NAME", help="Keep this input column alone; may be repeated.")
 @click.option("--id-column", metavar="NAME", help="The column that names rows, kept always.")
 @click.option("--prefix", default="", metavar="TEXT", help="Before the names of added columns.")
@@ -136,6 +137,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     neighbors: bool,
     probabilities: bool,
     top: int | None,
+    source: bool,
     keep: tuple[str, ...],
     prefix: str,
     id_column: str | None,
@@ -177,6 +179,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
             neighbors=neighbors,
             probabilities=probabilities,
             top=top,
+            source=source,
             keep=keep or None,
             prefix=prefix,
             id_column=id_column,

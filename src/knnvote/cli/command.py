@@ -10,7 +10,7 @@ from .talk import loud, talk, watch_progress
 # Parameters by what they are for, in the order of the help; what is not named stands last.
 _SECTIONS = {
     "Output": (
-        *("out", "neighbors", "probabilities", "keep", "prefix", "top", "csv", "plot", "report", "as_json"),
+        *("out", "neighbors", "probabilities", "source", "keep", "prefix", "top", "csv", "plot", "report", "as_json"),
         *("only", "overwrite"),
     ),
     "Search": ("kind", "factory", "metric", "task", "index_folders", "algorithms", "target_agreement"),

@@ -98,22 +98,22 @@ def compare(  # noqa: PLR0917  # click passes options by name
     check_table_ids(labels, id_column)
     inputs = find_labelled(images, labels, label_column, id_column)
     indexes = [open_index(folder) for folder in index_folders]
-    rule = Rule.of(*indexes, **options)
+    rules = [Rule.of(index, **options) for index in indexes]
     of_images: dict[str, Any] = {
         "images": ImageOptions(image_column=image_column, shape=shape, grayscale=grayscale, background=background),
         "label_column": None if labels else label_column,
         "threads": threads,
     }
-    for index in indexes:
+    for index, rule in zip(indexes, rules, strict=True):
         talk_no_promise(index, rule)
-    comparison = compare_indexes(inputs, indexes, rule, limit=limit, sample=sample, algorithms=algorithms, **of_images)
+    comparison = compare_indexes(inputs, indexes, rules, limit=limit, sample=sample, algorithms=algorithms, **of_images)
 
     def write(page: Path) -> None:
         from knnvote.classify.pages.comparison import write_comparison
         from knnvote.data.reading import Part
 
         part = Part(limit=limit, sample=sample)
-        write_comparison(page, comparison, inputs, indexes, rule, part=part, frame=page_frame(page), **of_images)
+        write_comparison(page, comparison, inputs, indexes, rules, part=part, frame=page_frame(page), **of_images)
 
     end(comparison, file=report, write=write, as_json=as_json, print_table=print_comparison)
 

@@ -1,7 +1,8 @@
 """Commands that make a picture or a page: show, map, report."""
 
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -34,6 +35,9 @@ from .options import (
     table_ids_option,
 )
 from .talk import talk, talk_note, talk_written
+
+if TYPE_CHECKING:
+    from knnvote.data.errors import KnnvoteError
 
 
 @click.command(
@@ -109,6 +113,7 @@ def show(  # noqa: PLR0917  # click passes options by name
     from knnvote.classify.job.selection import Selection, select_images
     from knnvote.classify.pictures.figures import save
     from knnvote.classify.pictures.grid import check_grid, draw_errors, draw_grid
+    from knnvote.data.errors import KnnvoteError
     from knnvote.data.layout import ImageOptions
     from knnvote.data.locations import locate
     from knnvote.indexer.folder.open import open_index
@@ -136,7 +141,11 @@ def show(  # noqa: PLR0917  # click passes options by name
         job=job,
         classifier=None if job is None or index_folder is None else job.classifier(open_index(index_folder)),
     )
-    shown, total = select_images(find_labelled(images, labels, label_column, id_column), selection)
+    try:
+        inputs = find_labelled(images, labels, label_column, id_column)
+    except KnnvoteError as error:
+        raise _of_made(images) or error from error
+    shown, total = select_images(inputs, selection)
     if not shown and (errors or not selection.rows.takes_all):
         talk(f"no {'prediction is wrong' if selection.rows.takes_all else 'row is as asked for'}: nothing is drawn")
         return
@@ -144,6 +153,27 @@ def show(  # noqa: PLR0917  # click passes options by name
     more = f" of {total:,}{' wrong ones' if errors else ''}" if total > len(shown) else ""
     more += "; a larger --grid shows more" if more and len(shown) < (sample or total) else ""
     talk(f"{out}: {counted(len(shown), 'image')}{more}")
+
+
+def _of_made(folders: tuple[str, ...]) -> "KnnvoteError | None":
+    """What draws the images of an index or of a job, where the folder of one was given in place of its images."""
+    from knnvote.classify.job.finished import FinishedJob
+    from knnvote.classify.job.record import has_records
+    from knnvote.data.errors import KnnvoteError
+    from knnvote.data.locations import locate
+    from knnvote.indexer.manifest import is_index_folder
+
+    for folder in folders:
+        place = locate(folder)
+        if is_index_folder(place):
+            return KnnvoteError(f"{folder} is an index: knnvote map {shlex.quote(folder)} draws its images")
+        if has_records(place):
+            record, command = FinishedJob.open(place).record, f"report {shlex.quote(folder)}"
+            inputs = {name: address for name, address in record.inputs.items() if record.input(name) is not None}
+            if len(record.inputs) == len(inputs) == 1 and "/" not in "".join(inputs):
+                command = f"show {shlex.quote(*inputs.values())} --predictions {shlex.quote(folder)}"
+            return KnnvoteError(f"{folder} holds a job's answers, not its images: knnvote {command} draws these")
+    return None
 
 
 def _grid_of(sample: int) -> tuple[int, int]:
@@ -212,35 +242,22 @@ def report(  # noqa: PLR0917  # click passes options by name
     from knnvote.classify.job.finished import FinishedJob
     from knnvote.classify.job.report import report_job
     from knnvote.classify.judgement.job import judge_job
-    from knnvote.classify.judgement.numbers import JobErrors
-    from knnvote.classify.judgement.truth import TruthError
+    from knnvote.classify.judgement.truth import Truth
     from knnvote.classify.pages.job import write_job
-    from knnvote.data.folders.endings import is_array
-    from knnvote.data.labels.read import read_label_file
     from knnvote.data.locations import locate
     from knnvote.indexer.folder.open import open_index
 
-    from .tables.accuracy import print_accuracy, print_errors, print_unfinished
+    from .tables.accuracy import print_judged, print_unfinished
 
     check_table_ids(labels, id_column)
     index, job = None if index_folder is None else open_index(index_folder), FinishedJob.open(locate(folder))
-    table = None
-    if labels is not None:
-        are_numbered = all(map(is_array, job.record.inputs.values()))
-        table = read_label_file(labels, label_column=label_column, id_column=id_column, are_numbered=are_numbered)
-    found, accuracy = report_job(job, index), None
+    truth, found = Truth.of(job, labels, label_column, id_column, index), report_job(job, index)
     for words in job.kept_told:
         talk_note(words)
-    try:
-        accuracy = judge_job(job, label_column, table)
-    except TruthError as error:
-        if label_column is not None or labels is not None:
-            raise
-        talk_note(f"no row is judged: {error.marked}")
-    write_job(out, found, index, accuracy, page_frame(out, ink))
+    judged = judge_job(job, truth)
+    if judged.note is not None:
+        talk_note(f"no row is judged: {judged.note}")
+    write_job(out, found, index, judged, page_frame(out, ink))
     talk_written(out)
     print_unfinished(found.facts)
-    if isinstance(accuracy, JobErrors):
-        print_errors(accuracy)
-    elif accuracy is not None:
-        print_accuracy(accuracy)
+    print_judged(judged)

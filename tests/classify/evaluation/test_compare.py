@@ -243,13 +243,6 @@ def test_test_images_that_are_stored_are_counted(folder, tmp_path):
     assert [report.stored for report in run(folder, "exact").indexes] == [0]
 
 
-def test_an_image_of_the_same_direction_is_not_taken_for_stored(tmp_path):
-    images = RNG.integers(1, 100, (20, 2, 2), dtype=np.uint8)
-    index_arrays(images, np.arange(20) % 2, tmp_path / "cosine.knn", options=IndexOptions(metric="cosine"))
-    write_table(image_table(np.concatenate([images[:4], images[4:10] * 2])), tmp_path / "test.parquet")
-    assert run(tmp_path, "cosine", images="test.parquet").indexes[0].stored == 4
-
-
 def test_unlabelled_test_images_have_no_accuracy_and_flips_without_truth(folder, tmp_path):
     write_table(image_table(IMAGES[TEST]), tmp_path / "bare.parquet")
     report = run(folder, "rough", images=tmp_path / "bare.parquet").indexes[0]
@@ -335,11 +328,11 @@ def test_json_has_the_documented_keys(folder):
         *("relative_speed", "images_per_second", "hours_per_million", "bytes", "build_seconds", "flips"),
     }
     for index in record["indexes"]:
-        assert index.keys() == documented | {"stored", "judged", "judgement", "tolerance", "unlike_stored"}
+        assert index.keys() == documented | {"vote", "stored", "judged", "judgement", "tolerance", "unlike_stored"}
         assert index["recall"].keys() == {"mean", "p5", "min", "found"}
         assert index["agreement"].keys() == index["accuracy_interval"].keys() == {"value", "low", "high"}
         assert index["coverage"][0].keys() == {"threshold", "images", "coverage", "accuracy", "balanced_accuracy"}
-        assert all(flip.keys() == {"row", "exact", "label", "truth"} for flip in index["flips"])
+        assert all(flip.keys() == {"row", "name", "exact", "label", "truth"} for flip in index["flips"])
     assert record["differences"][0].keys() == {"name", "other", "only_name", "only_other", "p"}
     exact, rough = record["indexes"]
     assert (exact["kind"], rough["kind"]) == ("exact", "factory")

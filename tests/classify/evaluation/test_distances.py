@@ -85,7 +85,6 @@ def test_an_index_keeps_its_limit_and_what_answers_takes_it_unless_told(folder, 
     assert Rule.of(index) == Classifier(index).rule == Rule(k=3, max_distance=limit)
     assert Rule.of(index, max_distance="none").max_distance is None
     assert Rule.of(index, k=7, max_distance=9).max_distance == 9
-    assert Rule.of(index, open_index(folder / "x.knn")).max_distance is None
     given = ("classify", folder / "kept.knn", folder / "far.parquet")
     kept = invoke(*given, "--out", "kept")
     assert kept.stderr.startswith(f"abstains where the nearest neighbour is farther than {limit:g}, as about 0.1 of ")

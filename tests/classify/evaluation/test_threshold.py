@@ -3,9 +3,11 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import brute_force
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
@@ -16,7 +18,7 @@ from scipy.stats import binomtest
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import compare
-from knnvote.classify.evaluation.threshold import Judged, choose, choose_threshold
+from knnvote.classify.evaluation.threshold import JudgedAnswers, choose, choose_threshold
 from knnvote.classify.vote import Rule
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import KnnvoteError, OptionError, spelled
@@ -28,7 +30,7 @@ from knnvote.indexer.grow import add_files
 
 def judged(confidence, right):
     winner = np.zeros(len(right), np.int32)
-    return Judged(
+    return JudgedAnswers(
         confidence=confidence,
         winner=winner,
         right=right,
@@ -161,6 +163,28 @@ def test_labels_of_test_images_may_be_in_a_table_of_their_own(folder, invoke, tm
         assert invoke("choose-threshold", folder / "x.knn", *wrong).code == 2
 
 
+def test_test_images_that_are_stored_are_left_out_and_told(folder, index, invoke, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mixed = image_table(np.concatenate([DATA.xq, DATA.x[:50]]), np.append(TRUE_OF_NEW, Y[:50]))
+    write_table(mixed, Path("mixed.parquet"))
+    write_table(image_table(DATA.x[:50], Y[:50]), Path("stored.parquet"))
+    found = choose_threshold(index, target_accuracy=0.8, tests="mixed.parquet")
+    assert found == replace(choose_threshold(index, target_accuracy=0.8, tests=folder / "new.parquet"), stored=50)
+    told = "left out: 50 images equal to a stored one"
+    assert told in invoke("choose-threshold", folder / "x.knn", "mixed.parquet").stdout
+    of_distance = ("choose-threshold", folder / "x.knn", "--false-alarms", 0.05)
+    assert told in invoke(*of_distance, "--unknown", "mixed.parquet").stdout
+    limits = [json.loads(invoke(*of_distance, of, "--json").stdout) for of in ("mixed.parquet", folder / "new.parquet")]
+    assert limits[0] == {**limits[1], "stored": 50}
+    for command in (of_distance, ("choose-threshold", folder / "x.knn")):
+        refused = invoke(*command, "stored.parquet")
+        assert (refused.code, refused.stdout) == (1, "")
+        assert "answers for itself: give others, or leave out IMAGES, and stored images are judged" in refused.stderr
+        assert invoke(*command).code == 0
+    refused = invoke(*of_distance, "--unknown", "stored.parquet")
+    assert "known: give others, or leave out --unknown" in refused.stderr
+
+
 def test_a_target_that_is_not_reached_is_refused_with_one_that_is(folder, invoke):
     given = ("classify", folder / "x.knn", folder / "new.parquet", "--out", "out", "--target-accuracy")
     done = invoke(*given, 0.999)
@@ -283,12 +307,25 @@ def test_a_vote_without_a_threshold_is_kept_when_an_index_grows_or_is_not_tuned(
     assert Rule.of(open_index(tmp_path / "x.knn")) == Rule(k=3, ties="first-class")
 
 
-def test_indexes_made_for_different_votes_are_compared_by_the_one_that_is_given(folder, invoke, tmp_path):
-    index_arrays(DATA.x, Y, tmp_path / "y.knn", tune=Tuning(k=3))
-    given = ("compare", folder / "new.parquet", "--index", folder / "sure.knn", "--index", "y.knn", "--json")
-    done = invoke(*given)
-    assert done.code == 2
-    assert done.stderr == f"error: {folder / 'sure.knn'} was made for k 7, and y.knn for 3: give --k\n"
-    assert json.loads(invoke(*given, "--k", 3).stdout)["k"] == 3
-    beside_any = invoke("compare", folder / "new.parquet", "--index", folder / "x.knn", "--index", "y.knn", "--json")
-    assert json.loads(beside_any.stdout)["k"] == 3
+def test_indexes_made_for_different_votes_are_each_judged_by_their_own_or_all_by_the_one_given(
+    folder, invoke, tmp_path
+):
+    index_arrays(DATA.x, Y, tmp_path / "y.knn", tune=Tuning(k=3, weights="distance"))
+    sure, any_ = folder / "sure.knn", folder / "x.knn"  # made for k 7, and for no vote
+    given = ("compare", folder / "new.parquet", "--index", sure, "--index", "y.knn", "--index", any_)
+    page = tmp_path / "page.html"
+    done = invoke(*given, "--json", "--report", page)
+    found = json.loads(done.stdout)
+    votes = [(report["vote"]["k"], report["vote"]["weights"]) for report in found["indexes"]]
+    assert (found["k"], found["weights"], votes) == (7, "uniform", [(7, "uniform"), (3, "distance"), (5, "uniform")])
+    table = pq.read_table(folder / "new.parquet")
+    for index, report in zip((sure, "y.knn", any_), found["indexes"], strict=True):
+        right = pc.equal(Classifier.open(index)(table).best, table["label"])
+        assert report["accuracy"] == pytest.approx(pc.mean(right).as_py())
+    told = f"each by its own vote, or all by the one of --k and --weights: {sure}: k = 7; y.knn: k = 3, distance; "
+    assert invoke(*given).stdout.startswith(told)
+    assert f"{told}{any_}: k = 5" in page.read_text()
+    by_one = json.loads(invoke(*given, "--json", "--k", 3).stdout)["indexes"]
+    assert [(report["vote"]["k"], report["vote"]["weights"]) for report in by_one] == [
+        *((3, "uniform"), (3, "distance"), (3, "uniform"))
+    ]

@@ -178,7 +178,7 @@ def test_images_without_labels_are_not_judged(tmp_path):
 
 def test_summary_counts_flips_by_what_they_do(compared):
     *_, comparison = compared
-    flips = [Flip(row=row, exact=1, label=2, truth=truth) for row, truth in enumerate([1, 2, 3])]
+    flips = [Flip(row=row, name=f"row {row}", exact=1, label=2, truth=truth) for row, truth in enumerate([1, 2, 3])]
     report = replace(comparison.indexes[0], path="a.knn", kind="adaptive", relative_speed=31.04, flips=flips)
     assert summary_sentence(replace(report, judged=10_000)) == (
         "a.knn (adaptive) is 31 times as fast as FAISS's flat index; 3 labels of 10,000 differ from exact search, "

@@ -1,6 +1,7 @@
 import builtins
 import itertools
 import re
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,6 +62,25 @@ def pixels(figure):
 
 
 # Grids
+
+
+def test_the_folder_of_an_index_or_a_job_names_the_command_that_draws_its_images(tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("knnvote.classify.pictures.space_map._SIDES", (48, 36))  # time
+    images = np.eye(9, dtype=np.uint8).reshape(9, 3, 3)
+    index_arrays(images, np.arange(9) % 2, Path("x.knn"))
+    for name in ("in/a.parquet", "in/b.parquet", "a file.parquet"):
+        write_table(image_table(images), Path(name))
+    for source, out in (("in", "of two"), ("a file.parquet", "of one")):
+        assert invoke("classify", "x.knn", source, "--out", out).code == 0
+    drawn = {"x.knn": "map.png", "of one": "show.png", "of two": "report.html"}
+    for folder, file in drawn.items():
+        refused = invoke("show", folder)
+        assert refused.code == 1
+        command = shlex.split(refused.stderr.partition(": knnvote ")[2].partition(" draws ")[0])
+        assert command[0] == file.partition(".")[0]
+        assert invoke(*command).code == 0
+        assert Path(file).stat().st_size > 0
 
 
 def test_the_grid_holds_the_pixels_and_labels_of_the_file(digits_folder):

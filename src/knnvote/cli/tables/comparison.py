@@ -21,9 +21,11 @@ _INTERVAL = "95% interval"
 
 def print_comparison(comparison: Comparison) -> None:
     """What `compare` found, on stdout."""
-    asked = f"{comparison.queries:,} images, k = {comparison.k}"
-    if comparison.weights != "uniform":
-        asked += f", {comparison.weights}"
+    asked = f"{comparison.queries:,} images"
+    if comparison.told_votes is None:
+        asked += f", k = {comparison.k}{'' if comparison.weights == 'uniform' else f', {comparison.weights}'}"
+    else:
+        print_text(spelled(comparison.told_votes, as_typed))
     if comparison.unlabelled == comparison.queries:
         print_line(asked)
     elif comparison.is_regression:
@@ -132,7 +134,7 @@ def _print_flips(report: IndexReport, names: list[str] | None) -> None:
     for flip in report.flips[:_FLIPS_SHOWN]:
         label, exact, true = (show_class(value, names) for value in (flip.label, flip.exact, flip.truth))
         truth = "" if flip.truth is None else f", true label {true}"
-        print_text(f"  row {flip.row}: {label}, exact search says {exact}{truth}")
+        print_text(f"  {flip.name}: {label}, exact search says {exact}{truth}")
     if len(report.flips) > _FLIPS_SHOWN:
         print_line(f"  and {len(report.flips) - _FLIPS_SHOWN:,} more: --json lists all")
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from knnvote.data.containers.images import is_image_name
+
 from .table import add_row, new_list, new_table, print_table
 
 _ALL = 20  # files, classes, or reasons, that are told one by one
@@ -103,7 +105,8 @@ def _shared_rows(check: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _place(place: dict[str, Any]) -> str:
-    return f"{place['file']}, row {place['row']}"
+    file: str = place["file"]
+    return file if is_image_name(file) else f"{file}, row {place['row']}"
 
 
 def _pair(pair: list[dict[str, Any]]) -> str:

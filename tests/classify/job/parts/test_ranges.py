@@ -116,10 +116,10 @@ def left(out="out"):
 
 
 OPTIONS = {
-    "bytes": JobOptions(output=OutputOptions(neighbors=True, probabilities=True, prefix="knn_")),
+    "bytes": JobOptions(output=OutputOptions(neighbors=True, probabilities=True, source=True, prefix="knn_")),
     "floats": JobOptions(),
     "alone": JobOptions(output=OutputOptions(probabilities=True)),
-    "array": JobOptions(output=OutputOptions(neighbors=True)),
+    "array": JobOptions(output=OutputOptions(neighbors=True, source=True)),
     "arrow": JobOptions(),
 }
 
