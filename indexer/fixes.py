@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from knnvote.data.columns import check_text, is_string
+from knnvote.data.columns import check_text, is_string, without_blanks
 from knnvote.data.containers.label_table import Labels
 from knnvote.data.convert.ids import USUAL_NAME, holds_text, read_text_columns
 from knnvote.data.errors import ImageFileError, KnnvoteError, is_whole, param
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, find_inputs
 
-from .building.provenance import id_array, ids_as_stored, read_ids
+from .building.provenance import id_array, known_ids, read_ids, repeated_told
 from .index import Index
 from .labels import common_label_type, kind_of_labels, like_known, show_class, true_labels
 
@@ -166,13 +166,9 @@ def _read(
 def _table(ids: pa.Array | pa.ChunkedArray, values: pa.Array | pa.ChunkedArray | None) -> pa.Table:
     if values is None:
         return pa.table({"id": ids})
-    if pt.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
+    values = without_blanks(values)
     if is_string(values.type):
         values = pc.utf8_trim_whitespace(values.cast(pa.string()))
-        values = pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
-    if pt.is_floating(values.type):
-        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     return pa.table({"id": ids, "value": values})
 
 
@@ -191,26 +187,15 @@ def change_labels(index: Index, fixes: pa.Table, tell: Callable[[str], None]) ->
     fixes = fixes.filter(fixes["label"].is_valid())
     if not len(fixes):
         return index.labels
-    ids = ids_as_stored(fixes["id"].combine_chunks(), index.ids)
+    ids = known_ids(fixes["id"].combine_chunks(), index.ids, index.path, "nothing was changed", tell)
     labels = _like_stored(index, fixes["label"].combine_chunks())
-    _refuse_unknown(index, ids)
     _refuse_unlike(index, pa.table({"id": ids, "label": labels}))
     given = pc.index_in(index.ids, value_set=ids)  # the first of its rows, where an id is given several times
-    if given.is_valid().true_count > len(ids.unique()):
-        tell(f"of the ids some are stored several times in {index.path}: each image that has one gets its label")
+    if (told := repeated_told(index.ids.filter(given.is_valid()))) is not None:
+        tell(f"{told}: all that have it get its label")
     changed = pc.if_else(given.is_valid(), labels.take(given), index.labels.cast(labels.type))
     _tell_classes(index, changed, tell)
     return changed
-
-
-def _refuse_unknown(index: Index, ids: pa.Array) -> None:
-    unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=index.ids))).unique()
-    if len(unknown):
-        raise KnnvoteError(
-            f"{index.path} does not store {len(unknown):,} of the {len(ids.unique()):,} ids, the first "
-            f"{unknown[0].as_py()!r}; nothing was changed: give ids as {param('Answer.neighbors')} shows them, and "
-            "leave out rows of other images"
-        )
 
 
 def _refuse_unlike(index: Index, fixes: pa.Table) -> None:

@@ -27,7 +27,7 @@ from knnvote.data.progress import stage
 from knnvote.data.tables import SupportsArrow
 
 from .build import IndexOptions, Tune, build, renew_labels
-from .building.provenance import id_array, ids_as_stored
+from .building.provenance import id_array, known_ids, repeated_told
 from .fixes import change_labels, fixes_of
 from .folder.facts import of_stored_classes
 from .folder.generations import remove_leftovers
@@ -159,7 +159,8 @@ def remove_ids(
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
             target, when a fifth of the images on which it was has come or gone; else there is no need of one.
         threads: that work; None for as many as there are processors.
-        tell: told of classes that no image has now, whose weights or thresholds the index therefore forgets.
+        tell: told of ids that several images have, of numbers that became integers, and of classes that no image has
+            now, whose weights or thresholds the index therefore forgets.
 
     Returns:
         How many images were removed.
@@ -177,7 +178,7 @@ def remove_ids(
     """
     start = time.perf_counter()
     with _claimed(local_path(path)) as (index, _):
-        kept = _other_rows(index, pc.unique(id_array(ids)))
+        kept = _other_rows(index, pc.unique(id_array(ids)), tell)
         removed = int((~kept).sum())
         if index.inverted_file is None:
             _check_tuning(index, tuning)
@@ -321,23 +322,19 @@ def _manner(index: Index, growth: Growth, tuning: Tuner | None, threads: int | N
     return Manner(tune=_as_before(index, tuning), threads=threads, start=start)
 
 
-def _other_rows(index: Index, ids: pa.Array) -> NDArray[np.bool_]:
+def _other_rows(index: Index, ids: pa.Array, tell: Callable[[str], None]) -> NDArray[np.bool_]:
     """(n,) whether a stored image stays when those of some distinct ids go."""
     if not len(ids):
         raise KnnvoteError(f"no id is given of an image to remove from {index.path}: give one at least")
-    ids = ids_as_stored(ids, index.ids)
-    unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=index.ids)))
-    if len(unknown):
-        raise KnnvoteError(
-            f"{index.path} does not store {len(unknown):,} of the {len(ids):,} ids, the first "
-            f"{unknown[0].as_py()!r}; nothing was removed: give ids as {param('Answer.neighbors')} shows them"
-        )
+    ids = known_ids(ids, index.ids, index.path, "nothing was removed", tell)
     kept: NDArray[np.bool_] = ~pc.is_in(index.ids, value_set=ids).to_numpy(zero_copy_only=False)
     if not kept.any():
         raise KnnvoteError(
             f"all {index.n:,} images of {index.path} would be removed, and an index needs at least one: "
             "delete the folder instead"
         )
+    if (told := repeated_told(index.ids.filter(pa.array(~kept)))) is not None:
+        tell(f"{told}: all that have it are removed")
     return kept
 
 

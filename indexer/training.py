@@ -22,6 +22,7 @@ from .building.doubts import (
     doubt_ids,
     tell_of_floats,
     tell_of_groups,
+    tell_of_ids,
     tell_of_like_classes,
     tell_of_new_classes,
     tell_of_sources,
@@ -275,6 +276,8 @@ def _tell(
             labels = found.provenance["label"]
             tell_of_new_classes(labels[:before], labels[before:], found.class_names, tell)
     tell_of_groups(found.provenance, before, found.class_names, is_regression=options.is_regression, tell=tell)
+    if options.id_column is not None:
+        tell_of_ids(found.provenance["id"].slice(before), tell)
     tell_of_sources(found.sources[len(known) :], tell)
     by_file = gathered.by_file(found.vectors)
     types = {name: dtype for name, (vectors, dtype) in by_file.items() if len(vectors)}

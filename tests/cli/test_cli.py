@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -480,3 +481,12 @@ def test_fewer_images_than_vote_are_told_when_they_are_stored(invoke):
     assert told in invoke("index", "good.parquet", "--out", "o.knn", "--k", "13").stderr
     assert invoke("classify", "o.knn", "good.parquet", "--out", "o").code == 2
     assert invoke("classify", "o.knn", "good.parquet", "--out", "o", "--k", "12").code == 0
+
+
+@pytest.mark.usefixtures("work")
+def test_an_index_behind_its_images_is_told_with_the_command_that_has_it_first(invoke):
+    refused = invoke("classify", "good.parquet", "x.knn", "--out", "swapped out")
+    assert (refused.code, Path("swapped out").exists()) == (2, False)
+    command = re.search(r"x\.knn is an index, and INDEX comes first: knnvote (.*)", refused.stderr)[1]
+    assert invoke(*shlex.split(command)).code == 0
+    assert Path("swapped out/good.parquet").is_file()

@@ -67,6 +67,7 @@ def stored(index):
         ("in", [Path(path).name for path in PATHS], PATHS, "image,y"),
         ("rows.parquet", [f"rows.parquet#{i}" for i in range(30)], None, "id,klass"),
         ("own.parquet", [f"k{i:03d}" for i in range(30)], None, "key,label"),
+        ("own.parquet", [f"k{i:03d}" for i in range(30)], None, "KEY,Class"),
         ("shard.tar", [f"s{i:03d}" for i in range(30)], [f"shard.tar#s{i:03d}" for i in range(30)], "anything,label"),
     ],
 )

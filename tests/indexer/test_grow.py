@@ -25,7 +25,7 @@ from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.search import exact_search, is_exact
 from knnvote.classify.vote import Rule
-from knnvote.data.errors import KnnvoteError
+from knnvote.data.errors import KnnvoteError, Note
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
@@ -375,9 +375,13 @@ def test_a_file_of_a_stored_ones_name_is_told_apart_where_ids_are_its_own(tmp_pa
 def test_a_repeated_id_is_stored_each_time_and_removed_each_time(tmp_path):
     keys = pa.array(["a", "b", "a", "c"])
     old = write(tmp_path / "old.parquet", IMAGES[:4], LABELS[:4], ids=keys)
-    index_files(inputs(old), tmp_path / "x", training=TrainingOptions(id_column="key"), options=options())
-    add(tmp_path / "x", write(tmp_path / "new.parquet", IMAGES[4:8], LABELS[4:8], ids=pa.array(["d", "e", "d", "d"])))
-    assert remove(tmp_path / "x", ["a", "d"]) == 5
+    new = write(tmp_path / "new.parquet", IMAGES[4:8], LABELS[4:8], ids=pa.array(["d", "e", "d", "d"]))
+    with pytest.warns(Note, match="1 id is stored several times, 'a', 2 times: remove and"):
+        index_files(inputs(old), tmp_path / "x", training=TrainingOptions(id_column="key"), options=options())
+    with pytest.warns(Note, match="'d', 3 times: remove"):
+        add(tmp_path / "x", new)
+    with pytest.warns(Note, match="2 ids are stored several times, the first, 'a', 2 times: all that have it are"):
+        assert remove(tmp_path / "x", ["a", "d"]) == 5
     assert open_index(tmp_path / "x").ids.to_pylist() == ["b", "c", "e"]
 
 

@@ -204,10 +204,12 @@ def test_an_id_that_several_images_have_is_told(tmp_path):
     table = image_table(np.arange(16, dtype=np.uint8).reshape(4, 2, 2), np.array(list("abab")))
     write_table(table.append_column("id", [["x", "x", "y", "z"]]), tmp_path / "a.parquet")
 
-    index_files(tmp_path / "a.parquet", tmp_path / "x.knn", training=TrainingOptions(id_column="id"))
     told = []
+    training = TrainingOptions(id_column="id")
+    index_files(tmp_path / "a.parquet", tmp_path / "x.knn", training=training, tell=told.append)
+    assert told.pop() == "1 id is stored several times, 'x', 2 times: remove and relabel take all that have an id"
     assert relabel(tmp_path / "x.knn", ["x", "z"], ["b", "b"], told) == 1
-    assert "some are stored several times" in told[0]
+    assert told == ["1 id is stored several times, 'x', 2 times: all that have it get its label"]
     assert open_index(tmp_path / "x.knn").labels.to_pylist() == ["b", "b", "a", "b"]
 
 

@@ -1,6 +1,8 @@
 """A job that answers anew only the rows that abstained: the others stand as they are, and it is said whose they are."""
 
 import json
+import re
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -194,7 +196,9 @@ def test_it_is_told_wherever_the_job_is_looked_at(invoke):
     assert all(told in each.stderr for each in looked)
     assert {each.code for each in looked} == {0, 1}
     other = next(each for each in looked if each.code)
-    assert "may be one that was kept of an earlier job" in other.stderr
+    assert "--overwrite without --only classifies all again" in other.stderr
+    command = re.search(r"which may be kept of an earlier job, and 2\.knn .* now \(.*; knnvote (.*) tells why", other.stderr)
+    assert invoke(*shlex.split(command[1])).code == 0
     assert told in invoke("diff", "anew", "out").stdout.replace("\n", " ")
     assert told in json.loads(invoke("diff", "anew", "out", "--json").stdout)["kept"][0]
     for command in (("report", "out"), ("diff", "anew", "out")):
