@@ -49,7 +49,9 @@ def left_out(one: Explanation, names: list[str] | None) -> str:
         return ""
     index = one.answer.index
     group = "" if index.manifest.groups is None else " with its group"
-    return f"stored in {index.path}, labelled {show_class(one.stored_label, names)}, and left out{group} of its own vote"
+    return (
+        f"stored in {index.path}, labelled {show_class(one.stored_label, names)}, and left out{group} of its own vote"
+    )
 
 
 def outvoted(one: Explanation, names: list[str] | None) -> str:

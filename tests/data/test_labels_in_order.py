@@ -215,6 +215,8 @@ def test_the_commands_take_them(invoke):
     np.save("more.npy", VECTORS[:5] + 3)
     csv("few.csv", "intent", ["c1", "c2", "new", "c1", "c2"])
     done = invoke("add", "x.knn", "more.npy", "--labels", "few.csv")
+    assert (done.code, "x.knn has no class new, the label of row 2 of few.csv; " in done.stderr) == (1, True)
+    done = invoke("add", "x.knn", "more.npy", "--labels", "few.csv", "--new-classes")
     assert (done.code, "1 new class: 'new'" in done.stderr) == (0, True), done.stderr
     assert open_index("x.knn").labels.to_pylist()[30:] == ["c1", "c2", "new", "c1", "c2"]
     assert json.loads(invoke("compare", "x.npy", *given, "--index", "t.knn", "--json").stdout)["unlabelled"] == 0
