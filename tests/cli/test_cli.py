@@ -335,7 +335,7 @@ def test_compare_prints_a_table_or_json_and_says_when_test_images_are_stored(inv
     result = invoke("compare", "good.parquet", "--index", "x.knn")
     assert (result.code, result.stderr) == (0, "")
     assert "12 images, k = 5" in result.stdout
-    assert "x.knn: 12 of the 12 test images are stored in the index" in result.stdout
+    assert "x.knn: 12 of the 12 test images equal a stored one, and find it" in result.stdout
     result = invoke("compare", "unlabelled.parquet", "--index", "x.knn", "--k", "1", "--json")
     assert (result.code, result.stderr) == (0, "")
     record = json.loads(result.stdout)
