@@ -114,8 +114,7 @@ class Answer:
     @property
     def is_stored(self) -> NDArray[np.bool_]:
         """(nq,) whether the nearest stored image is equal, by the distance; not so of bad images."""
-        found: NDArray[np.bool_] = self.D[:, 0] <= METRICS[self.index.metric].equal_within
-        return found
+        return METRICS[self.index.metric].are_equal(self.D[:, 0])
 
     @cached_property
     def of_confidences(self) -> "Answer":

@@ -19,9 +19,9 @@ from .containers.foreign import what_it_is
 from .containers.images import ImageRows, is_image_name
 from .containers.tar import TarRows
 from .convert.saved import SAVED_ENDINGS
-from .errors import ImageFileError, KnnvoteError, warn
+from .errors import ImageFileError, KnnvoteError, param, warn
 from .folders.classes import class_columns, partition_label
-from .folders.endings import has_rows, is_arrow, labelled_stem, parquet_name, stem
+from .folders.endings import has_rows, holds_labels_of, is_arrow, labelled_stem, parquet_name, stem
 from .folders.globs import is_glob, matches
 from .folders.kinds import inputs_of_folder
 from .folders.left_out import folders_of_knnvote, tell_like_parquet, tell_unfinished
@@ -354,6 +354,20 @@ def folders_told(source: InputFile, inputs: Sequence[InputFile]) -> Iterator[Non
         if keys is None or source.found_by is None or source.is_image_folder or is_arrow(source.path):
             raise
         raise ImageFileError(f"{error.marked}; {keys}") from error
+
+
+@contextmanager
+def labels_among_told(source: InputFile, inputs: Sequence[InputFile]) -> Iterator[None]:
+    """Where a file is none of images, tell that by its name it holds the labels of another that is given."""
+    try:
+        yield
+    except ImageFileError as error:
+        name, others = PurePosixPath(source.path).name, [other for other in inputs if other is not source]
+        images = next((other for other in others if holds_labels_of(name, PurePosixPath(other.path).name)), None)
+        if images is None or source.labels is not None:
+            raise
+        taken = f"{param('labels')} {shlex.quote(source.shown)}"
+        raise ImageFileError(f"{source} may hold the labels of {images}: give it as {taken}, not as images") from error
 
 
 def _input(

@@ -173,7 +173,7 @@ def _from_factory(x: NDArray[np.generic], metric: FaissMetric, factory: str | No
     if "HNSW" in factory:
         asked = np.unique(x[np.random.default_rng(0).choice(len(x), min(len(x), _ASKED), replace=False)], axis=0)
         found = index.search((metric.space(asked) - centre).astype(np.float32), 1)[1][:, 0]
-        _tell_of_lost(metric.reduced(asked, x[found][:, None])[:, 0] <= metric.equal_within, factory)
+        _tell_of_lost(metric.are_equal(metric.final(metric.reduced(asked, x[found][:, None])[:, 0])), factory)
     if as_stored:
         return Built(index, factory, ProposingSettings(_PROPOSED, is_centred=False))
     centring = faiss.CenteringTransform(d)

@@ -19,8 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from knnvote.data.containers.keys import lost_zeros
-from knnvote.data.errors import KnnvoteError, check_instance, param, warn
+from knnvote.data.errors import KnnvoteError, check_instance, warn
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import Inputs, find_inputs, refuse_splits
 from knnvote.data.locations import local_path
@@ -28,14 +27,13 @@ from knnvote.data.progress import stage
 from knnvote.data.tables import SupportsArrow
 
 from .build import IndexOptions, build, renew_labels
-from .building.provenance import id_array, ids_as_stored
-from .fixes import change_labels, fixes_of
+from .building.provenance import id_array, known_ids, repeated_told
 from .folder.generations import remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
 from .growth.arrays import with_arrays
 from .growth.change import Manner, append, grown, leave_out
-from .growth.classes import refuse_new_classes, tell_of_classes
+from .growth.fixes import change_labels, fixes_of
 from .growth.images import with_files
 from .growth.stored import after_stored, keep, training_set, with_kept
 from .growth.told import has_promise, tell_of_forgotten
@@ -160,7 +158,8 @@ def remove_ids(
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
             target, when a fifth of the images on which it was has come or gone; else there is no need of one.
         threads: that work; None for as many as there are processors.
-        tell: told of classes that no image has now, whose weights or thresholds the index therefore forgets.
+        tell: told of ids that several images have, of numbers that became integers, and of classes that no image has
+            now, whose weights or thresholds the index therefore forgets.
 
     Returns:
         How many images were removed.
@@ -178,7 +177,7 @@ def remove_ids(
     """
     start = time.perf_counter()
     with _claimed(local_path(path)) as (index, _):
-        kept = _other_rows(index, pc.unique(id_array(ids)))
+        kept = _other_rows(index, pc.unique(id_array(ids)), tell)
         removed = int((~kept).sum())
         if index.inverted_file is None:
             _check_tuning(index, tuning)
@@ -278,9 +277,7 @@ def relabel(
     start = time.perf_counter()
     with _claimed(local_path(path)) as (index, _):
         _check_tuning(index, tuning)
-        check = partial(refuse_new_classes, index, are_meant=new_classes)
-        changed = change_labels(index, fixes, tell, check)
-        tell_of_classes(index, changed, tell)
+        changed = change_labels(index, fixes, tell, new_classes=new_classes)
         count = int(pc.sum(pc.not_equal(changed, index.labels)).as_py())
         if count:
             renew_labels(index, changed, as_before(index, tuning), threads, start=start)
@@ -340,24 +337,19 @@ def _manner(index: Index, growth: Growth, tuning: Tuner | None, threads: int | N
     return Manner(tune=as_before(index, tuning), threads=threads, start=start)
 
 
-def _other_rows(index: Index, ids: pa.Array) -> NDArray[np.bool_]:
+def _other_rows(index: Index, ids: pa.Array, tell: Callable[[str], None]) -> NDArray[np.bool_]:
     """(n,) whether a stored image stays when those of some distinct ids go."""
     if not len(ids):
         raise KnnvoteError(f"no id is given of an image to remove from {index.path}: give one at least")
-    ids = ids_as_stored(ids, index.ids)
-    unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=index.ids)))
-    if len(unknown):
-        first, how = unknown[0].as_py(), f"give ids as {param('Answer.neighbors')} shows them"
-        raise KnnvoteError(
-            f"{index.path} does not store {len(unknown):,} of the {len(ids):,} ids, the first {first!r}; nothing was "
-            f"removed: {lost_zeros(first, index.ids) or how}"
-        )
+    ids = known_ids(ids, index.ids, index.path, "nothing was removed", tell)
     kept: NDArray[np.bool_] = ~pc.is_in(index.ids, value_set=ids).to_numpy(zero_copy_only=False)
     if not kept.any():
         raise KnnvoteError(
             f"all {index.n:,} images of {index.path} would be removed, and an index needs at least one: "
             "delete the folder instead"
         )
+    if (told := repeated_told(index.ids.filter(pa.array(~kept)))) is not None:
+        tell(f"{told}: all that have it are removed")
     return kept
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from knnvote.data.columns import is_binary, is_number, is_string, is_usual_label
+from knnvote.data.columns import is_binary, is_number, is_string, is_usual_label, without_blanks
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.folders.endings import ARROW_ENDINGS, is_arrow, python_table
 from knnvote.data.folders.partitions import partition_keys
@@ -211,8 +211,8 @@ def told_as_text(source: InputFile, column: str, kind: pa.DataType) -> str:
 
 
 def unusable_labels(labels: pa.Array, names: Sequence[str] | None) -> Reasons:
-    """Why labels (n,) cannot be stored, by row: there is none, it is infinite, or it is no number of a named class."""
-    empty = labels.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    """Why labels (n,) cannot be stored, by row: it is blank, infinite, or no number of a named class."""
+    empty = without_blanks(labels).is_null().to_numpy(zero_copy_only=False)
     bad = dict.fromkeys(np.flatnonzero(empty).tolist(), UNLABELLED)
     if pt.is_floating(labels.type):
         infinite = ~np.isfinite(labels.to_numpy(zero_copy_only=False)) & ~empty
@@ -290,7 +290,8 @@ def true_labels(
 ) -> list[Any]:
     """Labels (n,) of test images as Python values, to be compared with labels of a type; None where there is none.
 
-    NaN is no label, and whole numbers may be held as floats: so pandas holds integers that have nulls among them.
+    Neither NaN nor blank text is a label, and whole numbers may be held as floats: so pandas holds integers that have
+    nulls among them.
 
     Args:
         column: (n,) of the test images.
@@ -304,7 +305,7 @@ def true_labels(
     """
     if pt.is_null(column.type):
         return [None] * len(column)
-    column = _plain(column)
+    column = without_blanks(_plain(column))
     if known is not None and is_string(column.type):
         return _by_name(column.to_pylist(), known)
     if kind_of_labels(column.type) != kind_of_labels(like):
@@ -325,11 +326,10 @@ def _by_name(names: list[str | None], known: list[str]) -> list[int | str | None
 
 
 def _numbers_or_text(column: pa.Array, like: pa.DataType) -> list[Any]:
-    """Values (n,) as labels of a type have them; None for NaN."""
+    """Values (n,), null where there is none, as labels of a type have them."""
     if not pt.is_floating(column.type):
         return list(column.to_pylist())
     numbers = column.cast(pa.float64())
-    numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
     if pc.any(pc.is_inf(numbers)).as_py():
         raise KnnvoteError("infinite")
     values = numbers.to_pylist()

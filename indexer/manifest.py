@@ -16,7 +16,7 @@ from .groups.record import Groups
 from .leftovers import refuse_unfinished
 from .names import Kind, MetricName
 from .records.earlier import build_again
-from .records.growth import Growth, lost_told
+from .records.growth import Growth
 from .records.weights import SampleWeight
 from .rungs import Rung, Tuned, VoteDefaults
 from .sealed import read_sealed
@@ -233,11 +233,6 @@ class Manifest:
     def other_columns(self) -> tuple[str | None, ...]:
         """The columns that held what is known of images beside themselves."""
         return self.label_column, self.id_column, self.group_column, self.weight_column
-
-    @property
-    def lost(self) -> str | None:
-        """What came to it since it was built, which another in its place will not have, in words; None if nothing."""
-        return lost_told(self.growth, is_relabelled=bool(self.relabelled_from))
 
     @property
     def folder_bytes(self) -> int:

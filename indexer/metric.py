@@ -62,6 +62,10 @@ class Metric(ABC):
         large = np.flatnonzero(np.abs(x).max(axis=1, initial=0) > _LARGEST).tolist()
         return dict.fromkeys(large, f"a value beyond {_LARGEST:g}: squared distances would overflow")
 
+    def are_equal(self, D: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether vectors at such distances are equal but for rounding; not so where one is NaN."""
+        return self.equal_within >= D
+
     @abstractmethod
     def reduced(self, xq: NDArray[np.generic], stored: NDArray[np.generic]) -> NDArray[np.float64]:
         """What orders candidates as the distance does, and may be cheaper: scikit-learn's ``rdist``.

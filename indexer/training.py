@@ -13,8 +13,9 @@ from knnvote.data.codecs.names import Background
 from knnvote.data.errors import ImageFileError, KnnvoteError, check_instance, param, warn
 from knnvote.data.input_file import InputFile, tell_unused_labels
 from knnvote.data.inputs import distinctly_named, folders_told
+from knnvote.data.labels.lists import refuse_fixes
 from knnvote.data.layout import ImageOptions, Layout
-from knnvote.data.reading import ImageFile, Part, files_with_rows, open_images
+from knnvote.data.reading import ImageFile, Part, files_with_rows, open_one_of
 from knnvote.data.recognition import recognise_images
 from knnvote.data.steps.chain import Steps, steps_of
 
@@ -22,6 +23,7 @@ from .building.doubts import (
     doubt_ids,
     tell_of_floats,
     tell_of_groups,
+    tell_of_ids,
     tell_of_like_classes,
     tell_of_new_classes,
     tell_of_sources,
@@ -32,7 +34,6 @@ from .building.gathered import FilePart, Gathered
 from .building.reader import Reader, passed_over
 from .building.stepped import make_vectors
 from .building.work import Work
-from .fixes import refuse_fixes
 from .labels import (
     class_names,
     is_usual_name,
@@ -210,7 +211,7 @@ def _read_files(
             progress(passed_over(source, wanted, None))
             continue
         first = gathered.parts[0] if gathered.parts else None
-        with open_images(source, _like(first, options, stored)) as images:
+        with open_one_of(inputs, source, _like(first, options, stored)) as images:
             described = source.describe()
             before = None if first is None else first.label_column
             label_column = _label_column(images, inputs, options, before, stored)
@@ -279,6 +280,8 @@ def _tell(
             labels = found.provenance["label"]
             tell_of_new_classes(labels[:before], labels[before:], found.class_names, tell)
     tell_of_groups(found.provenance, before, found.class_names, is_regression=options.is_regression, tell=tell)
+    if options.id_column is not None:
+        tell_of_ids(found.provenance["id"].slice(before), tell)
     tell_of_sources(found.sources[len(known) :], tell)
     by_file = gathered.by_file(found.vectors)
     types = {name: dtype for name, (vectors, dtype) in by_file.items() if len(vectors)}

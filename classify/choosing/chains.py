@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from knnvote.data.errors import KnnvoteError, OptionError, check, param
 from knnvote.data.steps.chain import Steps, parse_steps
 from knnvote.data.steps.names import PIXELS, STEPS
+from knnvote.data.steps.step import ImagesError
 from knnvote.indexer.index import Index
 from knnvote.indexer.names import MetricName
 
@@ -43,9 +44,11 @@ def read_chains(index: Index, chains: Sequence[str]) -> list[Steps]:
     for text, steps in found.items():
         why_not = _why_not(index, steps)
         if why_not is not None:
+            flat = len(index.shape) == 1
+            pictures = f"; knnvote index stores flat images as pictures with {param('shape')}" if flat else ""
             raise OptionError(
                 f"{param('chains')} {text!r} cannot be done to the images of {index.path}: {why_not}; give some of "
-                f"{_told(index)}, or others of their steps"
+                f"{_told(index)}, or others of their steps{pictures}"
             )
     return [*found.values()]
 
@@ -70,6 +73,8 @@ def _why_not(index: Index, steps: Steps) -> str | None:
     try:
         steps.check_classes(is_regression=index.is_regression)
         steps.output(index.shape)
+    except ImagesError as error:
+        return error.why_not
     except OptionError as error:
         return error.marked
     return None

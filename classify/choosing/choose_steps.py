@@ -23,6 +23,7 @@ from knnvote.data.errors import check, is_whole, spelled
 from knnvote.data.layout import Shape, noun
 from knnvote.data.progress import stage
 from knnvote.data.steps.chain import Steps
+from knnvote.data.steps.names import PIXELS
 from knnvote.data.steps.step import FitError
 from knnvote.data.text import counted
 from knnvote.indexer.build import IndexOptions, build_in_memory
@@ -66,6 +67,11 @@ class StepScore(Score):
     with_copies: int
     microseconds: float = field(compare=False)
     difference: Difference | None = None
+
+    @property
+    def count(self) -> int:
+        """Of the steps."""
+        return sum(step != PIXELS for step in self.steps)
 
     def to_json(self, measure: str) -> dict[str, Any]:
         """As one object, its value by the name of what is measured."""
@@ -117,6 +123,14 @@ class StepChoice:
     def best(self) -> StepScore:
         """The chain of the best value; of equal ones the first."""
         return self.results[0]
+
+    @property
+    def cheaper(self) -> StepScore | None:
+        """Of the chains of fewer steps that take less time, and that chance may part from the best: the shortest."""
+        best = self.best
+        alike = [one for one in self.results if one.difference is not None and not one.difference.is_more_than_chance]
+        cheaper = [one for one in alike if one.count < best.count and one.microseconds < best.microseconds]
+        return min(cheaper, key=lambda one: one.count, default=None)
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``choose-step`` as JSON."""

@@ -17,9 +17,9 @@ from knnvote.classify.scale import Scale
 from knnvote.classify.search.kinds import SEARCHERS
 from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.search.sampling import sample_rows
-from knnvote.classify.search.search import exact_search, finds_equal
+from knnvote.classify.search.search import exact_search
 from knnvote.classify.vote import Rule, vote
-from knnvote.data.errors import KnnvoteError, check, check_instance
+from knnvote.data.errors import KnnvoteError, OptionError, check_instance
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
@@ -107,7 +107,8 @@ def rules_of(rule: Rule | Sequence[Rule] | None, indexes: Sequence[Index]) -> li
         rules: Sequence[Any] = [Rule.of(index) for index in indexes]
     else:
         rules = rule if isinstance(rule, list | tuple) else [rule] * len(indexes)
-    check("rule", rule, len(rules) == len(indexes), "give one, or one for each index")
+    if len(rules) != len(indexes):
+        raise OptionError(f"{len(rules):,} rules are given for {len(indexes):,} indexes: give one, or one for each")
     for own in rules:
         check_instance("rule", own, Rule)
     return [own.accepting(None) for own in rules]
@@ -298,7 +299,7 @@ def _report(search: _Search, tests: TestSet, answer: Answer, truth: Answer) -> I
         hours_per_million=_MILLION / speed.images_per_second / _HOUR,
         bytes=search.bytes,
         build_seconds=search.build_seconds,
-        stored=int(finds_equal(index, tests.xq, truth.D, truth.I).sum()),
+        stored=int(np.count_nonzero(truth.is_stored)),
         flips=[
             Flip(row=int(tests.rows[i]), name=name, exact=exact_labels[i], label=labels[i], truth=tests.truth[i])
             for i, name in zip(different, names, strict=True)

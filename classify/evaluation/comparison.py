@@ -108,7 +108,7 @@ class IndexReport:
         hours_per_million: that a million images take so.
         bytes: of the index folder.
         build_seconds: reading excluded.
-        stored: test images that are themselves stored in the index.
+        stored: test images that equal a stored one, by the distance.
         flips: images whose label differs from exact search's.
         near_copies: test images that have a near copy in store, and what these decide; None where too few tell.
         unlike_stored: what is to be told where most test images are of another scale than the stored ones.
@@ -207,8 +207,8 @@ class Comparison:
             if report.unlike_stored is not None and report.judged == self.queries
         ]
         found += [
-            f"{report.path}: {report.stored:,} of the {report.judged:,} test images are stored in the index, "
-            "and find themselves: accuracy on them says nothing"
+            f"{report.path}: {report.stored:,} of the {report.judged:,} test images equal a stored one, and "
+            "find it: accuracy on them says nothing"
             for report in self.stored_in
         ]
         found += [

@@ -33,11 +33,12 @@ from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
 from knnvote.indexer.index import Index, check_index
+from knnvote.indexer.metric import METRICS
 from knnvote.indexer.records.distance import least_images
 from knnvote.indexer.rungs import Interval
 from knnvote.indexer.threads import limit_threads
 
-from .testset import TestSet, read_test_set
+from .testset import TestSet, none_is_new, read_test_set
 
 _SHARES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # of known images
 
@@ -69,6 +70,7 @@ class DistanceChoice:
         with_copies: how many of them have an exact copy stored, which makes limits too narrow; 0 for test images.
         unlabelled: test images without a label, of which nothing is known: they are left aside.
         bad_images: rows of tests and of unknown ones that are no images, by reason.
+        stored: likewise, images that equal a stored one: these find it, at whatever limit, and are left aside.
         chosen: the limit and what it refuses.
         limits: what several refuse, the least first.
     """
@@ -82,6 +84,7 @@ class DistanceChoice:
     bad_images: dict[str, int]
     chosen: Refused
     limits: list[Refused]
+    stored: int = 0
 
     def __repr__(self) -> str:
         """What was chosen."""
@@ -119,7 +122,7 @@ def choose_distance(
         rule: of the vote: its k may shape what an approximate index finds; by default that of the index.
         false_alarms: the share, from 0.0001, below 1.
         tests: labelled images in files of any kind: those with a label that a stored image has are known, the others
-            unknown; by default stored images are known, each left out.
+            unknown, but for those that equal a stored image; by default stored images are known, each left out.
         unknown: images in files of any kind that are of none of the classes.
         images: overrides of how files are recognised.
         label_column: of the labels of tests; by default as the index was built.
@@ -128,7 +131,7 @@ def choose_distance(
 
     Raises:
         OptionError: the share is out of range, or too small for so few known images.
-        KnnvoteError: a file does not fit the index.
+        KnnvoteError: a file does not fit the index, or each of its images equals a stored one.
 
     Example:
         >>> from knnvote import choose_distance, open_index
@@ -144,9 +147,7 @@ def choose_distance(
     with limit_threads(threads):
         found = _left_out(index, rule, progress) if tests is None else _tests(index, rule, tests, images, label_column)
         if unknown is not None:
-            others, read = _distances(index, rule, unknown, images, has_labels=False)
-            bad_images = dict(Counter(found.bad_images) + Counter(read.bad))
-            found = replace(found, unknown=np.append(found.unknown, others), bad_images=bad_images)
+            found = _with_unknown(found, index, *_distances(index, rule, unknown, images, has_labels=False))
     return _choose(found, false_alarms)
 
 
@@ -160,15 +161,17 @@ class _Found:
     with_copies: int = 0
     unlabelled: int = 0
     bad_images: dict[str, int] = field(default_factory=dict)
+    stored: int = 0
 
 
 def _choose(found: _Found, false_alarms: float) -> DistanceChoice:
     """What limits refuse of images whose distances to their nearest neighbours are these."""
     known, unknown = found.known, found.unknown
     if len(known) < least_images(false_alarms):
+        but = f", without {found.stored:,} that are stored" if found.stored else ""
         raise OptionError(
             f"{param('false_alarms')} {false_alarms} needs {least_images(false_alarms):,} known images, and these are "
-            f"{len(known):,}: give more, or allow more false alarms"
+            f"{len(known):,}{but}: give more, or allow more false alarms"
         )
     limits = {
         share: shown_limit(conformal_quantile(known, share))
@@ -186,6 +189,7 @@ def _choose(found: _Found, false_alarms: float) -> DistanceChoice:
         with_copies=found.with_copies,
         unlabelled=found.unlabelled,
         bad_images=found.bad_images,
+        stored=found.stored,
     )
 
 
@@ -208,13 +212,33 @@ def _tests(index: Index, rule: Rule, tests: Inputs, images: ImageOptions, label_
     is_labelled = np.array([label is not None for label in truth])
     if not is_labelled.any():
         raise OptionError(f"no test image has a label: name their column with {param('label_column')}")
+    is_stored = METRICS[index.metric].are_equal(D)
+    if not (is_labelled & ~is_stored).any():
+        raise none_is_new(index, int(is_labelled.sum()))
     is_known = np.array([label in labels for label in truth]) | index.is_regression
     return _Found(
-        known=D[is_labelled & is_known],
-        unknown=D[is_labelled & ~is_known],
+        known=D[is_labelled & is_known & ~is_stored],
+        unknown=D[is_labelled & ~is_known & ~is_stored],
         left_out=False,
         unlabelled=int((~is_labelled).sum()),
         bad_images=read.bad,
+        stored=int((is_labelled & is_stored).sum()),
+    )
+
+
+def _with_unknown(found: _Found, index: Index, D: NDArray[np.float64], read: TestSet) -> _Found:
+    """The same with images of none of the classes, at distances D."""
+    is_stored = METRICS[index.metric].are_equal(D)
+    if is_stored.all():
+        raise OptionError(
+            f"each of the {len(D):,} images of {param('unknown')} equals one that {index.path} stores, and so is "
+            f"known: give others, or leave out {param('unknown')}"
+        )
+    return replace(
+        found,
+        unknown=np.append(found.unknown, D[~is_stored]),
+        bad_images=dict(Counter(found.bad_images) + Counter(read.bad)),
+        stored=found.stored + int(is_stored.sum()),
     )
 
 

@@ -134,7 +134,7 @@ def _find(
     within = _within(lengths, asked)
     is_near = lengths <= within * lengths[:, -1:]
     is_cluster = is_near.sum(axis=1, keepdims=True) > width // 2  # such as a class of its own, but for exact copies
-    is_near &= ~is_cluster | (METRICS[index.metric].equal_within >= D)
+    is_near &= ~is_cluster | METRICS[index.metric].are_equal(D)
     has_copies = is_near.any(axis=1)
     is_other = np.zeros(asked, dtype=np.bool_)
     can_tell = np.flatnonzero(has_copies & ((~is_near).sum(axis=1) >= rule.k))

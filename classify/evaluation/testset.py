@@ -19,7 +19,7 @@ from knnvote.data.input_file import InputFile, tell_unused_labels
 from knnvote.data.inputs import count_rows, distinctly_named, folders_told
 from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
-from knnvote.data.reading import DecodedRows, ImageFile, Part, open_images
+from knnvote.data.reading import DecodedRows, ImageFile, Part, open_one_of
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import class_names, find_label, true_labels
 
@@ -90,7 +90,7 @@ def read_test_set(
     rows_to_read = partial(count_rows, inputs) if chosen is None else sum(map(len, chosen))
     with stage("reading test images", rows_to_read) as advance:
         for place, source in enumerate(inputs):
-            with open_images(source, partial(classifier.recognise, options=options)) as images:
+            with open_one_of(inputs, source, partial(classifier.recognise, options=options)) as images:
                 with folders_told(source, inputs):
                     label = _label_column(images, classifier.index, label_column) if has_labels else None
                 columns = [label] if label else []
@@ -113,6 +113,14 @@ def read_test_set(
     xq = np.concatenate(blocks)
     made_of, files = np.concatenate(pixels) if pixels else xq, tuple(zip(starts, inputs, strict=False))
     return TestSet(xq, made_of, labels, np.concatenate(numbers), dict(reasons), files)
+
+
+def none_is_new(index: Index, images: int) -> KnnvoteError:
+    """That so many labelled test images all equal stored ones, which answer for themselves."""
+    return KnnvoteError(
+        f"each of the {images:,} labelled images equals one that {index.path} stores, and answers for itself: give "
+        f"others, or leave out {param('tests')}, and stored images are judged, each left out"
+    )
 
 
 def _labels_of(

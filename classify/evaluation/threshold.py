@@ -31,7 +31,7 @@ from knnvote.indexer.rungs import Acceptance, ClassAcceptance
 from knnvote.indexer.threads import limit_threads
 
 from .coverage import Coverage, as_typed, cover
-from .testset import read_test_set
+from .testset import none_is_new, read_test_set
 
 MAX_IMAGES = 10_000  # left out: the interval of an accuracy of 0.99 is then 0.004 wide
 _MANY_COPIES = 0.05  # of the images
@@ -41,7 +41,7 @@ _BLOCK = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class JudgedAnswers:
     """Answers whose truth is known.
 
     Attributes:
@@ -54,6 +54,7 @@ class Judged:
         groups: as `Threshold` has it.
         of_one_group: likewise.
         bad_images: likewise.
+        stored: likewise.
     """
 
     confidence: NDArray[np.float64]
@@ -65,6 +66,7 @@ class Judged:
     groups: int | None = None
     of_one_group: str | None = None
     bad_images: dict[str, int] = field(default_factory=dict)
+    stored: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,7 @@ class Threshold:
         groups: that were left out, each with its images; None for test images, and where the index has none.
         of_one_group: what is to be told of classes whose images are all of one group; None of none.
         bad_images: test rows that are no images, by reason.
+        stored: labelled test images that equal a stored one: these answer for themselves, and were not judged.
     """
 
     target_accuracy: float | None
@@ -114,6 +117,7 @@ class Threshold:
     groups: int | None = None
     of_one_group: str | None = None
     bad_images: dict[str, int] = field(default_factory=dict)
+    stored: int = 0
 
     def __repr__(self) -> str:
         """What was chosen, or that nothing was."""
@@ -198,7 +202,7 @@ def choose_threshold(
         rule: of the vote; by default that of the index.
         target_accuracy: that the lower end of the accuracy's 95% interval must reach, above 0 and below 1; None to see
             what each threshold gives.
-        tests: labelled images in files of any kind; by default stored images, each left out.
+        tests: labelled images in files, of which those that are stored are not judged; by default stored ones left out.
         images: overrides of how these are recognised.
         label_column: of their labels; by default as the index was built.
         threads: of the search.
@@ -206,7 +210,7 @@ def choose_threshold(
 
     Raises:
         OptionError: the target is out of range, or the index one for regression.
-        KnnvoteError: it holds one image, or no test image has a label.
+        KnnvoteError: it holds one image, or no test image has a label, or each equals a stored one.
 
     Example:
         >>> from knnvote import choose_threshold, open_index
@@ -240,7 +244,7 @@ def check_target_accuracy(target_accuracy: float | None) -> None:
     check("target_accuracy", target_accuracy, is_share, "give a share above 0 and below 1")
 
 
-def choose(judged: Judged, classes: Sequence[Any], target_accuracy: float | None) -> Threshold:
+def choose(judged: JudgedAnswers, classes: Sequence[Any], target_accuracy: float | None) -> Threshold:
     """The threshold for answers whose truth is known.
 
     Args:
@@ -262,6 +266,7 @@ def choose(judged: Judged, classes: Sequence[Any], target_accuracy: float | None
         groups=judged.groups,
         of_one_group=judged.of_one_group,
         bad_images=judged.bad_images,
+        stored=judged.stored,
     )
 
 
@@ -286,7 +291,9 @@ def _in_turn(steps: Sequence[Coverage]) -> Iterator[Coverage]:
             yield step
 
 
-def _of_class(judged: Judged, code: int, label: Any, threshold: float, target_accuracy: float | None) -> ClassCoverage:
+def _of_class(
+    judged: JudgedAnswers, code: int, label: Any, threshold: float, target_accuracy: float | None
+) -> ClassCoverage:
     named = judged.winner == code
     confidence, right = judged.confidence[named], judged.right[named]
     found = cover(confidence, right, np.array([threshold])) if named.any() else []
@@ -312,7 +319,7 @@ def _accept_class(of_class: ClassCoverage) -> ClassAcceptance:
     )
 
 
-def _judge_left_out(classifier: Classifier, progress: Callable[[int], None]) -> Judged:
+def _judge_left_out(classifier: Classifier, progress: Callable[[int], None]) -> JudgedAnswers:
     index, rule = classifier.index, classifier.rule
     if rule.k > most_left(index):
         raise OptionError(
@@ -328,7 +335,7 @@ def _judge_left_out(classifier: Classifier, progress: Callable[[int], None]) -> 
         truths.append(index.class_codes[part.rows])
         with_copies += part.count_copies(index)
     winner, truth = np.concatenate(winners), np.concatenate(truths)
-    return Judged(
+    return JudgedAnswers(
         confidence=np.concatenate(confidences),
         winner=winner,
         right=winner == truth,
@@ -340,7 +347,9 @@ def _judge_left_out(classifier: Classifier, progress: Callable[[int], None]) -> 
     )
 
 
-def _judge_tests(classifier: Classifier, tests: Inputs, images: ImageOptions, label_column: str | None) -> Judged:
+def _judge_tests(
+    classifier: Classifier, tests: Inputs, images: ImageOptions, label_column: str | None
+) -> JudgedAnswers:
     check_instance("images", images, ImageOptions)
     found = read_test_set(find_inputs(tests), classifier, images, label_column)
     labelled = [place for place, label in enumerate(found.truth) if label is not None]
@@ -350,14 +359,18 @@ def _judge_tests(classifier: Classifier, tests: Inputs, images: ImageOptions, la
         raise OptionError(f"no test image has a label: name their column with {param('label_column')}")
     with stage("searching"):
         answer = classifier.answer(found.xq[labelled], {})
-    winner = np.array([places[label] for label in answer.best.to_pylist()], np.int32)
-    truth = np.array([places[label] for label in truths], np.int32)
-    return Judged(
-        confidence=answer.confidence,
+    is_new = ~answer.is_stored
+    if not is_new.any():
+        raise none_is_new(classifier.index, len(labelled))
+    winner = np.array([places[label] for label in answer.best.to_pylist()], np.int32)[is_new]
+    truth = np.array([places[label] for label in truths], np.int32)[is_new]
+    return JudgedAnswers(
+        confidence=answer.confidence[is_new],
         winner=winner,
         right=winner == truth,
         truth=truth,
         with_copies=0,
         left_out=False,
         bad_images=found.bad,
+        stored=int(np.count_nonzero(~is_new)),
     )

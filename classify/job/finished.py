@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from knnvote.classify.classifier import Classifier
 from knnvote.data.errors import KnnvoteError, OptionError, param
@@ -14,6 +15,7 @@ from knnvote.data.input_file import InputFile
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.locations import Location
 from knnvote.indexer.index import Index
+from knnvote.indexer.metric import METRICS
 
 from .again.kept import join_kept, tell_kept
 from .folder import output_files
@@ -81,6 +83,11 @@ class FinishedJob:
         """A sentence for each of these jobs, with parameters marked."""
         ok = sum(receipt.counts.ok for receipt in self.receipts.values())
         return tell_kept(self.kept, self.record.made_from, ok)
+
+    def equal_stored(self, distance: pa.Array) -> NDArray[np.bool_]:
+        """Rows (n,) that equal a stored image, by their distances; not so where one is null."""
+        D: NDArray[np.float64] = distance.to_numpy(zero_copy_only=False)
+        return METRICS[self.record.metric].are_equal(D)
 
     @cached_property
     def _files(self) -> dict[str, Receipt | None]:

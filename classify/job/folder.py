@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,7 +15,6 @@ from knnvote.data.errors import KnnvoteError, param
 from knnvote.data.files import hold_lock, is_unfinished
 from knnvote.data.input_file import InputFile
 from knnvote.data.locations import Location
-from knnvote.data.recognition import StoredImages
 from knnvote.indexer.manifest import MANIFEST
 
 from .receipt import read_receipt
@@ -85,19 +84,16 @@ def _real(location: Location) -> str:
 @contextmanager
 def claimed(
     out: Location,
-    made_from: dict[str, Any],
+    own: JobRecord,
     inputs: Sequence[InputFile],
-    *,
-    stored_images: StoredImages,
     why_not: Callable[[dict[str, Any]], str | None],
 ) -> Iterator[None]:
     """Hold the output folder for this job alone.
 
     Args:
         out: the folder.
-        made_from: what its record will say of the job.
+        own: the job's record, without inputs yet.
         inputs: of the job.
-        stored_images: what the index says of its images.
         why_not: why the job may not replace the outputs of one that was made otherwise; None where it may.
 
     Raises:
@@ -108,8 +104,8 @@ def claimed(
     try:
         with _locked(out):
             refuse_one_place(out, inputs)
-            record = _take(out, made_from, inputs, stored_images, why_not)
-            Claim(out, made_from, is_locked=out.is_local).check()
+            record = _take(out, own, inputs, why_not)
+            Claim(out, own.made_from, is_locked=out.is_local).check()
             try:
                 yield
             finally:
@@ -195,15 +191,14 @@ def _locked(out: Location) -> AbstractContextManager[None]:
 
 def _take(
     out: Location,
-    made_from: dict[str, Any],
+    own: JobRecord,
     inputs: Sequence[InputFile],
-    stored_images: StoredImages,
     why_not: Callable[[dict[str, Any]], str | None],
 ) -> JobRecord:
     """Clear away what a killed job left, and write down whose the folder is and what its inputs are."""
     clear_unfinished(out)
     before = read_job_record(out)
-    record = next_record(out, before, made_from, inputs, stored_images=stored_images, why_not=why_not)
+    record = next_record(out, before, own, inputs, why_not)
     if record != before:
         write_job_record(out, record)
     return record
@@ -212,22 +207,20 @@ def _take(
 def next_record(
     out: Location,
     before: JobRecord | None,
-    made_from: dict[str, Any],
+    own: JobRecord,
     inputs: Sequence[InputFile],
-    *,
-    stored_images: StoredImages,
     why_not: Callable[[dict[str, Any]], str | None],
 ) -> JobRecord:
-    """What is to be written down, in place of what stands there.
+    """What is to be written down of a job, whose own record has no inputs yet, in place of what stands there.
 
     Raises:
         KnnvoteError: the folder is another job's that is not to be replaced.
     """
     if before is not None:
-        _refuse_other_unless(out, before, made_from, inputs, why_not)
+        _refuse_other_unless(out, before, own.made_from, inputs, why_not)
     known = {} if before is None else before.inputs
     addresses = known | {source.relative: source.address for source in inputs}
-    return JobRecord(**made_from, stored_images=stored_images, inputs=addresses)
+    return replace(own, inputs=addresses)
 
 
 def clear_unfinished(out: Location) -> None:

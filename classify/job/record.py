@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.ladder import Promise
 from knnvote.classify.vote import Rule
 from knnvote.data.codecs.names import BACKGROUNDS
@@ -23,6 +24,9 @@ from knnvote.data.input_file import InputFile
 from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import Location, is_uri, local_state, without_secrets
 from knnvote.data.recognition import StoredImages
+from knnvote.indexer.labels import is_usual_name
+from knnvote.indexer.metric import METRICS
+from knnvote.indexer.names import MetricName
 
 from .output import OutputOptions
 
@@ -51,12 +55,29 @@ class JobRecord:
         options: everything that shapes the answers.
         stored_images: what the index says of its images, without which inputs are not recognised as the job did.
         inputs: by the relative path of each output file, the address of its input.
+        metric: of the index.
+        label_column: where its labels were, if labels usually have another name; None otherwise.
     """
 
     index: str
     options: dict[str, Any]
     stored_images: StoredImages
     inputs: dict[str, str]
+    metric: MetricName = "l2"
+    label_column: str | None = None
+
+    @classmethod
+    def of(cls, classifier: Classifier, made_from: dict[str, Any]) -> "JobRecord":
+        """That of a job without inputs yet, of what its receipts share."""
+        index = classifier.index
+        column = index.manifest.label_column
+        return cls(
+            **made_from,
+            stored_images=classifier.stored_images,
+            inputs={},
+            metric=index.metric,
+            label_column=None if is_usual_name(column) else column,
+        )
 
     @property
     def rule(self) -> Rule:
@@ -167,9 +188,10 @@ def write_job_record(out: Location, record: JobRecord) -> None:
 def to_content(record: JobRecord) -> dict[str, Any]:
     """What the file of a job's record holds."""
     content = asdict(record)
-    for field in fields(StoredImages):  # what few indexes have is not in the records of others
-        if getattr(record.stored_images, field.name) == field.default:
-            del content["stored_images"][field.name]
+    for part, of_part in ((record.stored_images, content["stored_images"]), (record, content)):
+        for field in fields(part):  # what few indexes have is not in the records of others
+            if getattr(part, field.name) == field.default:
+                del of_part[field.name]
     return content
 
 
@@ -206,10 +228,11 @@ def _to_record(raw: Any) -> JobRecord:
         OptionError, ValueError, LookupError, TypeError: it is none that a job writes.
     """
     stored = _to_stored_images(raw["stored_images"])
-    record = JobRecord(raw["index"], dict(raw["options"]), stored, dict(raw["inputs"]))
+    of_few = {name: raw[name] for name in ("metric", "label_column") if name in raw}
+    record = JobRecord(raw["index"], dict(raw["options"]), stored, dict(raw["inputs"]), **of_few)
     wrong = [name for name, types in _OPTION_TYPES.items() if type(record.options[name]) not in types]
-    texts = (record.index, stored.column or "", *stored.others, *record.inputs.values())
-    if stored.background not in {None, *BACKGROUNDS}:
+    texts = (record.index, stored.column or "", record.label_column or "", *stored.others, *record.inputs.values())
+    if stored.background not in {None, *BACKGROUNDS} or record.metric not in METRICS:
         raise ValueError
     if wrong or type(stored.grayscale) is not bool or not all(isinstance(text, str) for text in texts):
         raise TypeError

@@ -135,7 +135,7 @@ def _rows_to_look_at(job: FinishedJob) -> tuple[list[ReportedRow], list[Reported
         answers = every.filter(every["distance"].is_valid())
         in_doubt = answers.filter(pc.less(answers["confidence"], 1))
         least_confident = _first(least_confident, in_doubt, [("confidence", "ascending"), by_distance, *by_place])
-        unlike = answers.filter(pc.greater(answers["distance"], 0))
+        unlike = answers.filter(pa.array(~job.equal_stored(answers["distance"].combine_chunks())))
         farthest = _first(farthest, unlike, [by_distance, *by_place])
     least, far = ([] if rows is None else rows.to_pylist() for rows in (least_confident, farthest))
     return [ReportedRow(**row) for row in least], [ReportedRow(**row) for row in far]

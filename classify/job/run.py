@@ -21,7 +21,6 @@ from knnvote.data.errors import ImageFileError, as_recorded, check, check_instan
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.locations import Location, locate
 from knnvote.data.progress import Advance, stage
-from knnvote.data.recognition import StoredImages
 from knnvote.data.vectors import FEW
 from knnvote.indexer.index import Index
 from knnvote.indexer.threads import check_threads
@@ -34,7 +33,7 @@ from .parts.left import Left
 from .parts.part import JobPart
 from .parts.share import clear, shared
 from .receipt import Counts
-from .record import end_records
+from .record import JobRecord, end_records
 from .work import BATCH_SIZE, JobOptions, Outcome, Task, Work
 
 _Do = Callable[[Work, Sequence[Task]], list[Outcome]]
@@ -209,13 +208,13 @@ class _Job:
     Attributes:
         work: what its files have in common.
         tasks: its files.
-        stored_images: what the index says of its images.
+        own: its record, without inputs yet.
         why_not: why it may not replace the outputs of one that was made otherwise; None where it may.
     """
 
     work: Work
     tasks: Sequence[Task]
-    stored_images: StoredImages
+    own: JobRecord
     why_not: Callable[[dict[str, Any]], str | None]
 
     @classmethod
@@ -232,15 +231,14 @@ class _Job:
         return cls(
             work=work,
             tasks=tasks,
-            stored_images=classifier.stored_images,
+            own=JobRecord.of(classifier, work.made_from),
             why_not=why_not_replace(classifier, work, overwrite=overwrite),
         )
 
     def whole(self, do: _Do) -> list[Outcome]:
         """Do all of it, in a folder that nobody else writes to."""
         out, sources = self.work.out, [task.source for task in self.tasks]
-        folder = claimed(out, self.work.made_from, sources, stored_images=self.stored_images, why_not=self.why_not)
-        with folder:
+        with claimed(out, self.own, sources, self.why_not):
             outcomes = do(self.work, self.tasks)
             end_records(out, _failed(outcomes), next((task.target for task in self.tasks if task.target.is_file), None))
             clear(out)
@@ -248,8 +246,7 @@ class _Job:
 
     def part(self, part: JobPart, do: _Do) -> tuple[list[Outcome], Progress]:
         """Do a part of it, while others may do theirs."""
-        folder = shared(self.work, part, self.tasks, stored_images=self.stored_images, why_not=self.why_not)
-        with folder as share:
+        with shared(self.work, part, self.tasks, self.own, self.why_not) as share:
             outcomes = do(share.work, share.tasks)
             rest = share.end(outcomes, _failed(outcomes))
         return outcomes, Progress(part=part, left=rest.left)

@@ -1,7 +1,7 @@
-"""How good a job's answers are, by the true labels that its outputs keep."""
+"""How good a job's answers are, by true labels."""
 
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,13 +15,11 @@ from knnvote.classify.evaluation.accuracy import Judgement, judge_counts
 from knnvote.classify.interval import share_interval
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.job.output import read_answers
-from knnvote.data.containers.label_table import Labels
-from knnvote.data.errors import ImageFileError, param
-from knnvote.data.locations import Location
+from knnvote.data.errors import param
 from knnvote.indexer.rungs import Interval
 
 from .numbers import JobErrors, Numbers, judge_numbers
-from .truth import TruthError, id_column, join_table, read_truth, truth_column
+from .truth import NO_COLUMN, OutputTruth, Truth, TruthError, leave_out_stored
 
 _MOST_LABELS = 10_000
 
@@ -47,68 +45,85 @@ class JobAccuracy:
     judgement: Judgement
 
 
-def judge_job(
-    job: FinishedJob, label_column: str | None = None, table: Labels | None = None
-) -> JobAccuracy | JobErrors | None:
-    """Judge a job's rows; None where none has a true label.
+@dataclass(frozen=True, kw_only=True)
+class JudgedJob:
+    """What `judge_job` found.
+
+    Attributes:
+        stored: rows with a true label that equal a stored image: these answer for themselves, and are not judged.
+        accuracy: of the others, or of a regression how far they are from the truth; None where there are none.
+        note: why no row is judged, with parameters marked; None where there are true labels.
+    """
+
+    stored: int
+    accuracy: JobAccuracy | JobErrors | None
+    note: str | None = None
+
+
+def judge_job(job: FinishedJob, truth: Truth | None = None) -> JudgedJob:
+    """Judge a job's rows by their true labels.
 
     Args:
         job: whose outputs are read, batch by batch.
-        label_column: of the true labels that they keep; by default the only one with a usual name.
-        table: of the true labels, by ids of rows or in their order, in place of a column.
+        truth: where the labels are; by default in a column that the outputs keep.
 
     Raises:
-        ImageFileError: an output does not keep that column, or what stands there cannot be compared.
+        ImageFileError: an output does not keep the column that is named, or what stands there cannot be compared.
     """
-    if table is not None and table.is_in_order and len(job.receipts) > 1:
-        raise ImageFileError(
-            f"{table.shown} has no ids, and so a label for each row of one output, and {job.out} holds "
-            f"{len(job.receipts):,}: give a table with a column of ids, FILE#ROW"
-        )
-    read = partial(_read, job, label_column, table)
-    kind = next((row.best.type for row in read()), None)
-    if kind is not None and pa.types.is_floating(kind):
-        found: JobAccuracy | JobErrors | None = judge_numbers(lambda: map(_numbers, read()))
-    else:
-        accepted, withheld = Counter[tuple[Any, Any]](), Counter[tuple[Any, Any]]()
-        for rows in read():
-            _count(rows.truth, rows.best, rows.status, accepted, withheld)
-            _check_few(accepted.keys() | withheld.keys(), rows.column, rows.output)
-        found = _judge(accepted, withheld)
-    if table is not None:
-        table.tell_unused()
-    return found
+    truth = truth or Truth()
+    truth.check([*job.receipts], job.out)
+    found = [of_output for name in job.receipts if (of_output := truth.find(job, name)) is not None]
+    if not found:
+        return JudgedJob(stored=0, accuracy=None, note=NO_COLUMN)
+    try:
+        judged = _judge_all(partial(_read, job, found))
+    except TruthError as error:
+        if truth.is_named:
+            raise
+        return JudgedJob(stored=0, accuracy=None, note=error.marked)
+    truth.tell_unused()
+    return judged
+
+
+def _judge_all(read: Callable[[], Iterator["_JudgedRows"]]) -> JudgedJob:
+    kind = next((rows.best.type for rows in read()), None)
+    if kind is None:
+        return JudgedJob(stored=0, accuracy=None)
+    if pa.types.is_floating(kind):
+        stored = sum(rows.stored for rows in read())
+        return JudgedJob(stored=stored, accuracy=judge_numbers(lambda: map(_numbers, read())))
+    accepted, withheld = Counter[tuple[Any, Any]](), Counter[tuple[Any, Any]]()
+    stored = 0
+    for rows in read():
+        stored += rows.stored
+        _count(rows.truth, rows.best, rows.status, accepted, withheld)
+        _check_few(accepted.keys() | withheld.keys(), rows.of_output)
+    return JudgedJob(stored=stored, accuracy=_judge(accepted, withheld))
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Some rows of an output: the best guess, its status, and the true labels of a column."""
+class _JudgedRows:
+    """Some rows of an output: the best guess, its status, the true labels and how many were left out as stored."""
 
-    output: Location
-    column: str
+    of_output: OutputTruth
     best: pa.Array
     status: pa.Array
     truth: list[Any]
+    stored: int
 
 
-def _read(job: FinishedJob, label_column: str | None, table: Labels | None) -> Iterator[_Rows]:
+def _read(job: FinishedJob, truth: Sequence[OutputTruth]) -> Iterator[_JudgedRows]:
     """All rows of outputs that have true labels, batch by batch."""
     guess = "best" if "columns" in job.record.options else "prediction"  # jobs of before had no other
-    options = job.record.output
-    for name in job.receipts:
-        output = job.out / name
-        column = truth_column(output, options, label_column) if table is None else id_column(output, options, table)
-        if column is None and table is None:
-            continue
-        label = column or "" if table is None else table.label_column
-        batches = read_answers(output, options.prefix, guess, "status", kept=column)
-        if table is not None:
-            batches = join_table(output, name, table, column, batches)
-        for best, status, labels in batches:
-            yield _Rows(output, label, best, status, read_truth(output, label, labels, best.type))
+    for of_output in truth:
+        output, column = of_output.output, of_output.column
+        batches = read_answers(output, job.record.prefix, guess, "status", "distance", kept=column)
+        for best, status, distance, labels in of_output.join(batches):
+            left = leave_out_stored(of_output.read(labels, best.type), job.equal_stored(distance))
+            yield _JudgedRows(of_output, best, status, *left)
 
 
-def _numbers(rows: _Rows) -> Numbers:
+def _numbers(rows: _JudgedRows) -> Numbers:
     """Those of rows that have both a true number and an answer."""
     is_known = np.array([true is not None for true in rows.truth], np.bool_) & rows.best.is_valid().to_numpy(
         zero_copy_only=False
@@ -133,11 +148,11 @@ def _count(
             (accepted if is_ok else withheld)[true, label] += n
 
 
-def _check_few(pairs: Set[tuple[Any, Any]], column: str, output: Location) -> None:
+def _check_few(pairs: Set[tuple[Any, Any]], found: OutputTruth) -> None:
     """Refuse a column that holds something else, of which there are as many as rows: counts of it would not be few."""
     if len(pairs) > _MOST_LABELS and len({true for true, _ in pairs}) > _MOST_LABELS:
         raise TruthError(
-            f"{output}: column {column!r} holds over {_MOST_LABELS:,} values, so it is no label: "
+            f"{found.output}: column {found.label!r} holds over {_MOST_LABELS:,} values, so it is no label: "
             f"name the right column with {param('label_column')}"
         )
 

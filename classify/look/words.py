@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import numpy as np
+
 from knnvote.classify.answer import BAD_IMAGE, OK
 from knnvote.data.layout import show_shape
 from knnvote.indexer.labels import show_class
+from knnvote.indexer.metric import METRICS
 
 from .explain import Explanation, Explanations
 
@@ -40,12 +43,25 @@ def advice(one: Explanation) -> str:
     )
 
 
+def left_out(one: Explanation, names: list[str] | None) -> str:
+    """That it is stored itself, with which label, and does not vote on itself; empty for others."""
+    if one.row is None:
+        return ""
+    index = one.answer.index
+    group = "" if index.manifest.groups is None else " with its group"
+    return (
+        f"stored in {index.path}, labelled {show_class(one.stored_label, names)}, and left out{group} of its own vote"
+    )
+
+
 def outvoted(one: Explanation, names: list[str] | None) -> str:
     """That stored images equal to it have another label than the vote gave; empty where none has."""
-    equal = [neighbor.label for neighbor in one.neighbors if neighbor.distance == 0]
+    index = one.answer.index
+    are_equal = METRICS[index.metric].are_equal(np.array([neighbor.distance for neighbor in one.neighbors]))
+    equal = [neighbor.label for neighbor, is_equal in zip(one.neighbors, are_equal, strict=True) if is_equal]
     if not one.votes or not equal or one.best in equal:
         return ""
-    is_one, index = len(equal) == 1, one.answer.index
+    is_one = len(equal) == 1
     is_same = index.metric != "cosine" and not index.steps  # by which brighter is the same too
     kind = f"exact {'copy' if is_one else 'copies'}" if is_same else f"image{'' if is_one else 's'} at distance 0"
     stored = f"an {kind} is" if is_one else f"{len(equal)} {kind} are"

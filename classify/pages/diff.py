@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from knnvote.classify.job.finished import FinishedJob
-from knnvote.classify.judgement.diff import JobDiff
+from knnvote.classify.judgement.changes import JobDiff
 from knnvote.data.errors import as_recorded, spelled
 from knnvote.indexer.labels import show_class
 

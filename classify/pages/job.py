@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from knnvote.classify.job.report import Bin, JobReport, ReportedRow
-from knnvote.classify.judgement.job import JobAccuracy
+from knnvote.classify.judgement.job import JobAccuracy, JudgedJob
 from knnvote.classify.judgement.numbers import JobErrors
 from knnvote.classify.weighting import read_weighting
 from knnvote.data.errors import as_recorded, spelled
@@ -38,18 +38,19 @@ def write_job(
     path: Path,
     report: JobReport,
     index: Index | None,
-    judged: JobAccuracy | JobErrors | None = None,
+    judged: JudgedJob | None = None,
     frame: Frame | None = None,
 ) -> None:
-    """Write the page of what `report_job` found, and of what `judge_job` did where there are true labels.
+    """Write the page of what `report_job` found, and of what `judge_job` did.
 
     Raises:
         KnnvoteError: the page cannot be written.
     """
     rows = [*report.least_confident, *report.farthest]
     names = None if index is None else index.manifest.class_names
-    accuracy = judged if isinstance(judged, JobAccuracy) else None
-    errors = judged if isinstance(judged, JobErrors) else None
+    found = None if judged is None else judged.accuracy
+    accuracy = found if isinstance(found, JobAccuracy) else None
+    errors = found if isinstance(found, JobErrors) else None
     write_page(
         path,
         "job.html.j2",
@@ -62,6 +63,8 @@ def write_job(
         classes_axis=None if accuracy is None else share_axis(row.accuracy for row in accuracy.judgement.classes),
         report=report,
         kept=[spelled(words, as_recorded) for words in report.kept],
+        stored=0 if judged is None else judged.stored,
+        note=None if judged is None or judged.note is None else spelled(judged.note, as_recorded),
         accuracy=accuracy,
         errors=errors,
         error_spread=None if errors is None else _histogram(errors.spread, None, ""),

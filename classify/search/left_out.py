@@ -15,9 +15,10 @@ from knnvote.data.progress import stage
 from knnvote.indexer.codes.plain import Neighbors
 from knnvote.indexer.groups.record import told_of_lone_classes
 from knnvote.indexer.index import Index
+from knnvote.indexer.metric import METRICS
 
 from .ladder import Promise
-from .search import finds_equal, search
+from .search import search
 
 # Rows searched at a time. No number of threads enters here: float sums would differ in their last bits.
 BLOCK = 8192
@@ -42,8 +43,8 @@ class LeftOut(NamedTuple):
     I: NDArray[np.int64]
 
     def count_copies(self, index: Index) -> int:
-        """How many have an exact copy among their neighbours."""
-        return int(finds_equal(index, index.vectors[self.rows], self.D, self.I).sum())
+        """How many have an exact copy, by the metric, among their neighbours."""
+        return int(METRICS[index.metric].are_equal(self.D[:, 0]).sum())
 
 
 def leave_out(

@@ -104,16 +104,3 @@ def check_k(index: Index, k: int) -> None:
     """
     if not 1 <= k <= index.n:
         raise OptionError(f"k is {k}, and {index.path} holds {index.n:,} images: give {param('k')} from 1 to {index.n}")
-
-
-def finds_equal(
-    index: Index, xq: NDArray[np.generic], D: NDArray[np.float64], I: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Which queries (nq, d) have an equal stored vector among their neighbours D, I (nq, k)."""
-    may_be_equal = METRICS[index.metric].equal_within >= D
-    found = np.zeros(len(D), dtype=np.bool_)
-    for j in range(D.shape[1]):
-        asked = np.flatnonzero(may_be_equal[:, j] & ~found)
-        if len(asked):
-            found[asked] = (index.vectors[I[asked, j]] == xq[asked]).all(axis=1)
-    return found

@@ -220,6 +220,8 @@ class JoinedRows(LabelledRows):
     def id_column(self) -> str | None:
         """The column whose values are the table's keys, else that by which the rows are known.
 
+        It has the name that it has in the table, or the only one that is the same but for its case.
+
         Raises:
             ImageFileError: it was named, and is not there.
         """
@@ -229,8 +231,10 @@ class JoinedRows(LabelledRows):
                 f"neither {self.source} nor {self.table.shown} has a column {key!r} for {param('id_column')}; the "
                 f"first has {', '.join(self.rows.schema.names)}"
             )
-        if key in self.rows.schema.names and not is_binary(self.rows.schema.field(key).type):
-            return key
+        names = self.rows.schema.names
+        found = [key] if key in names else [name for name in names if name.casefold() == key.casefold()]
+        if len(found) == 1 and not is_binary(self.rows.schema.field(found[0]).type):
+            return found[0]
         return self.rows.id_column
 
     @property
@@ -250,7 +254,8 @@ class JoinedRows(LabelledRows):
             first, key = self._ids(joined, np.arange(1))[0].as_py(), self.table.keys[0].as_py()
             warn(
                 f"none of the first {len(joined)} rows of {self.source} has a label in {self.table.shown}, where keys "
-                f"in column {self.table.key_column!r} are such as {key!r}: the first row is {first!r}"
+                f"in column {self.table.key_column!r} are such as {key!r}: the first row is {first!r}; "
+                f"{param('id_column')} names the column that has such"
             )
         return joined
 
@@ -281,8 +286,10 @@ def rows_with_labels(rows: RowFile, labels: Labels, relative: str) -> LabelledRo
             could be.
     """
     if isinstance(labels, LabelTable):
-        _refuse_other_ids(rows, labels)
-        return JoinedRows(rows.source, rows, labels, relative)
+        joined = JoinedRows(rows.source, rows, labels, relative)
+        if labels.rows_column is None and joined.id_column is None and not are_of_rows(labels.keys):
+            _refuse_other_ids(rows, labels)
+        return joined
     if shared := [name for name in labels.others if name in rows.schema.names]:
         raise ImageFileError(
             f"{rows.source} and {labels.shown} both have a column {shared[0]!r}: {param('id_column')} {shared[0]} "
@@ -297,14 +304,6 @@ def _refuse_other_ids(rows: RowFile, table: LabelTable) -> None:
     Raises:
         ImageFileError: naming the column.
     """
-    names = rows.schema.names
-    if (
-        rows.id_column is not None
-        or table.rows_column is not None
-        or table.key_column in names
-        or are_of_rows(table.keys)
-    ):
-        return
     for field in rows.schema:
         if is_string(field.type):
             for batch in rows.batches([field.name], _BATCH):

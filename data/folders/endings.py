@@ -57,6 +57,12 @@ def labelled_stem(name: str) -> str | None:
     return found if is_so else None
 
 
+def holds_labels_of(name: str, images: str) -> bool:
+    """Whether a file of rows is called as one of the labels of a file of another name is, or of labels of any."""
+    is_of_any = stem(name).lower() in {"label", "labels"}
+    return may_hold_labels(name, stem(name) if is_of_any else stem(images))
+
+
 def may_hold_labels(name: str, images: str) -> bool:
     """Whether a file of rows is called as one of the labels of another is, by whose stem that is called."""
     is_of_rows = has_rows(name) or name.lower().endswith(".parquet")

@@ -21,6 +21,7 @@ class Centred(FittedStep):
 
     name = "centred"
     depends_on_scale = True
+    makes_negative = True
 
     def unusable_rows(self, images: Numbers, shape: Shape) -> Reasons:  # noqa: ARG002 - whatever the shape
         """Those that float32 does not hold, centred or not."""

@@ -18,7 +18,7 @@ from .centred import Centred
 from .deskew import Deskew
 from .gradients import Gradients
 from .names import PIXELS, STEPS
-from .step import FittedStep, Step
+from .step import FittedStep, ImagesError, Step
 from .unit import Unit
 from .whitened import Whitened
 
@@ -56,10 +56,17 @@ class Steps:
         """Shape of what they make of an image of a shape.
 
         Raises:
-            OptionError: they make nothing of such.
+            ImagesError: they make nothing of such, or one nothing of what another makes.
         """
+        negative = None
         for step in self.each:
+            if step.weighs and negative is not None:
+                raise ImagesError(
+                    f"{step} takes 0 for the background, and {negative} before it makes values below 0",
+                    f"put {step} before {negative}",
+                )
             shape = step.output(shape)
+            negative = step if step.makes_negative else negative
         return shape
 
     def least_images(self, shape: Shape) -> int:

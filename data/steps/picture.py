@@ -2,16 +2,16 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from knnvote.data.errors import OptionError, param
+from knnvote.data.errors import param
 from knnvote.data.layout import Shape, show_shape
 from knnvote.data.vectors import Numbers, Reasons
 
-from .step import Step
+from .step import ImagesError, Step
 
 PART = 256  # of the way from one pixel to the next: what places between pixels are rounded to
 INVERT = "invert such images"
@@ -24,30 +24,27 @@ _WIDER = {1: np.uint16, 2: np.uint32, 4: np.uint64}  # where sums of 256 numbers
 
 
 class PictureStep(Step):
-    """A step that needs rows and columns.
+    """A step that needs rows and columns."""
 
-    Attributes:
-        weighs: whether pixels count by their values, 0 being the background.
-    """
-
-    weighs: ClassVar[bool] = True
+    weighs = True
 
     def output(self, shape: Shape) -> Shape:
         """The same, of rows and columns, perhaps with channels.
 
         Raises:
-            OptionError: there are none, or too many to be weighed.
+            ImagesError: there are none, or too many to be weighed.
         """
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] > _MOST_CHANNELS):
-            raise OptionError(
-                f"{param('steps')}: {self} needs rows and columns, with up to {_MOST_CHANNELS} channels after them, "
-                f"and gets {show_shape(shape)}: put it before what makes vectors of pictures, say with "
-                f"{param('shape')} how flat images are to be read, give arrays (n, rows, columns), or leave {self} out"
+            raise ImagesError(
+                f"{self} needs rows and columns, with up to {_MOST_CHANNELS} channels after them, and gets "
+                f"{show_shape(shape)}",
+                f"put it before what makes vectors of pictures, say with {param('shape')} how flat images are to be "
+                f"read, give arrays (n, rows, columns), or leave {self} out",
             )
         if self.weighs and max(shape) > _MOST_ROWS:
-            raise OptionError(
-                f"{param('steps')}: {self} takes pictures of at most {_MOST_ROWS} x {_MOST_ROWS}, and images are "
-                f"{show_shape(shape)}: scale them, or leave {self} out"
+            raise ImagesError(
+                f"{self} takes pictures of at most {_MOST_ROWS} x {_MOST_ROWS}, and images are {show_shape(shape)}",
+                f"scale them, or leave {self} out",
             )
         return shape
 

@@ -22,6 +22,15 @@ class FitError(KnnvoteError):
         super().__init__(f"{param('steps')}: {why_not}: {do}")
 
 
+class ImagesError(OptionError):
+    """A step takes no images of such a shape, or such as come to it; `why_not` is the reason alone."""
+
+    def __init__(self, why_not: str, do: str) -> None:
+        """Keep the reason, marked."""
+        self.why_not = why_not
+        super().__init__(f"{param('steps')}: {why_not}: {do}")
+
+
 class Step(ABC):
     """What makes numbers of the numbers of images, the stored ones and the queries alike; `str` gives its text.
 
@@ -33,11 +42,15 @@ class Step(ABC):
         name: as it is typed and stored.
         depends_on_scale: whether multiples of an image get unlike vectors: None where what follows tells.
         needs_classes: whether it is fitted to labels too, which must be classes.
+        weighs: whether pixels count by their values, 0 being the background.
+        makes_negative: whether what it makes has values below 0 where its images have none.
     """
 
     name: ClassVar[str]
     depends_on_scale: ClassVar[bool | None] = None
     needs_classes: ClassVar[bool] = False
+    weighs: ClassVar[bool] = False
+    makes_negative: ClassVar[bool] = False
 
     def __str__(self) -> str:
         """Its name alone, where it has no settings."""

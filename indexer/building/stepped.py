@@ -25,17 +25,22 @@ class NoVectorError(KnnvoteError):
 
     def __init__(self, provenance: pa.Table, reason: str, steps: Steps) -> None:
         """Name the first image of a table of provenance."""
-        file, row = (provenance[name][0].as_py() for name in ("file", "row"))
-        self.why_not = f"image {file}#{row}: {reason}"
+        name = provenance["id"][0].as_py()
+        self.why_not = f"image {name}: {reason}"
         super().__init__(
-            f"image {file}#{row} cannot be stored after the steps {steps}: {reason}; leave it out, or build without "
+            f"image {name} cannot be stored after the steps {steps}: {reason}; leave it out, or build without "
             f"these {param('steps')}"
         )
 
 
 def unusable_images(images: Numbers, shape: Shape, steps: Steps, metric: Metric) -> Reasons:
-    """Rows of images (n, pixels) that cannot be stored, each with the reason, as far as steps tell that are fitted."""
+    """Rows of images (n, pixels) that cannot be stored, each with the reason, as far as steps tell that are fitted.
+
+    Raises:
+        ImagesError: the steps take no images of such a shape, or not what those before them make.
+    """
     known = steps.before_fitting
+    steps.output(shape)
     vectors, bad = known(images, shape)
     if known == steps:
         return metric.unusable_rows(vectors) | bad
@@ -60,7 +65,7 @@ def make_vectors(
         steps: one at least.
         classes: (n,) codes of their labels; None where these are numbers to be averaged.
         metric: in whose space vectors must have a place.
-        provenance: (n rows) columns file and row of each image.
+        provenance: (n rows) column id of each image.
         work: keeps vectors slice by slice, with those that a killed build of the same made.
 
     Raises:

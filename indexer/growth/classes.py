@@ -7,26 +7,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from knnvote.data.errors import KnnvoteError, param
-from knnvote.indexer.fixes import Where
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import like_known, show_class
 
 _SHOWN = 5  # classes in a message
 
 
-def refuse_new_classes(index: Index, labels: pa.Array, where: Where, *, are_meant: bool = False) -> None:
+def refuse_new_classes(index: Index, labels: pa.Array, where: Callable[[int], str]) -> None:
     """Refuse labels that people wrote and that an index has no class for, by name or image: most are mistyped.
 
     Args:
         index: an opened one.
         labels: (m,) of its type or a wider one, null where there is none.
         where: of the place of a label what is given it, and in which line.
-        are_meant: whether new classes are taken.
 
     Raises:
         KnnvoteError: naming the first of them, all classes, and what may be meant.
     """
-    if are_meant or index.is_regression or index.manifest.class_names is not None:  # which have all numbers and names
+    if index.is_regression or index.manifest.class_names is not None:  # of which none has a number or name else
         return
     given, known = pc.unique(labels.drop_null()), index.labels.unique().cast(labels.type)
     new = given.filter(pc.invert(pc.is_in(given, value_set=known)))

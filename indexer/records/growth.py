@@ -1,5 +1,6 @@
 """How an index has changed since it was built, and since what it promises was measured."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from knnvote.data.text import counted
@@ -69,14 +70,17 @@ class Growth:
         )
 
 
-def lost_told(growth: Growth | None, *, is_relabelled: bool) -> str | None:
-    """What came to an index since it was built, which another in its place will not have, in words; None if nothing."""
-    counts = {} if growth is None else {"added": growth.added, "removed": growth.removed}
-    told = [f"{counted(count, 'image')} {change}" for change, count in counts.items() if count]
-    if not told and not is_relabelled:
+def lost_told(growth: Growth | None, relabelled_from: Sequence[str]) -> str | None:
+    """What images and labels came to an index since it was built, that another in its place will not have; if any."""
+    told = []
+    if growth is not None:
+        counts = {"added": growth.added, "removed": growth.removed}
+        told = [f"{counted(count, 'image')} {change}" for change, count in counts.items() if count]
+    if relabelled_from or told:
+        told.append("labels changed" if relabelled_from else "labels as far as any were changed before that")
+    if not told:
         return None
-    labels = "labels changed" if is_relabelled else "labels as far as any were changed before that"
     return (
-        f"{' and '.join([*told, labels])} since it was built: the index that takes its place has nothing of that until "
-        "knnvote relabel, add and remove are run again with their lists"
+        f"{' and '.join(told)} since it was built: the index that takes its place has nothing of that until knnvote "
+        "relabel, add and remove are run again with their lists"
     )

@@ -205,7 +205,7 @@ def test_labels_may_lie_among_the_vectors():
 
 
 def test_the_commands_take_them(invoke):
-    pq.write_table(image_table(VECTORS, np.array(LABELS)), "table.parquet")
+    pq.write_table(image_table(VECTORS + np.float32(0.001), np.array(LABELS)), "table.parquet")
     csv("l.csv", "text,intent", TEXTS, LABELS)
     assert invoke("index", "table.parquet", "--out", "t.knn").code == 0
     given = ("--labels", "l.csv", "--label-column", "intent")
@@ -223,6 +223,17 @@ def test_the_commands_take_them(invoke):
     check = json.loads(invoke("inspect", "x.npy", *given, "--json").stdout)
     assert (check["files"][0]["label_column"], check["files"][0]["rows"]) == ("intent", 30)
     assert invoke("choose-threshold", "t.knn", "x.npy", *given, "--target-accuracy", "0.5").code in {0, 1}
+    for name in ("x-labels.csv", "labels.csv"):
+        csv(name, "text,intent", TEXTS, LABELS)
+        for command in (
+            ("compare", "--index", "t.knn", "x.npy", name),
+            ("choose-threshold", "t.knn", name, "x.npy"),
+            ("index", "--out", "y.knn", name, "x.npy"),
+        ):
+            done = invoke(*command)
+            told = f"error: {name} may hold the labels of x.npy: give it as --labels {name}, not as images\n"
+            assert (done.code, done.stderr) == (1, told)
+    assert invoke("compare", "x.npy", "--labels", "labels.csv", *given[2:], "--index", "t.knn").code == 0
     assert invoke("classify", "t.knn", "x.npy", "--out", "out", "--k", "1").code == 0
     done = invoke("report", "out", *given)
     assert "30 rows with a true label: the best guess is right for 1.0000" in done.stdout, done.stderr

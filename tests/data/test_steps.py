@@ -199,3 +199,11 @@ def test_each_step_says_what_it_is():
         assert isinstance(step, Step)
         assert step == type(step).read("")
         assert step.output((4, 6)) == (4, 6)
+
+
+@pytest.mark.parametrize("text", ["centred deskew", "centred blur centre"])
+def test_what_takes_0_for_the_background_is_refused_behind_what_makes_values_below_0_in_words_of_their_order(text):
+    last = text.split()[-1]
+    with pytest.raises(OptionError, match=rf"{last} takes 0 for the background, and centred before it makes values be"):
+        parse_steps(text).output((8, 8))
+    assert parse_steps(f"{last} centred").output((8, 8)) == (8, 8)

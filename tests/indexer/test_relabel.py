@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_sets import build as build_adaptive
 from made_sets import clusters
+from repeats import spread
 
 import knnvote.indexer.folder.write
 from knnvote.classify.adaptive.tune import Tuning
@@ -19,13 +20,13 @@ from knnvote.data.files import hold_lock
 from knnvote.data.sample import digits
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
-from knnvote.indexer.fixes import read_fixes, read_reviewed
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.grow import relabel_ids, remove_ids
+from knnvote.indexer.growth.fixes import read_fixes, read_reviewed
 from knnvote.indexer.leftovers import LOCK
 from knnvote.indexer.manifest import read_manifest
-from knnvote.indexer.records.growth import Growth
+from knnvote.indexer.records.growth import Growth, lost_told
 from knnvote.indexer.training import TrainingOptions
 
 IMAGES, LABELS = (array[:160] for array in digits())
@@ -72,8 +73,7 @@ def named(tmp_path, invoke):
 # Like an index built afresh
 
 
-@pytest.mark.parametrize("scale", ["uint8", "float32"])
-@pytest.mark.parametrize("kind", KINDS)
+@spread(("scale", ["uint8", "float32"]), ("kind", KINDS))
 def test_mended_it_is_the_index_of_the_right_labels(tmp_path, kind, scale):
     images = IMAGES if scale == "uint8" else IMAGES.astype(np.float32) / 3
     options = IndexOptions(threads=1, seed=3, **KINDS[kind])
@@ -240,10 +240,12 @@ def test_an_id_that_several_images_have_is_told(tmp_path):
     table = image_table(np.arange(16, dtype=np.uint8).reshape(4, 2, 2), np.array(list("abab")))
     write_table(table.append_column("id", [["x", "x", "y", "z"]]), tmp_path / "a.parquet")
 
-    index_files(tmp_path / "a.parquet", tmp_path / "x.knn", training=TrainingOptions(id_column="id"))
     told = []
+    training = TrainingOptions(id_column="id")
+    index_files(tmp_path / "a.parquet", tmp_path / "x.knn", training=training, tell=told.append)
+    assert told.pop() == "1 id is stored several times, 'x', 2 times: remove and relabel take all that have an id"
     assert relabel(tmp_path / "x.knn", ["x", "z"], ["b", "b"], told) == 1
-    assert "some are stored several times" in told[0]
+    assert told == ["1 id is stored several times, 'x', 2 times: all that have it get its label"]
     assert open_index(tmp_path / "x.knn").labels.to_pylist() == ["b", "b", "a", "b"]
 
 
@@ -364,7 +366,7 @@ def test_an_index_that_is_replaced_tells_what_was_mended_in_it(tmp_path, small, 
     told = (
         "2 images added and 1 image removed and labels as far as any were changed before that since it was built: the "
     )
-    assert grown.lost.startswith(told)
+    assert lost_told(grown.growth, grown.relabelled_from).startswith(told)
     write_table(image_table(images, np.array(list("abcabc"))), tmp_path / "a.parquet")
     relabel(small, "array#0", "b")
     for is_mended in (True, False):

@@ -132,6 +132,11 @@ def test_embeddings_are_refused_by_steps_on_pictures_and_dark_on_light_by_those_
         "rows, columns), or leave deskew out\n"
     )
     assert invoke("index", "flat.parquet", "--out", "x.knn", "--step", "blur", "--shape", "4x6").code == 0
+    given = ("index", "flat.parquet", "--out", "z.knn", "--shape", "4x6", "--step", "centred", "--step", "deskew")
+    assert invoke(*given).stderr == (
+        "error: --step: deskew takes 0 for the background, and centred before it makes values below 0: put deskew "
+        "before centred\n"
+    )
     write(tmp_path / "light.parquet", 16 - IMAGES)
     with pytest.raises(
         KnnvoteError, match=r"light.parquet, row 0: its corners are bright and its middle is dark, and c"

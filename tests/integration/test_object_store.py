@@ -155,6 +155,7 @@ def test_a_rerun_skips_what_is_done_and_redoes_an_input_that_changed(store, work
     assert verified.code == 0, verified.stderr
 
 
+@pytest.mark.long
 def test_other_limits_replace_outputs_in_the_store_without_a_search(store, command, tmp_path):
     assert files(command("classify", "x.knn", uri("in"), "--out", uri("h"), "--json"))["written"] == FILES
     limits = ("--min-confidence", "0.8", "--json")
@@ -166,6 +167,7 @@ def test_other_limits_replace_outputs_in_the_store_without_a_search(store, comma
     assert command("verify", uri("h")).code == 0
 
 
+@pytest.mark.long
 def test_of_two_jobs_whose_parts_start_at_once_in_the_store_one_has_the_folder(store, work, monkeypatch):
     pytest.importorskip("obstore")
     for name, value in store.environment.items():

@@ -26,6 +26,7 @@ from knnvote.classify.job.record import (
     ENDED,
     JOB,
     RECORDS,
+    JobRecord,
     end_records,
     read_failures,
     read_job_record,
@@ -38,7 +39,6 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.files import VanishedError, is_unfinished, share_lock
 from knnvote.data.input_file import InputFile
 from knnvote.data.locations import Location
-from knnvote.data.recognition import StoredImages
 
 from .left import PartRecord, Rest
 from .part import JobPart
@@ -127,8 +127,7 @@ def shared(
     work: Work,
     part: JobPart,
     every: Sequence[Task],
-    *,
-    stored_images: StoredImages,
+    own: JobRecord,
     why_not: Callable[[dict[str, Any]], str | None],
 ) -> Iterator[Share]:
     """Take part in a job.
@@ -137,7 +136,7 @@ def shared(
         work: of the job.
         part: which part.
         every: all files of the job.
-        stored_images: what the index says of its images.
+        own: the job's record, without inputs yet.
         why_not: why the job may not replace the outputs of one that was made otherwise; None where it may.
 
     Raises:
@@ -154,7 +153,7 @@ def shared(
         with share_lock(Path(out.path, RECORDS, LOCK), refusal) if out.is_local else nullcontext():
             refuse_one_place(out, inputs)
 
-            take = partial(_take, work, inputs, scratch, stored_images=stored_images, why_not=why_not)
+            take = partial(_take, own, inputs, out, scratch, why_not)
             take()
             Claim(out, work.made_from, is_locked=False).check()
             plan = settle_plan(out, every, work.made_from, part.parts, scratch)
@@ -169,11 +168,10 @@ def _scratch(work: Work) -> Path:
 
 
 def _take(
-    work: Work,
+    own: JobRecord,
     inputs: Sequence[InputFile],
+    out: Location,
     scratch: Path,
-    *,
-    stored_images: StoredImages,
     why_not: Callable[[dict[str, Any]], str | None],
 ) -> None:
     """Write down whose the folder is, and what its inputs are, unless a part has.
@@ -181,7 +179,6 @@ def _take(
     Raises:
         KnnvoteError: it is another job's.
     """
-    out = work.out
     file = out / RECORDS / JOB
     for attempt in range(_ATTEMPTS):
         is_there, tag = file.is_file, file.tag()
@@ -189,7 +186,7 @@ def _take(
             time.sleep(_PAUSE)
             continue
         before = read_job_record(out)
-        record = next_record(out, before, work.made_from, inputs, stored_images=stored_images, why_not=why_not)
+        record = next_record(out, before, own, inputs, why_not)
         if record == before:
             return
         content = to_json(to_content(record))

@@ -242,34 +242,22 @@ def report(  # noqa: PLR0917  # click passes options by name
     from knnvote.classify.job.finished import FinishedJob
     from knnvote.classify.job.report import report_job
     from knnvote.classify.judgement.job import judge_job
-    from knnvote.classify.judgement.numbers import JobErrors
-    from knnvote.classify.judgement.truth import TruthError
+    from knnvote.classify.judgement.truth import Truth
     from knnvote.classify.pages.job import write_job
-    from knnvote.data.folders.endings import is_array
-    from knnvote.data.labels.read import read_label_file
     from knnvote.data.locations import locate
     from knnvote.indexer.folder.open import open_index
 
-    from .tables.accuracy import print_accuracy, print_errors
+    from .tables.accuracy import print_judged, print_unfinished
 
     check_table_ids(labels, id_column)
     index, job = None if index_folder is None else open_index(index_folder), FinishedJob.open(locate(folder))
-    table = None
-    if labels is not None:
-        are_numbered = all(map(is_array, job.record.inputs.values()))
-        table = read_label_file(labels, label_column=label_column, id_column=id_column, are_numbered=are_numbered)
-    found, accuracy = report_job(job, index), None
+    truth, found = Truth.of(job, labels, label_column, id_column, index), report_job(job, index)
     for words in job.kept_told:
         talk_note(words)
-    try:
-        accuracy = judge_job(job, label_column, table)
-    except TruthError as error:
-        if label_column is not None or labels is not None:
-            raise
-        talk_note(f"no row is judged: {error.marked}")
-    write_job(out, found, index, accuracy, page_frame(out, ink))
+    judged = judge_job(job, truth)
+    if judged.note is not None:
+        talk_note(f"no row is judged: {judged.note}")
+    write_job(out, found, index, judged, page_frame(out, ink))
     talk_written(out)
-    if isinstance(accuracy, JobErrors):
-        print_errors(accuracy)
-    elif accuracy is not None:
-        print_accuracy(accuracy)
+    print_unfinished(found.facts)
+    print_judged(judged)

@@ -12,6 +12,7 @@ _OTHERWISE = {
     "is_regression=True": "--task regression",
     "options=IndexOptions(overwrite=True)": "--overwrite",
     "steps": "--step",
+    "tests": "IMAGES",
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from knnvote.classify.evaluation.mcnemar import mcnemar
 from knnvote.classify.interval import share_interval
 from knnvote.classify.search.left_out import neighbors_left_out
 from knnvote.classify.search.sampling import sample_rows
+from knnvote.cli.tables.steps import print_steps
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.sample import digits
 from knnvote.data.tables import image_table, write_table
@@ -127,6 +129,7 @@ def test_chains_that_make_no_vector_of_an_image_are_left_out_by_its_name(tmp_pat
     [
         ({"chains": ["sharp"]}, "chains 'sharp': 'sharp' is no step between image and vector: give some of pixels, "),
         ({"chains": ["unit deskew"]}, "chains 'unit deskew' cannot be done to the images of "),
+        ({"chains": ["centred deskew"]}, "chains 'centred deskew' cannot be done to the images of "),
         ({"chains": ["pixels unit"]}, "chains 'pixels unit' has pixels, which is no step: leave it out beside"),
         ({"chains": [("unit",)]}, "chains is [('unit',)]: give texts of one step or more, such as 'pixels', 'unit'"),
         ({"chains": []}, "chains is []: give texts of one step or more"),
@@ -142,6 +145,28 @@ def test_what_cannot_be_compared_is_refused_with_what_can(tmp_path, given, told)
     with pytest.raises(OptionError) as refused:
         choose_steps(index, **given)
     assert str(refused.value).startswith(told)
+    if "deskew" in told:
+        assert "; knnvote index stores flat images as pictures with shape" in str(refused.value)
+        assert "say with shape" not in str(refused.value)
+
+
+def test_a_shorter_chain_that_chance_may_part_from_the_best_is_told(tmp_path, capsys):
+    index = made(tmp_path, IMAGES, LABELS)
+    found = choose_steps(index, ["deskew", "pixels"], max_k=4)
+    pixels, deskew = found.results
+    assert found.cheaper is None
+    told = replace(pixels, difference=replace(deskew.difference, p=0.05))
+    best = replace(deskew, difference=None, microseconds=2)
+    found = replace(found, results=[best, told])
+    assert found.cheaper is told
+    print_steps(found, index.manifest)
+    assert (
+        "pixels may do as well as deskew: chance may be all that parts them (p = 0.05), and it takes 0.0 us an image "
+        "in place of 2.0\n"
+    ) in capsys.readouterr().out
+    sure = replace(told, difference=replace(told.difference, p=0.04))
+    assert replace(found, results=[best, sure]).cheaper is None
+    assert replace(found, results=[replace(best, microseconds=0), told]).cheaper is None
 
 
 def test_the_command_tells_a_table_and_what_builds_the_best(tmp_path, invoke):

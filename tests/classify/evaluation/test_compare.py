@@ -243,13 +243,6 @@ def test_test_images_that_are_stored_are_counted(folder, tmp_path):
     assert [report.stored for report in run(folder, "exact").indexes] == [0]
 
 
-def test_an_image_of_the_same_direction_is_not_taken_for_stored(tmp_path):
-    images = RNG.integers(1, 100, (20, 2, 2), dtype=np.uint8)
-    index_arrays(images, np.arange(20) % 2, tmp_path / "cosine.knn", options=IndexOptions(metric="cosine"))
-    write_table(image_table(np.concatenate([images[:4], images[4:10] * 2])), tmp_path / "test.parquet")
-    assert run(tmp_path, "cosine", images="test.parquet").indexes[0].stored == 4
-
-
 def test_unlabelled_test_images_have_no_accuracy_and_flips_without_truth(folder, tmp_path):
     write_table(image_table(IMAGES[TEST]), tmp_path / "bare.parquet")
     report = run(folder, "rough", images=tmp_path / "bare.parquet").indexes[0]

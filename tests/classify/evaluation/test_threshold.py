@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import brute_force
 import numpy as np
@@ -17,7 +18,7 @@ from scipy.stats import binomtest
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import compare
-from knnvote.classify.evaluation.threshold import Judged, choose, choose_threshold
+from knnvote.classify.evaluation.threshold import JudgedAnswers, choose, choose_threshold
 from knnvote.classify.vote import Rule
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import KnnvoteError, OptionError, spelled
@@ -29,7 +30,7 @@ from knnvote.indexer.grow import add_files
 
 def judged(confidence, right):
     winner = np.zeros(len(right), np.int32)
-    return Judged(
+    return JudgedAnswers(
         confidence=confidence,
         winner=winner,
         right=right,
@@ -39,7 +40,7 @@ def judged(confidence, right):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @example(seed=1, n=140, k=1000, target=0.75)
 @given(
     seed=st.integers(0, 2**16),
@@ -160,6 +161,28 @@ def test_labels_of_test_images_may_be_in_a_table_of_their_own(folder, invoke, tm
     assert json.loads(invoke(*tables).stdout) == json.loads(in_file.stdout)
     for wrong in (("--labels", "truth.csv"), (folder / "new.parquet", "--id-column", "id")):
         assert invoke("choose-threshold", folder / "x.knn", *wrong).code == 2
+
+
+def test_test_images_that_are_stored_are_left_out_and_told(folder, index, invoke, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mixed = image_table(np.concatenate([DATA.xq, DATA.x[:50]]), np.append(TRUE_OF_NEW, Y[:50]))
+    write_table(mixed, Path("mixed.parquet"))
+    write_table(image_table(DATA.x[:50], Y[:50]), Path("stored.parquet"))
+    found = choose_threshold(index, target_accuracy=0.8, tests="mixed.parquet")
+    assert found == replace(choose_threshold(index, target_accuracy=0.8, tests=folder / "new.parquet"), stored=50)
+    told = "left out: 50 images equal to a stored one"
+    assert told in invoke("choose-threshold", folder / "x.knn", "mixed.parquet").stdout
+    of_distance = ("choose-threshold", folder / "x.knn", "--false-alarms", 0.05)
+    assert told in invoke(*of_distance, "--unknown", "mixed.parquet").stdout
+    limits = [json.loads(invoke(*of_distance, of, "--json").stdout) for of in ("mixed.parquet", folder / "new.parquet")]
+    assert limits[0] == {**limits[1], "stored": 50}
+    for command in (of_distance, ("choose-threshold", folder / "x.knn")):
+        refused = invoke(*command, "stored.parquet")
+        assert (refused.code, refused.stdout) == (1, "")
+        assert "answers for itself: give others, or leave out IMAGES, and stored images are judged" in refused.stderr
+        assert invoke(*command).code == 0
+    refused = invoke(*of_distance, "--unknown", "stored.parquet")
+    assert "known: give others, or leave out --unknown" in refused.stderr
 
 
 def test_a_target_that_is_not_reached_is_refused_with_one_that_is(folder, invoke):

@@ -147,6 +147,25 @@ def test_true_labels_are_those_that_either_job_kept(jobs, invoke):
 
 
 @pytest.mark.parametrize("jobs", ["numbers"], indirect=True)
+def test_true_labels_may_be_in_a_table_of_their_own(jobs, invoke):
+    for name, k in (("bare", 1), ("other", 7)):
+        options = JobOptions(output=OutputOptions(keep=()))
+        run_job(Classifier.open("x.knn", Rule(k=k, min_confidence=0.5)), "in", f"{name}_narrow", options)
+    told = invoke("diff", "bare_narrow", "other_narrow").stdout.splitlines()[-1]
+    assert told.endswith("--label-column names one, or --labels takes them from a file of their own")
+    rows = [(f"{name}#{row}", truth) for name, row, truth, *_ in rows_of("one") if truth is not None]
+    Path("truth.csv").write_text("\n".join(["place,y", *(f"{place},{truth}" for place, truth in rows)]))
+    given = ("--labels", "truth.csv", "--id-column", "place", "--label-column", "y", "--json")
+    found = json.loads(invoke("diff", "bare_narrow", "other_narrow", *given).stdout)
+    run_job(Classifier.open("x.knn", Rule(k=1, min_confidence=0.5)), "in", "bare")
+    assert found["truth"] == diff_jobs(FinishedJob.open(locate("bare")), jobs[1]).to_json()["truth"]
+    Path("order.csv").write_text("\n".join(["y", *(str(truth) for _, truth in rows)]))
+    refused = invoke("diff", "bare_narrow", "other_narrow", "--labels", "order.csv")
+    assert (refused.code, "holds 2: give a table with a column of ids, FILE#ROW" in refused.stderr) == (1, True)
+    assert invoke("diff", "one", "other", "--id-column", "place").code == 2
+
+
+@pytest.mark.parametrize("jobs", ["numbers"], indirect=True)
 def test_answers_that_are_never_equal_and_numbers_of_a_regression_are_refused(jobs):
     for name, labels, told in (
         ("text", NAMES[LABELS], "one has labels of type int64 and out of type string"),

@@ -1,5 +1,6 @@
 """How good a job is by the labels that its outputs keep, against a count row by row in plain Python."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from knnvote.classify.job.run import run_job
 from knnvote.classify.job.work import JobOptions
 from knnvote.classify.judgement.job import judge_job
 from knnvote.classify.judgement.numbers import judge_numbers
-from knnvote.classify.judgement.truth import TruthError
+from knnvote.classify.judgement.truth import Truth, TruthError
 from knnvote.classify.vote import Rule
 from knnvote.data.locations import locate
 from knnvote.data.tables import image_table, write_table
@@ -54,7 +55,7 @@ def classify(labels, truth, **output):
 @pytest.mark.parametrize("kind", KINDS)
 def test_best_guesses_and_accepted_labels_are_counted(tmp_path, monkeypatch, invoke, kind):
     monkeypatch.chdir(tmp_path)
-    found = judge_job(classify(*KINDS[kind]))
+    found = judge_job(classify(*KINDS[kind])).accuracy
     rows = [row for name in FILES for row in pq.read_table(Path("out") / name).to_pylist()]
     rows = [row for row in rows if row["label"] is not None and row["knn_best"] is not None]
     right = [row["knn_best"] == row["label"] for row in rows]
@@ -110,8 +111,8 @@ def test_other_columns_are_no_true_labels(tmp_path, monkeypatch, invoke):
     index_arrays(IMAGES[:200], LABELS[:200].astype(str), Path("text.knn"))
     run_job(Classifier.open("text.knn"), "in", "text")
     with pytest.raises(TruthError, match="column 'n' holds over 100 values, so it is no label"):
-        judge_job(FinishedJob.open(locate("text")), "n")
-    assert judge_job(FinishedJob.open(locate("text"))).accuracy.value == 0
+        judge_job(FinishedJob.open(locate("text")), Truth(label_column="n"))
+    assert judge_job(FinishedJob.open(locate("text"))).accuracy.accuracy.value == 0
 
 
 def test_errors_of_numbers_far_from_zero_keep_their_digits():
@@ -131,7 +132,7 @@ def test_errors_of_numbers_far_from_zero_keep_their_digits():
 
 def test_numbers_of_a_regression_are_judged_by_how_far_they_are(tmp_path, monkeypatch, invoke):
     monkeypatch.chdir(tmp_path)
-    found = judge_job(classify(LABELS / 2, LABELS / 2))
+    found = judge_job(classify(LABELS / 2, LABELS / 2)).accuracy
     rows = [row for name in FILES for row in pq.read_table(Path("out") / name).to_pylist()]
     pairs = [(row["label"], row["knn_best"]) for row in rows]
     truth, best = np.array([pair for pair in pairs if None not in pair]).T
@@ -154,7 +155,7 @@ def test_a_regression_that_abstains_is_judged_of_what_it_accepts_too(tmp_path, m
     classify(LABELS / 2, LABELS / 2)
     half = float(np.nanmedian(pq.read_table("out/a.parquet")["knn_distance"].to_numpy()))
     run_job(Classifier.open("x.knn", Rule(max_distance=half)), "in", "near")
-    found = judge_job(FinishedJob.open(locate("near")))
+    found = judge_job(FinishedJob.open(locate("near"))).accuracy
     assert 0 < found.accepted < found.rows == 297
     told = f"{found.accepted} of them ({found.accepted / 297:.2%}) are accepted: mean absolute error "
     assert told in invoke("report", "near").stdout
@@ -164,4 +165,29 @@ def test_outputs_without_labels_are_not_judged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     classify(LABELS, LABELS)
     run_job(Classifier.open("x.knn"), "in", "narrow", JobOptions(output=OutputOptions(keep=("n",))))
-    assert judge_job(FinishedJob.open(locate("narrow"))) is None
+    assert judge_job(FinishedJob.open(locate("narrow"))).accuracy is None
+
+
+def test_what_equals_a_stored_image_by_the_metric_is_told_alike_and_judged_by_no_command(tmp_path, monkeypatch, invoke):
+    """By cosine a brighter one does; the column of labels has a name that only the index tells."""
+    monkeypatch.chdir(tmp_path)
+    images = IMAGES + 100
+    brighter = np.concatenate([images[:30] * 3, images[200:260]])
+    truth = np.append(1 - LABELS[:30] % 2, LABELS[200:260] % 2)  # of the stored ones a wrong one
+    for name, of, labels in (("old", images[:200], LABELS[:200] % 2), ("new", brighter, truth)):
+        table = image_table(of).append_column("fraud", pa.array(labels)).append_column("n", pa.array(range(len(of))))
+        write_table(table, Path(f"{name}.parquet"))
+    made = ("index", "old.parquet", "--label-column", "fraud", "--metric", "cosine", "--out", "x.knn")
+    assert invoke(*made).code == 0
+    done = invoke("classify", "x.knn", "new.parquet", "--out", "out", "--json")
+    assert json.loads(done.stdout)["stored"] == 30
+    right = np.mean([row["best"] == row["fraud"] for row in pq.read_table("out/new.parquet").to_pylist()[30:]])
+    for index in ((), ("--index", "x.knn")):
+        done = invoke("report", "out", *index)
+        assert done.stdout.startswith(f"60 rows with a true label: the best guess is right for {right:.4f} ")
+        assert done.stdout.splitlines()[-1].startswith("30 rows with a true label equal a stored image: they answer")
+    assert "<li>30 rows with a true label equal a stored image" in Path("report.html").read_text()
+    found = json.loads(invoke("diff", "out", "out", "--json").stdout)
+    assert (found["stored"], found["truth"]["first"]["labelled"]) == (30, 60)
+    found = json.loads(invoke("compare", "new.parquet", "--index", "x.knn", "--json").stdout)
+    assert found["indexes"][0]["stored"] == 30

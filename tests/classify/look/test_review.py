@@ -10,6 +10,7 @@ import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from repeats import spread
 
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.look.doubt import Doubts, find_doubts
@@ -19,8 +20,8 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import locate
 from knnvote.data.tables import write_table
 from knnvote.indexer.build import index_arrays
-from knnvote.indexer.fixes import read_reviewed
 from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.growth.fixes import read_reviewed
 
 RNG = np.random.default_rng(11)
 IMAGES = RNG.integers(0, 256, (700, 5, 5), dtype=np.uint8)
@@ -75,8 +76,7 @@ def expected(answers, rule, most):
     return [rows[turn] for turn in range(longest) for rows in doubts if turn < len(rows)] + bad
 
 
-@pytest.mark.parametrize("rule", [Rule(), Rule(min_confidence=0.6), Rule(min_confidence=0.5, max_distance=2)])
-@pytest.mark.parametrize("batch", [1, 7, 150])
+@spread(("rule", [Rule(), Rule(min_confidence=0.6), Rule(min_confidence=0.5, max_distance=2)]), ("batch", [1, 7, 150]))
 def test_the_rows_are_those_of_the_definition_whatever_the_batches(rule, batch):
     answers = made(150)
     for most in (3, 25, 150):

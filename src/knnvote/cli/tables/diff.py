@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from knnvote.classify.judgement.diff import Change, JobDiff
+from knnvote.classify.judgement.changes import Change, JobDiff
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.indexer.labels import show_class

@@ -9,6 +9,7 @@ from knnvote.data.errors import spelled
 from knnvote.data.steps.names import PIXELS
 from knnvote.indexer.labels import is_usual_name
 from knnvote.indexer.manifest import Manifest
+from knnvote.indexer.records.growth import lost_told
 from knnvote.indexer.rungs import VoteDefaults
 
 from .evaluation import told_left_out
@@ -45,9 +46,16 @@ def print_steps(found: StepChoice, asked: str, manifest: Manifest) -> None:
         print_text(f"left out: {chains}: {spelled(why_not, as_typed)}")
     for note in found.notes:
         print_text(spelled(note, as_typed))
-    if manifest.lost is not None:
-        print_text(f"the index has {manifest.lost}")
-    print_line("to build an index with the best:")
+    if (cheaper := found.cheaper) is not None and cheaper.difference is not None:
+        steps, of_best = (" ".join(one.steps) for one in (cheaper, found.best))
+        print_text(
+            f"{steps} may do as well as {of_best}: chance may be all that parts them (p = {cheaper.difference.p:.2g}), "
+            f"and it takes {cheaper.microseconds:,.1f} us an image in place of {found.best.microseconds:,.1f}"
+        )
+    if (lost := lost_told(manifest.growth, manifest.relabelled_from)) is not None:
+        print_text(f"the index has {lost}")
+    joined = "" if manifest.label_column is None else ", with --labels too where its labels had a file of their own"
+    print_text(f"to build an index with the best{joined}:")
     print_line(_command(found, asked, manifest))
 
 

@@ -45,7 +45,7 @@ def print_threshold(found: Threshold, names: list[str] | None) -> None:
         )
     if found.of_one_group is not None:
         print_line(found.of_one_group)
-    _print_bad(found.bad_images)
+    _print_left_out(found)
     _print_classes(found, names)
 
 
@@ -67,11 +67,15 @@ def print_distances(found: DistanceChoice) -> None:
         )
     if found.unlabelled:
         print_line(f"{found.unlabelled:,} more have no label, and are left aside: nothing tells what they are")
-    _print_bad(found.bad_images)
+    _print_left_out(found)
 
 
-def _print_bad(bad_images: dict[str, int]) -> None:
-    for reason, rows in bad_images.items():
+def _print_left_out(found: Threshold | DistanceChoice) -> None:
+    if found.stored:
+        print_text(
+            f"left out: {counted(found.stored, 'image')} equal to a stored one, whose answer says nothing of new ones"
+        )
+    for reason, rows in found.bad_images.items():
         print_text(f"left out: {counted(rows, 'row')} ({reason})")
 
 

@@ -1,6 +1,5 @@
 """What files say of stored images by their ids: which are meant, and which label each is to have."""
 
-import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
@@ -11,23 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from knnvote.data.columns import check_text, is_string
-from knnvote.data.containers.keys import lost_zeros
+from knnvote.data.columns import check_text, is_string, without_blanks
 from knnvote.data.convert.ids import USUAL_NAME, holds_text, read_text_columns
 from knnvote.data.errors import ImageFileError, KnnvoteError, is_whole, param, warn
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, find_inputs
+from knnvote.data.labels.lists import FIX, LABEL
+from knnvote.indexer.building.provenance import id_array, known_ids, read_ids, repeated_told
+from knnvote.indexer.index import Index
+from knnvote.indexer.labels import common_label_type, show_class, true_labels
 
-from .building.provenance import id_array, ids_as_stored, read_ids
-from .index import Index
-from .labels import common_label_type, show_class, true_labels
+from .classes import refuse_new_classes, tell_of_classes
 
-FIX = "fix"  # a column to be filled in by who looks: the right label, be it the present one
-_LABEL = "label"
-_TO_FILL_IN = ((FIX,), ("why", _LABEL))  # columns that tell lists to be filled in, the last of which is to be
+_TO_FILL_IN = ((FIX,), ("why", LABEL))  # columns that tell lists to be filled in, the last of which is to be
 _OF_SUSPECTS = {"suggested", "against"}  # columns of a list whose labels are the stored ones
 _BATCH = 1 << 16
-Where = Callable[[int], str]  # of the place of a label what is given it, and in which line
 
 
 def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArray:
@@ -78,22 +75,6 @@ def told_to_fill_in(names: Sequence[str]) -> tuple[str, ...]:
     return next((told for told in _TO_FILL_IN if {*told} <= {*names}), ())
 
 
-def refuse_fixes(inputs: Sequence[InputFile]) -> None:
-    """Refuse lists to be filled in as tables of labels, where the labels that are to be mended would be read of them.
-
-    Raises:
-        KnnvoteError: naming what takes the column that is filled in.
-    """
-    for table in dict.fromkeys(source.labels for source in inputs):
-        if table is not None and table.label_column == _LABEL and FIX in table.header:
-            shown = shlex.quote(table.shown)
-            raise KnnvoteError(
-                f"{table.shown} has a column {FIX!r} beside {_LABEL!r}, as lists to be filled in have, whose labels "
-                f"are those to be mended: knnvote relabel X.knn {shown} mends an index of the images; "
-                f"{param('label_column')} {FIX} takes the labels of that column alone"
-            )
-
-
 def read_fixes(
     inputs: Inputs,
     *,
@@ -118,7 +99,7 @@ def read_fixes(
     """
 
     def choose(names: Sequence[str]) -> str:
-        name = label_column or (FIX if FIX in names else _LABEL)
+        name = label_column or (FIX if FIX in names else LABEL)
         if name not in names:
             raise ImageFileError(
                 f"no column {name!r} of labels; there are {', '.join(names)}: name one with {param('label_column')}"
@@ -205,61 +186,47 @@ def _table(
 ) -> pa.Table:
     if values is None:
         return pa.table({"id": ids})
-    if pt.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
+    values = without_blanks(values)
     if is_string(values.type):
         values = pc.utf8_trim_whitespace(values.cast(pa.string()))
-        values = pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
-    if pt.is_floating(values.type):
-        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     table = pa.table({"id": ids, "value": values})
     return table if places is None else table.append_column("place", [places])
 
 
-def change_labels(
-    index: Index, fixes: pa.Table, tell: Callable[[str], None], check: Callable[[pa.Array, Where], None]
-) -> pa.Array:
+def change_labels(index: Index, fixes: pa.Table, tell: Callable[[str], None], *, new_classes: bool = False) -> pa.Array:
     """The labels (n,) of an index with some of them changed.
 
     Args:
         index: an opened one.
         fixes: columns id and label, which is null where nothing is to change, and else of the type of the stored ones,
             or text that says one; where classes have names, their names do. And place, if it is known.
-        tell: told of ids that are stored several times.
-        check: given the labels (m,), and what says of the place of one where it is; it may refuse them.
+        tell: told of ids that are stored several times, of classes that are new, and of those that no image has now.
+        new_classes: whether a label may be of a class that the index has not.
 
     Raises:
-        KnnvoteError: an id is not stored or has unlike labels, or a label is of another kind.
+        KnnvoteError: an id is not stored or has unlike labels, or a label is of another kind, or of a class that is new
+            and must not be.
     """
     fixes = fixes.filter(fixes["label"].is_valid())
     if not len(fixes):
         return index.labels
-    ids = ids_as_stored(fixes["id"].combine_chunks(), index.ids)
+    ids = known_ids(fixes["id"].combine_chunks(), index.ids, index.path, "nothing was changed", tell)
     labels = _like_stored(index, fixes)
-    _refuse_unknown(index, ids)
     _refuse_unlike(index, pa.table({"id": ids, "label": labels}))
-    check(labels, partial(_where, fixes))
+    if not new_classes:
+        refuse_new_classes(index, labels, partial(_where, fixes))
     given = pc.index_in(index.ids, value_set=ids)  # the first of its rows, where an id is given several times
-    if given.is_valid().true_count > len(ids.unique()):
-        tell(f"of the ids some are stored several times in {index.path}: each image that has one gets its label")
-    return pc.if_else(given.is_valid(), labels.take(given), index.labels.cast(labels.type))
+    if (told := repeated_told(index.ids.filter(given.is_valid()))) is not None:
+        tell(f"{told}: all that have it get its label")
+    changed = pc.if_else(given.is_valid(), labels.take(given), index.labels.cast(labels.type))
+    tell_of_classes(index, changed, tell)
+    return changed
 
 
 def _where(fixes: pa.Table, place: int) -> str:
     """The id of a label that is given, and where that stands."""
     known = f" in {fixes['place'][place].as_py()}" if "place" in fixes.column_names else ""
     return f"{fixes['id'][place].as_py()!r}{known}"
-
-
-def _refuse_unknown(index: Index, ids: pa.Array) -> None:
-    unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=index.ids))).unique()
-    if len(unknown):
-        first = unknown[0].as_py()
-        how = f"give ids as {param('Answer.neighbors')} shows them, and leave out rows of other images"
-        raise KnnvoteError(
-            f"{index.path} does not store {len(unknown):,} of the {len(ids.unique()):,} ids, the first {first!r}; "
-            f"nothing was changed: {lost_zeros(first, index.ids) or how}"
-        )
 
 
 def _refuse_unlike(index: Index, fixes: pa.Table) -> None:
@@ -340,7 +307,7 @@ class LabelTexts:
             raise no_class(self._index, text)
         return found.pop()
 
-    def read_all(self, texts: pa.Array, where: Where | None = None) -> pa.Array:
+    def read_all(self, texts: pa.Array, where: Callable[[int], str] | None = None) -> pa.Array:
         """The labels (m,) that texts (m,) say, in the type of the stored ones or a wider one; null where a text is.
 
         Raises:
