@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from knnvote.classify.answer import BAD_IMAGE, OK
-from knnvote.data.layout import show_shape
+from knnvote.data.layout import noun, show_shape
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.metric import METRICS
 
@@ -49,7 +49,9 @@ def left_out(one: Explanation, names: list[str] | None) -> str:
         return ""
     index = one.answer.index
     group = "" if index.manifest.groups is None else " with its group"
-    return f"stored in {index.path}, labelled {show_class(one.stored_label, names)}, and left out{group} of its own vote"
+    return (
+        f"stored in {index.path}, labelled {show_class(one.stored_label, names)}, and left out{group} of its own vote"
+    )
 
 
 def outvoted(one: Explanation, names: list[str] | None) -> str:
@@ -74,7 +76,7 @@ def nearness(found: Explanations, one: Explanation) -> str:
     told = f"nearest at {one.neighbors[0].distance:.4g}"
     if not len(found.distances):
         return told
-    distance, stored = one.neighbors[0].distance, f"{len(found.distances):,} stored images"
+    distance, stored = one.neighbors[0].distance, f"{len(found.distances):,} stored {noun(found.index.shape)}s"
     farther, nearer = found.nearer_than(distance), found.farther_than(distance)
     if nearer == 1:
         return f"{told}: farther than any of {stored} is from its nearest other"

@@ -211,7 +211,7 @@ def test_where_no_class_has_another_confidence_that_is_told_with_how_many_could_
         target_accuracy=0.9, min_confidence=0.6, coverage=0.9, accuracy=of_all, images=108, by_class=(own, *few)
     )
     told = "--by-class changes nothing: of 3 classes 1 have that of all for their own confidence, and of 2 there is too"
-    assert acceptance_lines(found)[1].startswith(told)
-    assert acceptance_lines(replace(found, by_class=(replace(own, min_confidence=0.5),)))[1].startswith(
+    assert acceptance_lines(found, "image")[1].startswith(told)
+    assert acceptance_lines(replace(found, by_class=(replace(own, min_confidence=0.5),)), "image")[1].startswith(
         "of 1 of 1 classes"
     )

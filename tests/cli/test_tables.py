@@ -68,10 +68,11 @@ def test_numbers_are_whole_and_columns_are_left_out_from_the_right(terminal, wid
     table = new_table("", "name", "first", "second", "third", "fourth", "fifth")
     numbers = [f"{n}.{n}{n}{n}{n}" for n in range(1, 6)]
     add_row(table, Name("a/long/path/" * 9 + "x.knn"), *numbers)
-    print_table(table)
+    left_out = print_table(table)
     header, row = (line.rstrip() for line in lines(stream)[:2])
     assert max(len(header), len(row)) <= width
     shown = row.split()
+    assert [*header.split(), *left_out] == ["name", "first", "second", "third", "fourth", "fifth"]
     assert shown[0].startswith("a/")
     assert shown[0].endswith(".knn")
     assert shown[1:] == numbers[: len(shown) - 1]
@@ -146,7 +147,7 @@ def test_no_name_of_a_class_is_broken_over_lines(terminal, tmp_path, monkeypatch
         (print_explanations, explained, "label", len(shown[0].votes)),
         (print_explanations, explained, "rank", rule.k),
         (partial(print_suspects, top=4), find_suspects(index), "rank", 4),
-        (partial(print_threshold, names=None), threshold, "class", len(CLASSES)),
+        (partial(print_threshold, index=index), threshold, "class", len(CLASSES)),
     ):
         stream = terminal(width)
         print_all(found)

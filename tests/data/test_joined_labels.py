@@ -383,8 +383,8 @@ def test_the_folders_of_parquet_files_are_read_likewise_and_their_own_columns_as
         ("int", pa.array(["7", " 8", ""]), [7, 8]),
         ("text", pa.array([7, 8, None]), "labels are int64, and string in what comes before it"),
         ("int", pa.array([True, None, None]), "labels are bool, and int8 in what comes before it"),
-        ("text", pa.nulls(3), "no labelled image in 1 file(s)"),
-        ("int", pa.nulls(3), "no labelled image in 1 file(s)"),
+        ("text", pa.nulls(3), "filled.parquet holds no label, its column 'label' is empty: fill it in first"),
+        ("int", pa.nulls(3), "filled.parquet holds no label, its column 'label' is empty: fill it in first"),
     ],
 )
 def test_text_of_a_parquet_table_is_read_likewise_and_other_types_are_taken_as_they_are(

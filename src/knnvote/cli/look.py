@@ -80,7 +80,9 @@ def explain(  # noqa: PLR0917  # click passes options by name
 
     if is_index_folder(locate(place)):
         if index_folder is not None or id_column is not None:
-            raise click.UsageError(f"{place} is an index, whose images are files, or ids of stored ones: leave out --index and --id-column")
+            raise click.UsageError(
+                f"{place} is an index, whose images are files, or ids of stored ones: leave out --index and --id-column"
+            )
         index = open_index(place)
         classifier = Classifier(index, Rule.of(index, **rule))
         shown, job = explain_images(classifier, names, ImageOptions(grayscale=grayscale, background=background)), None

@@ -192,7 +192,9 @@ def test_it_is_told_wherever_the_job_is_looked_at(invoke):
     assert {each.code for each in looked} == {0, 1}
     other = next(each for each in looked if each.code)
     assert "--overwrite without --only classifies all again" in other.stderr
-    command = re.search(r"which may be kept of an earlier job, and 2\.knn .* now \(.*; knnvote (.*) tells why", other.stderr)
+    command = re.search(
+        r"which may be kept of an earlier job, and 2\.knn .* now \(.*; knnvote (.*) tells why", other.stderr
+    )
     assert invoke(*shlex.split(command[1])).code == 0
     assert told in invoke("diff", "anew", "out").stdout.replace("\n", " ")
     assert told in json.loads(invoke("diff", "anew", "out", "--json").stdout)["kept"][0]
