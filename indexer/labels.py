@@ -84,11 +84,20 @@ def like_known(label: Any, known: Sequence[Any]) -> str:
     """Which class one may be mistyped for that an index has not, to stand behind it; nothing where none is like it."""
     if not isinstance(label, str):
         return ""
+    texts = [text for text in known if isinstance(text, str)]
     digits = re.findall(r"\d", label)  # names that differ in numbers are counted, not mistyped
-    alike = [text for text in known if isinstance(text, str) and re.findall(r"\d", text) == digits]
-    by_case = {text.casefold(): text for text in alike}
+    by_case = {text.casefold(): text for text in texts if re.findall(r"\d", text) == digits}
     near = difflib.get_close_matches(label.casefold(), by_case, n=1, cutoff=_NEAR)
-    return f" (like {by_case[near[0]]!r})" if near else ""
+    once = re.sub(r"(\D)\1", r"\1", label.casefold())  # a key pressed twice
+    number = _number(label)  # as spreadsheets write it
+    same = [text for text in texts if number is not None and _number(text) == number]
+    meant = by_case[near[0]] if near else by_case.get(once, *same[:1])
+    return "" if meant is None else f" (like {meant!r})"
+
+
+def _number(text: str) -> float | None:
+    """The number that a text of ASCII digits is; None of any other."""
+    return float(text) if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]*)?", text) else None
 
 
 def told_alike(labels: Iterable[Any]) -> str | None:

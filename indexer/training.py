@@ -14,7 +14,7 @@ from knnvote.data.errors import ImageFileError, KnnvoteError, check_instance, pa
 from knnvote.data.input_file import InputFile, tell_unused_labels
 from knnvote.data.inputs import distinctly_named, folders_told
 from knnvote.data.layout import ImageOptions, Layout
-from knnvote.data.reading import ImageFile, Part, files_with_rows, open_images
+from knnvote.data.reading import ImageFile, Part, files_with_rows, open_one_of
 from knnvote.data.recognition import recognise_images
 from knnvote.data.steps.chain import Steps, steps_of
 
@@ -207,7 +207,7 @@ def _read_files(
             progress(passed_over(source, wanted, None))
             continue
         first = gathered.parts[0] if gathered.parts else None
-        with open_images(source, _like(first, options, stored)) as images:
+        with open_one_of(inputs, source, _like(first, options, stored)) as images:
             described = source.describe()
             before = None if first is None else first.label_column
             label_column = _label_column(images, inputs, options, before, stored)

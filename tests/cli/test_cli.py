@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.job.run import run_job
 from knnvote.cli.main import cli
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays
@@ -26,8 +28,24 @@ COMMANDS = sorted(cli.commands)
 
 
 @pytest.fixture
-def work(tmp_path, invoke):
-    """A folder with small files of every sort that mistakes are made with."""
+def work(tmp_path, monkeypatch):
+    """A folder at work with small files of every sort that mistakes are made with."""
+    monkeypatch.chdir(tmp_path)
+    make_work()
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
+    """The same for tests that write nothing."""
+    folder = tmp_path_factory.mktemp("work")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        make_work()
+    return folder
+
+
+def make_work():
     images = np.arange(12 * 16, dtype=np.uint8).reshape(12, 4, 4)
     index_arrays(images, np.arange(12) % 2, Path("x.knn"))
     write_table(image_table(images, np.arange(12) % 2), Path("good.parquet"))
@@ -45,10 +63,9 @@ def work(tmp_path, invoke):
     Path("foreign").mkdir()
     Path("foreign/notes.txt").write_text("mine")
     np.save("good.npy", images)
-    assert invoke("classify", "x.knn", "in", "--out", "job").code == 0
+    assert not run_job(Classifier.open("x.knn"), "in", "job").failed
     index_arrays(images, np.arange(12) % 2, Path("new.knn"))
     write_sealed(Path("new.knn") / MANIFEST, {**read_manifest(Path("new.knn")).to_json(), "format": 99})
-    return tmp_path
 
 
 MISTAKES = {
@@ -122,8 +139,10 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("arguments", "code", "told"), MISTAKES.values(), ids=MISTAKES)
-@pytest.mark.usefixtures("work")
-def test_a_mistake_is_told_on_stderr_in_a_line_and_never_as_a_traceback(invoke, arguments, code, told):
+def test_a_mistake_is_told_on_stderr_in_a_line_and_never_as_a_traceback(
+    invoke, made_once, monkeypatch, arguments, code, told
+):
+    monkeypatch.chdir(made_once)
     result = invoke(*arguments.split())
     assert result.code == code
     assert told in result.stderr

@@ -86,7 +86,7 @@ def files(tmp_path, monkeypatch):
     images = RNG.integers(0, 60, (N, 4, 4)).astype(np.uint8) + 60 * labels[:, None, None].astype(np.uint8)
     write_table(image_table(images, labels), Path("good.parquet"))
     write_table(image_table((images / 7).astype(np.float32), labels), Path("floats.parquet"))
-    write_table(image_table(images[::-1], labels), Path("more.parquet"))
+    write_table(image_table(images[::-1] + np.uint8(1), labels), Path("more.parquet"))
     index_files("good.parquet", "x.knn")
     index_files("good.parquet", "a.knn", options=IndexOptions(kind="adaptive"))
     Path("fixes.csv").write_text("id,label\ngood.parquet#0,1\n")

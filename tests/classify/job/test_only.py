@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_letters import png
+from repeats import spread
 
 import knnvote.data.reading
 from knnvote.classify.classifier import Classifier
@@ -86,7 +87,11 @@ def contents(out):
 
 
 @pytest.mark.usefixtures("inputs")
-@pytest.mark.parametrize(("kind", "output"), [*(("exact", output) for output in OUTPUTS), ("hnsw", "all")])
+@spread(
+    ("inputs", ["arrays", "png"]),
+    ("kind, output", [*(("exact", output) for output in OUTPUTS), ("hnsw", "all")]),
+    indirect=["inputs"],
+)
 def test_rows_that_abstained_are_as_a_job_anew_has_them_and_all_others_as_they_stood(kind, output):
     options, first, second = OUTPUTS[output], build("1.knn", slice(100)), build("2.knn", slice(300), kind=kind)
     before = classify(first, "out", output=options)

@@ -10,6 +10,7 @@ import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from repeats import spread
 
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.look.doubt import Doubts, find_doubts
@@ -75,8 +76,7 @@ def expected(answers, rule, most):
     return [rows[turn] for turn in range(longest) for rows in doubts if turn < len(rows)] + bad
 
 
-@pytest.mark.parametrize("rule", [Rule(), Rule(min_confidence=0.6), Rule(min_confidence=0.5, max_distance=2)])
-@pytest.mark.parametrize("batch", [1, 7, 150])
+@spread(("rule", [Rule(), Rule(min_confidence=0.6), Rule(min_confidence=0.5, max_distance=2)]), ("batch", [1, 7, 150]))
 def test_the_rows_are_those_of_the_definition_whatever_the_batches(rule, batch):
     answers = made(150)
     for most in (3, 25, 150):
