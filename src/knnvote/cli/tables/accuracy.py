@@ -14,10 +14,9 @@ def print_unfinished(facts: dict[str, Any]) -> None:
     """That inputs have no output, of which what follows tells nothing; nothing where all have one."""
     done, inputs = facts["files"], facts["inputs"]
     if done < inputs:
-        have = "has" if inputs - done == 1 else "have"
         print_text(
-            f"{inputs - done:,} of {counted(inputs, 'input')} {have} no output: this is of the "
-            f"other{'s' if done > 1 else ''}, until the same job is run again"
+            f"{inputs - done:,} of {counted(inputs, 'input')} {'has' if inputs - done == 1 else 'have'} no output: "
+            f"this is of the other{'s' if done > 1 else ''}, until the same job is run again"
         )
 
 
