@@ -7,9 +7,9 @@ from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.data.steps.names import PIXELS
-from knnvote.indexer.growth.told import lost_told
 from knnvote.indexer.labels import is_usual_name
 from knnvote.indexer.manifest import Manifest
+from knnvote.indexer.records.growth import lost_told
 from knnvote.indexer.rungs import VoteDefaults
 
 from .evaluation import told_left_out
@@ -52,7 +52,7 @@ def print_steps(found: StepChoice, asked: str, manifest: Manifest) -> None:
             f"{steps} may do as well as {of_best}: chance may be all that parts them (p = {cheaper.difference.p:.2g}), "
             f"and it takes {cheaper.microseconds:,.1f} us an image in place of {found.best.microseconds:,.1f}"
         )
-    if (lost := lost_told(manifest)) is not None:
+    if (lost := lost_told(manifest.growth, manifest.relabelled_from)) is not None:
         print_text(f"the index has {lost}")
     joined = "" if manifest.label_column is None else ", with --labels too where its labels had a file of their own"
     print_text(f"to build an index with the best{joined}:")
