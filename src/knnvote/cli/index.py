@@ -386,7 +386,7 @@ def _talk_index(out: Path, changed: int = 0, change: str = "") -> None:
         talk(f"weights {weights_line(manifest.sample_weight)}")
     acceptance = None if manifest.vote is None else manifest.vote.acceptance
     of_classes = class_lines(acceptance, manifest.class_names)
-    for line in [*tuning_lines(manifest.search), *vote_lines(manifest.vote), *of_classes]:
+    for line in [*tuning_lines(manifest.search), *vote_lines(manifest.vote, thing), *of_classes]:
         talk(line)
     if (told := measured_on(manifest.growth, manifest.search, manifest.vote)) is not None:
         talk(told)

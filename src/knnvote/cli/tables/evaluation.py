@@ -20,21 +20,21 @@ def print_choice(choice: Choice) -> None:
     """The table of ``choose-k`` on stdout, a row for each k, and below it the best, the smallest and the largest."""
     measure = choice.measure.replace("_", " ")
     weighed = "" if choice.class_weight is None else f", {told_class_weight(choice.class_weight)}"
-    left_out = told_left_out(choice)
-    print_line(f"{left_out}, {choice.search} search{weighed}")
+    print_line(f"{told_left_out(choice)}, {choice.search} search{weighed}")
     print_line(f"{measure} by k and weights")
     table = new_table("", "k", *choice.weights)
     digits = len(str(choice.scores[-1].k))
     for first in range(0, len(choice.scores), len(choice.weights)):
         scores = choice.scores[first : first + len(choice.weights)]
         add_row(table, f"{scores[0].k:{digits}}", *(_show_value(choice, score.value) for score in scores))
-    print_table(table)
-    print_line(f"best: {_show_score(choice, choice.best)}")
+    if left_out := print_table(table):
+        print_text(f"no room for {', '.join(left_out)}: --json has all, and so have wider terminals")
+    print_text(f"best: {_show_score(choice, choice.best)}")
     smallest, largest = choice.smallest_within_one_standard_error, choice.largest_within_one_standard_error
-    print_line(f"smallest k within one standard error of it: {_show_score(choice, smallest)}")
-    print_line(f"largest k within one standard error of it: {_show_score(choice, largest)}")
+    print_text(f"smallest k within one standard error of it: {_show_score(choice, smallest)}")
+    print_text(f"largest k within one standard error of it: {_show_score(choice, largest)}")
     if choice.best_balanced is not None:
-        print_line(f"best balanced accuracy: {_show_score(choice, choice.best_balanced)}")
+        print_text(f"best balanced accuracy: {_show_score(choice, choice.best_balanced)}")
     if choice.with_copies:
         print_line(
             f"{choice.with_copies:,} of the {choice.images:,} {choice.noun}s have an exact copy among the others, "

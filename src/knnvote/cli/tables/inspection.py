@@ -60,7 +60,11 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         *([("groups", Groups(**facts["groups"]).told)] if "groups" in facts else []),
         *([("weights", weights_line(SampleWeight(**facts["sample_weight"])))] if "sample_weight" in facts else []),
         ("search", "; ".join(_search_lines(facts))),
-        *(_vote_rows(VoteDefaults.from_json(facts["vote"]), facts["class_names"]) if facts.get("vote") else []),
+        *(
+            _vote_rows(VoteDefaults.from_json(facts["vote"]), facts["class_names"], noun(facts["shape"]))
+            if facts.get("vote")
+            else []
+        ),
         *([("grown", "; ".join(_growth_lines(facts)))] if "growth" in facts else []),
         ("kernel", describe_kernel()),
         ("size", f"{show_bytes(facts['bytes'])}, built in {facts['timing']['build_seconds']:.1f} s"),
@@ -70,9 +74,9 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _vote_rows(vote: VoteDefaults, names: list[str] | None) -> list[tuple[str, str]]:
+def _vote_rows(vote: VoteDefaults, names: list[str] | None, thing: str) -> list[tuple[str, str]]:
     by_class = [("by class", line) for line in class_lines(vote.acceptance, names)]
-    return [("vote", "; ".join(vote_lines(vote))), *by_class]
+    return [("vote", "; ".join(vote_lines(vote, thing))), *by_class]
 
 
 def _search_lines(facts: dict[str, Any]) -> list[str]:
@@ -133,20 +137,20 @@ def weights_line(weights: SampleWeight) -> str:
     return f"{held}, from {weights.least:g} to {weights.most:g}: what an image's vote is multiplied by"
 
 
-def vote_lines(vote: VoteDefaults | None) -> list[str]:
-    """The vote that an index was made for, in words; nothing where nothing was said."""
+def vote_lines(vote: VoteDefaults | None, thing: str) -> list[str]:
+    """The vote that an index of images or vectors was made for, in words; nothing where nothing was said."""
     if vote is None:
         return []
     ties = "" if vote.ties == "nearest" else f" with ties {vote.ties}"
     weighed = "" if vote.class_weight is None else f", {told_class_weight(vote.class_weight)}"
     lines = [f"made for k {vote.k} and {vote.weights} weights{ties}{weighed}"]
-    lines += [] if vote.acceptance is None else acceptance_lines(vote.acceptance)
+    lines += [] if vote.acceptance is None else acceptance_lines(vote.acceptance, thing)
     return lines if vote.max_distance is None else [*lines, vote.max_distance.told]
 
 
-def acceptance_lines(found: Acceptance) -> list[str]:
-    """What is accepted, in words: of all, and of classes from a confidence of their own."""
-    lines = [acceptance_line(found)]
+def acceptance_lines(found: Acceptance, thing: str) -> list[str]:
+    """What is accepted of images or vectors, in words: of all, and of classes from a confidence of their own."""
+    lines = [_acceptance_line(found, thing)]
     own = [one.min_confidence for one in found.by_class if one.min_confidence is not None]
     if found.by_class:
         few = [str(one.label) for one in found.by_class if one.min_confidence is None]
@@ -194,19 +198,19 @@ def _class_line(one: ClassAcceptance, names: list[str] | None, target: float) ->
     )
 
 
-def acceptance_line(found: Acceptance) -> str:
+def _acceptance_line(found: Acceptance, thing: str) -> str:
     """What a threshold accepts, in words."""
     accuracy = found.accuracy
     balanced = "" if found.balanced_accuracy is None else f"; balanced accuracy {found.balanced_accuracy:.4f}"
     if found.min_confidence is None:
         return (
             f"accepts no answer unless told: {found.target_accuracy:g} was wanted, and of the surest "
-            f"{found.coverage:.1%} of {found.images:,} stored images {accuracy.value:.4f} are right, of a 95% interval "
-            f"from {accuracy.low:.4f}{balanced}"
+            f"{found.coverage:.1%} of {found.images:,} stored {thing}s {accuracy.value:.4f} are right, of a 95% "
+            f"interval from {accuracy.low:.4f}{balanced}"
         )
     return (
         f"accepts answers with confidence {found.min_confidence:g} or more: {found.coverage:.1%} of "
-        f"{found.images:,} stored images, each left out, of which {accuracy.value:.4f} are right "
+        f"{found.images:,} stored {thing}s, each left out, of which {accuracy.value:.4f} are right "
         f"({accuracy.low:.4f} to {accuracy.high:.4f}; {found.target_accuracy:g} was wanted){balanced}"
     )
 

@@ -73,24 +73,30 @@ def add_row(table: Table, *cells: str | Name) -> None:
     table.add_row(*(cell if isinstance(cell, Name) else printable(cell) for cell in cells))
 
 
-def print_table(table: Table) -> None:
-    """A table on a terminal; else as wide as it needs or COLUMNS says, lines without blanks at the end."""
+def print_table(table: Table) -> list[str]:
+    """A table on a terminal; else as wide as it needs or COLUMNS says, lines without blanks at the end.
+
+    Returns:
+        The headers of columns that were left out, for which there is no room.
+    """
     console = Console(markup=False, emoji=False)
     if console.is_terminal:
-        _print_as_fits(console, table)
-        return
+        return _print_as_fits(console, table)
     width = os.environ.get("COLUMNS", "")
     console = Console(width=int(width) if width.isdecimal() and int(width) else _WIDE, markup=False, emoji=False)
     with console.capture() as printed:
-        _print_as_fits(console, table)
+        left_out = _print_as_fits(console, table)
     for line in printed.get().splitlines():
         sys.stdout.write(f"{line.rstrip()}\n")
+    return left_out
 
 
-def _print_as_fits(console: Console, table: Table) -> None:
+def _print_as_fits(console: Console, table: Table) -> list[str]:
+    left_out: list[str] = []
     while len(table.columns) > 1 and _least_width(console, table) > console.width:
-        table.columns.pop()
+        left_out.insert(0, str(table.columns.pop().header))
     console.print(table)
+    return left_out
 
 
 def _least_width(console: Console, table: Table) -> int:
