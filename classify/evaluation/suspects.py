@@ -27,8 +27,9 @@ from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, warn
 from knnvote.data.layout import noun
 from knnvote.data.text import counted
+from knnvote.indexer.building.listed import FIX
 from knnvote.indexer.building.provenance import id_array
-from knnvote.indexer.fixes import FIX, LabelTexts
+from knnvote.indexer.fixes import LabelTexts
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.names import ClassWeight

@@ -320,9 +320,11 @@ def relabel(
     from knnvote.classify.adaptive.tune import Tuning
     from knnvote.data.inputs import find_inputs
     from knnvote.indexer.fixes import read_fixes
+    from knnvote.indexer.folder.open import open_index
     from knnvote.indexer.grow import relabel_ids
 
-    given = read_fixes(find_inputs([fixes]), id_column=id_column, label_column=label_column)
+    index, named = open_index(index_folder), {"id_column": id_column, "label_column": label_column}
+    given = read_fixes(find_inputs([fixes]), **named, index=index, tell=talk_note)
     words.of_index()
     changed = relabel_ids(index_folder, given["id"], given["label"], tuning=Tuning, threads=threads, tell=talk_note)
     empty = given["label"].null_count
