@@ -85,6 +85,23 @@ def _lengths(batch: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
     return pc.list_value_length(column) if is_list(column.type) else pc.binary_length(column)
 
 
+def without_blanks(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Values (n,) with null for blank texts and NaN, as programs write what is not filled in; dictionaries decoded."""
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if is_float(values.type):
+        is_blank = pc.is_nan(values)
+    elif is_string(values.type):
+        values = values.cast(pa.string()) if pa.types.is_string_view(values.type) else values
+        is_blank = pc.equal(pc.utf8_trim_whitespace(values), "")
+    elif is_binary(values.type):
+        values = values.cast(pa.large_binary())
+        is_blank = pc.equal(pc.binary_length(values), 0)
+    else:
+        return values
+    return pc.if_else(is_blank, pa.scalar(None, values.type), values)
+
+
 def check_text(column: pa.Array | pa.ChunkedArray, name: str) -> None:
     """Refuse text that is not UTF-8: writers of Parquet need not look.
 

@@ -1,7 +1,7 @@
 """Files of images, open: recognised by their first rows, then read and decoded a few rows at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from .convert.texts import lists_in_text
 from .errors import ImageFileError, OptionError, check, is_whole, param
 from .folders.globs import is_glob
 from .input_file import InputFile
+from .inputs import labels_among_told
 from .layout import Layout, Shape, is_picture
 from .layouts.encoded import is_image_struct, refuse_paths
 from .layouts.sizes import invert_command, resize_command, sizes_told
@@ -250,6 +251,21 @@ def open_images(source: InputFile, recognise: Callable[[pa.Table], Layout]) -> I
     """
     with source.open_rows() as rows:
         yield ImageFile.recognised(source, rows, recognise)
+
+
+@contextmanager
+def open_one_of(
+    inputs: Sequence[InputFile], source: InputFile, recognise: Callable[[pa.Table], Layout]
+) -> Iterator[ImageFile]:
+    """Open one of several files of images, as `open_images`; one of labels of another is told with what takes it.
+
+    Raises:
+        ImageFileError: as of `open_images`.
+    """
+    with ExitStack() as opened:
+        with labels_among_told(source, inputs):
+            images = opened.enter_context(open_images(source, recognise))
+        yield images
 
 
 def rows_within_budget(d: int, rows: int) -> int:

@@ -1,5 +1,6 @@
 """The handwritten digits that scikit-learn ships: 8 x 8 pixels from 0 to 16, ten classes, no download."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,14 @@ class Split(NamedTuple):
 
 
 def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """All digits: images (1797, 8, 8) uint8 and labels (1797,) int64."""
+    """All digits: images (1797, 8, 8) uint8 and labels (1797,) int64, each time the caller's own."""
+    images, labels = _loaded()
+    return images.copy(), labels.copy()
+
+
+@cache
+def _loaded() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """They are read from text, which takes some hundredths of a second."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - takes a second or more to import
 
     sample: Any = load_digits()

@@ -40,9 +40,10 @@ from .folder.facts import describe, library_versions, of_labels, unmeasured
 from .folder.generations import remove_leftovers
 from .folder.write import write_folder
 from .groups.record import Groups, refuse_one_group
+from .growth.told import lost_told
 from .index import Index, Timing
 from .leftovers import LOCK, WORK, is_leftover
-from .manifest import FORMAT, is_index_folder
+from .manifest import FORMAT, is_index_folder, read_manifest
 from .names import KINDS, METRIC_NAMES, Kind, MetricName
 from .records.weights import weights_of
 from .threads import available_processors, check_threads, limit_threads
@@ -136,7 +137,7 @@ def index_files(
     sources = find_inputs(inputs)
     refuse_splits(sources)
     with (
-        _claimed(local_path(out), overwrite=options.overwrite) as folder,
+        _claimed(local_path(out), overwrite=options.overwrite, tell=tell) as folder,
         _work(folder, sources, training, options, tell) as work,
     ):
         rows = training.limit or training.sample or partial(count_rows, sources)
@@ -219,7 +220,9 @@ def _check_options(options: object, tune: object) -> None:
 
 
 @contextmanager
-def _claimed(out: Path, *, overwrite: bool, asked: str = _REPLACING) -> Iterator[Path]:
+def _claimed(
+    out: Path, *, overwrite: bool, asked: str = _REPLACING, tell: Callable[[str], None] = warn
+) -> Iterator[Path]:
     """Hold the destination for this build alone; a folder made for a build that fails is removed again."""
     check_destination(out, overwrite=overwrite, asked=asked)
     is_new = not out.exists()
@@ -227,11 +230,19 @@ def _claimed(out: Path, *, overwrite: bool, asked: str = _REPLACING) -> Iterator
         with hold_lock(out / LOCK, f"another build is writing to {out}: wait for it, or give another path"):
             check_destination(out, overwrite=overwrite, asked=asked)  # by now another build may have ended
             remove_leftovers(out)  # of a killed one, whose generation is taken again
+            _tell_of_lost(out, tell)
             yield out
     finally:
         if is_new:
             with suppress(OSError):  # only an empty folder goes
                 out.rmdir()
+
+
+def _tell_of_lost(out: Path, tell: Callable[[str], None]) -> None:
+    """Tell of what an index that is to be replaced has and its images have not; one that is damaged tells nothing."""
+    with suppress(KnnvoteError):
+        if is_index_folder(out) and (lost := lost_told(read_manifest(out))) is not None:
+            tell(f"{out} has {lost}")
 
 
 def check_destination(out: Path, *, overwrite: bool, asked: str = _REPLACING) -> None:

@@ -2,8 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from knnvote.data.columns import check_text, is_string
-from knnvote.data.containers.label_table import Labels
+from knnvote.data.columns import check_text, is_string, without_blanks
 from knnvote.data.convert.ids import USUAL_NAME, holds_text, read_text_columns
 from knnvote.data.errors import ImageFileError, KnnvoteError, is_whole, param, warn
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, find_inputs
 
 from .building.listed import FIX, LABEL, is_of_review, of_stored, told_to_fill_in
-from .building.provenance import id_array, ids_as_stored, read_ids
+from .building.provenance import id_array, known_ids, read_ids, repeated_told
+from .growth.classes import refuse_new_classes, tell_of_classes
 from .index import Index
-from .labels import common_label_type, kind_of_labels, like_known, show_class, true_labels
+from .labels import common_label_type, show_class, true_labels
 
 _BATCH = 1 << 16
-_SHOWN = 5  # classes in a message
 
 
 def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArray:
@@ -83,7 +81,8 @@ def read_fixes(
         tell: told how many of these are labelled.
 
     Returns:
-        Columns id, string, and label, text where the file is text and null where it is empty.
+        Columns id, string; label, text where the file is text and null where it is empty; and place, which says where
+        in a file that is.
 
     Raises:
         KnnvoteError: a file has no such column, an id is null, or files hold labels of several types.
@@ -109,7 +108,7 @@ def read_fixes(
         raise KnnvoteError(
             f"labels are {' and '.join(sorted(map(str, types)))} in one file and another: give one file at a time"
         )
-    return pa.concat_tables(tables).rename_columns(["id", "label"])
+    return pa.concat_tables(tables).rename_columns(["id", "label", "place"])
 
 
 def fixes_of(ids: str | int | Sequence[str] | Sequence[int] | pa.ChunkedArray, labels: Any) -> pa.Table:
@@ -137,11 +136,11 @@ def _read(
 ) -> Iterator[pa.Table]:
     """Rows of a file: columns id and, where a column is chosen by the names of all, value, null where it is empty."""
     if source.is_local and Path(source.path).is_file() and holds_text(Path(source.path)):
-        text = read_text_columns(Path(source.path), id_column)
+        text, lines = read_text_columns(Path(source.path), id_column)
         name = id_column or (text.column_names[0] if text.num_columns == 1 else USUAL_NAME)
         with source.content_told():
             chosen = choose(text.column_names)
-        yield _table(text[name], None if chosen is None else text[chosen])
+        yield _table(text[name], None if chosen is None else text[chosen], _places("line", lines, source.shown))
         return
     with source.open_rows() as rows:
         names = rows.schema.names
@@ -153,67 +152,72 @@ def _read(
             )
         with source.content_told():
             chosen = choose(names)
-        tables, null = [], 0
+        tables, null, first = [], 0, 0
         for batch in rows.batches(list(dict.fromkeys([name, chosen or name])), _BATCH):
             with source.content_told():
                 for column in batch.schema.names:
                     check_text(batch.column(column), column)
             ids = read_ids(source, batch.column(name), name)
             null += ids.null_count
-            tables.append(_table(ids, None if chosen is None else batch.column(chosen)))
+            places = _places("row", pa.array(range(first, first + len(ids))), source.shown)
+            tables.append(_table(ids, None if chosen is None else batch.column(chosen), places))
+            first += len(ids)
     if null:
         raise ImageFileError(f"{source.shown}, column {name!r}: {null:,} ids are null: leave those rows out")
     yield from tables
 
 
-def _table(ids: pa.Array | pa.ChunkedArray, values: pa.Array | pa.ChunkedArray | None) -> pa.Table:
+def _places(what: str, numbers: pa.Array, shown: str) -> pa.Array:
+    """(n,) ``line 3 of fixes.csv``, or such a row."""
+    return pc.binary_join_element_wise(f"{what} ", numbers.cast(pa.string()), f" of {shown}", "")
+
+
+def _table(
+    ids: pa.Array | pa.ChunkedArray, values: pa.Array | pa.ChunkedArray | None, places: pa.Array | None = None
+) -> pa.Table:
     if values is None:
         return pa.table({"id": ids})
-    if pt.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
+    values = without_blanks(values)
     if is_string(values.type):
         values = pc.utf8_trim_whitespace(values.cast(pa.string()))
-        values = pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
-    if pt.is_floating(values.type):
-        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
-    return pa.table({"id": ids, "value": values})
+    table = pa.table({"id": ids, "value": values})
+    return table if places is None else table.append_column("place", [places])
 
 
-def change_labels(index: Index, fixes: pa.Table, tell: Callable[[str], None]) -> pa.Array:
+def change_labels(index: Index, fixes: pa.Table, tell: Callable[[str], None], *, new_classes: bool = False) -> pa.Array:
     """The labels (n,) of an index with some of them changed.
 
     Args:
         index: an opened one.
         fixes: columns id and label, which is null where nothing is to change, and else of the type of the stored ones,
-            or text that says one; where classes have names, their names do.
+            or text that says one; where classes have names, their names do. And place, if it is known.
         tell: told of ids that are stored several times, of classes that are new, and of those that no image has now.
+        new_classes: whether a label may be of a class that the index has not.
 
     Raises:
-        KnnvoteError: an id is not stored or has unlike labels, or a label is of another kind.
+        KnnvoteError: an id is not stored or has unlike labels, or a label is of another kind, or of a class that is new
+            and must not be.
     """
     fixes = fixes.filter(fixes["label"].is_valid())
     if not len(fixes):
         return index.labels
-    ids = ids_as_stored(fixes["id"].combine_chunks(), index.ids)
-    labels = _like_stored(index, fixes["label"].combine_chunks())
-    _refuse_unknown(index, ids)
+    ids = known_ids(fixes["id"].combine_chunks(), index.ids, index.path, "nothing was changed", tell)
+    labels = _like_stored(index, fixes)
     _refuse_unlike(index, pa.table({"id": ids, "label": labels}))
+    if not new_classes:
+        refuse_new_classes(index, labels, partial(_where, fixes))
     given = pc.index_in(index.ids, value_set=ids)  # the first of its rows, where an id is given several times
-    if given.is_valid().true_count > len(ids.unique()):
-        tell(f"of the ids some are stored several times in {index.path}: each image that has one gets its label")
+    if (told := repeated_told(index.ids.filter(given.is_valid()))) is not None:
+        tell(f"{told}: all that have it get its label")
     changed = pc.if_else(given.is_valid(), labels.take(given), index.labels.cast(labels.type))
-    _tell_classes(index, changed, tell)
+    tell_of_classes(index, changed, tell)
     return changed
 
 
-def _refuse_unknown(index: Index, ids: pa.Array) -> None:
-    unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=index.ids))).unique()
-    if len(unknown):
-        raise KnnvoteError(
-            f"{index.path} does not store {len(unknown):,} of the {len(ids.unique()):,} ids, the first "
-            f"{unknown[0].as_py()!r}; nothing was changed: give ids as {param('Answer.neighbors')} shows them, and "
-            "leave out rows of other images"
-        )
+def _where(fixes: pa.Table, place: int) -> str:
+    """The id of a label that is given, and where that stands."""
+    known = f" in {fixes['place'][place].as_py()}" if "place" in fixes.column_names else ""
+    return f"{fixes['id'][place].as_py()!r}{known}"
 
 
 def _refuse_unlike(index: Index, fixes: pa.Table) -> None:
@@ -229,11 +233,11 @@ def _refuse_unlike(index: Index, fixes: pa.Table) -> None:
         )
 
 
-def _like_stored(index: Index, given: pa.Array) -> pa.Array:
-    """Labels (m,) in the type of the stored ones, or in a wider one that new classes need."""
-    like, names = index.labels.type, index.manifest.class_names
+def _like_stored(index: Index, fixes: pa.Table) -> pa.Array:
+    """Labels (m,) of fixes in the type of the stored ones, or in a wider one that new classes need."""
+    like, names, given = index.labels.type, index.manifest.class_names, fixes["label"].combine_chunks()
     if is_string(given.type):
-        return LabelTexts(index).read_all(given)
+        return LabelTexts(index).read_all(given, partial(_where, fixes))
     try:
         values = true_labels(given, like)
     except KnnvoteError as error:
@@ -256,54 +260,6 @@ def _typed(index: Index, values: list[Any]) -> pa.Array:
         except (OverflowError, pa.ArrowInvalid):
             continue
     raise KnnvoteError(f"a label does not fit the {like} of {index.path}; nothing was changed: give smaller numbers")
-
-
-def read_as_stored(index: Index, inputs: Sequence[InputFile], label_column: str | None) -> list[InputFile]:
-    """Inputs whose labels, where people wrote them, in a table of text or as names of folders, are read as fixes are.
-
-    Labels that are of the kind of the stored ones already are left as they are, and so are those to which a file gives
-    a type.
-
-    Args:
-        index: an opened one.
-        inputs: of labelled images.
-        label_column: the one that is named; what folders say of others is no label.
-
-    Raises:
-        KnnvoteError: a label is none of the index.
-    """
-    texts, like = LabelTexts(index), index.labels.type
-
-    def read(shown: str, written: pa.Array) -> pa.Array:
-        written, bare = written.cast(pa.string()), pc.utf8_trim_whitespace(written.cast(pa.string()))
-        if is_string(like):  # whose classes may have spaces around them
-            bare = pc.if_else(pc.is_in(written, value_set=index.labels.unique().cast(pa.string())), written, bare)
-        try:
-            return texts.read_all(bare)
-        except KnnvoteError as error:
-            raise KnnvoteError(f"{shown}: {error.marked}") from error
-
-    def of_table(table: Labels) -> Labels:
-        is_like = kind_of_labels(table.labels.type) == kind_of_labels(like) and not is_string(like)
-        return table if is_like or table.texts is None else replace(table, labels=read(table.shown, table.texts))
-
-    def of_folder(source: InputFile, name: str, value: Any) -> Any:
-        if label_column not in {None, name} or kind_of_labels(pa.scalar(value).type) == kind_of_labels(like):
-            return value
-        try:
-            return read(source.shown, pa.array([str(value)]))[0].as_py()
-        except KnnvoteError:
-            if source.is_image_folder:
-                raise
-            return value  # for a file's own column counts before its folder's; where it has none, that is refused
-
-    tables = {table: of_table(table) for source in inputs if (table := source.labels) is not None}
-    return [
-        replace(source, told=tuple((name, of_folder(source, name, value)) for name, value in source.told))
-        if source.labels is None
-        else replace(source, labels=tables[source.labels])
-        for source in inputs
-    ]
 
 
 class LabelTexts:
@@ -342,14 +298,20 @@ class LabelTexts:
             raise no_class(self._index, text)
         return found.pop()
 
-    def read_all(self, texts: pa.Array) -> pa.Array:
+    def read_all(self, texts: pa.Array, where: Callable[[int], str] | None = None) -> pa.Array:
         """The labels (m,) that texts (m,) say, in the type of the stored ones or a wider one; null where a text is.
 
         Raises:
-            KnnvoteError: as of `read`, or a number is too large.
+            KnnvoteError: as of `read`, and where the place of the text is, if that is known; or a number is too large.
         """
-        coded = texts.dictionary_encode()
-        read = [self.read(text) for text in coded.dictionary.to_pylist()]
+        coded, read = texts.dictionary_encode(), []
+        for number, text in enumerate(coded.dictionary.to_pylist()):
+            try:
+                read.append(self.read(text))
+            except KnnvoteError as error:
+                if where is None:
+                    raise
+                raise KnnvoteError(f"{where(coded.indices.index(number).as_py())}: {error.marked}") from error
         places = coded.indices.to_pylist()
         return _typed(self._index, [None if place is None else read[place] for place in places])
 
@@ -382,16 +344,3 @@ def no_class(index: Index, label: Any) -> KnnvoteError:
         known = show_class(index.labels[0].as_py(), names)
         expected = f"one of its {len(names):,} classes by number or name, as {known}"
     return KnnvoteError(f"the label {label!r} cannot be one of {index.path}; nothing was changed: give {expected}")
-
-
-def _tell_classes(index: Index, labels: pa.Array, tell: Callable[[str], None]) -> None:
-    """Tell of classes that are new, and of those that no image has now."""
-    if index.is_regression:
-        return
-    before, after = set(index.manifest.classes), set(labels.unique().to_pylist())
-    for told, some in (("new classes of {}", after - before), ("classes of which {} has no image now", before - after)):
-        if some:
-            names, known = index.manifest.class_names, sorted(before - some)
-            shown = [f"{show_class(label, names)}{like_known(label, known)}" for label in sorted(some)]
-            more = f" and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else ""
-            tell(f"{told.format(index.path)}: {', '.join(shown[:_SHOWN])}{more}")

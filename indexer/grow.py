@@ -9,7 +9,7 @@ once. Labels alone change without either: what makes a search fast depends on no
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from knnvote.data.errors import KnnvoteError, check, check_instance, param, warn
+from knnvote.data.errors import KnnvoteError, check_instance, warn
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import Inputs, find_inputs, refuse_splits
 from knnvote.data.locations import local_path
 from knnvote.data.progress import stage
 from knnvote.data.tables import SupportsArrow
 
-from .build import IndexOptions, Tune, build, renew_labels
-from .building.provenance import id_array, ids_as_stored
+from .build import IndexOptions, build, renew_labels
+from .building.provenance import id_array, known_ids, repeated_told
 from .fixes import change_labels, fixes_of
-from .folder.facts import of_stored_classes
 from .folder.generations import remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
@@ -38,15 +37,12 @@ from .growth.change import Manner, append, grown, leave_out
 from .growth.images import with_files
 from .growth.stored import after_stored, keep, training_set, with_kept
 from .growth.told import has_promise, tell_of_forgotten
+from .growth.tuned import Tuner, as_before
 from .index import Index
 from .leftovers import LOCK
 from .manifest import read_manifest
-from .records.distance import KeptDistance
 from .records.growth import Growth
-from .rungs import class_weight_of_classes
 from .training import TrainingOptions, TrainingSet
-
-Tuner = Callable[..., Tune]  # called with k, weights, ties and targets: `knnvote.Tuning`
 
 
 def add_files(
@@ -55,6 +51,7 @@ def add_files(
     *,
     tuning: Tuner | None = None,
     training: TrainingOptions | None = None,
+    new_classes: bool = False,
     threads: int | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
     tell: Callable[[str], None] = warn,
@@ -68,6 +65,8 @@ def add_files(
             target, when a fifth of the images on which it was has come or gone; else there is no need of one.
         training: what the user says of the new images. Task, grayscale, background, id column and weight column are
             the index's; grayscale and a background that it has not become its own.
+        new_classes: whether a table of labels, which people fill in, may have classes that the index has not; those of
+            other labels are told.
         threads: that work; None for as many as there are processors.
         progress: told the rows of each batch.
         tell: told what could have been meant otherwise: labels, images of two scales or all equal, copies of files.
@@ -89,7 +88,7 @@ def add_files(
     start, sources = time.perf_counter(), find_inputs(inputs)
     refuse_splits(sources)
     with _claimed(local_path(path)) as (index, digests):
-        more = partial(with_files, index, sources, training, progress, tell)
+        more = partial(with_files, index, sources, training, progress, tell, new_classes=new_classes)
         return _add(index, more, digests, tuning, threads, start=start)
 
 
@@ -159,7 +158,8 @@ def remove_ids(
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
             target, when a fifth of the images on which it was has come or gone; else there is no need of one.
         threads: that work; None for as many as there are processors.
-        tell: told of classes that no image has now, whose weights or thresholds the index therefore forgets.
+        tell: told of ids that several images have, of numbers that became integers, and of classes that no image has
+            now, whose weights or thresholds the index therefore forgets.
 
     Returns:
         How many images were removed.
@@ -177,7 +177,7 @@ def remove_ids(
     """
     start = time.perf_counter()
     with _claimed(local_path(path)) as (index, _):
-        kept = _other_rows(index, pc.unique(id_array(ids)))
+        kept = _other_rows(index, pc.unique(id_array(ids)), tell)
         removed = int((~kept).sum())
         if index.inverted_file is None:
             _check_tuning(index, tuning)
@@ -231,6 +231,7 @@ def relabel_ids(
     ids: str | int | Sequence[str] | Sequence[int] | pa.ChunkedArray,
     labels: Any,
     *,
+    new_classes: bool = False,
     tuning: Tuner | None = None,
     threads: int | None = None,
     tell: Callable[[str], None] = warn,
@@ -241,6 +242,7 @@ def relabel_ids(
         path: the index folder.
         ids: as `remove_ids` has them; every image that has one gets its label.
         labels: one for each id: as the stored ones are, or text that says one; None leaves an image as it is.
+        new_classes: whether a label may be of a class that the index has not.
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
             target, for its promise is one of labels; others need none.
         threads: that tune it; None for as many as there are processors.
@@ -250,21 +252,35 @@ def relabel_ids(
         How many images have another label than before. Where none has, nothing is written.
 
     Raises:
-        KnnvoteError: an id is not stored or has unlike labels, a label is of another kind than the stored ones, or the
-            index was tuned and no tuning is given; nothing is changed.
+        KnnvoteError: an id is not stored or has unlike labels, a label is of another kind than the stored ones or of a
+            class that is new and must not be, or the index was tuned and no tuning is given; nothing is changed.
 
     Example:
         >>> from knnvote import open_index, relabel_ids
         >>> relabel_ids("digits.knn", ["train.parquet#0", "train.parquet#7"], [2, 5])
         1
     """
+    given = fixes_of(ids, labels)
+    return relabel(path, given, new_classes=new_classes, tuning=tuning, threads=threads, tell=tell)
+
+
+def relabel(
+    path: Path | str,
+    fixes: pa.Table,
+    *,
+    new_classes: bool,
+    tuning: Tuner | None,
+    threads: int | None = None,
+    tell: Callable[[str], None] = warn,
+) -> int:
+    """The same as `relabel_ids`, with what `read_fixes` gives, whose places are told of what is refused."""
     start = time.perf_counter()
     with _claimed(local_path(path)) as (index, _):
         _check_tuning(index, tuning)
-        changed = change_labels(index, fixes_of(ids, labels), tell)
+        changed = change_labels(index, fixes, tell, new_classes=new_classes)
         count = int(pc.sum(pc.not_equal(changed, index.labels)).as_py())
         if count:
-            renew_labels(index, changed, _as_before(index, tuning), threads, start=start)
+            renew_labels(index, changed, as_before(index, tuning), threads, start=start)
             tell_of_forgotten(index, changed, tell)
         return count
 
@@ -320,26 +336,22 @@ def _manner(index: Index, growth: Growth, tuning: Tuner | None, threads: int | N
     if not (growth.is_due and has_promise(index.manifest)):
         return Manner(tune=None, threads=threads, start=start)
     _check_tuning(index, tuning)
-    return Manner(tune=_as_before(index, tuning), threads=threads, start=start)
+    return Manner(tune=as_before(index, tuning), threads=threads, start=start)
 
 
-def _other_rows(index: Index, ids: pa.Array) -> NDArray[np.bool_]:
+def _other_rows(index: Index, ids: pa.Array, tell: Callable[[str], None]) -> NDArray[np.bool_]:
     """(n,) whether a stored image stays when those of some distinct ids go."""
     if not len(ids):
         raise KnnvoteError(f"no id is given of an image to remove from {index.path}: give one at least")
-    ids = ids_as_stored(ids, index.ids)
-    unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=index.ids)))
-    if len(unknown):
-        raise KnnvoteError(
-            f"{index.path} does not store {len(unknown):,} of the {len(ids):,} ids, the first "
-            f"{unknown[0].as_py()!r}; nothing was removed: give ids as {param('Answer.neighbors')} shows them"
-        )
+    ids = known_ids(ids, index.ids, index.path, "nothing was removed", tell)
     kept: NDArray[np.bool_] = ~pc.is_in(index.ids, value_set=ids).to_numpy(zero_copy_only=False)
     if not kept.any():
         raise KnnvoteError(
             f"all {index.n:,} images of {index.path} would be removed, and an index needs at least one: "
             "delete the folder instead"
         )
+    if (told := repeated_told(index.ids.filter(pa.array(~kept)))) is not None:
+        tell(f"{told}: all that have it are removed")
     return kept
 
 
@@ -354,39 +366,4 @@ def _build_again(
         seed=index.manifest.seed,
         threads=threads,
     )
-    build(examples, index.path, options, _as_before(index, tuning), start=start)
-
-
-def _as_before(index: Index, tuning: Tuner | None) -> Tune:
-    """What tunes its successor for all that an index was tuned for."""
-    tuned, vote = index.tuned, index.vote
-    if tuning is None or (tuned is None and not vote.is_measured):  # where nothing is measured
-        return lambda successor: replace(
-            successor, manifest=of_stored_classes(replace(successor.manifest, vote=index.manifest.vote))
-        )
-    expected = "give the class itself, which is called with what the index was made for: tuning=knnvote.Tuning"
-    check("tuning", tuning, isinstance(tuning, type) or not is_dataclass(tuning), expected)
-    targets: dict[str, Any] = {} if tuned is None else {"target_agreement": tuned.target_agreement}
-    if vote.acceptance is not None:
-        targets |= {"target_accuracy": vote.acceptance.target_accuracy, "by_class": bool(vote.acceptance.by_class)}
-
-    def tune(successor: Index) -> Index:
-        class_weight = class_weight_of_classes(vote.class_weight, frozenset(successor.manifest.classes))
-        as_it_was = {"k": vote.k, "weights": vote.weights, "ties": vote.ties, "class_weight": class_weight}
-        return tuning(**as_it_was, **targets, **_distance(vote.max_distance, successor))(successor)
-
-    return tune
-
-
-def _distance(kept: KeptDistance | None, successor: Index) -> dict[str, Any]:
-    """What a successor is told of how far the nearest neighbour may be: to find it anew, or what it was."""
-    if kept is None:
-        return {}
-    if kept.can_be_found(successor.n):
-        return {"max_distance": "auto", "false_alarms": kept.false_alarms}
-    if kept.is_found:
-        warn(
-            f"{successor.path} has {successor.n:,} images now, too few to find {param('max_distance')} anew: it stays "
-            f"{kept.limit:g}"
-        )
-    return {"max_distance": kept.limit}
+    build(examples, index.path, options, as_before(index, tuning), start=start)

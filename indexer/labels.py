@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from knnvote.data.columns import is_binary, is_number, is_string, is_usual_label
+from knnvote.data.columns import is_binary, is_number, is_string, is_usual_label, without_blanks
 from knnvote.data.errors import ImageFileError, KnnvoteError, param
 from knnvote.data.folders.endings import ARROW_ENDINGS, is_arrow, python_table
 from knnvote.data.folders.partitions import partition_keys
@@ -84,11 +84,20 @@ def like_known(label: Any, known: Sequence[Any]) -> str:
     """Which class one may be mistyped for that an index has not, to stand behind it; nothing where none is like it."""
     if not isinstance(label, str):
         return ""
+    texts = [text for text in known if isinstance(text, str)]
     digits = re.findall(r"\d", label)  # names that differ in numbers are counted, not mistyped
-    alike = [text for text in known if isinstance(text, str) and re.findall(r"\d", text) == digits]
-    by_case = {text.casefold(): text for text in alike}
+    by_case = {text.casefold(): text for text in texts if re.findall(r"\d", text) == digits}
     near = difflib.get_close_matches(label.casefold(), by_case, n=1, cutoff=_NEAR)
-    return f" (like {by_case[near[0]]!r})" if near else ""
+    once = re.sub(r"(\D)\1", r"\1", label.casefold())  # a key pressed twice
+    number = _number(label)  # as spreadsheets write it
+    same = [text for text in texts if number is not None and _number(text) == number]
+    meant = by_case[near[0]] if near else by_case.get(once, *same[:1])
+    return "" if meant is None else f" (like {meant!r})"
+
+
+def _number(text: str) -> float | None:
+    """The number that a text of ASCII digits is; None of any other."""
+    return float(text) if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]*)?", text) else None
 
 
 def told_alike(labels: Iterable[Any]) -> str | None:
@@ -202,8 +211,8 @@ def told_as_text(source: InputFile, column: str, kind: pa.DataType) -> str:
 
 
 def unusable_labels(labels: pa.Array, names: Sequence[str] | None) -> Reasons:
-    """Why labels (n,) cannot be stored, by row: there is none, it is infinite, or it is no number of a named class."""
-    empty = labels.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    """Why labels (n,) cannot be stored, by row: it is blank, infinite, or no number of a named class."""
+    empty = without_blanks(labels).is_null().to_numpy(zero_copy_only=False)
     bad = dict.fromkeys(np.flatnonzero(empty).tolist(), UNLABELLED)
     if pt.is_floating(labels.type):
         infinite = ~np.isfinite(labels.to_numpy(zero_copy_only=False)) & ~empty
@@ -281,7 +290,7 @@ def true_labels(
 ) -> list[Any]:
     """Labels (n,) of test images as Python values, to be compared with labels of a type; None where there is none.
 
-    NaN is no label, and whole numbers may be held as floats: so pandas holds integers that have nulls among them.
+    Neither NaN nor blank text is a label, and whole numbers may be held as floats: so pandas holds integers that have nulls among them.
 
     Args:
         column: (n,) of the test images.
@@ -295,7 +304,7 @@ def true_labels(
     """
     if pt.is_null(column.type):
         return [None] * len(column)
-    column = _plain(column)
+    column = without_blanks(_plain(column))
     if known is not None and is_string(column.type):
         return _by_name(column.to_pylist(), known)
     if kind_of_labels(column.type) != kind_of_labels(like):
@@ -316,11 +325,10 @@ def _by_name(names: list[str | None], known: list[str]) -> list[int | str | None
 
 
 def _numbers_or_text(column: pa.Array, like: pa.DataType) -> list[Any]:
-    """Values (n,) as labels of a type have them; None for NaN."""
+    """Values (n,), null where there is none, as labels of a type have them."""
     if not pt.is_floating(column.type):
         return list(column.to_pylist())
     numbers = column.cast(pa.float64())
-    numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
     if pc.any(pc.is_inf(numbers)).as_py():
         raise KnnvoteError("infinite")
     values = numbers.to_pylist()

@@ -14,7 +14,7 @@ from knnvote.data.errors import ImageFileError, KnnvoteError, check_instance, pa
 from knnvote.data.input_file import InputFile, tell_unused_labels
 from knnvote.data.inputs import distinctly_named, folders_told
 from knnvote.data.layout import ImageOptions, Layout
-from knnvote.data.reading import ImageFile, Part, files_with_rows, open_images
+from knnvote.data.reading import ImageFile, Part, files_with_rows, open_one_of
 from knnvote.data.recognition import recognise_images
 from knnvote.data.steps.chain import Steps, steps_of
 
@@ -22,6 +22,7 @@ from .building.doubts import (
     doubt_ids,
     tell_of_floats,
     tell_of_groups,
+    tell_of_ids,
     tell_of_like_classes,
     tell_of_new_classes,
     tell_of_sources,
@@ -206,7 +207,7 @@ def _read_files(
             progress(passed_over(source, wanted, None))
             continue
         first = gathered.parts[0] if gathered.parts else None
-        with open_images(source, _like(first, options, stored)) as images:
+        with open_one_of(inputs, source, _like(first, options, stored)) as images:
             described = source.describe()
             before = None if first is None else first.label_column
             label_column = _label_column(images, inputs, options, before, stored)
@@ -275,6 +276,8 @@ def _tell(
             labels = found.provenance["label"]
             tell_of_new_classes(labels[:before], labels[before:], found.class_names, tell)
     tell_of_groups(found.provenance, before, found.class_names, is_regression=options.is_regression, tell=tell)
+    if options.id_column is not None:
+        tell_of_ids(found.provenance["id"].slice(before), tell)
     tell_of_sources(found.sources[len(known) :], tell)
     by_file = gathered.by_file(found.vectors)
     types = {name: dtype for name, (vectors, dtype) in by_file.items() if len(vectors)}

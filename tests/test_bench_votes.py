@@ -36,7 +36,7 @@ def stored(tmp_path):
     return Stored(open_index(tmp_path / "x.knn"), x, codes)
 
 
-@pytest.mark.parametrize("k", [1, 30])
+@pytest.mark.parametrize("k", [pytest.param(1, marks=pytest.mark.long), 30])
 def test_all_votes_of_one_rule_are_the_same(stored, k):
     from bench.votes.rules import contenders
 

@@ -44,12 +44,11 @@ def read_chains(index: Index, chains: Sequence[str]) -> list[Steps]:
     for text, steps in found.items():
         why_not = _why_not(index, steps)
         if why_not is not None:
-            is_flat = len(index.shape) == 1
+            flat = len(index.shape) == 1
+            pictures = f"; knnvote index stores flat images as pictures with {param('shape')}" if flat else ""
             raise OptionError(
                 f"{param('chains')} {text!r} cannot be done to the images of {index.path}: {why_not}; give some of "
-                f"{_told(index)}, or others of their steps"
-                + is_flat
-                * "; knnvote index --shape HxW stores flat images as pictures"
+                f"{_told(index)}, or others of their steps{pictures}"
             )
     return [*found.values()]
 

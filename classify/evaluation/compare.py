@@ -19,7 +19,7 @@ from knnvote.classify.search.ladder import answer_tolerance
 from knnvote.classify.search.sampling import sample_rows
 from knnvote.classify.search.search import exact_search
 from knnvote.classify.vote import Rule, vote
-from knnvote.data.errors import KnnvoteError, check, check_instance
+from knnvote.data.errors import KnnvoteError, OptionError, check_instance
 from knnvote.data.inputs import Inputs, find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
@@ -107,7 +107,8 @@ def rules_of(rule: Rule | Sequence[Rule] | None, indexes: Sequence[Index]) -> li
         rules: Sequence[Any] = [Rule.of(index) for index in indexes]
     else:
         rules = rule if isinstance(rule, list | tuple) else [rule] * len(indexes)
-    check("rule", rule, len(rules) == len(indexes), "give one, or one for each index")
+    if len(rules) != len(indexes):
+        raise OptionError(f"{len(rules):,} rules are given for {len(indexes):,} indexes: give one, or one for each")
     for own in rules:
         check_instance("rule", own, Rule)
     return [own.accepting(None) for own in rules]

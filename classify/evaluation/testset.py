@@ -2,8 +2,7 @@
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -17,10 +16,10 @@ from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.sampling import sample_rows
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, param, spelled_reasons
 from knnvote.data.input_file import InputFile, tell_unused_labels
-from knnvote.data.inputs import count_rows, distinctly_named, folders_told, labels_among_told
-from knnvote.data.layout import ImageOptions, Layout
+from knnvote.data.inputs import count_rows, distinctly_named, folders_told
+from knnvote.data.layout import ImageOptions
 from knnvote.data.progress import stage
-from knnvote.data.reading import DecodedRows, ImageFile, Part, open_images
+from knnvote.data.reading import DecodedRows, ImageFile, Part, open_one_of
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import class_names, find_label, true_labels
 
@@ -91,7 +90,7 @@ def read_test_set(
     rows_to_read = partial(count_rows, inputs) if chosen is None else sum(map(len, chosen))
     with stage("reading test images", rows_to_read) as advance:
         for place, source in enumerate(inputs):
-            with _open_test(source, inputs, partial(classifier.recognise, options=options)) as images:
+            with open_one_of(inputs, source, partial(classifier.recognise, options=options)) as images:
                 with folders_told(source, inputs):
                     label = _label_column(images, classifier.index, label_column) if has_labels else None
                 columns = [label] if label else []
@@ -114,17 +113,6 @@ def read_test_set(
     xq = np.concatenate(blocks)
     made_of, files = np.concatenate(pixels) if pixels else xq, tuple(zip(starts, inputs, strict=False))
     return TestSet(xq, made_of, labels, np.concatenate(numbers), dict(reasons), files)
-
-
-@contextmanager
-def _open_test(
-    source: InputFile, inputs: Sequence[InputFile], recognise: Callable[[pa.Table], Layout]
-) -> Iterator[ImageFile]:
-    """One of the inputs as a file of images; it is told where it seems to hold the labels of another."""
-    with ExitStack() as opened:
-        with labels_among_told(source, inputs):
-            images = opened.enter_context(open_images(source, recognise))
-        yield images
 
 
 def none_is_new(index: Index, images: int) -> KnnvoteError:

@@ -202,8 +202,7 @@ def choose_threshold(
         rule: of the vote; by default that of the index.
         target_accuracy: that the lower end of the accuracy's 95% interval must reach, above 0 and below 1; None to see
             what each threshold gives.
-        tests: labelled images in files of any kind, of which those that equal a stored one are not judged; by default
-            stored images, each left out.
+        tests: labelled images in files, of which those that are stored are not judged; by default stored ones left out.
         images: overrides of how these are recognised.
         label_column: of their labels; by default as the index was built.
         threads: of the search.

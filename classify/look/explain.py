@@ -38,6 +38,7 @@ class Explanation:
         pixels: (height, width), or (height, width, 3), of it; None where it cannot be read, or is no picture.
         kept: the other columns of its row, as a job kept them; empty for a file of one image.
         id: of those, the one that names the row; None where none does.
+        row: of the index, where it is a stored image, which is left out of its own vote; None for others.
     """
 
     name: str
@@ -45,6 +46,12 @@ class Explanation:
     pixels: NDArray[Any] | None
     kept: dict[str, Any] = field(default_factory=dict)
     id: str | None = None
+    row: int | None = None
+
+    @property
+    def stored_label(self) -> Any:
+        """The label with which it is stored; None where it is not."""
+        return None if self.row is None else self.answer.index.labels[self.row].as_py()
 
     @property
     def status(self) -> str:
@@ -116,6 +123,7 @@ class Explanations:
             "name": one.name,
             "id": one.id,
             **row,
+            "stored": None if one.row is None else {"row": one.row, "label": one.stored_label},
             "votes": [vars(vote) for vote in one.votes],
             "neighbors": [neighbor.to_json() for neighbor in one.neighbors],
             "nearer_than": None if nearest is None else self.nearer_than(nearest),

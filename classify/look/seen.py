@@ -1,7 +1,7 @@
 """Images as they are now, with their answers: rows of a job, seen to be answered as it wrote, and images of files."""
 
 import math
-import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,6 +19,7 @@ from knnvote.data.containers.parquet import ParquetRows
 from knnvote.data.containers.tar import TAR_ENDINGS
 from knnvote.data.errors import ImageFileError, KnnvoteError, as_recorded, is_number, param, spelled_reasons
 from knnvote.data.folders.endings import has_rows
+from knnvote.data.folders.globs import is_glob
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import count_rows, find_inputs
 from knnvote.data.layout import ImageOptions, Layout
@@ -26,11 +27,11 @@ from knnvote.data.locations import locate
 from knnvote.data.reading import DecodedRows, decode_rows, open_images
 
 from .explain import Explanation
+from .stored import ROW_OF_FILE, answer_left_out, find_stored, row_from
 
 _BATCH = 2048
 _SAME = ("prediction", "best", "second", "status")
 _CLOSE = ("confidence", "distance", "margin")  # machines may round floats otherwise
-_ROW_OF_FILE = re.compile(r"(.+)#(\d+)", re.ASCII | re.DOTALL)
 
 
 def explain_rows(
@@ -66,7 +67,9 @@ def explain_rows(
 
 
 def explain_images(classifier: Classifier, names: Sequence[str], options: ImageOptions) -> list[Explanation]:
-    """Images of files that are each one PNG, JPEG or the like, or of rows of other files, named ``FILE#ROW``.
+    """Images of files that are each one PNG, JPEG or the like, of rows of other files, ``FILE#ROW``, and stored ones.
+
+    These are named by their ids, or by the file and row that they came from, and left out of their own vote.
 
     Args:
         classifier: that answers them.
@@ -74,12 +77,15 @@ def explain_images(classifier: Classifier, names: Sequence[str], options: ImageO
         options: what the user says of them.
 
     Raises:
-        KnnvoteError: a file cannot be read, holds no such row, or several of which none is named.
+        KnnvoteError: a file cannot be read, holds no such row, or several of which none is named; or there is neither a
+            file nor a stored image of a name, or several such images.
     """
     return [_explain_image(classifier, name, options) for name in names]
 
 
 def _explain_image(classifier: Classifier, name: str, options: ImageOptions) -> Explanation:
+    if not (_is_there(name) or is_glob(name)):
+        return _explain_stored(classifier, name)
     file, row = _meant(name)
     if row is None:
         table = pa.table({"image": pa.array([locate(file).read()], pa.large_binary())})
@@ -91,9 +97,35 @@ def _explain_image(classifier: Classifier, name: str, options: ImageOptions) -> 
     if len(inputs) != 1:
         raise KnnvoteError(f"{file} holds {len(inputs):,} files: give one, such as {inputs[0]}#{row}")
     recognise = partial(classifier.recognise, options=options)
-    for _, explanation in _see(inputs[0], np.array([row]), classifier, recognise):
-        return replace(explanation, name=name)
+    stored = row_from(classifier.index, inputs[0].relative, row)
+    with open_images(inputs[0], recognise) as images:
+        for decoded in images.take(np.array([row]), batch_size=_BATCH):
+            (explanation,) = _explain(classifier, decoded, stored)
+            return replace(explanation, name=name)
     raise KnnvoteError(f"{inputs[0]} has no row {row}: it has {inputs[0].count_rows():,}, which count from 0")
+
+
+def _explain_stored(classifier: Classifier, name: str) -> Explanation:
+    """A stored image by its id, or the file and row that it came from.
+
+    Raises:
+        KnnvoteError: there is none, or there are several.
+    """
+    index = classifier.index
+    row = find_stored(index, name)
+    if row is None:
+        raise KnnvoteError(
+            f"{name} does not exist, and {index.path} stores no image with this id: give the path of a file, FILE#ROW "
+            f"of one with several rows, or an id such as {index.ids[0]}"
+        )
+    return Explanation(name=name, answer=answer_left_out(classifier, row), pixels=index.picture(row), row=row)
+
+
+def _is_there(name: str) -> bool:
+    """Whether there is a file or folder of a name, or of what stands before its row."""
+    parts, place = ROW_OF_FILE.fullmatch(name), locate(name)
+    places = [place] if parts is None else [place, locate(parts[1])]
+    return any(place.is_file or place.is_folder for place in places)
 
 
 def _meant(name: str) -> tuple[str, int | None]:
@@ -102,7 +134,7 @@ def _meant(name: str) -> tuple[str, int | None]:
     Raises:
         KnnvoteError: it holds several rows, of which none is named.
     """
-    parts, place = _ROW_OF_FILE.fullmatch(name), locate(name)
+    parts, place = ROW_OF_FILE.fullmatch(name), locate(name)
     if parts is not None and not place.is_file:
         return parts[1], int(parts[2])
     path = place.path.lower()
@@ -123,12 +155,22 @@ def _see(
             yield from zip(decoded.numbers.tolist(), _explain(classifier, decoded), strict=True)
 
 
-def _explain(classifier: Classifier, decoded: DecodedRows) -> list[Explanation]:
-    """Each of some rows by itself; their names are yet to be given."""
+def _explain(classifier: Classifier, decoded: DecodedRows, stored: int | None = None) -> list[Explanation]:
+    """Each of some rows by itself; their names are yet to be given.
+
+    Args:
+        classifier: that answers.
+        decoded: the rows.
+        stored: the row of the index that came from there. One that is the same still is left out of its own vote.
+    """
     xq, bad = classifier.queries(decoded)
     reasons = spelled_reasons(bad, as_recorded)
     explanations = []
     for place in range(len(xq)):
+        if stored is not None and place not in bad and np.array_equal(xq[place], classifier.index.vectors[stored]):
+            left_out = answer_left_out(classifier, stored)
+            explanations.append(Explanation(name="", answer=left_out, pixels=decoded.picture(place), row=stored))
+            continue
         answer = classifier.answer(xq[place : place + 1], {0: reasons[place]} if place in bad else {})
         explanations.append(Explanation(name="", answer=answer, pixels=decoded.picture(place)))
     return explanations
@@ -196,10 +238,14 @@ def _check_same(job: FinishedJob, place: Place, answer: Answer, written: dict[st
         before, value = written[prefix + name], now[name]
         is_same = is_as_written(name, before, value)
         if not is_same and job.kept:
+            index, source = answer.index.path, f"{job.record.inputs[place.file]}#{place.row}"
+            by_now = "abstains" if value is None and name == "prediction" else f"gives {name} {value}"
+            again = shlex.join(["knnvote", "explain", str(index), source])
             raise KnnvoteError(
-                f"{place} has {name} {value} now, and the answer {before} may be one that was kept of an earlier job: "
-                f"{job.kept_told[0]}; knnvote explain with that index and {job.record.inputs[place.file]}#{place.row} "
-                f"tells why, or classify all again with {param('overwrite=True')}"
+                f"{place} has {name} {before}, which may be kept of an earlier job, and {index} {by_now} now "
+                f"({job.kept_told[0]}); {again} tells why, and {param('overwrite=True')} without {param('only')} "
+                "classifies all again. Why the earlier job said so, only its index tells as it was then: add, remove "
+                "and relabel change an index in its place"
             )
         if not is_same:
             raise KnnvoteError(

@@ -43,6 +43,17 @@ def advice(one: Explanation) -> str:
     )
 
 
+def left_out(one: Explanation, names: list[str] | None) -> str:
+    """That it is stored itself, with which label, and does not vote on itself; empty for others."""
+    if one.row is None:
+        return ""
+    index = one.answer.index
+    group = "" if index.manifest.groups is None else " with its group"
+    return (
+        f"stored in {index.path}, labelled {show_class(one.stored_label, names)}, and left out{group} of its own vote"
+    )
+
+
 def outvoted(one: Explanation, names: list[str] | None) -> str:
     """That stored images equal to it have another label than the vote gave; empty where none has."""
     index = one.answer.index

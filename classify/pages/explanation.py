@@ -7,7 +7,7 @@ from pathlib import Path
 from knnvote.classify.answer import OK
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.look.explain import Explanation, Explanations
-from knnvote.classify.look.words import advice, kept_values, nearness, outvoted, verdict
+from knnvote.classify.look.words import advice, kept_values, left_out, nearness, outvoted, verdict
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.shown.thumbnails import Thumbnail, thumbnail
 
@@ -26,6 +26,7 @@ class ShownExplanation:
     one: Explanation
     verdict: str
     advice: str
+    left_out: str
     outvoted: str
     nearness: str
     kept: list[tuple[str, str]]
@@ -97,6 +98,7 @@ def _show(found: Explanations, one: Explanation) -> ShownExplanation:
         one=one,
         verdict=verdict(one, index.manifest.class_names),
         advice=advice(one),
+        left_out=left_out(one, index.manifest.class_names),
         outvoted=outvoted(one, index.manifest.class_names),
         nearness=nearness(found, one),
         kept=kept_values(one),

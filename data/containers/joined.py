@@ -218,6 +218,8 @@ class JoinedRows(LabelledRows):
     def id_column(self) -> str | None:
         """The column whose values are the table's keys, else that by which the rows are known.
 
+        It has the name that it has in the table, or the only one that is the same but for its case.
+
         Raises:
             ImageFileError: it was named, and is not there.
         """
@@ -227,8 +229,10 @@ class JoinedRows(LabelledRows):
                 f"neither {self.source} nor {self.table.shown} has a column {key!r} for {param('id_column')}; the "
                 f"first has {', '.join(self.rows.schema.names)}"
             )
-        if key in self.rows.schema.names and not is_binary(self.rows.schema.field(key).type):
-            return key
+        names = self.rows.schema.names
+        found = [key] if key in names else [name for name in names if name.casefold() == key.casefold()]
+        if len(found) == 1 and not is_binary(self.rows.schema.field(found[0]).type):
+            return found[0]
         return self.rows.id_column
 
     @property
@@ -247,7 +251,8 @@ class JoinedRows(LabelledRows):
             first, key = self._ids(joined, np.arange(1))[0].as_py(), self.table.keys[0].as_py()
             warn(
                 f"none of the first {len(joined)} rows of {self.source} has a label in {self.table.shown}, where keys "
-                f"in column {self.table.key_column!r} are such as {key!r}: the first row is {first!r}"
+                f"in column {self.table.key_column!r} are such as {key!r}: the first row is {first!r}; "
+                f"{param('id_column')} names the column that has such"
             )
         return joined
 

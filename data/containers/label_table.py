@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from knnvote.data.columns import is_string, is_usual_label
+from knnvote.data.columns import is_string, is_usual_label, without_blanks
 from knnvote.data.errors import ImageFileError, param, warn
 from knnvote.data.rows import RowFile
 
@@ -63,7 +63,7 @@ class Labels:
     @classmethod
     def in_order(cls, rows: RowFile, label_column: str, columns: Sequence[str] = ()) -> "Labels":
         """Those of a column of a file of rows, with such of some others as it has."""
-        labels = _without_blanks(_column(rows, label_column))
+        labels = without_blanks(_column(rows, label_column))
         texts = _as_written(labels, rows.cells(label_column))
         others = tuple(name for name in rows.schema.names if name != label_column)
         kept = {name: _column(rows, name) for name in columns if name in others}
@@ -142,7 +142,7 @@ class LabelTable(Labels):
         """
         shown, names = rows.source.shown, rows.schema.names
         header = tuple(names if rows.cells(names[0]) is not None else ())
-        keys, labels = _column(rows, key_column), _without_blanks(_column(rows, label_column))
+        keys, labels = _column(rows, key_column), without_blanks(_column(rows, label_column))
         try:
             keys = pc.utf8_trim_whitespace(keys.cast(pa.string()))
         except pa.ArrowException as error:
@@ -324,19 +324,8 @@ def _columns(
 def _as_written(labels: pa.Array, cells: pa.Array | None) -> pa.Array | None:
     """Labels (n,) as people wrote them: cells of text, or text that a file with types holds; else None."""
     if cells is not None:
-        return _without_blanks(cells)
+        return without_blanks(cells)
     return labels.cast(pa.string()) if is_string(labels.type) or pa.types.is_null(labels.type) else None
-
-
-def _without_blanks(labels: pa.Array) -> pa.Array:
-    """Labels (n,) with null for blank texts and NaN, as programs write what is not filled in."""
-    if pa.types.is_dictionary(labels.type):
-        labels = labels.cast(labels.type.value_type)
-    if pa.types.is_floating(labels.type):
-        return pc.if_else(pc.is_nan(labels), pa.scalar(None, labels.type), labels)
-    if not is_string(labels.type):
-        return labels
-    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(labels), ""), pa.scalar(None, labels.type), labels)
 
 
 def _once(shown: str, keys: pa.Array, labels: pa.Array) -> pa.Array:

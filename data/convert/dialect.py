@@ -13,7 +13,7 @@ from knnvote.data.errors import KnnvoteError
 from .source import BLOCK, FORMATS, Stream, open_source, reading
 
 _DELIMITERS = ",;\t|"
-_EXCEL_DELIMITER = re.compile(r"sep=.\s*")
+EXCEL_DELIMITER = re.compile(r"sep=.\s*")
 _QUOTED = re.compile(r'"[^"]*"')
 _COMMA_NUMBER = re.compile(r"\s*[+-]?\d*(,\d+)?\s*")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
@@ -99,7 +99,7 @@ def _first_line(stream: Stream, path: Path) -> tuple[list[str], str, int]:
     """The comments above the first line that says something, that line, and how many are before it."""
     comments, before = [], 0
     line = _line(stream, path).removeprefix("\ufeff")
-    while line and (not line.strip() or line.startswith("#") or _EXCEL_DELIMITER.fullmatch(line)):
+    while line and (not line.strip() or line.startswith("#") or EXCEL_DELIMITER.fullmatch(line)):
         comments += [line.strip("# \t\r\n")] if line.startswith("#") else []
         line, before = _line(stream, path), before + 1
     if not line:

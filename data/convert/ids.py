@@ -8,8 +8,9 @@ from typing import cast
 import pyarrow as pa
 
 from knnvote.data.errors import ImageFileError, param
+from knnvote.data.text import counted
 
-from .dialect import read_dialect
+from .dialect import EXCEL_DELIMITER, read_dialect
 from .source import first_character, open_source, reading
 from .survey import TextRows
 
@@ -23,8 +24,10 @@ def holds_text(path: Path) -> bool:
     return b"\0" not in head and not head.startswith(b"PAR1")
 
 
-def read_text_columns(path: Path, id_column: str | None) -> pa.Table:
+def read_text_columns(path: Path, id_column: str | None) -> tuple[pa.Table, pa.Array]:
     """The columns of a text file as strings, empty where a cell is: of CSV, or the lines of a ``.txt`` file.
+
+    And (n,) the line of each row, from 1. Rows of empty cells, as spreadsheets leave them, are none.
 
     Args:
         path: of the file.
@@ -36,7 +39,7 @@ def read_text_columns(path: Path, id_column: str | None) -> pa.Table:
         KnnvoteError: the file cannot be read.
     """
     name, rows = id_column or USUAL_NAME, _read_rows(path)
-    names = rows[0] if rows else []
+    names = rows[0][1] if rows else []
     if len(names) > 1 and name not in names:
         raise ImageFileError(
             f"{path}: no column {name!r} of ids; there are {', '.join(names)}: name one with {param('id_column')}"
@@ -49,10 +52,23 @@ def read_text_columns(path: Path, id_column: str | None) -> pa.Table:
     if twice:
         raise ImageFileError(f"{path}: several columns are named {twice[0]!r}: rename all but one")
     place = names.index(name)
-    bad = sum(len(row) != len(names) or not row[place] for row in rows)
+    bad = [line for line, row in rows if len(row) != len(names) or not row[place]]
     if bad:
-        raise ImageFileError(f"{path}: {bad:,} rows have no id, or not as many columns: leave those rows out")
-    return pa.table([pa.array((row[i] for row in rows), pa.string()) for i in range(len(names))], names)
+        raise ImageFileError(
+            f"{path}: {counted(len(bad), 'row')} without an id, or with not as many columns, the first in line "
+            f"{bad[0]:,}: mend or leave out such rows"
+        )
+    columns = [pa.array([row[i] for _, row in rows], pa.string()) for i in range(len(names))]
+    return pa.table(columns, names), pa.array([line for line, _ in rows], pa.int64())
+
+
+def line_of(path: Path, column: str, text: str) -> int | None:
+    """The first line of a text file, from 1, that has a text in a column; None where there is none, or it is JSON."""
+    if not holds_text(path) or first_character(path) in {b"{", b"["}:
+        return None
+    (_, names), *rows = _read_rows(path)
+    place = names.index(column) if column in names else 0
+    return next((line for line, row in rows if row[place : place + 1] == [text]), None)
 
 
 def read_cells(path: Path, place: int) -> pa.Array | None:
@@ -66,11 +82,18 @@ def read_cells(path: Path, place: int) -> pa.Array | None:
     return pa.chunked_array([batch.column(place) for _, batch in rows], pa.string()).combine_chunks()
 
 
-def _read_rows(path: Path) -> list[list[str]]:
-    """The cells of each line that says something, without spaces around them."""
+def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """The cells of each line that says something, without spaces around them, and the number of the line, from 1."""
     delimiter = None if path.name.removesuffix(".gz").endswith(".txt") else read_dialect(path).delimiter
     with reading(path), open_source(path) as stream:
         text = io.TextIOWrapper(cast("io.BufferedReader", stream), encoding="utf-8-sig", newline="")
         if delimiter is None:
-            return [[line.strip()] for line in text.read().splitlines() if line]
-        return [[cell.strip() for cell in row] for row in csv.reader(text, delimiter=delimiter, strict=True) if row]
+            lines = enumerate(text.read().splitlines(), start=1)
+            return [(number, [line.strip()]) for number, line in lines if line]
+        rows = csv.reader(text, delimiter=delimiter, strict=True)
+        cells = ((rows.line_num, [cell.strip() for cell in row]) for row in rows)
+        return [
+            (line, row)
+            for line, row in cells
+            if any(row) and not (line == 1 and EXCEL_DELIMITER.fullmatch(delimiter.join(row)))
+        ]

@@ -15,6 +15,8 @@ from knnvote.indexer.groups.record import GROUP, number_groups, told_of_lone_cla
 from knnvote.indexer.labels import is_usual_name, like_known, show_class, told_alike
 from knnvote.indexer.manifest import Source
 
+from .provenance import repeated_told
+
 Tell = Callable[[str], None]
 
 _MANY_LABELS = 20  # that are all unlike each other: of fewer images each may be of a class of its own
@@ -67,6 +69,12 @@ def tell_of_floats(images: ImageFile, label_column: str, tell: Tell) -> Tell:
         f"classes; to average them, give {param('is_regression=True')}"
     )
     return lambda _note: None
+
+
+def tell_of_ids(ids: pa.ChunkedArray, tell: Tell) -> None:
+    """Tell of ids (n,) that several images have."""
+    if (told := repeated_told(ids)) is not None:
+        tell(f"{told}: remove and relabel take all that have an id")
 
 
 def tell_of_sources(new: Sequence[Source], tell: Tell) -> None:

@@ -1,8 +1,9 @@
 """Where each stored row comes from: its label, id, file and row; and how ids tell rows apart."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from knnvote.indexer.groups.record import GROUP
 from knnvote.indexer.records.weights import WEIGHT
 
 ARRAY = "array"  # the file of rows that came from none
+_WHOLE = r"^([+-]?\d+)[.,]0{1,2}$"  # three zeros may be thousands
+_GROUPED = r"^[+-]?\d{1,3}([.,' \x{a0}\x{202f}]\d{3})+$"
 
 
 def read_ids(source: Location, ids: pa.Array, id_column: str, prefix: str = "") -> pa.Array:
@@ -110,8 +113,16 @@ def alike_ids(pieces: Sequence[pa.ChunkedArray]) -> pa.Array:
     return _repeated(pa.chunked_array([chunk for ids in found for chunk in ids.chunks], pa.string()))
 
 
-def ids_as_stored(ids: pa.Array, stored: pa.Array) -> pa.Array:
-    """Ids (m,), where a key of a tar file, which only one of the stored (n,) ids ends with, stands for that.
+def ids_as_stored(ids: pa.Array, stored: pa.Array, tell: Callable[[str], None]) -> pa.Array:
+    """Ids (m,) as the stored (n,) are written, where they are other than these but can be meant for one alone.
+
+    Such are a key of a tar file, which only one of the stored ids ends with, and a whole number as programs write a
+    column of numbers with gaps, 3144.0 for 3144.
+
+    Args:
+        ids: that are given.
+        stored: those of an index.
+        tell: told of numbers that were taken so.
 
     Raises:
         KnnvoteError: several stored images have the key.
@@ -128,10 +139,65 @@ def ids_as_stored(ids: pa.Array, stored: pa.Array) -> pa.Array:
             f"{len(several):,} of the ids are keys of several stored images, the first, {several[0].as_py()!r}, of "
             f"{one} and {other}; nothing was changed: give these"
         )
+    whole = pc.replace_substring_regex(ids, _WHOLE, r"\1")
+    is_whole = pc.and_not(pc.and_(pc.not_equal(whole, ids), pc.is_in(whole, value_set=stored)), is_stored)
+    if pc.any(is_whole).as_py():
+        first, number = (of.filter(is_whole)[0].as_py() for of in (ids, whole))
+        tell(
+            f"ids written with a point are whole numbers, and became integers, as they are stored: "
+            f"{is_whole.true_count:,} of {len(ids):,}, as {first} to {number}"
+        )
+    ids = pc.if_else(is_whole, whole, ids)
     return pc.if_else(is_stored, ids, pc.coalesce(of_shards.take(pc.index_in(ids, value_set=keys)), ids))
 
 
-def _repeated(ids: pa.ChunkedArray) -> pa.Array:
+def repeated_told(ids: pa.Array | pa.ChunkedArray) -> str | None:
+    """That of stored ids (n,) some are stored several times; None where none is."""
+    repeated = _repeated(ids)
+    if not len(repeated):
+        return None
+    first = repeated[0].as_py()
+    times = pc.sum(pc.equal(ids, first)).as_py()
+    of = "1 id is" if len(repeated) == 1 else f"{len(repeated):,} ids are"
+    return f"{of} stored several times, {'the first, ' * (len(repeated) > 1)}{first!r}, {times:,} times"
+
+
+def known_ids(ids: pa.Array, stored: pa.Array, path: Path, undone: str, tell: Callable[[str], None]) -> pa.Array:
+    """Ids (m,) as `ids_as_stored` has them, each of which is stored.
+
+    Args:
+        ids: likewise.
+        stored: likewise.
+        path: of the index.
+        undone: what was not done where one is not stored.
+        tell: as of `ids_as_stored`.
+
+    Raises:
+        KnnvoteError: an id is not stored, or several stored images have the key that it is.
+    """
+    ids = ids_as_stored(ids, stored, tell)
+    unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=stored))).unique()
+    if len(unknown):
+        how = separators_told(unknown, stored) or (
+            f"give ids as {param('Answer.neighbors')} shows them, and leave out those of other images"
+        )
+        raise KnnvoteError(
+            f"{path} does not store {len(unknown):,} of the {len(ids.unique()):,} ids, the first "
+            f"{unknown[0].as_py()!r}; {undone}: {how}"
+        )
+    return ids
+
+
+def separators_told(unknown: pa.Array, stored: pa.Array) -> str | None:
+    """What to give for ids (m,) that are not stored, where they are so but for separators of thousands; else None."""
+    bare = pc.replace_substring_regex(unknown, r"[.,' \x{a0}\x{202f}]", "")
+    grouped = pc.match_substring_regex(unknown, _GROUPED)
+    if not pc.all(pc.and_(grouped, pc.is_in(bare, value_set=stored))).as_py():
+        return None
+    return f"give whole numbers without separators of thousands, as {bare[0].as_py()} for {unknown[0].as_py()}"
+
+
+def _repeated(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Those that stand more than once, each once."""
     counts = ids.value_counts()
     return counts.filter(pc.greater(counts.field("counts"), 1)).field("values")

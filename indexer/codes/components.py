@@ -79,9 +79,14 @@ def _shares_not_ruled_out(
     for p in choices:
         a, b = yq[:, done:p], y[:, done:p]
         squares_q, squares = np.square(a).sum(axis=1), np.square(b).sum(axis=1)
-        D += squares_q[:, None] + squares - 2 * a @ b.T
+        nearer = squares_q[:, None] + squares
+        nearer -= 2 * a @ b.T
+        D += nearer
         rest_q, rest, done = rest_q - squares_q, rest - squares, p
-        apart = np.sqrt(rest_q.clip(0))[:, None] - np.sqrt(rest.clip(0))
-        bound = np.sqrt((D + np.square(apart)).clip(0)) - _ROUNDING * np.sqrt(p)
+        bound = np.subtract(np.sqrt(rest_q.clip(0))[:, None], np.sqrt(rest.clip(0)), out=nearer)
+        np.square(bound, out=bound)
+        bound += D
+        np.sqrt(np.maximum(bound, 0, out=bound), out=bound)
+        bound -= _ROUNDING * np.sqrt(p)
         shares.append(float((bound <= tau[:, None]).mean()))
     return shares

@@ -11,12 +11,12 @@ from knnvote.data.inputs import count_rows
 from knnvote.data.progress import stage
 from knnvote.data.steps.chain import steps_of
 from knnvote.indexer.building.listed import told_to_fill_in
-from knnvote.indexer.fixes import read_as_stored
 from knnvote.indexer.index import Index
 from knnvote.indexer.training import TrainingOptions, TrainingSet, read_training_set
 
 from .again import without_stored
 from .stored import refuse_stored_files, training_set
+from .written import read_as_stored, refuse_new_in_tables
 
 _MANY = 10  # the part of all images that new ones have to be, at least, to be many: one in so many
 
@@ -27,10 +27,14 @@ def with_files(
     training: TrainingOptions | None,
     progress: Callable[[int], None],
     tell: Callable[[str], None],
+    *,
+    new_classes: bool,
 ) -> TrainingSet:
     """What an index is to store with the images of some files, but of vectors (m, d) those of the files alone."""
-    options = _like_stored(index, training or TrainingOptions())
-    sources, stored = read_as_stored(index, sources, options.label_column), training_set(index)
+    options, stored = _like_stored(index, training or TrainingOptions()), training_set(index)
+    sources = read_as_stored(index, sources, options.label_column)
+    if not new_classes:
+        refuse_new_in_tables(index, sources)
     with stage("reading", partial(count_rows, sources), progress=progress) as advance:
         found = read_training_set(sources, options, metric=index.metric, stored=stored, progress=advance, tell=tell)
     tables = [*dict.fromkeys(source.labels for source in sources if isinstance(source.labels, LabelTable))]

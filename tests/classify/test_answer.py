@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from repeats import spread
 from weightings import WEIGHTS
 
 from knnvote.classify.answer import answer_schema
@@ -119,8 +120,7 @@ def test_no_such_number_of_best_classes_is_refused(classifier, n):
 
 
 @pytest.mark.parametrize("ties", ["nearest", "first-class"])
-@pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize("k", [1, 4, 12])
+@spread(("weights", WEIGHTS), ("k", [4, 12, 1]))
 def test_the_best_classes_are_all_that_have_votes_by_share_and_then_as_ties_go(tmp_path, weights, ties, k):
     rng = np.random.default_rng(7)
     x, xq = rng.integers(0, 4, (60, 3), np.uint8), rng.integers(0, 4, (40, 3), np.uint8)  # many ties and copies

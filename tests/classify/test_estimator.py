@@ -13,6 +13,7 @@ from brute_force import neighbors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_sets import clusters
+from repeats import spread
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
@@ -44,8 +45,7 @@ def without_ties(k, metric="euclidean"):
     return X[TEST][(np.diff(D, axis=1) > 1e-9).all(axis=1)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("made", [KNNVoteClassifier, KNNVoteRegressor])
+@spread(("kind", KINDS), ("made", [KNNVoteClassifier, KNNVoteRegressor]))
 def test_scikit_learn_finds_an_estimator_that_does_what_it_expects(made, kind):
     # A row of weight w is one of the k neighbours, and w copies of it are w of them: of no such vote are both the same.
     unlike = {f"check_sample_weight_equivalence_on_{form}_data": "a vote of k" for form in ("dense", "sparse")}
@@ -57,9 +57,8 @@ def test_scikit_learn_finds_an_estimator_that_does_what_it_expects(made, kind):
     assert len(checked) > 40
 
 
-@pytest.mark.parametrize("weights", ["uniform", "distance"])
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("k", [1, 4, 5])
+@spread(("weights", ["uniform", "distance"]), ("k", [1, 4, 5]))
 def test_answers_are_those_of_scikit_learn(k, metric, weights):
     xq = without_ties(k, SKLEARN_METRIC[metric])
     assert len(xq) > 150
@@ -143,8 +142,7 @@ def test_it_stands_in_a_pipeline_a_grid_search_and_a_cross_validation():
     assert cross_val_score(KNNVoteClassifier(3), X, Y, cv=3).mean() > 0.96
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+@spread(("kind", KINDS), ("dtype", [np.uint8, np.float64]))
 def test_a_pickled_or_copied_one_answers_the_same(kind, dtype):
     data = clusters(dtype)
     fitted = KNNVoteClassifier(kind=kind, target_agreement=0.9).fit(data.x, data.y)
@@ -181,7 +179,10 @@ def test_a_clone_is_not_fitted(estimator):
 
 @pytest.mark.parametrize(
     ("kind", "dtype"),
-    [("exact", np.uint8), ("exact", np.float64), ("adaptive", np.uint8), ("adaptive", np.float32)],
+    [
+        *(("exact", np.uint8), ("adaptive", np.float32)),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in (("exact", np.float64), ("adaptive", np.uint8))),
+    ],
 )
 def test_a_saved_one_is_an_index_folder_and_opens_with_equal_answers(tmp_path, invoke, kind, dtype):
     data = clusters(dtype)

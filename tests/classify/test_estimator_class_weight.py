@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from repeats import spread
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -38,12 +39,10 @@ def _plain(given):
     return votes / votes.sum(axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("kind", ["exact", "adaptive"])
 @pytest.mark.parametrize("given", GIVEN)
-@pytest.mark.parametrize(
-    "classes",
-    [[3, 5, 7], ["cat", "dog", "hen"], [4.0, 5.0, 6.0], [-1, 2**40, 2**41]],
-    ids=["ints", "text", "floats", "far"],
+@spread(
+    ("kind", ["exact", "adaptive"]),
+    ("classes", [[3, 5, 7], ["cat", "dog", "hen"], [4.0, 5.0, 6.0], [-1, 2**40, 2**41]]),
 )
 def test_votes_are_multiplied_by_class_of_whatever_type(kind, given, classes):
     classes = np.array(classes)
@@ -85,9 +84,8 @@ def test_weights_may_name_a_class_that_a_fold_lacks_and_grids_search_them():
     assert grid.best_params_["class_weight"] is not None
 
 
-@pytest.mark.parametrize("kind", ["exact", "adaptive"])
 @pytest.mark.parametrize("given", GIVEN)
-@pytest.mark.parametrize("fitted", GIVEN)
+@spread(("kind", ["exact", "adaptive"]), ("fitted", GIVEN))
 def test_a_saved_one_opens_with_them_and_the_index_has_those_of_its_fit(tmp_path, kind, fitted, given):
     model = KNNVoteClassifier(kind=kind, class_weight=fitted).fit(X, CODES).set_params(class_weight=given)
     model.save(tmp_path / "x.knn")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from repeats import every_other, spread
 
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
@@ -64,8 +65,7 @@ def _all_commands_work(invoke):
     assert invoke("classify", "x.knn", "new.parquet", "--out", "last").code == 0
 
 
-@pytest.mark.parametrize("change", [_remove, _relabel])
-@pytest.mark.parametrize("kind", KINDS)
+@spread(("change", [_remove, _relabel]), ("kind", KINDS))
 def test_weights_of_a_class_without_images_are_forgotten(kind, change, invoke):
     index, ids = _made(kind, **OWN)
     assert index.vote.class_weight == ((3, 20.0), (7, 2.0))
@@ -82,7 +82,7 @@ def test_weights_of_a_class_without_images_are_forgotten(kind, change, invoke):
     assert open_index("x.knn").vote.class_weight == ((7, 2.0),)  # and are not known again when images of 3 are added
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", every_other(KINDS))
 def test_without_any_class_that_was_weighted_none_is(kind, invoke):
     _, ids = _made(kind, class_weight={3: 20})
     done = invoke("remove", "x.knn", *ids)
@@ -91,8 +91,7 @@ def test_without_any_class_that_was_weighted_none_is(kind, invoke):
     _all_commands_work(invoke)
 
 
-@pytest.mark.parametrize("change", [_remove, _relabel])
-@pytest.mark.parametrize("kind", KINDS)
+@spread(("change", [_relabel, _remove]), ("kind", KINDS))
 def test_thresholds_of_a_class_without_images_are_forgotten(kind, change, invoke):
     index, ids = _made(kind, **BY_CLASS)
     before = index.vote.acceptance

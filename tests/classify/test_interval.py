@@ -23,7 +23,7 @@ def test_the_interval_is_the_exact_one_at_and_near_the_ends(successes, trials):
     assert_is_exact(successes, trials)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_the_interval_is_the_exact_one_for_any_count(data):
     trials = data.draw(st.integers(1, 50_000))

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_sets import LADDERS, SURE, clusters, with_rungs
+from repeats import spread
 from sklearn.ensemble import BaggingClassifier
 from sklearn.utils.class_weight import compute_class_weight
 from weightings import WEIGHTS, temperature
@@ -105,7 +106,7 @@ CELLS = st.integers(1, 12).flatmap(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(cells=CELLS, weights=st.sampled_from(WEIGHTS), ties=st.sampled_from(["nearest", "first-class"]))
 def test_all_that_counts_votes_counts_the_same(cells, weights, ties):
     codes, D, s = (np.array([values]) for values in cells)
@@ -186,8 +187,7 @@ def adaptive(path, data, s, *, tune=None, is_regression=False):
     return open_index(path)
 
 
-@pytest.mark.parametrize("ladder", LADDERS.values(), ids=LADDERS)
-@pytest.mark.parametrize("is_regression", [False, True])
+@spread(("ladder", LADDERS.values()), ("is_regression", [False, True]))
 def test_rungs_settle_by_the_weighed_vote_and_answers_have_the_same_bits_in_any_batch(tmp_path, ladder, is_regression):
     if is_regression and SURE in ladder:
         pytest.skip("a mean has no confidence")

@@ -160,7 +160,7 @@ NEIGHBORS = st.integers(1, 12).flatmap(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(neighbors=NEIGHBORS, weights=st.sampled_from([*WEIGHTS]), ties=st.sampled_from(TIES))
 def test_every_vote_is_the_one_counted_by_hand_and_shares_sum_to_one(neighbors, weights, ties):
     codes, D = neighbors
@@ -172,7 +172,7 @@ def test_every_vote_is_the_one_counted_by_hand_and_shares_sum_to_one(neighbors, 
     assert (shares[[c for c in range(5) if c not in codes]] == 0).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(neighbors=NEIGHBORS, weights=st.sampled_from([*WEIGHTS]), ties=st.sampled_from(TIES))
 def test_the_second_is_the_class_that_wins_where_nobody_votes_for_the_first(neighbors, weights, ties):
     codes, D = neighbors

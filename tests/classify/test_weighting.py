@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from made_sets import build, clusters
+from repeats import spread
 from sklearn.neighbors import KNeighborsClassifier
 from weightings import WEIGHTS, in_sklearn
 
@@ -203,8 +204,10 @@ def pictures():
     return digits.train_images.reshape(-1, 64), digits.test_images.reshape(-1, 64), digits.train_labels.astype(np.int64)
 
 
-@pytest.mark.parametrize("made", [embeddings, pictures])
-@pytest.mark.parametrize(("weights", "temperature"), [("softmax", 0.07), ("softmax[0.01]", 0.01), ("softmax[1]", 1)])
+@spread(
+    ("made", [embeddings, pictures]),
+    ("weights, temperature", [("softmax", 0.07), ("softmax[0.01]", 0.01), ("softmax[1]", 1)]),
+)
 def test_of_cosine_the_vote_is_that_of_dinov2(tmp_path, made, weights, temperature):
     x, xq, y = made()
     index_arrays(x, y, tmp_path / "x.knn", options=IndexOptions(metric="cosine"))

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from knnvote.classify.classifier import Classifier
+from knnvote.classify.job.run import run_job
 from knnvote.cli.main import cli
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays
@@ -25,8 +28,24 @@ COMMANDS = sorted(cli.commands)
 
 
 @pytest.fixture
-def work(tmp_path, invoke):
-    """A folder with small files of every sort that mistakes are made with."""
+def work(tmp_path, monkeypatch):
+    """A folder at work with small files of every sort that mistakes are made with."""
+    monkeypatch.chdir(tmp_path)
+    make_work()
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
+    """The same for tests that write nothing."""
+    folder = tmp_path_factory.mktemp("work")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        make_work()
+    return folder
+
+
+def make_work():
     images = np.arange(12 * 16, dtype=np.uint8).reshape(12, 4, 4)
     index_arrays(images, np.arange(12) % 2, Path("x.knn"))
     write_table(image_table(images, np.arange(12) % 2), Path("good.parquet"))
@@ -44,10 +63,9 @@ def work(tmp_path, invoke):
     Path("foreign").mkdir()
     Path("foreign/notes.txt").write_text("mine")
     np.save("good.npy", images)
-    assert invoke("classify", "x.knn", "in", "--out", "job").code == 0
+    assert not run_job(Classifier.open("x.knn"), "in", "job").failed
     index_arrays(images, np.arange(12) % 2, Path("new.knn"))
     write_sealed(Path("new.knn") / MANIFEST, {**read_manifest(Path("new.knn")).to_json(), "format": 99})
-    return tmp_path
 
 
 MISTAKES = {
@@ -121,8 +139,10 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("arguments", "code", "told"), MISTAKES.values(), ids=MISTAKES)
-@pytest.mark.usefixtures("work")
-def test_a_mistake_is_told_on_stderr_in_a_line_and_never_as_a_traceback(invoke, arguments, code, told):
+def test_a_mistake_is_told_on_stderr_in_a_line_and_never_as_a_traceback(
+    invoke, made_once, monkeypatch, arguments, code, told
+):
+    monkeypatch.chdir(made_once)
     result = invoke(*arguments.split())
     assert result.code == code
     assert told in result.stderr
@@ -461,3 +481,12 @@ def test_fewer_images_than_vote_are_told_when_they_are_stored(invoke):
     assert told in invoke("index", "good.parquet", "--out", "o.knn", "--k", "13").stderr
     assert invoke("classify", "o.knn", "good.parquet", "--out", "o").code == 2
     assert invoke("classify", "o.knn", "good.parquet", "--out", "o", "--k", "12").code == 0
+
+
+@pytest.mark.usefixtures("work")
+def test_an_index_behind_its_images_is_told_with_the_command_that_has_it_first(invoke):
+    refused = invoke("classify", "good.parquet", "x.knn", "--out", "swapped out")
+    assert (refused.code, Path("swapped out").exists()) == (2, False)
+    command = re.search(r"x\.knn is an index, and INDEX comes first: knnvote (.*)", refused.stderr)[1]
+    assert invoke(*shlex.split(command)).code == 0
+    assert Path("swapped out/good.parquet").is_file()

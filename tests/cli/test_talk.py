@@ -86,7 +86,7 @@ def files(tmp_path, monkeypatch):
     images = RNG.integers(0, 60, (N, 4, 4)).astype(np.uint8) + 60 * labels[:, None, None].astype(np.uint8)
     write_table(image_table(images, labels), Path("good.parquet"))
     write_table(image_table((images / 7).astype(np.float32), labels), Path("floats.parquet"))
-    write_table(image_table(images[::-1], labels), Path("more.parquet"))
+    write_table(image_table(images[::-1] + np.uint8(1), labels), Path("more.parquet"))
     index_files("good.parquet", "x.knn")
     index_files("good.parquet", "a.knn", options=IndexOptions(kind="adaptive"))
     Path("fixes.csv").write_text("id,label\ngood.parquet#0,1\n")
@@ -130,7 +130,7 @@ def stages(monkeypatch):
         ("choose-k a.knn", [("leaving one out", N, "images", N)]),
         ("choose-step x.knn --steps unit", [("leaving one out", N, "images", N), ("comparing steps", 1, "chains", 1)]),
         ("choose-threshold x.knn", [("leaving one out", N, "images", N)]),
-        ("choose-threshold x.knn good.parquet", [("reading test images", N, "rows", N)]),
+        ("choose-threshold x.knn more.parquet", [("reading test images", N, "rows", N)]),
         (
             "compare good.parquet --index a.knn --sample 50",
             [

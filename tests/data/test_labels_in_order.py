@@ -215,6 +215,8 @@ def test_the_commands_take_them(invoke):
     np.save("more.npy", VECTORS[:5] + 3)
     csv("few.csv", "intent", ["c1", "c2", "new", "c1", "c2"])
     done = invoke("add", "x.knn", "more.npy", "--labels", "few.csv")
+    assert (done.code, "x.knn has no class new, the label of row 2 of few.csv; " in done.stderr) == (1, True)
+    done = invoke("add", "x.knn", "more.npy", "--labels", "few.csv", "--new-classes")
     assert (done.code, "1 new class: 'new'" in done.stderr) == (0, True), done.stderr
     assert open_index("x.knn").labels.to_pylist()[30:] == ["c1", "c2", "new", "c1", "c2"]
     assert json.loads(invoke("compare", "x.npy", *given, "--index", "t.knn", "--json").stdout)["unlabelled"] == 0
@@ -223,8 +225,12 @@ def test_the_commands_take_them(invoke):
     assert invoke("choose-threshold", "t.knn", "x.npy", *given, "--target-accuracy", "0.5").code in {0, 1}
     for name in ("x-labels.csv", "labels.csv"):
         csv(name, "text,intent", TEXTS, LABELS)
-        for command in (("compare", "--index", "t.knn"), ("choose-threshold", "t.knn")):
-            done = invoke(*command, "x.npy", name)
+        for command in (
+            ("compare", "--index", "t.knn", "x.npy", name),
+            ("choose-threshold", "t.knn", name, "x.npy"),
+            ("index", "--out", "y.knn", name, "x.npy"),
+        ):
+            done = invoke(*command)
             told = f"error: {name} may hold the labels of x.npy: give it as --labels {name}, not as images\n"
             assert (done.code, done.stderr) == (1, told)
     assert invoke("compare", "x.npy", "--labels", "labels.csv", *given[2:], "--index", "t.knn").code == 0

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_sets import FAISS_METRICS
+from repeats import spread
 
 from knnvote.data.codecs.grey import GRAYSCALE_FORMULA
 from knnvote.data.errors import KnnvoteError, OptionError
@@ -44,9 +45,8 @@ def stable_files(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir() if not file.name.startswith("timing-")}
 
 
-@pytest.mark.parametrize("metric", FAISS_METRICS)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("images", [IMAGES, FLOATS], ids=["uint8", "float64"])
+@spread(("metric", FAISS_METRICS), ("images", [IMAGES, FLOATS]))
 def test_the_same_input_options_seed_and_threads_give_the_same_bytes(tmp_path, kind, metric, images):
     for name in ("a", "b"):
         index_arrays(images, LABELS, tmp_path / name, options=options(kind, metric=metric, seed=3))
@@ -98,9 +98,10 @@ def test_what_faiss_cannot_hold_is_stored_beside_it_without_loss(tmp_path, kind)
     assert np.array_equal(open_index(tmp_path / "x").vectors, vectors)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int8, np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("metric", FAISS_METRICS)
 @pytest.mark.parametrize("kind", KINDS)
+@spread(
+    ("dtype", [np.uint8, np.uint16, np.uint32, np.int8, np.float16, np.float32, np.float64]), ("metric", FAISS_METRICS)
+)
 def test_vectors_of_every_type_come_back_bit_by_bit(tmp_path, dtype, metric, kind):
     images = IMAGES[:40].astype(dtype) * dtype(3.7 if np.dtype(dtype).kind == "f" else np.iinfo(dtype).max // 16)
     images = -images if dtype == np.int8 else images

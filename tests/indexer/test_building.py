@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from repeats import every_other
 
 from knnvote import IndexOptions, KnnvoteError, TrainingOptions, Tuning, index_files, join_labels, open_index
 from knnvote.classify.adaptive import tune
@@ -153,7 +154,7 @@ def content(folder):
 
 
 @TOLD
-@pytest.mark.parametrize("made", SETS)
+@pytest.mark.parametrize("made", every_other(SETS))
 def test_a_build_in_slices_has_the_bytes_and_the_notes_of_one_at_once(made, tmp_path, monkeypatch):
     given = SETS[made](tmp_path)
     notes = build(given, tmp_path / "once.knn")
@@ -211,8 +212,10 @@ def end_at(monkeypatch, owner, name, at, error, *, before):
 @pytest.mark.parametrize(
     ("made", "before"),
     [
-        *((made, False) for made in ("bytes", "rising types", "bad rows", "labels apart", "image files", "a sample")),
-        *((made, True) for made in ("bytes", "rising types", "labels apart")),
+        *((made, False) for made in ("bytes", "rising types", "image files", "a sample")),
+        ("labels apart", True),
+        *(pytest.param(made, False, marks=pytest.mark.long) for made in ("bad rows", "labels apart")),
+        *(pytest.param(made, True, marks=pytest.mark.long) for made in ("bytes", "rising types")),
     ],
 )
 def test_a_build_that_was_ended_at_any_slice_goes_on_and_has_the_bytes_of_an_undisturbed_one(

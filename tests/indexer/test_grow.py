@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from made_sets import FAISS_METRICS, clusters
 from made_sets import build as build_adaptive
 from PIL import Image
+from repeats import spread
 
 from knnvote.classify.adaptive.tune import Tuning
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.search.search import exact_search, is_exact
 from knnvote.classify.vote import Rule
-from knnvote.data.errors import KnnvoteError
+from knnvote.data.errors import KnnvoteError, Note
 from knnvote.data.files import hold_lock
 from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
@@ -48,7 +49,9 @@ WIDER = {
 
 # Each kind with each metric and each type, and each metric with each type.
 IN_PAIRS = [
-    (kind, FAISS_METRICS[(i + j) % len(FAISS_METRICS)], dtype)
+    pytest.param(
+        *(kind, FAISS_METRICS[(i + j) % len(FAISS_METRICS)], dtype), marks=[pytest.mark.long] if (i + j) % 2 else []
+    )
     for i, kind in enumerate(KINDS)
     for j, dtype in enumerate(WIDER)
 ]
@@ -141,8 +144,7 @@ def test_added_to_it_is_the_index_of_all_and_what_was_added_can_be_taken_back(tm
     assert as_fresh(tmp_path / "x", tmp_path / "before")
 
 
-@pytest.mark.parametrize("metric", FAISS_METRICS)
-@pytest.mark.parametrize("kind", KINDS)
+@spread(("kind", KINDS), ("metric", FAISS_METRICS))
 def test_after_a_removal_it_is_the_index_of_the_images_that_stay(tmp_path, kind, metric):
     images = IMAGES.astype(np.uint16)
     images[10:20] *= 4000  # they alone need 16 bits
@@ -165,7 +167,9 @@ def test_after_a_removal_it_is_the_index_of_the_images_that_stay(tmp_path, kind,
     assert provenance["label"].to_pylist() == LABELS[kept].tolist()
 
 
-@pytest.mark.parametrize(("dtype", "kind"), [("uint8", "adaptive"), ("float32", "exact")])
+@pytest.mark.parametrize(
+    ("dtype", "kind"), [("uint8", "adaptive"), pytest.param("float32", "exact", marks=pytest.mark.long)]
+)
 def test_an_index_with_bounds_and_tuned_rungs_is_compacted_and_tuned_again_for_what_it_was(tmp_path, kind, dtype):
     made = clusters(dtype, n=4500, d=160, nq=1)
     old, new, kept = slice(0, 4200), slice(4200, 4500), slice(300, 4500)
@@ -371,9 +375,13 @@ def test_a_file_of_a_stored_ones_name_is_told_apart_where_ids_are_its_own(tmp_pa
 def test_a_repeated_id_is_stored_each_time_and_removed_each_time(tmp_path):
     keys = pa.array(["a", "b", "a", "c"])
     old = write(tmp_path / "old.parquet", IMAGES[:4], LABELS[:4], ids=keys)
-    index_files(inputs(old), tmp_path / "x", training=TrainingOptions(id_column="key"), options=options())
-    add(tmp_path / "x", write(tmp_path / "new.parquet", IMAGES[4:8], LABELS[4:8], ids=pa.array(["d", "e", "d", "d"])))
-    assert remove(tmp_path / "x", ["a", "d"]) == 5
+    new = write(tmp_path / "new.parquet", IMAGES[4:8], LABELS[4:8], ids=pa.array(["d", "e", "d", "d"]))
+    with pytest.warns(Note, match="1 id is stored several times, 'a', 2 times: remove and"):
+        index_files(inputs(old), tmp_path / "x", training=TrainingOptions(id_column="key"), options=options())
+    with pytest.warns(Note, match="'d', 3 times: remove"):
+        add(tmp_path / "x", new)
+    with pytest.warns(Note, match="2 ids are stored several times, the first, 'a', 2 times: all that have it are"):
+        assert remove(tmp_path / "x", ["a", "d"]) == 5
     assert open_index(tmp_path / "x").ids.to_pylist() == ["b", "c", "e"]
 
 
@@ -491,8 +499,8 @@ def test_a_change_is_refused_while_another_build_is_at_work(grown, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "change"),
     [
-        *(("exact", "add"), ("exact", "add another type"), ("exact", "remove"), ("exact", "compact")),
-        *(("hnsw", "add another type"), ("hnsw", "remove")),
+        *(("exact", "add"), ("exact", "remove"), ("exact", "compact"), ("hnsw", "add another type")),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in (("exact", "add another type"), ("hnsw", "remove"))),
     ],
 )
 def test_at_every_moment_the_folder_is_the_old_whole_or_the_new_whole(tmp_path, monkeypatch, kind, change):

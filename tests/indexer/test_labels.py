@@ -10,7 +10,15 @@ import pyarrow as pa
 import pytest
 
 from knnvote.data.errors import ImageFileError, KnnvoteError
-from knnvote.indexer.labels import class_names, find_label, label_array, like_known, recognise_label, told_alike
+from knnvote.indexer.labels import (
+    class_names,
+    find_label,
+    label_array,
+    like_known,
+    recognise_label,
+    told_alike,
+    true_labels,
+)
 
 IMAGE = pa.binary()
 
@@ -215,3 +223,11 @@ def test_labels_that_look_the_same_are_told_as_they_are(labels, shown):
 
 def test_labels_that_are_seen_to_be_unlike_are_no_matter_of_talk():
     assert told_alike(["a", "A", "a b", "ab", "naïve", "naive", 1, 2, True]) is None
+
+
+def test_blank_text_and_nan_are_no_true_labels():
+    texts = pa.array(["a", "", " ", None])
+    for column in (texts, texts.dictionary_encode(), texts.cast(pa.large_binary())):
+        assert true_labels(column, pa.string())[:2] == ["a", None]
+    assert true_labels(texts, pa.int64(), known=["b", "a"]) == [1, None, None, None]
+    assert true_labels(pa.array(np.array([1, np.nan], np.float16)), pa.int64()) == [1, None]

@@ -29,18 +29,26 @@ FILE = np.repeat(np.arange(4), SIZES)
 IDS = [f"{file}.parquet#{row}" for file, size in enumerate(SIZES) for row in range(size)]
 
 
-@pytest.fixture(params=KINDS)
-def folder(request, tmp_path):
-    """Files of 50, 0, 30 and 40 rows."""
-    (tmp_path / "in").mkdir()
+@pytest.fixture(scope="module", params=KINDS)
+def folder(request, tmp_path_factory):
+    """Files of 50, 0, 30 and 40 rows. Tests only read them."""
+    made = tmp_path_factory.mktemp("in")
     schema = pa.schema([pa.field("image", pa.array(KINDS[request.param](IMAGES)).type), pa.field("label", pa.int64())])
     for file in range(4):
         rows = np.flatnonzero(file == FILE)
         columns = [KINDS[request.param](IMAGES[rows]), LABELS[rows]]
         arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
         table = pa.table(arrays, schema=schema)
-        pq.write_table(table, tmp_path / "in" / f"{file}.parquet", row_group_size=20)
-    return tmp_path / "in"
+        pq.write_table(table, made / f"{file}.parquet", row_group_size=20)
+    return made
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """The index of all of them."""
+    path = tmp_path_factory.mktemp("whole") / "whole.knn"
+    index_files(folder, path)
+    return open_index(path)
 
 
 def ids_of(path):
@@ -53,28 +61,26 @@ def same_as_whole(path, whole, rows):
 
 
 @pytest.mark.parametrize("limit", [1, 50, 51, 80, 119, 120, 500])
-def test_a_limit_takes_the_first_rows_of_all_files(folder, tmp_path, limit):
-    index_files(folder, tmp_path / "whole")
+def test_a_limit_takes_the_first_rows_of_all_files(folder, whole, tmp_path, limit):
     index_files(folder, tmp_path / "x", training=TrainingOptions(limit=limit))
     rows = np.arange(min(limit, 120))
     assert ids_of(tmp_path / "x") == IDS[:limit]
-    assert same_as_whole(tmp_path / "x", open_index(tmp_path / "whole"), rows)
+    assert same_as_whole(tmp_path / "x", whole, rows)
     manifest = open_index(tmp_path / "x").manifest
     assert manifest.part == ({"limit": limit} if limit < 120 else {})
     if limit >= 120:
-        assert manifest.fingerprint == open_index(tmp_path / "whole").fingerprint
+        assert manifest.fingerprint == whole.fingerprint
     assert [source.path for source in manifest.sources][:1] == ["0.parquet"]
     assert len(manifest.sources) == (4 if limit >= 120 else 1 + (limit > 50) + (limit > 80))
 
 
-def test_a_sample_is_drawn_by_its_seed_and_keeps_the_order(folder, tmp_path):
-    index_files(folder, tmp_path / "whole")
+def test_a_sample_is_drawn_by_its_seed_and_keeps_the_order(folder, whole, tmp_path):
     drawn = {}
     for name, seed in {"x": 0, "again": 0, "other": 7}.items():
         training, options = TrainingOptions(sample=40), IndexOptions(seed=seed)
         index_files(folder, tmp_path / name, training=training, options=options)
         drawn[name] = [IDS.index(found) for found in ids_of(tmp_path / name)]
-        assert same_as_whole(tmp_path / name, open_index(tmp_path / "whole"), drawn[name])
+        assert same_as_whole(tmp_path / name, whole, drawn[name])
     assert drawn["x"] == drawn["again"] == sorted({*drawn["x"]})
     assert drawn["x"] != drawn["other"]
     assert len(drawn["x"]) == len(drawn["other"]) == 40

@@ -2,6 +2,7 @@
 
 import errno
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_sets import build as build_adaptive
 from made_sets import clusters
+from repeats import spread
 
 import knnvote.indexer.folder.write
 from knnvote.classify.adaptive.tune import Tuning
@@ -22,7 +24,10 @@ from knnvote.indexer.fixes import read_fixes, read_reviewed
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.grow import relabel_ids, remove_ids
+from knnvote.indexer.growth.told import lost_told
 from knnvote.indexer.leftovers import LOCK
+from knnvote.indexer.manifest import read_manifest
+from knnvote.indexer.records.growth import Growth
 from knnvote.indexer.training import TrainingOptions
 
 IMAGES, LABELS = (array[:160] for array in digits())
@@ -41,7 +46,8 @@ def ids_of(rows, file="array"):
 
 
 def relabel(path, ids, labels, told=None):
-    return relabel_ids(path, ids, labels, tuning=Tuning, threads=1, tell=[].append if told is None else told.append)
+    how = {"new_classes": True, "tuning": Tuning, "threads": 1}
+    return relabel_ids(path, ids, labels, **how, tell=[].append if told is None else told.append)
 
 
 def state(folder):
@@ -68,8 +74,7 @@ def named(tmp_path, invoke):
 # Like an index built afresh
 
 
-@pytest.mark.parametrize("scale", ["uint8", "float32"])
-@pytest.mark.parametrize("kind", KINDS)
+@spread(("scale", ["uint8", "float32"]), ("kind", KINDS))
 def test_mended_it_is_the_index_of_the_right_labels(tmp_path, kind, scale):
     images = IMAGES if scale == "uint8" else IMAGES.astype(np.float32) / 3
     options = IndexOptions(threads=1, seed=3, **KINDS[kind])
@@ -200,14 +205,48 @@ def test_new_classes_and_those_that_are_gone_are_told(small):
     assert open_index(small).classes.to_pylist() == ["a", "c", "d", "e"]
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            ["B"],
+            "x.knn has no class B (like 'b'), the label of 'array#0' in line 3 of fixes.csv; nothing was changed: ",
+        ),
+        (
+            ["a", "aa", "", "#REF!", "aa"],
+            "3 labels are of 2 classes that x.knn has not: aa (like 'a'), #REF!; the first is the label of 'array#1'",
+        ),
+    ],
+)
+def test_labels_of_no_class_are_refused_by_their_lines_unless_new_classes_are_meant(small, invoke, labels, message):
+    before = state(small)
+    rows = "".join(f"array#{row},{label}\n" for row, label in enumerate(labels))
+    Path("fixes.csv").write_text(f"sep=,\nid,fix\n{rows},\n")
+    done = invoke("relabel", "x.knn", "fixes.csv")
+    assert (done.code, done.stderr.startswith(f"error: {message}")) == (1, True), done.stderr
+    assert " in line 3 of fixes.csv; " in done.stderr or " in line 4 of fixes.csv; nothing was changed" in done.stderr
+    assert state(small) == before
+    assert invoke("relabel", "x.knn", "fixes.csv", "--new-classes").code == 0
+    assert [label for label in labels if label] == [
+        label for label, given in zip(open_index(small).labels.to_pylist(), labels, strict=False) if given
+    ]
+
+
+def test_python_refuses_new_classes_by_their_ids(small):
+    with pytest.raises(KnnvoteError, match=r"has no class d, the label of 'array#2'; .*, or pass new_classes=True if"):
+        relabel_ids(small, ids_of([0, 2]), ["a", "d"])
+
+
 def test_an_id_that_several_images_have_is_told(tmp_path):
     table = image_table(np.arange(16, dtype=np.uint8).reshape(4, 2, 2), np.array(list("abab")))
     write_table(table.append_column("id", [["x", "x", "y", "z"]]), tmp_path / "a.parquet")
 
-    index_files(tmp_path / "a.parquet", tmp_path / "x.knn", training=TrainingOptions(id_column="id"))
     told = []
+    training = TrainingOptions(id_column="id")
+    index_files(tmp_path / "a.parquet", tmp_path / "x.knn", training=training, tell=told.append)
+    assert told.pop() == "1 id is stored several times, 'x', 2 times: remove and relabel take all that have an id"
     assert relabel(tmp_path / "x.knn", ["x", "z"], ["b", "b"], told) == 1
-    assert "some are stored several times" in told[0]
+    assert told == ["1 id is stored several times, 'x', 2 times: all that have it get its label"]
     assert open_index(tmp_path / "x.knn").labels.to_pylist() == ["b", "b", "a", "b"]
 
 
@@ -262,7 +301,10 @@ def test_fixes_are_parquet_too_with_columns_of_other_names(tmp_path, invoke):
         ("id,name\narray#0,b\n", "fixes.csv: no column 'label' of labels; there are id, name: name one with --label-c"),
         ("key,fix\narray#0,b\n", "fixes.csv: no column 'id' of ids; there are key, fix: name one with --id-column"),
         ("id,fix,fix\narray#0,b,c\n", "fixes.csv: several columns are named 'fix': rename all but one"),
-        ("id,fix\narray#0,b\n,c\n", "fixes.csv: 1 rows have no id, or not as many columns: leave those rows out"),
+        (
+            "id,fix\narray#0,b\n,c\n",
+            "fixes.csv: 1 row without an id, or with not as many columns, the first in line 3: mend or leave out s",
+        ),
         ("array#0\narray#1\n", "fixes.csv: no column 'label' of labels; there are id: name one with --label-column"),
         ('id,fix\narray#0,"b\narray#1,c\n', "cannot read fixes.csv: unexpected end of data; expected an IDX"),
         ("id,fix\n2,b\n", "x.knn does not store 1 of the 1 ids, the first '2'; nothing was changed: give ids as knnvo"),
@@ -304,6 +346,24 @@ def test_a_list_to_be_filled_in_is_no_list_of_what_to_remove(small, invoke, text
     assert open_index(small).n == 4
 
 
+def test_an_index_that_is_replaced_tells_what_was_mended_in_it(tmp_path, small, invoke):
+    images = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
+    relabel(small, "array#0", "b")
+    lost = " since it was built: the index that takes its place has nothing of that until knnvote relabel, add and rem"
+    with pytest.warns(UserWarning, match=f"x.knn has labels changed{lost}"):
+        index_arrays(images, list("abcabc"), small, options=IndexOptions(overwrite=True))
+    grown = replace(read_manifest(small), growth=Growth(built=5, added=2, removed=1, measured=5))
+    told = (
+        "2 images added and 1 image removed and labels as far as any were changed before that since it was built: the "
+    )
+    assert lost_told(grown).startswith(told)
+    write_table(image_table(images, np.array(list("abcabc"))), tmp_path / "a.parquet")
+    relabel(small, "array#0", "b")
+    for is_mended in (True, False):
+        done = invoke("index", "a.parquet", "--out", "x.knn", "--overwrite")
+        assert (done.code, f"note: x.knn has labels changed{lost}" in done.stderr) == (0, is_mended), done.stderr
+
+
 def test_many_new_classes_are_told_in_short(small):
     told = []
     relabel(small, ids_of(range(6)), list("uvwxyz"), told)
@@ -319,7 +379,7 @@ def test_files_of_labels_of_two_types_are_refused(tmp_path):
 
 def test_gaps_in_numbers_are_no_labels(tmp_path):
     pq.write_table(pa.table({"id": list("abc"), "fix": [1.0, float("nan"), None]}), tmp_path / "a.parquet")
-    assert read_fixes(tmp_path / "a.parquet").to_pydict() == {"id": list("abc"), "label": [1.0, None, None]}
+    assert read_fixes(tmp_path / "a.parquet")["label"].to_pylist() == [1.0, None, None]
 
 
 @pytest.mark.parametrize(

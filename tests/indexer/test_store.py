@@ -160,7 +160,7 @@ def test_any_single_changed_byte_of_any_file_is_found_and_the_file_named(pristin
     content = file.read_bytes()
 
     @given(position=st.integers(0, len(content) - 1), mask=st.integers(1, 255))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=30, deadline=None)
     def check(position, mask):
         damaged = bytearray(content)
         damaged[position] ^= mask

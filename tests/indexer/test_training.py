@@ -252,6 +252,10 @@ BAD = {
         lambda: pa.table({"image": raw(), "label": [None if i in (2, 7) else i for i in range(N)]}),
         "no label",
     ),
+    "blank labels": (
+        lambda: pa.table({"image": raw(), "label": [{2: "", 7: " \t"}.get(i, "a") for i in range(N)]}),
+        "no label",
+    ),
 }
 
 
@@ -268,7 +272,7 @@ def test_a_bad_row_is_refused_naming_file_and_row_or_left_out_and_counted(tmp_pa
 
 
 def test_a_null_category_is_a_missing_label(tmp_path):
-    labels = pa.array(["a", None, "b"] * 4).dictionary_encode()
+    labels = pa.array(["a", None, "b", "a", "", "b"] * 2).dictionary_encode()
     examples = read(tmp_path, pa.table({"image": raw(), "label": labels}), skip_bad=True)
     assert examples.skipped == 4
     assert examples.provenance["label"].to_pylist() == ["a", "b"] * 4

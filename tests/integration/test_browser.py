@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from browsers import CHROMIUM, DRIVER, PALE, WIDTHS, start_browser
+from repeats import every_other, repeats
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
@@ -99,21 +100,26 @@ def show(browser, path, width):
     browser.get(path.as_uri())
 
 
-# What a page looks like: brightness of the colours of text and page, how wide it is, text that is hard to read, and
-# ticks of an axis that are seen and meet the one before.
-_LOOK = f"""
+# What the colours of a page are like: brightness of those of text and page, and text that is hard to read.
+_COLOURS = f"""
 const brightness = (colour) => colour.match(/[0-9.]+/g).slice(0, 3).reduce((sum, part) => sum + +part, 0) / 3;
-const boxes = (axis) =>
-  [...axis.querySelectorAll("span")].map((tick) => tick.getBoundingClientRect()).filter((box) => box.width);
 const style = getComputedStyle(document.body);
 return {{
   ink: brightness(style.color),
   paper: brightness(style.backgroundColor),
-  width: document.documentElement.scrollWidth,
   pale: (() => {{{PALE}}})(),
+}};
+"""
+# How wide a page is, ticks of an axis that are seen and meet the one before, and tables that do not fit.
+_FIT = """
+const boxes = (axis) =>
+  [...axis.querySelectorAll("span")].map((tick) => tick.getBoundingClientRect()).filter((box) => box.width);
+return {
+  width: document.documentElement.scrollWidth,
   meeting: [...document.querySelectorAll(".axis, .values")].flatMap((axis) =>
     boxes(axis).filter((box, i, all) => i && box.left < all[i - 1].right + 2).map(() => axis.outerHTML)),
-}};
+  cut: [...document.querySelectorAll(".wide")].filter((table) => table.scrollWidth > table.clientWidth).length,
+};
 """
 # Elements by a selector, and which of them are seen.
 _SEEN = """
@@ -123,19 +129,29 @@ const isSeen = (element) => element.checkVisibility({opacityProperty: true, visi
 """
 
 
-@pytest.mark.parametrize("name", [f"{folder}{name}.html" for folder in ("", "long/") for name in PAGES])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"{name}.html" for name in PAGES),
+        *repeats((f"long/{name}.html" for name in PAGES), lambda name: name.endswith(("report.html", "suspects.html"))),
+    ],
+)
 def test_page_fits_is_readable_and_asks_for_nothing(browser, page, name):
-    """On a phone and on a desktop, light and dark."""
+    """On a phone and on a desktop; light and dark."""
     path = page[0].parent / name
     show(browser, path, WIDTHS["phone"])
     for width in WIDTHS.values():
-        for scheme in ("light", "dark"):
-            emulate(browser, width, scheme)
-            look = browser.execute_script(_LOOK)
-            contrast = look["ink"] - look["paper"]
-            assert contrast > 150 if scheme == "dark" else -contrast > 150
-            assert look["width"] <= width
-            assert (look["pale"], look["meeting"]) == ([], [])
+        emulate(browser, width)
+        fit = browser.execute_script(_FIT)
+        assert fit["width"] <= width
+        assert fit["meeting"] == []
+        assert width < 1000 or not fit["cut"]
+    for scheme in ("light", "dark"):
+        emulate(browser, WIDTHS["desktop"], scheme)
+        colours = browser.execute_script(_COLOURS)
+        contrast = colours["ink"] - colours["paper"]
+        assert contrast > 150 if scheme == "dark" else -contrast > 150
+        assert colours["pale"] == []
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
@@ -235,7 +251,7 @@ return {
 """
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", every_other(PAGES))
 def test_a_page_is_in_order_for_who_hears_it(browser, page, name):
     show(browser, page[0].with_name(f"{name}.html"), WIDTHS["desktop"])
     order = browser.execute_script(_ORDER)
@@ -249,7 +265,7 @@ def test_a_page_is_in_order_for_who_hears_it(browser, page, name):
     assert {*order["told"], *order["linked"]} <= {*ids}
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", every_other(PAGES))
 def test_a_printed_page_has_all_but_what_is_clicked(browser, page, name):
     show(browser, page[0].with_name(f"{name}.html"), _PAPER)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})

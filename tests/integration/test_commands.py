@@ -22,6 +22,7 @@ import pytest
 from forks import just_before
 from mounts import Mounts
 from records import ENDED
+from repeats import spread
 from terminals import Terminal
 
 from knnvote.data.tables import image_table, write_table
@@ -148,9 +149,9 @@ figures.check_plot_extra = interrupted
     assert forks.run(["map", "x.knn"], cwd=work, before=code) == (130, "", "interrupted\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(
-    "module", ["knnvote.cli", "click.core", "knnvote.cli.main", "logging", "knnvote.data.errors", "numpy", "pyarrow"]
+@spread(
+    ("number", [signal.SIGINT, signal.SIGTERM]),
+    ("module", ["knnvote.cli", "click.core", "knnvote.cli.main", "logging", "knnvote.data.errors", "numpy", "pyarrow"]),
 )
 def test_a_command_that_is_interrupted_while_it_is_imported_ends_as_quietly(work, module, number):
     code = f"""

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from forks import just_before
 from mounts import Mounts
+from repeats import every_other
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process that has imported much forks well on Linux")
 FILES = 6
@@ -205,7 +206,7 @@ def change_to_another(path):
     path.with_name("newer").rename(path)
 
 
-@pytest.mark.parametrize("harm", [shrink, change_in_place, change_to_another])
+@pytest.mark.parametrize("harm", [shrink, pytest.param(change_in_place, marks=pytest.mark.long), change_to_another])
 def test_an_input_that_changes_while_it_is_read_is_classified_as_it_is_in_the_end(forks, work, tmp_path, harm):
     source, out, fresh = tmp_path / "in" / "a.parquet", tmp_path / "out", tmp_path / "fresh"
     kill.write_images(source, ROWS, 8)
@@ -441,7 +442,7 @@ def test_a_disk_that_fills_up_leaves_the_index_as_it_was_and_the_next_build_comp
 # The machine and other processes
 
 
-@pytest.mark.parametrize("limit", [4, 5, 6, 7, 8])
+@pytest.mark.parametrize("limit", every_other([4, 5, 6, 7, 8]))
 def test_too_many_open_files_are_told_and_the_job_carries_on_once_it_may(forks, work, tmp_path, limit):
     out = tmp_path / "out"
     limits = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))"

@@ -155,6 +155,7 @@ def test_a_rerun_skips_what_is_done_and_redoes_an_input_that_changed(store, work
     assert verified.code == 0, verified.stderr
 
 
+@pytest.mark.long
 def test_other_limits_replace_outputs_in_the_store_without_a_search(store, command, tmp_path):
     assert files(command("classify", "x.knn", uri("in"), "--out", uri("h"), "--json"))["written"] == FILES
     limits = ("--min-confidence", "0.8", "--json")

@@ -122,7 +122,7 @@ def bash(tmp_path_factory):
         ("knnvote classify dig", "knnvote classify digits.knn/"),
         ("knnvote classify digits.knn pic", "knnvote classify digits.knn pictures.parquet "),
         ("knnvote index pictures.parquet --metric cos", "knnvote index pictures.parquet --metric cosine "),
-        ("knnvote verify --qui", "knnvote verify --quiet "),
+        pytest.param("knnvote verify --qui", "knnvote verify --quiet ", marks=pytest.mark.long),
     ],
 )
 def test_bash_completes_commands_options_values_and_paths(bash, typed, completed):

@@ -13,10 +13,14 @@ _ALONE = ("--no-first-run", "--disable-background-networking", "--disable-compon
 PALE = """
 const read = (text) => text.match(/[0-9.]+/g).map(Number);
 const over = ([r, g, b, a = 1], back) => [r, g, b].map((part, i) => part * a + back[i] * (1 - a));
+const papers = new Map();
 const behind = (element) => {
   if (!element) return [255, 255, 255];
-  const colour = read(getComputedStyle(element).backgroundColor);
-  return (colour[3] ?? 1) === 1 ? colour : over(colour, behind(element.parentElement));
+  if (!papers.has(element)) {
+    const colour = read(getComputedStyle(element).backgroundColor);
+    papers.set(element, (colour[3] ?? 1) === 1 ? colour : over(colour, behind(element.parentElement)));
+  }
+  return papers.get(element);
 };
 const light = (colour) => {
   const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);

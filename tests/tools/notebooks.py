@@ -15,9 +15,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
-
 _PICTURE = re.compile(r'src="data:image/png;base64,[^"]*"')
 
 
@@ -38,6 +35,9 @@ def code_cells(notebook):
 
 def run(notebook):
     """Run all code cells in the folder at work, and give the outputs of each."""
+    import matplotlib as mpl  # with pyplot half a second, which collecting the test need not take
+    import matplotlib.pyplot as plt
+
     mpl.use("agg")
     plt.close("all")
     names = {"__name__": "__main__"}
@@ -45,6 +45,8 @@ def run(notebook):
 
 
 def _run_cell(source, names, number):
+    import matplotlib.pyplot as plt
+
     body, printed, value = ast.parse(source), io.StringIO(), None
     last = body.body.pop() if body.body and isinstance(body.body[-1], ast.Expr) else None
     with contextlib.redirect_stdout(printed):

@@ -167,6 +167,7 @@ def classify(  # noqa: PLR0917  # click passes options by name
     from knnvote.data.layout import ImageOptions
     from knnvote.data.locations import locate
 
+    _refuse_swapped(index_folder, images, out)
     of_parts = None if part is None else JobPart.read(part)
     doer = _engine(engine, address)
     inputs, folder = find_inputs(images), locate(out)
@@ -226,6 +227,20 @@ def classify(  # noqa: PLR0917  # click passes options by name
     if as_json:
         print_json(summary.to_json())
     click.get_current_context().exit(_exit_code(summary, fail_if_bad))
+
+
+def _refuse_swapped(index_folder: str, images: Sequence[str], out: str) -> None:
+    """Refuse an index among the images, where what stands for the index is none."""
+    from knnvote.data.locations import locate
+    from knnvote.indexer.manifest import is_index_folder
+
+    if is_index_folder(locate(index_folder)):
+        return
+    index = next((image for image in images if is_index_folder(locate(image))), None)
+    if index is not None:
+        others = [index_folder, *(image for image in images if image != index)]
+        command = shlex.join(["knnvote", "classify", index, *others, "--out", out])
+        raise click.UsageError(f"{index} is an index, and INDEX comes first: {command}")
 
 
 def _engine(name: Literal["local", "ray"], address: str | None) -> "Engine | None":

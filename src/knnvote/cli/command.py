@@ -19,7 +19,7 @@ _SECTIONS = {
     "Images": (
         *("image_column", "shape", "label_column", "id_column", "group_column", "weight_column"),
         *("images_key", "labels_key", "grayscale", "background", "steps", "chains", "skip_bad", "limit", "sample"),
-        *("quick", "id_file", "reviewed", "labels"),
+        *("quick", "id_file", "reviewed", "labels", "new_classes"),
         *("errors", "predictions", "ids", "where", "label", "status", "sort"),
     ),
 }

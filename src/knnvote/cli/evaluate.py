@@ -212,7 +212,7 @@ def choose_step(  # noqa: PLR0917  # click passes options by name
     if as_json:
         print_json(found.to_json())
     else:
-        print_steps(found, index.manifest)
+        print_steps(found, index_folder, index.manifest)
 
 
 @click.command(

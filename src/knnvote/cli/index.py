@@ -226,6 +226,7 @@ def _talk_untuned(kind: str) -> None:
 @image_column_option
 @label_column_option
 @labels_option
+@click.option("--new-classes", is_flag=True, help="Take classes of --labels that the index has not.")
 @click.option("--id-column", metavar="NAME", help="Column of ids; that of the index otherwise.")
 @click.option("--group-column", metavar="NAME", help="Column of groups; that of the index otherwise.")
 @click.option("--weight-column", metavar="NAME", help="Column of weights; that of the index otherwise.")
@@ -244,9 +245,11 @@ def add(  # noqa: PLR0917  # click passes options by name
     grayscale: bool,
     background: Background | None,
     skip_bad: bool,
-    threads: int | None,
+    **how: Any,
 ) -> None:
     """Add labelled images to an index folder."""
+    if how["new_classes"] and labels is None:
+        raise click.UsageError("--new-classes is of a table of labels, and other labels may be new: leave it out")
     from knnvote.classify.adaptive.tune import Tuning
     from knnvote.data.layout import ImageOptions
     from knnvote.indexer.grow import add_files
@@ -265,7 +268,7 @@ def add(  # noqa: PLR0917  # click passes options by name
     beside = (group_column or manifest.group_column, weight_column or manifest.weight_column)
     inputs = find_labelled(images, labels, label_column, id_column, beside)
     words.of_index()
-    added = add_files(index_folder, inputs, tuning=Tuning, training=training, threads=threads, tell=talk_note)
+    added = add_files(index_folder, inputs, tuning=Tuning, training=training, tell=talk_note, **how)
     _talk_index(index_folder, added, "{} added")
 
 
@@ -312,21 +315,20 @@ def remove(
 @click.argument("fixes", shell_complete=complete_file)
 @click.option("--id-column", metavar="NAME", help="Column of ids in FIXES; id otherwise.")
 @click.option("--label-column", metavar="NAME", help="Column of labels in FIXES; fix or else label otherwise.")
+@click.option("--new-classes", is_flag=True, help="Take labels of classes that the index has not.")
 @threads_option
-def relabel(
-    index_folder: Path, fixes: str, id_column: str | None, label_column: str | None, threads: int | None
-) -> None:
+def relabel(index_folder: Path, fixes: str, id_column: str | None, label_column: str | None, **how: Any) -> None:
     """Give images of an index folder the labels that FIXES, a CSV or Parquet file, has by their ids."""
     from knnvote.classify.adaptive.tune import Tuning
     from knnvote.data.inputs import find_inputs
     from knnvote.indexer.fixes import read_fixes
     from knnvote.indexer.folder.open import open_index
-    from knnvote.indexer.grow import relabel_ids
+    from knnvote.indexer.grow import relabel as change_labels
 
     index, named = open_index(index_folder), {"id_column": id_column, "label_column": label_column}
     given = read_fixes(find_inputs([fixes]), **named, index=index, tell=talk_note)
     words.of_index()
-    changed = relabel_ids(index_folder, given["id"], given["label"], tuning=Tuning, threads=threads, tell=talk_note)
+    changed = change_labels(index_folder, given, tuning=Tuning, tell=talk_note, **how)
     empty = given["label"].null_count
     left = f"; {empty:,} rows of {fixes} have no label, and leave theirs" if empty else ""
     if empty == 1:

@@ -66,7 +66,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
     as_json: bool,
     **rule: Any,
 ) -> None:
-    """Tell why rows of a job's OUT, or images given to an INDEX, have their labels: the vote and the neighbours."""
+    """Tell why rows of a job's OUT, or images given to an INDEX, stored ones by their ids, have their labels."""
     from knnvote.classify.classifier import Classifier
     from knnvote.classify.job.finished import FinishedJob
     from knnvote.classify.look.explain import gather
@@ -82,7 +82,9 @@ def explain(  # noqa: PLR0917  # click passes options by name
 
     if is_index_folder(locate(place)):
         if index_folder is not None or id_column is not None:
-            raise click.UsageError(f"{place} is an index, whose images are files: leave out --index and --id-column")
+            raise click.UsageError(
+                f"{place} is an index, whose images are files, or ids of stored ones: leave out --index and --id-column"
+            )
         index = open_index(place)
         classifier = Classifier(index, Rule.of(index, **rule))
         shown, job = explain_images(classifier, names, ImageOptions(grayscale=grayscale, background=background)), None

@@ -247,7 +247,7 @@ def report(  # noqa: PLR0917  # click passes options by name
     from knnvote.data.locations import locate
     from knnvote.indexer.folder.open import open_index
 
-    from .tables.accuracy import print_judged
+    from .tables.accuracy import print_judged, print_unfinished
 
     check_table_ids(labels, id_column)
     index, job = None if index_folder is None else open_index(index_folder), FinishedJob.open(locate(folder))
@@ -259,4 +259,5 @@ def report(  # noqa: PLR0917  # click passes options by name
         talk_note(f"no row is judged: {judged.note}")
     write_job(out, found, index, judged, page_frame(out, ink))
     talk_written(out)
+    print_unfinished(found.facts)
     print_judged(judged)

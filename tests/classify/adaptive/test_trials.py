@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from left_out import LeaveOneOut, squared_distances
 from made_sets import build, clusters
+from repeats import spread
 from weightings import WEIGHTS
 
 from knnvote.classify.adaptive.trials import ask, try_rungs
@@ -46,8 +47,7 @@ def made(tmp_path_factory):
     return data, build(tmp_path_factory.mktemp("trials") / "x.knn", data.x, data.y)
 
 
-@pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize("k", [1, 5])
+@spread(("weights", WEIGHTS), ("k", [1, 5]))
 def test_what_rungs_answer_to_an_image_left_out_is_what_numpy_finds(made, k, weights):
     data, index = made
     rows = np.random.default_rng(0).permutation(3000)[:60]
@@ -65,7 +65,7 @@ def threefold(tmp_path_factory):
     return x[order], y[order], build(tmp_path_factory.mktemp("trials") / "x.knn", x[order], y[order])
 
 
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_an_image_stored_three_times_never_finds_its_copies(threefold, k):
     x, y, index = threefold
     rows = np.random.default_rng(2).permutation(3000)[:60]

@@ -213,7 +213,7 @@ def test_a_regression_has_the_mean_squared_error_of_scikit_learn(tmp_path, place
     assert choice.best_balanced is choice.scores[0].balanced_accuracy is None
     weights = choice.weights[place]
     scores = {score.k: score for score in choice.scores if score.weights == weights}
-    for k in range(1, 8):
+    for k in (1, 2, 4, 7):
         predicted = cross_val_predict(KNeighborsRegressor(k, weights=in_sklearn(weights)), x, targets, cv=LeaveOneOut())
         errors = (predicted - targets) ** 2
         assert scores[k].value == pytest.approx(errors.mean(), rel=1e-8)
@@ -282,7 +282,7 @@ def neighbors(draw):
     )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(case=neighbors(), weights=st.sampled_from([*WEIGHTS]))
 def test_every_k_has_the_label_and_the_mean_that_the_vote_gives_it(case, weights):
     codes, D = case

@@ -146,7 +146,7 @@ def test_what_cannot_be_compared_is_refused_with_what_can(tmp_path, given, told)
         choose_steps(index, **given)
     assert str(refused.value).startswith(told)
     if "deskew" in told:
-        assert "--shape HxW stores flat images as pictures" in str(refused.value)
+        assert "; knnvote index stores flat images as pictures with shape" in str(refused.value)
         assert "say with shape" not in str(refused.value)
 
 
@@ -183,10 +183,10 @@ def test_the_command_tells_a_table_and_what_builds_the_best(tmp_path, invoke):
     ]
     found = choose_steps(open_index(tmp_path / "x.knn"), ["unit", "centred unit"], max_k=5)
     assert {line.split("  ")[0] for line in lines[2:4]} == {"unit", "centred unit"}
-    command = shlex.split(lines[-1].replace("IMAGES...", "in.parquet").replace("X.knn", "best.knn"))
-    assert command[:6] == ["knnvote", "index", "in.parquet", "--out", "best.knn", "--step"]
+    command = shlex.split(lines[-1].replace("IMAGES...", "in.parquet"))
+    assert command[:6] == ["knnvote", "index", "in.parquet", "--out", "x-best.knn", "--step"]
     assert invoke(*command[1:]).code == 0
-    built = open_index(tmp_path / "best.knn")
+    built = open_index(tmp_path / "x-best.knn")
     assert (str(built.steps).split(), built.kind) == ([*found.best.steps], "adaptive")
     assert (built.vote.k, built.vote.weights) == (found.best.k, found.best.weights)
     record = json.loads(invoke(*few, "--json").stdout)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from repeats import spread
 from sklearn import datasets
 
 from knnvote import Rule, compare, index_arrays, open_index
@@ -47,8 +48,7 @@ SETS = {
 }
 
 
-@pytest.mark.parametrize("metric", ["l2", "cosine"])
-@pytest.mark.parametrize("name", SETS)
+@spread(("metric", ["l2", "cosine"]), ("name", SETS))
 def test_nothing_is_told_where_there_are_none(tmp_path, name, metric):
     found = stored(tmp_path, *SETS[name], metric=metric)
     assert found is None or not found.are_told
@@ -67,8 +67,7 @@ def frames(d=32, dtype="f4"):
     return (x * 40 + 128).clip(0, 255).astype(dtype) if dtype == "u1" else x.astype(dtype)
 
 
-@pytest.mark.parametrize("metric", ["l2", "cosine", "l1"])
-@pytest.mark.parametrize("dtype", ["f4", "u1"])
+@spread(("metric", ["l2", "cosine", "l1"]), ("dtype", ["f4", "u1"]))
 def test_frames_of_films_are_found_with_the_answers_that_they_decide(tmp_path, metric, dtype):
     x = frames(dtype=dtype)
     y = CLASS_OF_FILM

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from repeats import spread
 
 import knnvote.classify.evaluation.equal_images
 import knnvote.classify.evaluation.suspects
@@ -78,9 +79,8 @@ def small_blocks(monkeypatch):
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("k", [1, 4, 39])
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+@spread(("k", [1, 4, 39]), ("dtype", [np.uint8, np.float64]))
 def test_suspects_and_their_order_are_those_of_plain_loops(tmp_path, dtype, metric, k):
     rng = np.random.default_rng(k)
     x = rng.integers(1, 4, (40, 3)).astype(dtype)  # 27 vectors: most have copies, and distances are often equal

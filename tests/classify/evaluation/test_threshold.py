@@ -40,7 +40,7 @@ def judged(confidence, right):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @example(seed=1, n=140, k=1000, target=0.75)
 @given(
     seed=st.integers(0, 2**16),

@@ -91,7 +91,13 @@ def nothing_is_searched(monkeypatch):
 
 
 @pytest.mark.usefixtures("inputs")
-@pytest.mark.parametrize(("kind", "output"), [*(("exact", output) for output in OUTPUTS), ("hnsw", "all")])
+@pytest.mark.parametrize(
+    ("kind", "output"),
+    [
+        *(("exact", "none kept"), ("hnsw", "all")),
+        *(pytest.param("exact", output, marks=pytest.mark.long) for output in ("plain", "all")),
+    ],
+)
 def test_other_limits_need_no_search_and_give_the_bytes_of_a_job_anew(kind, output, nothing_is_searched):
     index, options = build(kind), OUTPUTS[output]
     anew = [classify(index, limits, f"anew-{place}", options) for place, limits in enumerate(LIMITS)]

@@ -1,6 +1,8 @@
 """A job that answers anew only the rows that abstained: the others stand as they are, and it is said whose they are."""
 
 import json
+import re
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_letters import png
+from repeats import spread
 
 import knnvote.data.reading
 from knnvote.classify.classifier import Classifier
@@ -84,7 +87,11 @@ def contents(out):
 
 
 @pytest.mark.usefixtures("inputs")
-@pytest.mark.parametrize(("kind", "output"), [*(("exact", output) for output in OUTPUTS), ("hnsw", "all")])
+@spread(
+    ("inputs", ["arrays", "png"]),
+    ("kind, output", [*(("exact", output) for output in OUTPUTS), ("hnsw", "all")]),
+    indirect=["inputs"],
+)
 def test_rows_that_abstained_are_as_a_job_anew_has_them_and_all_others_as_they_stood(kind, output):
     options, first, second = OUTPUTS[output], build("1.knn", slice(100)), build("2.knn", slice(300), kind=kind)
     before = classify(first, "out", output=options)
@@ -189,7 +196,11 @@ def test_it_is_told_wherever_the_job_is_looked_at(invoke):
     assert all(told in each.stderr for each in looked)
     assert {each.code for each in looked} == {0, 1}
     other = next(each for each in looked if each.code)
-    assert "may be one that was kept of an earlier job" in other.stderr
+    assert "--overwrite without --only classifies all again" in other.stderr
+    command = re.search(
+        r"which may be kept of an earlier job, and 2\.knn .* now \(.*; knnvote (.*) tells why", other.stderr
+    )
+    assert invoke(*shlex.split(command[1])).code == 0
     assert told in invoke("diff", "anew", "out").stdout.replace("\n", " ")
     assert told in json.loads(invoke("diff", "anew", "out", "--json").stdout)["kept"][0]
     for command in (("report", "out"), ("diff", "anew", "out")):

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from records import ENDED, read_record, write_record
+from repeats import spread
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job import pipeline, worker
@@ -784,8 +785,7 @@ def photographs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["exact", "adaptive"])
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@spread(("kind", ["exact", "adaptive"]), ("dtype", ["uint8", "float32"]))
 def test_output_bytes_do_not_depend_on_batch_size_threads_or_split(photographs, tmp_path, kind, dtype):
     classifier = Classifier.open(photographs / f"{kind}-{dtype}.knn")
     options = output(neighbors=True, probabilities=True, top=2)

@@ -21,14 +21,14 @@ from knnvote.classify.job.receipt import KEY
 from knnvote.classify.job.rows import Place, find_rows
 from knnvote.classify.look.explain import gather
 from knnvote.classify.look.seen import explain_images, explain_rows
-from knnvote.classify.look.words import nearness, outvoted, verdict
+from knnvote.classify.look.words import left_out, nearness, outvoted, verdict
 from knnvote.classify.vote import Rule
 from knnvote.cli.tables.explanation import pictures_in_lines
 from knnvote.cli.tables.picture import half_blocks, shows_pictures
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.layout import ImageOptions
 from knnvote.data.locations import locate
-from knnvote.data.tables import write_table
+from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
 
@@ -309,3 +309,42 @@ def test_a_terminal_shows_the_image_and_its_neighbours_within_its_width(job, cla
     assert re.findall(r"image|\d: \d", " ".join(lines)) == ["image", *labels]
     side = 24 if width == 200 else 18  # of 6 pixels, enlarged by a whole number
     assert sum(line.count("▀") for line in lines) == 5 * side * side // 2
+
+
+@pytest.mark.parametrize("name", ["s7", "in/s.parquet#7", "s.parquet#7"])
+def test_a_stored_image_is_explained_by_the_others(tmp_path, invoke, name):
+    Path("in").mkdir()
+    ids = [f"s{row}" for row in range(38)] + ["twice", "twice"]
+    write_table(image_table(IMAGES[:40], LABELS[:40]).append_column("id", [ids]), Path("in/s.parquet"))
+    assert invoke("index", "in/s.parquet", "--id-column", "id", "--out", "s.knn").code == 0
+
+    done = invoke("explain", "s.knn", name, "--k", "4", "--report", "why.html")
+    told = f"stored in s.knn, labelled {LABELS[7]}, and left out of its own vote"
+    assert (done.code, done.stdout.splitlines()[1]) == (0, told), done.stderr
+    assert f"<p>S{told[1:]}.</p>" in Path("why.html").read_text(encoding="utf-8")
+
+    (one,) = json.loads(invoke("explain", "s.knn", name, "--k", "4", "--json").stdout)["images"]
+    D = np.sqrt(((IMAGES[:40].reshape(40, -1).astype(np.int64) - IMAGES[7].ravel()) ** 2).sum(axis=1))
+    others = [row for row in np.lexsort([np.arange(40), D]).tolist() if row != 7][:4]
+    assert ([one["row"] for one in one["neighbors"]], one["stored"]) == (others, {"row": 7, "label": int(LABELS[7])})
+
+    write_table(image_table(IMAGES[100:140], LABELS[:40]), Path("in/s.parquet"))  # another image at the same place
+    (other,) = json.loads(invoke("explain", "s.knn", "in/s.parquet#7", "--json").stdout)["images"]
+    assert other["stored"] is None
+    for asked, said in (
+        ("twice", "is the id of 2 images of s.knn: give one by its file and row, as s.parquet#38 or s.parquet#39"),
+        ("s70", "s70 does not exist, and s.knn stores no image with this id"),
+        ("s.parquet#70", "s.parquet#70 does not exist, and"),
+    ):
+        assert said in invoke("explain", "s.knn", asked).stderr
+    assert invoke("explain", "s.knn", "s.parquet#39").code == 0
+    assert "give --k from 1 to 39" in invoke("explain", "s.knn", name, "--k", "40").stderr or name.startswith("in/")
+
+
+def test_with_a_stored_image_its_group_is_left_out(tmp_path):
+    index_arrays(IMAGES[:40], LABELS[:40], tmp_path / "g.knn", groups=np.arange(40) // 4)
+    classifier = Classifier.open(tmp_path / "g.knn", Rule(k=5))
+    (one,) = explain_images(classifier, ["array#9"], ImageOptions())
+    assert not {neighbor.row for neighbor in one.neighbors} & {8, 9, 10, 11}
+    assert "left out with its group of its own vote" in left_out(one, None)
+    assert (one.pixels == IMAGES[9]).all()

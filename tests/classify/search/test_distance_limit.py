@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from records import read_record
+from repeats import spread
 
 import knnvote.classify.search.distance_limit
 from knnvote.classify.classifier import Classifier
@@ -48,8 +49,7 @@ def abstained(index, limit, images):
     return Classifier(index, Rule(max_distance=limit))(images).status == "abstained"
 
 
-@pytest.mark.parametrize("alpha", [0.01, 0.05])
-@pytest.mark.parametrize("metric", METRICS)
+@spread(("alpha", [0.01, 0.05]), ("metric", METRICS))
 def test_the_limit_is_the_quantile_of_plain_leave_one_out_distances(tmp_path, metric, alpha):
     index = made(tmp_path, DIGITS.train_images, DIGITS.train_labels, metric=metric)
     found = distance_limit(index, Rule(), false_alarms=alpha)

@@ -4,6 +4,7 @@ import brute_force
 import numpy as np
 import pytest
 from made_sets import CHEAP, LADDERS, LAST, SURE, build, clusters, with_rungs
+from repeats import spread
 from weightings import WEIGHTS
 
 from knnvote.classify.classifier import Classifier
@@ -54,8 +55,7 @@ def brute_neighbors(distances, k, metric):
     return (np.sqrt(D) if metric == "l2" else D), I
 
 
-@pytest.mark.parametrize("ladder", LADDERS)
-@pytest.mark.parametrize(("dtype", "metric"), CASES)
+@spread(("ladder", LADDERS), ("dtype, metric", CASES))
 def test_every_rung_gives_true_distances_in_order_and_the_exact_one_brute_forces_neighbours(
     case, dtype, metric, ladder
 ):
@@ -146,11 +146,13 @@ def test_answers_have_the_same_bits_in_every_batch_order_and_on_every_number_of_
                     assert found.tobytes() == whole[order].tobytes(), threads
 
 
-@pytest.mark.parametrize(
-    ("ladder", "quantile"),
-    [*(("cheap, sure, last", quantile) for quantile in (0, 0.3)), *(("cheap, sure, exact", q) for q in (0.3, 0.9))],
+@spread(
+    (
+        "ladder, quantile",
+        [*(("cheap, sure, last", quantile) for quantile in (0, 0.3)), *(("cheap, sure, exact", q) for q in (0.3, 0.9))],
+    ),
+    ("dtype, metric", CASES),
 )
-@pytest.mark.parametrize(("dtype", "metric"), CASES)
 def test_images_abstain_for_their_distance_where_exact_search_finds_them_too_far(case, dtype, metric, ladder, quantile):
     _, path, xq, distances = case(dtype, metric)
     nearest, _ = brute_neighbors(distances, 1, metric)

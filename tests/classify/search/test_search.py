@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_sets import FAISS_METRICS, candidates
+from repeats import spread
 
 from knnvote.classify.estimator import KNNVoteClassifier
 from knnvote.classify.search import scan
@@ -68,7 +69,7 @@ def few_values(draw):
     return usable(np.minimum(x, limit).astype(dtype)), usable(np.minimum(xq, limit).astype(dtype))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(data=few_values(), metric=st.sampled_from([*METRICS]), k=st.integers(1, 40))
 def test_exact_search_is_brute_force_where_values_tie(data, metric, k):
     x, xq = data
@@ -97,14 +98,14 @@ def rough_floats(draw):
     return x, np.vstack([near, x[:9].astype(np.float64), far])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(data=rough_floats(), metric=st.sampled_from(["l2", "l1"]), k=st.integers(1, 20))
 def test_exact_search_is_brute_force_whatever_the_offset_and_scale_of_floats(data, metric, k):
     x, xq = data
     assert_exact(xq, x, min(k, len(x)), metric)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=rough_floats(), k=st.integers(1, 20))
 def test_exact_cosine_search_of_floats_is_brute_force(data, k):
     x, xq = data
@@ -183,8 +184,7 @@ def test_images_of_32_bits_have_the_neighbours_of_exact_sums(build, metric):
     np.testing.assert_allclose(D, expected_D, rtol=1e-14, atol=1e-14)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("dtype", TYPES)
+@spread(("metric", METRICS), ("dtype", TYPES))
 def test_more_vectors_than_one_block_of_the_scan_are_all_searched(metric, dtype, monkeypatch):
     rng = np.random.default_rng(2)
     if dtype != np.uint8:
@@ -296,9 +296,8 @@ def test_adaptive_search_finds_the_same_neighbours_at_any_scale(build, scale):
 
 
 @pytest.mark.filterwarnings("ignore:HNSW.* finds only:UserWarning")  # of few unlike images, by FAISS 1.14
-@pytest.mark.parametrize("metric", FAISS_METRICS)
 @pytest.mark.parametrize("kind", ["adaptive", "hnsw"])
-@pytest.mark.parametrize("shape", ["equal", "few", "one dimension", "constant columns"])
+@spread(("metric", FAISS_METRICS), ("shape", ["equal", "few", "one dimension", "constant columns"]))
 def test_approximate_search_has_the_same_bits_in_every_batch_where_everything_ties(build, kind, metric, shape):
     rng = np.random.default_rng(12)
     x = {
@@ -360,7 +359,7 @@ def test_settled_neighbours_are_ordered_by_distance_then_by_row(build):
         assert (np.diff(I)[np.diff(D) == 0] > 0).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     dtype=st.sampled_from(TYPES),
@@ -381,8 +380,7 @@ def test_exact_search_has_the_same_bits_however_queries_are_divided(seed, dtype,
         start += size
 
 
-@pytest.mark.parametrize("levels", [3, 200, None])
-@pytest.mark.parametrize("metric", FAISS_METRICS)
+@spread(("levels", [3, 200, None]), ("metric", FAISS_METRICS))
 def test_of_few_dimensions_a_tree_finds_what_brute_force_does_with_ties_in_the_order_of_rows(
     metric, levels, monkeypatch
 ):

@@ -70,7 +70,7 @@ def rough(draw, dtype):
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", EXTREMES)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_exact_search_with_codes_and_without_is_brute_force(monkeypatch, dtype, metric, data):
     x, xq = data.draw(rough(dtype))

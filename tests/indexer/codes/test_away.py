@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from repeats import spread
 
 from knnvote.indexer.codes import library, steps
 from knnvote.indexer.codes.projection import fit_projection
@@ -55,8 +56,7 @@ def queries(file):
     return np.load(file)[:: N // 8] + np.float32(0.5)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("metric", sorted(METRICS))
+@spread(("variant", VARIANTS), ("metric", sorted(METRICS)))
 def test_distances_of_vectors_away_are_those_of_vectors_in_memory(variant, metric, file, away, queries, monkeypatch):
     monkeypatch.setenv(library.ENVIRONMENT, variant)
     I = np.random.default_rng(1).integers(-1, N, (len(queries), 700))
@@ -64,8 +64,7 @@ def test_distances_of_vectors_away_are_those_of_vectors_in_memory(variant, metri
     assert steps.distances(queries, away(), I, METRICS[metric]).tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(("nq", "found"), [(1, 0), (8, 100)])
+@spread(("variant", VARIANTS), ("nq, found", [(1, 0), (8, 100)]))
 def test_a_scan_of_vectors_away_finds_what_it_finds_in_memory(variant, nq, found, file, away, queries, monkeypatch):
     monkeypatch.setenv(library.ENVIRONMENT, variant)
     x, metric = np.load(file), METRICS["l2"]

@@ -113,7 +113,9 @@ def test_search_by_codes_for_as_many_neighbours_as_there_are_is_brute_force(tmp_
         (1e-160, 1e-160, 1e300),
     ],
 )
-@pytest.mark.parametrize("at", [-1, 5])  # among those that axes are fitted to, and among the others
+@pytest.mark.parametrize(
+    "at", [-1, pytest.param(5, marks=pytest.mark.long)]
+)  # among those that axes are fitted to, and among the others
 def test_queries_and_images_at_any_distance_are_brute_force_and_the_index_is_sound(
     tmp_path, x_scale, xq_scale, outlier, at
 ):
@@ -137,7 +139,7 @@ def test_most_vectors_are_ruled_out(tmp_path, monkeypatch):
     assert sum((I >= 0).sum() for I in settled) < 0.03 * 300 * 3000
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_search_by_codes_has_the_same_bits_in_every_batch_and_on_every_number_of_threads(tmp_path, threads):
     x = structured(np.random.default_rng(6), 900, 40, np.float32, offset=1e6, scale=1 / 7, groups=30)
     index = build(tmp_path / "x.knn", x)

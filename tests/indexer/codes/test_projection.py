@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from repeats import spread
 
 from knnvote.indexer.codes.projection import Coded, Projection, fit_projection
 from knnvote.indexer.metric import METRICS
@@ -49,8 +50,7 @@ def encode_in_batches(projection, x, size):
 # The same bits
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("kind", ["bytes", "bytes as floats", "floats", "cosine", "far"])
+@spread(("threads", [1, 2]), ("kind", ["bytes", "bytes as floats", "floats", "cosine", "far"]))
 def test_codes_have_the_same_bits_in_every_batch_and_at_every_place(pictures, kind, threads):
     x = METRICS["cosine" if kind == "cosine" else "l2"].space(pictures)
     if kind == "floats":
@@ -109,7 +109,7 @@ def assert_bounds_hold(projection, x):
     assert (seen - rounding[:, None] - rounding <= true * (1 + 1e-12)).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     n=st.integers(1, 40),
@@ -135,7 +135,7 @@ def test_bounds_of_anything_hold_and_are_the_same_alone(seed, n, d, p, kind, sca
     assert_same(encode_in_batches(projection, xq, 1), projection.encode(xq))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32), sign=st.sampled_from([-1, 1]), spread=st.sampled_from([2, 60, 400]))
 def test_bounds_hold_where_every_component_lies_in_the_middle_of_two_codes(seed, sign, spread):
     rng = np.random.default_rng(seed)
@@ -214,7 +214,7 @@ KINDS = ["random", "narrow", "extreme", "constant", "structured"]
 SIZES = [1, 2, 7, 63, 256, 257, 300, 784]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     d=st.sampled_from(SIZES) | st.integers(1, 900) | st.sampled_from([3072, 3700, 4097]),

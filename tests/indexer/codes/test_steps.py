@@ -61,7 +61,7 @@ def at_odd_address(x):
     return moved
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     dtype=st.sampled_from(TYPES),
@@ -121,7 +121,7 @@ def true_nearest(table, codes, m, places):
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     n=st.integers(1, 200) | st.just(1000),
@@ -170,7 +170,7 @@ def assert_scans_are_true(x, xq, projection, metric, k, first, order):
                 assert_same(a, b, variant)
 
 
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=37, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     dtype=st.sampled_from(TYPES),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_sets import clusters, noisy_embeddings
+from repeats import every_other
 
 from knnvote.classify.adaptive import tune as tuning_module
 from knnvote.classify.adaptive.tune import Tuning
@@ -83,7 +84,7 @@ KINDS_OF_DATA = {
 
 
 @pytest.mark.filterwarnings("ignore:.* new class", "ignore:all .* images are equal")
-@pytest.mark.parametrize("data_of", KINDS_OF_DATA)
+@pytest.mark.parametrize("data_of", every_other(KINDS_OF_DATA))
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_order_of_adding_removing_and_compacting_answers_as_brute_force_does(tmp_path_factory, data_of, data):

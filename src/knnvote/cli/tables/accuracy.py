@@ -1,10 +1,23 @@
 """What ``report`` says of a job whose true labels are known."""
 
+from typing import Any
+
 from knnvote.classify.judgement.job import JobAccuracy, JudgedJob
 from knnvote.classify.judgement.numbers import JobErrors
+from knnvote.data.text import counted
 from knnvote.indexer.rungs import Interval
 
 from .table import print_text
+
+
+def print_unfinished(facts: dict[str, Any]) -> None:
+    """That inputs have no output, of which what follows tells nothing; nothing where all have one."""
+    done, inputs = facts["files"], facts["inputs"]
+    if done < inputs:
+        print_text(
+            f"{inputs - done:,} of {counted(inputs, 'input')} {'has' if inputs - done == 1 else 'have'} no output: this "
+            f"is of the other{'s' if done > 1 else ''}, until the same job is run again"
+        )
 
 
 def print_judged(judged: JudgedJob) -> None:

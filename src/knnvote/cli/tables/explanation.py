@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from knnvote.classify.look.explain import Explanation, Explanations
-from knnvote.classify.look.words import advice, kept_values, nearness, outvoted, verdict
+from knnvote.classify.look.words import advice, kept_values, left_out, nearness, outvoted, verdict
 from knnvote.data.text import printable
 from knnvote.indexer.labels import show_class
 
@@ -32,7 +32,7 @@ def _print_one(found: Explanations, one: Explanation) -> None:
     names = found.index.manifest.class_names
     print_line(f"{one.name}: {verdict(one, names)}")
     kept = ", ".join(f"{name} {text}" for name, text in kept_values(one))
-    for line in (advice(one), outvoted(one, names), kept and f"its row: {kept}"):
+    for line in (advice(one), left_out(one, names), outvoted(one, names), kept and f"its row: {kept}"):
         if line:
             print_line(line)
     console = Console(markup=False, emoji=False, highlight=False)

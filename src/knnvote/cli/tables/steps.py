@@ -7,6 +7,7 @@ from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.data.steps.names import PIXELS
+from knnvote.indexer.growth.told import lost_told
 from knnvote.indexer.labels import is_usual_name
 from knnvote.indexer.manifest import Manifest
 from knnvote.indexer.rungs import VoteDefaults
@@ -21,7 +22,7 @@ _IN_DOUBT = (
 )
 
 
-def print_steps(found: StepChoice, manifest: Manifest) -> None:
+def print_steps(found: StepChoice, asked: str, manifest: Manifest) -> None:
     """The table of ``choose-step`` on stdout, the best first, and below it what builds an index with that."""
     answered = f", {found.among:,} of the {found.stored:,} stored answer, drawn at random"
     if found.among == found.stored:
@@ -51,9 +52,11 @@ def print_steps(found: StepChoice, manifest: Manifest) -> None:
             f"{steps} may do as well as {of_best}: chance may be all that parts them (p = {cheaper.difference.p:.2g}), "
             f"and it takes {cheaper.microseconds:,.1f} us an image in place of {found.best.microseconds:,.1f}"
         )
+    if (lost := lost_told(manifest)) is not None:
+        print_text(f"the index has {lost}")
     joined = "" if manifest.label_column is None else ", with --labels too where its labels had a file of their own"
     print_text(f"to build an index with the best{joined}:")
-    print_line(_command(found, manifest))
+    print_line(_command(found, asked, manifest))
 
 
 def _shares(result: StepScore) -> tuple[str, ...]:
@@ -70,7 +73,7 @@ def _numbers(result: StepScore) -> tuple[str, ...]:
     return f"{result.value:.5g}", f"{result.standard_error:.5g}"
 
 
-def _command(found: StepChoice, manifest: Manifest) -> str:
+def _command(found: StepChoice, asked: str, manifest: Manifest) -> str:
     """The command that builds an index like this one with the best steps, and has it answer by their k and weights."""
     best = found.best
     steps = [word for step in best.steps if step != PIXELS for word in ("--step", step)]
@@ -101,4 +104,5 @@ def _command(found: StepChoice, manifest: Manifest) -> str:
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     flags = {"--grayscale": manifest.grayscale is not None, "--skip-bad": manifest.skipped > 0}
     words = [*steps, *options, *(flag for flag, is_given in flags.items() if is_given)]
-    return f"knnvote index IMAGES... --out X.knn {shlex.join(words)}"
+    out = (asked.rpartition("/")[2] if "://" in asked else asked).rstrip("/").removesuffix(".knn")
+    return f"knnvote index IMAGES... {shlex.join(['--out', f'{out}-best.knn', *words])}"

@@ -28,7 +28,7 @@ def tasks(tmp_path_factory):
     return plan_outputs(find_inputs(folder), locate("/nowhere"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows=st.lists(st.integers(0, 1000), min_size=8, max_size=8), parts=st.integers(1, 20))
 def test_each_range_has_one_turn_and_no_part_has_much_more_than_its_share(tasks, rows, parts):
     of = dict(zip([task.source.relative for task in tasks], rows, strict=True))

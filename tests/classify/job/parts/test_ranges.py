@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from object_store import BUCKET, serve
+from repeats import repeats, spread
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.job import work as work_module
@@ -124,7 +125,9 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize(("kind", "seed"), [*((kind, 0) for kind in INPUTS), ("bytes", 1)])
+@pytest.mark.parametrize(
+    ("kind", "seed"), repeats([*((kind, 0) for kind in INPUTS), ("bytes", 1)], lambda case: case[1] == 0)
+)
 def test_the_output_is_that_of_one_process_byte_by_byte_in_whatever_order(kind, seed):
     expected = whole(kind, OPTIONS[kind])
     classifier, work, tasks = prepared(kind, OPTIONS[kind])
@@ -242,7 +245,9 @@ def all_but_the_last(kind):
     return classifier, work, tasks, Path(Ranges(work.out, tasks[0]).file(tasks[0].piece).path)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in INPUTS if kind not in ENDINGS])
+@pytest.mark.parametrize(
+    "kind", repeats([kind for kind in INPUTS if kind not in ENDINGS], lambda kind: kind == "bytes")
+)
 def test_no_flipped_bit_of_a_range_comes_into_an_output(kind):
     """Wherever it is: compression and Arrow check nothing, and a bit of a distance is as good as another."""
     expected = whole(kind, OPTIONS[kind])
@@ -278,8 +283,7 @@ def test_a_damaged_head_of_the_first_range_is_told_and_the_range_is_done_again()
     assert Path("out/alone.parquet").read_bytes() == expected
 
 
-@pytest.mark.parametrize("fault", [OSError(5, "connection lost"), MemoryError("none left")])
-@pytest.mark.parametrize("when", ["_check", "open_stream"])
+@spread(("fault", [OSError(5, "connection lost"), MemoryError("none left")]), ("when", ["_check", "open_stream"]))
 def test_a_range_that_cannot_be_read_at_the_moment_stays(monkeypatch, fault, when):
     expected = whole("alone", OPTIONS["alone"])
     classifier, work, tasks, file = all_but_the_last("alone")

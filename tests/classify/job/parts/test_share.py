@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from records import ENDED, read_record
+from repeats import every_other, spread
 
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.cluster.engine import RayEngine
@@ -91,6 +92,11 @@ def classifier(request, made, tmp_path, monkeypatch):
 of_each_kind = pytest.mark.parametrize("classifier", KINDS, indirect=True)
 
 
+def of_each_kind_with(name, values):
+    """Each kind of inputs with some values of another parameter, and the rest long."""
+    return spread(("classifier", KINDS), (name, values), indirect=["classifier"])
+
+
 def everything(folder):
     """Each file and folder by its path: bytes of a file, what the records are without the folder of the inputs."""
     found = {str(path.relative_to(folder)): path.is_file() and path.read_bytes() for path in Path(folder).rglob("*")}
@@ -118,8 +124,7 @@ def at_once(*calls):
     return found
 
 
-@of_each_kind
-@pytest.mark.parametrize("order", [(1, 2, 3, 4, 5), (4, 5, 1, 3, 2)])
+@of_each_kind_with("order", [(1, 2, 3, 4, 5), (4, 5, 1, 3, 2)])
 def test_parts_one_after_the_other_leave_what_one_run_leaves(classifier, order):
     for place, number in enumerate(order):
         summary = run_job(classifier, "in", "out", part=(number, 5))
@@ -146,8 +151,7 @@ def test_every_row_counts_once_in_the_parts_together_and_again_when_they_run_aga
     assert not any(summary.written or summary.new_rows for summary in summaries)
 
 
-@of_each_kind
-@pytest.mark.parametrize("parts", [2, 7])
+@of_each_kind_with("parts", [2, 7])
 def test_parts_at_once_and_each_twice_leave_what_one_run_leaves(classifier, parts):
     for _ in range(2):
         shutil.rmtree("out", ignore_errors=True)
@@ -284,8 +288,7 @@ def test_limits_decide_anew_in_parts_without_a_search(classifier):
 FOLLOWING = {"limits": ({"min_confidence": 0.7}, None), "only": ({"min_confidence": 0.3}, "abstained")}
 
 
-@of_each_kind
-@pytest.mark.parametrize("how", FOLLOWING)
+@of_each_kind_with("how", FOLLOWING)
 def test_a_large_file_that_follows_from_an_output_is_the_turn_of_one_part_and_counts_once(classifier, how):
     rule, options = {"k": 3, **FOLLOWING[how][0]}, JobOptions(only=FOLLOWING[how][1])
     before = Rule(k=3, min_confidence=0.9)
@@ -352,7 +355,7 @@ def test_other_numbers_of_parts_go_on_where_others_were(classifier):
     assert everything("out") == everything("whole")
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"parts": 0}', "\xff"])
+@pytest.mark.parametrize("damage", every_other(["", "[]", '{"parts": 0}', "{}", "\xff"]))
 def test_what_parts_tell_each_other_may_be_damaged(classifier, damage):
     run_job(classifier, "in", "out", part=(1, 2))
     for name in ("plan.json", "1-of-2.json"):
@@ -388,8 +391,7 @@ def lose_what_parts_tell():
     shutil.rmtree("out/_knnvote/parts")
 
 
-@pytest.mark.parametrize("is_again", [False, True])
-@pytest.mark.parametrize("damage", [lose_the_plan, empty_the_plan, lose_what_parts_tell])
+@spread(("is_again", [False, True]), ("damage", [lose_the_plan, empty_the_plan, lose_what_parts_tell]))
 def test_a_job_whose_plan_is_lost_has_not_ended_for_that(classifier, monkeypatch, damage, is_again):
     """Its ranges stay, and what is left is told, also of a job that had ended and lost its outputs."""
     if is_again:
