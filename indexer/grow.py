@@ -299,6 +299,8 @@ def _add(
         _check_tuning(index, tuning)
     examples = more()
     added = len(examples.vectors)
+    if not added:  # all are stored already
+        return 0
     if index.inverted_file is None:
         _build_again(index, after_stored(index, examples), tuning, threads, start=start)
     else:

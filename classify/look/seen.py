@@ -217,6 +217,13 @@ def _written(job: FinishedJob, file: str, rows: NDArray[np.int64], added: set[st
     return found
 
 
+def is_as_written(name: str, before: Any, value: Any) -> bool:
+    """Whether a column of answers has now what a job wrote, but for how machines round."""
+    if name in _CLOSE and is_number(before) and is_number(value):
+        return math.isclose(before, value, rel_tol=1e-6, abs_tol=1e-9)
+    return bool(before == value)
+
+
 def _check_same(job: FinishedJob, place: Place, answer: Answer, written: dict[str, Any]) -> None:
     """See that a row is answered now as the job wrote; jobs of before wrote fewer columns.
 
@@ -229,9 +236,7 @@ def _check_same(job: FinishedJob, place: Place, answer: Answer, written: dict[st
         if prefix + name not in written:
             continue
         before, value = written[prefix + name], now[name]
-        is_same = before == value
-        if name in _CLOSE and is_number(before) and is_number(value):
-            is_same = math.isclose(before, value, rel_tol=1e-6, abs_tol=1e-9)
+        is_same = is_as_written(name, before, value)
         if not is_same and job.kept:
             index, source = answer.index.path, f"{job.record.inputs[place.file]}#{place.row}"
             by_now = "abstains" if value is None and name == "prediction" else f"gives {name} {value}"

@@ -1,4 +1,4 @@
-"""Lists to be filled in, as tables of labels."""
+"""Lists for a person to fill in, as `suspects` and `review` write them: by which columns they are known."""
 
 import shlex
 from collections.abc import Sequence
@@ -8,6 +8,18 @@ from knnvote.data.input_file import InputFile
 
 FIX = "fix"  # a column to be filled in by who looks: the right label, be it the present one
 LABEL = "label"
+_OF_REVIEW = ("why", LABEL)
+_TO_FILL_IN = ((FIX,), _OF_REVIEW)  # columns that tell such lists, the last of which is to be filled in
+
+
+def told_to_fill_in(names: Sequence[str]) -> tuple[str, ...]:
+    """The columns that tell that a file of some columns is a list to be filled in, if it is."""
+    return next((told for told in _TO_FILL_IN if {*told} <= {*names}), ())
+
+
+def is_of_review(names: Sequence[str]) -> bool:
+    """Whether a file of some columns is a list of `review`, of rows of which any, few or none are stored."""
+    return told_to_fill_in(names) == _OF_REVIEW
 
 
 def refuse_fixes(inputs: Sequence[InputFile]) -> None:

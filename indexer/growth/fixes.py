@@ -15,14 +15,14 @@ from knnvote.data.convert.ids import USUAL_NAME, holds_text, read_text_columns
 from knnvote.data.errors import ImageFileError, KnnvoteError, is_whole, param, warn
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, find_inputs
-from knnvote.data.labels.lists import FIX, LABEL
+from knnvote.data.labels.lists import FIX, LABEL, is_of_review, told_to_fill_in
 from knnvote.indexer.building.provenance import id_array, known_ids, read_ids, repeated_told
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import common_label_type, show_class, true_labels
 
 from .classes import refuse_new_classes, tell_of_classes
+from .listed import of_stored
 
-_TO_FILL_IN = ((FIX,), ("why", LABEL))  # columns that tell lists to be filled in, the last of which is to be
 _OF_SUSPECTS = {"suggested", "against"}  # columns of a list whose labels are the stored ones
 _BATCH = 1 << 16
 
@@ -55,12 +55,7 @@ def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedAr
 def read_reviewed(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArray:
     """Ids, as strings, of what a person has looked at: all of a file but, of a list to be filled in, rows that are not.
 
-    Args:
-        inputs: as of `read_id_column`.
-        id_column: likewise.
-
-    Raises:
-        KnnvoteError: a file has no such column, or an id is null.
+    Inputs, column and errors are as of `read_id_column`.
     """
     chunks = []
     for source in find_inputs(inputs):
@@ -70,16 +65,12 @@ def read_reviewed(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArr
     return pa.chunked_array(chunks, pa.string())
 
 
-def told_to_fill_in(names: Sequence[str]) -> tuple[str, ...]:
-    """The columns that tell that a file of some columns is a list to be filled in, if it is."""
-    return next((told for told in _TO_FILL_IN if {*told} <= {*names}), ())
-
-
 def read_fixes(
     inputs: Inputs,
     *,
     id_column: str | None = None,
     label_column: str | None = None,
+    index: Index | None = None,
     tell: Callable[[str], None] = warn,
 ) -> pa.Table:
     """Labels to give to stored images, from files.
@@ -88,7 +79,8 @@ def read_fixes(
         inputs: as of `read_id_column`.
         id_column: that holds the ids; without it the one named ``id``.
         label_column: that holds the labels; without it the one named ``fix``, or else ``label``.
-        tell: told of a list of suspects without the column that is to be filled in.
+        index: that they are for: of a list of `review` the rows of images that it does not store are left out.
+        tell: told how many of these are labelled, and of a list of suspects without the column that is to be filled in.
 
     Returns:
         Columns id, string; label, text where the file is text and null where it is empty; and place, which says where
@@ -97,8 +89,10 @@ def read_fixes(
     Raises:
         KnnvoteError: a file has no such column, an id is null, or files hold labels of several types.
     """
+    tables, headers = [], list[Sequence[str]]()
 
     def choose(names: Sequence[str]) -> str:
+        headers.append(names)
         name = label_column or (FIX if FIX in names else LABEL)
         if name not in names:
             raise ImageFileError(
@@ -111,7 +105,11 @@ def read_fixes(
             )
         return name
 
-    tables = [table for source in find_inputs(inputs) for table in _read(source, id_column, choose)]
+    for source in find_inputs(inputs):
+        for table in _read(source, id_column, choose):
+            if index is not None and is_of_review(headers[-1]):
+                table = of_stored(table, index.ids, source.shown, tell)  # noqa: PLW2901  # others are add's
+            tables.append(table)
     types = {table["value"].type for table in tables}
     if len(types) > 1:
         raise KnnvoteError(

@@ -92,14 +92,14 @@ def refuse_stored_ids(index: Index, ids: pa.Array, otherwise: str) -> None:
     Args:
         index: that has n images.
         ids: of these and the new ones.
-        otherwise: what helps beside removing those that are stored.
+        otherwise: what helps.
     """
     new, stored = ids[index.n :], ids[: index.n]
     again = new.filter(pc.is_in(new, value_set=stored.filter(pc.is_in(stored, value_set=new))))  # of many stored few
     if len(again):
         raise KnnvoteError(
             f"{index.path} stores {len(again):,} of the {len(new):,} ids already, the first {again[0].as_py()!r}; "
-            f"nothing was added: remove these first with knnvote remove {otherwise}"
+            f"nothing was added: {otherwise}"
         )
 
 

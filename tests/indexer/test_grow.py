@@ -405,7 +405,7 @@ def refused_files(folder):
         "floats.parquet": "labels of type double are numbers to be averaged",
         "truths.parquet": "labels are bool, and int64",
         "none.parquet": r"no labelled image in 1 file\(s\)",
-        "old.parquet": r"stores 100 of the 100 ids already, the first 'old\.parquet#0'; nothing was added: remove",
+        "old.parquet": r"stores 100 of the 100 ids already, the first 'old\.parquet#0'; nothing was added: they are",
     }
 
 

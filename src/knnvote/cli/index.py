@@ -321,10 +321,12 @@ def relabel(index_folder: Path, fixes: str, id_column: str | None, label_column:
     """Give images of an index folder the labels that FIXES, a CSV or Parquet file, has by their ids."""
     from knnvote.classify.adaptive.tune import Tuning
     from knnvote.data.inputs import find_inputs
+    from knnvote.indexer.folder.open import open_index
     from knnvote.indexer.grow import relabel as change_labels
     from knnvote.indexer.growth.fixes import read_fixes
 
-    given = read_fixes(find_inputs([fixes]), id_column=id_column, label_column=label_column, tell=talk_note)
+    index, named = open_index(index_folder), {"id_column": id_column, "label_column": label_column}
+    given = read_fixes(find_inputs([fixes]), **named, index=index, tell=talk_note)
     words.of_index()
     changed = change_labels(index_folder, given, tuning=Tuning, tell=talk_note, **how)
     empty = given["label"].null_count
