@@ -121,6 +121,7 @@ def test_suspects_are_told_with_what_is_kept(invoke, monkeypatch):
     assert listed["kept_distance"] == "0.875" != listed["distance"]
     (suspect, *_) = found = find_suspects(open_index("x.knn"), k=3).suspects
     page = Path("s.html").read_text()
+    assert "There are no pictures" not in page
     for one in (suspect, *suspect.neighbors):
         assert one.kept == {"text": TEXTS[one.row], "distance": f"{one.row / 8:g}"}
         assert one.kept["text"] is None or f"&lt;i&gt;words\nof {one.row}" in page
