@@ -33,6 +33,7 @@ from knnvote.indexer.growth.fixes import LabelTexts
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.names import ClassWeight
+from knnvote.indexer.records.kept import listed_as
 from knnvote.indexer.rungs import class_weight_to_json
 from knnvote.indexer.threads import limit_threads
 
@@ -61,6 +62,7 @@ class Suspect:
             (where there is none, to the farthest neighbour) and with another; 0.5 where all are 0.
         neighbors: the k that vote, nearest first.
         equal: for each other label that an equal image has, the first such image.
+        kept: what the index keeps of it for people to read, by the names of the columns; None where it keeps none.
     """
 
     row: int
@@ -74,11 +76,13 @@ class Suspect:
     relative_distance: float
     neighbors: tuple[Neighbor, ...]
     equal: tuple[Neighbor, ...]
+    kept: dict[str, str | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As an object."""
         neighbors, equal = ([one.to_json() for one in of] for of in (self.neighbors, self.equal))
-        return {**vars(self), "neighbors": neighbors, "equal": equal}
+        found = {name: value for name, value in vars(self).items() if name != "kept" or value is not None}
+        return {**found, "neighbors": neighbors, "equal": equal}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +144,9 @@ class Suspects:
         """All suspects as a list to be filled in, equal images one below the other.
 
         Returns:
-            Columns id; label and suggested, as text that `knnvote.relabel_ids` takes; fix, which is empty; share and
-            against, of the vote; distance, of the nearest neighbour; equal, the images with other labels; file and row.
+            Columns id; label and suggested, as text that `knnvote.relabel_ids` takes; fix, which is empty; what the
+            index keeps for people to read, by names that are no others of these; share and against, of the vote;
+            distance, of the nearest neighbour; equal, the images with other labels; file and row.
         """
         return self.suspects.to_table()
 
@@ -308,20 +313,20 @@ class _Described(Sequence[Suspect]):
         votes = self.votes.take(np.argsort(firsts[cases], kind="stable"))
         texts = pa.array(LabelTexts(self.of).written)
         places = self.of.places(votes.rows)
-        return pa.table(
-            {
-                "id": self.of.ids.take(pa.array(votes.rows)),
-                "label": texts.take(self.of.class_codes[votes.rows]),
-                "suggested": texts.take(votes.winner),
-                FIX: pa.nulls(len(votes.rows), pa.string()),
-                "share": votes.share,
-                "against": votes.against,
-                "distance": votes.D[:, 0],
-                "equal": pa.array([self._tell_equal(row, texts) for row in votes.rows.tolist()], pa.string()),
-                "file": places["file"],
-                "row": places["row"],
-            }
-        )
+        rows = pa.array(votes.rows)
+        columns = {
+            "id": self.of.ids.take(rows),
+            "label": texts.take(self.of.class_codes[votes.rows]),
+            "suggested": texts.take(votes.winner),
+            FIX: pa.nulls(len(votes.rows), pa.string()),
+            "share": votes.share,
+            "against": votes.against,
+            "distance": votes.D[:, 0],
+            "equal": pa.array([self._tell_equal(row, texts) for row in votes.rows.tolist()], pa.string()),
+            "file": places["file"],
+            "row": places["row"],
+        }
+        return _with_kept(pa.table(columns), None if self.of.kept is None else self.of.kept.take(rows))
 
     def told_of_rare_class(self, first: int) -> str | None:
         """What is to be told where most of the first suspects have the label of one class that is rare."""
@@ -348,6 +353,16 @@ class _Described(Sequence[Suspect]):
         return "; ".join(told) or None
 
 
+def _with_kept(listed: pa.Table, kept: pa.Table | None) -> pa.Table:
+    """A list with what an index keeps of its rows, beside the column that is to be filled in."""
+    if kept is None:
+        return listed
+    place = listed.schema.get_field_index(FIX) + 1
+    for name, called in reversed(listed_as(kept.column_names, listed.column_names).items()):
+        listed = listed.add_column(place, called, kept[name])
+    return listed
+
+
 def _describe(index: Index, votes: Votes, equal: dict[int, Equal]) -> list[Suspect]:
     places = index.places(votes.rows).to_pydict()
     says = index.classes.take(votes.winner).to_pylist()
@@ -368,6 +383,7 @@ def _describe(index: Index, votes: Votes, equal: dict[int, Equal]) -> list[Suspe
                 relative_distance=float(votes.relative_distance[i]),
                 neighbors=tuple(neighbors),
                 equal=tuple(neighbors_of(index, equals, [0.0] * len(equals))),
+                kept=itself.kept,
             )
         )
     return suspects

@@ -80,7 +80,13 @@ def explain_images(classifier: Classifier, names: Sequence[str], options: ImageO
         KnnvoteError: a file cannot be read, holds no such row, or several of which none is named; or there is neither a
             file nor a stored image of a name, or several such images.
     """
-    return [_explain_image(classifier, name, options) for name in names]
+    return [_with_kept(_explain_image(classifier, name, options)) for name in names]
+
+
+def _with_kept(one: Explanation) -> Explanation:
+    """The same with what the index keeps for people to read, of a stored image."""
+    kept = one.answer.index.kept
+    return one if one.row is None or kept is None else replace(one, kept=kept.slice(one.row, 1).to_pylist()[0])
 
 
 def _explain_image(classifier: Classifier, name: str, options: ImageOptions) -> Explanation:

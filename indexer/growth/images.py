@@ -68,6 +68,7 @@ def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
         id_column=training.id_column or manifest.id_column,
         group_column=_group_column(index, training.group_column),
         weight_column=_weight_column(index, training.weight_column),
+        keep=_keep(index, training.keep),
         is_regression=index.is_regression,
     )
 
@@ -99,6 +100,19 @@ def _weight_column(index: Index, named: str | None) -> str | None:
             f"{param('weight_column')}"
         )
     return named or index.manifest.weight_column
+
+
+def _keep(index: Index, named: Sequence[str]) -> tuple[str, ...]:
+    """The columns of new images that are kept, which are those of the stored ones."""
+    keep = index.manifest.keep
+    if not {*named} <= {*keep}:
+        kept = (
+            f"keeps the columns {', '.join(map(repr, keep))} of its files" if keep else "keeps no columns of its files"
+        )
+        raise OptionError(
+            f"{index.path} {kept}, and so of new ones: add without {param('keep')}, or build an index of all with it"
+        )
+    return keep
 
 
 def _tell_of_review(index: Index, tables: Sequence[LabelTable], added: int, tell: Callable[[str], None]) -> None:

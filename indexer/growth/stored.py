@@ -32,6 +32,7 @@ def training_set(index: Index) -> TrainingSet:
         id_column=manifest.id_column,
         group_column=manifest.group_column,
         weight_column=manifest.weight_column,
+        keep=manifest.keep,
         class_names=manifest.class_names,
         is_regression=index.is_regression,
         grayscale=manifest.grayscale is not None,

@@ -101,6 +101,7 @@ from .talk import talk, talk_note
     help="Column of groups that are left out as one.",
 )
 @weight_column_option
+@click.option("--keep", multiple=True, metavar="NAME", help="Store this column for people to read; repeat.")
 @seen_options
 @steps_option
 @skip_bad_option
@@ -126,6 +127,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     id_column: str | None,
     group_column: str | None,
     weight_column: str | None,
+    keep: tuple[str, ...],
     grayscale: bool,
     background: Background | None,
     steps: tuple[str, ...],
@@ -149,6 +151,7 @@ def index(  # noqa: PLR0917  # click passes options by name
         id_column=None if labels else id_column,
         group_column=group_column,
         weight_column=weight_column,
+        keep=keep,
         is_regression=task == "regression",
         skip_bad=skip_bad,
         limit=limit,
@@ -160,7 +163,8 @@ def index(  # noqa: PLR0917  # click passes options by name
     rule = Rule(weights=of_vote["weights"], max_distance=of_vote["max_distance"]).of_metric(metric)
     tune = Tuning(**{**of_vote, "weights": rule.stored_weights})
     _talk_untuned(kind)
-    inputs = find_labelled(images, labels, label_column, id_column, (group_column, weight_column))
+    beside = {"group_column": group_column, "weight_column": weight_column, "keep": keep}
+    inputs = find_labelled(images, labels, label_column, id_column, **beside)
     if dry_run:
         from knnvote.classify.dry_run import dry_index
 
@@ -265,8 +269,9 @@ def add(  # noqa: PLR0917  # click passes options by name
         skip_bad=skip_bad,
     )
     manifest = read_manifest(index_folder)
-    beside = (group_column or manifest.group_column, weight_column or manifest.weight_column)
-    inputs = find_labelled(images, labels, label_column, id_column, beside)
+    groups, weights = group_column or manifest.group_column, weight_column or manifest.weight_column
+    beside = {"group_column": groups, "weight_column": weights, "keep": manifest.keep}
+    inputs = find_labelled(images, labels, label_column, id_column, **beside)
     words.of_index()
     added = add_files(index_folder, inputs, tuning=Tuning, training=training, tell=talk_note, **how)
     _talk_index(index_folder, added, "{} added")

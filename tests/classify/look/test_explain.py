@@ -234,7 +234,9 @@ def test_embeddings_and_regressions_are_explained_without_pictures(invoke):
     assert done.code == 0, done.stderr
     best = pq.read_table("v/v.parquet")["best"][7].as_py()
     assert done.stdout.startswith(f"v.parquet#7: {best:.6g}\nits row: text text 7\nrank ")
-    assert "There are no pictures" in Path("v.html").read_text()
+    page = Path("v.html").read_text()
+    assert "There are no pictures" in page
+    assert "<code>knnvote index --keep NAME</code>" in page
 
 
 @pytest.mark.usefixtures("work")

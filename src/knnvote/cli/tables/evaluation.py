@@ -7,10 +7,10 @@ from knnvote.classify.evaluation.suspects import Suspect, Suspects
 from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
-from knnvote.data.text import counted
+from knnvote.data.text import counted, printable
 from knnvote.indexer.labels import show_class
 
-from .table import Name, add_row, new_table, print_line, print_table, print_text
+from .table import Name, add_row, kept_name, new_table, print_line, print_table, print_text
 
 _SUSPECT_TEXT = ("label", "neighbours say", "equal image", "equal vector")
 _WHOLE_ID = 24  # characters: ids of no more are not shortened, so that other commands can be given them
@@ -68,20 +68,13 @@ def print_suspects(found: Suspects, top: int) -> None:
     cases = found.cases
     shown = cases[:top]
     if shown:
-        headers = (
-            "id",
-            "label",
-            "votes against",
-            "neighbours say",
-            "their share",
-            "nearest distance",
-            f"equal {found.noun}",
-        )
+        rows = [_suspect_cells(suspect, found.class_names, f"equal {found.noun}") for suspect in shown]
         give_way = () if all(len(suspect.id) <= _WHOLE_ID for suspect in shown) else ("id",)
-        table = new_table("", "rank", *headers, text=(*_SUSPECT_TEXT, *give_way))
+        headers, read = (header for header, _ in rows[0]), [*map(printable, shown[0].kept or ())]
+        table = new_table("", "rank", *headers, text=(*_SUSPECT_TEXT, *give_way), read=read)
         digits = len(str(len(shown)))
-        for rank, suspect in enumerate(shown, 1):
-            add_row(table, f"{rank:{digits}}", *_suspect_row(suspect, found.class_names))
+        for rank, row in enumerate(rows, 1):
+            add_row(table, f"{rank:{digits}}", *(cell for _, cell in row))
         print_table(table)
     for line in found.told():
         print_line(line)
@@ -89,13 +82,20 @@ def print_suspects(found: Suspects, top: int) -> None:
         print_line(f"{len(cases) - len(shown):,} more are not shown: --top shows more, --csv and --json list all")
 
 
-def _suspect_row(suspect: Suspect, names: list[str] | None) -> list[str | Name]:
+def _suspect_cells(suspect: Suspect, names: list[str] | None, equal: str) -> list[tuple[str, str | Name]]:
+    """Its cells with their headers; of what is kept for people to read the first column, beside what contradicts it."""
+    label, say = (Name(show_class(of, names)) for of in (suspect.label, suspect.neighbors_say))
+    told: list[tuple[str, str | Name]] = [("label", label), ("neighbours say", say)]
+    against = ("votes against", f"{suspect.against:.0%}")
+    if suspect.kept is None:
+        told.insert(1, against)
+    else:
+        column = next(iter(suspect.kept))
+        told = [(printable(column), kept_name(suspect.kept, column)), *told, against]
     return [
-        Name(suspect.id),
-        Name(show_class(suspect.label, names)),
-        f"{suspect.against:.0%}",
-        Name(show_class(suspect.neighbors_say, names)),
-        f"{suspect.share:.0%}",
-        f"{suspect.neighbors[0].distance:.4g}",
-        Name(", ".join(f"{equal.id}: {show_class(equal.label, names)}" for equal in suspect.equal)),
+        ("id", Name(suspect.id)),
+        *told,
+        ("their share", f"{suspect.share:.0%}"),
+        ("nearest distance", f"{suspect.neighbors[0].distance:.4g}"),
+        (equal, Name(", ".join(f"{one.id}: {show_class(one.label, names)}" for one in suspect.equal))),
     ]

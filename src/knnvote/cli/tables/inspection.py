@@ -57,6 +57,7 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("from", ", ".join(source["path"] for source in facts["sources"]) or "arrays"),
         *((("part", f"{rows:,} rows, by --{name}") for name, rows in facts.get("part", {}).items())),
         ("columns", f"image {facts['image_column']}, label {facts['label_column']}"),
+        *([("kept", ", ".join(facts["keep"]))] if "keep" in facts else []),
         *([("groups", Groups(**facts["groups"]).told)] if "groups" in facts else []),
         *([("weights", weights_line(SampleWeight(**facts["sample_weight"])))] if "sample_weight" in facts else []),
         ("search", "; ".join(_search_lines(facts))),

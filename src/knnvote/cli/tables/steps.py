@@ -103,6 +103,7 @@ def _command(found: StepChoice, asked: str, manifest: Manifest) -> str:
     }
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     flags = {"--grayscale": manifest.grayscale is not None, "--skip-bad": manifest.skipped > 0}
-    words = [*steps, *options, *(flag for flag, is_given in flags.items() if is_given)]
+    keep = [word for name in manifest.keep for word in ("--keep", name)]
+    words = [*steps, *options, *keep, *(flag for flag, is_given in flags.items() if is_given)]
     out = (asked.rpartition("/")[2] if "://" in asked else asked).rstrip("/").removesuffix(".knn")
     return f"knnvote index IMAGES... {shlex.join(['--out', f'{out}-best.knn', *words])}"
