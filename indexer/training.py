@@ -176,7 +176,6 @@ def read_training_set(
     Raises:
         KnnvoteError: a file or row does not fit; the message names it and what to do.
     """
-    refuse_fixes(inputs)
     steps, work = steps_of(options.steps) if stored is None else stored.steps, work or Work()
     gathered = _begun(work, stored, tell)
     chosen = Part(limit=options.limit, sample=options.sample, seed=seed).of(inputs)
@@ -215,6 +214,7 @@ def _read_files(
     tell: Callable[[str], None],
 ) -> None:
     """Read what was not read before a kill; of labels that are floats it is told once."""
+    refuse_fixes(inputs)
     tell_floats = tell
     for place, (source, wanted) in enumerate(files_with_rows(inputs, chosen)):
         if place < gathered.files:

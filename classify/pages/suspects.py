@@ -6,6 +6,7 @@ from pathlib import Path
 
 from knnvote.classify.evaluation.suspects import Suspect, Suspects
 from knnvote.classify.weighting import told_class_weight
+from knnvote.data.errors import as_recorded, param, spelled
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.shown.thumbnails import Thumbnail, stored_thumbnail
@@ -69,7 +70,7 @@ def _tiles(found: Suspects, top: int) -> list[Tile]:
     if errors is not None and errors.first and errors.hold is not None:
         held = f"would hold {errors.hold:,.0f} of these"
         if errors.first > top:
-            held += f"; --top {errors.first} shows them here"
+            held += spelled(f"; {param('top')} {errors.first} shows them here", as_recorded)
         tiles.append(Tile("look at the first", f"{errors.first:,}", held))
     if found.with_equal:
         tiles.append(Tile("contradicted by an equal image", f"{found.with_equal:,}", "of each pair one is wrong"))

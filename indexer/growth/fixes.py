@@ -110,6 +110,11 @@ def read_fixes(
             if index is not None and is_of_review(headers[-1]):
                 table = of_stored(table, index.ids, source.shown, tell)  # noqa: PLW2901  # others are add's
             tables.append(table)
+    return _joined(tables)
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Those of several files as one, as `read_fixes` has it."""
     types = {table["value"].type for table in tables}
     if len(types) > 1:
         raise KnnvoteError(

@@ -245,7 +245,7 @@ def test_a_job_of_arrays_goes_on_where_it_was_and_does_again_what_changed(invoke
     assert pq.read_table("out/q.parquet").num_rows == 3
     assert invoke("verify", "out").code == 0
     done = invoke("explain", "x.knn", "x.npy#7", "--k", "1")
-    assert "x.parquet#7" in done.stdout, done.stderr
+    assert "x.npy#7" in done.stdout, done.stderr
 
 
 def test_labels_of_a_stem_belong_to_its_vectors_in_a_folder_and_nothing_else_does():

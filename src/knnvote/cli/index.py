@@ -335,9 +335,8 @@ def relabel(index_folder: Path, fixes: str, id_column: str | None, label_column:
     words.of_index()
     changed = change_labels(index_folder, given, tuning=Tuning, tell=talk_note, **how)
     empty = given["label"].null_count
-    left = f"; {empty:,} rows of {fixes} have no label, and leave theirs" if empty else ""
-    if empty == 1:
-        left = f"; 1 row of {fixes} has no label, and leaves its image's"
+    few = {0: "", 1: f"; 1 row of {fixes} has no label, and leaves its image's"}
+    left = few.get(empty, f"; {empty:,} rows of {fixes} have no label, and leave theirs")
     talk(f"{index_folder}: {counted(changed, 'label')} changed by {counted(len(given) - empty, 'row')}{left}")
     if changed:
         _talk_index(index_folder)
