@@ -311,13 +311,14 @@ def _accept(index: "Index", rule: "Rule", target_accuracy: float, threads: int |
     from knnvote.classify.evaluation.threshold import choose_threshold
     from knnvote.data.errors import KnnvoteError
 
-    from .tables.inspection import acceptance_lines, class_lines
+    from .tables.inspection import acceptance_lines, class_lines, typed_vote
 
     found = choose_threshold(index, rule, target_accuracy, threads=threads)
     acceptance = found.acceptance_by_class if by_class else found.acceptance
     if acceptance is None or found.chosen is None:
         raise KnnvoteError(found.why_none)
-    for line in [*acceptance_lines(acceptance), *class_lines(acceptance, index.manifest.class_names)]:
+    of_classes = class_lines(acceptance, index.manifest.class_names, str(index.path), typed_vote(index, rule))
+    for line in [*acceptance_lines(acceptance), *of_classes]:
         talk(line)
     if found.has_many_copies:
         talk(f"note: {found.with_copies:,} of them have an exact copy stored, which flatters the accuracy")

@@ -13,10 +13,10 @@ from knnvote.data.text import counted
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.rungs import Interval
 
+from .inspection import CLASSES_SHOWN, told_more_classes
 from .table import Name, add_row, new_table, print_line, print_table, print_text
 
 _STEPS_SHOWN = 12
-_CLASSES_SHOWN = 12
 _FEW = 30  # answers, of which an accuracy says little
 
 
@@ -36,8 +36,8 @@ def print_threshold(found: Threshold, names: list[str] | None) -> None:
         print_line(spelled(found.why_none, as_typed))
     else:
         print_line(
-            f"* --min-confidence {found.chosen.threshold:g} is the least that is shown to reach "
-            f"{found.target_accuracy:g} of those tested, each a twentieth of the answers further"
+            f"* --min-confidence {found.chosen.threshold:g} is the lowest that is shown to reach "
+            f"{found.target_accuracy:g}. Not all are tested: from the top down, one for every 5% of the answers"
         )
     if found.with_copies:
         print_line(
@@ -104,7 +104,7 @@ def _print_classes(found: Threshold, names: list[str] | None) -> None:
     told.sort(key=lambda of_class: of_class[1].accuracy.value)
     if not told:
         return
-    shown = told[:_CLASSES_SHOWN]
+    shown = told[:CLASSES_SHOWN]
     answers = "all answers" if found.chosen is None else f"answers at {found.chosen.threshold:g}"
     title = f"{answers} by their class" + (", the least right first" if told[len(shown) :] else "")
     print_line("")
@@ -129,11 +129,12 @@ def _print_own(found: Threshold, target_accuracy: float, names: list[str] | None
     if not any(of_class.own for of_class in told):
         print_line(f"for a class alone a least confidence is chosen likewise, {takes}")
         return
-    told.sort(key=lambda of_class: of_class.own.accuracy.value if of_class.own else 0)
+    told.sort(key=lambda of_class: of_class.own.accuracy.value if of_class.own else 2)  # those without come last
+    own = [of_class for of_class in told if of_class.own is not None] if len(told) > CLASSES_SHOWN else told
     print_line("")
     print_line(f"of a class alone from a least confidence of its own (--by-class), chosen likewise, {takes}")
     table = new_table("", "class", "min-confidence", "accepted", "share", "right", "95% interval", "", text=("",))
-    for of_class in told[:_CLASSES_SHOWN]:
+    for of_class in own[:CLASSES_SHOWN]:
         name = Name(show_class(of_class.label, names))
         if of_class.own is not None:
             add_row(table, name, f"{of_class.own.threshold:.2f}", *_accepted(of_class.own), "")
@@ -141,3 +142,5 @@ def _print_own(found: Threshold, target_accuracy: float, names: list[str] | None
             why = "too few answers to tell" if of_class.answers < needed else "too few are right"
             add_row(table, name, "that of all", "", "", "", "", why)
     print_table(table)
+    if len(told) > CLASSES_SHOWN:
+        print_line(told_more_classes(max(len(own) - CLASSES_SHOWN, 0), len(told) - len(own)))
