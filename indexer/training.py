@@ -20,6 +20,7 @@ from knnvote.data.steps.chain import Steps, steps_of
 
 from .building.doubts import (
     doubt_ids,
+    tell_of_first_classes,
     tell_of_floats,
     tell_of_groups,
     tell_of_ids,
@@ -167,6 +168,8 @@ def read_training_set(
     steps, work = steps_of(options.steps) if stored is None else stored.steps, work or Work()
     gathered = _begun(work, stored, tell)
     chosen = Part(limit=options.limit, sample=options.sample, seed=seed).of(inputs)
+    if chosen is not None and options.limit and not options.is_regression:
+        tell_of_first_classes(inputs, chosen, tell)
     known = {source.path for source in (() if stored is None else stored.sources)}
     inputs = distinctly_named(inputs, known, has_ids=options.id_column is not None)
     reader = partial(
