@@ -164,7 +164,7 @@ def choose_k(  # noqa: PLR0917  # click passes options by name
 
         save(draw_choice(choice), picture)
 
-    end(choice, file=plot, write=draw, as_json=as_json, print_table=print_choice)
+    end(choice, file=plot, write=draw, as_json=as_json, print_table=lambda choice: print_choice(choice, opened))
 
 
 @click.command(

@@ -1,5 +1,7 @@
 """The tables of ``choose-k`` and ``suspects``, with what is told below them."""
 
+import shlex
+
 from knnvote.classify.choosing.choose_k import Choice
 from knnvote.classify.choosing.choose_steps import StepChoice
 from knnvote.classify.choosing.scores import Score
@@ -8,16 +10,18 @@ from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.data.text import counted
+from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
+from .rebuild import index_command, print_index_command
 from .table import Name, add_row, new_table, print_line, print_table, print_text
 
 _SUSPECT_TEXT = ("label", "neighbours say", "equal image", "equal vector")
 _WHOLE_ID = 24  # characters: ids of no more are not shortened, so that other commands can be given them
 
 
-def print_choice(choice: Choice) -> None:
-    """The table of ``choose-k`` on stdout, a row for each k, and below it the best, the smallest and the largest."""
+def print_choice(choice: Choice, index: Index) -> None:
+    """The table of ``choose-k`` on stdout, a row for each k, below it the best, and the commands that go on with it."""
     measure = choice.measure.replace("_", " ")
     weighed = "" if choice.class_weight is None else f", {told_class_weight(choice.class_weight)}"
     left_out = told_left_out(choice)
@@ -42,6 +46,27 @@ def print_choice(choice: Choice) -> None:
         )
     for note in choice.notes:
         print_text(spelled(note, as_typed))
+    _print_commands(choice, index)
+
+
+def _print_commands(choice: Choice, index: Index) -> None:
+    """What classifies with the best, and what builds an index for it, where this one was not made for it."""
+    best, own, asked, manifest = choice.best, index.vote, str(index.path), index.manifest
+    vote = ["--k", str(best.k), "--weights", best.weights]
+    weighed = "none" if choice.class_weight is None else choice.class_weight
+    if choice.class_weight != own.class_weight:
+        vote += ["--class-weight", weighed if isinstance(weighed, str) else "FILE"]
+    is_own = (best.k, best.weights, choice.class_weight) == (own.k, own.weights, own.class_weight)
+    print_text("to classify with the best, for which the index was made:" if is_own else "to classify with the best:")
+    print_line(
+        f"knnvote classify {shlex.join([asked])} IMAGES... {shlex.join(['--out', 'DIR', *(vote * (not is_own))])}"
+    )
+    if not is_own:
+        steps = () if manifest.images is None else manifest.steps.split(" ")
+        command = index_command(
+            asked, manifest, steps=steps, k=best.k, weights=best.weights, class_weight=choice.class_weight
+        )
+        print_index_command("to build an index for it", command, manifest)
 
 
 def told_left_out(found: Choice | StepChoice | Suspects) -> str:
