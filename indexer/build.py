@@ -40,11 +40,11 @@ from .folder.facts import describe, library_versions, of_labels, unmeasured
 from .folder.generations import remove_leftovers
 from .folder.write import write_folder
 from .groups.record import Groups, refuse_one_group
-from .growth.told import lost_told
 from .index import Index, Timing
 from .leftovers import LOCK, WORK, is_leftover
 from .manifest import FORMAT, is_index_folder, read_manifest
 from .names import KINDS, METRIC_NAMES, Kind, MetricName
+from .records.growth import lost_told
 from .records.weights import weights_of
 from .threads import available_processors, check_threads, limit_threads
 from .training import TrainingOptions, TrainingSet, read_training_set
@@ -241,7 +241,8 @@ def _claimed(
 def _tell_of_lost(out: Path, tell: Callable[[str], None]) -> None:
     """Tell of what an index that is to be replaced has and its images have not; one that is damaged tells nothing."""
     with suppress(KnnvoteError):
-        if is_index_folder(out) and (lost := lost_told(read_manifest(out))) is not None:
+        before = read_manifest(out) if is_index_folder(out) else None
+        if before is not None and (lost := lost_told(before.growth, before.relabelled_from)) is not None:
             tell(f"{out} has {lost}")
 
 

@@ -28,12 +28,12 @@ from knnvote.data.tables import SupportsArrow
 
 from .build import IndexOptions, build, renew_labels
 from .building.provenance import id_array, known_ids, repeated_told
-from .fixes import change_labels, fixes_of
 from .folder.generations import remove_leftovers
 from .folder.open import open_index
 from .folder.verify import verify_folder
 from .growth.arrays import with_arrays
 from .growth.change import Manner, append, grown, leave_out
+from .growth.fixes import change_labels, fixes_of
 from .growth.images import with_files
 from .growth.stored import after_stored, keep, training_set, with_kept
 from .growth.told import has_promise, tell_of_forgotten

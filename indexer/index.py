@@ -24,11 +24,9 @@ from .groups.record import GROUP, number_groups
 from .manifest import AdaptiveSettings, Manifest
 from .metric import METRICS
 from .names import ClassWeight, Kind, MetricName
-from .records.weights import WEIGHT
+from .records.weights import WEIGHT, rounded, scaled
 from .rungs import EXACT, Rung, Tuned, VoteDefaults, class_weight_of_classes
 from .shown.stored import index_html
-
-_DIGITS = 40  # binary ones, of what a vote is multiplied by
 
 _LEAST_CANDIDATES = 64
 
@@ -270,7 +268,7 @@ class Index:
         """What each class's votes are multiplied by (classes,), at most 1; None where classes have no weights.
 
         Balanced weights are n / (classes * rows of the class), as scikit-learn's ``compute_class_weight`` has them;
-        where images have weights, their sums are taken in place of rows. All are scaled as `_scaled` does.
+        where images have weights, their sums are taken in place of rows. All are scaled as `scaled` does.
         """
         if class_weight is None:
             return None
@@ -282,7 +280,7 @@ class Index:
             else:
                 given = dict(class_weight)
                 weights = np.array([given.get(label, 1) for label in classes], np.float64)
-            self._class_weights[class_weight] = _scaled(weights)
+            self._class_weights[class_weight] = scaled(weights)
         return self._class_weights[class_weight]
 
     @cached_property
@@ -300,7 +298,7 @@ class Index:
 
     @cached_property
     def _scaled_weight(self) -> NDArray[np.float64] | None:
-        return None if self.sample_weight is None else _scaled(self.sample_weight)
+        return None if self.sample_weight is None else scaled(self.sample_weight)
 
     def vote_factors(self, class_weight: ClassWeight, I: NDArray[np.int64]) -> NDArray[np.float64] | None:
         """What the votes of neighbours I (nq, k) are multiplied by: the weight of the class, and the image's own.
@@ -311,7 +309,7 @@ class Index:
         if of_class is None:
             return None if of_image is None else of_image[I]
         factors: NDArray[np.float64] = of_class[self.class_codes[I]]
-        return factors if of_image is None else _rounded(factors * of_image[I])
+        return factors if of_image is None else rounded(factors * of_image[I])
 
     @cached_property
     def targets(self) -> NDArray[np.float64]:
@@ -364,21 +362,6 @@ def _restored(values: dict[str, Any]) -> Index:
 
 
 PROVENANCE = ("label", "id", "file", "row")
-
-
-def _scaled(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights by a power of two less than 1, so that no sum of votes overflows, as `_rounded` has them."""
-    return np.ldexp(_rounded(weights), -np.frexp(weights.max())[1])  # type: ignore[no-any-return]
-
-
-def _rounded(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights to 40 binary digits, so that equal votes have equal shares, four of five just 0.8.
-
-    Sums of these are not rounded where none is a thousandth of another, as those of 0.7 would be. Whole numbers stay
-    what they are, ties among their sums too.
-    """
-    mantissa, exponent = np.frexp(weights)
-    return np.ldexp(np.round(np.ldexp(mantissa, _DIGITS)), exponent - _DIGITS)  # type: ignore[no-any-return]
 
 
 def in_memory(index: Index) -> Index:

@@ -290,7 +290,8 @@ def true_labels(
 ) -> list[Any]:
     """Labels (n,) of test images as Python values, to be compared with labels of a type; None where there is none.
 
-    Neither NaN nor blank text is a label, and whole numbers may be held as floats: so pandas holds integers that have nulls among them.
+    Neither NaN nor blank text is a label, and whole numbers may be held as floats: so pandas holds integers that have
+    nulls among them.
 
     Args:
         column: (n,) of the test images.

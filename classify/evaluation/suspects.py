@@ -28,7 +28,7 @@ from knnvote.data.errors import KnnvoteError, warn
 from knnvote.data.layout import noun
 from knnvote.data.text import counted
 from knnvote.indexer.building.provenance import id_array, ids_as_stored, separators_told
-from knnvote.indexer.fixes import FIX, LabelTexts
+from knnvote.indexer.growth.fixes import FIX, LabelTexts
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.names import ClassWeight

@@ -43,7 +43,7 @@ class LeftOut(NamedTuple):
     I: NDArray[np.int64]
 
     def count_copies(self, index: Index) -> int:
-        """How many have an exact copy among their neighbours."""
+        """How many have an exact copy, by the metric, among their neighbours."""
         return int(METRICS[index.metric].are_equal(self.D[:, 0]).sum())
 
 

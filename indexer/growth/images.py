@@ -10,10 +10,10 @@ from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import count_rows
 from knnvote.data.progress import stage
 from knnvote.data.steps.chain import steps_of
-from knnvote.indexer.fixes import told_to_fill_in
 from knnvote.indexer.index import Index
 from knnvote.indexer.training import TrainingOptions, TrainingSet, read_training_set
 
+from .fixes import told_to_fill_in
 from .stored import refuse_stored_files, refuse_stored_ids, training_set
 from .written import read_as_stored, refuse_new_in_tables
 

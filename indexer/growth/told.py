@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from knnvote.data.text import counted
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.manifest import AdaptiveSettings, Manifest, SearchSettings
@@ -27,22 +26,6 @@ def measured_on(growth: Growth | None, search: SearchSettings, vote: VoteDefault
     tuned = search.tuned if isinstance(search, AdaptiveSettings) else None
     has_rungs = tuned is not None and any(found.ladder != (EXACT,) for found in (tuned.label, tuned.confidence))
     return growth.measured_on if has_rungs or (vote is not None and vote.is_measured) else None
-
-
-def lost_told(manifest: Manifest) -> str | None:
-    """What images and labels came to an index since it was built, that another in its place will not have; if any."""
-    growth, told = manifest.growth, []
-    if growth is not None:
-        counts = {"added": growth.added, "removed": growth.removed}
-        told = [f"{counted(count, 'image')} {change}" for change, count in counts.items() if count]
-    if manifest.relabelled_from or told:
-        told.append("labels changed" if manifest.relabelled_from else "labels as far as any were changed before that")
-    if not told:
-        return None
-    return (
-        f"{' and '.join(told)} since it was built: the index that takes its place has nothing of that until knnvote "
-        "relabel, add and remove are run again with their lists"
-    )
 
 
 def tell_of_forgotten(index: Index, labels: pa.Array, tell: Callable[[str], None]) -> None:

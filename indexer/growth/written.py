@@ -14,11 +14,11 @@ from knnvote.data.containers.label_table import Labels, LabelTable
 from knnvote.data.convert.ids import line_of
 from knnvote.data.errors import KnnvoteError
 from knnvote.data.input_file import InputFile
-from knnvote.indexer.fixes import LabelTexts
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import kind_of_labels
 
 from .classes import refuse_new_classes
+from .fixes import LabelTexts
 
 
 def read_as_stored(index: Index, inputs: Sequence[InputFile], label_column: str | None) -> list[InputFile]:

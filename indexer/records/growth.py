@@ -1,6 +1,9 @@
 """How an index has changed since it was built, and since what it promises was measured."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+from knnvote.data.text import counted
 
 _FIFTHS = 5  # of the images on which a promise was measured: when one of them came or went, it is measured again
 _TWICE = 2  # as many images as it was built of, or half as many: then axes and lists may be of other images than these
@@ -65,3 +68,19 @@ class Growth:
             f"measured on {self.measured:,} images; since then {self.changed:,} came or went, and it is measured again "
             f"when {self.again_at:,} have"
         )
+
+
+def lost_told(growth: Growth | None, relabelled_from: Sequence[str]) -> str | None:
+    """What images and labels came to an index since it was built, that another in its place will not have; if any."""
+    told = []
+    if growth is not None:
+        counts = {"added": growth.added, "removed": growth.removed}
+        told = [f"{counted(count, 'image')} {change}" for change, count in counts.items() if count]
+    if relabelled_from or told:
+        told.append("labels changed" if relabelled_from else "labels as far as any were changed before that")
+    if not told:
+        return None
+    return (
+        f"{' and '.join(told)} since it was built: the index that takes its place has nothing of that until knnvote "
+        "relabel, add and remove are run again with their lists"
+    )

@@ -15,6 +15,7 @@ from knnvote.data.vectors import Reasons
 WEIGHT = "weight"  # the column of provenance
 # So far apart may weights lie, and no sum of votes is lost in rounding to 0.
 LEAST, MOST = 1e-30, 1e30
+_DIGITS = 40  # binary ones, of what a vote is multiplied by
 
 
 @dataclass(frozen=True)
@@ -91,3 +92,18 @@ def weights_from_array(given: Any, n: int) -> NDArray[np.float64]:
     for row, reason in unusable_weights(weights).items():
         raise KnnvoteError(f"image {row} has {reason}: leave it out, or give another")
     return weights
+
+
+def scaled(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights by a power of two less than 1, so that no sum of votes overflows, as `rounded` has them."""
+    return np.ldexp(rounded(weights), -np.frexp(weights.max())[1])  # type: ignore[no-any-return]
+
+
+def rounded(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights to 40 binary digits, so that equal votes have equal shares, four of five just 0.8.
+
+    Sums of these are not rounded where none is a thousandth of another, as those of 0.7 would be. Whole numbers stay
+    what they are, ties among their sums too.
+    """
+    mantissa, exponent = np.frexp(weights)
+    return np.ldexp(np.round(np.ldexp(mantissa, _DIGITS)), exponent - _DIGITS)  # type: ignore[no-any-return]

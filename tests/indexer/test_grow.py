@@ -31,10 +31,10 @@ from knnvote.data.inputs import find_inputs
 from knnvote.data.layout import ImageOptions
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
-from knnvote.indexer.fixes import read_id_column
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.grow import add_files, compact, remove_ids
+from knnvote.indexer.growth.fixes import read_id_column
 from knnvote.indexer.manifest import read_manifest
 from knnvote.indexer.training import TrainingOptions
 

@@ -20,14 +20,13 @@ from knnvote.data.files import hold_lock
 from knnvote.data.sample import digits
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays, index_files
-from knnvote.indexer.fixes import read_fixes, read_reviewed
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.folder.verify import verify_folder
 from knnvote.indexer.grow import relabel_ids, remove_ids
-from knnvote.indexer.growth.told import lost_told
+from knnvote.indexer.growth.fixes import read_fixes, read_reviewed
 from knnvote.indexer.leftovers import LOCK
 from knnvote.indexer.manifest import read_manifest
-from knnvote.indexer.records.growth import Growth
+from knnvote.indexer.records.growth import Growth, lost_told
 from knnvote.indexer.training import TrainingOptions
 
 IMAGES, LABELS = (array[:160] for array in digits())
@@ -356,7 +355,7 @@ def test_an_index_that_is_replaced_tells_what_was_mended_in_it(tmp_path, small, 
     told = (
         "2 images added and 1 image removed and labels as far as any were changed before that since it was built: the "
     )
-    assert lost_told(grown).startswith(told)
+    assert lost_told(grown.growth, grown.relabelled_from).startswith(told)
     write_table(image_table(images, np.array(list("abcabc"))), tmp_path / "a.parquet")
     relabel(small, "array#0", "b")
     for is_mended in (True, False):

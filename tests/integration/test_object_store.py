@@ -167,6 +167,7 @@ def test_other_limits_replace_outputs_in_the_store_without_a_search(store, comma
     assert command("verify", uri("h")).code == 0
 
 
+@pytest.mark.long
 def test_of_two_jobs_whose_parts_start_at_once_in_the_store_one_has_the_folder(store, work, monkeypatch):
     pytest.importorskip("obstore")
     for name, value in store.environment.items():

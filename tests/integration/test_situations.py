@@ -8,11 +8,12 @@ import situations
 WRITERS = ["pyarrow", "pandas", "polars", "duckdb"]
 
 
-def test_what_is_drawn_is_stored_and_answered_or_refused_in_a_line():
-    outcomes = {seed: situations.outcome(seed, WRITERS) for seed in range(3000, 3030)}
+@pytest.mark.parametrize(("first", "draws"), [(3000, 16), pytest.param(3016, 14, marks=pytest.mark.long)])
+def test_what_is_drawn_is_stored_and_answered_or_refused_in_a_line(first, draws):
+    outcomes = {seed: situations.outcome(seed, WRITERS) for seed in range(first, first + draws)}
     wrong = {seed: what for seed, (_, what) in outcomes.items() if not what.startswith(("right", "refused: "))}
     assert wrong == {}
-    assert sum(what == "right" for _, what in outcomes.values()) > 15
+    assert sum(what == "right" for _, what in outcomes.values()) > draws / 2
 
 
 @pytest.mark.parametrize(

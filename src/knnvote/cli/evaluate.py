@@ -271,8 +271,8 @@ def suspects(  # noqa: PLR0917  # click passes options by name
     """List stored images whose neighbours disagree with their label."""
     from knnvote.classify.evaluation.suspects import find_suspects
     from knnvote.data.tables import write_new_csv
-    from knnvote.indexer.fixes import read_reviewed
     from knnvote.indexer.folder.open import open_index
+    from knnvote.indexer.growth.fixes import read_reviewed
 
     from .tables.evaluation import print_suspects
 

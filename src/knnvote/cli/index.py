@@ -292,8 +292,8 @@ def remove(
 
     from knnvote.classify.adaptive.tune import Tuning
     from knnvote.data.inputs import find_inputs
-    from knnvote.indexer.fixes import read_id_column
     from knnvote.indexer.grow import remove_ids
+    from knnvote.indexer.growth.fixes import read_id_column
 
     if not ids and id_file is None:
         raise click.UsageError("nothing to remove is named: give IDs, or a file of them with --ids")
@@ -321,8 +321,8 @@ def relabel(index_folder: Path, fixes: str, id_column: str | None, label_column:
     """Give images of an index folder the labels that FIXES, a CSV or Parquet file, has by their ids."""
     from knnvote.classify.adaptive.tune import Tuning
     from knnvote.data.inputs import find_inputs
-    from knnvote.indexer.fixes import read_fixes
     from knnvote.indexer.grow import relabel as change_labels
+    from knnvote.indexer.growth.fixes import read_fixes
 
     given = read_fixes(find_inputs([fixes]), id_column=id_column, label_column=label_column)
     words.of_index()

@@ -332,6 +332,8 @@ def damage(**changed):
         {"stored_images": {"shape": "6x6", "column": None, "grayscale": False}},
         {"stored_images": {"shape": [6, 6], "column": None, "grayscale": 1}},
         {"stored_images": {"shape": [6, 6]}},
+        {"metric": "far"},
+        {"label_column": 7},
         {"index": 1},
         {"inputs": {"a.parquet": 1}},
         {"inputs": 7},

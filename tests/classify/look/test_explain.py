@@ -312,7 +312,7 @@ def test_a_terminal_shows_the_image_and_its_neighbours_within_its_width(job, cla
 
 
 @pytest.mark.parametrize("name", ["s7", "in/s.parquet#7", "s.parquet#7"])
-def test_a_stored_image_is_explained_by_the_others(tmp_path, invoke, name):
+def test_a_stored_image_is_explained_by_the_others(invoke, name):
     Path("in").mkdir()
     ids = [f"s{row}" for row in range(38)] + ["twice", "twice"]
     write_table(image_table(IMAGES[:40], LABELS[:40]).append_column("id", [ids]), Path("in/s.parquet"))

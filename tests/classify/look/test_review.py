@@ -20,8 +20,8 @@ from knnvote.data.errors import KnnvoteError
 from knnvote.data.locations import locate
 from knnvote.data.tables import write_table
 from knnvote.indexer.build import index_arrays
-from knnvote.indexer.fixes import read_reviewed
 from knnvote.indexer.folder.open import open_index
+from knnvote.indexer.growth.fixes import read_reviewed
 
 RNG = np.random.default_rng(11)
 IMAGES = RNG.integers(0, 256, (700, 5, 5), dtype=np.uint8)

@@ -15,8 +15,8 @@ def print_unfinished(facts: dict[str, Any]) -> None:
     done, inputs = facts["files"], facts["inputs"]
     if done < inputs:
         print_text(
-            f"{inputs - done:,} of {counted(inputs, 'input')} {'has' if inputs - done == 1 else 'have'} no output: this "
-            f"is of the other{'s' if done > 1 else ''}, until the same job is run again"
+            f"{inputs - done:,} of {counted(inputs, 'input')} {'has' if inputs - done == 1 else 'have'} no output: "
+            f"this is of the other{'s' if done > 1 else ''}, until the same job is run again"
         )
 
 

@@ -3,17 +3,18 @@
 import shlex
 from collections.abc import Sequence
 
-from knnvote.indexer.growth.told import lost_told
 from knnvote.indexer.labels import is_usual_name
 from knnvote.indexer.manifest import Manifest
-from knnvote.indexer.rungs import ClassWeight, VoteDefaults
+from knnvote.indexer.names import ClassWeight
+from knnvote.indexer.records.growth import lost_told
+from knnvote.indexer.rungs import VoteDefaults
 
 from .table import print_line, print_text
 
 
 def print_index_command(what: str, command: str, manifest: Manifest) -> None:
     """The command on stdout, what it is for, and before it what its index will not have that this one has."""
-    if (lost := lost_told(manifest)) is not None:
+    if (lost := lost_told(manifest.growth, manifest.relabelled_from)) is not None:
         print_text(f"the index has {lost}")
     joined = "" if manifest.label_column is None else ", with --labels too where its labels had a file of their own"
     print_text(f"{what}{joined}:")

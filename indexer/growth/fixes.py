@@ -15,11 +15,11 @@ from knnvote.data.convert.ids import USUAL_NAME, holds_text, read_text_columns
 from knnvote.data.errors import ImageFileError, KnnvoteError, is_whole, param
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, find_inputs
+from knnvote.indexer.building.provenance import id_array, known_ids, read_ids, repeated_told
+from knnvote.indexer.index import Index
+from knnvote.indexer.labels import common_label_type, show_class, true_labels
 
-from .building.provenance import id_array, known_ids, read_ids, repeated_told
-from .growth.classes import refuse_new_classes, tell_of_classes
-from .index import Index
-from .labels import common_label_type, show_class, true_labels
+from .classes import refuse_new_classes, tell_of_classes
 
 FIX = "fix"  # a column to be filled in by who looks: the right label, be it the present one
 _LABEL = "label"
