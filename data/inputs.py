@@ -127,8 +127,8 @@ def _refuse_parts(inputs: Sequence[InputFile]) -> None:
     if len(alone) > _FEW:
         ending = PurePosixPath(alone[0].path).suffix
         warn(
-            f"{len(alone):,} image files are given one by one, and each is an input of its own: to have one of all in "
-            f"a folder give {alone[0].above}, or {shlex.quote(str(alone[0].above / f'*{ending}'))} in quotes"
+            f"{len(alone):,} image files are given one by one, and each is an input of its own, of which classify "
+            f"writes an output of one row: to have one of all in a folder give {alone[0].above}, or {shlex.quote(str(alone[0].above / f'*{ending}'))} in quotes"
         )
 
 

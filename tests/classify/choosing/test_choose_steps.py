@@ -159,7 +159,7 @@ def test_a_shorter_chain_that_chance_may_part_from_the_best_is_told(tmp_path, ca
     best = replace(deskew, difference=None, microseconds=2)
     found = replace(found, results=[best, told])
     assert found.cheaper is told
-    print_steps(found, index.manifest)
+    print_steps(found, "x.knn", index.manifest)
     assert (
         "pixels may do as well as deskew: chance may be all that parts them (p = 0.05), and it takes 0.0 us an image "
         "in place of 2.0\n"

@@ -62,7 +62,7 @@ def _print_commands(choice: Choice, index: Index) -> None:
         f"knnvote classify {shlex.join([asked])} IMAGES... {shlex.join(['--out', 'DIR', *(vote * (not is_own))])}"
     )
     if not is_own:
-        steps = () if manifest.images is None else manifest.steps.split(" ")
+        steps = manifest.steps.split(" ") if manifest.images else ()
         command = index_command(
             asked, manifest, steps=steps, k=best.k, weights=best.weights, class_weight=choice.class_weight
         )

@@ -49,10 +49,10 @@ def print_steps(found: StepChoice, asked: str, manifest: Manifest) -> None:
             f"and it takes {cheaper.microseconds:,.1f} us an image in place of {found.best.microseconds:,.1f}"
         )
     best = found.best
-    steps = [step for step in best.steps if step != PIXELS]
+    chain = [step for step in best.steps if step != PIXELS]
     print_index_command(
         "to build an index with the best",
-        index_command(asked, manifest, steps=steps, k=best.k, weights=best.weights, class_weight=found.class_weight),
+        index_command(asked, manifest, steps=chain, k=best.k, weights=best.weights, class_weight=found.class_weight),
         manifest,
     )
 
