@@ -140,7 +140,8 @@ class Suspects:
 
         Returns:
             Columns id; label and suggested, as text that `knnvote.relabel_ids` takes; fix, which is empty; share and
-            against, of the vote; distance, of the nearest neighbour; equal, the images with other labels; file and row.
+            against, of the vote; distance, of the nearest neighbour; equal, the images with other labels; file and row;
+            rank, as the table and the page have it, which equal images share.
         """
         return self.suspects.to_table()
 
@@ -304,7 +305,9 @@ class _Described(Sequence[Suspect]):
     def to_table(self) -> pa.Table:
         """As `Suspects.to_table` has it."""
         _, firsts, cases = np.unique(self._cases(), return_index=True, return_inverse=True)
-        votes = self.votes.take(np.argsort(firsts[cases], kind="stable"))
+        order = np.argsort(firsts[cases], kind="stable")
+        votes = self.votes.take(order)
+        rank = np.unique(firsts[cases[order]], return_inverse=True)[1] + 1
         texts = pa.array(LabelTexts(self.of).written)
         places = self.of.places(votes.rows)
         return pa.table(
@@ -319,6 +322,7 @@ class _Described(Sequence[Suspect]):
                 "equal": pa.array([self._tell_equal(row, texts) for row in votes.rows.tolist()], pa.string()),
                 "file": places["file"],
                 "row": places["row"],
+                "rank": rank,
             }
         )
 

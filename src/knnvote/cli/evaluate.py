@@ -234,7 +234,7 @@ def choose_step(  # noqa: PLR0917  # click passes options by name
     metavar="N",
     default=20,
     show_default=True,
-    help="Suspects in the table and the page; --json has all.",
+    help="Suspects in the page and the table, which has 20 at most beside a page or list; --json has all.",
 )
 @click.option(
     "--csv",
@@ -291,7 +291,7 @@ def suspects(  # noqa: PLR0917  # click passes options by name
 
         write_suspects(page, found, opened, top, page_frame(page))
 
-    end(found, file=report, write=write, as_json=as_json, print_table=lambda found: print_suspects(found, top))
+    end(found, file=report, write=write, as_json=as_json, print_table=lambda one: print_suspects(one, top, csv, report))
 
 
 @click.command(

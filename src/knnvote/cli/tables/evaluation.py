@@ -1,6 +1,7 @@
 """The tables of ``choose-k`` and ``suspects``, with what is told below them."""
 
 import shlex
+from pathlib import Path
 
 from knnvote.classify.choosing.choose_k import Choice
 from knnvote.classify.choosing.choose_steps import StepChoice
@@ -17,6 +18,7 @@ from .rebuild import index_command, print_index_command
 from .table import Name, add_row, new_table, print_line, print_table, print_text
 
 _SUSPECT_TEXT = ("label", "neighbours say", "equal image", "equal vector")
+_BESIDE_FILES = 20  # suspects in a table, where a list or page has more
 _WHOLE_ID = 24  # characters: ids of no more are not shortened, so that other commands can be given them
 
 
@@ -86,12 +88,16 @@ def _show_value(choice: Choice, value: float) -> str:
     return f"{value:.4f}" if choice.measure == "accuracy" else f"{value:.5g}"
 
 
-def print_suspects(found: Suspects, top: int) -> None:
-    """The first suspects on stdout, most suspicious first, of equal images one, and below them what there is to say."""
+def print_suspects(found: Suspects, top: int, csv: Path | None = None, page: Path | None = None) -> None:
+    """The first suspects on stdout, most suspicious first, of equal images one, and below them what there is to say.
+
+    Few of them where a list or page was written, which have the others.
+    """
     weighed = "" if found.class_weight is None else f", {told_class_weight(found.class_weight)}"
     print_line(f"{told_left_out(found)}, {found.search} search, k = {found.k}{weighed}")
     cases = found.cases
-    shown = cases[:top]
+    is_written = csv is not None or page is not None
+    shown = cases[: min(top, _BESIDE_FILES) if is_written else top]
     if shown:
         headers = (
             "id",
@@ -111,7 +117,11 @@ def print_suspects(found: Suspects, top: int) -> None:
     for line in found.told():
         print_line(line)
     if len(cases) > len(shown):
-        print_line(f"{len(cases) - len(shown):,} more are not shown: --top shows more, --csv and --json list all")
+        lists = "--csv and --json list all" if csv is None else f"{csv} has all, by their rank"
+        more = "--top shows more, " if csv is None else ""
+        if page is not None and len(shown) < top:
+            more = f"{page} has the first {min(top, len(cases)):,}, "
+        print_line(f"{len(cases) - len(shown):,} more are not shown: {more}{lists}")
 
 
 def _suspect_row(suspect: Suspect, names: list[str] | None) -> list[str | Name]:
