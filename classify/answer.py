@@ -323,19 +323,26 @@ def _class_names(index: Index) -> list[str]:
     return [str(name) for name in index.classes.to_pylist()]
 
 
+_IF_ANY = ("weight", "kept")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Neighbor:
-    """A stored image: its row in the index, its id, label, distance in the index's metric, and weight if it has one."""
+    """A stored image: its row in the index, its id, label, distance in the index's metric, and weight if it has one.
+
+    What the index keeps of it for people to read is there by the names of the columns.
+    """
 
     row: int
     id: str
     label: Any
     distance: float
     weight: float | None = None
+    kept: dict[str, str | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As an object, without a weight that there is not."""
-        return {name: value for name, value in vars(self).items() if name != "weight" or value is not None}
+        """As an object, without a weight or what is kept where there is none."""
+        return {name: value for name, value in vars(self).items() if name not in _IF_ANY or value is not None}
 
 
 def neighbors_of(
@@ -346,7 +353,8 @@ def neighbors_of(
     ids, labels = (values.take(places).to_pylist() for values in (index.ids, index.labels))
     own = index.sample_weight
     weights = [None] * len(places) if own is None else own[places].tolist()
+    kept = [None] * len(places) if index.kept is None else index.kept.take(pa.array(places)).to_pylist()
     return [
-        Neighbor(row=int(row), id=name, label=label, distance=float(distance), weight=weight)
-        for row, name, label, distance, weight in zip(places, ids, labels, distances, weights, strict=True)
+        Neighbor(row=int(row), id=name, label=label, distance=float(distance), weight=weight, kept=texts)
+        for row, name, label, distance, weight, texts in zip(places, ids, labels, distances, weights, kept, strict=True)
     ]

@@ -263,6 +263,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "groups": _record_of(column=_is_text_or_none, count=_is_positive, largest=_is_positive),
     "images": _record_of(dtype=_one_of(*_DTYPES), range=_is_range),
     "sample_weight": _is_sample_weight,
+    "keep": lambda value: _list_of(_is_text)(value) and 0 < len({*value}) == len(value),
     "relabelled_from": _list_of(_is_hash),
     "part": lambda value: any(_record_of(**{name: _is_positive})(value) for name in ("limit", "sample")),
 }

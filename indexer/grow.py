@@ -63,8 +63,8 @@ def add_files(
         inputs: Parquet files of images and labels like those stored, folders of them, globs or URIs: one or several.
         tuning: the class `knnvote.Tuning`, by which an index that was tuned is tuned again for the same k, weights and
             target, when a fifth of the images on which it was has come or gone; else there is no need of one.
-        training: what the user says of the new images. Task, grayscale, background, id column and weight column are
-            the index's; grayscale and a background that it has not become its own.
+        training: what the user says of the new images. Task, grayscale, background, id column, weight column and what
+            is kept are the index's; grayscale and a background that it has not become its own.
         new_classes: whether a table of labels, which people fill in, may have classes that the index has not; those of
             other labels are told.
         threads: that work; None for as many as there are processors.
@@ -299,6 +299,8 @@ def _add(
         _check_tuning(index, tuning)
     examples = more()
     added = len(examples.vectors)
+    if not added:  # all are stored already
+        return 0
     if index.inverted_file is None:
         _build_again(index, after_stored(index, examples), tuning, threads, start=start)
     else:

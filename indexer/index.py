@@ -24,6 +24,7 @@ from .groups.record import GROUP, number_groups
 from .manifest import AdaptiveSettings, Manifest
 from .metric import METRICS
 from .names import ClassWeight, Kind, MetricName
+from .records.kept import stored_as
 from .records.weights import WEIGHT, rounded, scaled
 from .rungs import EXACT, Rung, Tuned, VoteDefaults, class_weight_of_classes
 from .shown.stored import index_html
@@ -54,8 +55,8 @@ class Index:
         faiss_index: that is searched or holds the vectors, mapped if it was opened; None where codes are searched.
         vectors: (n, d) the stored vectors in their own type, mapped if they were opened.
         labels: (n,) Arrow array of labels in their own type.
-        rows: columns label, id, file and row of each vector, and group and weight where its images have such, as a
-            table or as a Parquet file that is read when asked.
+        rows: columns label, id, file and row of each vector, group and weight where its images have such, and what
+            is kept, as a table or as a Parquet file that is read when asked.
         inverted_file: codes of the stored vectors, by which it is searched; None where it is searched without.
         steps: what makes vectors of images, of the stored ones as of queries.
         stored_images: (n, pixels) of which steps made the vectors, mapped likewise; None where these are the images.
@@ -331,7 +332,14 @@ class Index:
     def columns(self) -> tuple[str, ...]:
         """What `provenance` has of each vector."""
         groups = () if self.manifest.groups is None else (GROUP,)
-        return (*PROVENANCE, *groups, *(() if self.manifest.sample_weight is None else (WEIGHT,)))
+        weights = () if self.manifest.sample_weight is None else (WEIGHT,)
+        return (*PROVENANCE, *groups, *weights, *map(stored_as, self.manifest.keep))
+
+    @cached_property
+    def kept(self) -> pa.Table | None:
+        """(n rows) the columns that are kept for people to read, as strings by their own names; None where none are."""
+        keep = self.manifest.keep
+        return self.provenance(*map(stored_as, keep)).rename_columns([*keep]) if keep else None
 
     def provenance(self, *columns: str) -> pa.Table:
         """Some of `columns`, which are label, id, file, row and what else is known of each vector; all if none."""

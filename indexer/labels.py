@@ -54,10 +54,10 @@ def recognise_label(
         raise ImageFileError(
             f"several columns could be the label: {_shown(schema, possible)}; name one with {param('label_column')}"
         )
-    found = _shown(schema, others) or "no other columns"
+    found, named = _shown(schema, others) or "no other columns", f"name one with {param('label_column')}, or "
     raise ImageFileError(
         f"no label column beside the images{' and the ids' if id_column else ''}; there are {found}; "
-        f"name one with {param('label_column')}"
+        f"{named if others or len(image_columns) > 1 else ''}give labels in a file of their own with {param('labels')}"
     )
 
 

@@ -161,6 +161,7 @@ class Manifest:
         groups: of its images; None where none were named.
         growth: what came and went since it was built; None where nothing did, or where each change builds it again.
         sample_weight: of images that have each a weight of its vote; None where all count the same.
+        keep: columns of its sources that are stored for people to read.
         relabelled_from: fingerprints of what it was, the last of all, since when labels alone have changed.
         format: of its folder.
     """
@@ -200,6 +201,7 @@ class Manifest:
     groups: Groups | None = None
     growth: Growth | None = None
     sample_weight: SampleWeight | None = None
+    keep: tuple[str, ...] = ()
     relabelled_from: tuple[str, ...] = ()
     format: int = FORMAT
 
@@ -232,7 +234,7 @@ class Manifest:
     @property
     def other_columns(self) -> tuple[str | None, ...]:
         """The columns that held what is known of images beside themselves."""
-        return self.label_column, self.id_column, self.group_column, self.weight_column
+        return self.label_column, self.id_column, self.group_column, self.weight_column, *self.keep
 
     @property
     def folder_bytes(self) -> int:
@@ -282,6 +284,7 @@ class Manifest:
             groups=Groups(**record["groups"]) if "groups" in record else None,
             growth=Growth(**record["growth"]) if "growth" in record else None,
             sample_weight=SampleWeight(**record["sample_weight"]) if "sample_weight" in record else None,
+            keep=tuple(record.get("keep", ())),
             relabelled_from=tuple(record.get("relabelled_from", ())),
         )
 
@@ -322,6 +325,7 @@ class Manifest:
             **({} if self.groups is None else {"groups": asdict(self.groups)}),
             **({} if self.growth is None else {"growth": asdict(self.growth)}),
             **({} if self.sample_weight is None else {"sample_weight": asdict(self.sample_weight)}),
+            **({"keep": list(self.keep)} if self.keep else {}),
         }
 
 

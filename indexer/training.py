@@ -10,9 +10,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from knnvote.data.codecs.names import Background
-from knnvote.data.errors import ImageFileError, KnnvoteError, check_instance, param, warn
+from knnvote.data.errors import ImageFileError, KnnvoteError, check, check_instance, param, warn
 from knnvote.data.input_file import InputFile, tell_unused_labels
 from knnvote.data.inputs import distinctly_named, folders_told
+from knnvote.data.labels.lists import refuse_fixes
 from knnvote.data.layout import ImageOptions, Layout
 from knnvote.data.reading import ImageFile, Part, files_with_rows, open_one_of
 from knnvote.data.recognition import recognise_images
@@ -44,6 +45,9 @@ from .labels import (
 from .manifest import Source
 from .metric import METRICS
 from .names import MetricName
+from .records.kept import told_without_kept
+
+_SHOWN = 3  # files in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,8 @@ class TrainingOptions:
             is measured on stored images.
         weight_column: where each image has what its vote is multiplied by, a finite number above 0; without it all
             count the same.
+        keep: columns that are stored for people to read, as text: lists and pages of suspects, explanations and reviews
+            show them.
         is_regression: labels are numbers to be averaged.
         skip_bad: leave out rows that do not fit, and count them.
         limit: of all files together take so many rows, the first.
@@ -77,6 +83,7 @@ class TrainingOptions:
     id_column: str | None = None
     group_column: str | None = None
     weight_column: str | None = None
+    keep: Sequence[str] = ()
     is_regression: bool = False
     skip_bad: bool = False
     limit: int | None = None
@@ -89,6 +96,9 @@ class TrainingOptions:
             OptionError: naming what cannot be used.
         """
         check_instance("images", self.images, ImageOptions)
+        are_names = not isinstance(self.keep, str) and all(isinstance(name, str) for name in self.keep)
+        check("keep", self.keep, are_names, "give names of columns, as keep=('text',) does")
+        object.__setattr__(self, "keep", tuple(dict.fromkeys(self.keep)))
         steps_of(self.steps).check_classes(is_regression=self.is_regression)
 
 
@@ -98,7 +108,7 @@ class TrainingSet:
 
     Attributes:
         vectors: (n, d) as steps made them; without steps the images, in the smallest type that holds all without loss.
-        provenance: (n rows) columns label, id, file, row and, if there are such, group and weight.
+        provenance: (n rows) columns label, id, file, row and, if there are such, group, weight and what is kept.
         shape: of one image.
         steps: that made vectors of images, fitted.
         images: (n, pixels) of which steps made the vectors, in the smallest type likewise; None without steps.
@@ -107,6 +117,7 @@ class TrainingSet:
         id_column: where ids were looked for; None where they are ``file#row``.
         group_column: where groups were looked for; None where there are none, and for arrays.
         weight_column: where weights were found; None where there are none, and for arrays.
+        keep: columns that are stored for people to read.
         class_names: names that a Hugging Face data set gives its integer classes.
         is_regression: labels are numbers to be averaged.
         grayscale: colour images are converted to grey.
@@ -128,6 +139,7 @@ class TrainingSet:
     id_column: str | None = None
     group_column: str | None = None
     weight_column: str | None = None
+    keep: tuple[str, ...] = ()
     class_names: list[str] | None = None
     is_regression: bool = False
     grayscale: bool = False
@@ -168,8 +180,7 @@ def read_training_set(
     steps, work = steps_of(options.steps) if stored is None else stored.steps, work or Work()
     gathered = _begun(work, stored, tell)
     chosen = Part(limit=options.limit, sample=options.sample, seed=seed).of(inputs)
-    if chosen is not None and options.limit and not options.is_regression:
-        tell_of_first_classes(inputs, chosen, tell)
+    tell_of_first_classes(inputs, chosen if options.limit else None, tell)
     known = {source.path for source in (() if stored is None else stored.sources)}
     inputs = distinctly_named(inputs, known, has_ids=options.id_column is not None)
     reader = partial(
@@ -177,6 +188,7 @@ def read_training_set(
         id_column=options.id_column,
         group_column=options.group_column,
         weight_column=options.weight_column,
+        keep=tuple(options.keep),
         is_regression=options.is_regression,
         skip_bad=options.skip_bad,
         gathered=gathered,
@@ -204,6 +216,7 @@ def _read_files(
     tell: Callable[[str], None],
 ) -> None:
     """Read what was not read before a kill; of labels that are floats it is told once."""
+    refuse_fixes(inputs)
     tell_floats = tell
     for place, (source, wanted) in enumerate(files_with_rows(inputs, chosen)):
         if place < gathered.files:
@@ -216,7 +229,8 @@ def _read_files(
             label_column = _label_column(images, inputs, options, before, stored)
             gathered.names = same_names(source.shown, gathered.names, class_names(images.schema, label_column))
             if images.num_rows:
-                reader(images=images, label_column=label_column).read(wanted, progress)
+                may_lack = stored is not None
+                reader(images=images, label_column=label_column, may_lack=may_lack).read(wanted, progress)
                 tell_floats = tell if options.is_regression else tell_of_floats(images, label_column, tell_floats)
         dtype = str(gathered.parts[-1].common.dtype) if images.num_rows else None
         gathered.end_file(Source(**described, dtype=dtype))
@@ -249,6 +263,7 @@ def _joined(gathered: Gathered, options: TrainingOptions, stored: TrainingSet | 
         id_column=named.id_column,
         group_column=named.group_column,
         weight_column=named.weight_column,
+        keep=tuple(named.keep),
         class_names=gathered.names,
         is_regression=options.is_regression,
         sources=tuple(gathered.sources),
@@ -282,6 +297,8 @@ def _tell(
     if options.id_column is not None:
         tell_of_ids(found.provenance["id"].slice(before), tell)
     tell_of_sources(found.sources[len(known) :], tell)
+    if stored is not None and (told := told_without_kept(found.provenance.slice(before), stored.keep)) is not None:
+        tell(told)
     by_file = gathered.by_file(found.vectors)
     types = {name: dtype for name, (vectors, dtype) in by_file.items() if len(vectors)}
     tell_of_types(types, found.vectors.dtype, tell, grows=stored is not None)
@@ -309,8 +326,9 @@ def _check_parts(inputs: Sequence[InputFile], new: Sequence[FilePart], *, is_who
                 f"{tables[0].shown} holds no label, its column {tables[0].label_column!r} is empty: fill it in first"
             )
         skipped = sum(part.skipped for part in new)
+        shown = ", ".join([*(source.shown for source in inputs[:_SHOWN]), *(["..."] if len(inputs) > _SHOWN else [])])
         raise KnnvoteError(
-            f"{', '.join(source.shown for source in inputs)}: no labelled image in {len(inputs)} file(s)"
+            f"{shown}: no labelled image in {len(inputs)} file(s)"
             f"{f', {skipped:,} bad rows left out' if skipped else ''}; an index needs at least one"
         )
 
@@ -318,8 +336,8 @@ def _check_parts(inputs: Sequence[InputFile], new: Sequence[FilePart], *, is_who
 def _like(first: FilePart | None, options: TrainingOptions, stored: TrainingSet | None) -> Callable[[pa.Table], Layout]:
     """What recognises images of the first part's shape; of columns that could be meant, the stored ones."""
     known = (options, *(() if stored is None else (stored,)))
-    named = (column for of in known for column in (of.label_column, of.id_column, of.group_column, of.weight_column))
-    others = {column for column in named if column is not None}
+    named = ((of.label_column, of.id_column, of.group_column, of.weight_column, *of.keep) for of in known)
+    others = {column for columns in named for column in columns if column is not None}
     others.discard(options.images.image_column or "")
     shape = None if first is None else first.shape
     found = partial(recognise_images, options=options.images, expected=shape, others=others)
@@ -340,8 +358,8 @@ def _label_column(
     if named is None and before in names:
         named = before
     with folders_told(images.source, inputs), images.source.content_told():
-        group = options.group_column
-        beside = (None if group is not None and is_usual_name(group) else group, options.weight_column)
+        doubtful = (options.group_column, *options.keep)
+        beside = (*(name for name in doubtful if not is_usual_name(name)), options.weight_column)
         found = recognise_label(images.schema, (*images.no_labels, *filter(None, beside)), named, options.id_column)
         if named is None:
             refuse_beside_folders(found, images.source.relative)

@@ -25,13 +25,15 @@ from knnvote.classify.answer import Neighbor, neighbors_of
 from knnvote.classify.search.left_out import check_left_out, count_groups, told_of_classes
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import KnnvoteError, warn
+from knnvote.data.labels.lists import FIX
 from knnvote.data.layout import noun
 from knnvote.data.text import counted
 from knnvote.indexer.building.provenance import id_array, ids_as_stored, separators_told
-from knnvote.indexer.growth.fixes import FIX, LabelTexts
+from knnvote.indexer.growth.fixes import LabelTexts
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.names import ClassWeight
+from knnvote.indexer.records.kept import listed_as
 from knnvote.indexer.rungs import class_weight_to_json
 from knnvote.indexer.threads import limit_threads
 
@@ -60,6 +62,7 @@ class Suspect:
             (where there is none, to the farthest neighbour) and with another; 0.5 where all are 0.
         neighbors: the k that vote, nearest first.
         equal: for each other label that an equal image has, the first such image.
+        kept: what the index keeps of it for people to read, by the names of the columns; None where it keeps none.
     """
 
     row: int
@@ -73,11 +76,13 @@ class Suspect:
     relative_distance: float
     neighbors: tuple[Neighbor, ...]
     equal: tuple[Neighbor, ...]
+    kept: dict[str, str | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As an object."""
         neighbors, equal = ([one.to_json() for one in of] for of in (self.neighbors, self.equal))
-        return {**vars(self), "neighbors": neighbors, "equal": equal}
+        found = {name: value for name, value in vars(self).items() if name != "kept" or value is not None}
+        return {**found, "neighbors": neighbors, "equal": equal}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +144,9 @@ class Suspects:
         """All suspects as a list to be filled in, equal images one below the other.
 
         Returns:
-            Columns id; label and suggested, as text that `knnvote.relabel_ids` takes; fix, which is empty; share and
-            against, of the vote; distance, of the nearest neighbour; equal, the images with other labels; file and row;
+            Columns id; label and suggested, as text that `knnvote.relabel_ids` takes; fix, which is empty; what the
+            index keeps for people to read, by names that are no others of these; share and against, of the vote;
+            distance, of the nearest neighbour; equal, the images with other labels; file and row;
             rank, as the table and the page have it, which equal images share.
         """
         return self.suspects.to_table()
@@ -310,21 +316,21 @@ class _Described(Sequence[Suspect]):
         rank = np.unique(firsts[cases[order]], return_inverse=True)[1] + 1
         texts = pa.array(LabelTexts(self.of).written)
         places = self.of.places(votes.rows)
-        return pa.table(
-            {
-                "id": self.of.ids.take(pa.array(votes.rows)),
-                "label": texts.take(self.of.class_codes[votes.rows]),
-                "suggested": texts.take(votes.winner),
-                FIX: pa.nulls(len(votes.rows), pa.string()),
-                "share": votes.share,
-                "against": votes.against,
-                "distance": votes.D[:, 0],
-                "equal": pa.array([self._tell_equal(row, texts) for row in votes.rows.tolist()], pa.string()),
-                "file": places["file"],
-                "row": places["row"],
-                "rank": rank,
-            }
-        )
+        rows = pa.array(votes.rows)
+        columns = {
+            "id": self.of.ids.take(rows),
+            "label": texts.take(self.of.class_codes[votes.rows]),
+            "suggested": texts.take(votes.winner),
+            FIX: pa.nulls(len(votes.rows), pa.string()),
+            "share": votes.share,
+            "against": votes.against,
+            "distance": votes.D[:, 0],
+            "equal": pa.array([self._tell_equal(row, texts) for row in votes.rows.tolist()], pa.string()),
+            "file": places["file"],
+            "row": places["row"],
+            "rank": rank,
+        }
+        return _with_kept(pa.table(columns), None if self.of.kept is None else self.of.kept.take(rows))
 
     def told_of_rare_class(self, first: int) -> str | None:
         """What is to be told where most of the first suspects have the label of one class that is rare."""
@@ -351,6 +357,16 @@ class _Described(Sequence[Suspect]):
         return "; ".join(told) or None
 
 
+def _with_kept(listed: pa.Table, kept: pa.Table | None) -> pa.Table:
+    """A list with what an index keeps of its rows, beside the column that is to be filled in."""
+    if kept is None:
+        return listed
+    place = listed.schema.get_field_index(FIX) + 1
+    for name, called in reversed(listed_as(kept.column_names, listed.column_names).items()):
+        listed = listed.add_column(place, called, kept[name])
+    return listed
+
+
 def _describe(index: Index, votes: Votes, equal: dict[int, Equal]) -> list[Suspect]:
     places = index.places(votes.rows).to_pydict()
     says = index.classes.take(votes.winner).to_pylist()
@@ -371,6 +387,7 @@ def _describe(index: Index, votes: Votes, equal: dict[int, Equal]) -> list[Suspe
                 relative_distance=float(votes.relative_distance[i]),
                 neighbors=tuple(neighbors),
                 equal=tuple(neighbors_of(index, equals, [0.0] * len(equals))),
+                kept=itself.kept,
             )
         )
     return suspects

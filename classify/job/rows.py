@@ -61,16 +61,22 @@ def find_rows(job: FinishedJob, names: Sequence[str], id_column: str | None = No
 def kept_ids(job: FinishedJob, asked: str | None, usual: Sequence[str | None] = USUAL_IDS) -> str | None:
     """The column by which rows of the outputs are named: that asked for, the job's own, or the first usual one kept.
 
+    It need not be in all of them.
+
     Raises:
         OptionError: no output has the one that was asked for.
     """
-    with ParquetRows.open(job.out / next(iter(job.receipts))) as rows:
-        names = rows.schema.names
+    wanted = [name for name in (asked, job.record.id_column, *usual) if name is not None]
+    names: dict[str, None] = {}  # of columns, in their order
+    for file in job.receipts:
+        if not wanted or wanted[0] in names:
+            break
+        with ParquetRows.open(job.out / file) as rows:
+            names |= dict.fromkeys(rows.schema.names)
     if asked is not None and asked not in names:
         raise OptionError(f"{job.out} keeps no column {asked!r} for {param('id_column')}: it has {', '.join(names)}")
-    of_job = (job.record.id_column, *usual)
-    kept = [name for name in names if name not in job.record.output.of_source]
-    return asked or next((name for name in of_job if name is not None and name in kept), None)
+    kept = [name for name in names if name == asked or name not in job.record.output.of_source]
+    return next((name for name in wanted if name in kept), None)
 
 
 def read_kept_ids(job: FinishedJob, places: Sequence[Place], column: str | None) -> dict[Place, str]:

@@ -32,11 +32,13 @@ class Doubts:
     Attributes:
         most: rows of a kind that are kept.
         rows: those that were seen, by kind.
+        stored: rows that equal a stored image, of no kind, by their status.
         kept: columns of `ANSWERS`, file, row, kind, and when each was seen; of each kind in order.
     """
 
     most: int
     rows: Counter[int] = field(default_factory=Counter)
+    stored: Counter[str] = field(default_factory=Counter)
     kept: pa.Table | None = None
 
     def add(self, answers: pa.Table, rule: Rule) -> None:
@@ -66,6 +68,12 @@ class Doubts:
 def find_doubts(job: FinishedJob, most: int) -> Doubts:
     """See all outputs of a job, batch by batch.
 
+    Rows that equal a stored image are counted alone: what a person says of them was said before.
+
+    Args:
+        job: that has run.
+        most: rows of a kind that are kept.
+
     Raises:
         KnnvoteError: an output cannot be read, or is of a version that wrote no best guess.
     """
@@ -76,7 +84,9 @@ def find_doubts(job: FinishedJob, most: int) -> Doubts:
         )
     doubts = Doubts(most)
     for answers in job.every_answer(*ANSWERS):
-        doubts.add(answers, job.record.rule)
+        is_stored = job.equal_stored(answers["distance"])
+        doubts.stored.update(answers.filter(pa.array(is_stored))["status"].to_pylist())
+        doubts.add(answers.filter(pa.array(~is_stored)), job.record.rule)
     return doubts
 
 

@@ -36,7 +36,7 @@ class Explanation:
         name: what the image is called: ``file#row``, or its path.
         answer: of the one image.
         pixels: (height, width), or (height, width, 3), of it; None where it cannot be read, or is no picture.
-        kept: the other columns of its row, as a job kept them; empty for a file of one image.
+        kept: the other columns of its row, as a job kept them, or the index of a stored image; empty for others.
         id: of those, the one that names the row; None where none does.
         row: of the index, where it is a stored image, which is left out of its own vote; None for others.
     """

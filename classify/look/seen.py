@@ -80,7 +80,13 @@ def explain_images(classifier: Classifier, names: Sequence[str], options: ImageO
         KnnvoteError: a file cannot be read, holds no such row, or several of which none is named; or there is neither a
             file nor a stored image of a name, or several such images.
     """
-    return [_explain_image(classifier, name, options) for name in names]
+    return [_with_kept(_explain_image(classifier, name, options)) for name in names]
+
+
+def _with_kept(one: Explanation) -> Explanation:
+    """The same with what the index keeps for people to read, of a stored image."""
+    kept = one.answer.index.kept
+    return one if one.row is None or kept is None else replace(one, kept=kept.slice(one.row, 1).to_pylist()[0])
 
 
 def _explain_image(classifier: Classifier, name: str, options: ImageOptions) -> Explanation:
@@ -217,6 +223,13 @@ def _written(job: FinishedJob, file: str, rows: NDArray[np.int64], added: set[st
     return found
 
 
+def is_as_written(name: str, before: Any, value: Any) -> bool:
+    """Whether a column of answers has now what a job wrote, but for how machines round."""
+    if name in _CLOSE and is_number(before) and is_number(value):
+        return math.isclose(before, value, rel_tol=1e-6, abs_tol=1e-9)
+    return bool(before == value)
+
+
 def _check_same(job: FinishedJob, place: Place, answer: Answer, written: dict[str, Any]) -> None:
     """See that a row is answered now as the job wrote; jobs of before wrote fewer columns.
 
@@ -229,9 +242,7 @@ def _check_same(job: FinishedJob, place: Place, answer: Answer, written: dict[st
         if prefix + name not in written:
             continue
         before, value = written[prefix + name], now[name]
-        is_same = before == value
-        if name in _CLOSE and is_number(before) and is_number(value):
-            is_same = math.isclose(before, value, rel_tol=1e-6, abs_tol=1e-9)
+        is_same = is_as_written(name, before, value)
         if not is_same and job.kept:
             index, source = answer.index.path, f"{job.record.inputs[place.file]}#{place.row}"
             by_now = "abstains" if value is None and name == "prediction" else f"gives {name} {value}"

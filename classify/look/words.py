@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from knnvote.classify.answer import BAD_IMAGE, OK
-from knnvote.data.layout import show_shape
+from knnvote.data.layout import noun, show_shape
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.metric import METRICS
 
@@ -76,7 +76,7 @@ def nearness(found: Explanations, one: Explanation) -> str:
     told = f"nearest at {one.neighbors[0].distance:.4g}"
     if not len(found.distances):
         return told
-    distance, stored = one.neighbors[0].distance, f"{len(found.distances):,} stored images"
+    distance, stored = one.neighbors[0].distance, f"{len(found.distances):,} stored {noun(found.index.shape)}s"
     farther, nearer = found.nearer_than(distance), found.farther_than(distance)
     if nearer == 1:
         return f"{told}: farther than any of {stored} is from its nearest other"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from knnvote.classify.look.review import Doubtful, Review
+from knnvote.data.errors import as_recorded, spelled
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.shown.thumbnails import Thumbnail, thumbnail
@@ -58,6 +59,8 @@ def write_review_page(path: Path, found: Review, index: Index | None, csv: Path,
         ],
         made=[Fact("job", found.out, found.written), *([] if index is None else [index_facts(index)])],
         found=found,
+        left_out=[spelled(told, as_recorded) for told in (found.told_of_stored, found.told_of_copies) if told],
+        notes=[spelled(words, as_recorded) for words in found.notes],
         cards=cards,
         csv=csv,
         has_pictures=bool(held) or not found.rows,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from knnvote.classify.evaluation.suspects import Suspect, Suspects
 from knnvote.classify.weighting import told_class_weight
+from knnvote.data.errors import as_recorded, param, spelled
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.shown.thumbnails import Thumbnail, stored_thumbnail
@@ -48,7 +49,7 @@ def write_suspects(path: Path, found: Suspects, index: Index, top: int, frame: F
         "suspects.html.j2",
         title=f"Suspects of {index.path}",
         frame=frame,
-        tiles=_tiles(found),
+        tiles=_tiles(found, top),
         made=[index_facts(index)],
         index=index,
         found=found,
@@ -58,7 +59,7 @@ def write_suspects(path: Path, found: Suspects, index: Index, top: int, frame: F
     )
 
 
-def _tiles(found: Suspects) -> list[Tile]:
+def _tiles(found: Suspects, top: int) -> list[Tile]:
     """How many labels are likely wrong, how many are suspect, and how far the list has to be read."""
     tiles, errors = [], found.label_errors
     if errors is not None:
@@ -68,6 +69,8 @@ def _tiles(found: Suspects) -> list[Tile]:
     tiles.append(Tile("suspects", f"{found.losing_the_vote:,}", loses))
     if errors is not None and errors.first and errors.hold is not None:
         held = f"would hold {errors.hold:,.0f} of these"
+        if errors.first > top:
+            held += spelled(f"; {param('top')} {errors.first} shows them here", as_recorded)
         tiles.append(Tile("look at the first", f"{errors.first:,}", held))
     if found.with_equal:
         tiles.append(Tile("contradicted by an equal image", f"{found.with_equal:,}", "of each pair one is wrong"))

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from knnvote.classify.vote import Rule
 from knnvote.data.errors import OptionError, param
+from knnvote.data.layout import noun
+from knnvote.data.text import counted
 from knnvote.indexer.codes.plain import Neighbors
 from knnvote.indexer.index import Index
 from knnvote.indexer.metric import METRICS
@@ -103,4 +105,5 @@ def check_k(index: Index, k: int) -> None:
         OptionError: k is not from 1 to n.
     """
     if not 1 <= k <= index.n:
-        raise OptionError(f"k is {k}, and {index.path} holds {index.n:,} images: give {param('k')} from 1 to {index.n}")
+        held = counted(index.n, noun(index.shape))
+        raise OptionError(f"k is {k}, and {index.path} holds {held}: give {param('k')} from 1 to {index.n}")

@@ -11,6 +11,8 @@ from knnvote.data.text import python_command
 _MAGIC = b"PAR1"
 _LONGEST = 64
 _PAGES = (b"<!doctype", b"<html", b"<?xml", b"<error", b"<head")
+_WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods")
+_WORKBOOK = "a workbook of a spreadsheet: save it as CSV in UTF-8 there, and give that"
 # By how it begins, in small letters: what it is, and what to do.
 _KINDS: tuple[tuple[tuple[bytes, ...], str], ...] = (
     ((b"version https://git-lfs",), "a pointer of Git LFS in place of the file: git -C {folder} lfs pull"),
@@ -60,6 +62,8 @@ def _kind(head: bytes, path: str) -> str | None:
             )
             return f"it is {kind}: {command} makes {made} of it"
     begun = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if path.lower().endswith(_WORKBOOKS) or (begun.startswith(b"pk") and b"[content_types].xml" in begun):
+        return f"it is {_WORKBOOK}"
     for begins, text in _KINDS:
         if begun.startswith(begins):
             return "it is " + text.format(path=shlex.quote(path), made=shlex.quote(made), folder=shlex.quote(folder))

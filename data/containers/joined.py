@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from knnvote.data.columns import is_binary
+from knnvote.data.columns import is_binary, is_string
 from knnvote.data.errors import ImageFileError, param, warn
 from knnvote.data.rows import RowFile, RowSource
 
-from .label_table import Labels, LabelTable
+from .label_table import Labels, LabelTable, are_of_rows
+
+_BATCH = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,8 @@ class JoinedRows(LabelledRows):
     def head(self) -> pa.Table:
         """As `RowFile.head`; where a table of as many labels has none of the first rows, that is told."""
         joined = super().head()
-        if len(joined) and not self.table.taken and len(self.table.keys) >= self.num_rows:
+        is_first = len(self.table.seen) <= len(joined)  # of a table for many files it is told once
+        if len(joined) and is_first and not self.table.taken and len(self.table.keys) >= self.num_rows:
             first, key = self._ids(joined, np.arange(1))[0].as_py(), self.table.keys[0].as_py()
             warn(
                 f"none of the first {len(joined)} rows of {self.source} has a label in {self.table.shown}, where keys "
@@ -279,16 +282,37 @@ def rows_with_labels(rows: RowFile, labels: Labels, relative: str) -> LabelledRo
         relative: the path of the rows' file in ids.
 
     Raises:
-        ImageFileError: labels in order are not as many, or there is a column by which they could be joined.
+        ImageFileError: labels in order are not as many, or there is a column by which they could be joined, or keys
+            could be.
     """
     if isinstance(labels, LabelTable):
-        return JoinedRows(rows.source, rows, labels, relative)
+        joined = JoinedRows(rows.source, rows, labels, relative)
+        if labels.rows_column is None and joined.id_column is None and not are_of_rows(labels.keys):
+            _refuse_other_ids(rows, labels)
+        return joined
     if shared := [name for name in labels.others if name in rows.schema.names]:
         raise ImageFileError(
             f"{rows.source} and {labels.shown} both have a column {shared[0]!r}: {param('id_column')} {shared[0]} "
             "joins labels by it; to have them in their order leave it out of one"
         )
     return InOrderRows(rows.source, rows, labels.of_rows(rows.num_rows, rows.source.shown))
+
+
+def _refuse_other_ids(rows: RowFile, table: LabelTable) -> None:
+    """Refuse rows that nothing joins to a table by what is named, where a column of theirs has its keys.
+
+    Raises:
+        ImageFileError: naming the column.
+    """
+    for field in rows.schema:
+        if is_string(field.type):
+            for batch in rows.batches([field.name], _BATCH):
+                values = batch.column(0).cast(pa.string())
+                if pc.any(pc.is_in(values, value_set=table.keys)).as_py() and len(values.unique()) == len(values):
+                    raise ImageFileError(
+                        f"{rows.source} has no column {table.key_column!r}, and its column {field.name!r} has the ids "
+                        f"of {table.shown}: join them with {param('id_column')} {field.name}"
+                    )
 
 
 def _fields(columns: Mapping[str, pa.Array]) -> list[pa.Field]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,8 +14,10 @@ from knnvote.data.errors import ImageFileError, param, warn
 from knnvote.data.rows import RowFile
 
 from .images import is_image_name
+from .keys import kept_once, lost_zeros, once
 from .row_numbers import is_row_number, refuse_other_order
 
+_SEEN = 10_000  # ids
 _USUAL_IDS = ("id", "file", "file_name", "filename", "path", "key", "__key__", "image", "image_id")
 
 
@@ -107,6 +108,7 @@ class LabelTable(Labels):
         rows_column: column of the rows whose values are keys; None for that of the key column's name, where rows have
             one, or else what they are known by.
         taken: by place, the row that has the label, of those that were seen.
+        seen: ids of rows without a label, some of the first.
     """
 
     key_column: str
@@ -114,6 +116,7 @@ class LabelTable(Labels):
     by_name: dict[str, int]
     rows_column: str | None = None
     taken: dict[int, str] = field(default_factory=dict)
+    seen: list[str] = field(default_factory=list)
 
     @property
     def is_in_order(self) -> bool:
@@ -149,9 +152,10 @@ class LabelTable(Labels):
             raise ImageFileError(
                 f"{shown}, column {key_column!r}: {keys.type} is no id: name another with {param('id_column')}"
             ) from error
-        if keys.null_count:
-            raise ImageFileError(f"{shown}, column {key_column!r}: {keys.null_count:,} ids are missing: fill them in")
-        kept = _once(shown, keys, labels)
+        missing = pc.and_(keys.is_null(), labels.is_valid()).true_count
+        if missing:
+            raise ImageFileError(f"{shown}, column {key_column!r}: {missing:,} ids are missing: fill them in")
+        kept = once(shown, keys, labels)
         texts = _as_written(labels, rows.cells(label_column))
         by_name: dict[str, int] = {}
         for place, key in enumerate(keys.take(kept).to_pylist()):
@@ -163,7 +167,7 @@ class LabelTable(Labels):
             label_column=label_column,
             labels=labels.take(kept),
             texts=None if texts is None else texts.take(kept),
-            kept={name: _kept_once(shown, name, keys, _column(rows, name), kept) for name in beside},
+            kept={name: kept_once(shown, name, keys, _column(rows, name), kept) for name in beside},
             key_column=key_column,
             keys=keys.take(kept),
             by_name=by_name,
@@ -196,6 +200,8 @@ class LabelTable(Labels):
                 self._refuse_second(found, text, name if prefix else PurePosixPath(name).name)
             if found is not None:
                 self.taken.setdefault(found, text)
+            elif text is not None and len(self.seen) < _SEEN:
+                self.seen.append(text)
             places.append(found)
         return self.kept.get(column or "", self.labels).take(pa.array(places, pa.int64()))
 
@@ -221,6 +227,8 @@ class LabelTable(Labels):
         if unused:
             first = next(key for place, key in enumerate(self.keys.to_pylist()) if place not in self.taken)
             why = "" if self.taken else f"; {param('id_column')} names the column of the images' files that has such"
+            if (zeros := lost_zeros(first, pa.array(self.seen, pa.string()))) is not None:
+                why = f"; {zeros}"
             warn(f"{self.shown}: {unused:,} of {len(self.keys):,} labels are of no image, the first of {first!r}{why}")
 
 
@@ -254,7 +262,7 @@ def read_labels(
     key, label = _columns(
         rows, label_column, None if rows_column else id_column, columns, needs_key=not may_be_in_order
     )
-    if may_be_in_order and are_numbered and (key is None or not _are_of_rows(_column(rows, key))):
+    if may_be_in_order and are_numbered and (key is None or not are_of_rows(_column(rows, key))):
         unused = key if key is not None and key.lower() in _USUAL_IDS else _like_ids(rows, label)
         if unused is not None:
             warn(f"{rows.source}: labels are taken in their order, for the rows have no ids as in column {unused!r}")
@@ -281,7 +289,7 @@ def _like_ids(rows: RowFile, label_column: str) -> str | None:
     return None
 
 
-def _are_of_rows(keys: pa.Array) -> bool:
+def are_of_rows(keys: pa.Array) -> bool:
     """Whether any of some keys is an id ``file#row``."""
     if pa.types.is_dictionary(keys.type):
         keys = keys.cast(keys.type.value_type)
@@ -326,46 +334,6 @@ def _as_written(labels: pa.Array, cells: pa.Array | None) -> pa.Array | None:
     if cells is not None:
         return without_blanks(cells)
     return labels.cast(pa.string()) if is_string(labels.type) or pa.types.is_null(labels.type) else None
-
-
-def _once(shown: str, keys: pa.Array, labels: pa.Array) -> pa.Array:
-    """The places of each key: of the first that has a label, or else of the first.
-
-    Raises:
-        ImageFileError: one has two labels.
-    """
-    places, values = np.arange(len(keys)), labels.to_pylist()
-    has_label = labels.is_valid().to_numpy(zero_copy_only=False)
-    first: dict[str, int] = {}
-    texts = keys.to_pylist()
-    for place in places[has_label].tolist():
-        key = texts[place]
-        before = first.setdefault(key, place)
-        if values[before] != values[place]:
-            raise ImageFileError(
-                f"{shown}: {key!r} has two labels, {values[before]} and {values[place]}: leave in the right one"
-            )
-    if repeated := int(has_label.sum()) - len(first):
-        warn(f"{shown}: {repeated:,} of {len(keys):,} rows repeat a key with the same label")
-    for place in places[~has_label].tolist():
-        first.setdefault(texts[place], place)
-    return pa.array(sorted(first.values()), pa.int64())
-
-
-def _kept_once(shown: str, name: str, keys: pa.Array, values: pa.Array, kept: pa.Array) -> pa.Array:
-    """The values (m,) of a column at the places that are kept, of which each key is at one.
-
-    Raises:
-        ImageFileError: a key has two.
-    """
-    of_keys = values.take(kept)
-    known = dict(zip(keys.take(kept).to_pylist(), of_keys.to_pylist(), strict=True))
-    for key, value in zip(keys.to_pylist(), values.to_pylist(), strict=True):
-        if value is not None and known[key] != value:
-            raise ImageFileError(
-                f"{shown}: {key!r} has two values in column {name!r}, {known[key]} and {value}: leave in the right one"
-            )
-    return of_keys
 
 
 def _no_header(shown: str, names: Sequence[str], key: str) -> ImageFileError:

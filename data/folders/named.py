@@ -66,7 +66,7 @@ def labels_told(file: Location, folder: str | None) -> str:
     beside = [other for other in file.above.below(recursive=False) if may_hold_labels(other, stem(name))]
     found = [file.above / other for other in beside if other != name]
     if not found:
-        return tables_told(file.above) or f"; {param('labels')} takes them from a file of their own"
+        return tables_told(file.above)
     taken = shlex.quote(folder or found[0].shown)
     return f"; {found[0]} may hold labels: {param('labels')} {taken} takes them"
 

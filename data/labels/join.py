@@ -25,6 +25,7 @@ def join_labels(
     id_column: str | None = None,
     group_column: str | None = None,
     weight_column: str | None = None,
+    keep: Sequence[str] = (),
 ) -> list[InputFile]:
     """Inputs whose labels are in files of their own: a row's is that of its id, path or name, or of its place.
 
@@ -38,6 +39,7 @@ def join_labels(
             column of this name, it is both.
         group_column: that of groups, where the files of labels have them and not the files of images.
         weight_column: that of weights, which `TrainingOptions` names too, likewise.
+        keep: columns that `TrainingOptions` names too, likewise.
 
     Raises:
         KnnvoteError: no such column, an id that is missing or has two labels, groups or weights, labels in the order of
@@ -51,7 +53,7 @@ def join_labels(
         >>> index_files(join_labels("digits/train.parquet", "labels.parquet"), "joined.knn")
     """
     found, folder = find_inputs(inputs), locate(labels)
-    columns = tuple(name for name in (group_column, weight_column) if name is not None)
+    columns = tuple(name for name in (group_column, weight_column, *keep) if name is not None)
     read = partial(read_label_file, label_column=label_column, id_column=id_column, columns=columns)
     return _by_name(found, folder, read) if folder.is_folder else _of_one_file(found, labels, read)
 

@@ -56,7 +56,10 @@ def doubt_ids(column: str | None, provenance: pa.Table, *, is_named: bool, tell:
         return
     told = f"column {column!r} has {values:,} values in {images:,} rows: it looks like an id"
     if not is_named and not is_usual_name(column):
-        raise KnnvoteError(f"{told}; name the labels' with {param('label_column')}, or this one if they are")
+        raise KnnvoteError(
+            f"{told}; name the labels' with {param('label_column')}, or this one if they are, or give labels in a file "
+            f"of their own with {param('labels')}"
+        )
     if values == images:
         tell(f"{told}; {param('label_column')} names another column")
 
@@ -111,14 +114,16 @@ def tell_of_groups(
         tell(note)
 
 
-def tell_of_first_classes(inputs: Sequence[InputFile], chosen: Sequence[NDArray[np.int64]], tell: Tell) -> None:
+def tell_of_first_classes(inputs: Sequence[InputFile], chosen: Sequence[NDArray[np.int64]] | None, tell: Tell) -> None:
     """Tell that the first rows of class folders are of some of these alone.
 
     Args:
         inputs: files and folders, in order.
-        chosen: the rows of each that are taken.
+        chosen: the rows of each that are taken; None where they are not the first of all.
         tell: told of it.
     """
+    if chosen is None:
+        return
     label = [
         source.told[0][1] if source.told and is_usual_name(source.told[0][0]) and not source.joined_label else None
         for source in inputs

@@ -120,7 +120,8 @@ class Gathered:
         self.rows += rows
         self._blocks.append(vectors)
         self._tables.append(table)
-        if self._work.is_full(sum(map(len, self._blocks)), sum(block.nbytes for block in self._blocks)):
+        held = sum(block.nbytes for block in self._blocks) + sum(table.nbytes for table in self._tables)
+        if self._work.is_full(sum(map(len, self._blocks)), held):
             self._keep()
 
     def end_file(self, source: Source) -> None:

@@ -1,9 +1,10 @@
 """Where each stored row comes from: its label, id, file and row; and how ids tell rows apart."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 
 from knnvote.data.columns import is_string
 from knnvote.data.containers.joined import with_prefix
+from knnvote.data.containers.keys import lost_zeros
 from knnvote.data.containers.tar import TAR_KEY
 from knnvote.data.errors import KnnvoteError, OptionError, is_whole, param
 from knnvote.data.locations import Location
 from knnvote.data.tables import values_of, why_no_column
 from knnvote.indexer.groups.record import GROUP
+from knnvote.indexer.records.kept import stored_as
 from knnvote.indexer.records.weights import WEIGHT
 
 ARRAY = "array"  # the file of rows that came from none
@@ -71,8 +74,9 @@ def provenance_table(
     *,
     groups: pa.Array | None = None,
     weights: NDArray[np.float64] | None = None,
+    kept: Mapping[str, pa.Array] = MappingProxyType({}),
 ) -> pa.Table:
-    """Columns label, id (string, ``file#row`` where none is given), file, row (int64); group, weight if given."""
+    """Columns label, id (string, ``file#row`` where none is given), file, row (int64); group, weight, kept if given."""
     row_numbers = pa.array(rows, pa.int64())
     files = pa.array([file] * len(rows), pa.string())
     if ids is None or ids.null_count:
@@ -81,6 +85,7 @@ def provenance_table(
     found = {"label": labels, "id": ids, "file": files, "row": row_numbers}
     found |= {} if groups is None else {GROUP: groups}
     found |= {} if weights is None else {WEIGHT: pa.array(weights, pa.float64())}
+    found |= {stored_as(name): values for name, values in kept.items()}
     return pa.table(found)
 
 
@@ -178,8 +183,10 @@ def known_ids(ids: pa.Array, stored: pa.Array, path: Path, undone: str, tell: Ca
     ids = ids_as_stored(ids, stored, tell)
     unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=stored))).unique()
     if len(unknown):
-        how = separators_told(unknown, stored) or (
-            f"give ids as {param('Answer.neighbors')} shows them, and leave out those of other images"
+        how = (
+            separators_told(unknown, stored)
+            or lost_zeros(unknown[0].as_py(), stored)
+            or (f"give ids as {param('Answer.neighbors')} shows them, and leave out those of other images")
         )
         raise KnnvoteError(
             f"{path} does not store {len(unknown):,} of the {len(ids.unique()):,} ids, the first "

@@ -22,6 +22,7 @@ from knnvote.indexer.labels import (
     unusable_labels,
 )
 from knnvote.indexer.metric import Metric
+from knnvote.indexer.records.kept import read_kept
 from knnvote.indexer.records.weights import read_weights, unusable_weights
 
 from .gathered import FilePart, Gathered
@@ -60,6 +61,8 @@ class Reader:
         id_column: of it, if one was named.
         group_column: likewise.
         weight_column: of it, likewise.
+        keep: columns of it that are kept for people to read.
+        may_lack: whether it may be without these.
         is_regression: labels are numbers to be averaged.
         skip_bad: leave out rows that do not fit, and count them.
         gathered: with what was read before.
@@ -72,6 +75,8 @@ class Reader:
     id_column: str | None
     group_column: str | None
     weight_column: str | None
+    keep: tuple[str, ...]
+    may_lack: bool
     is_regression: bool
     skip_bad: bool
     gathered: Gathered
@@ -153,7 +158,9 @@ class Reader:
             named = f"{source.shown}, column {self.group_column!r}"
             groups = read_groups(images.column(rows, self.group_column), named).take(good)
         weights = None if weights is None else weights[good]
-        table = provenance_table(labels, ids, source.relative, rows.numbers[good], groups=groups, weights=weights)
+        kept = self._kept(rows, good)
+        numbers = rows.numbers[good]
+        table = provenance_table(labels, ids, source.relative, numbers, groups=groups, weights=weights, kept=kept)
         skipped = sum(source.labels is None or reason != UNLABELLED for reason in bad.values())  # a table leaves out
         return pixels, table, skipped
 
@@ -167,21 +174,33 @@ class Reader:
             told = f"{self.images.source.shown}, column {self.weight_column!r}: {error.marked}"
             raise KnnvoteError(told) from error
 
+    def _kept(self, rows: DecodedRows, good: NDArray[np.int64]) -> dict[str, pa.Array]:
+        """Of some of the rows (m,) what is kept for people to read, by the names of its columns."""
+        found, names = {}, self.images.rows.schema.names
+        for name in self.keep:
+            values = pa.nulls(len(rows.numbers), pa.string())
+            if name in names:
+                values = read_kept(self.images.column(rows, name), f"{self.images.source.shown}: column {name!r}")
+            found[name] = values.take(good)
+        return found
+
     def _other_columns(self) -> list[str]:
         """The columns that are read beside the images."""
         names = self.images.rows.schema.names
-        beside = {"group_column": self.group_column, "weight_column": self.weight_column}
-        for option, name in {"id_column": self._known_by, **beside}.items():
+        kept = [("keep", name) for name in self.keep if name in names or not self.may_lack]
+        beside = [("group_column", self.group_column), ("weight_column", self.weight_column), *kept]
+        for option, name in (("id_column", self._known_by), *beside):
             if name not in {None, *names}:
                 raise ImageFileError(
                     f"{self.images.source}: no column {name!r} for {param(option)}; there are {', '.join(names)}"
                 )
-        for option, name in beside.items():
+        for option, name in beside:
             if name in {self.label_column, *self.images.layout.columns}:
                 holds = "the labels" if name == self.label_column else "images"
                 what = option.removesuffix("_column") + "s"
-                raise ImageFileError(
-                    f"{self.images.source}: column {name!r} holds {holds}, no {what}: name another with {param(option)}"
-                )
-        named = (self.label_column, self._known_by, *beside.values())
+                instead = f", no {what}: name another with {param(option)}"
+                if option == "keep":
+                    instead = f", which the index stores anyway: leave it out of {param(option)}"
+                raise ImageFileError(f"{self.images.source}: column {name!r} holds {holds}{instead}")
+        named = (self.label_column, self._known_by, *(name for _, name in beside))
         return list(dict.fromkeys(name for name in named if name is not None))

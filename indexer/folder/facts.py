@@ -62,6 +62,7 @@ def of_examples(examples: TrainingSet, labels: pa.Array) -> dict[str, Any]:
         "feature_names": examples.feature_names,
         "estimator": examples.estimator,
         "part": examples.part,
+        "keep": examples.keep,
         "groups": Groups.of(examples.provenance, examples.group_column),
     }
 

@@ -68,7 +68,8 @@ def with_arrays(
     )
     _check_labels(new.provenance["label"].combine_chunks(), stored)
     rows = pa.concat_tables([stored.provenance, new.provenance], promote_options="permissive").combine_chunks()
-    refuse_stored_ids(index, rows["id"].combine_chunks(), f"or give other {param('ids')}")
+    others = f"remove these first with knnvote remove or give other {param('ids')}"
+    refuse_stored_ids(index, rows["id"].combine_chunks(), others)
     _tell(index, stored, new, tell)
     tell_of_groups(rows, index.n, stored.class_names, is_regression=index.is_regression, tell=tell)
     made_of = None if stored.images is None or new.images is None else _widened(stored.images, new.images)

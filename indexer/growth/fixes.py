@@ -12,18 +12,18 @@ import pyarrow.types as pt
 
 from knnvote.data.columns import check_text, is_string, without_blanks
 from knnvote.data.convert.ids import USUAL_NAME, holds_text, read_text_columns
-from knnvote.data.errors import ImageFileError, KnnvoteError, is_whole, param
+from knnvote.data.errors import ImageFileError, KnnvoteError, is_whole, param, warn
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import Inputs, find_inputs
+from knnvote.data.labels.lists import FIX, LABEL, is_of_review, told_to_fill_in
 from knnvote.indexer.building.provenance import id_array, known_ids, read_ids, repeated_told
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import common_label_type, show_class, true_labels
 
 from .classes import refuse_new_classes, tell_of_classes
+from .listed import of_stored
 
-FIX = "fix"  # a column to be filled in by who looks: the right label, be it the present one
-_LABEL = "label"
-_TO_FILL_IN = ((FIX,), ("why", _LABEL))  # columns that tell lists to be filled in, the last of which is to be
+_OF_SUSPECTS = {"suggested", "against"}  # columns of a list whose labels are the stored ones
 _BATCH = 1 << 16
 
 
@@ -55,12 +55,7 @@ def read_id_column(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedAr
 def read_reviewed(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArray:
     """Ids, as strings, of what a person has looked at: all of a file but, of a list to be filled in, rows that are not.
 
-    Args:
-        inputs: as of `read_id_column`.
-        id_column: likewise.
-
-    Raises:
-        KnnvoteError: a file has no such column, or an id is null.
+    Inputs, column and errors are as of `read_id_column`.
     """
     chunks = []
     for source in find_inputs(inputs):
@@ -70,18 +65,22 @@ def read_reviewed(inputs: Inputs, id_column: str | None = None) -> pa.ChunkedArr
     return pa.chunked_array(chunks, pa.string())
 
 
-def told_to_fill_in(names: Sequence[str]) -> tuple[str, ...]:
-    """The columns that tell that a file of some columns is a list to be filled in, if it is."""
-    return next((told for told in _TO_FILL_IN if {*told} <= {*names}), ())
-
-
-def read_fixes(inputs: Inputs, *, id_column: str | None = None, label_column: str | None = None) -> pa.Table:
+def read_fixes(
+    inputs: Inputs,
+    *,
+    id_column: str | None = None,
+    label_column: str | None = None,
+    index: Index | None = None,
+    tell: Callable[[str], None] = warn,
+) -> pa.Table:
     """Labels to give to stored images, from files.
 
     Args:
         inputs: as of `read_id_column`.
         id_column: that holds the ids; without it the one named ``id``.
         label_column: that holds the labels; without it the one named ``fix``, or else ``label``.
+        index: that they are for: of a list of `review` the rows of images that it does not store are left out.
+        tell: told how many of these are labelled, and of a list of suspects without the column that is to be filled in.
 
     Returns:
         Columns id, string; label, text where the file is text and null where it is empty; and place, which says where
@@ -90,16 +89,32 @@ def read_fixes(inputs: Inputs, *, id_column: str | None = None, label_column: st
     Raises:
         KnnvoteError: a file has no such column, an id is null, or files hold labels of several types.
     """
+    tables, headers = [], list[Sequence[str]]()
 
     def choose(names: Sequence[str]) -> str:
-        name = label_column or (FIX if FIX in names else _LABEL)
+        headers.append(names)
+        name = label_column or (FIX if FIX in names else LABEL)
         if name not in names:
             raise ImageFileError(
                 f"no column {name!r} of labels; there are {', '.join(names)}: name one with {param('label_column')}"
             )
+        if name not in {label_column, FIX} and {*names} >= _OF_SUSPECTS:
+            tell(
+                f"there is no column {FIX!r}, so labels are read of column {name!r}, which lists of suspects fill with "
+                f"what is stored; {param('label_column')} names another"
+            )
         return name
 
-    tables = [table for source in find_inputs(inputs) for table in _read(source, id_column, choose)]
+    for source in find_inputs(inputs):
+        for table in _read(source, id_column, choose):
+            if index is not None and is_of_review(headers[-1]):
+                table = of_stored(table, index.ids, source.shown, tell)  # noqa: PLW2901  # others are add's
+            tables.append(table)
+    return _joined(tables)
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Those of several files as one, as `read_fixes` has it."""
     types = {table["value"].type for table in tables}
     if len(types) > 1:
         raise KnnvoteError(

@@ -8,13 +8,14 @@ from knnvote.data.containers.label_table import LabelTable
 from knnvote.data.errors import OptionError, param
 from knnvote.data.input_file import InputFile
 from knnvote.data.inputs import count_rows
+from knnvote.data.labels.lists import told_to_fill_in
 from knnvote.data.progress import stage
 from knnvote.data.steps.chain import steps_of
 from knnvote.indexer.index import Index
 from knnvote.indexer.training import TrainingOptions, TrainingSet, read_training_set
 
-from .fixes import told_to_fill_in
-from .stored import refuse_stored_files, refuse_stored_ids, training_set
+from .again import without_stored
+from .stored import refuse_stored_files, training_set
 from .written import read_as_stored, refuse_new_in_tables
 
 _MANY = 10  # the part of all images that new ones have to be, at least, to be many: one in so many
@@ -36,10 +37,10 @@ def with_files(
         refuse_new_in_tables(index, sources)
     with stage("reading", partial(count_rows, sources), progress=progress) as advance:
         found = read_training_set(sources, options, metric=index.metric, stored=stored, progress=advance, tell=tell)
-    others = f"or, if they are other images, rename their files or name a column of ids with {param('id_column')}"
-    refuse_stored_ids(index, found.provenance["id"].combine_chunks(), others)
+    tables = [*dict.fromkeys(source.labels for source in sources if isinstance(source.labels, LabelTable))]
+    found = without_stored(index, found, tables, tell)
     refuse_stored_files(index, stored, found.sources[len(stored.sources) :], sources)
-    _tell_of_review(index, sources, len(found.vectors), tell)
+    _tell_of_review(index, tables, len(found.vectors), tell)
     return replace(found, feature_names=stored.feature_names, estimator=stored.estimator, part=stored.part)
 
 
@@ -67,6 +68,7 @@ def _like_stored(index: Index, training: TrainingOptions) -> TrainingOptions:
         id_column=training.id_column or manifest.id_column,
         group_column=_group_column(index, training.group_column),
         weight_column=_weight_column(index, training.weight_column),
+        keep=_keep(index, training.keep),
         is_regression=index.is_regression,
     )
 
@@ -100,13 +102,31 @@ def _weight_column(index: Index, named: str | None) -> str | None:
     return named or index.manifest.weight_column
 
 
-def _tell_of_review(index: Index, inputs: Sequence[InputFile], added: int, tell: Callable[[str], None]) -> None:
-    """Tell that new images that are many of all were chosen for being doubtful: all are no fair sample then."""
-    tables = {source.labels for source in inputs if isinstance(source.labels, LabelTable)}
+def _keep(index: Index, named: Sequence[str]) -> tuple[str, ...]:
+    """The columns of new images that are kept, which are those of the stored ones."""
+    keep = index.manifest.keep
+    if not {*named} <= {*keep}:
+        kept = (
+            f"keeps the columns {', '.join(map(repr, keep))} of its files" if keep else "keeps no columns of its files"
+        )
+        raise OptionError(
+            f"{index.path} {kept}, and so of new ones: add without {param('keep')}, or build an index of all with it"
+        )
+    return keep
+
+
+def _tell_of_review(index: Index, tables: Sequence[LabelTable], added: int, tell: Callable[[str], None]) -> None:
+    """Tell that images which came since an index was built are many of all, where new ones were listed for doubt.
+
+    All are no fair sample then. Whether those of before came from such lists is not known, and not said.
+    """
     lists = [table.shown for table in tables if told_to_fill_in(table.header)]
-    if lists and not index.is_regression and _MANY * added >= index.n + added:
+    before = 0 if index.manifest.growth is None else index.manifest.growth.added
+    came, n = before + added, index.n + added
+    if lists and added and not index.is_regression and _MANY * came >= n:
+        beside = f", with the {before:,} added before, as far as such lists had these too," if before else ""
         tell(
-            f"rows of {lists[0]} were listed for being doubtful, and are {added / (index.n + added):.0%} of the images "
+            f"rows of {lists[0]} were listed for being doubtful, and{beside} are {came / n:.0%} of the images "
             "now: what stored images, each left out, show of accuracy and thresholds is of harder ones than most to "
             "come; labelled images drawn at random show it better, as knnvote choose-threshold takes them"
         )

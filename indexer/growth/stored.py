@@ -32,6 +32,7 @@ def training_set(index: Index) -> TrainingSet:
         id_column=manifest.id_column,
         group_column=manifest.group_column,
         weight_column=manifest.weight_column,
+        keep=manifest.keep,
         class_names=manifest.class_names,
         is_regression=index.is_regression,
         grayscale=manifest.grayscale is not None,
@@ -92,14 +93,14 @@ def refuse_stored_ids(index: Index, ids: pa.Array, otherwise: str) -> None:
     Args:
         index: that has n images.
         ids: of these and the new ones.
-        otherwise: what helps beside removing those that are stored.
+        otherwise: what helps.
     """
     new, stored = ids[index.n :], ids[: index.n]
     again = new.filter(pc.is_in(new, value_set=stored.filter(pc.is_in(stored, value_set=new))))  # of many stored few
     if len(again):
         raise KnnvoteError(
             f"{index.path} stores {len(again):,} of the {len(new):,} ids already, the first {again[0].as_py()!r}; "
-            f"nothing was added: remove these first with knnvote remove {otherwise}"
+            f"nothing was added: {otherwise}"
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from knnvote.data.errors import KnnvoteError
 from knnvote.indexer.faiss_index import faiss_metric, holds_type, quantized_type
-from knnvote.indexer.groups.record import GROUP, Groups
+from knnvote.indexer.groups.record import Groups
 from knnvote.indexer.index import PROVENANCE, Index
 from knnvote.indexer.manifest import ProposingSettings
 from knnvote.indexer.records.weights import WEIGHT, SampleWeight
@@ -37,13 +37,14 @@ def check_labels(index: Index) -> None:
         KnnvoteError: saying what is wrong.
     """
     types = dict(zip(PROVENANCE, (index.manifest.label_type, "string", "string", "int64"), strict=True))
-    types |= {name: {GROUP: "string", WEIGHT: "double"}[name] for name in index.columns[len(PROVENANCE) :]}
+    types |= {name: "double" if name == WEIGHT else "string" for name in index.columns[len(PROVENANCE) :]}
     schema = index.rows.schema_arrow
     found = dict(zip(schema.names, map(str, schema.types), strict=True))
     expect(found == types and len(schema.names) == len(types), f"its labels file has columns {found}, not {types}")
     table, manifest = index.provenance(), index.manifest
     expect(len(table) == index.n, f"its labels file has {len(table):,} rows for {index.n:,} vectors")
-    expect(not any(table[name].null_count for name in types if name != GROUP), "its labels file has nulls")
+    table.validate(full=True)  # of text that is not UTF-8 no file tells
+    expect(not any(table[name].null_count for name in {*types} & {*PROVENANCE, WEIGHT}), "its labels file has nulls")
     expect(Groups.of(table, manifest.group_column) == manifest.groups, "its groups are not those of its manifest")
     told = SampleWeight.of(table, manifest.weight_column)
     expect(told == manifest.sample_weight, "its weights are not those of its manifest")

@@ -152,7 +152,6 @@ def test_softmax_alone_has_temperature_007_for_cosine_and_is_refused_for_other_m
     for refused in (
         lambda: Classifier(index, Rule(weights="softmax")),
         lambda: Rule.of(index, weights="softmax"),
-        lambda: Rule.of(cosine, index, weights="softmax"),
         lambda: index_arrays(
             x, y, tmp_path / "n.knn", options=IndexOptions(metric="l1"), tune=Tuning(weights="softmax")
         ),

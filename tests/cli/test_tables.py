@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import rich.console
 
+from knnvote.classify.choosing.choose_k import choose_k
 from knnvote.classify.classifier import Classifier
 from knnvote.classify.evaluation.compare import compare
 from knnvote.classify.evaluation.suspects import find_suspects
@@ -16,7 +17,7 @@ from knnvote.classify.look.explain import gather
 from knnvote.classify.look.seen import explain_images
 from knnvote.cli.tables import table as tables
 from knnvote.cli.tables.comparison import print_comparison
-from knnvote.cli.tables.evaluation import print_suspects
+from knnvote.cli.tables.evaluation import print_choice, print_suspects
 from knnvote.cli.tables.explanation import print_explanations
 from knnvote.cli.tables.table import Name, add_row, new_table, print_table, shorten
 from knnvote.cli.tables.thresholds import print_threshold
@@ -68,10 +69,11 @@ def test_numbers_are_whole_and_columns_are_left_out_from_the_right(terminal, wid
     table = new_table("", "name", "first", "second", "third", "fourth", "fifth")
     numbers = [f"{n}.{n}{n}{n}{n}" for n in range(1, 6)]
     add_row(table, Name("a/long/path/" * 9 + "x.knn"), *numbers)
-    print_table(table)
+    left_out = print_table(table)
     header, row = (line.rstrip() for line in lines(stream)[:2])
     assert max(len(header), len(row)) <= width
     shown = row.split()
+    assert [*header.split(), *left_out] == ["name", "first", "second", "third", "fourth", "fifth"]
     assert shown[0].startswith("a/")
     assert shown[0].endswith(".knn")
     assert shown[1:] == numbers[: len(shown) - 1]
@@ -146,7 +148,7 @@ def test_no_name_of_a_class_is_broken_over_lines(terminal, tmp_path, monkeypatch
         (print_explanations, explained, "label", len(shown[0].votes)),
         (print_explanations, explained, "rank", rule.k),
         (partial(print_suspects, top=4), find_suspects(index), "rank", 4),
-        (partial(print_threshold, names=None), threshold, "class", len(CLASSES)),
+        (partial(print_threshold, index=index), threshold, "class", len(CLASSES)),
     ):
         stream = terminal(width)
         print_all(found)
@@ -165,3 +167,12 @@ def test_short_ids_of_suspects_are_whole_at_80_columns(terminal, tmp_path):
     found, stream = find_suspects(open_index(tmp_path / "x.knn")), terminal(80)
     print_suspects(found, 4)
     assert {suspect.id for suspect in found.cases[:4]} <= {*" ".join(lines(stream)).split()}
+
+
+def test_weights_without_room_in_a_narrow_terminal_are_named(terminal, tmp_path):
+    images = np.random.default_rng(1).integers(0, 256, (30, 2, 2), dtype=np.uint8)
+    index_arrays(images, np.arange(30) % 3, tmp_path / "x.knn")
+    choice, stream = choose_k(open_index(tmp_path / "x.knn"), max_k=2), terminal(40)
+    print_choice(choice)
+    told = " ".join(lines(stream))
+    assert f"no room for {', '.join(choice.weights[3:])}: --json has all" in " ".join(told.split())

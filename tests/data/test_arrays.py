@@ -245,7 +245,7 @@ def test_a_job_of_arrays_goes_on_where_it_was_and_does_again_what_changed(invoke
     assert pq.read_table("out/q.parquet").num_rows == 3
     assert invoke("verify", "out").code == 0
     done = invoke("explain", "x.knn", "x.npy#7", "--k", "1")
-    assert "x.parquet#7" in done.stdout, done.stderr
+    assert "x.npy#7" in done.stdout, done.stderr
 
 
 def test_labels_of_a_stem_belong_to_its_vectors_in_a_folder_and_nothing_else_does():
@@ -290,7 +290,7 @@ def test_where_labels_are_missing_a_file_beside_that_may_hold_them_is_told(invok
     Path("in").mkdir()
     np.save("in/x.npy", VECTORS)
     assert invoke("index", "in/x.npy", "--out", "x.knn").stderr.endswith(
-        "--labels takes them from a file of their own\n"
+        "give labels in a file of their own with --labels\n"
     )
     Path("in/x.csv").write_text("intent\n" + "\n".join(f"c{label}" for label in LABELS))
     for named, folder in (("in/x.npy", "in/x.csv"), ("in", "in")):

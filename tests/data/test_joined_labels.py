@@ -116,10 +116,11 @@ def test_a_table_of_few_ids_that_a_column_of_the_images_holds_adds_these_rows_al
     grown = open_index("x.knn")
     assert dict(zip(grown.ids.to_pylist()[30:], grown.labels.to_pylist()[30:], strict=True)) == {"n3": 2, "n29": 1}
     assert json.loads(invoke("inspect", "x.knn", "--json").stdout)["skipped"] == 0
-    with pytest.warns(
-        UserWarning, match="2 of 2 labels are of no image, the first of 'n3'; id_column names the column"
-    ):
-        invoke("add", "x.knn", "named.parquet", "--labels", "few.csv", "--skip-bad")
+    other = invoke("add", "x.knn", "named.parquet", "--labels", "few.csv", "--skip-bad")
+    assert other.stderr == (
+        "error: named.parquet has no column 'id', and its column 'name' has the ids of few.csv: join them with "
+        "--id-column name\n"
+    )
     wrong = invoke("add", "x.knn", "named.parquet", "--labels", "few.csv", "--id-column", "nome", "--skip-bad")
     assert wrong.stderr.startswith("error: neither named.parquet nor few.csv has a column 'nome' for --id-column")
 
@@ -229,6 +230,48 @@ def test_a_table_that_lies_beside_images_without_class_folders_is_told_and_taken
     assert (done.code, done.stderr.endswith("--labels flat/metadata.csv takes them\n")) == (1, True)
     assert invoke("index", "flat", "--labels", "flat/metadata.csv", "--out", "x.knn").code == 0
     assert stored("x.knn") == {f"{i}.png": i % 3 for i in range(6)}
+
+
+@pytest.mark.usefixtures("here")
+def test_a_list_to_be_filled_in_is_no_table_of_labels_but_for_its_fixes(invoke):
+    csv("l.csv", PATHS)
+    assert invoke("index", "in", "--labels", "l.csv", "--out", "x.knn").code == 0
+    csv("filled.csv", PATHS[:4], ["0,2", "1,1", "2,", "0,1"], header="id,label,fix")
+    given = ("index", "in", "--labels", "filled.csv", "--out", "y.knn", "--skip-bad")
+    done = invoke(*given)
+    assert (done.code, "knnvote relabel X.knn filled.csv mends an index of the images; " in done.stderr) == (1, True)
+    assert "--label-column fix takes the labels of that column alone" in done.stderr
+    assert invoke(*given, "--label-column", "fix").code == 0
+    assert stored("y.knn") == {PATHS[0]: 2, PATHS[1]: 1, PATHS[3]: 1}
+    assert "x.knn: 2 labels changed by 3 rows" in invoke("relabel", "x.knn", "filled.csv").stderr
+
+
+@pytest.mark.usefixtures("here")
+def test_a_table_of_other_images_is_told_once_however_many_folders_there_are():
+    csv("l.csv", [f"c{i}.png" for i in range(30)])
+    none = r"^in/a, in/b: no labelled image"
+    with pytest.warns(UserWarning, match=r"l\.csv") as told, pytest.raises(KnnvoteError, match=none):
+        index_files(join_labels("in", "l.csv"), "x.knn", training=TrainingOptions(skip_bad=True))
+    assert [str(note.message).split(",")[0] for note in told] == [
+        "none of the first 15 rows of in/a has a label in l.csv",
+        "l.csv: 30 of 30 labels are of no image",
+    ]
+
+
+@pytest.mark.usefixtures("here")
+def test_zeros_that_a_spreadsheet_left_out_of_ids_are_told(invoke):
+    own = pa.table({"image": [png(i) for i in range(3)], "id": ["007", "010", "011"], "label": [0, 1, 1]})
+    pq.write_table(own, "zeros.parquet")
+    csv("l.csv", ["7", "10"], [1, 0])
+    told = "give '007' for '7', and so on, for a spreadsheet took the ids for numbers and left out their zeros"
+    with pytest.warns(UserWarning, match=told), pytest.raises(KnnvoteError, match="no labelled image"):
+        index_files(join_labels("zeros.parquet", "l.csv"), "x.knn", training=TrainingOptions(skip_bad=True))
+    assert invoke("index", "zeros.parquet", "--out", "x.knn", "--id-column", "id").code == 0
+    for command in (("relabel", "x.knn", "l.csv"), ("remove", "x.knn", "7")):
+        done = invoke(*command)
+        assert (done.code, told in done.stderr) == (1, True), done.stderr
+    csv("l.csv", ["007", "010"], [1, 0])
+    assert invoke("relabel", "x.knn", "l.csv").code == invoke("remove", "x.knn", "007").code == 0
 
 
 # Labels as people write them, to an index that is there
@@ -386,8 +429,8 @@ def test_the_folders_of_parquet_files_are_read_likewise_and_their_own_columns_as
         ("int", pa.array(["7", " 8", ""]), [7, 8]),
         ("text", pa.array([7, 8, None]), "labels are int64, and string in what comes before it"),
         ("int", pa.array([True, None, None]), "labels are bool, and int8 in what comes before it"),
-        ("text", pa.nulls(3), "no labelled image in 1 file(s)"),
-        ("int", pa.nulls(3), "no labelled image in 1 file(s)"),
+        ("text", pa.nulls(3), "filled.parquet holds no label, its column "),
+        ("int", pa.nulls(3), "filled.parquet holds no label, its column "),
     ],
 )
 def test_text_of_a_parquet_table_is_read_likewise_and_other_types_are_taken_as_they_are(

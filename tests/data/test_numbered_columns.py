@@ -67,7 +67,9 @@ def test_pixels_that_were_numbered_anew_without_the_label_are_still_all_of_them(
     anew = make(SPLIT.test_images[TESTS], None, [f"V{i}" for i in range(1, 65)], "V1")
     pq.write_table(anew, tmp_path / "new.parquet")
     guessed = invoke("index", "train.parquet", "--out", "x.knn")
-    assert guessed.stderr.endswith("name one with --label-column\n")
+    assert guessed.stderr.endswith(
+        "name one with --label-column, or give labels in a file of their own with --labels\n"
+    )
     assert invoke("index", "train.parquet", "--out", "x.knn", "--label-column", "V1").code == 0
     assert invoke("classify", "x.knn", "new.parquet", "--out", "o").code == 0
     assert invoke("show", "new.parquet", "--predictions", "o", "--out", "x.png").code == 0, "the job knows them too"

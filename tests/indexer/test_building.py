@@ -105,7 +105,7 @@ def with_labels_apart(folder):
 def with_groups(folder):
     groups = [None if row % 50 == 7 else f"patient {row // 9}" for row in range(1200)]
     write(folder / "in" / "a.parquet", IMAGES, LABELS, patient=groups)
-    return {"inputs": folder / "in", "training": TrainingOptions(group_column="patient")}
+    return {"inputs": folder / "in", "training": TrainingOptions(group_column="patient", keep=("patient",))}
 
 
 def of_image_files(folder):

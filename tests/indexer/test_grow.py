@@ -405,7 +405,7 @@ def refused_files(folder):
         "floats.parquet": "labels of type double are numbers to be averaged",
         "truths.parquet": "labels are bool, and int64",
         "none.parquet": r"no labelled image in 1 file\(s\)",
-        "old.parquet": r"stores 100 of the 100 ids already, the first 'old\.parquet#0'; nothing was added: remove",
+        "old.parquet": r"stores 100 of the 100 ids already, the first 'old\.parquet#0'; nothing was added: they are",
     }
 
 
@@ -666,7 +666,10 @@ def test_ids_in_text_keep_every_character(tmp_path, name, content, id_column, id
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("a,b\nx,y\n", r"no column 'id' of ids; there are a, b: name one with"), ("id,b\nx\n", "1 rows have no id")],
+    [
+        ("a,b\nx,y\n", r"no column 'id' of ids; there are a, b: name one with"),
+        ("id,b\nx\n", "1 row without an id, or .* in line 2:"),
+    ],
 )
 def test_text_without_usable_ids_is_refused_by_name(tmp_path, content, message):
     (tmp_path / "a.csv").write_text(content)
@@ -730,7 +733,8 @@ def test_a_guessed_id_is_refused_with_a_command_that_works(tmp_path, invoke):
     assert (refused.code, (tmp_path / "x.knn").exists()) == (1, False)
     assert refused.stderr == (
         "error: column 'name' has 160 values in 160 rows: it looks like an id; "
-        "name the labels' with --label-column, or this one if they are\n"
+        "name the labels' with --label-column, or this one if they are, or give labels in a file of their own with "
+        "--labels\n"
     )
     named = invoke("index", "a.parquet", "--out", "x.knn", "--label-column", "name")
     assert named.code == 0

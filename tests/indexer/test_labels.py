@@ -77,8 +77,12 @@ def test_the_named_column_is_taken_whatever_the_names():
             r"several columns could be the label: animal \(string\), size \(int64\); name one with label_column$",
         ),
         ({"label": pa.string(), "class": pa.int8(), "animal": pa.string()}, {}, r"the label: label .*, class \(int8"),
-        ({}, {}, r"no label column beside the images; there are no other columns; name one with label_column$"),
-        ({"box": pa.list_(pa.int8())}, {}, r"no label column beside the images; there are box \(list<"),
+        ({}, {}, r"beside the images; there are no other columns; give labels in a file of their own with labels$"),
+        (
+            {"box": pa.list_(pa.int8())},
+            {},
+            r"\(list<.*; name one with label_column, or give labels in a file of their ",
+        ),
         ({"label": pa.int64()}, {"label_column": "lable"}, r"no column 'lable' for label_column; there are image"),
     ],
 )

@@ -345,6 +345,17 @@ def test_a_list_to_be_filled_in_is_no_list_of_what_to_remove(small, invoke, text
     assert open_index(small).n == 4
 
 
+def test_a_list_of_suspects_without_its_column_tells_which_one_is_read(small, invoke):
+    Path("fixes.csv").write_text("id,label,suggested,against,fixed\narray#0,a,b,1,b\n")
+    done = invoke("relabel", "x.knn", "fixes.csv")
+    told = (
+        "note: there is no column 'fix', so labels are read of column 'label', which lists of suspects fill with what"
+    )
+    assert (done.code, done.stderr.startswith(told)) == (0, True), done.stderr
+    named = invoke("relabel", "x.knn", "fixes.csv", "--label-column", "fixed")
+    assert (named.code, "note" in named.stderr, open_index(small).labels[0].as_py()) == (0, False, "b")
+
+
 def test_an_index_that_is_replaced_tells_what_was_mended_in_it(tmp_path, small, invoke):
     images = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
     relabel(small, "array#0", "b")

@@ -310,6 +310,7 @@ def _accept(index: "Index", rule: "Rule", target_accuracy: float, threads: int |
     """The rule with the least confidence that reaches a target."""
     from knnvote.classify.evaluation.threshold import choose_threshold
     from knnvote.data.errors import KnnvoteError
+    from knnvote.data.layout import noun
 
     from .tables.inspection import acceptance_lines, class_lines, typed_vote
 
@@ -317,8 +318,9 @@ def _accept(index: "Index", rule: "Rule", target_accuracy: float, threads: int |
     acceptance = found.acceptance_by_class if by_class else found.acceptance
     if acceptance is None or found.chosen is None:
         raise KnnvoteError(found.why_none)
-    of_classes = class_lines(acceptance, index.manifest.class_names, str(index.path), typed_vote(index, rule))
-    for line in [*acceptance_lines(acceptance), *of_classes]:
+    asked = (str(index.path), typed_vote(index, rule))
+    of_classes = class_lines(acceptance, index.manifest.class_names, *asked)
+    for line in [*acceptance_lines(acceptance, noun(index.shape)), *of_classes]:
         talk(line)
     if found.has_many_copies:
         talk(f"note: {found.with_copies:,} of them have an exact copy stored, which flatters the accuracy")
@@ -347,11 +349,12 @@ def _talk_acceptance(index: "Index", rule: "Rule", *, is_own: bool) -> None:
 def _limit_distance(index: "Index", rule: "Rule", false_alarms: float, threads: int | None) -> "Rule":
     """The rule with the distance that a share of images of the stored kind exceed."""
     from knnvote.classify.search.distance_limit import distance_limit
+    from knnvote.data.layout import noun
 
     found = distance_limit(index, rule, false_alarms=false_alarms, threads=threads)
     talk(
         f"--max-distance is {found.limit:.6g}, which about {false_alarms:.4g} of images of the stored kind exceed: "
-        f"from {found.images:,} stored images, each left out"
+        f"from {counted(found.images, f'stored {noun(index.shape)}')}, each left out"
         + (f"; {found.with_copies:,} have an exact copy stored, so it is too narrow" if found.has_many_copies else "")
     )
     return replace(rule, max_distance=found.limit)

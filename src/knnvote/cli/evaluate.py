@@ -394,6 +394,6 @@ def _choose_confidence(
     if as_json:
         print_json(found.to_json())
     else:
-        print_threshold(found, index.manifest.class_names)
+        print_threshold(found, index)
     if target_accuracy is not None and found.chosen is None:
         click.get_current_context().exit(1)

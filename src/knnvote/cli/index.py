@@ -101,6 +101,7 @@ from .talk import talk, talk_note
     help="Column of groups that are left out as one.",
 )
 @weight_column_option
+@click.option("--keep", multiple=True, metavar="NAME", help="Store this column for people to read; repeat.")
 @seen_options
 @steps_option
 @skip_bad_option
@@ -126,6 +127,7 @@ def index(  # noqa: PLR0917  # click passes options by name
     id_column: str | None,
     group_column: str | None,
     weight_column: str | None,
+    keep: tuple[str, ...],
     grayscale: bool,
     background: Background | None,
     steps: tuple[str, ...],
@@ -149,6 +151,7 @@ def index(  # noqa: PLR0917  # click passes options by name
         id_column=None if labels else id_column,
         group_column=group_column,
         weight_column=weight_column,
+        keep=keep,
         is_regression=task == "regression",
         skip_bad=skip_bad,
         limit=limit,
@@ -160,7 +163,8 @@ def index(  # noqa: PLR0917  # click passes options by name
     rule = Rule(weights=of_vote["weights"], max_distance=of_vote["max_distance"]).of_metric(metric)
     tune = Tuning(**{**of_vote, "weights": rule.stored_weights})
     _talk_untuned(kind)
-    inputs = find_labelled(images, labels, label_column, id_column, (group_column, weight_column))
+    beside = {"group_column": group_column, "weight_column": weight_column, "keep": keep}
+    inputs = find_labelled(images, labels, label_column, id_column, **beside)
     if dry_run:
         from knnvote.classify.dry_run import dry_index
 
@@ -265,8 +269,9 @@ def add(  # noqa: PLR0917  # click passes options by name
         skip_bad=skip_bad,
     )
     manifest = read_manifest(index_folder)
-    beside = (group_column or manifest.group_column, weight_column or manifest.weight_column)
-    inputs = find_labelled(images, labels, label_column, id_column, beside)
+    groups, weights = group_column or manifest.group_column, weight_column or manifest.weight_column
+    beside = {"group_column": groups, "weight_column": weights, "keep": manifest.keep}
+    inputs = find_labelled(images, labels, label_column, id_column, **beside)
     words.of_index()
     added = add_files(index_folder, inputs, tuning=Tuning, training=training, tell=talk_note, **how)
     _talk_index(index_folder, added, "{} added")
@@ -321,16 +326,17 @@ def relabel(index_folder: Path, fixes: str, id_column: str | None, label_column:
     """Give images of an index folder the labels that FIXES, a CSV or Parquet file, has by their ids."""
     from knnvote.classify.adaptive.tune import Tuning
     from knnvote.data.inputs import find_inputs
+    from knnvote.indexer.folder.open import open_index
     from knnvote.indexer.grow import relabel as change_labels
     from knnvote.indexer.growth.fixes import read_fixes
 
-    given = read_fixes(find_inputs([fixes]), id_column=id_column, label_column=label_column)
+    index, named = open_index(index_folder), {"id_column": id_column, "label_column": label_column}
+    given = read_fixes(find_inputs([fixes]), **named, index=index, tell=talk_note)
     words.of_index()
     changed = change_labels(index_folder, given, tuning=Tuning, tell=talk_note, **how)
     empty = given["label"].null_count
-    left = f"; {empty:,} rows of {fixes} have no label, and leave theirs" if empty else ""
-    if empty == 1:
-        left = f"; 1 row of {fixes} has no label, and leaves its image's"
+    few = {0: "", 1: f"; 1 row of {fixes} has no label, and leaves its image's"}
+    left = few.get(empty, f"; {empty:,} rows of {fixes} have no label, and leave theirs")
     talk(f"{index_folder}: {counted(changed, 'label')} changed by {counted(len(given) - empty, 'row')}{left}")
     if changed:
         _talk_index(index_folder)
@@ -386,7 +392,7 @@ def _talk_index(out: Path, changed: int = 0, change: str = "") -> None:
         talk(f"weights {weights_line(manifest.sample_weight)}")
     acceptance = None if manifest.vote is None else manifest.vote.acceptance
     of_classes = class_lines(acceptance, manifest.class_names, str(out))
-    for line in [*tuning_lines(manifest.search), *vote_lines(manifest.vote), *of_classes]:
+    for line in [*tuning_lines(manifest.search), *vote_lines(manifest.vote, thing), *of_classes]:
         talk(line)
     if (told := measured_on(manifest.growth, manifest.search, manifest.vote)) is not None:
         talk(told)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from knnvote.data.codecs.names import Background
+from knnvote.data.errors import spelled
 
 from .command import Command
 from .options import (
@@ -22,6 +23,7 @@ from .options import (
     threads_option,
     vote_options,
 )
+from .spelling import as_typed
 from .talk import end, talk, talk_note, talk_written
 
 if TYPE_CHECKING:
@@ -175,8 +177,11 @@ def _talk_review(out: Path, found: "Review") -> None:
     """Say what stands in the file, and what is left out of it."""
     kinds = [f"{listed:,} of {rows:,} {kind}" for kind, listed, rows in found.kinds if rows]
     talk(f"{out}: {len(found.rows):,} rows to look at{': ' if kinds else ''}{', '.join(kinds)}")
-    if found.copies:
-        talk(f"left out: {found.copies:,} that equal a listed row, or have its neighbours in the same order")
+    for told in (found.told_of_stored, found.told_of_copies):
+        if told:
+            talk(f"left out: {spelled(told, as_typed)}")
+    for words in found.notes:
+        talk_note(words)
     if found.unread:
         talk(
             f"note: {len(found.unread):,} inputs are gone or were changed, the first {found.unread[0]}: their rows are "

@@ -206,9 +206,7 @@ threads_option = click.option(
     help="Threads; all by default.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-image_column_option = click.option(
-    "--image-column", metavar="NAME", help="Column of the images, or the prefix of one column a pixel."
-)
+image_column_option = click.option("--image-column", metavar="NAME", help="Column of images, or prefix of one a pixel.")
 weight_column_option = click.option(
     "--weight-column", metavar="NAME", help="Column of weights of images' votes, above 0."
 )
@@ -370,19 +368,18 @@ def find_labelled(
     labels: str | None,
     label_column: str | None,
     id_column: str | None,
-    beside: tuple[str | None, str | None] = (None, None),
+    **beside: Any,
 ) -> Any:
     """The inputs, their labels from a table if one is given, whose columns the other options name then.
 
-    Those that may be beside the labels are of groups and of weights.
+    Those that may be beside the labels are of groups, of weights and those to keep, as `join_labels` has them.
     """
     from knnvote.data.inputs import find_inputs
     from knnvote.data.labels.join import join_labels
 
     if labels is None:
         return find_inputs(images)
-    named = {"label_column": label_column, "id_column": id_column}
-    return join_labels(images, labels, **named, group_column=beside[0], weight_column=beside[1])
+    return join_labels(images, labels, label_column=label_column, id_column=id_column, **beside)
 
 
 def check_table_ids(labels: str | None, id_column: str | None) -> None:

@@ -223,7 +223,7 @@ def test_copies_of_stored_images_are_told_for_they_flatter(tmp_path, invoke):
     done = invoke("classify", "x.knn", "new.parquet", "--out", "out", "--target-accuracy", 0.5)
     assert "note: 1,600 of them have an exact copy stored, which flatters the accuracy" in done.stderr
     told = invoke("choose-threshold", "x.knn").stdout
-    assert "1,600 of the images have an exact copy among the others" in told
+    assert "1,600 of the vectors have an exact copy among the others" in told
     assert "\nall answers by their class\n" in told  # for none of the thresholds is chosen
 
 

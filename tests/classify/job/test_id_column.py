@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from knnvote.classify.job.finished import FinishedJob
-from knnvote.classify.job.rows import find_rows
+from knnvote.classify.job.rows import Place, find_rows, kept_ids
+from knnvote.classify.look.review import review
 from knnvote.data.locations import locate
 from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import index_arrays
@@ -81,3 +82,13 @@ def test_one_that_is_not_there_is_refused_and_jobs_of_before_go_on(invoke):
     assert "id_column" not in json.loads(invoke("inspect", "plain", "--json").stdout)["options"]
     other = invoke("classify", "x.knn", "in", "--out", "plain", "--id-column", "sheet")
     assert '--id-column was not given and is "sheet"; all outputs get other columns: pass --overwrite' in other.stderr
+
+
+@pytest.mark.usefixtures("work")
+def test_it_may_be_in_some_outputs_alone(invoke):
+    write_table(image_table(IMAGES[:5] + 0.5, LABELS[:5]), Path("in/0.parquet"))
+    assert invoke("classify", "x.knn", "in", "--out", "out").code == 0
+    job = FinishedJob.open(locate("out"))
+    assert [find_rows(job, ["sheet-203"], "sheet"), kept_ids(job, None)] == [[Place("b.parquet", 3)], "id"]
+    ids = {str(row.place): row.id for row in review(job, None, top=205, id_column="sheet").rows}
+    assert (ids["0.parquet#2"], ids["a.parquet#2"]) == ("0.parquet#2", "sheet-102")

@@ -217,11 +217,11 @@ def test_how_near_the_nearest_is_is_told_beside_all_stored_images(tmp_path, monk
     found = gather(classifier, shown)
     told = [nearness(found, one) for one in found.shown]
     assert told == [
-        "nearest at 0: nearer than 100% of 4 stored images are to their nearest other",
-        "nearest at 0.5: nearer than 100% of 4 stored images are to their nearest other",
-        "nearest at 1.5: nearer than 50% of 4 stored images are to their nearest other",
-        "nearest at 2: farther than 50% of 4 stored images are from their nearest other",
-        "nearest at 83: farther than any of 4 stored images is from its nearest other",
+        "nearest at 0: nearer than 100% of 4 stored vectors are to their nearest other",
+        "nearest at 0.5: nearer than 100% of 4 stored vectors are to their nearest other",
+        "nearest at 1.5: nearer than 50% of 4 stored vectors are to their nearest other",
+        "nearest at 2: farther than 50% of 4 stored vectors are from their nearest other",
+        "nearest at 83: farther than any of 4 stored vectors is from its nearest other",
     ]
     assert verdict(shown[0], None) == "b, confidence 1: all neighbours agree"
 
@@ -235,7 +235,9 @@ def test_embeddings_and_regressions_are_explained_without_pictures(invoke):
     assert done.code == 0, done.stderr
     best = pq.read_table("v/v.parquet")["best"][7].as_py()
     assert done.stdout.startswith(f"v.parquet#7: {best:.6g}\nits row: text text 7\nrank ")
-    assert "There are no pictures" in Path("v.html").read_text()
+    page = Path("v.html").read_text()
+    assert "There are no pictures" in page
+    assert "<code>knnvote index --keep NAME</code>" in page
 
 
 @pytest.mark.usefixtures("work")

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from repeats import spread
 
+from knnvote.classify.classifier import Classifier
 from knnvote.classify.job.finished import FinishedJob
 from knnvote.classify.look.doubt import Doubts, find_doubts
 from knnvote.classify.look.review import review
@@ -128,16 +130,32 @@ def test_copies_are_listed_once_and_every_other_row_in_order(job):
     assert [row.place.row for row in found.rows[-2:]] == [13, 13]  # bad images are last, and no copies of each other
 
 
-def test_rows_with_the_same_neighbours_in_the_same_order_are_listed_once(job):
+def test_neighbours_and_pictures_are_of_the_rows_and_no_image_is_searched_twice(job, monkeypatch):
+    asked = []
+    answer = Classifier.answer
+    monkeypatch.setattr(Classifier, "answer", lambda self, xq, bad: asked.append(len(xq)) or answer(self, xq, bad))
     classifier = job.classifier(open_index("x.knn"))
-    found = review(job, classifier, top=400, pixels=True)
-    neighbours = [tuple(each.row for each in row.neighbors) for row in found.rows if row.neighbors]
-    assert len(set(neighbours)) == len(neighbours)
+    found = review(job, classifier, top=398, pixels=True)
+    assert sum(asked) == 400
     for row in found.rows[:20]:
         assert (row.pixels == IMAGES[row.place.row + (300 if row.place.file == "a.parquet" else 500)]).all()
         assert row.neighbors[0].distance == row.distance
+    asked.clear()
     again = review(job, classifier, top=7, pixels=True)
     assert [row.place for row in again.rows] == [row.place for row in found.rows[:7]]
+    assert sum(asked) == 7
+
+
+def test_rows_of_a_new_class_are_no_copies_of_each_other_though_they_have_one_neighbour(tmp_path, invoke):
+    rng = np.random.default_rng(3)
+    index_arrays(rng.normal(size=(60, 6)), np.repeat([0, 1], 30), tmp_path / "x.knn")
+    new = 40 + rng.normal(size=(20, 6))
+    write_table(pa.table({"image": np.concatenate([new, new[:5] + 1e-3]).tolist()}), tmp_path / "q.parquet")
+    assert invoke("classify", "x.knn", "q.parquet", "--out", "out", "--k", "1").code == 0
+    job = FinishedJob.open(locate("out"))
+    found = review(job, job.classifier(open_index("x.knn")), top=25)
+    assert len({row.neighbors[0].row for row in found.rows}) < 5
+    assert (len({row.place.row % 20 for row in found.rows}), found.copies) == (20, 5)
 
 
 def test_a_shifted_copy_beside_the_same_stored_images_is_no_row_of_its_own(tmp_path, invoke):
@@ -253,6 +271,8 @@ def test_a_filled_list_of_image_files_is_what_add_takes(tmp_path, invoke):
         rows = list(csv.DictReader(stream))
     named = {pq.read_table(Path("out") / row["file"])["file"][int(row["row"])].as_py() for row in rows}
     assert {row["id"] for row in rows} == named
+    assert invoke("classify", "x.knn", "in", "--out", "kept", "--keep", "label").code == 0
+    assert {row.id for row in review(FinishedJob.open(locate("kept")), None, top=6).rows} == named
     lines = Path("review.csv").read_text().splitlines()
     filled = [*lines[:2], f'{lines[2]}"owl"', f'{lines[3]}"cat"', f'{lines[4]}""', f'{lines[5]}" "', *lines[6:]]
     Path("filled.csv").write_text("\n".join(filled))  # blank in all the ways in which programs write it
@@ -268,18 +288,93 @@ def test_a_filled_list_of_image_files_is_what_add_takes(tmp_path, invoke):
     assert invoke("suspects", "x.knn", "--k", "3", "--reviewed", "filled.csv").stderr == ""
 
 
-@pytest.mark.parametrize(("stored", "is_told"), [(600, False), (300, True)])
-def test_where_many_stored_images_come_from_a_review_it_is_told_what_they_show(
-    tmp_path, monkeypatch, invoke, stored, is_told
-):
-    monkeypatch.chdir(tmp_path)
-    index_arrays(IMAGES[:stored], LABELS[:stored], Path("x.knn"))
-    write_table(pa.table({"image": IMAGES[600:].reshape(100, -1).tolist()}), Path("new.parquet"))
-    assert invoke("classify", "x.knn", "new.parquet", "--out", "out").code == 0
-    assert invoke("review", "out", "--index", "x.knn", "--top", "50").code == 0
-    head, *lines = Path("review.csv").read_text().splitlines()
-    Path("review.csv").write_text("\n".join([head, *(f'{line}"cat"' for line in lines)]))
-    told = "rows of review.csv were listed for being doubtful, and are 14% of the images now: what stored images, each"
-    done = invoke("add", "x.knn", "new.parquet", "--labels", "review.csv", "--skip-bad")
-    assert (done.code, f"note: {told}" in done.stderr) == (0, is_told)
-    assert open_index("x.knn").n == stored + 50
+def fill_in(name, labels):
+    """Write labels into a list, as who looked at its first rows would."""
+    head, *lines = Path(name).read_text().splitlines()
+    filled = [f'{line}"{label}"' for line, label in zip(lines, labels, strict=False)]
+    Path(name).write_text("\n".join([head, *filled, *lines[len(filled) :]]))
+    return [line.split(",")[0].strip('"') for line in lines]
+
+
+def test_rounds_of_review_list_what_is_not_stored_and_a_list_is_added_as_far_as_it_is_new(tmp_path, invoke):
+    index_arrays(IMAGES[:300], LABELS[:300], tmp_path / "x.knn")
+    new = {"image": IMAGES[300:420].reshape(120, -1).tolist(), "id": [f"new-{row}" for row in range(120)]}
+    write_table(pa.table(new), tmp_path / "q.parquet")
+    listed = []
+    for turn in range(2):
+        assert invoke("classify", "x.knn", "q.parquet", "--out", "out", "--overwrite").code == 0
+        done = invoke("review", "out", "--index", "x.knn", "--top", "20", "--out", f"{turn}.csv")
+        assert ("left out: 20 that equal a stored image\n" in done.stderr) == (turn == 1)
+        listed += fill_in(f"{turn}.csv", ["cat"] * 20)
+        done = invoke("add", "x.knn", "q.parquet", "--labels", f"{turn}.csv", "--skip-bad")
+        assert (done.code, "x.knn: 20 images added" in done.stderr) == (0, True)
+        told = (
+            "were listed for being doubtful, and, with the 20 added before, as far as such lists had these too, are 12%"
+        )
+        assert (told in done.stderr, "doubtful" in done.stderr) == (turn == 1,) * 2
+    assert len({*listed}) == 40
+    before, free = open_index("x.knn").manifest, next(name for name in new["id"] if name not in listed)
+    done = invoke("add", "x.knn", "q.parquet", "--labels", "1.csv", "--skip-bad")
+    assert done.stderr.startswith("note: 20 of 20 labelled images of 1.csv are stored already under these labels, and")
+    assert "x.knn: 0 images added" in done.stderr
+    assert open_index("x.knn").manifest == before
+    filled = re.sub('"cat"$', '"owl"', Path("1.csv").read_text(), count=1, flags=re.MULTILINE)
+    Path("1.csv").write_text(f'{filled}\n"{free}",,,,,,,,,"cat"')
+    refused = invoke("add", "x.knn", "q.parquet", "--labels", "1.csv", "--skip-bad").stderr
+    told = (
+        f"x.knn stores 1 of the 21 labelled images of 1.csv under another label, the first '{listed[20]}' as cat, and"
+    )
+    assert told in refused
+    command = re.search(r"knnvote (relabel \S+ \S+) gives them these labels; the same", refused)[1]
+    done = invoke(*command.split())
+    assert done.stderr.startswith("note: 1 labelled rows of 1.csv are of images that are not stored, and are passed")
+    assert "1 label changed by 20 rows" in done.stderr
+    assert "1 image added" in invoke("add", "x.knn", "q.parquet", "--labels", "1.csv", "--skip-bad").stderr
+    assert open_index("x.knn").ids[-1].as_py() == free
+
+
+def test_ids_that_are_stored_are_refused_by_what_they_are_of(invoke):
+    columns = {"image": IMAGES[:40].reshape(40, -1).tolist(), "label": LABELS[:40]}
+    for name, rows in (("few", slice(30)), ("all", slice(40))):
+        write_table(pa.table({key: list(values)[rows] for key, values in columns.items()}), Path(f"{name}/q.parquet"))
+    assert invoke("index", "few/q.parquet", "--out", "x.knn").code == 0
+    told = invoke("add", "x.knn", "all/q.parquet").stderr
+    assert "stores 30 of the 40 ids already, the first 'q.parquet#0'; nothing was added: they are the same im" in told
+    assert "to add the others give a table of ids and labels with --labels, by which stored ones are passed" in told
+    pa.csv.write_csv(pa.table({"id": [f"q.parquet#{row}" for row in range(40)], "label": LABELS[:40]}), "l.csv")
+    assert "x.knn: 10 images added" in invoke("add", "x.knn", "all/q.parquet", "--labels", "l.csv").stderr
+    Path("l.csv").write_text(
+        Path("l.csv").read_text().replace(f'"{LABELS[7]}"', f'"{min({*LABELS} - {LABELS[7]})}"', 1)
+    )
+    told = invoke("add", "x.knn", "all/q.parquet", "--labels", "l.csv").stderr
+    assert "knnvote relabel x.knn fixes.csv gives them these labels once fixes.csv has a column id and a" in told
+    others = {"image": IMAGES[50:90].reshape(40, -1).tolist(), "label": LABELS[:40]}
+    write_table(pa.table(others), Path("new/q.parquet"))
+    for labels in ([], ["--labels", "l.csv"]):
+        told = invoke("add", "x.knn", "new/q.parquet", *labels).stderr
+        assert "stores 40 of the 40 ids already, the first 'q.parquet#0'; nothing was added: these are other im" in told
+
+
+def test_neighbours_are_shown_of_rows_that_they_answered(tmp_path, invoke):
+    index_arrays(IMAGES[:100], LABELS[:100], tmp_path / "x.knn")
+    write_table(pa.table({"image": IMAGES[400:460].reshape(60, -1).tolist()}), tmp_path / "q.parquet")
+    options = ("q.parquet", "--out", "out", "--min-confidence", "0.6")
+    assert invoke("classify", "x.knn", *options).code == 0
+    kept = [row for row, status in enumerate(pq.read_table("out/q.parquet")["status"].to_pylist()) if status == "ok"]
+    held = IMAGES[[*range(100, 300), *range(400, 460)[kept[0] : kept[0] + 1]]]
+    write_table(
+        pa.table({"image": held.reshape(len(held), -1).tolist(), "label": ["cat"] * len(held)}), Path("m.parquet")
+    )
+    assert invoke("add", "x.knn", "m.parquet").code == 0
+    assert invoke("classify", "x.knn", *options, "--only", "abstained").code == 0
+    done = invoke("review", "out", "--index", "x.knn", "--top", "60", "--report", "page.html")
+    assert "left out: 1 that equal a stored image\n" in done.stderr
+    assert re.search(r"note: \d+ of \d+ answers are kept of an earlier job: the index was", done.stderr)
+    assert (told := re.search(r"note: (\d+) listed rows are without neighbours: the index answers", done.stderr))
+    job = FinishedJob.open(locate("out"))
+    found = review(job, job.classifier(open_index("x.knn")), top=60)
+    without = [row for row in found.rows if not row.neighbors]
+    assert 0 < len(without) == int(told[1]) < 59
+    assert {row.place.row for row in without} <= {*kept}
+    assert all(row.neighbors[0].distance == pytest.approx(row.distance) for row in found.rows if row.neighbors)
+    assert f"{told[1]} listed rows are without neighbours" in Path("page.html").read_text()

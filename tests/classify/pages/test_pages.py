@@ -157,7 +157,9 @@ def test_vectors_that_are_no_pictures_have_none(tmp_path):
     page, comparison = make(tmp_path, RNG.normal(size=(300, 40)).astype(np.float32), CODES)
     assert comparison.indexes[0].flips
     index, inputs = open_index(tmp_path / "rough.knn"), find_inputs([str(tmp_path / "test.parquet")])
-    write_suspects(tmp_path / "suspects.html", find_suspects(index), index, 3)
+    found = find_suspects(index)
+    write_suspects(tmp_path / "suspects.html", found, index, 3)
+    assert f"; --top {found.label_errors.first} shows them here" in (tmp_path / "suspects.html").read_text()
     run_job(Classifier(index, Rule()), inputs, locate(str(tmp_path / "out")), JobOptions())
     write_job(tmp_path / "job.html", report_job(FinishedJob.open(locate(str(tmp_path / "out"))), index), index)
     for text in (page, *((tmp_path / name).read_text() for name in ("suspects.html", "job.html"))):

@@ -244,7 +244,7 @@ def test_exact_search_of_an_index_is_brute_force_for_all_there_are_and_for_one_d
 @pytest.mark.parametrize("kind", ["exact", "adaptive", "hnsw"])
 def test_k_below_one_or_beyond_what_is_stored_is_refused_with_both_numbers(build, kind, k):
     x = np.random.default_rng(5).integers(0, 256, (10, 4), np.uint8)
-    with pytest.raises(OptionError, match=rf"k is {k}, and .*i\.knn holds 10 images: give k from 1 to 10"):
+    with pytest.raises(OptionError, match=rf"k is {k}, and .*i\.knn holds 10 vectors: give k from 1 to 10"):
         search(build(x, kind=kind), x, k)
 
 

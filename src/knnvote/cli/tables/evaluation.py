@@ -10,12 +10,12 @@ from knnvote.classify.evaluation.suspects import Suspect, Suspects
 from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
-from knnvote.data.text import counted
+from knnvote.data.text import counted, printable
 from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
 from .rebuild import index_command, print_index_command
-from .table import Name, add_row, new_table, print_line, print_table, print_text
+from .table import Name, add_row, kept_name, new_table, print_line, print_table, print_text
 
 _SUSPECT_TEXT = ("label", "neighbours say", "equal image", "equal vector")
 _BESIDE_FILES = 20  # suspects in a table, where a list or page has more
@@ -26,21 +26,21 @@ def print_choice(choice: Choice, index: Index) -> None:
     """The table of ``choose-k`` on stdout, a row for each k, below it the best, and the commands that go on with it."""
     measure = choice.measure.replace("_", " ")
     weighed = "" if choice.class_weight is None else f", {told_class_weight(choice.class_weight)}"
-    left_out = told_left_out(choice)
-    print_line(f"{left_out}, {choice.search} search{weighed}")
+    print_line(f"{told_left_out(choice)}, {choice.search} search{weighed}")
     print_line(f"{measure} by k and weights")
     table = new_table("", "k", *choice.weights)
     digits = len(str(choice.scores[-1].k))
     for first in range(0, len(choice.scores), len(choice.weights)):
         scores = choice.scores[first : first + len(choice.weights)]
         add_row(table, f"{scores[0].k:{digits}}", *(_show_value(choice, score.value) for score in scores))
-    print_table(table)
-    print_line(f"best: {_show_score(choice, choice.best)}")
+    if left_out := print_table(table):
+        print_text(f"no room for {', '.join(left_out)}: --json has all, and so have wider terminals")
+    print_text(f"best: {_show_score(choice, choice.best)}")
     smallest, largest = choice.smallest_within_one_standard_error, choice.largest_within_one_standard_error
-    print_line(f"smallest k within one standard error of it: {_show_score(choice, smallest)}")
-    print_line(f"largest k within one standard error of it: {_show_score(choice, largest)}")
+    print_text(f"smallest k within one standard error of it: {_show_score(choice, smallest)}")
+    print_text(f"largest k within one standard error of it: {_show_score(choice, largest)}")
     if choice.best_balanced is not None:
-        print_line(f"best balanced accuracy: {_show_score(choice, choice.best_balanced)}")
+        print_text(f"best balanced accuracy: {_show_score(choice, choice.best_balanced)}")
     if choice.with_copies:
         print_line(
             f"{choice.with_copies:,} of the {choice.images:,} {choice.noun}s have an exact copy among the others, "
@@ -99,20 +99,13 @@ def print_suspects(found: Suspects, top: int, csv: Path | None = None, page: Pat
     is_written = csv is not None or page is not None
     shown = cases[: min(top, _BESIDE_FILES) if is_written else top]
     if shown:
-        headers = (
-            "id",
-            "label",
-            "votes against",
-            "neighbours say",
-            "their share",
-            "nearest distance",
-            f"equal {found.noun}",
-        )
+        rows = [_suspect_cells(suspect, found.class_names, f"equal {found.noun}") for suspect in shown]
         give_way = () if all(len(suspect.id) <= _WHOLE_ID for suspect in shown) else ("id",)
-        table = new_table("", "rank", *headers, text=(*_SUSPECT_TEXT, *give_way))
+        headers, read = (header for header, _ in rows[0]), [*map(printable, shown[0].kept or ())]
+        table = new_table("", "rank", *headers, text=(*_SUSPECT_TEXT, *give_way), read=read)
         digits = len(str(len(shown)))
-        for rank, suspect in enumerate(shown, 1):
-            add_row(table, f"{rank:{digits}}", *_suspect_row(suspect, found.class_names))
+        for rank, row in enumerate(rows, 1):
+            add_row(table, f"{rank:{digits}}", *(cell for _, cell in row))
         print_table(table)
     for line in found.told():
         print_line(line)
@@ -124,13 +117,20 @@ def print_suspects(found: Suspects, top: int, csv: Path | None = None, page: Pat
         print_line(f"{len(cases) - len(shown):,} more are not shown: {more}{lists}")
 
 
-def _suspect_row(suspect: Suspect, names: list[str] | None) -> list[str | Name]:
+def _suspect_cells(suspect: Suspect, names: list[str] | None, equal: str) -> list[tuple[str, str | Name]]:
+    """Its cells with their headers; of what is kept for people to read the first column, beside what contradicts it."""
+    label, say = (Name(show_class(of, names)) for of in (suspect.label, suspect.neighbors_say))
+    told: list[tuple[str, str | Name]] = [("label", label), ("neighbours say", say)]
+    against = ("votes against", f"{suspect.against:.0%}")
+    if suspect.kept is None:
+        told.insert(1, against)
+    else:
+        column = next(iter(suspect.kept))
+        told = [(printable(column), kept_name(suspect.kept, column)), *told, against]
     return [
-        Name(suspect.id),
-        Name(show_class(suspect.label, names)),
-        f"{suspect.against:.0%}",
-        Name(show_class(suspect.neighbors_say, names)),
-        f"{suspect.share:.0%}",
-        f"{suspect.neighbors[0].distance:.4g}",
-        Name(", ".join(f"{equal.id}: {show_class(equal.label, names)}" for equal in suspect.equal)),
+        ("id", Name(suspect.id)),
+        *told,
+        ("their share", f"{suspect.share:.0%}"),
+        ("nearest distance", f"{suspect.neighbors[0].distance:.4g}"),
+        (equal, Name(", ".join(f"{one.id}: {show_class(one.label, names)}" for one in suspect.equal))),
     ]

@@ -12,7 +12,7 @@ from knnvote.data.text import printable
 from knnvote.indexer.labels import show_class
 
 from .picture import half_blocks, shows_pictures
-from .table import Name, add_row, new_table, print_line, print_table
+from .table import Name, add_row, kept_name, new_table, print_line, print_table
 
 _BAR = 30  # characters of all votes
 _CELLS = (18, 28)  # characters of a picture's line, at least and at most
@@ -48,12 +48,15 @@ def _print_one(found: Explanations, one: Explanation) -> None:
         print_table(table)
     if one.neighbors:
         weight = () if found.index.sample_weight is None else ("weight",)
-        table = new_table("", "rank", "id", "label", "distance", *weight, text=("id", "label"))
+        keep = found.index.manifest.keep
+        read = [*map(printable, keep)]
+        table = new_table("", "rank", "id", "label", "distance", *weight, *read, text=("id", "label"), read=read)
         digits = len(str(len(one.neighbors)))
         for rank, neighbor in enumerate(one.neighbors, 1):
             label = Name(show_class(neighbor.label, names))
+            texts = (kept_name(neighbor.kept, column) for column in keep)
             weighed = () if neighbor.weight is None else (f"{neighbor.weight:g}",)
-            add_row(table, f"{rank:{digits}}", Name(neighbor.id), label, f"{neighbor.distance:.4g}", *weighed)
+            add_row(table, f"{rank:{digits}}", Name(neighbor.id), label, f"{neighbor.distance:.4g}", *weighed, *texts)
         print_table(table)
         print_line(nearness(found, one))
 

@@ -63,6 +63,7 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("from", ", ".join(source["path"] for source in facts["sources"]) or "arrays"),
         *((("part", f"{rows:,} rows, by --{name}") for name, rows in facts.get("part", {}).items())),
         ("columns", f"image {facts['image_column']}, label {facts['label_column']}"),
+        *([("kept", ", ".join(facts["keep"]))] if "keep" in facts else []),
         *([("groups", Groups(**facts["groups"]).told)] if "groups" in facts else []),
         *([("weights", weights_line(SampleWeight(**facts["sample_weight"])))] if "sample_weight" in facts else []),
         ("search", "; ".join(_search_lines(facts))),
@@ -79,9 +80,9 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
 def _vote_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if not facts.get("vote"):
         return []
-    vote = VoteDefaults.from_json(facts["vote"])
+    vote, thing = VoteDefaults.from_json(facts["vote"]), noun(facts["shape"])
     by_class = [("by class", line) for line in class_lines(vote.acceptance, facts["class_names"], facts["path"])]
-    return [("vote", "; ".join(vote_lines(vote))), *by_class]
+    return [("vote", "; ".join(vote_lines(vote, thing))), *by_class]
 
 
 def _search_lines(facts: dict[str, Any]) -> list[str]:
@@ -142,20 +143,20 @@ def weights_line(weights: SampleWeight) -> str:
     return f"{held}, from {weights.least:g} to {weights.most:g}: what an image's vote is multiplied by"
 
 
-def vote_lines(vote: VoteDefaults | None) -> list[str]:
-    """The vote that an index was made for, in words; nothing where nothing was said."""
+def vote_lines(vote: VoteDefaults | None, thing: str) -> list[str]:
+    """The vote that an index of images or vectors was made for, in words; nothing where nothing was said."""
     if vote is None:
         return []
     ties = "" if vote.ties == "nearest" else f" with ties {vote.ties}"
     weighed = "" if vote.class_weight is None else f", {told_class_weight(vote.class_weight)}"
     lines = [f"made for k {vote.k} and {vote.weights} weights{ties}{weighed}"]
-    lines += [] if vote.acceptance is None else acceptance_lines(vote.acceptance)
+    lines += [] if vote.acceptance is None else acceptance_lines(vote.acceptance, thing)
     return lines if vote.max_distance is None else [*lines, vote.max_distance.told]
 
 
-def acceptance_lines(found: Acceptance) -> list[str]:
-    """What is accepted, in words: of all, and of classes from a confidence of their own."""
-    lines = [acceptance_line(found)]
+def acceptance_lines(found: Acceptance, thing: str) -> list[str]:
+    """What is accepted of images or vectors, in words: of all, and of classes from a confidence of their own."""
+    lines = [_acceptance_line(found, thing)]
     own = [one.min_confidence for one in found.by_class if one.min_confidence is not None]
     if found.by_class:
         few = [str(one.label) for one in found.by_class if one.min_confidence is None]
@@ -192,7 +193,7 @@ def class_lines(
         return lines
     asked = [index, "--target-accuracy", f"{found.target_accuracy!r}", *options, "--json"]
     command = shlex.join(["knnvote", "choose-threshold", *asked])
-    return [*lines, f"{told_more_classes(len(own) - len(lines), len(of_all) - len(own))}: {command} tells of all"]
+    return [*lines, f"{_told_more(len(own) - len(lines), len(of_all) - len(own))}: {command} tells of all"]
 
 
 def typed_vote(index: "Index", rule: "Rule") -> list[str]:
@@ -207,7 +208,7 @@ def typed_vote(index: "Index", rule: "Rule") -> list[str]:
     return [word for name, value in given.items() if not is_own.get(name) for word in (f"--{name}", str(value))]
 
 
-def told_more_classes(own: int, too_few: int) -> str:
+def _told_more(own: int, too_few: int) -> str:
     """How many more classes than are shown have a confidence of their own, and how many have none."""
     more = [f"{own:,} more classes have a confidence of their own"] if own else []
     if own == 1:
@@ -237,19 +238,19 @@ def _class_line(one: ClassAcceptance, names: list[str] | None, target: float) ->
     )
 
 
-def acceptance_line(found: Acceptance) -> str:
+def _acceptance_line(found: Acceptance, thing: str) -> str:
     """What a threshold accepts, in words."""
     accuracy = found.accuracy
     balanced = "" if found.balanced_accuracy is None else f"; balanced accuracy {found.balanced_accuracy:.4f}"
     if found.min_confidence is None:
         return (
             f"accepts no answer unless told: {found.target_accuracy:g} was wanted, and of the surest "
-            f"{found.coverage:.1%} of {found.images:,} stored images {accuracy.value:.4f} are right, of a 95% interval "
-            f"from {accuracy.low:.4f}{balanced}"
+            f"{found.coverage:.1%} of {found.images:,} stored {thing}s {accuracy.value:.4f} are right, of a 95% "
+            f"interval from {accuracy.low:.4f}{balanced}"
         )
     return (
         f"accepts answers with confidence {found.min_confidence:g} or more: {found.coverage:.1%} of "
-        f"{found.images:,} stored images, each left out, of which {accuracy.value:.4f} are right "
+        f"{found.images:,} stored {thing}s, each left out, of which {accuracy.value:.4f} are right "
         f"({accuracy.low:.4f} to {accuracy.high:.4f}; {found.target_accuracy:g} was wanted){balanced}"
     )
 

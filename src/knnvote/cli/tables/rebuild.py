@@ -54,6 +54,7 @@ def index_command(
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     by_class = acceptance is not None and bool(acceptance.by_class)
     flags = {"--by-class": by_class, "--grayscale": manifest.grayscale is not None, "--skip-bad": manifest.skipped > 0}
-    words = [*chain, *options, *(flag for flag, is_given in flags.items() if is_given)]
+    keep = [word for name in manifest.keep for word in ("--keep", name)]
+    words = [*chain, *options, *keep, *(flag for flag, is_given in flags.items() if is_given)]
     out = (asked.rpartition("/")[2] if "://" in asked else asked).rstrip("/").removesuffix(".knn")
     return f"knnvote index IMAGES... {shlex.join(['--out', f'{out}-best.knn', *words])}"

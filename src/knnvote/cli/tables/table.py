@@ -13,6 +13,7 @@ from rich.text import Text
 from knnvote.data.text import printable
 
 _LEAST_NAME = 12  # characters, of a name that gives way to numbers
+_LEAST_KEPT = 24  # likewise, of text that people read
 _GAP = 2
 _WIDE = 200  # columns, where no terminal and no COLUMNS tells how many there are
 _DOTS = "..."
@@ -22,14 +23,14 @@ _IN_A_SENTENCE = 32  # columns of a terminal, for a name
 class Name:
     """Text of a cell that gives way in its middle where the numbers beside it need the room."""
 
-    def __init__(self, text: str) -> None:
-        """Keep it, harmless for a terminal."""
-        self._text = printable(text)
+    def __init__(self, text: str, least: int = _LEAST_NAME) -> None:
+        """Keep it, harmless for a terminal, and to how many characters it gives way."""
+        self._text, self.least = printable(text), least
 
     def __rich_measure__(self, _console: Console, _options: ConsoleOptions) -> Measurement:
         """From what it can give way to, to all of it."""
         width = cell_len(self._text)
-        return Measurement(min(width, _LEAST_NAME), width)
+        return Measurement(min(width, self.least), width)
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """As much of it as fits."""
@@ -50,17 +51,23 @@ def short_name(name: str) -> str:
     return shorten(name, _IN_A_SENTENCE) if Console().is_terminal else name
 
 
-def new_table(title: str, *headers: str, text: Container[str] = ()) -> Table:
-    """A table without rows; its first column and those named as `text` are of text, the others are of numbers.
+def new_table(title: str, *headers: str, text: Container[str] = (), read: Container[str] = ()) -> Table:
+    """A table without rows; its first column, those of `text` and those to `read` are of text, others of numbers.
 
     Numbers are never broken over lines. Where even the names give way and there is no room, columns are left out from
     the right.
     """
     table = Table(title=printable(title), title_justify="left", box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
     for i, header in enumerate(headers):
-        is_text = i == 0 or header in text
-        table.add_column(header, justify="left" if i == 0 else "right", overflow="fold", no_wrap=not is_text)
+        is_read = i == 0 or header in read
+        is_text = is_read or header in text
+        table.add_column(header, justify="left" if is_read else "right", overflow="fold", no_wrap=not is_text)
     return table
+
+
+def kept_name(kept: dict[str, str | None] | None, column: str) -> Name:
+    """What is kept of an image for people to read in a column, of which so much is left that it can be read."""
+    return Name((kept or {}).get(column) or "", _LEAST_KEPT)
 
 
 def new_list(title: str) -> Table:
@@ -73,24 +80,30 @@ def add_row(table: Table, *cells: str | Name) -> None:
     table.add_row(*(cell if isinstance(cell, Name) else printable(cell) for cell in cells))
 
 
-def print_table(table: Table) -> None:
-    """A table on a terminal; else as wide as it needs or COLUMNS says, lines without blanks at the end."""
+def print_table(table: Table) -> list[str]:
+    """A table on a terminal; else as wide as it needs or COLUMNS says, lines without blanks at the end.
+
+    Returns:
+        The headers of columns that were left out, for which there is no room.
+    """
     console = Console(markup=False, emoji=False)
     if console.is_terminal:
-        _print_as_fits(console, table)
-        return
+        return _print_as_fits(console, table)
     width = os.environ.get("COLUMNS", "")
     console = Console(width=int(width) if width.isdecimal() and int(width) else _WIDE, markup=False, emoji=False)
     with console.capture() as printed:
-        _print_as_fits(console, table)
+        left_out = _print_as_fits(console, table)
     for line in printed.get().splitlines():
         sys.stdout.write(f"{line.rstrip()}\n")
+    return left_out
 
 
-def _print_as_fits(console: Console, table: Table) -> None:
+def _print_as_fits(console: Console, table: Table) -> list[str]:
+    left_out: list[str] = []
     while len(table.columns) > 1 and _least_width(console, table) > console.width:
-        table.columns.pop()
+        left_out.insert(0, str(table.columns.pop().header))
     console.print(table)
+    return left_out
 
 
 def _least_width(console: Console, table: Table) -> int:
@@ -99,7 +112,8 @@ def _least_width(console: Console, table: Table) -> int:
     for column in table.columns:
         cells = [column.header, *column.cells]
         widest = max(Measurement.get(console, console.options, cell).maximum for cell in cells)
-        width += _GAP + (widest if column.no_wrap else min(widest, _LEAST_NAME))
+        least = max((cell.least for cell in cells if isinstance(cell, Name)), default=_LEAST_NAME)
+        width += _GAP + (widest if column.no_wrap else min(widest, least))
     return width
 
 

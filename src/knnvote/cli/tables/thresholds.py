@@ -9,22 +9,27 @@ from knnvote.classify.evaluation.threshold import Threshold
 from knnvote.classify.interval import trials_to_show
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
+from knnvote.data.layout import noun
 from knnvote.data.text import counted
+from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 from knnvote.indexer.rungs import Interval
 
-from .inspection import CLASSES_SHOWN, told_more_classes
-from .table import Name, add_row, new_table, print_line, print_table, print_text
+from .table import Name, add_row, new_table, print_line, print_table, print_text, short_name
 
 _STEPS_SHOWN = 12
+_CLASSES_SHOWN = 12
+_CLASSES_NAMED = 5
 _FEW = 30  # answers, of which an accuracy says little
 
 
-def print_threshold(found: Threshold, names: list[str] | None) -> None:
+def print_threshold(found: Threshold, index: Index) -> None:
     """What thresholds accept, which was chosen, and what it accepts of each class."""
-    asked = "stored images, each left out" if found.left_out else "labelled images"
+    names, things = index.manifest.class_names, f"{noun(index.shape)}s"
     by_group = "" if found.groups is None else f" with its group, of {found.groups:,}"
-    print_line(f"{found.images:,} {asked}{by_group}")
+    drawn = f", drawn of {index.n:,}" if found.images < index.n else ""
+    asked = f"stored {things}{drawn}, each left out{by_group}" if found.left_out else f"labelled {things}"
+    print_line(f"{found.images:,} {asked}")
     table = new_table("", "min-confidence", "accepted", "share", "right", "95% interval", "balanced")
     for step in _some(found.steps, found.chosen):
         mark = " *" if step == found.chosen else ""
@@ -35,13 +40,13 @@ def print_threshold(found: Threshold, names: list[str] | None) -> None:
     elif found.chosen is None:
         print_line(spelled(found.why_none, as_typed))
     else:
-        print_line(
+        print_text(
             f"* --min-confidence {found.chosen.threshold:g} is the lowest that is shown to reach "
             f"{found.target_accuracy:g}. Not all are tested: from the top down, one for every 5% of the answers"
         )
     if found.with_copies:
-        print_line(
-            f"{found.with_copies:,} of the images have an exact copy among the others, which flatters all of this"
+        print_text(
+            f"{found.with_copies:,} of the {things} have an exact copy among the others, which flatters all of this"
         )
     if found.of_one_group is not None:
         print_line(found.of_one_group)
@@ -104,7 +109,7 @@ def _print_classes(found: Threshold, names: list[str] | None) -> None:
     told.sort(key=lambda of_class: of_class[1].accuracy.value)
     if not told:
         return
-    shown = told[:CLASSES_SHOWN]
+    shown = told[:_CLASSES_SHOWN]
     answers = "all answers" if found.chosen is None else f"answers at {found.chosen.threshold:g}"
     title = f"{answers} by their class" + (", the least right first" if told[len(shown) :] else "")
     print_line("")
@@ -115,10 +120,14 @@ def _print_classes(found: Threshold, names: list[str] | None) -> None:
         name = Name(show_class(of_class.label, names))
         add_row(table, name, f"{of_class.answers:,}", f"{accepted.images:,}", *_right(accepted), few)
     print_table(table)
+    _print_more(len(told))
     if found.target_accuracy is not None:
         _print_own(found, found.target_accuracy, names)
-    if told[len(shown) :]:
-        print_line(f"{len(told) - len(shown):,} more classes are not shown: --json has all")
+
+
+def _print_more(classes: int) -> None:
+    if classes > _CLASSES_SHOWN:
+        print_line(f"{classes - _CLASSES_SHOWN:,} more classes are not shown: --json has all")
 
 
 def _print_own(found: Threshold, target_accuracy: float, names: list[str] | None) -> None:
@@ -127,20 +136,23 @@ def _print_own(found: Threshold, target_accuracy: float, names: list[str] | None
     takes = f"for which {target_accuracy:g} takes {needed:,} answers at least"
     told = [of_class for of_class in found.classes if of_class.answers]
     if not any(of_class.own for of_class in told):
-        print_line(f"for a class alone a least confidence is chosen likewise, {takes}")
+        print_text(f"for a class alone a least confidence is chosen likewise, {takes}")
         return
-    told.sort(key=lambda of_class: of_class.own.accuracy.value if of_class.own else 2)  # those without come last
-    own = [of_class for of_class in told if of_class.own is not None] if len(told) > CLASSES_SHOWN else told
+    own = [(of_class, of_class.own) for of_class in told if of_class.own is not None]
+    own.sort(key=lambda of_class: of_class[1].accuracy.value)
     print_line("")
-    print_line(f"of a class alone from a least confidence of its own (--by-class), chosen likewise, {takes}")
-    table = new_table("", "class", "min-confidence", "accepted", "share", "right", "95% interval", "", text=("",))
-    for of_class in own[:CLASSES_SHOWN]:
-        name = Name(show_class(of_class.label, names))
-        if of_class.own is not None:
-            add_row(table, name, f"{of_class.own.threshold:.2f}", *_accepted(of_class.own), "")
-        else:
-            why = "too few answers to tell" if of_class.answers < needed else "too few are right"
-            add_row(table, name, "that of all", "", "", "", "", why)
+    print_text(f"of a class alone from a least confidence of its own (--by-class), chosen likewise, {takes}")
+    table = new_table("", "class", "min-confidence", "accepted", "share", "right", "95% interval")
+    for of_class, accepted in own[:_CLASSES_SHOWN]:
+        add_row(table, Name(show_class(of_class.label, names)), f"{accepted.threshold:.2f}", *_accepted(accepted))
     print_table(table)
-    if len(told) > CLASSES_SHOWN:
-        print_line(told_more_classes(max(len(own) - CLASSES_SHOWN, 0), len(told) - len(own)))
+    _print_more(len(own))
+    without = [of_class for of_class in told if of_class.own is None]
+    small = [show_class(of_class.label, names) for of_class in without if of_class.answers < needed]
+    unsure = [show_class(of_class.label, names) for of_class in without if of_class.answers >= needed]
+    for why, some in (("answers to tell", small), ("right ones", unsure)):
+        if some:
+            more = f" and {len(some) - _CLASSES_NAMED:,} more" if some[_CLASSES_NAMED:] else ""
+            shown = ", ".join(map(short_name, some[:_CLASSES_NAMED]))
+            have = "1 class has" if len(some) == 1 else f"{len(some):,} classes have"
+            print_text(f"{have} that of all, with too few {why}: {shown}{more}")
