@@ -180,7 +180,6 @@ def read_training_set(
     steps, work = steps_of(options.steps) if stored is None else stored.steps, work or Work()
     gathered = _begun(work, stored, tell)
     chosen = Part(limit=options.limit, sample=options.sample, seed=seed).of(inputs)
-    tell_of_first_classes(inputs, chosen if options.limit else None, tell)
     known = {source.path for source in (() if stored is None else stored.sources)}
     inputs = distinctly_named(inputs, known, has_ids=options.id_column is not None)
     reader = partial(
@@ -217,6 +216,7 @@ def _read_files(
 ) -> None:
     """Read what was not read before a kill; of labels that are floats it is told once."""
     refuse_fixes(inputs)
+    tell_of_first_classes(inputs, chosen if options.limit else None, tell)
     tell_floats = tell
     for place, (source, wanted) in enumerate(files_with_rows(inputs, chosen)):
         if place < gathered.files:
