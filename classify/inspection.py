@@ -62,8 +62,8 @@ def inspect_made(path: str) -> dict[str, Any] | None:
     refuse_unfinished(path)
     if location.is_folder and not location.below():
         raise KnnvoteError(
-            f"{location} is an empty folder, as a job leaves it where no file could be classified: run it "
-            "again, and it tells why of each"
+            f"{location} is an empty folder: give one with images; where a job left it so, no file could be "
+            "classified: run it again, and it tells why of each"
         )
     return None
 

@@ -231,6 +231,8 @@ def _open_lock(path: Path) -> BinaryIO:
         return os.fdopen(_again_without_folder(lambda: _open_to_lock(path)), "r+b")
     except OSError as error:
         reason = "it is a link: remove it" if path.is_symlink() else describe_os_error(error)
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            reason += "; give a path where you may write, such as that of a copy, or have this one made writable"
         raise KnnvoteError(f"cannot write {path}: {reason}") from error
 
 

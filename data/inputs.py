@@ -125,10 +125,11 @@ def _refuse_parts(inputs: Sequence[InputFile]) -> None:
         if other is not source and fnmatchcase(name, other.only or "*"):
             raise KnnvoteError(f"{source} is given by itself and by {other.found_by}: give it once")
     if len(alone) > _FEW:
-        ending = PurePosixPath(alone[0].path).suffix
+        above = alone[0].above
+        of_ending = shlex.quote(str(above / f"*{PurePosixPath(alone[0].path).suffix}"))
         warn(
-            f"{len(alone):,} image files are given one by one, and each is an input of its own: to have one of all in "
-            f"a folder give {alone[0].above}, or {shlex.quote(str(alone[0].above / f'*{ending}'))} in quotes"
+            f"{len(alone):,} image files are given one by one, and each is an input of its own, of which classify "
+            f"writes an output of one row: to have one of all in a folder give {above}, or {of_ending} in quotes"
         )
 
 

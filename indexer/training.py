@@ -21,6 +21,7 @@ from knnvote.data.steps.chain import Steps, steps_of
 
 from .building.doubts import (
     doubt_ids,
+    tell_of_first_classes,
     tell_of_floats,
     tell_of_groups,
     tell_of_ids,
@@ -215,6 +216,7 @@ def _read_files(
 ) -> None:
     """Read what was not read before a kill; of labels that are floats it is told once."""
     refuse_fixes(inputs)
+    tell_of_first_classes(inputs, chosen if options.limit else None, tell)
     tell_floats = tell
     for place, (source, wanted) in enumerate(files_with_rows(inputs, chosen)):
         if place < gathered.files:

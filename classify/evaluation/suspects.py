@@ -146,7 +146,8 @@ class Suspects:
         Returns:
             Columns id; label and suggested, as text that `knnvote.relabel_ids` takes; fix, which is empty; what the
             index keeps for people to read, by names that are no others of these; share and against, of the vote;
-            distance, of the nearest neighbour; equal, the images with other labels; file and row.
+            distance, of the nearest neighbour; equal, the images with other labels; file and row;
+            rank, as the table and the page have it, which equal images share.
         """
         return self.suspects.to_table()
 
@@ -310,7 +311,9 @@ class _Described(Sequence[Suspect]):
     def to_table(self) -> pa.Table:
         """As `Suspects.to_table` has it."""
         _, firsts, cases = np.unique(self._cases(), return_index=True, return_inverse=True)
-        votes = self.votes.take(np.argsort(firsts[cases], kind="stable"))
+        order = np.argsort(firsts[cases], kind="stable")
+        votes = self.votes.take(order)
+        rank = np.unique(firsts[cases[order]], return_inverse=True)[1] + 1
         texts = pa.array(LabelTexts(self.of).written)
         places = self.of.places(votes.rows)
         rows = pa.array(votes.rows)
@@ -325,6 +328,7 @@ class _Described(Sequence[Suspect]):
             "equal": pa.array([self._tell_equal(row, texts) for row in votes.rows.tolist()], pa.string()),
             "file": places["file"],
             "row": places["row"],
+            "rank": rank,
         }
         return _with_kept(pa.table(columns), None if self.of.kept is None else self.of.kept.take(rows))
 

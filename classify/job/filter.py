@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -98,6 +98,7 @@ class FilteredFile:
         class_names: of its integers, where these have names.
         own_ids: the column of ids that its job was told; None for the first of a usual name.
         of_source: columns of the file and row that a job added, which no usual name makes ids.
+        classes: that were met where rows of a class were looked for, all that have a name among them.
     """
 
     rows: RowFile
@@ -108,6 +109,7 @@ class FilteredFile:
     class_names: list[str] | None
     own_ids: str | None = None
     of_source: Container[str] = ()
+    classes: set[str] = field(default_factory=set)
 
     def meant(self, wanted: RowFilter) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], set[str]]]:
         """Rows that are meant, batch by batch.
@@ -167,6 +169,8 @@ class FilteredFile:
                 )
             names = self.class_names or []
             of_name = [str(names.index(wanted.label))] if wanted.label in names else []
+            if wanted.label in map(str, range(len(names))):
+                self.classes.add(wanted.label)
             labels = pa.array([wanted.label, *of_name])
             tests.append((self.label, partial(self._is_in, labels)))
         return tests
@@ -178,7 +182,7 @@ class FilteredFile:
             ImageFileError: they cannot be compared with its value.
         """
         try:
-            value = pa.scalar(parts["value"]).cast(column.type)
+            value = pa.scalar(_unquoted(parts["value"])).cast(column.type)
             return _SIGNS[parts["sign"]](column, value)
         except pa.ArrowException as error:
             raise ImageFileError(
@@ -193,7 +197,9 @@ class FilteredFile:
             ImageFileError: they cannot be written as text.
         """
         try:
-            return pc.is_in(column.cast(pa.string()), value_set=labels)
+            texts = column.cast(pa.string())
+            self.classes.update(self.class_names or pc.unique(texts).drop_null().to_pylist())
+            return pc.is_in(texts, value_set=labels)
         except pa.ArrowException as error:
             raise ImageFileError(
                 f"{self.rows.source} has {column.type} in column {self.label!r}, and no labels"
@@ -277,6 +283,12 @@ class Chosen:
         held = np.concatenate([self._held, more])
         held = held[np.lexsort([held["row"], held["file"], held["key"], held["drawn"]])][: self._count]
         self._held = held[np.lexsort([held["row"], held["file"], held["key"]])]
+
+
+def _unquoted(value: str) -> str:
+    """A value without the quotes around it, which are no part of it."""
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if is_quoted else value
 
 
 def _as_mask(holds: pa.ChunkedArray) -> NDArray[np.bool_]:

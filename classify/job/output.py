@@ -118,9 +118,8 @@ def kept_columns(
     wanted = [*((name, "keep") for name in options.keep or ()), *((name, "id_column") for name in ids)]
     for name, option in wanted:
         if name not in others:
-            raise ImageFileError(
-                f"no column {name!r} for {param(option)}; beside the image there are {', '.join(others) or 'none'}"
-            )
+            there = f"columns beside the image: {', '.join(others)}" if others else "there is none beside the image"
+            raise ImageFileError(f"no column {name!r} for {param(option)}; {there}")
     if options.keep is not None:
         others = [name for name in others if name in (*options.keep, *ids)]
     times = Counter(schema.names)

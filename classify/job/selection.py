@@ -22,12 +22,13 @@ from knnvote.data.input_file import InputFile
 from knnvote.data.layout import ImageOptions, Layout, is_picture, show_shape
 from knnvote.data.reading import DecodedRows, ImageFile
 from knnvote.data.recognition import recognise_images
-from knnvote.indexer.labels import class_names, find_label
+from knnvote.indexer.labels import class_names, find_label, like_known
 
 from .filter import Chosen, FilteredFile, RowFilter
 from .finished import FinishedJob, first_rows
 
 _BATCH = 2048
+_CLASSES = 20  # that are named
 _LABELS = 1 << 16  # rows of a batch without images
 
 
@@ -166,7 +167,7 @@ def select_images(inputs: Sequence[InputFile], selection: Selection) -> tuple[li
 def _choose(inputs: Sequence[InputFile], selection: Selection) -> Chosen:
     """The rows that are to be shown; files are read as far as it takes to know."""
     chosen = Chosen(selection.rows, selection.count)
-    is_plain = selection.rows.takes_all and selection.classifier is None
+    is_plain, classes = selection.rows.takes_all and selection.classifier is None, set[str]()
     for file, source in enumerate(inputs):
         if is_plain and chosen.total == selection.count:
             break
@@ -186,12 +187,29 @@ def _choose(inputs: Sequence[InputFile], selection: Selection) -> Chosen:
                 for rows, keys, met in filtered.meant(selection.rows):
                     is_meant = np.ones(len(rows), np.bool_) if wrong is None else wrong[rows]
                     chosen.add(file, rows[is_meant], keys[is_meant], met)
+                classes |= filtered.classes
+    _check_class(selection, classes)
     if missing := [name for name in selection.rows.ids if name not in chosen.met]:
         raise KnnvoteError(
             f"no row of {inputs[0]}{' and the other files' if inputs[1:] else ''} is {missing[0]!r}: give file and "
             f"row, such as {inputs[0].relative}#0, an id, or {param('id_column')} for its column"
         )
     return chosen
+
+
+def _check_class(selection: Selection, classes: set[str]) -> None:
+    """Refuse to look for a class that is none of those that files have.
+
+    Raises:
+        KnnvoteError: naming these.
+    """
+    label = selection.rows.label
+    if label is None or not classes or label in classes:
+        return
+    known = sorted(classes)
+    shown = ", ".join(known[:_CLASSES]) + (f" and {len(known) - _CLASSES:,} more" if known[_CLASSES:] else "")
+    what = "labels" if selection.job is None else "best guesses"
+    raise KnnvoteError(f"no class is {label!r}{like_known(label, known)}: {what} are of {shown}")
 
 
 def _label_column(images: ImageFile, selection: Selection) -> str | None:

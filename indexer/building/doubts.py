@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from knnvote.data.columns import is_float
 from knnvote.data.errors import KnnvoteError, param
+from knnvote.data.input_file import InputFile
 from knnvote.data.reading import ImageFile
 from knnvote.data.vectors import Numbers, all_equal, scales_told
 from knnvote.indexer.groups.record import GROUP, number_groups, told_of_lone_classes, told_without_group
@@ -110,6 +112,29 @@ def tell_of_groups(
     groups = number_groups(provenance[GROUP])
     if not is_regression and groups.any() and (note := told_of_lone_classes(provenance["label"], groups, names)):
         tell(note)
+
+
+def tell_of_first_classes(inputs: Sequence[InputFile], chosen: Sequence[NDArray[np.int64]] | None, tell: Tell) -> None:
+    """Tell that the first rows of class folders are of some of these alone.
+
+    Args:
+        inputs: files and folders, in order.
+        chosen: the rows of each that are taken; None where they are not the first of all.
+        tell: told of it.
+    """
+    if chosen is None:
+        return
+    label = [
+        source.told[0][1] if source.told and is_usual_name(source.told[0][0]) and not source.joined_label else None
+        for source in inputs
+    ]
+    taken = {value for value, rows in zip(label, chosen, strict=True) if len(rows)}
+    classes = {*label}
+    if None not in classes and len(taken) < len(classes):
+        tell(
+            f"the first {sum(map(len, chosen)):,} rows are of {len(taken):,} of the {len(classes):,} classes that "
+            f"folders are named for: {param('sample')} in place of {param('limit')} draws from all"
+        )
 
 
 def tell_of_types(types: Mapping[str, np.dtype[Any]], stored: np.dtype[Any], tell: Tell, *, grows: bool) -> None:

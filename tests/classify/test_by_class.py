@@ -1,6 +1,8 @@
 """Least confidences by class: chosen, kept by an index, taken by jobs, against a plain count."""
 
 import json
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from knnvote.classify.evaluation.compare import compare
 from knnvote.classify.evaluation.threshold import choose_threshold
 from knnvote.classify.search.left_out import neighbors_left_out
 from knnvote.classify.vote import Rule, vote
+from knnvote.cli.tables import inspection
 from knnvote.cli.tables.inspection import acceptance_lines
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.tables import image_table, write_table
@@ -213,3 +216,21 @@ def test_where_no_class_has_another_confidence_that_is_told_with_how_many_could_
     assert acceptance_lines(replace(found, by_class=(replace(own, min_confidence=0.5),)), "image")[1].startswith(
         "of 1 of 1 classes"
     )
+
+
+@pytest.mark.usefixtures("work")
+def test_of_many_classes_those_with_a_confidence_of_their_own_are_told_and_the_command_that_tells_of_all(
+    invoke, monkeypatch
+):
+    monkeypatch.setattr(inspection, "CLASSES_SHOWN", 1)
+    given = ("--target-accuracy", TARGET, "--by-class", "--k", 9)
+    job = invoke("classify", "x.knn", "new.parquet", "--out", "o", *given).stderr
+    for told, k in ((job, 9), (invoke("inspect", "x.knn").stdout, 15)):
+        words = " ".join(told.split())
+        assert "the confidence of all is its own" not in words
+        found = re.search(r"more class.* own, and . class.* too few .*: knnvote (.*?) tells of all", words)
+        assert found, words
+        in_json = json.loads(invoke(*shlex.split(found[1])).stdout)
+        assert [one["label"] for one in in_json["classes"]] == [*CENTRES]
+        of_vote = choose_threshold(open_index("x.knn"), Rule(k=k), TARGET)
+        assert in_json["chosen"]["images"] == of_vote.chosen.images

@@ -111,7 +111,11 @@ MISTAKES = {
         "good.parquet is not a folder: give --out",
     ),
     "output in input": ("classify x.knn in --out in/out", 1, "the output folder in/out lies inside the input"),
-    "column to keep": ("classify x.knn good.parquet --out o --keep y", 1, "no column 'y' for --keep; beside the image"),
+    "column to keep": (
+        "classify x.knn good.parquet --out o --keep y",
+        1,
+        "no column 'y' for --keep; columns beside the image: label",
+    ),
     "inspect nothing": ("inspect nothing", 1, "nothing does not exist"),
     "inspect no Parquet": ("inspect text.parquet", 1, "cannot read text.parquet as Parquet"),
     "inspect no images": ("inspect numbers.parquet", 1, "numbers.parquet: no image column"),
@@ -471,7 +475,7 @@ def test_rows_that_are_stored_files_without_rows_and_folders_left_empty_are_told
     assert json.loads(done.stdout)["stored"] == 24
     assert "a stored one" not in invoke("classify", "x.knn", "five.parquet", "--out", "failed").stderr
     assert invoke("inspect", "failed").stderr.startswith(
-        "error: failed is an empty folder, as a job leaves it where no"
+        "error: failed is an empty folder: give one with images; where a job left it so, no file could be classified"
     )
 
 

@@ -172,7 +172,8 @@ def test_short_ids_of_suspects_are_whole_at_80_columns(terminal, tmp_path):
 def test_weights_without_room_in_a_narrow_terminal_are_named(terminal, tmp_path):
     images = np.random.default_rng(1).integers(0, 256, (30, 2, 2), dtype=np.uint8)
     index_arrays(images, np.arange(30) % 3, tmp_path / "x.knn")
-    choice, stream = choose_k(open_index(tmp_path / "x.knn"), max_k=2), terminal(40)
-    print_choice(choice)
+    index = open_index(tmp_path / "x.knn")
+    choice, stream = choose_k(index, max_k=2), terminal(40)
+    print_choice(choice, index)
     told = " ".join(lines(stream))
     assert f"no room for {', '.join(choice.weights[3:])}: --json has all" in " ".join(told.split())

@@ -65,7 +65,7 @@ def test_stages_that_count_nothing_are_named_when_a_line_is_due():
         clock.now += 20
     with lines("reading", lambda: pytest.fail("it was asked"), "rows") as advance:
         advance(4)
-    assert said == ["building lists", "reading"]
+    assert said == ["building lists, 45 s after the beginning", "reading, 1 min 15 s after the beginning"]
 
 
 def test_the_speed_is_that_since_the_last_line_so_that_rows_done_before_do_not_count():

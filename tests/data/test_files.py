@@ -201,6 +201,15 @@ def test_a_lock_that_cannot_be_made_is_told(tmp_path):
         pass
 
 
+def test_a_folder_that_may_not_be_written_is_told_with_what_helps(tmp_path, monkeypatch):
+    def refuse(*_given):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(KnnvoteError, match="Read-only file system; give a path where"), hold_lock(tmp_path / "l", "x"):
+        pass
+
+
 def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays(tmp_path):
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "lock").symlink_to("precious")

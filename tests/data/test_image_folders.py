@@ -71,6 +71,16 @@ def rows_of(*arguments):
     return found
 
 
+def test_a_limit_that_reaches_some_of_the_class_folders_is_told_with_what_draws_from_all(invoke):
+    put_classes()
+    told = "note: the first 12 rows are of 2 of the 3 classes that folders are named for: --sample in place of --limit"
+    assert told in invoke("index", "in", "--out", "x.knn", "--limit", 12).stderr
+    for all_of_them in (("--limit", 17), ("--sample", 12)):
+        assert (
+            "folders are named for" not in invoke("index", "in", "--out", "y.knn", "--overwrite", *all_of_them).stderr
+        )
+
+
 def test_class_folders_give_the_index_and_the_answers_of_a_parquet_file_of_the_same_bytes(invoke):
     made = put_classes()
     as_parquet(made, "same.parquet")

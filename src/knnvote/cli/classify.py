@@ -312,14 +312,15 @@ def _accept(index: "Index", rule: "Rule", target_accuracy: float, threads: int |
     from knnvote.data.errors import KnnvoteError
     from knnvote.data.layout import noun
 
-    from .tables.inspection import acceptance_lines, class_lines
+    from .tables.inspection import acceptance_lines, class_lines, typed_vote
 
     found = choose_threshold(index, rule, target_accuracy, threads=threads)
     acceptance = found.acceptance_by_class if by_class else found.acceptance
     if acceptance is None or found.chosen is None:
         raise KnnvoteError(found.why_none)
-    thing, names = noun(index.shape), index.manifest.class_names
-    for line in [*acceptance_lines(acceptance, thing), *class_lines(acceptance, names)]:
+    asked = (str(index.path), typed_vote(index, rule))
+    of_classes = class_lines(acceptance, index.manifest.class_names, *asked)
+    for line in [*acceptance_lines(acceptance, noun(index.shape)), *of_classes]:
         talk(line)
     if found.has_many_copies:
         talk(f"note: {found.with_copies:,} of them have an exact copy stored, which flatters the accuracy")

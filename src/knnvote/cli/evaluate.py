@@ -164,7 +164,7 @@ def choose_k(  # noqa: PLR0917  # click passes options by name
 
         save(draw_choice(choice), picture)
 
-    end(choice, file=plot, write=draw, as_json=as_json, print_table=print_choice)
+    end(choice, file=plot, write=draw, as_json=as_json, print_table=lambda choice: print_choice(choice, opened))
 
 
 @click.command(
@@ -234,7 +234,7 @@ def choose_step(  # noqa: PLR0917  # click passes options by name
     metavar="N",
     default=20,
     show_default=True,
-    help="Suspects in the table and the page; --json has all.",
+    help="Suspects in the page and the table, which has 20 at most beside a page or list; --json has all.",
 )
 @click.option(
     "--csv",
@@ -291,7 +291,7 @@ def suspects(  # noqa: PLR0917  # click passes options by name
 
         write_suspects(page, found, opened, top, page_frame(page))
 
-    end(found, file=report, write=write, as_json=as_json, print_table=lambda found: print_suspects(found, top))
+    end(found, file=report, write=write, as_json=as_json, print_table=lambda one: print_suspects(one, top, csv, report))
 
 
 @click.command(

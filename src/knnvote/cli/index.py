@@ -391,7 +391,7 @@ def _talk_index(out: Path, changed: int = 0, change: str = "") -> None:
     if manifest.sample_weight is not None:
         talk(f"weights {weights_line(manifest.sample_weight)}")
     acceptance = None if manifest.vote is None else manifest.vote.acceptance
-    of_classes = class_lines(acceptance, manifest.class_names)
+    of_classes = class_lines(acceptance, manifest.class_names, str(out))
     for line in [*tuning_lines(manifest.search), *vote_lines(manifest.vote, thing), *of_classes]:
         talk(line)
     if (told := measured_on(manifest.growth, manifest.search, manifest.vote)) is not None:

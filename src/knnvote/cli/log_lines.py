@@ -16,14 +16,14 @@ class ProgressLines:
         """Begin to count seconds."""
         self._say = say
         self._clock = clock
-        self._last = clock()
+        self._first = self._last = clock()
 
     @contextmanager
     def __call__(self, name: str, total: Total, unit: str) -> Iterator[Advance]:
         """Say how a stage goes; as a `Watch`."""
         done, shown, since = 0, 0, self._clock()
         if self._is_show_time(since):
-            self._say(name)
+            self._say(f"{name}, {_show_time(since - self._first)} after the beginning")
 
         def advance(more: int) -> None:
             nonlocal done, shown, since

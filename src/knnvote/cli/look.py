@@ -27,6 +27,7 @@ from .spelling import as_typed
 from .talk import end, talk, talk_note, talk_written
 
 if TYPE_CHECKING:
+    from knnvote.classify.job.finished import FinishedJob
     from knnvote.classify.look.review import Review
 
 _OF_INDEX = ("k", "weights", "ties", "class_weight", "grayscale", "background")  # which a job has settled
@@ -67,6 +68,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
     **rule: Any,
 ) -> None:
     """Tell why rows of a job's OUT, or images given to an INDEX, stored ones by their ids, have their labels."""
+    from knnvote.classify.answer import BAD_IMAGE
     from knnvote.classify.classifier import Classifier
     from knnvote.classify.job.finished import FinishedJob
     from knnvote.classify.look.explain import gather
@@ -109,6 +111,16 @@ def explain(  # noqa: PLR0917  # click passes options by name
         write_explanations(page, found, page_frame(page), job=job)
 
     end(found, file=report, write=write, as_json=as_json, print_table=print_explanations)
+    if all(one.status == BAD_IMAGE for one in shown):
+        click.get_current_context().exit(1)
+
+
+def _open_job(_ctx: click.Context, _param: click.Parameter, folder: str) -> "FinishedJob":
+    """The job, opened before other options are looked at: that it is none is what there is to say first."""
+    from knnvote.classify.job.finished import FinishedJob
+    from knnvote.data.locations import locate
+
+    return FinishedJob.open(locate(folder))
 
 
 @click.command(
@@ -116,7 +128,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
     short_help="List the rows of a job whose look pays most.",
     epilog=example("knnvote review predictions --index digits.knn --report review.html"),
 )
-@click.argument("folder", metavar="OUT", shell_complete=complete_folder)
+@click.argument("job", metavar="OUT", callback=_open_job, is_eager=True, shell_complete=complete_folder)
 @click.option("--top", type=POSITIVE, metavar="N", default=200, show_default=True, help="Rows to list, at most.")
 @click.option(
     "--index",
@@ -137,7 +149,7 @@ def explain(  # noqa: PLR0917  # click passes options by name
 )
 @page_option("a card for each row, with its picture", has_figures=False)
 def review(  # noqa: PLR0917  # click passes options by name
-    folder: str,
+    job: "FinishedJob",
     top: int,
     index_folder: str | None,
     id_column: str | None,
@@ -145,13 +157,10 @@ def review(  # noqa: PLR0917  # click passes options by name
     report: Path | None,
 ) -> None:
     """List the rows of a job whose look pays most, as a CSV whose column of labels is to be filled in."""
-    from knnvote.classify.job.finished import FinishedJob
     from knnvote.classify.look.review import review as review_job
-    from knnvote.data.locations import locate
     from knnvote.data.tables import write_new_csv
     from knnvote.indexer.folder.open import open_index
 
-    job = FinishedJob.open(locate(folder))
     index = None if index_folder is None else open_index(index_folder)
     classifier = None if index is None else job.classifier(index)
     found = review_job(job, classifier, top=top, id_column=id_column, pixels=report is not None)

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 from pathlib import Path
 
 import brute_force
@@ -23,6 +24,7 @@ from knnvote.classify.search.left_out import neighbors_left_out
 from knnvote.classify.vote import Rule, mean_target, vote
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.sample import split_digits
+from knnvote.data.tables import image_table, write_table
 from knnvote.indexer.build import IndexOptions, index_arrays
 from knnvote.indexer.folder.open import open_index
 from knnvote.indexer.metric import METRICS
@@ -322,7 +324,7 @@ def test_the_command_prints_a_row_for_each_k_then_the_best_the_smallest_and_the_
         "largest k within one standard error of it": choice.largest_within_one_standard_error,
         "best balanced accuracy": choice.best_balanced,
     }
-    assert rows[10:] == [
+    assert rows[10:14] == [
         f"{told}: k = {s.k}, {s.weights}: accuracy {s.value:.4f}, standard error {s.standard_error:.4f}, "
         f"balanced {s.balanced_accuracy:.4f}"
         for told, s in named.items()
@@ -356,7 +358,8 @@ def test_the_command_tells_of_copies_and_of_squared_errors(invoke):
     result = invoke("choose-k", "copies.knn")
     assert (result.code, result.stderr) == (0, "")
     told = "2 of the 4 vectors have an exact copy among the others, which flatters the accuracy"
-    assert result.stdout.splitlines()[-1] == told
+    *_, note, _, classify, _, _ = result.stdout.splitlines()
+    assert (note, classify) == (told, "knnvote classify copies.knn IMAGES... --out DIR --k 1 --weights uniform")
     index_arrays(x, [0.5, 0.5, 1.5, 2.5], Path("r.knn"), is_regression=True)
     result = invoke("choose-k", "r.knn", "--max-k", "1")
     assert re.search(r"\nmean squared error by k and weights\nk +uniform +distance .*\n1 +0\.5 +0\.5 ", result.stdout)
@@ -390,3 +393,30 @@ def test_of_unequal_classes_the_best_balanced_accuracy_is_another_than_the_best(
         named(choice.best_balanced)
         == max(((score.balanced_accuracy, -place), named(score)) for place, score in enumerate(choice.scores))[1]
     )
+
+
+def test_the_commands_that_go_on_with_the_best_run_and_say_what_an_index_that_was_mended_would_lose(invoke):
+    write_table(image_table(np.arange(24, dtype=np.uint8).reshape(12, 1, 2), [*"aaaabbbbaabb"]), Path("in.parquet"))
+    assert (
+        invoke("index", "in.parquet", "--out", "x.knn", "--step", "centred", "--k", 7, "--ties", "first-class").code
+        == 0
+    )
+    Path("fix.csv").write_text("id,fix\nin.parquet#8,b\n")
+    assert invoke("relabel", "x.knn", "fix.csv").code == 0
+    told = invoke("choose-k", "x.knn", "--max-k", 3).stdout
+    assert "the index has labels changed since it was built: the index that takes its place has nothing of that" in told
+    *_, classify, _, _, build = told.splitlines()
+    for command in (classify, build):
+        assert invoke(*shlex.split(command.replace("IMAGES...", "in.parquet"))[1:]).code == 0
+    kept = open_index("x-best.knn")
+    best = choose_k(open_index("x.knn"), max_k=3).best
+    assert (kept.vote.k, kept.vote.weights, kept.vote.ties) == (best.k, best.weights, "first-class")
+    assert kept.manifest.steps == "centred"
+    best = choose_k(kept, max_k=3).best
+    made = ("--out", "x-best.knn", "--overwrite", "--k", best.k, "--weights", best.weights, "--step", "centred")
+    assert invoke("index", "in.parquet", *made).code == 0
+    again = invoke("choose-k", "x-best.knn", "--max-k", 3).stdout.splitlines()
+    assert again[-2:] == [
+        "to classify with the best, for which the index was made:",
+        "knnvote classify x-best.knn IMAGES... --out DIR",
+    ]

@@ -17,6 +17,7 @@ import knnvote.classify.evaluation.equal_images
 import knnvote.classify.evaluation.suspects
 import knnvote.classify.search.left_out
 from knnvote.classify.evaluation.suspects import Suspect, find_suspects
+from knnvote.cli.tables.evaluation import print_suspects
 from knnvote.data.errors import KnnvoteError, OptionError
 from knnvote.data.sample import split_digits
 from knnvote.data.tables import image_table
@@ -377,6 +378,19 @@ def copies(tmp_path):
     return made(tmp_path, x, ["a", "a", "b", "a", "a", "b", "b", "a", "b", "c", "b", "b"])
 
 
+def test_of_many_suspects_a_table_beside_a_page_or_list_has_few_and_says_where_all_are(capsys, monkeypatch, copies):
+    monkeypatch.setattr("knnvote.cli.tables.evaluation._BESIDE_FILES", 1)
+    found = find_suspects(copies, k=3)
+    n = len(found.cases)
+    for files, told in (
+        ((Path("s.csv"), None), "s.csv has all, by their rank"),
+        ((None, Path("s.html")), "s.html has the first 2, --csv and --json list all"),
+        ((Path("s.csv"), Path("s.html")), "s.html has the first 2, s.csv has all, by their rank"),
+    ):
+        print_suspects(found, 2, *files)
+        assert capsys.readouterr().out.splitlines()[-1] == f"{n - 1} more are not shown: {told}"
+
+
 def test_equal_images_are_one_case_and_stand_together_in_the_list(copies):
     found = find_suspects(copies, k=3)
     groups = {4: (4, 5), 5: (4, 5), 7: (7, 8, 9), 8: (7, 8, 9), 9: (7, 8, 9)}
@@ -388,12 +402,17 @@ def test_equal_images_are_one_case_and_stand_together_in_the_list(copies):
     listed = [int(name.removeprefix("array#")) for name in table["id"].to_pylist()]
     assert sorted(listed) == sorted(rows) != listed != rows
     assert [row for row in listed if row in first] == first
+    ranked = zip(listed, table["rank"].to_pylist(), strict=True)
+    assert [(row, rank) for row, rank in ranked if row in first] == [
+        (row, place + 1) for place, row in enumerate(first)
+    ]
+    assert table["rank"].to_pylist()[:5] == [1, 1, 1, 2, 2]
     assert {*listed[:3]} == {7, 8, 9}
     assert {*listed[3:5]} == {4, 5}
     equal = dict(zip(listed, table["equal"].to_pylist(), strict=True))
     assert (equal[8], equal[5], equal[2]) == ("array#7: a; array#9: c", "array#4: a", None)
     assert table.column_names == [
-        *("id", "label", "suggested", "fix", "share", "against", "distance", "equal", "file", "row")
+        *("id", "label", "suggested", "fix", "share", "against", "distance", "equal", "file", "row", "rank")
     ]
 
 

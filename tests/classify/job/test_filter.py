@@ -67,6 +67,8 @@ HOLDS = {
     "label=2": lambda row: row["label"] == 2,
     "label != 2": lambda row: row["label"] != 2,
     "text = text 3": lambda row: row["text"] == "text 3",
+    "text = 'text 3'": lambda row: row["text"] == "text 3",
+    'label = "2"': lambda row: row["label"] == 2,
     "text > text 3": lambda row: row["text"] is not None and row["text"] > "text 3",
     "status == bad_image": lambda row: row["status"] == "bad_image",
     "second >= 2": lambda row: row["second"] is not None and row["second"] >= 2,
@@ -85,7 +87,10 @@ def test_classes_and_statuses_are_those_of_the_job(job):
     assert select(job, status="abstained")[0] == [row["place"] for row in written() if row["status"] == "abstained"]
     of_best = [row["place"] for row in written() if row["best"] == 2]
     assert select(job, label="2")[0] == select(job, label="mid")[0] == of_best
-    assert select(job, label="owl") == ([], 0)
+    assert select(job, label="3", where=("confidence < 0",)) == ([], 0)
+    told = r"^no class is 'Mid' \(like 'mid'\): best guesses are of high, low, mid, none$"
+    with pytest.raises(KnnvoteError, match=told):
+        select(job, label="Mid")
     of_label = [row["place"] for row in written() if row["label"] == 2]
     assert select(None, label="mid")[0] == of_label
 
@@ -168,7 +173,7 @@ def test_the_command_draws_what_was_asked_for_and_tells_how_many(job, invoke):  
     assert (done.code, done.stdout) == (0, "")
     of_class = sum(row["best"] == 2 for row in written())
     assert done.stderr == f"show.png: 4 images of {of_class}\n"
-    done = invoke(*show, "--class", "owl")
+    done = invoke(*show, "--class", "mid", "--where", "confidence < 0")
     assert (done.code, done.stderr) == (0, "no row is as asked for: nothing is drawn\n")
     assert (
         "error: --status is of a job's answers: give its outputs as --predictions"

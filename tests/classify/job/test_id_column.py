@@ -77,7 +77,7 @@ def test_rows_are_named_by_it_in_all_that_looks_at_the_job(invoke):
 def test_one_that_is_not_there_is_refused_and_jobs_of_before_go_on(invoke):
     refused = invoke("classify", "x.knn", "in", "--out", "out", "--id-column", "sheets")
     assert refused.code == 1
-    assert "no column 'sheets' for --id-column; beside the image there are label, sheet, id" in refused.stderr
+    assert "no column 'sheets' for --id-column; columns beside the image: label, sheet, id" in refused.stderr
     assert invoke("classify", "x.knn", "in", "--out", "plain").code == 0
     assert "id_column" not in json.loads(invoke("inspect", "plain", "--json").stdout)["options"]
     other = invoke("classify", "x.knn", "in", "--out", "plain", "--id-column", "sheet")

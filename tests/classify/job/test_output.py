@@ -44,7 +44,7 @@ def test_all_columns_but_the_image_are_kept_in_their_order_and_keep_narrows_them
 def test_a_column_to_keep_that_does_not_exist_is_refused_with_those_that_do(classifier):
     added = answer_schema(classifier.index)
     for name in ("nothing", "image"):
-        with pytest.raises(ImageFileError, match=rf"no column '{name}' for keep; beside the image there are label"):
+        with pytest.raises(ImageFileError, match=rf"no column '{name}' for keep; columns beside the image: label"):
             kept_columns(SCHEMA, ["image"], added, OutputOptions(keep=(name,)))
 
 

@@ -131,7 +131,7 @@ def test_an_input_that_is_gone_or_changed_is_refused(job, classifier):
         explain_rows(job, classifier, ["a.parquet#1"])
 
 
-def test_a_picture_and_the_same_row_of_a_file_are_explained_alike(classifier):
+def test_a_picture_and_the_same_row_of_a_file_are_explained_alike(classifier, invoke):
     Path("one.png").write_bytes(png(IMAGES[250]))
     Path("text.png").write_text("no picture")
     picture, row, bad = explain_images(classifier, ["one.png", "in/below/b.parquet#10", "text.png"], ImageOptions())
@@ -140,6 +140,7 @@ def test_a_picture_and_the_same_row_of_a_file_are_explained_alike(classifier):
     assert bad.status == "bad_image"
     with pytest.raises(KnnvoteError, match=r"b\.parquet has no row 60: it has 60, which count from 0"):
         explain_images(classifier, ["in/below/b.parquet#60"], ImageOptions())
+    assert [invoke("explain", "x.knn", *names).code for names in (["text.png"], ["text.png", "one.png"])] == [1, 0]
 
 
 def test_a_file_of_rows_is_explained_by_one_that_is_named_or_its_only_one(classifier, invoke):

@@ -241,23 +241,22 @@ def test_outputs_of_before_are_refused(job):
         find_doubts(job, 5)
 
 
-def test_a_csv_of_another_name_is_refused(invoke):
-    done = invoke("review", "out", "--out", "review.xlsx")
-    assert done.code == 2
-    assert "review.xlsx is no name of a CSV file: give one that ends in .csv" in done.stderr
-
-
 @pytest.mark.usefixtures("work")
-def test_a_list_that_was_made_during_the_review_stays(invoke, monkeypatch):
+def test_a_list_of_another_name_is_refused_and_one_that_was_made_during_the_review_stays(invoke, monkeypatch):
     def made_meanwhile(*args, **named):
         Path("review.csv").write_text("theirs")
         return review(*args, **named)
 
+    done = invoke("review", "out", "--out", "review.xlsx")
+    assert done.code == 2
+    assert "review.xlsx is no name of a CSV file: give one that ends in .csv" in done.stderr
     monkeypatch.setattr("knnvote.classify.look.review.review", made_meanwhile)
     done = invoke("review", "out", "--report", "page.html")
     told = "error: review.csv was made by something else meanwhile, and stays: give a new name\n"
     assert (done.code, done.stderr.endswith(told), Path("page.html").exists()) == (1, True, False)
     assert Path("review.csv").read_text() == "theirs"
+    done = invoke("review", "x.knn")  # which says that first, and not that the list is there
+    assert (done.code, "exists" in done.stderr, "x.knn" in done.stderr) == (1, False, True)
 
 
 def test_a_filled_list_of_image_files_is_what_add_takes(tmp_path, invoke):

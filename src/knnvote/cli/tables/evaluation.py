@@ -1,5 +1,8 @@
 """The tables of ``choose-k`` and ``suspects``, with what is told below them."""
 
+import shlex
+from pathlib import Path
+
 from knnvote.classify.choosing.choose_k import Choice
 from knnvote.classify.choosing.choose_steps import StepChoice
 from knnvote.classify.choosing.scores import Score
@@ -8,16 +11,19 @@ from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.data.text import counted, printable
+from knnvote.indexer.index import Index
 from knnvote.indexer.labels import show_class
 
+from .rebuild import index_command, print_index_command
 from .table import Name, add_row, kept_name, new_table, print_line, print_table, print_text
 
 _SUSPECT_TEXT = ("label", "neighbours say", "equal image", "equal vector")
+_BESIDE_FILES = 20  # suspects in a table, where a list or page has more
 _WHOLE_ID = 24  # characters: ids of no more are not shortened, so that other commands can be given them
 
 
-def print_choice(choice: Choice) -> None:
-    """The table of ``choose-k`` on stdout, a row for each k, and below it the best, the smallest and the largest."""
+def print_choice(choice: Choice, index: Index) -> None:
+    """The table of ``choose-k`` on stdout, a row for each k, below it the best, and the commands that go on with it."""
     measure = choice.measure.replace("_", " ")
     weighed = "" if choice.class_weight is None else f", {told_class_weight(choice.class_weight)}"
     print_line(f"{told_left_out(choice)}, {choice.search} search{weighed}")
@@ -42,6 +48,27 @@ def print_choice(choice: Choice) -> None:
         )
     for note in choice.notes:
         print_text(spelled(note, as_typed))
+    _print_commands(choice, index)
+
+
+def _print_commands(choice: Choice, index: Index) -> None:
+    """What classifies with the best, and what builds an index for it, where this one was not made for it."""
+    best, own, asked, manifest = choice.best, index.vote, str(index.path), index.manifest
+    vote = ["--k", str(best.k), "--weights", best.weights]
+    weighed = "none" if choice.class_weight is None else choice.class_weight
+    if choice.class_weight != own.class_weight:
+        vote += ["--class-weight", weighed if isinstance(weighed, str) else "FILE"]
+    is_own = (best.k, best.weights, choice.class_weight) == (own.k, own.weights, own.class_weight)
+    print_text("to classify with the best, for which the index was made:" if is_own else "to classify with the best:")
+    print_line(
+        f"knnvote classify {shlex.join([asked])} IMAGES... {shlex.join(['--out', 'DIR', *(vote * (not is_own))])}"
+    )
+    if not is_own:
+        steps = manifest.steps.split(" ") if manifest.images else ()
+        command = index_command(
+            asked, manifest, steps=steps, k=best.k, weights=best.weights, class_weight=choice.class_weight
+        )
+        print_index_command("to build an index for it", command, manifest)
 
 
 def told_left_out(found: Choice | StepChoice | Suspects) -> str:
@@ -61,12 +88,16 @@ def _show_value(choice: Choice, value: float) -> str:
     return f"{value:.4f}" if choice.measure == "accuracy" else f"{value:.5g}"
 
 
-def print_suspects(found: Suspects, top: int) -> None:
-    """The first suspects on stdout, most suspicious first, of equal images one, and below them what there is to say."""
+def print_suspects(found: Suspects, top: int, csv: Path | None = None, page: Path | None = None) -> None:
+    """The first suspects on stdout, most suspicious first, of equal images one, and below them what there is to say.
+
+    Few of them where a list or page was written, which have the others.
+    """
     weighed = "" if found.class_weight is None else f", {told_class_weight(found.class_weight)}"
     print_line(f"{told_left_out(found)}, {found.search} search, k = {found.k}{weighed}")
     cases = found.cases
-    shown = cases[:top]
+    is_written = csv is not None or page is not None
+    shown = cases[: min(top, _BESIDE_FILES) if is_written else top]
     if shown:
         rows = [_suspect_cells(suspect, found.class_names, f"equal {found.noun}") for suspect in shown]
         give_way = () if all(len(suspect.id) <= _WHOLE_ID for suspect in shown) else ("id",)
@@ -79,7 +110,11 @@ def print_suspects(found: Suspects, top: int) -> None:
     for line in found.told():
         print_line(line)
     if len(cases) > len(shown):
-        print_line(f"{len(cases) - len(shown):,} more are not shown: --top shows more, --csv and --json list all")
+        lists = "--csv and --json list all" if csv is None else f"{csv} has all, by their rank"
+        more = "--top shows more, " if csv is None else ""
+        if page is not None and len(shown) < top:
+            more = f"{page} has the first {min(top, len(cases)):,}, "
+        print_line(f"{len(cases) - len(shown):,} more are not shown: {more}{lists}")
 
 
 def _suspect_cells(suspect: Suspect, names: list[str] | None, equal: str) -> list[tuple[str, str | Name]]:

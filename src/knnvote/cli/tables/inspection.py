@@ -1,7 +1,9 @@
 """The tables of ``inspect``: an index, a job's outputs or images."""
 
 import math
-from typing import Any
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
@@ -20,9 +22,13 @@ from knnvote.indexer.rungs import Acceptance, ClassAcceptance, Interval, Measure
 from .images import print_images
 from .table import add_row, new_list, print_table
 
+if TYPE_CHECKING:
+    from knnvote.classify.vote import Rule
+    from knnvote.indexer.index import Index
+
 _TALLIED = 20
 _FEW = 5  # classes that are named
-_CLASSES_SHOWN = 12  # of which each is told
+CLASSES_SHOWN = 12  # of which each is told
 _FEW_COPIES = 0.9  # of the images asked: they tell as much as so many, or more
 
 
@@ -61,11 +67,7 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         *([("groups", Groups(**facts["groups"]).told)] if "groups" in facts else []),
         *([("weights", weights_line(SampleWeight(**facts["sample_weight"])))] if "sample_weight" in facts else []),
         ("search", "; ".join(_search_lines(facts))),
-        *(
-            _vote_rows(VoteDefaults.from_json(facts["vote"]), facts["class_names"], noun(facts["shape"]))
-            if facts.get("vote")
-            else []
-        ),
+        *_vote_rows(facts),
         *([("grown", "; ".join(_growth_lines(facts)))] if "growth" in facts else []),
         ("kernel", describe_kernel()),
         ("size", f"{show_bytes(facts['bytes'])}, built in {facts['timing']['build_seconds']:.1f} s"),
@@ -75,8 +77,11 @@ def _index_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _vote_rows(vote: VoteDefaults, names: list[str] | None, thing: str) -> list[tuple[str, str]]:
-    by_class = [("by class", line) for line in class_lines(vote.acceptance, names)]
+def _vote_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    if not facts.get("vote"):
+        return []
+    vote, thing = VoteDefaults.from_json(facts["vote"]), noun(facts["shape"])
+    by_class = [("by class", line) for line in class_lines(vote.acceptance, facts["class_names"], facts["path"])]
     return [("vote", "; ".join(vote_lines(vote, thing))), *by_class]
 
 
@@ -171,13 +176,47 @@ def acceptance_lines(found: Acceptance, thing: str) -> list[str]:
     return lines
 
 
-def class_lines(found: Acceptance | None, names: list[str] | None) -> list[str]:
-    """What is accepted of the answers that name each class, in words; none where all share one confidence."""
+def class_lines(
+    found: Acceptance | None, names: list[str] | None, index: str, options: Sequence[str] = ()
+) -> list[str]:
+    """What is accepted of the answers that name each class, in words; none where all share one confidence.
+
+    Of many classes those come alone that have a confidence of their own, and then the command that tells of all:
+    its index, and its options of the vote where that is not the index's.
+    """
     if found is None:
         return []
-    lines = [_class_line(one, names, found.target_accuracy) for one in found.by_class[:_CLASSES_SHOWN]]
-    more = f"{len(found.by_class) - len(lines):,} more classes: knnvote choose-threshold --json tells of all"
-    return [*lines, *([more] if len(found.by_class) > len(lines) else [])]
+    of_all = found.by_class
+    own = of_all if len(of_all) <= CLASSES_SHOWN else [one for one in of_all if one.coverage is not None]
+    lines = [_class_line(one, names, found.target_accuracy) for one in own[:CLASSES_SHOWN]]
+    if len(of_all) == len(lines):
+        return lines
+    asked = [index, "--target-accuracy", f"{found.target_accuracy!r}", *options, "--json"]
+    command = shlex.join(["knnvote", "choose-threshold", *asked])
+    return [*lines, f"{_told_more(len(own) - len(lines), len(of_all) - len(own))}: {command} tells of all"]
+
+
+def typed_vote(index: "Index", rule: "Rule") -> list[str]:
+    """The options of a rule's vote as they are typed; none where the vote is the index's own."""
+    if rule.is_vote_of(index):
+        return []
+    weighed = rule.class_weight or "none"
+    given = {"k": rule.k, "weights": rule.stored_weights, "ties": rule.ties}
+    given["class-weight"] = weighed if isinstance(weighed, str) else "FILE"
+    own = index.vote
+    is_own = {"ties": rule.ties == own.ties, "class-weight": rule.class_weight == own.class_weight}
+    return [word for name, value in given.items() if not is_own.get(name) for word in (f"--{name}", str(value))]
+
+
+def _told_more(own: int, too_few: int) -> str:
+    """How many more classes than are shown have a confidence of their own, and how many have none."""
+    more = [f"{own:,} more classes have a confidence of their own"] if own else []
+    if own == 1:
+        more = ["1 more class has a confidence of its own"]
+    if too_few:
+        have = "class has" if too_few == 1 else "classes have"
+        more.append(f"{too_few:,} {have} too few answers, or too few right ones, for one")
+    return ", and ".join(more)
 
 
 def _class_line(one: ClassAcceptance, names: list[str] | None, target: float) -> str:

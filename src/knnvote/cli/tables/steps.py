@@ -1,18 +1,14 @@
 """The table of ``choose-step``, and the command that builds an index with the best steps."""
 
-import shlex
-
 from knnvote.classify.choosing.choose_steps import StepChoice, StepScore
 from knnvote.classify.weighting import told_class_weight
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
 from knnvote.data.steps.names import PIXELS
-from knnvote.indexer.labels import is_usual_name
 from knnvote.indexer.manifest import Manifest
-from knnvote.indexer.records.growth import lost_told
-from knnvote.indexer.rungs import VoteDefaults
 
 from .evaluation import told_left_out
+from .rebuild import index_command, print_index_command
 from .table import add_row, new_table, print_line, print_table, print_text
 
 _LEAST_P = 0.0001  # that is told as a number
@@ -52,11 +48,13 @@ def print_steps(found: StepChoice, asked: str, manifest: Manifest) -> None:
             f"{steps} may do as well as {of_best}: chance may be all that parts them (p = {cheaper.difference.p:.2g}), "
             f"and it takes {cheaper.microseconds:,.1f} us an image in place of {found.best.microseconds:,.1f}"
         )
-    if (lost := lost_told(manifest.growth, manifest.relabelled_from)) is not None:
-        print_text(f"the index has {lost}")
-    joined = "" if manifest.label_column is None else ", with --labels too where its labels had a file of their own"
-    print_text(f"to build an index with the best{joined}:")
-    print_line(_command(found, asked, manifest))
+    best = found.best
+    chain = [step for step in best.steps if step != PIXELS]
+    print_index_command(
+        "to build an index with the best",
+        index_command(asked, manifest, steps=chain, k=best.k, weights=best.weights, class_weight=found.class_weight),
+        manifest,
+    )
 
 
 def _shares(result: StepScore) -> tuple[str, ...]:
@@ -71,39 +69,3 @@ def _shares(result: StepScore) -> tuple[str, ...]:
 
 def _numbers(result: StepScore) -> tuple[str, ...]:
     return f"{result.value:.5g}", f"{result.standard_error:.5g}"
-
-
-def _command(found: StepChoice, asked: str, manifest: Manifest) -> str:
-    """The command that builds an index like this one with the best steps, and has it answer by their k and weights."""
-    best = found.best
-    steps = [word for step in best.steps if step != PIXELS for word in ("--step", step)]
-    label_column = None if is_usual_name(manifest.label_column) else manifest.label_column
-    vote = manifest.vote or VoteDefaults()
-    limit, acceptance = vote.max_distance, vote.acceptance
-    weighed = found.class_weight if found.class_weight in {None, "balanced"} else "FILE"
-    given = {
-        "--kind": None if manifest.kind in {"exact", "factory"} else manifest.kind,
-        "--factory": manifest.factory if manifest.kind == "factory" else None,
-        "--metric": None if manifest.metric == "l2" else manifest.metric,
-        "--task": "regression" if manifest.is_regression else None,
-        "--k": best.k,
-        "--weights": best.weights,
-        "--class-weight": weighed,
-        "--label-column": label_column,
-        "--id-column": manifest.id_column,
-        "--group-column": manifest.group_column,
-        "--weight-column": manifest.weight_column,
-        "--background": manifest.background,
-        "--shape": None if len(manifest.shape) < 3 else "x".join(map(str, manifest.shape)),
-        "--seed": manifest.seed or None,
-        "--max-distance": None if limit is None else "auto" if limit.is_found else f"{limit.limit:.9g}",
-        "--false-alarms": None if limit is None else limit.false_alarms,
-        "--target-accuracy": None if acceptance is None else acceptance.target_accuracy,
-        **{f"--{name}": rows for name, rows in manifest.part.items()},
-    }
-    options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
-    flags = {"--grayscale": manifest.grayscale is not None, "--skip-bad": manifest.skipped > 0}
-    keep = [word for name in manifest.keep for word in ("--keep", name)]
-    words = [*steps, *options, *keep, *(flag for flag, is_given in flags.items() if is_given)]
-    out = (asked.rpartition("/")[2] if "://" in asked else asked).rstrip("/").removesuffix(".knn")
-    return f"knnvote index IMAGES... {shlex.join(['--out', f'{out}-best.knn', *words])}"

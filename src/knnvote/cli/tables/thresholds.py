@@ -41,8 +41,8 @@ def print_threshold(found: Threshold, index: Index) -> None:
         print_line(spelled(found.why_none, as_typed))
     else:
         print_text(
-            f"* --min-confidence {found.chosen.threshold:g} is the least that is shown to reach "
-            f"{found.target_accuracy:g} of those tested, each a twentieth of the answers further"
+            f"* --min-confidence {found.chosen.threshold:g} is the lowest that is shown to reach "
+            f"{found.target_accuracy:g}. Not all are tested: from the top down, one for every 5% of the answers"
         )
     if found.with_copies:
         print_text(
