@@ -28,6 +28,7 @@ from knnvote.indexer.training import TrainingOptions, TrainingSet, read_training
 from .classifier import Classifier
 from .job.again.follows import check_only, follows, why_not_replace
 from .job.folder import plan_outputs, refuse_taken
+from .job.output import with_source
 from .job.parts.part import JobPart
 from .job.parts.plan import Plan
 from .job.parts.ranges import is_range_done
@@ -237,7 +238,11 @@ def _measure_file(classifier: Classifier, task: Task, work: Work, reading: "_Clo
                 answering(batch.num_rows)
                 kept = [batch.column(batch.schema.get_field_index(name)) for name in columns]
                 added = answer.to_table(**work.options.output.of_answers)
-                writer.write_table(pa.Table.from_arrays([*kept, *added.columns], schema=schema))
+                arrays = iter([[*kept, *added.columns]])
+                if work.options.output.source:
+                    first = reading.rows - batch.num_rows
+                    arrays = with_source(arrays, task.source.relative, len(columns), first)
+                writer.write_table(pa.Table.from_arrays(next(arrays), schema=schema))
                 if len(reading.spans) > _BATCHES:
                     break
                 reading.start()

@@ -5,6 +5,7 @@ from typing import Any
 
 from knnvote.classify.notebook.weight_function import told_weights
 from knnvote.classify.vote import Rule
+from knnvote.classify.weighting import told_class_weight
 from knnvote.data.errors import param
 from knnvote.indexer.names import ClassWeight, Ties
 from knnvote.indexer.rungs import Interval
@@ -60,7 +61,7 @@ class Vote:
     def __str__(self) -> str:
         """What is not as usual, beside k."""
         ties = "" if self.ties == "nearest" else f", ties to the {self.ties}"
-        weighed = "" if self.class_weight is None else ", classes weighed"
+        weighed = "" if self.class_weight is None else f", {told_class_weight(self.class_weight)}"
         return f"k = {self.k}{'' if self.weights == 'uniform' else f', {self.weights}'}{ties}{weighed}"
 
 

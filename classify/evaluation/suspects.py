@@ -28,7 +28,7 @@ from knnvote.data.errors import KnnvoteError, warn
 from knnvote.data.labels.lists import FIX
 from knnvote.data.layout import noun
 from knnvote.data.text import counted
-from knnvote.indexer.building.provenance import id_array, ids_as_stored, separators_told
+from knnvote.indexer.building.provenance import id_array, ids_as_stored, spoiled_told
 from knnvote.indexer.growth.fixes import LabelTexts
 from knnvote.indexer.index import Index, check_index
 from knnvote.indexer.labels import show_class
@@ -250,7 +250,7 @@ def _find_reviewed(
     given = ids_as_stored(given, index.ids, tell)
     unknown = given.filter(pc.invert(pc.is_in(given, value_set=index.ids)))
     if len(unknown):
-        why = separators_told(unknown, index.ids) or "they were removed, or are of another index"
+        why = spoiled_told(unknown, index.ids) or "they were removed, or are of another index"
         tell(f"{index.path} does not store {len(unknown):,} of the {len(given):,} ids that were reviewed: {why}")
     found: NDArray[np.bool_] = pc.is_in(index.ids, value_set=given).to_numpy(zero_copy_only=False)
     return found

@@ -142,7 +142,7 @@ def ids_as_stored(ids: pa.Array, stored: pa.Array, tell: Callable[[str], None]) 
         one, other = of_shards.filter(pc.equal(keys, several[0])).to_pylist()[:2]
         raise KnnvoteError(
             f"{len(several):,} of the ids are keys of several stored images, the first, {several[0].as_py()!r}, of "
-            f"{one} and {other}; nothing was changed: give these"
+            f"{one} and {other}: give these"
         )
     whole = pc.replace_substring_regex(ids, _WHOLE, r"\1")
     is_whole = pc.and_not(pc.and_(pc.not_equal(whole, ids), pc.is_in(whole, value_set=stored)), is_stored)
@@ -183,10 +183,8 @@ def known_ids(ids: pa.Array, stored: pa.Array, path: Path, undone: str, tell: Ca
     ids = ids_as_stored(ids, stored, tell)
     unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=stored))).unique()
     if len(unknown):
-        how = (
-            separators_told(unknown, stored)
-            or lost_zeros(unknown[0].as_py(), stored)
-            or (f"give ids as {param('Answer.neighbors')} shows them, and leave out those of other images")
+        how = spoiled_told(unknown, stored) or (
+            f"give ids as {param('Answer.neighbors')} shows them, and leave out those of other images"
         )
         raise KnnvoteError(
             f"{path} does not store {len(unknown):,} of the {len(ids.unique()):,} ids, the first "
@@ -195,8 +193,13 @@ def known_ids(ids: pa.Array, stored: pa.Array, path: Path, undone: str, tell: Ca
     return ids
 
 
-def separators_told(unknown: pa.Array, stored: pa.Array) -> str | None:
-    """What to give for ids (m,) that are not stored, where they are so but for separators of thousands; else None."""
+def spoiled_told(unknown: pa.Array, stored: pa.Array) -> str | None:
+    """What to give for ids (m,) that are not stored, where they are so but for what a spreadsheet does; else None."""
+    return _separators_told(unknown, stored) or lost_zeros(unknown[0].as_py(), stored)
+
+
+def _separators_told(unknown: pa.Array, stored: pa.Array) -> str | None:
+    """Likewise, for separators of thousands alone."""
     bare = pc.replace_substring_regex(unknown, r"[.,' \x{a0}\x{202f}]", "")
     grouped = pc.match_substring_regex(unknown, _GROUPED)
     if not pc.all(pc.and_(grouped, pc.is_in(bare, value_set=stored))).as_py():

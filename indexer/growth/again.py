@@ -117,7 +117,9 @@ def _other_labels(index: Index, found: TrainingSet, again: _Again, tables: Seque
     (table, *others), fixes = tables, _FIXES
     if not others and is_of_review(table.header) and (table.key_column, table.label_column) == ("id", LABEL):
         fixes = table.shown
-    how = f"knnvote relabel {shlex.quote(str(index.path))} {shlex.quote(fixes)}"
+    given = found.provenance["label"].take(pa.array(index.n + np.flatnonzero(again.is_other)))
+    is_new = not pc.all(pc.is_in(given, value_set=index.labels.unique().cast(given.type))).as_py()
+    how = f"knnvote relabel {shlex.quote(str(index.path))} {shlex.quote(fixes)}{' --new-classes' * is_new}"
     rest = f" once {fixes} has a column id and a column label of such rows alone" if fixes == _FIXES else ""
     return KnnvoteError(
         f"{index.path} stores {again.is_other.sum():,} of the {len(again.row):,} labelled images of {table.shown} "

@@ -76,11 +76,11 @@ def lost_told(growth: Growth | None, relabelled_from: Sequence[str]) -> str | No
     if growth is not None:
         counts = {"added": growth.added, "removed": growth.removed}
         told = [f"{counted(count, 'image')} {change}" for change, count in counts.items() if count]
-    if relabelled_from or told:
-        told.append("labels changed" if relabelled_from else "labels as far as any were changed before that")
+    if relabelled_from:
+        told.append("labels changed")
     if not told:
         return None
     return (
-        f"{' and '.join(told)} since it was built: the index that takes its place has nothing of that until knnvote "
-        "relabel, add and remove are run again with their lists"
+        f"{' and '.join(told)} since it was built: another one of the same files has nothing of that, nor of labels "
+        "changed before, until knnvote relabel, add and remove are run again with their lists"
     )

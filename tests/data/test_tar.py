@@ -137,7 +137,7 @@ def test_ids_have_the_shard_before_the_key_and_keys_stand_for_them_where_one_ima
     write_tar("in/c.tar", shard(5, 6, prefix=""))
     assert invoke("index", "in", "--out", "x.knn").code == 0
     assert stored_ids("x.knn") == [*(f"{name}.tar#000{i}" for name in "ab" for i in range(3)), "c.tar#0005"]
-    told = "'0001', of a.tar#0001 and b.tar#0001; nothing was changed: give these\n"
+    told = "'0001', of a.tar#0001 and b.tar#0001: give these\n"
     assert invoke("remove", "x.knn", "0001", "0005").stderr.endswith(told)
     Path("fixes.csv").write_text("id,label\n0002,1\n")
     assert "'0002', of a.tar#0002 and b.tar#0002" in invoke("relabel", "x.knn", "fixes.csv").stderr

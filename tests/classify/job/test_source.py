@@ -45,6 +45,7 @@ def test_they_are_there_however_the_output_is_made(invoke):
         check_places(out)
         return done.stderr
 
+    assert invoke("classify", "x.knn", "in", "--out", "out", "--source", "--dry-run").code == 0
     classified("--min-confidence", "0.7")
     assert "2 skipped as done" in classified("--min-confidence", "0.7")
     assert "(2 without a search)" in classified("--min-confidence", "0.9")

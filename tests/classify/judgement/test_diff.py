@@ -210,4 +210,4 @@ def test_rows_that_equal_what_an_index_stores_answer_for_themselves_and_are_not_
         assert judged.right == sum(row["prediction"] == row["label"] for row in rows)
     assert diff.changed >= 20
     told = invoke("diff", "before", "after").stdout
-    assert "30 rows equal an image that either index stores: they answer for themselves, and are not judged" in told
+    assert "30 rows with a true label equal an image that either index stores: these answer for themselves" in told

@@ -185,7 +185,7 @@ def test_what_equals_a_stored_image_by_the_metric_is_told_alike_and_judged_by_no
     for index in ((), ("--index", "x.knn")):
         done = invoke("report", "out", *index)
         assert done.stdout.startswith(f"60 rows with a true label: the best guess is right for {right:.4f} ")
-        assert done.stdout.splitlines()[-1].startswith("30 rows with a true label equal a stored image: they answer")
+        assert done.stdout.splitlines()[-1].startswith("30 rows with a true label equal a stored image: these answer")
     assert "<li>30 rows with a true label equal a stored image" in Path("report.html").read_text()
     found = json.loads(invoke("diff", "out", "out", "--json").stdout)
     assert (found["stored"], found["truth"]["first"]["labelled"]) == (30, 60)

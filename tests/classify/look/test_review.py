@@ -327,10 +327,23 @@ def test_rounds_of_review_list_what_is_not_stored_and_a_list_is_added_as_far_as_
     assert told in refused
     command = re.search(r"knnvote (relabel \S+ \S+) gives them these labels; the same", refused)[1]
     done = invoke(*command.split())
-    assert done.stderr.startswith("note: 1 labelled rows of 1.csv are of images that are not stored, and are passed")
+    assert done.stderr.startswith("note: 1 labelled row of 1.csv is of images that are not stored, and passed over")
     assert "1 label changed by 20 rows" in done.stderr
     assert "1 image added" in invoke("add", "x.knn", "q.parquet", "--labels", "1.csv", "--skip-bad").stderr
     assert open_index("x.knn").ids[-1].as_py() == free
+    Path("1.csv").write_text(Path("1.csv").read_text().replace('"owl"', '"asp"').replace('"cat"', '"asp"'))
+    refused = invoke("add", "x.knn", "q.parquet", "--labels", "1.csv", "--skip-bad", "--new-classes").stderr
+    command = re.search(r"knnvote (relabel \S+ \S+ --new-classes) gives them these labels; the same", refused)[1]
+    assert invoke(*command.split()).code == 0
+
+
+def test_a_list_of_review_whose_ids_lost_their_zeros_is_refused(invoke):
+    ids = [f"{row:06}" for row in range(40)]
+    rows = {"image": IMAGES[:40].reshape(40, -1).tolist(), "label": LABELS[:40], "id": ids}
+    write_table(pa.table(rows), Path("x.parquet"))
+    assert invoke("index", "x.parquet", "--id-column", "id", "--out", "x.knn").code == 0
+    Path("1.csv").write_text(f"id,why,label\n12,close vote,{LABELS[0]}\n")
+    assert "1.csv has ids that are not stored, the first '12': " in invoke("relabel", "x.knn", "1.csv").stderr
 
 
 def test_ids_that_are_stored_are_refused_by_what_they_are_of(invoke):

@@ -28,8 +28,8 @@ def print_judged(judged: JudgedJob) -> None:
         _print_accuracy(judged.accuracy)
     if judged.stored:
         print_text(
-            f"{judged.stored:,} rows with a true label equal a stored image: they answer for themselves, and are not "
-            "judged"
+            f"{counted(judged.stored, 'row')} with a true label equal a stored image: these answer for themselves, and "
+            "are not judged"
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from knnvote.classify.judgement.changes import Change, JobDiff
 from knnvote.cli.spelling import as_typed
 from knnvote.data.errors import spelled
+from knnvote.data.text import counted
 from knnvote.indexer.labels import show_class
 
 from .table import Name, add_row, new_table, print_line, print_table, print_text, short_name
@@ -29,8 +30,8 @@ def print_diff(diff: JobDiff) -> None:
     _print_judged(diff)
     if diff.stored:
         print_text(
-            f"{diff.stored:,} rows equal an image that either index stores: they answer for themselves, and are not "
-            "judged"
+            f"{counted(diff.stored, 'row')} with a true label equal an image that either index stores: these answer "
+            "for themselves, and are not judged"
         )
     if diff.note is not None:
         print_text(f"note: no row is judged: {spelled(diff.note, as_typed)}")
