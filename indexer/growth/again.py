@@ -119,7 +119,8 @@ def _other_labels(index: Index, found: TrainingSet, again: _Again, tables: Seque
         fixes = table.shown
     given = found.provenance["label"].take(pa.array(index.n + np.flatnonzero(again.is_other)))
     is_new = not pc.all(pc.is_in(given, value_set=index.labels.unique().cast(given.type))).as_py()
-    how = f"knnvote relabel {shlex.quote(str(index.path))} {shlex.quote(fixes)}{' --new-classes' * is_new}"
+    new = f" {param('new_classes=True')}" if is_new else ""
+    how = f"knnvote relabel {shlex.quote(str(index.path))} {shlex.quote(fixes)}{new}"
     rest = f" once {fixes} has a column id and a column label of such rows alone" if fixes == _FIXES else ""
     return KnnvoteError(
         f"{index.path} stores {again.is_other.sum():,} of the {len(again.row):,} labelled images of {table.shown} "

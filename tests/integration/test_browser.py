@@ -40,9 +40,12 @@ CODES = IMAGES[:, :2, :2].mean(axis=(1, 2)).astype(np.int64) // 64
 PAGES = ("report", "suspects", "job", "diff", "explanation", "review")
 _PAPER = 718  # of A4 without margins of 1 cm
 
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="Chromium is not installed: apt-get install chromium chromium-driver"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER), reason="Chromium is not installed: apt-get install chromium chromium-driver"
+    ),
+]
 
 
 def write_pages(folder, labels):
